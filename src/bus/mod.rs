@@ -1,0 +1,170 @@
+//! The bus: carries events from the api to the worker, and ACKs back. The trait [`Bus`] is what the service
+//! relies on; one conformance suite holds every implementation to it.
+//!
+//! Delivery is at least once: a delivery that is neither settled nor rejected comes again, at the latest
+//! after a restart. ACKs are hints and may be lost; the truth is in the store.
+
+pub mod local;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use thiserror::Error;
+
+use crate::order::{Ack, Event, Undecodable};
+
+/// Carries events to the worker and ACKs back to the api.
+#[async_trait]
+pub trait Bus: Send + Sync + 'static {
+    /// Publishes events and answers one result per event, in their order, when the bus has taken
+    /// responsibility for each: a broker has stored it, or, in process, the worker has settled it. Waits
+    /// while the bus is full. Dropping the future takes nothing back.
+    async fn publish(&self, batch: Vec<Event>) -> Vec<Result<(), PublishError>>;
+
+    /// Begins to receive events as one of the workers that share them.
+    ///
+    /// # Errors
+    /// [`SubscribeError`] where this bus cannot serve (another) worker here.
+    async fn subscribe(&self) -> Result<Box<dyn Subscription>, SubscribeError>;
+
+    /// Marks deliveries as dealt with; they do not come again.
+    async fn settle(&self, deliveries: Vec<Delivery>);
+
+    /// Puts a record that no worker can deal with into the dead-letter topic, with its bytes, the reason and
+    /// where it came from, and settles it.
+    ///
+    /// # Errors
+    /// [`PublishError`] where it could not be put there; the delivery comes again.
+    async fn reject(&self, delivery: Delivery, reason: &str) -> Result<(), PublishError>;
+
+    /// Sends ACKs to whoever waits for them.
+    ///
+    /// # Errors
+    /// [`PublishError`] where the bus did not take them; waiters then ask the store.
+    async fn acknowledge(&self, acks: Vec<Ack>) -> Result<(), PublishError>;
+
+    /// Says who is told of the ACKs that reach this process. The sink must return at once.
+    fn on_acks(&self, sink: Arc<dyn AckSink>);
+
+    /// How many records lie in the dead-letter topic.
+    ///
+    /// # Errors
+    /// [`PublishError::Unavailable`] where the bus cannot say.
+    async fn dead_letters(&self) -> Result<u64, PublishError>;
+
+    /// Whether the bus carries events now.
+    ///
+    /// # Errors
+    /// [`PublishError::Unavailable`] where it does not; orders then wait in the store.
+    async fn check(&self) -> Result<(), PublishError>;
+}
+
+/// A worker's end of the bus.
+#[async_trait]
+pub trait Subscription: Send {
+    /// The next deliveries: waits for one, then takes what has arrived besides, up to `limit`. `None` when the
+    /// bus has ended.
+    async fn next(&mut self, limit: usize) -> Option<Vec<Delivery>>;
+}
+
+/// Is told of ACKs.
+pub trait AckSink: Send + Sync {
+    /// These ACKs have arrived.
+    fn acked(&self, acks: Vec<Ack>);
+}
+
+/// A record in a worker's hands. One that is dropped unsettled has not been dealt with.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The event, or why the record is none.
+    pub event: Result<Event, Undecodable>,
+    /// Where it came from.
+    pub source: Source,
+    /// The record as it came; empty where an event travelled in memory and never was bytes.
+    pub record: Record,
+    receipt: Receipt,
+}
+
+/// A record's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition within the topic.
+    pub partition: i32,
+    /// The place within the partition.
+    pub offset: i64,
+    /// When the record was made.
+    pub timestamp: Timestamp,
+}
+
+/// A record's bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Record {
+    /// The key, if it has one.
+    pub key: Option<Vec<u8>>,
+    /// The headers, names and values.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The value.
+    pub value: Vec<u8>,
+}
+
+impl Record {
+    /// The headers as borrowed pairs, as the messages read them.
+    pub fn header_pairs(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
+    }
+}
+
+/// Why the bus did not take an event.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PublishError {
+    /// The bus cannot be reached, or lost the event; publish it again later.
+    #[error("the bus is not available: {0}")]
+    Unavailable(String),
+    /// The bus will never take this one (too large, for example).
+    #[error("the bus refuses the event: {0}")]
+    Refused(String),
+}
+
+/// Why a worker cannot be served.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SubscribeError {
+    /// The in-process bus has one worker, and it is there already.
+    #[error("the in-process bus already has its worker")]
+    Taken,
+    /// The bus cannot be reached.
+    #[error("the bus is not available: {0}")]
+    Unavailable(String),
+}
+
+/// Tells the bus what became of a delivery: settled, or dropped.
+#[derive(Debug)]
+pub(in crate::bus) struct Receipt {
+    batch: Arc<dyn Settle>,
+    index: usize,
+    settled: bool,
+}
+
+/// The bus's side of its receipts.
+pub(in crate::bus) trait Settle: Send + Sync + std::fmt::Debug {
+    /// The delivery of that index has been dealt with, or dropped.
+    fn ended(&self, index: usize, settled: bool);
+}
+
+impl Receipt {
+    pub(in crate::bus) fn new(batch: Arc<dyn Settle>, index: usize) -> Receipt {
+        Receipt { batch, index, settled: false }
+    }
+
+    pub(in crate::bus) fn settle(mut self) {
+        self.settled = true;
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        self.batch.ended(self.index, self.settled);
+    }
+}

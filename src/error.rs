@@ -1,0 +1,48 @@
+//! What can go wrong with a request, said without a protocol: what happened, and whether doing it again is
+//! safe. The `api` room holds the one table that turns these into HTTP.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::order::{Invalid, OrderId};
+
+/// Why a request was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Error {
+    /// A field breaks its rule. Doing it again does not help.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// There is no such order, or it is somebody else's.
+    #[error("there is no such order, or it belongs to another user")]
+    NotFound {
+        /// The id that was asked for, where the request named one.
+        order_id: Option<OrderId>,
+    },
+    /// The order has been deleted; nothing changes it any more.
+    #[error("the order has been deleted and cannot be changed any more; create a new one")]
+    Deleted {
+        /// The order.
+        order_id: OrderId,
+    },
+    /// Too much is under way. Nothing was stored; try again after the pause.
+    #[error(
+        "the service is at its limit and stored nothing; try again after the pause that Retry-After names"
+    )]
+    Overloaded {
+        /// How long to wait before the next try.
+        retry_after: Duration,
+    },
+    /// The store cannot be reached. Nothing was stored; try again.
+    #[error("the order store is not available and nothing was stored; try again")]
+    Unavailable,
+    /// The store failed while it was committing: the command may have been carried out or not.
+    #[error("the order store failed while committing; look whether the order is there before trying again")]
+    OutcomeUnknown {
+        /// The order it was about.
+        order_id: OrderId,
+    },
+    /// A defect of the service.
+    #[error("the service failed on its own account; the log has the reason under this request's id")]
+    Internal,
+}

@@ -1,0 +1,266 @@
+//! What a caller may ask for: create, update or delete an order. A [`Submission`] is the request as it was
+//! written; a [`Command`] is what it means, with every field parsed. Both protocols pass through here, so
+//! the rules of the fields stand in one place.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use super::json::pick;
+use super::{OrderId, Payload, UserId};
+
+/// A request that has been understood.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Make a new order.
+    Create {
+        /// The new order's id, made by the service.
+        order_id: OrderId,
+        /// Its owner.
+        user_id: UserId,
+        /// Its content.
+        payload: Payload,
+    },
+    /// Replace an order's content and have it processed again.
+    Update {
+        /// The order.
+        order_id: OrderId,
+        /// Who asks; where given, the order must be theirs.
+        user_id: Option<UserId>,
+        /// The new content.
+        payload: Payload,
+    },
+    /// Delete an order for ever. Its content stays readable.
+    Delete {
+        /// The order.
+        order_id: OrderId,
+        /// Who asks; where given, the order must be theirs.
+        user_id: Option<UserId>,
+    },
+}
+
+impl Command {
+    /// The order it is about.
+    #[must_use]
+    pub fn order_id(&self) -> OrderId {
+        match self {
+            Command::Create { order_id, .. }
+            | Command::Update { order_id, .. }
+            | Command::Delete { order_id, .. } => *order_id,
+        }
+    }
+}
+
+/// A field that breaks its rule: which one, what is wrong with it and what to send instead.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{field}: {detail}")]
+pub struct Invalid {
+    /// The field's name on the wire, or `body`.
+    pub field: &'static str,
+    /// What is wrong, and the fix.
+    pub detail: String,
+}
+
+impl Invalid {
+    /// A complaint about one field.
+    pub fn new(field: &'static str, detail: impl Into<String>) -> Invalid {
+        Invalid { field, detail: detail.into() }
+    }
+}
+
+/// A request to create, update or delete, field by field as it was written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Submission<'a> {
+    /// `""` and `"0"` mean a new order.
+    pub order_id: Option<Cow<'a, str>>,
+    /// A UUID.
+    pub user_id: Option<Cow<'a, str>>,
+    /// `"deleted"` deletes; `""` and `"new"` say nothing.
+    pub status: Option<Cow<'a, str>>,
+    /// JSON text.
+    pub payload: Option<Cow<'a, str>>,
+    /// JSON text that wins over `payload`; `""` counts as absent.
+    pub payload_json: Option<Cow<'a, str>>,
+}
+
+impl<'a> Submission<'a> {
+    /// Reads the fields out of a JSON object. Unknown members are ignored; of one given twice the last counts.
+    ///
+    /// # Errors
+    /// [`Invalid`] where the text is no JSON object or a field is not of its type.
+    pub fn from_json(body: &'a str) -> Result<Submission<'a>, Invalid> {
+        let [order_id, user_id, status, payload, payload_json] =
+            pick(body, ["order_id", "user_id", "status", "payload", "payload_json"])
+                .map_err(|error| Invalid::new("body", format!("not valid JSON: {error}")))?;
+        if !body.trim_ascii_start().starts_with('{') {
+            return Err(Invalid::new("body", "send one JSON object"));
+        }
+        let order_id = match order_id.map(RawValue::get) {
+            Some("0") => None,
+            _ => text("order_id", "a UUID to update or delete, or leave it out to create", order_id)?,
+        };
+        let payload_json = match payload_json.map(RawValue::get) {
+            Some(object) if object.starts_with('{') => Some(Cow::Borrowed(object)),
+            _ => text("payload_json", "a string that holds JSON, or a JSON object", payload_json)?,
+        };
+        Ok(Submission {
+            order_id,
+            user_id: text("user_id", "a UUID string", user_id)?,
+            status: text("status", STATUSES, status)?,
+            payload: payload.map(RawValue::get).filter(|json| *json != "null").map(Cow::Borrowed),
+            payload_json,
+        })
+    }
+
+    /// Applies the rules of the fields. A creation gets a fresh order id here.
+    ///
+    /// # Errors
+    /// [`Invalid`] naming the first field that breaks its rule.
+    pub fn into_command(self) -> Result<Command, Invalid> {
+        let user_id = match self.user_id.as_deref() {
+            None | Some("") => None,
+            Some(text) => Some(UserId::parse(text).ok_or_else(|| not_a_uuid("user_id", text))?),
+        };
+        let deletes = match self.status.as_deref() {
+            None | Some("" | "new") => false,
+            Some("deleted") => true,
+            Some(other) => {
+                return Err(Invalid::new(
+                    "status",
+                    format!("{} is not accepted; send {STATUSES}", quote(other)),
+                ));
+            }
+        };
+        let Some(order_id) = self.order_id.as_deref().filter(|id| !matches!(*id, "" | "0")) else {
+            if deletes {
+                return Err(Invalid::new("order_id", "a deletion needs the UUID of the order to delete"));
+            }
+            let user_id =
+                user_id.ok_or_else(|| Invalid::new("user_id", "a new order needs its user's UUID"))?;
+            return Ok(Command::Create { order_id: OrderId::generate(), user_id, payload: self.content()? });
+        };
+        let order_id = OrderId::parse(order_id).ok_or_else(|| not_a_uuid("order_id", order_id))?;
+        if deletes {
+            return Ok(Command::Delete { order_id, user_id });
+        }
+        Ok(Command::Update { order_id, user_id, payload: self.content()? })
+    }
+
+    fn content(&self) -> Result<Payload, Invalid> {
+        let given =
+            self.payload_json.as_deref().filter(|text| !text.is_empty()).map(|text| ("payload_json", text));
+        let (field, text) = given
+            .or(self.payload.as_deref().map(|text| ("payload", text)))
+            .filter(|(_, text)| text.trim_ascii() != "null")
+            .ok_or_else(|| Invalid::new("payload", "an order needs a payload; send a JSON object"))?;
+        Payload::parse(text).map_err(|error| Invalid::new(field, format!("{error} of the {field}")))
+    }
+}
+
+const STATUSES: &str = "\"deleted\" to delete an existing order, \"new\", \"\" or nothing";
+
+/// A member that holds a string; `null` counts as absent.
+fn text<'a>(
+    field: &'static str,
+    wanted: &str,
+    raw: Option<&'a RawValue>,
+) -> Result<Option<Cow<'a, str>>, Invalid> {
+    let Some(json) = raw.map(RawValue::get).filter(|json| *json != "null") else { return Ok(None) };
+    match json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(plain) if !plain.contains('\\') => Ok(Some(Cow::Borrowed(plain))),
+        Some(_) => serde_json::from_str::<String>(json)
+            .map(|unescaped| Some(Cow::Owned(unescaped)))
+            .map_err(|error| Invalid::new(field, format!("{error} of the {field}"))),
+        None => Err(Invalid::new(field, format!("{} is not a string; send {wanted}", quote(json)))),
+    }
+}
+
+fn not_a_uuid(field: &'static str, text: &str) -> Invalid {
+    Invalid::new(
+        field,
+        format!("{} is not a UUID; send one like 0196f1c8-7b1e-7000-8000-000000000000", quote(text)),
+    )
+}
+
+/// What the caller sent, short enough for a message.
+fn quote(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USER: &str = "7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33";
+
+    fn command(body: &str) -> Result<Command, Invalid> {
+        Submission::from_json(body)?.into_command()
+    }
+
+    fn refused(body: &str) -> &'static str {
+        command(body).expect_err(body).field
+    }
+
+    #[test]
+    fn no_id_an_empty_one_and_zero_create() {
+        for id in ["", r#""order_id":null,"#, r#""order_id":"","#, r#""order_id":"0","#, r#""order_id":0,"#] {
+            let body = format!(r#"{{{id}"user_id":"{USER}","payload":{{"id":1}},"more":[1]}}"#);
+            assert!(matches!(command(&body), Ok(Command::Create { .. })), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_uuid_updates_and_the_status_deletes() {
+        let id = OrderId::generate();
+        let update = format!(r#"{{"order_id":"urn:uuid:{id}","payload":[1.10]}}"#);
+        let payload = Payload::parse("[1.10]").unwrap();
+        assert_eq!(command(&update), Ok(Command::Update { order_id: id, user_id: None, payload }));
+        let delete = format!(r#"{{"order_id":"{id}","user_id":"{USER}","status":"del\u0065ted"}}"#);
+        let user_id = UserId::parse(USER);
+        assert_eq!(command(&delete), Ok(Command::Delete { order_id: id, user_id }));
+    }
+
+    #[test]
+    fn payload_json_wins_unless_it_is_empty() {
+        let content = |fields: &str| match command(&format!(r#"{{"user_id":"{USER}",{fields}}}"#)) {
+            Ok(Command::Create { payload, .. }) => payload.as_str().to_owned(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(content(r#""payload":{"a":1},"payload_json":"{\"b\": 2.0}""#), r#"{"b": 2.0}"#);
+        assert_eq!(content(r#""payload":{"a":1},"payload_json":{"c":3}"#), r#"{"c":3}"#);
+        assert_eq!(content(r#""payload":{"a":1},"payload_json":"""#), r#"{"a":1}"#);
+        assert_eq!(content(r#""payload":{"a":1},"payload_json":null"#), r#"{"a":1}"#);
+    }
+
+    #[test]
+    fn a_refusal_names_the_field() {
+        let id = OrderId::generate();
+        for (body, field) in [
+            ("[".to_owned(), "body"),
+            ("[]".to_owned(), "body"),
+            ("{} x".to_owned(), "body"),
+            (String::new(), "body"),
+            ("\u{feff}{}".to_owned(), "body"),
+            (format!(r#"{{"user_id":"{USER}"}}"#), "payload"),
+            (format!(r#"{{"user_id":"{USER}","payload":null}}"#), "payload"),
+            (format!(r#"{{"user_id":"{USER}","payload_json":"null"}}"#), "payload"),
+            (format!(r#"{{"user_id":"{USER}","payload_json":"{{"}}"#), "payload_json"),
+            (format!(r#"{{"user_id":"{USER}","payload_json":[1]}}"#), "payload_json"),
+            (format!(r#"{{"user_id":"{USER}","payload":"\ud800"}}"#), "payload"),
+            (format!(r#"{{"order_id":"{id}"}}"#), "payload"),
+            (format!(r#"{{"order_id":"{id}","payload":1,"status":"done"}}"#), "status"),
+            (format!(r#"{{"order_id":"{id}","payload":1,"status":7}}"#), "status"),
+            (format!(r#"{{"order_id":"{id}","payload":1,"user_id":"me"}}"#), "user_id"),
+            (r#"{"order_id":"abc","payload":1}"#.to_owned(), "order_id"),
+            (r#"{"order_id":7,"payload":1}"#.to_owned(), "order_id"),
+            (r#"{"payload":1}"#.to_owned(), "user_id"),
+            (format!(r#"{{"user_id":"{USER}","status":"deleted"}}"#), "order_id"),
+        ] {
+            assert_eq!(refused(&body), field, "{body}");
+        }
+    }
+}

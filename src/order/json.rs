@@ -1,0 +1,138 @@
+//! Reading JSON text without changing a digit of it: a check that every store can hold the text as it is, and
+//! a way to pick a few members of an object as raw text. Both lean on `serde_json`'s own parser.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Checks a JSON text as far as a store cares: well formed, nested no deeper than 127 levels (128 with the
+/// request object around it), numbers within the range of a double, and no string with a NUL or a lone
+/// surrogate, which PostgreSQL's `jsonb` cannot hold.
+///
+/// # Errors
+/// `serde_json`'s own, with line and column.
+pub(super) fn check(text: &str) -> serde_json::Result<()> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    Check.deserialize(&mut json)?;
+    json.end()
+}
+
+/// The members of that name of a JSON object, as raw text, in the order of `names`. Of a member given twice
+/// the last one counts. All `None` where the text is JSON but no object.
+///
+/// # Errors
+/// `serde_json`'s own where the text is not JSON, with line and column.
+pub fn pick<'a, const N: usize>(
+    text: &'a str,
+    names: [&str; N],
+) -> serde_json::Result<[Option<&'a RawValue>; N]> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let picked = if text.trim_ascii_start().starts_with('{') {
+        json.deserialize_map(Pick { names })?
+    } else {
+        IgnoredAny::deserialize(&mut json)?;
+        [None; N]
+    };
+    json.end()?;
+    Ok(picked)
+}
+
+use serde::Deserialize as _;
+
+/// Walks a value and keeps nothing of it.
+#[derive(Clone, Copy)]
+struct Check;
+
+impl<'de> DeserializeSeed<'de> for Check {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Check {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        if text.contains('\0') {
+            Err(E::custom("a string holds \\u0000, which cannot be stored"))
+        } else {
+            Ok(())
+        }
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(Check)?.is_some() {}
+        Ok(())
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_key_seed(Check)?.is_some() {
+            map.next_value_seed(Check)?;
+        }
+        Ok(())
+    }
+}
+
+struct Pick<'n, const N: usize> {
+    names: [&'n str; N],
+}
+
+impl<'de, const N: usize> Visitor<'de> for Pick<'_, N> {
+    type Value = [Option<&'de RawValue>; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut picked = [None; N];
+        while let Some(place) = map.next_key_seed(Place(&self.names))? {
+            match place {
+                Some(place) => picked[place] = Some(map.next_value()?),
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(picked)
+    }
+}
+
+/// A key's place in the list of names, if it is one of them.
+struct Place<'n>(&'n [&'n str]);
+
+impl<'de> DeserializeSeed<'de> for Place<'_> {
+    type Value = Option<usize>;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Place<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member name")
+    }
+    fn visit_str<E>(self, key: &str) -> Result<Option<usize>, E> {
+        Ok(self.0.iter().position(|name| *name == key))
+    }
+}

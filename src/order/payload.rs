@@ -1,0 +1,121 @@
+//! What a caller sends as the content of an order: any JSON value, kept as the text it came in. It is parsed
+//! once, at the edge, for what the service must know of it, and copied from there on.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use super::json;
+
+/// A JSON text that every store can hold, and the external id in it. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload {
+    text: Arc<str>,
+    external_id: Arc<str>,
+}
+
+/// Why a text is no payload: `serde_json`'s words, with line and column counted from the payload's start.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct PayloadError(#[from] serde_json::Error);
+
+impl Payload {
+    /// Checks a JSON text and takes a copy of it, without the white space around it.
+    ///
+    /// # Errors
+    /// [`PayloadError`] where the text is not JSON, is nested deeper than 127 levels, holds a number beyond
+    /// the range of a double, or a string with a NUL or a lone surrogate.
+    pub fn parse(text: &str) -> Result<Payload, PayloadError> {
+        let trimmed = text.trim_ascii();
+        json::check(trimmed)?;
+        let [id] = json::pick(trimmed, ["id"])?;
+        Ok(Payload { text: trimmed.into(), external_id: id.map(external_id).unwrap_or_default().into() })
+    }
+
+    /// A payload that has been parsed before and comes back from a store.
+    #[must_use]
+    pub fn from_store(text: &str, external_id: &str) -> Payload {
+        Payload { text: text.into(), external_id: external_id.into() }
+    }
+
+    /// The JSON text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The id that the caller's own system gave the order, from `payload.id`: a string as it is, a number as
+    /// its own JSON text, `""` for anything else.
+    #[must_use]
+    pub fn external_id(&self) -> &str {
+        &self.external_id
+    }
+}
+
+fn external_id(raw: &RawValue) -> String {
+    match raw.get().as_bytes().first() {
+        // Checked before: the string is well formed.
+        Some(b'"') => serde_json::from_str(raw.get()).unwrap_or_default(),
+        Some(b'-' | b'0'..=b'9') => raw.get().to_owned(),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_kept_digit_for_digit() {
+        let text = r#"{"id":12345678901234567890,"price":0.1,"n":-0,"big":1e300, "id2":1.10}"#;
+        let payload = Payload::parse(&format!("  {text}\n")).unwrap();
+        assert_eq!(payload.as_str(), text);
+        assert_eq!(payload.external_id(), "12345678901234567890");
+    }
+
+    #[test]
+    fn the_external_id_is_a_string_or_the_text_of_a_number() {
+        for (text, id) in [
+            (r#"{"id":"a/b %"}"#, "a/b %"),
+            (r#"{"id":1000000}"#, "1000000"),
+            (r#"{"id":-1.50}"#, "-1.50"),
+            (r#"{"id":"first","id":"last"}"#, "last"),
+            (r#"{"id":"\u0416"}"#, "Ж"),
+            (r#"{"id":true}"#, ""),
+            (r#"{"id":null}"#, ""),
+            (r#"{"id":{}}"#, ""),
+            (r#"{"x":{"id":"inner"}}"#, ""),
+            ("[1]", ""),
+            ("7", ""),
+        ] {
+            assert_eq!(Payload::parse(text).unwrap().external_id(), id, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_store_cannot_hold_is_refused_and_the_place_is_named() {
+        for text in [
+            "",
+            "{",
+            "[1,]",
+            "{\"a\":1} x",
+            "1e400",
+            r#"{"a":"\u0000"}"#,
+            r#"{"\u0000":1}"#,
+            r#"["\ud800"]"#,
+            "\u{feff}{}",
+            "nul",
+            "01",
+            "{'a':1}",
+        ] {
+            let error = Payload::parse(text).unwrap_err().to_string();
+            assert!(error.contains("line 1 column"), "{text}: {error}");
+        }
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(Payload::parse(&nested(127)).is_ok());
+        for depth in [128, 10_000] {
+            assert!(Payload::parse(&nested(depth)).unwrap_err().to_string().contains("recursion limit"));
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Where an order stands, and which way it may go from there. The table [`Status::LEGAL`] is the only place
+//! that knows: the stores build the conditions of their statements from it.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// Where an order stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Created, and not yet processed.
+    New,
+    /// Updated, and not yet processed again.
+    Processing,
+    /// Processed.
+    Done,
+    /// Could not be processed; the order says why.
+    Failed,
+    /// Called off by an event from outside. The worker leaves it so.
+    Cancelled,
+    /// Deleted, for ever: no event, retry or race brings the order back.
+    Deleted,
+}
+
+use Status::{Cancelled, Deleted, Done, Failed, New, Processing};
+
+/// A step that the table does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("an order that is {from} cannot become {to}")]
+pub struct IllegalTransition {
+    /// Where the order stands.
+    pub from: Status,
+    /// Where it was to go.
+    pub to: Status,
+}
+
+impl Status {
+    /// Every status, in the order of an order's life.
+    pub const ALL: [Status; 6] = [New, Processing, Done, Failed, Cancelled, Deleted];
+
+    /// The legal transitions: from each status, the ones that may follow it.
+    pub const LEGAL: [(Status, &[Status]); 6] = [
+        (New, &[Processing, Done, Failed, Cancelled, Deleted]),
+        (Processing, &[Processing, Done, Failed, Cancelled, Deleted]),
+        (Done, &[Processing, Cancelled, Deleted]),
+        (Failed, &[Processing, Cancelled, Deleted]),
+        (Cancelled, &[Processing, Deleted]),
+        (Deleted, &[]),
+    ];
+
+    /// Goes one step.
+    ///
+    /// # Errors
+    /// [`IllegalTransition`] where the table does not hold it.
+    pub fn next(self, to: Status) -> Result<Status, IllegalTransition> {
+        if self.followers().contains(&to) { Ok(to) } else { Err(IllegalTransition { from: self, to }) }
+    }
+
+    /// The statuses from which an order may become this one.
+    pub fn sources(self) -> impl Iterator<Item = Status> {
+        Status::ALL.into_iter().filter(move |from| from.followers().contains(&self))
+    }
+
+    fn followers(self) -> &'static [Status] {
+        // The table lists the statuses in the order of their declaration; a test holds it to that.
+        Status::LEGAL[self as usize].1
+    }
+
+    /// The name on every wire and in every store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            New => "new",
+            Processing => "processing",
+            Done => "done",
+            Failed => "failed",
+            Cancelled => "cancelled",
+            Deleted => "deleted",
+        }
+    }
+
+    /// Reads a name that [`Status::as_str`] wrote; `None` for any other text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Status> {
+        Status::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_a_row_for_each_status_in_order() {
+        for (at, status) in Status::ALL.into_iter().enumerate() {
+            assert_eq!(Status::LEGAL[at].0, status);
+            assert_eq!(status as usize, at);
+            assert_eq!(Status::parse(status.as_str()), Some(status));
+        }
+        assert_eq!(Status::parse("shipped"), None);
+    }
+
+    #[test]
+    fn nothing_leads_out_of_deleted_and_everything_else_leads_into_it() {
+        for status in Status::ALL {
+            assert!(Status::Deleted.next(status).is_err());
+            assert_eq!(status.next(Deleted).is_ok(), status != Deleted);
+        }
+    }
+
+    #[test]
+    fn a_cancelled_order_is_not_finished_by_a_late_worker() {
+        assert_eq!(Cancelled.next(Done), Err(IllegalTransition { from: Cancelled, to: Done }));
+        assert_eq!(Done.sources().collect::<Vec<_>>(), [New, Processing]);
+    }
+}

@@ -1,0 +1,189 @@
+//! The store: where orders are kept. The trait [`Store`] is what the service relies on; each implementation
+//! keeps the promises written at its verbs, and one conformance suite holds all of them to it.
+//!
+//! Every write is one conditional statement per order, never read-modify-write, and each verb carries a
+//! batch. Redelivery, reordering and races are therefore harmless: a stale write changes nothing.
+
+pub mod sqlite;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use thiserror::Error;
+
+use crate::order::{Amount, Command, Event, Order, OrderId, Status, UserId, Version};
+
+/// Keeps orders. All times come from the store's own clock, in microseconds.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Carries out commands. Answers one result per command, in their order, once everything that was
+    /// accepted is durable.
+    ///
+    /// Atomic: each command on its own; its row and what makes it pending become durable together.
+    /// Conditional: a creation needs the id to be free, an update or deletion needs the order to exist, not
+    /// to be deleted, and to belong to the user where the command names one. A row that cannot be written
+    /// fails alone. The caller names each order at most once in a batch.
+    ///
+    /// # Errors
+    /// [`Error`] where the whole batch failed.
+    async fn apply(&self, batch: Arc<[Command]>) -> Result<Vec<Result<Event, Refusal>>, Error>;
+
+    /// Records what the worker did. Answers one result per completion, in their order, once durable.
+    ///
+    /// Conditional: a completion of a version applies only while that version is the order's newest and has
+    /// not been processed; the status changes only where [`Status::LEGAL`] allows it, so a deleted order
+    /// stays deleted. The caller names each order at most once in a batch.
+    ///
+    /// # Errors
+    /// [`Error`] where the whole batch failed; doing it again is safe.
+    async fn complete(&self, batch: Arc<[Completion]>) -> Result<Vec<Completed>, Error>;
+
+    /// The order of that id, deleted or not.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    async fn get(&self, order_id: OrderId) -> Result<Option<Order>, Error>;
+
+    /// The newest order of a user whose payload carries that external id, deleted or not.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    async fn find_by_external(&self, external_id: &str, user_id: UserId) -> Result<Option<Order>, Error>;
+
+    /// The processed versions of these orders, in the same order; `None` for an order that does not exist.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    async fn processed_versions(&self, orders: &[OrderId]) -> Result<Vec<Option<Processed>>, Error>;
+
+    /// Events of orders that are pending and have not changed since `before`, oldest first, from behind the
+    /// cursor on. An order that changes while the pages are read may be missing or come again.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    async fn pending(
+        &self,
+        before: Timestamp,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<PendingPage, Error>;
+
+    /// Orders by ascending id, from behind `after` on, at most `limit`: a whole-table scan for the checker.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Order>, Error>;
+
+    /// Whether the store can take writes now.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where it cannot.
+    async fn check(&self) -> Result<(), Error>;
+
+    /// Finishes what was handed over before and lets go of all files and connections. Later calls fail.
+    async fn close(&self);
+}
+
+/// Why one command of a batch was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// No such order, or another user's.
+    #[error("no such order, or another user's")]
+    NotFound,
+    /// The order is deleted.
+    #[error("the order is deleted")]
+    Deleted,
+    /// A creation's id is taken.
+    #[error("an order of this id exists")]
+    Exists,
+    /// This row, and no other, cannot be stored.
+    #[error("the row cannot be stored: {0}")]
+    BadRow(String),
+}
+
+/// Why a call failed as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Error {
+    /// The store cannot be reached or cannot write; nothing of the batch happened.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// The commit itself failed: all of the batch happened or nothing did, nobody knows.
+    #[error("the outcome of the commit is not known: {0}")]
+    OutcomeUnknown(String),
+    /// Nothing of the batch happened, for a reason that may lie in one of its rows: halve it and try again.
+    #[error("a row of the batch cannot be stored: {0}")]
+    BadBatch(String),
+}
+
+/// What the worker did about an event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Completion {
+    /// The order.
+    pub order_id: OrderId,
+    /// What the completion builds on.
+    pub basis: Basis,
+    /// The status the order takes.
+    pub status: Status,
+    /// The amount it takes; `None` leaves it.
+    pub amount: Option<Amount>,
+    /// Why, where the status is [`Status::Failed`].
+    pub reason: Option<String>,
+}
+
+/// Which state of an order a completion builds on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Basis {
+    /// That version. Applies while it is the newest and unprocessed; makes it processed.
+    Version(Version),
+    /// An event from a service that knows no versions, sent at that time. Applies unless such an event of the
+    /// same or a later time was applied before; leaves the versions alone.
+    Unversioned(Timestamp),
+    /// An event that asks for a new order. Creates it, as processed, unless that id exists already.
+    Creation(Box<Creation>),
+}
+
+/// The order that an event from outside asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Creation {
+    /// Its owner.
+    pub user_id: UserId,
+    /// Its content.
+    pub payload: crate::order::Payload,
+}
+
+/// What became of a completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completed {
+    /// It was applied.
+    Applied,
+    /// The order is past it; nothing changed.
+    Stale,
+    /// There is no such order.
+    Unknown,
+}
+
+/// How far an order has been processed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Processed {
+    /// The newest version that was applied.
+    pub version: Version,
+    /// The order's status now.
+    pub status: Status,
+}
+
+/// A place in the list of pending orders; only its store can read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    pub(in crate::store) changed_at: i64,
+    pub(in crate::store) row: i64,
+}
+
+/// A page of [`Store::pending`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct PendingPage {
+    /// The events, rebuilt from the orders.
+    pub events: Vec<Event>,
+    /// Where the next page begins; `None` after the last one.
+    pub next: Option<Cursor>,
+}
