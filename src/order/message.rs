@@ -39,6 +39,18 @@ pub struct Event {
 #[error("{0}")]
 pub struct Undecodable(pub String);
 
+impl Undecodable {
+    /// A reason, cut where it quotes too much of the record: it travels in a header of the dead letter, and a
+    /// reason as long as the record would make the letter too large to send.
+    fn because(mut reason: String) -> Undecodable {
+        if let Some((end, _)) = reason.char_indices().nth(200) {
+            reason.truncate(end);
+            reason.push_str("...");
+        }
+        Undecodable(reason)
+    }
+}
+
 #[derive(Serialize)]
 struct EventOut<'a> {
     order_id: &'a str,
@@ -49,17 +61,14 @@ struct EventOut<'a> {
     timestamp: Timestamp,
 }
 
+/// `null` is read as a missing field, as the services of the old contract do.
 #[derive(Deserialize)]
 struct EventIn<'a> {
-    #[serde(default)]
-    order_id: String,
-    #[serde(default)]
-    user_id: String,
-    #[serde(borrow, default)]
+    order_id: Option<String>,
+    user_id: Option<String>,
+    #[serde(borrow)]
     payload: Option<&'a RawValue>,
-    #[serde(default)]
-    status: String,
-    #[serde(default)]
+    status: Option<String>,
     timestamp: Option<Timestamp>,
 }
 
@@ -103,31 +112,32 @@ impl Event {
     ) -> Result<Event, Undecodable> {
         let text = utf8(value)?;
         let wire: EventIn<'_> = parse_object(text)?;
-        let order_id = match wire.order_id.as_str() {
+        let order_id = match wire.order_id.as_deref().unwrap_or_default() {
             "" | "0" => None,
             id => Some(
-                OrderId::parse(id).ok_or_else(|| Undecodable(format!("order_id {id:?} is not a UUID")))?,
+                OrderId::parse(id)
+                    .ok_or_else(|| Undecodable::because(format!("order_id {id:?} is not a UUID")))?,
             ),
         };
-        let user_id = match wire.user_id.as_str() {
+        let user_id = match wire.user_id.as_deref().unwrap_or_default() {
             "" => None,
-            id => {
-                Some(UserId::parse(id).ok_or_else(|| Undecodable(format!("user_id {id:?} is not a UUID")))?)
-            }
+            id => Some(
+                UserId::parse(id)
+                    .ok_or_else(|| Undecodable::because(format!("user_id {id:?} is not a UUID")))?,
+            ),
         };
-        let status = match wire.status.as_str() {
+        let status = match wire.status.as_deref().unwrap_or_default() {
             "" => Status::New,
-            name => {
-                Status::parse(name).ok_or_else(|| Undecodable(format!("status {name:?} is not known")))?
-            }
+            name => Status::parse(name)
+                .ok_or_else(|| Undecodable::because(format!("status {name:?} is not known")))?,
         };
         if order_id.is_none() && (user_id.is_none() || wire.payload.is_none()) {
-            return Err(Undecodable(
+            return Err(Undecodable::because(
                 "an event that creates an order needs a user_id and a payload".to_owned(),
             ));
         }
         let payload = Payload::parse(wire.payload.map_or("null", RawValue::get))
-            .map_err(|error| Undecodable(format!("payload: {error}")))?;
+            .map_err(|error| Undecodable::because(format!("payload: {error}")))?;
         let timestamp = to_microseconds(wire.timestamp.unwrap_or(received));
         Ok(Event { order_id, version: version_header(headers)?, user_id, payload, status, timestamp })
     }
@@ -205,22 +215,23 @@ impl Ack {
     ) -> Result<Ack, Undecodable> {
         let wire: AckWire = parse_object(utf8(value)?)?;
         let order_id = OrderId::parse(&wire.order_id)
-            .ok_or_else(|| Undecodable(format!("order_id {:?} is not a UUID", wire.order_id)))?;
+            .ok_or_else(|| Undecodable::because(format!("order_id {:?} is not a UUID", wire.order_id)))?;
         let processed_at = to_microseconds(wire.processed_at);
         Ok(Ack { order_id, version: version_header(headers)?, status: wire.status, processed_at })
     }
 }
 
 fn utf8(value: &[u8]) -> Result<&str, Undecodable> {
-    std::str::from_utf8(value).map_err(|error| Undecodable(format!("the value is not UTF-8: {error}")))
+    std::str::from_utf8(value)
+        .map_err(|error| Undecodable::because(format!("the value is not UTF-8: {error}")))
 }
 
 /// A derived struct also reads itself from a JSON array; no sender means that.
 fn parse_object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Undecodable> {
     if !text.trim_ascii_start().starts_with('{') {
-        return Err(Undecodable("the value is not a JSON object".to_owned()));
+        return Err(Undecodable::because("the value is not a JSON object".to_owned()));
     }
-    serde_json::from_str(text).map_err(|error| Undecodable(error.to_string()))
+    serde_json::from_str(text).map_err(|error| Undecodable::because(error.to_string()))
 }
 
 fn version_header<'h>(
@@ -233,10 +244,122 @@ fn version_header<'h>(
     version
         .filter(|version| *version > 0)
         .map(Some)
-        .ok_or_else(|| Undecodable(format!("header {} is not a version", header::ORDER_VERSION)))
+        .ok_or_else(|| Undecodable::because(format!("header {} is not a version", header::ORDER_VERSION)))
 }
 
 /// Stores keep microseconds; a finer time would differ between an answer and a later read.
 fn to_microseconds(timestamp: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(timestamp.as_microsecond()).unwrap_or(timestamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORDER: &str = "0196f1c8-7b1e-7000-8000-00000000002a";
+    const USER: &str = "7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33";
+
+    fn at(microsecond: i64) -> Timestamp {
+        Timestamp::from_microsecond(microsecond).unwrap()
+    }
+
+    fn event(value: &str) -> Result<Event, Undecodable> {
+        Event::decode(value.as_bytes(), [], at(7))
+    }
+
+    fn versioned(version: &[u8]) -> Result<Option<Version>, Undecodable> {
+        let value = format!(r#"{{"order_id":"{ORDER}","payload":{{}}}}"#);
+        let headers = [("traceparent", b"00-1".as_slice()), (header::ORDER_VERSION, version)];
+        Event::decode(value.as_bytes(), headers, at(7)).map(|event| event.version)
+    }
+
+    #[test]
+    fn a_field_that_is_missing_null_or_empty_means_the_same() {
+        let bare = event(&format!(r#"{{"order_id":"{ORDER}"}}"#)).unwrap();
+        assert_eq!((bare.user_id, bare.status, bare.timestamp), (None, Status::New, at(7)));
+        assert_eq!(bare.payload.as_str(), "null");
+        for fields in [
+            r#""user_id":null,"status":null,"timestamp":null,"payload":null"#,
+            r#""user_id":"","status":"","external_id":null"#,
+        ] {
+            assert_eq!(event(&format!(r#"{{"order_id":"{ORDER}",{fields}}}"#)).as_ref(), Ok(&bare));
+        }
+        for id in ["", r#""order_id":null,"#, r#""order_id":"","#, r#""order_id":"0","#] {
+            let creates = event(&format!(r#"{{{id}"user_id":"{USER}","payload":{{}}}}"#)).unwrap();
+            assert_eq!(creates.order_id, None, "{id}");
+        }
+    }
+
+    #[test]
+    fn an_event_that_creates_needs_a_user_and_a_payload() {
+        for value in [
+            "{}".to_owned(),
+            format!(r#"{{"order_id":"0","user_id":"{USER}"}}"#),
+            format!(r#"{{"order_id":"0","user_id":"{USER}","payload":null}}"#),
+            r#"{"order_id":"0","payload":{}}"#.to_owned(),
+            r#"{"order_id":"0","user_id":"","payload":{}}"#.to_owned(),
+        ] {
+            assert!(event(&value).unwrap_err().0.contains("needs a user_id and a payload"), "{value}");
+        }
+    }
+
+    #[test]
+    fn the_version_comes_from_its_header_and_must_be_one() {
+        assert_eq!(versioned(b"1"), Ok(Some(1)));
+        assert_eq!(versioned(b"9223372036854775807"), Ok(Some(i64::MAX)));
+        for wrong in ["", "0", "-1", "1.0", "x", "9223372036854775808", " 1"] {
+            let reason = versioned(wrong.as_bytes()).unwrap_err().0;
+            assert!(reason.contains(header::ORDER_VERSION), "{wrong}: {reason}");
+        }
+        assert!(versioned(b"\xff").is_err());
+    }
+
+    #[test]
+    fn our_headers_name_the_event_and_its_version_where_there_is_one() {
+        let mut event = event(&format!(r#"{{"order_id":"{ORDER}"}}"#)).unwrap();
+        assert_eq!(event.headers(), []);
+        event.version = Some(12);
+        let id = format!("{ORDER}/12");
+        assert_eq!(event.headers(), [(header::EVENT_ID, id), (header::ORDER_VERSION, "12".to_owned())]);
+    }
+
+    #[test]
+    fn times_are_kept_to_the_microsecond_and_any_offset_is_understood() {
+        for (text, microsecond) in [
+            ("1970-01-01T00:00:01.123456789Z", 1_123_456),
+            ("1970-01-01T03:00:01.5+03:00", 1_500_000),
+            ("1970-01-01T00:00:01Z", 1_000_000),
+        ] {
+            let value = format!(r#"{{"order_id":"{ORDER}","timestamp":"{text}"}}"#);
+            assert_eq!(event(&value).unwrap().timestamp, at(microsecond), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_reason_stays_short_however_long_the_record_is() {
+        let long = "x".repeat(2 * 1024 * 1024);
+        for value in [
+            format!(r#"{{"order_id":"{long}"}}"#),
+            format!(r#"{{"order_id":"{ORDER}","user_id":"{long}"}}"#),
+            format!(r#"{{"order_id":"{ORDER}","status":"{long}"}}"#),
+            format!(r#"{{"order_id":"{ORDER}","timestamp":"{long}"}}"#),
+            format!(r#"{{"order_id":"{}"}}"#, "Ж".repeat(1000)),
+        ] {
+            let reason = event(&value).unwrap_err().0;
+            assert!(reason.len() < 1000, "{} bytes: {reason:.80}", reason.len());
+        }
+        let ack =
+            format!(r#"{{"order_id":"{ORDER}","status":"{long}","processed_at":"1970-01-01T00:00:00Z"}}"#);
+        let reason = Ack::decode(ack.as_bytes(), []).unwrap_err().0;
+        assert!(reason.len() < 1000, "{} bytes: {reason:.80}", reason.len());
+    }
+
+    #[test]
+    fn new_and_updated_orders_are_acked_as_processed_and_all_others_as_updated() {
+        for status in Status::ALL {
+            let processed = matches!(status, Status::New | Status::Processing);
+            let expected = if processed { AckStatus::Processed } else { AckStatus::Updated };
+            assert_eq!(AckStatus::of_event(status), expected, "{status}");
+        }
+    }
 }
