@@ -3,10 +3,11 @@
 //! what is ours travels in headers.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use super::json::pick;
 use super::{OrderId, Payload, Status, UserId, Version};
 
 /// The names of our record headers.
@@ -61,17 +62,6 @@ struct EventOut<'a> {
     timestamp: Timestamp,
 }
 
-/// `null` is read as a missing field, as the services of the old contract do.
-#[derive(Deserialize)]
-struct EventIn<'a> {
-    order_id: Option<String>,
-    user_id: Option<String>,
-    #[serde(borrow)]
-    payload: Option<&'a RawValue>,
-    status: Option<String>,
-    timestamp: Option<Timestamp>,
-}
-
 impl Event {
     /// The JSON value on the wire.
     ///
@@ -110,35 +100,30 @@ impl Event {
         headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
         received: Timestamp,
     ) -> Result<Event, Undecodable> {
-        let text = utf8(value)?;
-        let wire: EventIn<'_> = parse_object(text)?;
-        let order_id = match wire.order_id.as_deref().unwrap_or_default() {
-            "" | "0" => None,
-            id => Some(
-                OrderId::parse(id)
-                    .ok_or_else(|| Undecodable::because(format!("order_id {id:?} is not a UUID")))?,
-            ),
+        let [order_id, user_id, payload, status, timestamp] =
+            members(value, ["order_id", "user_id", "payload", "status", "timestamp"])?;
+        let order_id = match string("order_id", order_id)? {
+            Some(id) if id != "0" => Some(uuid("order_id", &id, OrderId::parse)?),
+            _ => None,
         };
-        let user_id = match wire.user_id.as_deref().unwrap_or_default() {
-            "" => None,
-            id => Some(
-                UserId::parse(id)
-                    .ok_or_else(|| Undecodable::because(format!("user_id {id:?} is not a UUID")))?,
-            ),
+        let user_id = match string("user_id", user_id)? {
+            Some(id) => Some(uuid("user_id", &id, UserId::parse)?),
+            None => None,
         };
-        let status = match wire.status.as_deref().unwrap_or_default() {
-            "" => Status::New,
-            name => Status::parse(name)
+        let status = match string("status", status)? {
+            Some(name) => Status::parse(&name)
                 .ok_or_else(|| Undecodable::because(format!("status {name:?} is not known")))?,
+            None => Status::New,
         };
-        if order_id.is_none() && (user_id.is_none() || wire.payload.is_none()) {
+        let payload = payload.map(RawValue::get).filter(|json| *json != "null");
+        if order_id.is_none() && (user_id.is_none() || payload.is_none()) {
             return Err(Undecodable::because(
                 "an event that creates an order needs a user_id and a payload".to_owned(),
             ));
         }
-        let payload = Payload::parse(wire.payload.map_or("null", RawValue::get))
+        let payload = Payload::parse(payload.unwrap_or("null"))
             .map_err(|error| Undecodable::because(format!("payload: {error}")))?;
-        let timestamp = to_microseconds(wire.timestamp.unwrap_or(received));
+        let timestamp = to_microseconds(time("timestamp", timestamp)?.unwrap_or(received));
         Ok(Event { order_id, version: version_header(headers)?, user_id, payload, status, timestamp })
     }
 }
@@ -157,7 +142,7 @@ pub struct Ack {
 }
 
 /// How the worker ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AckStatus {
     /// A new or updated order was processed.
@@ -179,8 +164,8 @@ impl AckStatus {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct AckWire {
+#[derive(Serialize)]
+struct AckOut {
     order_id: String,
     status: AckStatus,
     processed_at: Timestamp,
@@ -192,7 +177,7 @@ impl Ack {
     /// # Errors
     /// Never; the signature is `serde_json`'s.
     pub fn encode(&self) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(&AckWire {
+        serde_json::to_vec(&AckOut {
             order_id: self.order_id.to_string(),
             status: self.status,
             processed_at: self.processed_at,
@@ -213,25 +198,50 @@ impl Ack {
         value: &[u8],
         headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
     ) -> Result<Ack, Undecodable> {
-        let wire: AckWire = parse_object(utf8(value)?)?;
-        let order_id = OrderId::parse(&wire.order_id)
-            .ok_or_else(|| Undecodable::because(format!("order_id {:?} is not a UUID", wire.order_id)))?;
-        let processed_at = to_microseconds(wire.processed_at);
-        Ok(Ack { order_id, version: version_header(headers)?, status: wire.status, processed_at })
+        let [order_id, status, processed_at] = members(value, ["order_id", "status", "processed_at"])?;
+        let order_id = uuid("order_id", &string("order_id", order_id)?.unwrap_or_default(), OrderId::parse)?;
+        let status = match string("status", status)?.unwrap_or_default().as_str() {
+            "processed" => AckStatus::Processed,
+            "updated" => AckStatus::Updated,
+            "failed" => AckStatus::Failed,
+            name => return Err(Undecodable::because(format!("status {name:?} is not known"))),
+        };
+        let processed_at = time("processed_at", processed_at)?
+            .map(to_microseconds)
+            .ok_or_else(|| Undecodable::because("processed_at is missing".to_owned()))?;
+        Ok(Ack { order_id, version: version_header(headers)?, status, processed_at })
     }
 }
 
-fn utf8(value: &[u8]) -> Result<&str, Undecodable> {
-    std::str::from_utf8(value)
-        .map_err(|error| Undecodable::because(format!("the value is not UTF-8: {error}")))
-}
-
-/// A derived struct also reads itself from a JSON array; no sender means that.
-fn parse_object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Undecodable> {
+/// The members of a record's object, as raw text.
+fn members<'a, const N: usize>(
+    value: &'a [u8],
+    names: [&str; N],
+) -> Result<[Option<&'a RawValue>; N], Undecodable> {
+    let text = std::str::from_utf8(value)
+        .map_err(|error| Undecodable::because(format!("the value is not UTF-8: {error}")))?;
     if !text.trim_ascii_start().starts_with('{') {
         return Err(Undecodable::because("the value is not a JSON object".to_owned()));
     }
-    serde_json::from_str(text).map_err(|error| Undecodable::because(error.to_string()))
+    pick(text, names).map_err(|error| Undecodable::because(format!("the value is not valid JSON: {error}")))
+}
+
+/// A member that holds a string. `null` and `""` count as missing, as the services of the old contract mean it.
+fn string(field: &str, raw: Option<&RawValue>) -> Result<Option<String>, Undecodable> {
+    let Some(raw) = raw else { return Ok(None) };
+    let text: Option<String> = serde_json::from_str(raw.get())
+        .map_err(|error| Undecodable::because(format!("{field} is not a string: {error}")))?;
+    Ok(text.filter(|text| !text.is_empty()))
+}
+
+fn uuid<T>(field: &str, text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, Undecodable> {
+    parse(text).ok_or_else(|| Undecodable::because(format!("{field} {text:?} is not a UUID")))
+}
+
+fn time(field: &str, raw: Option<&RawValue>) -> Result<Option<Timestamp>, Undecodable> {
+    let Some(raw) = raw else { return Ok(None) };
+    serde_json::from_str(raw.get())
+        .map_err(|error| Undecodable::because(format!("{field} is not an RFC 3339 time: {error}")))
 }
 
 fn version_header<'h>(
@@ -301,6 +311,13 @@ mod tests {
         ] {
             assert!(event(&value).unwrap_err().0.contains("needs a user_id and a payload"), "{value}");
         }
+    }
+
+    #[test]
+    fn of_a_field_given_twice_the_last_counts() {
+        let value = format!(r#"{{"order_id":7,"status":"new","order_id":"{ORDER}","status":"deleted"}}"#);
+        let event = event(&value).unwrap();
+        assert_eq!((event.order_id, event.status), (OrderId::parse(ORDER), Status::Deleted));
     }
 
     #[test]
