@@ -4,6 +4,7 @@
 //! Delivery is at least once: a delivery that is neither settled nor rejected comes again, at the latest
 //! after a restart. ACKs are hints and may be lost; the truth is in the store.
 
+mod dead_letters;
 pub mod local;
 
 use std::sync::Arc;

@@ -1,0 +1,179 @@
+//! The embedded store: SQLite in a folder of its own. One thread owns the connection that writes and commits
+//! whatever has queued up while it was busy in one transaction, with one fsync; reads run beside it on
+//! connections of their own. A second process that opens the folder is refused.
+
+mod reader;
+mod rows;
+mod schema;
+mod statements;
+mod writer;
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use self::reader::Readers;
+use self::writer::Writer;
+use super::{Completed, Completion, Cursor, Error, PendingPage, Processed, Refusal, Store};
+use crate::order::{Command, Event, Order, OrderId, UserId};
+
+/// The store in a folder.
+pub struct SqliteStore {
+    readers: Readers,
+    writer: Option<Writer>,
+}
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process works in it.
+    #[error("the data folder {} is in use by another process; stop that one or set DATA_DIR to another folder", folder.display())]
+    Locked {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// It was made by a newer version of this program.
+    #[error(
+        "the data folder has schema version {found} and this program knows {known}; use a newer orderstream"
+    )]
+    TooNew {
+        /// The folder's version.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// There is no database in it.
+    #[error("there is no order database in {}; set DATA_DIR to the folder that `orderstream up` used", folder.display())]
+    Missing {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The file system refuses.
+    #[error("the data folder {} cannot be used: {error}; set DATA_DIR to a folder that can be written", folder.display())]
+    Io {
+        /// The folder.
+        folder: PathBuf,
+        /// What it says.
+        error: io::Error,
+    },
+    /// SQLite refuses.
+    #[error("the order database cannot be opened: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+impl SqliteStore {
+    /// Opens a data folder, making and migrating it as needed. The folder stays locked until the store is
+    /// closed or the process ends, however it ends.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(folder: &Path) -> Result<SqliteStore, OpenError> {
+        let lock = lock(folder)?;
+        let file = database_file(folder);
+        let mut connection = schema::open_writer(&file)?;
+        schema::migrate(&mut connection)?;
+        let writer = Writer::start(connection, lock)?;
+        Ok(SqliteStore { readers: Readers::new(file), writer: Some(writer) })
+    }
+
+    /// Opens a data folder for reading only, beside a process that may be working in it.
+    ///
+    /// # Errors
+    /// [`OpenError`]; also where the folder holds no database.
+    pub fn open_read_only(folder: &Path) -> Result<SqliteStore, OpenError> {
+        let file = database_file(folder);
+        if !file.exists() {
+            return Err(OpenError::Missing { folder: folder.to_owned() });
+        }
+        schema::version(&schema::open_reader(&file)?)?;
+        Ok(SqliteStore { readers: Readers::new(file), writer: None })
+    }
+
+    /// Makes and migrates a data folder, and answers how many migrations were applied and the version now.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn migrate(folder: &Path) -> Result<(u32, u32), OpenError> {
+        let _lock = lock(folder)?;
+        let mut connection = schema::open_writer(&database_file(folder))?;
+        Ok((schema::migrate(&mut connection)?, schema::VERSION))
+    }
+
+    fn writer(&self) -> Result<&Writer, Error> {
+        self.writer
+            .as_ref()
+            .ok_or_else(|| Error::Unavailable("the store was opened for reading only".to_owned()))
+    }
+}
+
+fn database_file(folder: &Path) -> PathBuf {
+    folder.join("orders.db")
+}
+
+/// Takes the folder for this process. The operating system lets go of the lock when the process dies.
+fn lock(folder: &Path) -> Result<File, OpenError> {
+    let refused = |error| OpenError::Io { folder: folder.to_owned(), error };
+    fs::create_dir_all(folder).map_err(refused)?;
+    let lock = File::create(folder.join("LOCK")).map_err(refused)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { folder: folder.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(refused(error)),
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn apply(&self, batch: Arc<[Command]>) -> Result<Vec<Result<Event, Refusal>>, Error> {
+        self.writer()?.apply(batch).await
+    }
+
+    async fn complete(&self, batch: Arc<[Completion]>) -> Result<Vec<Completed>, Error> {
+        self.writer()?.complete(batch).await
+    }
+
+    async fn get(&self, order_id: OrderId) -> Result<Option<Order>, Error> {
+        self.readers.run(move |connection| reader::get(connection, order_id)).await
+    }
+
+    async fn find_by_external(&self, external_id: &str, user_id: UserId) -> Result<Option<Order>, Error> {
+        let external_id = external_id.to_owned();
+        self.readers.run(move |connection| reader::find_by_external(connection, &external_id, user_id)).await
+    }
+
+    async fn processed_versions(&self, orders: &[OrderId]) -> Result<Vec<Option<Processed>>, Error> {
+        let orders = orders.to_vec();
+        self.readers.run(move |connection| reader::processed_versions(connection, &orders)).await
+    }
+
+    async fn pending(
+        &self,
+        before: Timestamp,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<PendingPage, Error> {
+        self.readers.run(move |connection| reader::pending(connection, before, after, limit)).await
+    }
+
+    async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Order>, Error> {
+        self.readers.run(move |connection| reader::scan(connection, after, limit)).await
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        match &self.writer {
+            Some(writer) => writer.check().await,
+            None => self.readers.run(|_| Ok(())).await,
+        }
+    }
+
+    async fn close(&self) {
+        self.readers.close();
+        if let Some(writer) = &self.writer {
+            writer.close().await;
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The reading side: a few connections of their own, used from blocking threads, never from an async one.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::Semaphore;
+
+use super::rows::{COLUMNS, order, pending_event, status};
+use super::schema;
+use crate::order::{Order, OrderId, UserId};
+use crate::store::{Cursor, Error, PendingPage, Processed};
+
+/// More would not read faster: each holds a page cache, and a read takes microseconds.
+const CONNECTIONS: usize = 4;
+
+/// Reading connections, opened as they are needed and kept.
+pub(super) struct Readers {
+    file: PathBuf,
+    // std Mutex: held for a push or a pop, never across .await
+    idle: Arc<Mutex<Vec<Connection>>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Readers {
+    pub(super) fn new(file: PathBuf) -> Readers {
+        Readers { file, idle: Arc::default(), permits: Arc::new(Semaphore::new(CONNECTIONS)) }
+    }
+
+    /// Runs a query on an idle connection, waiting for one if need be.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| closed())?;
+        let (file, idle) = (self.file.clone(), Arc::clone(&self.idle));
+        let work = move || {
+            let _permit = permit;
+            let kept = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let connection = match kept {
+                Some(connection) => connection,
+                None => schema::open_reader(&file).map_err(|error| Error::Unavailable(error.to_string()))?,
+            };
+            let answer = query(&connection).map_err(|error| Error::Unavailable(error.to_string()))?;
+            // A connection whose query failed is not kept: the next read begins with a fresh one.
+            idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            Ok(answer)
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|error| Error::Unavailable(error.to_string()))?
+    }
+
+    /// Refuses further reads and closes the idle connections.
+    pub(super) fn close(&self) {
+        self.permits.close();
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+fn closed() -> Error {
+    Error::Unavailable("the store is closed".to_owned())
+}
+
+pub(super) fn get(connection: &Connection, id: OrderId) -> rusqlite::Result<Option<Order>> {
+    let sql = format!("SELECT {COLUMNS} FROM orders WHERE order_id = ?1");
+    connection.prepare_cached(&sql)?.query_row([id.as_bytes()], order).optional()
+}
+
+pub(super) fn find_by_external(
+    connection: &Connection,
+    external_id: &str,
+    user_id: UserId,
+) -> rusqlite::Result<Option<Order>> {
+    // The condition of the partial index is repeated, or the planner could not use it.
+    let sql = format!(
+        "SELECT {COLUMNS} FROM orders INDEXED BY orders_by_external
+         WHERE external_id = ?1 AND external_id <> '' AND user_id = ?2 ORDER BY seq DESC LIMIT 1"
+    );
+    connection.prepare_cached(&sql)?.query_row(params![external_id, user_id.as_bytes()], order).optional()
+}
+
+pub(super) fn processed_versions(
+    connection: &Connection,
+    orders: &[OrderId],
+) -> rusqlite::Result<Vec<Option<Processed>>> {
+    let mut query =
+        connection.prepare_cached("SELECT processed_version, status FROM orders WHERE order_id = ?1")?;
+    orders
+        .iter()
+        .map(|id| {
+            query
+                .query_row([id.as_bytes()], |row| {
+                    Ok(Processed { version: row.get(0)?, status: status(row, 1)? })
+                })
+                .optional()
+        })
+        .collect()
+}
+
+pub(super) fn pending(
+    connection: &Connection,
+    before: Timestamp,
+    after: Option<Cursor>,
+    limit: usize,
+) -> rusqlite::Result<PendingPage> {
+    let sql = format!(
+        "SELECT {COLUMNS}, seq FROM orders INDEXED BY orders_pending
+         WHERE processed_version < version AND updated_at < ?1 AND (updated_at, seq) > (?2, ?3)
+         ORDER BY updated_at, seq LIMIT ?4"
+    );
+    let after = after.unwrap_or(Cursor { changed_at: i64::MIN, row: 0 });
+    let rows = connection
+        .prepare_cached(&sql)?
+        .query_map(params![before.as_microsecond(), after.changed_at, after.row, limit as i64], |row| {
+            Ok((order(row)?, row.get(12)?))
+        })?
+        .collect::<rusqlite::Result<Vec<(Order, i64)>>>()?;
+    let next = rows
+        .last()
+        .filter(|_| rows.len() == limit)
+        .map(|(order, row)| Cursor { changed_at: order.updated_at.as_microsecond(), row: *row });
+    Ok(PendingPage { events: rows.into_iter().map(|(order, _)| pending_event(order)).collect(), next })
+}
+
+pub(super) fn scan(
+    connection: &Connection,
+    after: Option<OrderId>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Order>> {
+    let sql = format!("SELECT {COLUMNS} FROM orders WHERE order_id > ?1 ORDER BY order_id LIMIT ?2");
+    // An empty blob sorts before every id.
+    let after = after.as_ref().map_or(&[][..], |id| id.as_bytes());
+    connection.prepare_cached(&sql)?.query_map(params![after, limit as i64], order)?.collect()
+}

@@ -1,0 +1,54 @@
+//! Rows to values and back.
+
+use jiff::Timestamp;
+use rusqlite::Row;
+use rusqlite::types::{FromSqlError, Type};
+
+use crate::order::{Amount, Event, Order, OrderId, Payload, Status, UserId};
+
+/// The columns that [`order`] reads, in its order.
+pub(super) const COLUMNS: &str = "order_id, user_id, status, version, processed_version, created_at, \
+     updated_at, deleted_at, amount, reason, external_id, payload";
+
+/// Reads an order from a row of [`COLUMNS`].
+pub(super) fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
+    Ok(Order {
+        id: OrderId::from_bytes(row.get(0)?),
+        user_id: UserId::from_bytes(row.get(1)?),
+        status: status(row, 2)?,
+        version: row.get(3)?,
+        processed_version: row.get(4)?,
+        created_at: time(5, row.get(5)?)?,
+        updated_at: time(6, row.get(6)?)?,
+        deleted_at: row.get::<_, Option<i64>>(7)?.map(|micros| time(7, micros)).transpose()?,
+        amount: Amount::parse(row.get_ref(8)?.as_str()?).ok_or_else(|| corrupt(8, "is no amount"))?,
+        reason: row.get(9)?,
+        payload: Payload::from_store(row.get_ref(11)?.as_str()?, row.get_ref(10)?.as_str()?),
+    })
+}
+
+/// The event that a pending order's newest version stands for.
+pub(super) fn pending_event(order: Order) -> Event {
+    Event {
+        order_id: Some(order.id),
+        version: Some(order.version),
+        user_id: Some(order.user_id),
+        payload: order.payload,
+        status: order.status,
+        timestamp: order.updated_at,
+    }
+}
+
+/// Reads a status column.
+pub(super) fn status(row: &Row<'_>, column: usize) -> rusqlite::Result<Status> {
+    Status::parse(row.get_ref(column)?.as_str()?).ok_or_else(|| corrupt(column, "is no status"))
+}
+
+fn time(column: usize, micros: i64) -> rusqlite::Result<Timestamp> {
+    Timestamp::from_microsecond(micros).map_err(|_| corrupt(column, "is no time"))
+}
+
+fn corrupt(column: usize, what: &str) -> rusqlite::Error {
+    let error = FromSqlError::Other(format!("column {column} {what}").into());
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+}

@@ -1,0 +1,162 @@
+//! The writing side: one thread, one connection. It takes every batch that queued up while it was busy,
+//! carries them out in one transaction and answers all of them after the one fsync. Under load the groups
+//! grow and an order costs a fraction of an fsync; a lone order waits for nobody.
+
+use std::fs::File;
+use std::iter;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::OpenError;
+use super::statements::Statements;
+use crate::order::{Command, Event};
+use crate::store::{Completed, Completion, Error, Refusal};
+
+type Applied = Vec<Result<Event, Refusal>>;
+type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// Something for the writing thread to do.
+enum Job {
+    Apply(Arc<[Command]>, Reply<Applied>),
+    Complete(Arc<[Completion]>, Reply<Vec<Completed>>),
+    Check(Reply<()>),
+}
+
+/// What came of a job, to be told after the commit.
+enum Outcome {
+    Applied(Applied),
+    Completed(Vec<Completed>),
+    Checked,
+}
+
+impl Job {
+    fn carry_out(&self, statements: &mut Statements<'_>) -> rusqlite::Result<Outcome> {
+        Ok(match self {
+            Job::Apply(batch, _) => Outcome::Applied(statements.apply(batch)?),
+            Job::Complete(batch, _) => Outcome::Completed(statements.complete(batch)?),
+            Job::Check(_) => Outcome::Checked,
+        })
+    }
+
+    /// Whoever asked may have gone; then nobody is told.
+    fn answer(self, outcome: Outcome) {
+        match (self, outcome) {
+            (Job::Apply(_, reply), Outcome::Applied(results)) => drop(reply.send(Ok(results))),
+            (Job::Complete(_, reply), Outcome::Completed(results)) => drop(reply.send(Ok(results))),
+            (Job::Check(reply), _) => drop(reply.send(Ok(()))),
+            (Job::Apply(..) | Job::Complete(..), _) => unreachable!("each job makes its own outcome"),
+        }
+    }
+
+    fn fail(self, error: Error) {
+        match self {
+            Job::Apply(_, reply) => drop(reply.send(Err(error))),
+            Job::Complete(_, reply) => drop(reply.send(Err(error))),
+            Job::Check(reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// The handle to the writing thread.
+pub(super) struct Writer {
+    // std Mutex: held to clone or drop the sender, never across .await
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Starts the thread. It holds the folder's lock as long as it lives.
+    pub(super) fn start(connection: Connection, lock: File) -> Result<Writer, OpenError> {
+        let (jobs, queue) = mpsc::channel();
+        // The statements are prepared on the thread; here only whether that works is checked.
+        Statements::prepare(&connection)?;
+        let thread = thread::Builder::new()
+            .name("sqlite-writer".to_owned())
+            .spawn(move || {
+                write(&connection, &queue);
+                drop(connection);
+                drop(lock);
+            })
+            .map_err(|error| OpenError::Io { folder: PathBuf::new(), error })?;
+        Ok(Writer { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) })
+    }
+
+    pub(super) async fn apply(&self, batch: Arc<[Command]>) -> Result<Applied, Error> {
+        self.call(|reply| Job::Apply(batch, reply)).await
+    }
+
+    pub(super) async fn complete(&self, batch: Arc<[Completion]>) -> Result<Vec<Completed>, Error> {
+        self.call(|reply| Job::Complete(batch, reply)).await
+    }
+
+    /// Whether a transaction can begin now.
+    pub(super) async fn check(&self) -> Result<(), Error> {
+        self.call(Job::Check).await
+    }
+
+    /// Lets the thread finish what it has, and waits for it.
+    pub(super) async fn close(&self) {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic of the thread has been reported where it happened.
+            let _ = tokio::task::spawn_blocking(|| thread.join()).await;
+        }
+    }
+
+    async fn call<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, Error> {
+        let closed = || Error::Unavailable("the store is closed".to_owned());
+        let (reply, answer) = oneshot::channel();
+        match &*self.jobs.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(jobs) => jobs.send(job(reply)).map_err(|_| closed())?,
+            None => return Err(closed()),
+        }
+        // The thread answers every job it took unless it died in the middle of the transaction.
+        answer.await.map_err(|_| Error::OutcomeUnknown("the writing thread has died".to_owned()))?
+    }
+}
+
+/// The thread: ends when the last sender is gone and the queue is empty.
+fn write(connection: &Connection, queue: &mpsc::Receiver<Job>) {
+    let mut statements = match Statements::prepare(connection) {
+        Ok(statements) => statements,
+        Err(error) => return tracing::error!(%error, "the writer cannot prepare its statements"),
+    };
+    while let Ok(first) = queue.recv() {
+        let group: Vec<Job> = iter::once(first).chain(queue.try_iter()).collect();
+        match transact(connection, &mut statements, &group) {
+            Ok(outcomes) => group.into_iter().zip(outcomes).for_each(|(job, outcome)| job.answer(outcome)),
+            Err(error) => group.into_iter().for_each(|job| job.fail(error.clone())),
+        }
+    }
+}
+
+/// Carries out a group in one transaction. Nothing of it is visible or promised before this returns.
+fn transact(
+    connection: &Connection,
+    statements: &mut Statements<'_>,
+    group: &[Job],
+) -> Result<Vec<Outcome>, Error> {
+    let unavailable = |error: rusqlite::Error| Error::Unavailable(error.to_string());
+    let outcome = statements
+        .begin()
+        .and_then(|()| group.iter().map(|job| job.carry_out(statements)).collect())
+        .map_err(unavailable)
+        // Once COMMIT has begun, only the disk knows.
+        .and_then(|outcomes: Vec<Outcome>| match statements.commit() {
+            Ok(()) => Ok(outcomes),
+            Err(error) => Err(Error::OutcomeUnknown(error.to_string())),
+        });
+    if let Err(error) = &outcome {
+        tracing::error!(%error, "a group of writes failed");
+        if !connection.is_autocommit() {
+            // Where the rollback fails too, the next BEGIN will say so.
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+    }
+    outcome
+}
