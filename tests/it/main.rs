@@ -4,3 +4,5 @@
 mod domain_properties;
 mod golden_messages;
 mod json_text;
+mod store_conformance;
+mod store_sqlite;
