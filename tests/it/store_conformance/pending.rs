@@ -17,6 +17,7 @@ async fn walk(store: &dyn Store, before: Timestamp, limit: usize) -> Vec<Event> 
         let page = store.pending(before, cursor, limit).await.expect("the store reads");
         assert!(page.events.len() <= limit, "{} events are more than {limit}", page.events.len());
         events.extend(page.events);
+        assert!(page.next.is_none() || page.next != cursor, "the next page begins where this one did");
         match page.next {
             Some(next) => cursor = Some(next),
             None => return events,
