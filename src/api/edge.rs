@@ -19,11 +19,9 @@ use tokio::sync::{Semaphore, TryAcquireError};
 use uuid::Uuid;
 
 use super::problem::Problem;
+use crate::config::REQUEST_OVERHEAD;
 use crate::error::Error;
 use crate::service::RETRY_AFTER;
-
-/// What a request costs besides its body: its task, its buffers, its place in the lanes. A round upper bound.
-const REQUEST_OVERHEAD: usize = 8 << 10;
 
 /// The budget is counted in units of this many bytes.
 const UNIT: usize = 1 << 10;

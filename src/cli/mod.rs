@@ -62,7 +62,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         }
         _ => {}
     }
-    let loaded = Settings::load(&cli.flags, std::env::vars())?;
+    let loaded = Settings::load(&cli.flags, environment())?;
     let settings = &loaded.settings;
     telemetry::init(&settings.log_level, settings.log_format == crate::config::LogFormat::Json)?;
     for warning in settings.warnings() {
@@ -84,6 +84,12 @@ fn migrate(settings: &Settings) -> Result<()> {
     let (applied, version) = SqliteStore::migrate(&settings.data_dir)?;
     println!("{}: schema version {version}, {applied} migrations applied", settings.data_dir.display());
     Ok(())
+}
+
+/// The environment's readable part: a variable that is not Unicode cannot be one of ours.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 fn client_runtime() -> std::io::Result<tokio::runtime::Runtime> {

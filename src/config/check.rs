@@ -1,5 +1,7 @@
 //! What a single value cannot show: the rules between settings, and the combinations that are legal and yet
 //! seldom meant. A broken rule names its keys and the fix; the loader puts values and places before it.
+//!
+//! Pure: nothing is opened or asked here, so that the same settings are always judged the same.
 
 use std::time::Duration;
 
@@ -56,7 +58,8 @@ pub(super) fn check(settings: &Settings) -> Vec<Problem> {
     rule(
         !collide(events, acks) && !collide(&format!("{events}.dlq"), acks),
         &["orders_events_topic", "orders_ack_topic"],
-        "events, ACKs and dead letters (the first with .dlq) need topics that differ in more than '.' and '_'; rename one",
+        "events, ACKs and dead letters (the first with .dlq) need topics that differ in more than '.' and '_'; \
+         rename one",
     );
     rule(
         !settings.worker_group.is_empty(),
@@ -101,12 +104,6 @@ impl Settings {
                 "shutdown_timeout ({stop:?}) is shorter than ack_wait_timeout ({wait:?}): a stop may cut off \
                  callers who still wait; raise the first or lower the second"
             ),
-        );
-        warn(
-            self.redis_addr.is_some() && self.postgres_dsn.is_none(),
-            "redis_addr is set and postgres_dsn is not: the embedded store is faster than a cache in front of \
-             it; unset redis_addr, or set postgres_dsn"
-                .to_owned(),
         );
         warnings
     }
@@ -177,7 +174,5 @@ mod tests {
         );
         settings.ack_wait = false;
         assert!(settings.warnings().is_empty());
-        settings.redis_addr = Some("cache:6379".into());
-        assert!(settings.warnings()[0].starts_with("redis_addr"));
     }
 }

@@ -1,5 +1,7 @@
 //! What a key of the settings is, and the macro that makes the table of keys and the struct of settings from
 //! the same rows, so that neither can hold what the other lacks.
+//!
+//! A key has one name, in lower case; how a layer spells it is known to the functions here alone.
 
 use super::KEYS;
 

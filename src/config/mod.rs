@@ -58,7 +58,7 @@ keys::settings! {
     grpc_port: u16,
     /// How many connections may be open at once.
     max_connections: NonZeroU32,
-    /// How long a client may take to send a request's head.
+    /// How long a client may take to send a request's head, or a connection be idle.
     http_header_timeout: Duration,
     /// How long a client may take to send a request's body.
     http_body_timeout: Duration,

@@ -1,5 +1,7 @@
 //! The settings as a user meets them: what wins over what, what the defaults are, and what each mistake is
 //! answered with.
+//!
+//! Each test makes its own layers, so neither the machine's environment nor its files play a part.
 
 use std::fs;
 use std::path::PathBuf;

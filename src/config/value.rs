@@ -1,5 +1,7 @@
 //! Values: from the text of any layer to the type of a setting. A text that does not fit is answered with
 //! what would, as the second half of a message that begins with the key, the text and its place.
+//!
+//! Such an answer never repeats the text: whether that may be shown is not known here.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
