@@ -21,7 +21,7 @@ pub(super) fn open_writer(file: &Path) -> Result<Connection, OpenError> {
     connection.execute_batch(
         "PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
-         PRAGMA wal_autocheckpoint = 8000;
+         PRAGMA wal_autocheckpoint = 0;
          PRAGMA cache_size = -16384;
          PRAGMA temp_store = MEMORY;",
     )?;
