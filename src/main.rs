@@ -1,2 +1,18 @@
-//! x
-fn main() {}
+//! The `orderstream` binary: reads the command line, runs it, and turns a failure into a message and an exit
+//! code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use orderstream::cli::{self, Cli};
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    cli::run(Cli::parse()).unwrap_or_else(|error| {
+        eprintln!("orderstream: {error:#}");
+        ExitCode::from(2)
+    })
+}

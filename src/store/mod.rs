@@ -39,6 +39,17 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error`] where the whole batch failed; doing it again is safe.
     async fn complete(&self, batch: Arc<[Completion]>) -> Result<Vec<Completed>, Error>;
 
+    /// Takes note that the bus has taken responsibility for these versions of orders. A store that finds
+    /// pending orders through an outbox of its own drops their rows; one that finds them by their versions
+    /// has nothing to do.
+    ///
+    /// # Errors
+    /// [`Error`]; the events are then published again, which changes nothing.
+    async fn published(&self, events: &[(OrderId, Version)]) -> Result<(), Error> {
+        let _ = events;
+        Ok(())
+    }
+
     /// The order of that id, deleted or not.
     ///
     /// # Errors

@@ -1,0 +1,55 @@
+//! How the service is. Live: the process answers. Ready: it takes orders; a load balancer asks this one.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{HeaderMap, StatusCode};
+use serde::Serialize;
+
+use super::edge::accepts;
+use super::http::{Shared, json};
+use super::problem::to_json;
+use crate::service::Readiness;
+
+/// `GET /health`: as JSON, or as bare text where that is asked for.
+pub(super) async fn health(headers: HeaderMap) -> Response {
+    if !accepts(&headers, "text/plain") {
+        return live().await;
+    }
+    let mut response = Response::new(Body::from("ok"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// `GET /health/live`.
+pub(super) async fn live() -> Response {
+    json(StatusCode::OK, br#"{"status":"ok"}"#.to_vec())
+}
+
+#[derive(Serialize)]
+struct ReadyBody<'a> {
+    status: &'a str,
+    store: &'a str,
+    bus: &'a str,
+}
+
+/// `GET /health/ready`: 200 while orders are taken. A bus that is away only delays them, which is said.
+pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    let Readiness { store, bus } = shared.service.readiness().await;
+    let (status, word) = match (&store, &bus) {
+        _ if shared.draining.is_cancelled() => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+        (Err(_), _) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+        (Ok(()), Err(_)) => (StatusCode::OK, "degraded"),
+        (Ok(()), Ok(())) => (StatusCode::OK, "ready"),
+    };
+    let word_of = |part: &Result<(), String>| if part.is_ok() { "ok" } else { "not available" };
+    for (part, state) in [("store", &store), ("bus", &bus)] {
+        if let Err(reason) = state {
+            tracing::warn!(part, reason, "not ready");
+        }
+    }
+    json(status, to_json(&ReadyBody { status: word, store: word_of(&store), bus: word_of(&bus) }))
+}

@@ -1,0 +1,195 @@
+//! Problems: the one table that turns what went wrong into HTTP, and the RFC 9457 body that says so. A code
+//! is stable; a title never varies; a detail names the field and the fix and never holds a driver's words.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::response::{IntoResponse, Response};
+use hyper::StatusCode;
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::order::{Invalid, OrderId};
+
+/// A kind of problem: one row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Kind {
+    /// Its stable name.
+    pub code: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// What it is, in a few words.
+    pub title: &'static str,
+    /// Whether the same request may be sent again without harm, and may then succeed.
+    pub retryable: bool,
+}
+
+const fn kind(status: u16, code: &'static str, title: &'static str, retryable: bool) -> Kind {
+    Kind { code, status, title, retryable }
+}
+
+/// A field breaks its rule.
+pub const INVALID: Kind = kind(400, "invalid_request", "The request is not valid", false);
+/// No such order, or another user's.
+pub const ORDER_NOT_FOUND: Kind = kind(404, "order_not_found", "There is no such order", false);
+/// No such path.
+pub const ROUTE_NOT_FOUND: Kind = kind(404, "route_not_found", "There is nothing at this path", false);
+/// The path knows other methods.
+pub const METHOD_NOT_ALLOWED: Kind =
+    kind(405, "method_not_allowed", "The path does not take this method", false);
+/// The body came too slowly.
+pub const BODY_TIMEOUT: Kind = kind(408, "body_timeout", "The body did not arrive in time", true);
+/// The order is deleted for ever.
+pub const ORDER_DELETED: Kind = kind(409, "order_deleted", "The order has been deleted", false);
+/// The body is over the limit.
+pub const BODY_TOO_LARGE: Kind = kind(413, "body_too_large", "The body is too large", false);
+/// A defect of the service.
+pub const INTERNAL: Kind = kind(500, "internal", "The service failed", false);
+/// Turned away before anything was done.
+pub const OVERLOADED: Kind = kind(503, "overloaded", "The service is at its limit", true);
+/// The store is away; nothing was done.
+pub const STORE_UNAVAILABLE: Kind = kind(503, "store_unavailable", "The order store is not available", true);
+/// The store failed in the middle of the commit.
+pub const OUTCOME_UNKNOWN: Kind =
+    kind(503, "outcome_unknown", "Whether the order was stored is not known", false);
+
+/// Every kind of problem there is, by status.
+pub const TABLE: [Kind; 11] = [
+    INVALID,
+    ORDER_NOT_FOUND,
+    ROUTE_NOT_FOUND,
+    METHOD_NOT_ALLOWED,
+    BODY_TIMEOUT,
+    ORDER_DELETED,
+    BODY_TOO_LARGE,
+    INTERNAL,
+    OVERLOADED,
+    STORE_UNAVAILABLE,
+    OUTCOME_UNKNOWN,
+];
+
+/// A problem with one request.
+#[derive(Debug, Clone)]
+pub(super) struct Problem {
+    kind: Kind,
+    detail: String,
+    order_id: Option<OrderId>,
+    retry_after: Option<Duration>,
+}
+
+impl Problem {
+    pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Problem {
+        let retry_after = (kind.status == 503).then_some(Duration::from_secs(1));
+        Problem { kind, detail: detail.into(), order_id: None, retry_after }
+    }
+
+    fn of_order(self, order_id: Option<OrderId>) -> Problem {
+        Problem { order_id, ..self }
+    }
+
+    /// A response that carries the problem and has no body yet: the edge writes it, which knows the request.
+    pub(super) fn into_bare_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() =
+            StatusCode::from_u16(self.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        response.extensions_mut().insert(self);
+        response
+    }
+
+    /// Writes the body and headers. A deleted order's caller gets the seed's two members with the problem
+    /// inside, unless it asks for a pure problem: the two disagree about what `status` is.
+    pub(super) fn write(self, response: &mut Response, request_id: &HeaderValue, wants_problem: bool) {
+        if self.kind.status >= 500 {
+            let request_id = request_id.to_str().unwrap_or("");
+            tracing::warn!(request_id, code = self.kind.code, order_id = ?self.order_id, "{}", self.detail);
+        }
+        let body = ProblemBody {
+            r#type: format!("/problems/{}", self.kind.code),
+            title: self.kind.title,
+            status: self.kind.status,
+            detail: &self.detail,
+            instance: request_id.to_str().unwrap_or(""),
+            code: self.kind.code,
+            retryable: self.kind.retryable,
+            order_id: self.order_id.map(|id| id.to_string()),
+        };
+        let (media_type, text) = match &body.order_id {
+            Some(order_id) if self.kind == ORDER_DELETED && !wants_problem => {
+                ("application/json", to_json(&DeletedBody { order_id, status: "deleted", problem: &body }))
+            }
+            _ => ("application/problem+json", to_json(&body)),
+        };
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+        if let Some(pause) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(pause.as_secs().max(1)));
+        }
+        // The router noted the length of the empty body.
+        response.headers_mut().remove(CONTENT_LENGTH);
+        *response.body_mut() = Body::from(text);
+    }
+}
+
+/// The JSON text of a body.
+pub(super) fn to_json(body: &impl Serialize) -> Vec<u8> {
+    // These bodies are strings and numbers, which always serialize.
+    serde_json::to_vec(body).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct ProblemBody<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    instance: &'a str,
+    code: &'a str,
+    retryable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_id: Option<String>,
+}
+
+#[derive(Serialize)]
+struct DeletedBody<'a> {
+    order_id: &'a str,
+    status: &'a str,
+    problem: &'a ProblemBody<'a>,
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Problem {
+        let detail = error.to_string();
+        match error {
+            Error::Invalid(_) => Problem::new(INVALID, detail),
+            Error::NotFound { order_id } => Problem::new(ORDER_NOT_FOUND, detail).of_order(order_id),
+            Error::Deleted { order_id } => Problem::new(ORDER_DELETED, detail).of_order(Some(order_id)),
+            Error::Overloaded { retry_after } => {
+                Problem { retry_after: Some(retry_after), ..Problem::new(OVERLOADED, detail) }
+            }
+            Error::Unavailable => Problem::new(STORE_UNAVAILABLE, detail),
+            Error::OutcomeUnknown { order_id } => {
+                Problem::new(OUTCOME_UNKNOWN, detail).of_order(Some(order_id))
+            }
+            Error::Internal => Problem::new(INTERNAL, detail),
+        }
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Problem {
+        Problem::from(Error::from(invalid))
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Problem {
+        Invalid::new("path", rejection.body_text()).into()
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        self.into_bare_response()
+    }
+}

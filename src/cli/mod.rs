@@ -1,0 +1,97 @@
+//! The command line: one file per subcommand that is more than a line. Subcommands read settings, call the
+//! wiring room and print for people.
+
+mod client;
+mod orders;
+mod up;
+mod verify;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::{Flags, Settings};
+use crate::store::sqlite::SqliteStore;
+use crate::{app, telemetry};
+
+/// Takes orders over HTTP, makes them durable, has them processed, and answers what really happened.
+#[derive(Debug, Parser)]
+#[command(name = "orderstream", version, propagate_version = true, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run api and worker in one process (the default).
+    Up,
+    /// Run only the api: takes orders and answers callers.
+    Api,
+    /// Run only the worker: processes orders.
+    Worker,
+    /// Bring the store's schema to this version.
+    Migrate,
+    /// Print the effective settings and where each came from.
+    Config,
+    /// Check the store for orders that are lost, doubled or wrong; safe on a live system.
+    Verify(verify::Args),
+    /// Talk to a running server: create, get, find, update, delete, watch.
+    Orders(orders::Args),
+    /// Print a shell's completion script.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the command line and answers the process's exit code: 0 for success, 1 where `verify` finds something.
+///
+/// # Errors
+/// Everything that goes wrong, to be printed; exit code 2.
+pub fn run(cli: Cli) -> Result<ExitCode> {
+    // Clients and scripts have no use for a server's settings.
+    match cli.command {
+        Some(Command::Orders(args)) => return client_runtime()?.block_on(orders::run(args)),
+        Some(Command::Completions { shell }) => {
+            clap_complete::generate(shell, &mut Cli::command(), "orderstream", &mut std::io::stdout());
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
+    }
+    let loaded = Settings::load(&cli.flags, environment())?;
+    let settings = &loaded.settings;
+    telemetry::init(&settings.log_level, settings.log_format == crate::config::LogFormat::Json)?;
+    for warning in settings.warnings() {
+        tracing::warn!("{warning}");
+    }
+    match cli.command.unwrap_or(Command::Up) {
+        Command::Up => up::run(settings)?,
+        Command::Api => app::require_shared_bus(settings, "api")?,
+        Command::Worker => app::require_shared_bus(settings, "worker")?,
+        Command::Migrate => migrate(settings)?,
+        Command::Config => print!("{loaded}"),
+        Command::Verify(args) => return client_runtime()?.block_on(verify::run(settings, args)),
+        Command::Orders(_) | Command::Completions { .. } => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn migrate(settings: &Settings) -> Result<()> {
+    let (applied, version) = SqliteStore::migrate(&settings.data_dir)?;
+    println!("{}: schema version {version}, {applied} migrations applied", settings.data_dir.display());
+    Ok(())
+}
+
+/// The environment's readable part: a variable that is not Unicode cannot be one of ours.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn client_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}

@@ -1,0 +1,178 @@
+//! What a single value cannot show: the rules between settings, and the combinations that are legal and yet
+//! seldom meant. A broken rule names its keys and the fix; the loader puts values and places before it.
+//!
+//! Pure: nothing is opened or asked here, so that the same settings are always judged the same.
+
+use std::time::Duration;
+
+use super::Settings;
+
+/// What a request in flight holds besides its body, as far as [`Settings::http_memory_budget`] is concerned.
+pub const REQUEST_OVERHEAD: usize = 8 * 1024;
+
+/// A rule that is broken.
+pub(super) struct Problem {
+    /// The keys it is between.
+    pub(super) keys: &'static [&'static str],
+    /// What is wrong, and the way to mend it.
+    pub(super) fix: String,
+}
+
+/// Every rule that is broken.
+pub(super) fn check(settings: &Settings) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut rule = |holds: bool, keys: &'static [&'static str], fix: &str| {
+        if !holds {
+            problems.push(Problem { keys, fix: fix.to_owned() });
+        }
+    };
+
+    let positive = r#"with no time at all nothing succeeds; write a duration above zero, as "30s""#;
+    rule(!settings.ack_wait_timeout.is_zero(), &["ack_wait_timeout"], positive);
+    rule(!settings.http_header_timeout.is_zero(), &["http_header_timeout"], positive);
+    rule(!settings.http_body_timeout.is_zero(), &["http_body_timeout"], positive);
+
+    rule(
+        settings.http_body_limit > 0,
+        &["http_body_limit"],
+        r#"no order fits into an empty body; write a size above zero, as "1MiB""#,
+    );
+    rule(
+        settings.http_body_limit <= settings.http_memory_budget.saturating_sub(REQUEST_OVERHEAD),
+        &["http_body_limit", "http_memory_budget"],
+        "the budget must hold the largest body and 8 KiB; lower the first or raise the second",
+    );
+    rule(
+        settings.api_port != settings.grpc_port || settings.api_port == 0,
+        &["api_port", "grpc_port"],
+        "two listeners cannot share a port; change one of them",
+    );
+
+    // The dead-letter topic takes four letters more.
+    let (events, acks) = (&settings.orders_events_topic, &settings.orders_ack_topic);
+    let name = "a topic's name is made of letters, digits, '.', '_' and '-'";
+    let fix = format!(r#"{name}, at most 245 of them; write one such as "orders.events""#);
+    rule(is_topic(events, 245), &["orders_events_topic"], &fix);
+    let fix = format!(r#"{name}, at most 249 of them; write one such as "orders.ack""#);
+    rule(is_topic(acks, 249), &["orders_ack_topic"], &fix);
+    rule(
+        !collide(events, acks) && !collide(&format!("{events}.dlq"), acks),
+        &["orders_events_topic", "orders_ack_topic"],
+        "events, ACKs and dead letters (the first with .dlq) need topics that differ in more than '.' and '_'; \
+         rename one",
+    );
+    rule(
+        !settings.worker_group.is_empty(),
+        &["worker_group"],
+        r#"the workers need a group; write a name, as "order-workers""#,
+    );
+    problems
+}
+
+/// Whether Kafka takes it as a topic's name.
+fn is_topic(name: &str, longest: usize) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    (1..=longest).contains(&name.len()) && name.chars().all(legal) && name != "." && name != ".."
+}
+
+/// Whether Kafka refuses the second of two topics, because they are one in the names of its metrics.
+fn collide(one: &str, other: &str) -> bool {
+    one.replace('_', ".") == other.replace('_', ".")
+}
+
+impl Settings {
+    /// What is legal and yet seldom meant, a line each, for the log at start.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let mut warn = |applies: bool, text: String| {
+            if applies {
+                warnings.push(text);
+            }
+        };
+        let (wait, stop) = (self.ack_wait_timeout, self.shutdown_timeout);
+        warn(
+            self.ack_wait && wait > Duration::from_secs(5 * 60),
+            format!(
+                "ack_wait_timeout is {wait:?}: callers and proxies seldom hold a request that long; \
+                 write \"5m\" or less, and let them ask for the order after a 202"
+            ),
+        );
+        warn(
+            self.ack_wait && stop < wait,
+            format!(
+                "shutdown_timeout ({stop:?}) is shorter than ack_wait_timeout ({wait:?}): a stop may cut off \
+                 callers who still wait; raise the first or lower the second"
+            ),
+        );
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The keys of the rules that the defaults break after a change.
+    fn broken(change: impl FnOnce(&mut Settings)) -> Vec<&'static str> {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        check(&settings).iter().flat_map(|problem| problem.keys).copied().collect()
+    }
+
+    #[test]
+    fn the_defaults_break_no_rule_and_raise_no_warning() {
+        assert!(broken(|_| ()).is_empty());
+        assert!(Settings::default().warnings().is_empty());
+    }
+
+    #[test]
+    fn a_timeout_of_nothing_is_refused() {
+        assert_eq!(broken(|s| s.ack_wait_timeout = Duration::ZERO), ["ack_wait_timeout"]);
+        assert_eq!(broken(|s| s.http_header_timeout = Duration::ZERO), ["http_header_timeout"]);
+        assert_eq!(broken(|s| s.http_body_timeout = Duration::ZERO), ["http_body_timeout"]);
+    }
+
+    #[test]
+    fn the_budget_holds_the_largest_body_and_its_overhead() {
+        let keys = ["http_body_limit", "http_memory_budget"];
+        assert!(broken(|s| s.http_memory_budget = s.http_body_limit + REQUEST_OVERHEAD).is_empty());
+        assert_eq!(broken(|s| s.http_memory_budget = s.http_body_limit + REQUEST_OVERHEAD - 1), keys);
+        assert_eq!(broken(|s| s.http_memory_budget = 0), keys);
+        assert_eq!(broken(|s| s.http_body_limit = 0), ["http_body_limit"]);
+    }
+
+    #[test]
+    fn two_listeners_share_no_port_unless_each_takes_a_free_one() {
+        assert_eq!(broken(|s| s.grpc_port = s.api_port), ["api_port", "grpc_port"]);
+        assert!(broken(|s| (s.api_port, s.grpc_port) = (0, 0)).is_empty());
+    }
+
+    #[test]
+    fn a_topic_needs_a_legal_name_of_its_own() {
+        for name in ["", ".", "..", "orders events", "bestellungen/ä", &"x".repeat(246)] {
+            let keys = broken(|s| s.orders_events_topic = name.to_owned());
+            assert_eq!(keys, ["orders_events_topic"], "{name:?}");
+        }
+        assert!(broken(|s| s.orders_ack_topic = "x".repeat(249)).is_empty());
+        assert_eq!(broken(|s| s.orders_ack_topic = "x".repeat(250)), ["orders_ack_topic"]);
+        for name in ["orders.events", "orders_events", "orders.events.dlq"] {
+            let keys = broken(|s| s.orders_ack_topic = name.to_owned());
+            assert_eq!(keys, ["orders_events_topic", "orders_ack_topic"], "{name}");
+        }
+        assert_eq!(broken(|s| s.worker_group.clear()), ["worker_group"]);
+    }
+
+    #[test]
+    fn a_risky_combination_is_legal_and_warned_of() {
+        let mut settings = Settings { ack_wait_timeout: Duration::from_secs(301), ..Settings::default() };
+        assert!(check(&settings).is_empty());
+        let warnings = settings.warnings();
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(
+            warnings[0].starts_with("ack_wait_timeout is 301s") && warnings[1].contains("shutdown_timeout")
+        );
+        settings.ack_wait = false;
+        assert!(settings.warnings().is_empty());
+    }
+}

@@ -1,0 +1,167 @@
+//! The settings: what there is to set, and where each value came from. This is the one door; no other room
+//! reads the environment, a flag or a file of settings.
+//!
+//! Four layers, the later wins: the compiled-in `orderstream.default.toml`, a file, the environment, the
+//! command line. All mistakes are reported together, each with its key, its place and the way to mend it. A
+//! secret's text is in no message, no display and no `Debug`.
+
+mod check;
+mod display;
+mod flags;
+mod keys;
+mod load;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::SecretString;
+use thiserror::Error;
+
+pub use check::REQUEST_OVERHEAD;
+pub use flags::Flags;
+pub use keys::Key;
+
+// This is the whole table: a row makes a field, a flag, a variable, a key of the file and a line of
+// `orderstream config`. Its type says how it is read, its doc comment is the flag's help. A test asks for its
+// default in `orderstream.default.toml`.
+keys::settings! {
+    /// Postgres, as a postgres:// URL; unset: the embedded store.
+    postgres_dsn: Option<SecretString>,
+    /// Directory of the embedded store's files.
+    data_dir: PathBuf,
+    /// Redis cache, as host:port or a redis:// or rediss:// URL; unset: no cache.
+    redis_addr: Option<SecretString>,
+    /// Kafka brokers, host:port with commas between; unset: the bus inside this process.
+    kafka_brokers: Vec<String>,
+    /// Consumer group that the workers share.
+    worker_group: String,
+    /// Topic of the orders' events; its dead letters go to the same name with .dlq.
+    orders_events_topic: String,
+    /// Topic of the worker's ACKs.
+    orders_ack_topic: String,
+    /// Whether a write is answered only when the worker has processed it.
+    ack_wait: bool,
+    /// How long a write waits for the worker before it is answered 202.
+    ack_wait_timeout: Duration,
+    /// IP address to listen on; 0.0.0.0 is every interface.
+    bind: IpAddr,
+    /// TCP port of HTTP; 0 takes any free one.
+    api_port: u16,
+    /// TCP port of gRPC; not served yet.
+    grpc_port: u16,
+    /// How many connections may be open at once.
+    max_connections: NonZeroU32,
+    /// How long a client may take to send a request's head, or a connection be idle.
+    http_header_timeout: Duration,
+    /// How long a client may take to send a request's body.
+    http_body_timeout: Duration,
+    /// Largest body in bytes; beyond it 413.
+    http_body_limit: usize,
+    /// Bytes that the requests in flight may hold, each its body and 8 KiB; beyond it 503.
+    http_memory_budget: usize,
+    /// How long to go on serving after readiness turned 503.
+    shutdown_delay: Duration,
+    /// How long requests and the worker get to finish.
+    shutdown_timeout: Duration,
+    /// What is logged: a level, or a tracing filter.
+    log_level: String,
+    /// How it is logged.
+    log_format: LogFormat,
+}
+
+/// What a line of the log looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Settings with the history of each.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The settings, checked.
+    pub settings: Settings,
+    /// Where each key's value came from, by key.
+    pub origin: BTreeMap<&'static str, Origin>,
+}
+
+/// Where a value came from, and what it said there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The value as it was written; a secret's is `***`, or empty where it is unset.
+    pub text: String,
+    /// The layer that won.
+    pub source: Source,
+}
+
+/// A place that settings come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The compiled-in defaults.
+    Default,
+    /// That file of settings.
+    File(PathBuf),
+    /// That environment variable.
+    Env(String),
+    /// That file, which holds nothing but the secret.
+    SecretFile(PathBuf),
+    /// That flag.
+    Flag(String),
+}
+
+/// Everything that is wrong with the settings.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the settings cannot be used:\n  {}", problems.join("\n  "))]
+pub struct ConfigError {
+    problems: Vec<String>,
+}
+
+impl ConfigError {
+    /// One line for each mistake: the key, the value unless it is secret, the place and the fix.
+    #[must_use]
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+}
+
+impl Settings {
+    /// Reads the settings from all layers. `env` is the process's environment; it is read nowhere else. The
+    /// file is the one of `--config`, else of `ORDERSTREAM_CONFIG`, else `./orderstream.toml` if it exists.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with all that is wrong.
+    pub fn load(flags: &Flags, env: impl Iterator<Item = (String, String)>) -> Result<Loaded, ConfigError> {
+        load::load(flags, env, Some(Path::new("orderstream.toml")))
+    }
+}
+
+/// The compiled-in defaults, whatever the environment and the working directory hold.
+impl Default for Settings {
+    fn default() -> Settings {
+        let loaded = load::load(&Flags::default(), std::iter::empty(), None);
+        loaded.expect("the compiled-in defaults are legal; a test loads them").settings
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Default => f.write_str("default"),
+            // Escaped, because a path may hold a line break and this stands in comments and messages.
+            Source::File(path) => write!(f, "from {}", path.to_string_lossy().escape_debug()),
+            Source::SecretFile(path) => {
+                write!(f, "from the content of {}", path.to_string_lossy().escape_debug())
+            }
+            Source::Env(name) | Source::Flag(name) => write!(f, "from {name}"),
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Values: from the text of any layer to the type of a setting. A text that does not fit is answered with
+//! what would, as the second half of a message that begins with the key, the text and its place.
+//!
+//! Such an answer never repeats the text: whether that may be shown is not known here.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::LogFormat;
+use super::keys::Shape;
+
+/// A type that a setting can have.
+pub(super) trait Value: Sized {
+    /// How it is written in TOML.
+    const SHAPE: Shape = Shape::Text;
+    /// What stands for it in the help.
+    const PLACEHOLDER: &'static str;
+
+    /// Reads it, or says how it is written.
+    fn parse(text: &str) -> Result<Self, String>;
+}
+
+impl Value for Option<SecretString> {
+    const SHAPE: Shape = Shape::Secret;
+    const PLACEHOLDER: &'static str = "SECRET";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok((!text.is_empty()).then(|| SecretString::from(text)))
+    }
+}
+
+impl Value for Vec<String> {
+    const SHAPE: Shape = Shape::List;
+    const PLACEHOLDER: &'static str = "LIST";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(items(text).map(str::to_owned).collect())
+    }
+}
+
+/// The items of a list with commas between. Empty ones do not count: a comma at the end is no broker.
+pub(super) fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+impl Value for String {
+    const PLACEHOLDER: &'static str = "TEXT";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+}
+
+impl Value for PathBuf {
+    const PLACEHOLDER: &'static str = "PATH";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err(r#"a path cannot be empty; write "." for the working directory"#.to_owned());
+        }
+        Ok(PathBuf::from(text))
+    }
+}
+
+impl Value for IpAddr {
+    const PLACEHOLDER: &'static str = "IP";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let fix = r#"an IP address is needed; write "127.0.0.1", or "0.0.0.0" for every interface"#;
+        text.parse().map_err(|_| fix.to_owned())
+    }
+}
+
+impl Value for u16 {
+    const SHAPE: Shape = Shape::Number;
+    const PLACEHOLDER: &'static str = "PORT";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "a port is a whole number; write one from 0 to 65535".to_owned())
+    }
+}
+
+impl Value for NonZeroU32 {
+    const SHAPE: Shape = Shape::Number;
+    const PLACEHOLDER: &'static str = "COUNT";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("a count is a whole number; write one from 1 to {}", u32::MAX))
+    }
+}
+
+impl Value for bool {
+    const PLACEHOLDER: &'static str = "on|off";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "on" | "true" | "1" => Ok(true),
+            "off" | "false" | "0" => Ok(false),
+            _ => Err(r#"a switch has two positions; write "on" or "off""#.to_owned()),
+        }
+    }
+}
+
+impl Value for LogFormat {
+    const PLACEHOLDER: &'static str = "text|json";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err(r#"there are two formats; write "text" or "json""#.to_owned()),
+        }
+    }
+}
+
+impl Value for Duration {
+    const PLACEHOLDER: &'static str = "DURATION";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        // A bound keeps the sum of a clock's time and a duration from overflowing, wherever it is made.
+        const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+        let millis = |count: u64, each: u64| count.checked_mul(each).map(Duration::from_millis);
+        let duration = match split(text) {
+            Some((_, "")) => return Err(r#"a duration needs a unit; write "30s" or "500ms""#.to_owned()),
+            Some((count, "ms")) => millis(count, 1),
+            Some((count, "s")) => millis(count, 1000),
+            Some((count, "m")) => millis(count, 60 * 1000),
+            Some((count, "h")) => millis(count, 60 * 60 * 1000),
+            _ => {
+                let fix =
+                    r#"a duration is a whole number with the unit ms, s, m or h; write "30s" or "500ms""#;
+                return Err(fix.to_owned());
+            }
+        };
+        duration
+            .filter(|duration| *duration <= LONGEST)
+            .ok_or_else(|| r#"a duration is at most a day; write "24h" or less"#.to_owned())
+    }
+}
+
+impl Value for usize {
+    const PLACEHOLDER: &'static str = "SIZE";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let (count, each) = match split(text) {
+            Some((count, "")) => (count, 1),
+            Some((count, "KiB")) => (count, 1 << 10),
+            Some((count, "MiB")) => (count, 1 << 20),
+            Some((count, "GiB")) => (count, 1 << 30),
+            _ => {
+                let fix =
+                    r#"a size is a number of bytes, or one with the unit KiB, MiB or GiB; write "1MiB""#;
+                return Err(fix.to_owned());
+            }
+        };
+        let bytes = count.checked_mul(each).and_then(|bytes| usize::try_from(bytes).ok());
+        bytes.ok_or_else(|| {
+            r#"a size beyond this machine's memory; write a smaller one, as "1GiB""#.to_owned()
+        })
+    }
+}
+
+/// A whole number and the unit right behind it.
+fn split(text: &str) -> Option<(u64, &str)> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (count, unit) = text.split_at(digits);
+    Some((count.parse().ok()?, unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_a_number_and_its_unit() {
+        for (text, millis) in [("500ms", 500), ("30s", 30_000), ("2m", 120_000), ("1h", 3_600_000), ("0s", 0)]
+        {
+            assert_eq!(Duration::parse(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        assert_eq!(Duration::parse("24h"), Ok(Duration::from_secs(86_400)));
+    }
+
+    #[test]
+    fn anything_else_is_no_duration_and_is_told_what_is() {
+        let unit = r#"a duration needs a unit; write "30s" or "500ms""#;
+        assert_eq!(Duration::parse("30").unwrap_err(), unit);
+        for text in ["", "s", "5 s", "1.5s", "-1s", "5min", "5S", "1m30s"] {
+            assert!(Duration::parse(text).unwrap_err().contains("unit ms, s, m or h"), "{text:?}");
+        }
+        for text in ["25h", "18446744073709551615h"] {
+            assert!(Duration::parse(text).unwrap_err().contains("at most a day"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_bytes_or_a_number_and_its_unit() {
+        for (text, bytes) in
+            [("0", 0), ("1000", 1000), ("512KiB", 524_288), ("1MiB", 1 << 20), ("2GiB", 2 << 30)]
+        {
+            assert_eq!(usize::parse(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "MiB", "1MB", "1 MiB", "-1", "1.5MiB", "1mib"] {
+            assert!(usize::parse(text).unwrap_err().contains("KiB, MiB or GiB"), "{text:?}");
+        }
+        assert!(usize::parse("18446744073709551615GiB").unwrap_err().contains("smaller"));
+    }
+
+    #[test]
+    fn a_switch_and_a_list_are_read_as_people_write_them() {
+        for (text, on) in
+            [("on", true), ("True", true), ("1", true), ("OFF", false), ("false", false), ("0", false)]
+        {
+            assert_eq!(bool::parse(text), Ok(on), "{text}");
+        }
+        assert!(bool::parse("maybe").unwrap_err().contains(r#"write "on" or "off""#));
+        assert_eq!(Vec::parse(" a:1 ,b:2,, ").unwrap(), ["a:1", "b:2"]);
+        assert!(Vec::<String>::parse("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_its_type_is_told_what_does() {
+        assert!(u16::parse("65536").unwrap_err().contains("from 0 to 65535"));
+        assert!(NonZeroU32::parse("0").unwrap_err().contains("from 1 to"));
+        assert!(IpAddr::parse("localhost").unwrap_err().contains(r#""0.0.0.0""#));
+        assert!(LogFormat::parse("xml").unwrap_err().contains(r#""text" or "json""#));
+        assert!(PathBuf::parse("").unwrap_err().contains("cannot be empty"));
+    }
+}

@@ -1,0 +1,157 @@
+//! Callers who wait for an ACK. A waiter is registered after its commit and before its event can be published,
+//! so an early ACK is never missed. An ACK is only a hint and may be lost: one watch asks the store about all
+//! waiters whose ACK is late, and answers those whose time is up.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::intake::{Progress, Receipt};
+use crate::bus::AckSink;
+use crate::error::Error;
+use crate::order::{Ack, AckStatus, OrderId, Status, Version};
+use crate::store::{Processed, Store};
+
+/// How often the watch looks; also how exact the end of a wait is.
+const TICK: Duration = Duration::from_millis(50);
+
+/// After how long without an ACK the store is asked: at first, next, and from then on.
+const CHECKS: [Duration; 3] =
+    [Duration::from_millis(250), Duration::from_millis(750), Duration::from_secs(2)];
+
+/// Who waits, by order. Two requests on one order wait for a version each.
+#[derive(Default)]
+pub(super) struct Acks {
+    // std Mutex: held for a few map operations of a whole batch, never across .await
+    waiting: Mutex<HashMap<OrderId, Vec<Waiter>>>,
+}
+
+/// A caller, from the commit to the answer.
+pub(super) struct Waiter {
+    receipt: Receipt,
+    reply: oneshot::Sender<Result<Receipt, Error>>,
+    until: Instant,
+    check_at: Instant,
+    checks: usize,
+}
+
+impl Waiter {
+    /// A caller who waits until `until` to hear more than this receipt.
+    pub(super) fn new(
+        receipt: Receipt,
+        reply: oneshot::Sender<Result<Receipt, Error>>,
+        now: Instant,
+        until: Instant,
+    ) -> Waiter {
+        Waiter { receipt, reply, until, check_at: now + CHECKS[0], checks: 1 }
+    }
+
+    fn answer(self, progress: Progress) {
+        // Whoever asked may have gone.
+        let _ = self.reply.send(Ok(Receipt { progress, ..self.receipt }));
+    }
+}
+
+impl Acks {
+    /// Registers a batch. Must come before the events of the batch are handed on.
+    pub(super) fn register(&self, waiters: Vec<Waiter>) {
+        let mut waiting = self.lock();
+        for waiter in waiters {
+            waiting.entry(waiter.receipt.order_id).or_default().push(waiter);
+        }
+    }
+
+    /// Asks the store about late ACKs and ends waits that are over, for ever.
+    pub(super) async fn watch(&self, store: &dyn Store) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let now = Instant::now();
+            for waiter in self.take(|waiter| waiter.until <= now || waiter.reply.is_closed()) {
+                waiter.answer(Progress::Pending);
+            }
+            let late = self.late(now);
+            if late.is_empty() {
+                continue;
+            }
+            match store.processed_versions(&late).await {
+                Ok(states) => late.into_iter().zip(states).for_each(|(id, state)| self.found(id, state)),
+                // The store is away: later ACKs and checks may still find out.
+                Err(error) => tracing::warn!(%error, "cannot ask the store about late acknowledgements"),
+            }
+        }
+    }
+
+    /// The orders whose waiters are due for a check, which is noted as made.
+    fn late(&self, now: Instant) -> Vec<OrderId> {
+        let mut late = Vec::new();
+        for (id, waiters) in self.lock().iter_mut() {
+            let mut due = false;
+            for waiter in waiters.iter_mut().filter(|waiter| waiter.check_at <= now) {
+                waiter.check_at = now + CHECKS[waiter.checks.min(CHECKS.len() - 1)];
+                waiter.checks += 1;
+                due = true;
+            }
+            if due {
+                late.push(*id);
+            }
+        }
+        late
+    }
+
+    /// What the store says of an order answers everyone whose version has been processed.
+    fn found(&self, order_id: OrderId, state: Option<Processed>) {
+        let Some(Processed { version, status }) = state else { return };
+        let progress = if status == Status::Failed { Progress::Failed } else { Progress::Processed };
+        for waiter in self.take_of(order_id, |waited_for| waited_for <= version) {
+            // An older version than the newest was dealt with, whatever became of the newest.
+            let superseded = waiter.receipt.version < version;
+            waiter.answer(if superseded { Progress::Processed } else { progress });
+        }
+    }
+
+    fn take(&self, which: impl Fn(&Waiter) -> bool) -> Vec<Waiter> {
+        let mut taken = Vec::new();
+        self.lock().retain(|_, waiters| {
+            taken.extend(waiters.extract_if(.., |waiter| which(waiter)));
+            !waiters.is_empty()
+        });
+        taken
+    }
+
+    fn take_of(&self, order_id: OrderId, which: impl Fn(Version) -> bool) -> Vec<Waiter> {
+        let mut waiting = self.lock();
+        let Some(waiters) = waiting.get_mut(&order_id) else { return Vec::new() };
+        let taken = waiters.extract_if(.., |waiter| which(waiter.receipt.version)).collect();
+        if waiters.is_empty() {
+            waiting.remove(&order_id);
+        }
+        taken
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<OrderId, Vec<Waiter>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AckSink for Acks {
+    /// An ACK answers the waiter of its version alone; one without a version, from a worker that knows none,
+    /// answers all waiters of its order.
+    fn acked(&self, acks: Vec<Ack>) {
+        for ack in acks {
+            let progress = match ack.status {
+                AckStatus::Processed | AckStatus::Updated => Progress::Processed,
+                AckStatus::Failed => Progress::Failed,
+            };
+            for waiter in
+                self.take_of(ack.order_id, |version| ack.version.is_none_or(|acked| acked == version))
+            {
+                waiter.answer(progress);
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Lanes: group commit. A lane collects the commands that arrive while its last batch is being committed and
+//! commits them as the next one: no timer, so a lone command waits for nobody, and the batches grow with the
+//! load. An order always takes the same lane and never stands in a batch twice.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::acks::{Acks, Waiter};
+use super::distinct;
+use super::intake::{Progress, Receipt};
+use super::relay::Relay;
+use crate::error::Error;
+use crate::order::{Command, Event, Invalid};
+use crate::store::{self, Refusal, Store};
+
+/// How many commands wait in a lane before the next one is turned away.
+const QUEUE: usize = 16_384;
+
+/// The most commands in a batch. Far above what 256 connections can fill; it bounds a transaction.
+const BATCH: usize = 1024;
+
+/// How long a caller is asked to stay away when the service is full.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A command on its way, and who wants to know.
+pub(super) struct Entry {
+    pub(super) command: Command,
+    /// Until when the caller waits for the ACK; `None`: only for the commit.
+    pub(super) wait_until: Option<Instant>,
+    pub(super) reply: oneshot::Sender<Result<Receipt, Error>>,
+}
+
+/// The way into the lanes.
+pub(super) struct Lanes {
+    // One lane fills every batch best: the store has one writer, and a second lane would only halve the batches.
+    lane: mpsc::Sender<Entry>,
+}
+
+/// The lanes' own loop.
+pub(super) struct Runner {
+    queue: mpsc::Receiver<Entry>,
+    store: Arc<dyn Store>,
+    acks: Arc<Acks>,
+    relay: Relay,
+}
+
+pub(super) fn new(store: Arc<dyn Store>, acks: Arc<Acks>, relay: Relay) -> (Lanes, Runner) {
+    let (lane, queue) = mpsc::channel(QUEUE);
+    (Lanes { lane }, Runner { queue, store, acks, relay })
+}
+
+impl Lanes {
+    /// Puts a command into its lane.
+    pub(super) fn submit(&self, entry: Entry) -> Result<(), Error> {
+        self.lane.try_send(entry).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => Error::Overloaded { retry_after: RETRY_AFTER },
+            mpsc::error::TrySendError::Closed(_) => Error::Unavailable,
+        })
+    }
+}
+
+impl Runner {
+    /// Runs until `shutdown`, and commits what was submitted before.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        let mut held: Vec<Entry> = Vec::new();
+        loop {
+            // Entries that are held already must not wait for a new one to arrive.
+            if held.is_empty() {
+                tokio::select! {
+                    count = self.queue.recv_many(&mut held, BATCH) => if count == 0 {
+                        return;
+                    },
+                    () = shutdown.cancelled(), if !self.queue.is_closed() => self.queue.close(),
+                }
+            } else {
+                while held.len() < BATCH
+                    && let Ok(entry) = self.queue.try_recv()
+                {
+                    held.push(entry);
+                }
+            }
+            let (batch, rest) = distinct(held, |entry| entry.command.order_id());
+            held = rest;
+            self.commit(batch).await;
+        }
+    }
+
+    /// Commits a batch and answers, or registers, everybody in it. Halves a batch that one row spoils, so that
+    /// only that row fails.
+    async fn commit(&self, batch: Vec<Entry>) {
+        let mut parts = vec![batch];
+        while let Some(mut entries) = parts.pop() {
+            let commands: Arc<[Command]> = entries.iter().map(|entry| entry.command.clone()).collect();
+            match self.store.apply(commands).await {
+                Ok(results) => self.hand_on(entries, results),
+                Err(store::Error::BadBatch(_)) if entries.len() > 1 => {
+                    let second = entries.split_off(entries.len() / 2);
+                    parts.extend([second, entries]);
+                }
+                Err(error) => fail(entries, &error),
+            }
+        }
+    }
+
+    /// Answers those who were refused, registers those who wait, and only then lets the events go.
+    fn hand_on(&self, entries: Vec<Entry>, results: Vec<Result<Event, Refusal>>) {
+        let now = Instant::now();
+        let mut waiters = Vec::with_capacity(entries.len());
+        let mut events = Vec::with_capacity(entries.len());
+        for (Entry { command, wait_until, reply }, result) in entries.into_iter().zip(results) {
+            let event = match result {
+                Ok(event) => event,
+                Err(refusal) => {
+                    let _ = reply.send(Err(refused(refusal, &command)));
+                    continue;
+                }
+            };
+            match (Receipt::of_event(&event, Progress::NotAwaited), wait_until) {
+                (Some(receipt), Some(until)) => waiters.push(Waiter::new(receipt, reply, now, until)),
+                (Some(receipt), None) => drop(reply.send(Ok(receipt))),
+                // A store answers a command with the event of its order and version.
+                (None, _) => drop(reply.send(Err(Error::Internal))),
+            }
+            events.push(event);
+        }
+        self.acks.register(waiters);
+        self.relay.forward(events);
+    }
+}
+
+fn fail(entries: Vec<Entry>, error: &store::Error) {
+    for Entry { command, reply, .. } in entries {
+        let error = match error {
+            store::Error::Unavailable(_) => Error::Unavailable,
+            store::Error::OutcomeUnknown(_) => Error::OutcomeUnknown { order_id: command.order_id() },
+            store::Error::BadBatch(_) => cannot_be_stored(),
+        };
+        let _ = reply.send(Err(error));
+    }
+}
+
+fn refused(refusal: Refusal, command: &Command) -> Error {
+    let order_id = command.order_id();
+    match refusal {
+        Refusal::NotFound => Error::NotFound { order_id: Some(order_id) },
+        Refusal::Deleted => Error::Deleted { order_id },
+        Refusal::BadRow(reason) => {
+            tracing::warn!(%order_id, reason, "a row cannot be stored");
+            cannot_be_stored()
+        }
+        // A created id is fresh; to meet it again is a defect.
+        Refusal::Exists => Error::Internal,
+    }
+}
+
+fn cannot_be_stored() -> Error {
+    Error::Invalid(Invalid::new("payload", "the order store cannot hold this payload; send a plainer one"))
+}

@@ -1,0 +1,123 @@
+//! The service: what both protocols call, and the long-running parts behind it. An order enters through
+//! `intake`, is made durable by a lane, travels through the relay over the bus to the worker, and its caller
+//! is woken by the ACK. Each hop carries a batch. This room knows the traits of the store and the bus and
+//! none of their implementations, and no protocol.
+
+mod acks;
+mod intake;
+mod lanes;
+mod processor;
+mod relay;
+pub mod verify;
+pub mod worker;
+
+pub use intake::{Change, Progress, Receipt};
+pub use lanes::RETRY_AFTER;
+pub use processor::{AmountProcessor, ProcessError, Processor};
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::Bus;
+use crate::error::Error;
+use crate::order::{Order, OrderId, UserId};
+use crate::store::{self, Store};
+
+/// What callers reach the service by. Cheap to share.
+pub struct Service {
+    store: Arc<dyn Store>,
+    bus: Arc<dyn Bus>,
+    lanes: lanes::Lanes,
+    ack_wait: Option<Duration>,
+}
+
+/// How the service behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// How long a caller waits for the worker's ACK; `None` answers as soon as the order is durable.
+    pub ack_wait: Option<Duration>,
+}
+
+/// The parts of the service that run by themselves: lanes, relay and the watch over waiting callers.
+pub struct Background {
+    lanes: lanes::Runner,
+    relay: relay::Runner,
+    acks: Arc<acks::Acks>,
+    store: Arc<dyn Store>,
+}
+
+impl Service {
+    /// Wires the service. Nothing moves until [`Background::run`] does.
+    pub fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>, options: &Options) -> (Arc<Service>, Background) {
+        let acks = Arc::new(acks::Acks::default());
+        bus.on_acks(Arc::<acks::Acks>::clone(&acks));
+        let (relay, relay_runner) = relay::new(Arc::clone(&store), Arc::clone(&bus));
+        let (lanes, lanes_runner) = lanes::new(Arc::clone(&store), Arc::clone(&acks), relay);
+        let background =
+            Background { lanes: lanes_runner, relay: relay_runner, acks, store: Arc::clone(&store) };
+        (Arc::new(Service { store, bus, lanes, ack_wait: options.ack_wait }), background)
+    }
+
+    /// The order of that id, deleted or not.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Unavailable`].
+    pub async fn get(&self, order_id: OrderId) -> Result<Order, Error> {
+        let found = self.store.get(order_id).await.map_err(read_failed)?;
+        found.ok_or(Error::NotFound { order_id: Some(order_id) })
+    }
+
+    /// The newest order of a user whose payload carries that external id, deleted or not.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Unavailable`].
+    pub async fn find_by_external(&self, external_id: &str, user_id: UserId) -> Result<Order, Error> {
+        let found = self.store.find_by_external(external_id, user_id).await.map_err(read_failed)?;
+        found.ok_or(Error::NotFound { order_id: None })
+    }
+
+    /// What the service depends on, and whether each works now.
+    pub async fn readiness(&self) -> Readiness {
+        Readiness {
+            store: self.store.check().await.map_err(|error| error.to_string()),
+            bus: self.bus.check().await.map_err(|error| error.to_string()),
+        }
+    }
+}
+
+/// Whether the service can take orders, and carry them on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// Without the store nothing can be accepted.
+    pub store: Result<(), String>,
+    /// Without the bus orders are accepted and wait.
+    pub bus: Result<(), String>,
+}
+
+impl Background {
+    /// Runs until `shutdown`, then finishes what callers and the worker still wait for. Returns once every
+    /// event under way has been confirmed; the caller puts a deadline around it.
+    pub async fn run(self, shutdown: CancellationToken) {
+        // The relay ends after the lanes, when the bus has confirmed what they handed on.
+        let watch = self.acks.watch(&*self.store);
+        let work = async { tokio::join!(self.lanes.run(shutdown.clone()), self.relay.run(shutdown)) };
+        tokio::select! {
+            _ = work => {}
+            () = watch => {}
+        }
+    }
+}
+
+fn read_failed(error: store::Error) -> Error {
+    tracing::error!(%error, "a read failed");
+    Error::Unavailable
+}
+
+/// Splits a batch so that the first part holds no order twice; the second keeps the order of what is left.
+fn distinct<T>(batch: Vec<T>, order_of: impl Fn(&T) -> OrderId) -> (Vec<T>, Vec<T>) {
+    let mut seen = HashSet::with_capacity(batch.len());
+    batch.into_iter().partition(|item| seen.insert(order_of(item)))
+}

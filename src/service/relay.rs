@@ -1,0 +1,226 @@
+//! The relay: carries committed events to the bus. The fast path publishes what a lane has just committed; the
+//! sweep finds in the store whatever the fast path left behind: everything pending at start, what did not fit
+//! into memory, what the bus did not confirm. Nothing is forgotten, because an event ends only with the bus's
+//! confirmation, and nothing grows, because what the relay holds is bounded.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use jiff::Timestamp;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::{Bus, PublishError};
+use crate::order::{Event, OrderId, Status, Version};
+use crate::store::{Basis, Completion, Cursor, Store};
+
+/// How many bytes of events the relay holds; the rest waits in the store.
+const BUDGET: usize = 16 << 20;
+
+/// What an event counts besides its payload.
+const EVENT_OVERHEAD: usize = 512;
+
+/// How often the sweep looks when nothing calls for it.
+const SWEEP_EVERY: Duration = Duration::from_secs(2);
+
+/// How long an order must have been pending before the sweep takes it from the fast path.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How many events the sweep reads at once.
+const PAGE: usize = 512;
+
+type Confirmations = (Vec<Key>, Vec<Result<(), PublishError>>, OwnedSemaphorePermit);
+type Key = (OrderId, Version);
+
+/// The way into the relay.
+pub(super) struct Relay {
+    fast: mpsc::UnboundedSender<(Vec<Event>, OwnedSemaphorePermit)>,
+    budget: Arc<Semaphore>,
+    left_behind: Arc<Notify>,
+}
+
+/// The relay's own loop.
+pub(super) struct Runner {
+    store: Arc<dyn Store>,
+    bus: Arc<dyn Bus>,
+    fast: mpsc::UnboundedReceiver<(Vec<Event>, OwnedSemaphorePermit)>,
+    budget: Arc<Semaphore>,
+    left_behind: Arc<Notify>,
+    /// What has been published and not confirmed: the sweep passes over it.
+    in_flight: HashMap<OrderId, Version>,
+    publishing: FuturesUnordered<BoxFuture<'static, Confirmations>>,
+    sweep: Sweep,
+}
+
+/// Where the sweep stands.
+struct Sweep {
+    at: Instant,
+    /// How old an order must be to be taken.
+    before: Timestamp,
+    after: Option<Cursor>,
+    /// There is more, and no room for it: goes on with the next confirmation.
+    blocked: bool,
+}
+
+pub(super) fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> (Relay, Runner) {
+    let (sender, fast) = mpsc::unbounded_channel();
+    let budget = Arc::new(Semaphore::new(BUDGET));
+    let left_behind = Arc::new(Notify::new());
+    let relay = Relay { fast: sender, budget: Arc::clone(&budget), left_behind: Arc::clone(&left_behind) };
+    // The first sweep is due at once: what an earlier process left pending is driven again.
+    let sweep = Sweep { at: Instant::now(), before: Timestamp::now(), after: None, blocked: false };
+    let (in_flight, publishing) = (HashMap::new(), FuturesUnordered::new());
+    (relay, Runner { store, bus, fast, budget, left_behind, in_flight, publishing, sweep })
+}
+
+impl Relay {
+    /// Hands over events that have just been committed. Never waits: where the relay is full, they stay
+    /// behind in the store and the sweep fetches them.
+    pub(super) fn forward(&self, events: Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
+        match reserve(&self.budget, &events) {
+            // The runner outlives the lanes, which hold this handle.
+            Some(permit) => drop(self.fast.send((events, permit))),
+            None => self.left_behind.notify_one(),
+        }
+    }
+}
+
+fn reserve(budget: &Arc<Semaphore>, events: &[Event]) -> Option<OwnedSemaphorePermit> {
+    let size: usize = events.iter().map(|event| event.payload.as_str().len() + EVENT_OVERHEAD).sum();
+    // A batch above the whole budget passes when nothing else is under way.
+    let permits = u32::try_from(size.min(BUDGET)).unwrap_or(u32::MAX);
+    Arc::clone(budget).try_acquire_many_owned(permits).ok()
+}
+
+impl Runner {
+    /// Runs until `shutdown`, then until the lanes have ended and the bus has confirmed what is under way.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                batch = self.fast.recv() => match batch {
+                    Some((events, permit)) => self.publish(events, permit),
+                    None => break,
+                },
+                Some(confirmations) = self.publishing.next() => self.confirmed(confirmations).await,
+                () = sleep_until(self.sweep.at), if !shutdown.is_cancelled() => self.sweep_page().await,
+                () = self.left_behind.notified(), if !shutdown.is_cancelled() => self.sweep_now(),
+            }
+        }
+        while let Some(confirmations) = self.publishing.next().await {
+            self.confirmed(confirmations).await;
+        }
+    }
+
+    fn publish(&mut self, events: Vec<Event>, permit: OwnedSemaphorePermit) {
+        let keys: Vec<Key> =
+            events.iter().filter_map(|event| Some((event.order_id?, event.version?))).collect();
+        self.in_flight.extend(keys.iter().copied());
+        let bus = Arc::clone(&self.bus);
+        self.publishing.push(Box::pin(async move { (keys, bus.publish(events).await, permit) }));
+    }
+
+    /// Takes note of what the bus said about a batch.
+    async fn confirmed(&mut self, (keys, results, permit): Confirmations) {
+        drop(permit);
+        let mut refused = Vec::new();
+        let mut published = Vec::with_capacity(keys.len());
+        for (key, result) in keys.into_iter().zip(results) {
+            let (order_id, version) = key;
+            // A newer version of the order may be under way already.
+            if self.in_flight.get(&order_id) == Some(&version) {
+                self.in_flight.remove(&order_id);
+            }
+            match result {
+                Ok(()) => published.push(key),
+                // The order is still pending; the sweep comes by.
+                Err(PublishError::Unavailable(reason)) => tracing::debug!(%order_id, reason, "not published"),
+                Err(PublishError::Refused(reason)) => refused.push(parked(key, &reason)),
+            }
+        }
+        if let Err(error) = self.store.published(&published).await {
+            // The events will be published again, and change nothing.
+            tracing::warn!(%error, "cannot note what was published");
+        }
+        if !refused.is_empty()
+            && let Err(error) = self.store.complete(refused.into()).await
+        {
+            tracing::error!(%error, "cannot park orders that the bus refuses; they will be tried again");
+        }
+        if self.sweep.blocked {
+            self.sweep.blocked = false;
+            self.sweep.at = Instant::now();
+        }
+    }
+
+    /// Begins a sweep, unless one is under way.
+    fn sweep_now(&mut self) {
+        if self.sweep.after.is_none() && !self.sweep.blocked {
+            self.sweep.at = Instant::now();
+            self.sweep.before = Timestamp::now();
+        }
+    }
+
+    /// Publishes one page of what is pending.
+    async fn sweep_page(&mut self) {
+        let page = match self.store.pending(self.sweep.before, self.sweep.after, PAGE).await {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::warn!(%error, "cannot look for pending orders");
+                return self.rest();
+            }
+        };
+        let is_new = |event: &Event| {
+            let under_way = event.order_id.and_then(|id| self.in_flight.get(&id).copied());
+            under_way.is_none() || under_way != event.version
+        };
+        let events: Vec<Event> = page.events.into_iter().filter(is_new).collect();
+        if !events.is_empty() {
+            match reserve(&self.budget, &events) {
+                Some(permit) => {
+                    tracing::info!(count = events.len(), "publishing orders that were left pending");
+                    self.publish(events, permit);
+                }
+                None => {
+                    // Something is under way, or there would be room: its confirmation goes on from here.
+                    self.sweep.blocked = true;
+                    self.sweep.at = Instant::now() + SWEEP_EVERY;
+                    return;
+                }
+            }
+        }
+        match page.next {
+            Some(next) => {
+                self.sweep.after = Some(next);
+                self.sweep.at = Instant::now();
+            }
+            None => self.rest(),
+        }
+    }
+
+    /// Ends a sweep and sets the time of the next one.
+    fn rest(&mut self) {
+        self.sweep.after = None;
+        self.sweep.at = Instant::now() + SWEEP_EVERY;
+        self.sweep.before = Timestamp::now() + SWEEP_EVERY - GRACE;
+    }
+}
+
+/// The completion of an order whose event the bus will never take: it fails, and says why.
+fn parked((order_id, version): Key, reason: &str) -> Completion {
+    tracing::error!(%order_id, version, reason, "the bus refuses the event; the order is marked failed");
+    Completion {
+        order_id,
+        basis: Basis::Version(version),
+        status: Status::Failed,
+        amount: None,
+        reason: Some(format!("the event could not be published: {reason}")),
+    }
+}

@@ -1,0 +1,198 @@
+//! The worker: takes what has arrived, processes it, records the whole batch in one write, sends the ACKs, and
+//! only then settles. A worker killed at any point has its deliveries come again, and they change nothing that
+//! was recorded. A bad record goes to the dead-letter topic and the rest moves on; a store that is away stops
+//! everything until it is back.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::distinct;
+use super::processor::{ProcessError, Processor};
+use crate::bus::{Bus, Delivery, SubscribeError};
+use crate::order::{Ack, AckStatus, Event, OrderId, Status};
+use crate::store::{Basis, Completed, Completion, Creation, Store};
+
+/// The most events in a batch.
+const BATCH: usize = 1024;
+
+/// How often a processor that fails for a passing reason is asked.
+const ATTEMPTS: u32 = 5;
+
+/// The first pause before something is tried again; each next one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A worker and what it works with.
+pub struct Worker {
+    store: Arc<dyn Store>,
+    bus: Arc<dyn Bus>,
+    processor: Arc<dyn Processor>,
+}
+
+impl Worker {
+    /// A worker that has not begun.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>, processor: Arc<dyn Processor>) -> Worker {
+        Worker { store, bus, processor }
+    }
+
+    /// Works until `shutdown`, and finishes the batch in hand.
+    ///
+    /// # Errors
+    /// [`SubscribeError`] where the bus cannot serve this worker.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), SubscribeError> {
+        let mut subscription = self.bus.subscribe().await?;
+        loop {
+            let deliveries = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                deliveries = subscription.next(BATCH) => deliveries,
+            };
+            let Some(deliveries) = deliveries else { return Ok(()) };
+            self.work(deliveries, &shutdown).await;
+        }
+    }
+
+    async fn work(&self, deliveries: Vec<Delivery>, shutdown: &CancellationToken) {
+        let mut tasks = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            match &delivery.event {
+                Ok(event) => tasks.push((target(event, &delivery), delivery)),
+                Err(error) => {
+                    let reason = error.to_string();
+                    self.reject(delivery, &reason).await;
+                }
+            }
+        }
+        // An order may be in the batch twice, but not in one write.
+        while !tasks.is_empty() {
+            let (round, rest) = distinct(tasks, |(order_id, _)| *order_id);
+            tasks = rest;
+            if !self.finish(round, shutdown).await {
+                return;
+            }
+        }
+    }
+
+    /// Processes, records, ACKs and settles deliveries of different orders. `false` where the worker was told
+    /// to stop before the store took the batch; the deliveries then come again.
+    async fn finish(&self, round: Vec<(OrderId, Delivery)>, shutdown: &CancellationToken) -> bool {
+        let completions: Arc<[Completion]> =
+            join_all(round.iter().map(|(order_id, delivery)| self.complete(*order_id, delivery)))
+                .await
+                .into();
+        let mut pause = FIRST_PAUSE;
+        let outcomes = loop {
+            match self.store.complete(Arc::clone(&completions)).await {
+                Ok(outcomes) => break outcomes,
+                Err(error) => tracing::error!(%error, "the worker cannot record what it did; it tries again"),
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return false,
+                () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            }
+        };
+        let now = Timestamp::now();
+        let mut acks = Vec::with_capacity(round.len());
+        let mut settled = Vec::with_capacity(round.len());
+        for (((order_id, delivery), completion), outcome) in
+            round.into_iter().zip(&*completions).zip(outcomes)
+        {
+            if outcome == Completed::Unknown {
+                self.reject(delivery, &format!("there is no order {order_id}")).await;
+                continue;
+            }
+            acks.push(ack(&delivery, completion, now));
+            settled.push(delivery);
+        }
+        if let Err(error) = self.bus.acknowledge(acks).await {
+            // Whoever waits will ask the store.
+            tracing::warn!(%error, "acknowledgements were not sent");
+        }
+        self.bus.settle(settled).await;
+        true
+    }
+
+    /// What an event does to its order.
+    async fn complete(&self, order_id: OrderId, delivery: &Delivery) -> Completion {
+        let Ok(event) = &delivery.event else {
+            unreachable!("records that are no events were rejected before")
+        };
+        let outcome = match event.status {
+            Status::New | Status::Processing | Status::Done | Status::Failed => {
+                self.process(event).await.map(|amount| (Status::Done, Some(amount)))
+            }
+            Status::Cancelled | Status::Deleted => Ok((event.status, None)),
+        };
+        let basis = match (event.order_id, event.version, event.user_id) {
+            (Some(_), Some(version), _) => Basis::Version(version),
+            (None, _, Some(user_id)) => {
+                Basis::Creation(Box::new(Creation { user_id, payload: event.payload.clone() }))
+            }
+            _ => Basis::Unversioned(event.timestamp),
+        };
+        match outcome {
+            Ok((status, amount)) => Completion { order_id, basis, status, amount, reason: None },
+            Err(reason) => {
+                tracing::warn!(%order_id, version = event.version, reason, "the order cannot be processed");
+                Completion { order_id, basis, status: Status::Failed, amount: None, reason: Some(reason) }
+            }
+        }
+    }
+
+    /// Asks the processor, again where that may help. A panic of the processor fails the order and nothing else.
+    async fn process(&self, event: &Event) -> Result<crate::order::Amount, String> {
+        let mut pause = FIRST_PAUSE;
+        for attempt in 1.. {
+            match AssertUnwindSafe(self.processor.process(event)).catch_unwind().await {
+                Ok(Ok(amount)) => return Ok(amount),
+                Ok(Err(ProcessError::Transient(reason))) if attempt < ATTEMPTS => {
+                    tracing::warn!(order_id = ?event.order_id, attempt, reason, "processing failed; trying again");
+                    sleep(pause).await;
+                    pause *= 2;
+                }
+                Ok(Err(error)) => return Err(error.to_string()),
+                Err(_) => return Err("the processor panicked".to_owned()),
+            }
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    async fn reject(&self, delivery: Delivery, reason: &str) {
+        tracing::warn!(source = ?delivery.source, reason, "a record goes to the dead-letter topic");
+        if let Err(error) = self.bus.reject(delivery, reason).await {
+            tracing::error!(%error, "the dead letter was not written; the record comes again");
+        }
+    }
+}
+
+/// The order that an event is about: the one it names, or the one its record creates.
+fn target(event: &Event, delivery: &Delivery) -> OrderId {
+    let source = &delivery.source;
+    event.order_id.unwrap_or_else(|| {
+        OrderId::of_record(&source.topic, source.partition, source.offset, source.timestamp)
+    })
+}
+
+fn ack(delivery: &Delivery, completion: &Completion, now: Timestamp) -> Ack {
+    let event = delivery.event.as_ref().ok();
+    let status = match completion.status {
+        Status::Failed => AckStatus::Failed,
+        _ => event.map_or(AckStatus::Processed, |event| AckStatus::of_event(event.status)),
+    };
+    let version = match completion.basis {
+        Basis::Version(version) => Some(version),
+        Basis::Creation(_) => Some(1),
+        Basis::Unversioned(_) => None,
+    };
+    Ack { order_id: completion.order_id, version, status, processed_at: now }
+}

@@ -1,0 +1,132 @@
+//! The log: where it goes, what it holds and what a line looks like. It goes to standard error, because
+//! standard output belongs to the commands that print something.
+//!
+//! Called once, by `main`, before anything that logs. It imports no other room, so that each may log.
+
+use std::io::{self, IsTerminal};
+
+use thiserror::Error;
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Why there is no log.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Error {
+    /// The filter cannot be read.
+    #[error(
+        "log_level = {level:?}: {reason}; write off, error, warn, info, debug or trace, or a filter such as \
+         \"info,orderstream::store=debug\""
+    )]
+    BadFilter {
+        /// The filter.
+        level: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Somebody else has set up a log in this process.
+    #[error("the log has been set up before; do it once")]
+    AlreadySet,
+}
+
+/// Sets up the log of the process. `level` is a level or a filter of tracing directives; `json` writes one
+/// JSON object per line, otherwise text, coloured if standard error is a terminal.
+///
+/// # Errors
+/// [`Error::BadFilter`] where `level` cannot be read, [`Error::AlreadySet`] at the second call.
+pub fn init(level: &str, json: bool) -> Result<(), Error> {
+    let ansi = io::stderr().is_terminal();
+    subscriber(filter(level)?, json, ansi, io::stderr).try_init().map_err(|_| Error::AlreadySet)
+}
+
+/// Reads a filter. A word that is no level is refused, though tracing would take it as the name of a target:
+/// a misspelt level would silence the program.
+fn filter(level: &str) -> Result<EnvFilter, Error> {
+    let bad = |reason: String| Error::BadFilter { level: level.to_owned(), reason };
+    let mut directives = level.split(',').map(str::trim);
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+    if level.trim().is_empty() {
+        return Err(bad("nothing is named".to_owned()));
+    }
+    if let Some(word) = directives.find(|word| !word.contains(['=', '[']) && !is_level(word)) {
+        return Err(bad(format!("{word:?} is no level")));
+    }
+    EnvFilter::try_new(level).map_err(|error| bad(error.to_string()))
+}
+
+fn subscriber<W>(filter: EnvFilter, json: bool, ansi: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = fmt::Subscriber::builder().with_env_filter(filter).with_writer(writer);
+    if json {
+        Box::new(lines.json().flatten_event(true).finish())
+    } else {
+        Box::new(lines.with_ansi(ansi).finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged with these settings when one part of the program says something.
+    fn logged(level: &str, json: bool) -> String {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let subscriber = subscriber(filter(level).unwrap(), json, false, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(orders = 3, "committed");
+            tracing::debug!("looked");
+        });
+        let bytes = captured.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn text_is_a_line_without_colours_where_there_is_no_terminal() {
+        let text = logged("info", false);
+        assert!(text.contains("INFO") && text.contains("committed orders=3"), "{text}");
+        assert!(!text.contains('\x1b') && !text.contains("looked"), "{text}");
+    }
+
+    #[test]
+    fn json_is_one_object_per_line_with_the_fields_at_its_top() {
+        let text = logged("warn,orderstream=debug", true);
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["message"], "committed");
+        assert_eq!(lines[0]["orders"], 3);
+        assert_eq!(lines[0]["level"], "INFO");
+    }
+
+    #[test]
+    fn a_bad_filter_is_told_with_its_key_and_the_fix() {
+        for level in ["", "inof", "info,debgu", "orderstream=loud"] {
+            let text = filter(level).unwrap_err().to_string();
+            assert!(text.starts_with("log_level = "), "{text}");
+            assert!(text.contains("write off, error, warn, info, debug or trace"), "{text}");
+        }
+        for level in ["off", "INFO", "info,orderstream::store=debug", "warn,hyper[conn]=trace"] {
+            assert_eq!(filter(level).err(), None, "{level}");
+        }
+    }
+}
