@@ -59,6 +59,7 @@ macro_rules! store_conformance {
             outside: a_version_completed_after_an_event_without_one_takes_its_amount,
             outside: an_event_without_a_version_never_revives_a_deleted_order,
             outside: an_event_without_a_version_can_delete_an_order_for_ever,
+            outside: an_event_with_a_version_can_delete_an_order_for_ever,
             outside: a_cancelled_order_is_kept_when_a_late_worker_is_done_with_it,
             outside: a_cancelled_order_that_is_updated_lives_on,
             outside: an_event_without_a_version_of_an_unknown_order_says_so,

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use orderstream::order::{OrderId, Status, UserId};
-use orderstream::store::{Basis, Completed, Completion, Creation, Store};
+use orderstream::store::{Basis, Completed, Completion, Creation, Refusal, Store};
 
-use super::{accept, amount, complete, create, deletion, done, payload, row, some_user, update};
+use super::{accept, amount, apply, complete, create, deletion, done, payload, row, some_user, update};
 
 /// A completion of an event that knows no versions, sent so many microseconds after a moment in 2025.
 fn sent(order_id: OrderId, microsecond: i64, status: Status, digits: &str) -> Completion {
@@ -99,6 +99,17 @@ pub(crate) async fn an_event_without_a_version_can_delete_an_order_for_ever(stor
     assert_eq!(complete(&*store, done(id, 1, "1")).await, Completed::Applied);
     let after = row(&*store, id).await;
     assert_eq!((after.status, after.deleted_at), (Status::Deleted, order.deleted_at));
+}
+
+/// `Order::deleted_at`: set by whatever deletes the order, also by an event that carries a version of ours.
+pub(crate) async fn an_event_with_a_version_can_delete_an_order_for_ever(store: Arc<dyn Store>) {
+    let id = create(&*store, some_user(), "{}").await;
+    let event = Completion { status: Status::Deleted, amount: None, ..done(id, 1, "0") };
+    assert_eq!(complete(&*store, event).await, Completed::Applied);
+    let order = row(&*store, id).await;
+    assert_eq!((order.status, order.processed_version), (Status::Deleted, 1));
+    assert_eq!(order.deleted_at, Some(order.updated_at));
+    assert_eq!(apply(&*store, update(id, "[]")).await, Err(Refusal::Deleted));
 }
 
 /// `Status::Cancelled`: the worker leaves it so, and yet has dealt with the version.
