@@ -33,7 +33,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// Conditional: a completion of a version applies only while that version is the order's newest and has
     /// not been processed; the status changes only where [`Status::LEGAL`] allows it, so a deleted order
-    /// stays deleted. The caller names each order at most once in a batch.
+    /// stays deleted. Amount and reason are taken over with the status, also where that stays the same. The caller names each order at most once in a batch.
     ///
     /// # Errors
     /// [`Error`] where the whole batch failed; doing it again is safe.
