@@ -5,3 +5,4 @@
 mod binary;
 mod cli;
 mod cli_orders;
+mod verify;
