@@ -1,11 +1,17 @@
-//! The integration tests, in one binary so that they link once. One module per subject: what the domain
-//! promises, the golden messages, and one conformance suite per port with an entry for each implementation.
+//! The integration tests, in one binary so that they link once. One module per subject; each enters by a front
+//! door of its own: the domain's types, a port's trait, the HTTP socket, or the real program.
 
+#![expect(clippy::unwrap_used, reason = "clippy knows tests by their attribute, and helpers have none")]
+
+mod binary;
 mod bus_conformance;
 mod bus_local;
+mod cli;
+mod cli_orders;
 mod dead_letters;
 mod domain_properties;
 mod golden_messages;
 mod json_text;
 mod store_conformance;
 mod store_sqlite;
+mod verify;
