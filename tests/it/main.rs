@@ -1,1 +1,4 @@
-//! x
+//! The integration tests, one binary: each module enters by the front door and reads as a list of sentences.
+//! What they share is in `support`.
+
+mod support;
