@@ -1,8 +1,17 @@
-//! The integration tests, one binary: each module enters by the front door and reads as a list of sentences.
-//! What they share is in `support`.
+//! The integration tests, in one binary so that they link once. One module per subject: the contract over HTTP,
+//! input that nobody should send, limits and outages; what the domain promises, the golden messages; one
+//! conformance suite per port with an entry for each implementation; and the rules of the house.
 
 mod bad_input;
+mod bus_conformance;
+mod bus_local;
 mod contract_http;
+mod dead_letters;
+mod domain_properties;
+mod golden_messages;
+mod json_text;
 mod limits;
 mod outages;
+mod store_conformance;
+mod store_sqlite;
 mod support;
