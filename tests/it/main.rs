@@ -9,6 +9,7 @@ mod contract_http;
 mod dead_letters;
 mod domain_properties;
 mod golden_messages;
+mod house;
 mod json_text;
 mod limits;
 mod outages;
