@@ -1,0 +1,18 @@
+//! What the integration tests share: an HTTP client, and whole systems to point it at. The tests know what a
+//! right answer is; here is only what all of them ask of every answer, and of every system at its end.
+
+pub(crate) mod answers;
+pub(crate) mod app;
+pub(crate) mod backend;
+pub(crate) mod bus;
+pub(crate) mod client;
+pub(crate) mod processors;
+
+/// A user.
+pub(crate) const USER: &str = "7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33";
+
+/// Somebody else.
+pub(crate) const STRANGER: &str = "11111111-2222-4333-8444-555555555555";
+
+/// An id that no order has.
+pub(crate) const NOBODYS: &str = "0196f1c8-7b1e-7000-8000-00000000dead";
