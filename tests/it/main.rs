@@ -1,10 +1,14 @@
-//! The integration tests, in one binary so that they link once. One module per subject: the contract over HTTP,
-//! input that nobody should send, limits and outages; what the domain promises, the golden messages; one
-//! conformance suite per port with an entry for each implementation; and the rules of the house.
+//! The integration tests, in one binary so that they link once. One module per subject; each enters by a front
+//! door of its own: the domain's types, a port's trait, the HTTP socket, or the real program.
+
+#![expect(clippy::unwrap_used, reason = "clippy knows tests by their attribute, and helpers have none")]
 
 mod bad_input;
+mod binary;
 mod bus_conformance;
 mod bus_local;
+mod cli;
+mod cli_orders;
 mod contract_http;
 mod dead_letters;
 mod domain_properties;
@@ -16,3 +20,4 @@ mod outages;
 mod store_conformance;
 mod store_sqlite;
 mod support;
+mod verify;
