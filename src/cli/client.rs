@@ -10,11 +10,13 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
 use hyper::http::uri::Authority;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+pub(super) use hyper::Method;
 
 /// Longer than a server waits for its worker unless it is told otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
