@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+pub(super) use hyper::Method;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
 use hyper::http::uri::Authority;
@@ -15,8 +16,6 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-
-pub(super) use hyper::Method;
 
 /// Longer than a server waits for its worker unless it is told otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);

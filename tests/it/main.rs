@@ -1,5 +1,7 @@
-//! The integration tests, in one binary so that they link once. One module per subject; each enters by a front
-//! door of its own: the domain's types, a port's trait, the HTTP socket, or the real program.
+//! The integration tests, in one binary so that they link once. One module per subject: the contract over HTTP,
+//! input that nobody should send, limits and outages; the command line and the checker; what the domain
+//! promises, the golden messages; one conformance suite per port with an entry for each implementation; and the
+//! rules of the house.
 
 #![expect(clippy::unwrap_used, reason = "clippy knows tests by their attribute, and helpers have none")]
 

@@ -20,7 +20,8 @@ pub(super) struct Statements<'c> {
     /// By target status, in the order of [`Status::ALL`].
     finish: Vec<Statement<'c>>,
     overtake: Vec<Statement<'c>>,
-    /// The newest time given out, in microseconds: times never run backwards, even where the clock does.
+    /// The newest time given out, in microseconds: times never run backwards, even where the clock does. (Across
+    /// two runs of the program each row sees to that by itself.)
     last: i64,
 }
 
@@ -39,14 +40,14 @@ impl<'c> Statements<'c> {
                  VALUES (?1, ?2, ?3, 1, ?4, ?5, ?5, ?6, ?7, ?8, external_key(?2, ?8), ?9) ON CONFLICT DO NOTHING",
             )?,
             update: connection.prepare(&format!(
-                "UPDATE orders SET status = 'processing', version = version + 1, updated_at = ?3, reason = NULL,
+                "UPDATE orders SET status = 'processing', version = version + 1, updated_at = max(updated_at, ?3), reason = NULL,
                                    external_id = ?4, external_key = external_key(user_id, ?4), payload = ?5
                  WHERE order_id = ?1 AND (?2 IS NULL OR user_id = ?2) AND status IN ({})
                  RETURNING version, user_id",
                 sources(Status::Processing)
             ))?,
             delete: connection.prepare(&format!(
-                "UPDATE orders SET status = 'deleted', version = version + 1, updated_at = ?3, deleted_at = ?3,
+                "UPDATE orders SET status = 'deleted', version = version + 1, updated_at = max(updated_at, ?3), deleted_at = ?3,
                                    reason = NULL
                  WHERE order_id = ?1 AND (?2 IS NULL OR user_id = ?2) AND status IN ({})
                  RETURNING version, user_id, external_id, payload",
@@ -175,7 +176,7 @@ impl<'c> Statements<'c> {
 fn finish_sql(target: Status) -> String {
     let legal = format!("status IN ('{target}', {})", sources(target));
     format!(
-        "UPDATE orders SET processed_version = version, updated_at = ?3,
+        "UPDATE orders SET processed_version = version, updated_at = max(updated_at, ?3),
              status = CASE WHEN {legal} THEN '{target}' ELSE status END,
              amount = CASE WHEN {legal} THEN coalesce(?4, amount) ELSE amount END,
              reason = CASE WHEN {legal} THEN ?5 ELSE reason END{deleted_at}
@@ -188,7 +189,7 @@ fn finish_sql(target: Status) -> String {
 /// that status. To stay as it is is no step, but for a deleted order, which nothing touches.
 fn overtake_sql(target: Status) -> String {
     format!(
-        "UPDATE orders SET source_at = ?2, updated_at = ?3, status = '{target}',
+        "UPDATE orders SET source_at = ?2, updated_at = max(updated_at, ?3), status = '{target}',
              amount = coalesce(?4, amount), reason = ?5{deleted_at}
          WHERE order_id = ?1 AND (source_at IS NULL OR source_at < ?2) AND status <> 'deleted'
            AND status IN ('{target}', {sources})",
