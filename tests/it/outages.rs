@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
 use crate::support::USER;
 use crate::support::answers::{create, member, order, problem};
 use crate::support::app::TestApp;
@@ -92,4 +95,20 @@ async fn a_restart_of_an_idle_system_publishes_nothing_and_forgets_nothing() {
     let other = create(&app.client, r#"{"amount":4}"#).await;
     let traffic = app.finish().await;
     assert_eq!((traffic.events_of(&id).len(), traffic.events_of(&other).len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_caller_who_hangs_up_loses_the_answer_and_nothing_else() {
+    let mut app = TestApp::embedded().without_worker().start().await;
+    let mut caller = TcpStream::connect(app.address).await.expect("a connection");
+    let body = creation();
+    let request = format!("POST /orders HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    caller.write_all(request.as_bytes()).await.expect("a socket that takes bytes");
+    app.journal.until(|traffic| traffic.events.len() == 1).await;
+    drop(caller);
+    app.start_worker();
+    app.journal.until(|traffic| traffic.acks.len() == 1).await;
+    let found = app.client.get(&format!("/orders/by-external/A-1?user_id={USER}")).await;
+    assert_eq!(member(&member(found.text(), "order"), "status"), "done");
+    app.finish().await;
 }

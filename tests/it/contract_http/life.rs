@@ -8,6 +8,7 @@ use crate::support::USER;
 use crate::support::answers::{create, member, names, order};
 use crate::support::app::Setup;
 use crate::support::backend::Backend;
+use crate::support::client::Client;
 use crate::support::processors::{Gate, Obedient};
 
 pub(super) async fn the_amount_follows_the_rule<B: Backend>() {
@@ -169,5 +170,27 @@ pub(super) async fn a_processor_that_panics_fails_its_order_alone<B: Backend>() 
     assert!(member(&shown, "reason").contains("panicked"), "{shown}");
     assert_eq!(member(&order(app.client(), &member(good.text(), "order_id")).await, "status"), "done");
     create(app.client(), r#"{"amount":4}"#).await;
+    app.finish().await;
+}
+
+pub(super) async fn two_callers_of_one_order_get_an_answer_each<B: Backend>() {
+    let mut app = B::start(Setup::new().processor(Arc::new(Obedient))).await;
+    let id = create(app.client(), r#"{"amount":1}"#).await;
+    app.stop_worker().await;
+    let address = app.client().address();
+    let update = |payload: &str| {
+        let body = format!(r#"{{"order_id":"{id}","payload":{payload}}}"#);
+        tokio::spawn(async move { Client::new(address).post("/orders", body).await })
+    };
+    let older = update(r#"{"fail":"no stock"}"#);
+    app.events(&id, 2).await;
+    let newer = update(r#"{"amount":2}"#);
+    app.events(&id, 3).await;
+    app.start_worker().await;
+    let (older, newer) = (older.await.expect("an answer"), newer.await.expect("an answer"));
+    assert_eq!(older.status, 200, "{older:?}");
+    assert_eq!(newer.text(), format!(r#"{{"order_id":"{id}","status":"updated"}}"#), "the older one failed");
+    let shown = order(app.client(), &id).await;
+    assert_eq!((member(&shown, "status").as_str(), member(&shown, "version").as_str()), ("done", "3"));
     app.finish().await;
 }

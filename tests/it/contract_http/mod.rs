@@ -66,6 +66,7 @@ macro_rules! contract {
                     an_order_that_cannot_be_processed_says_why,
                     a_failed_order_can_be_mended,
                     a_processor_that_panics_fails_its_order_alone,
+                    two_callers_of_one_order_get_an_answer_each,
                 }
                 events {
                     events_and_acks_have_their_fields_in_their_order,

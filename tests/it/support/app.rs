@@ -1,15 +1,15 @@
 //! A whole system in the test's own process: the embedded store in a folder of its own, the in-process bus
 //! with a journal, and the two roles as `app` starts them, on a free port. Every test ends with `finish`, and
-//! that is an assertion: the roles end by themselves, and no order that was accepted is left pending.
+//! that is an assertion: the roles end by themselves, the checker finds nothing wrong, and nothing is pending.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 
-use jiff::Timestamp;
 use orderstream::app::{self, Parts};
 use orderstream::bus::local::LocalBus;
 use orderstream::config::Settings;
+use orderstream::service::verify::{Confirmed, Options, verify};
 use orderstream::service::{AmountProcessor, Processor};
 use orderstream::store::Store;
 use orderstream::store::sqlite::SqliteStore;
@@ -123,15 +123,17 @@ impl TestApp {
         TestApp::open(folder, setup, journal).await
     }
 
-    /// Stops everything, with a worker to the last, and answers what went over the bus. Nothing is pending.
+    /// Stops everything, with a worker to the last, has the checker look, and answers what went over the bus.
     pub(crate) async fn finish(mut self) -> Traffic {
         if self.worker.is_none() {
             self.start_worker();
         }
         self.end().await;
         let left = SqliteStore::open_read_only(self.folder.path()).expect("a folder that can be read");
-        let pending = left.pending(Timestamp::MAX, None, 100).await.expect("a store that can be read");
-        assert!(pending.events.is_empty(), "accepted and never processed: {:?}", pending.events);
+        let options = Options { idle: true, amounts: true, listed: 10 };
+        let report =
+            verify(&left, 0, Confirmed::default(), &options).await.expect("a store that can be read");
+        assert_eq!(report.findings, [], "the checker's findings");
         self.journal.traffic()
     }
 

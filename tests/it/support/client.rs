@@ -39,6 +39,11 @@ impl Client {
         Client { address, idle: Mutex::default() }
     }
 
+    /// The server that it asks.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// `GET path`.
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.request("GET", path, &[], "").await
