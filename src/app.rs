@@ -140,8 +140,11 @@ pub fn api(
     async move {
         let (service, background) = Service::new(parts.store, parts.bus, &options);
         let (drained, deadline) = (CancellationToken::new(), front.shutdown_timeout);
-        let background = tokio::spawn(background.run(drained.clone()));
-        let served = api::serve(listener, service, front, stop).await;
+        let mut background = tokio::spawn(background.run(drained.clone()));
+        let served = tokio::select! {
+            served = api::serve(listener, service, front, stop) => served,
+            ended = &mut background => bail!("the service's own tasks ended while it was serving: {ended:?}"),
+        };
         drained.cancel();
         if timeout(deadline, background).await.is_err() {
             tracing::warn!("events were still under way when the time to finish was over; they come again");

@@ -1,4 +1,23 @@
-//! OrderStream.
+//! OrderStream: order intake that loses nothing. An order comes in over HTTP, is made durable, is processed
+//! asynchronously, and its caller still gets a synchronous, true answer.
+//!
+//! # The life of an order
+//! 1. [`api`] reads the request within its limits and [`order`] parses it, once, into a command.
+//! 2. [`service`]'s intake puts the command into a lane; the lane commits whatever has gathered as one batch.
+//! 3. The [`store`] writes the order, pending, and answers with the event that tells of it.
+//! 4. The lane registers the caller as a waiter for that version, and only then lets the event go.
+//! 5. The relay publishes the event to the [`bus`]; the bus confirms when it has taken responsibility.
+//! 6. The worker takes a batch of events, asks the processor about each, and completes the batch in the store:
+//!    each only if its version is still the newest and unprocessed.
+//! 7. The worker sends the ACKs, and after them settles the deliveries.
+//! 8. The ACK wakes the caller of exactly that version, and `api` answers.
+//! 9. If anything dies in between, the order is still pending in the store and is driven again.
+//!
+//! # The rooms
+//! `main -> cli -> app -> api -> service -> {store, bus} -> order`: each may import those to its right. `store`
+//! and `bus` never see each other, `api` sees neither. [`config`], [`telemetry`] and [`shutdown`] import no
+//! room; [`error`] sees only `order`. A test holds the `use` lines to this.
+
 pub mod api;
 pub mod app;
 pub mod bus;

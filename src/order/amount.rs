@@ -157,3 +157,226 @@ fn fits(value: &BigDecimal) -> bool {
     let count = if digits.is_zero() { 0 } else { value.digits() as i64 };
     scale <= MAX_DIGITS && count - scale <= MAX_DIGITS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The digits of a payload's amount.
+    fn amount(payload: &str) -> String {
+        Amount::of_payload(payload).expect(payload).to_string()
+    }
+
+    /// The digits that a text is read as; `None` where it is no amount.
+    fn read(text: &str) -> Option<String> {
+        Amount::parse(text).map(|amount| amount.to_string())
+    }
+
+    fn too_long(payload: &str) -> &'static str {
+        match Amount::of_payload(payload) {
+            Err(AmountError::OutOfRange(place)) => place,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_number_is_read_in_every_usual_spelling_and_written_plainly() {
+        for (text, digits) in [
+            ("12", "12"),
+            ("-0.50", "-0.50"),
+            ("+7", "7"),
+            (" 7\t\n", "7"),
+            (".5", "0.5"),
+            ("5.", "5"),
+            ("1e3", "1000"),
+            ("1E+3", "1000"),
+            ("1.25e-3", "0.00125"),
+            ("120e-1", "12.0"),
+            ("-0", "0"),
+            ("-0.0", "0.0"),
+            ("007", "7"),
+            ("0e5", "0"),
+            ("12345678901234567890", "12345678901234567890"),
+            ("0.10000000000000000000000000000000001", "0.10000000000000000000000000000000001"),
+        ] {
+            assert_eq!(read(text).as_deref(), Some(digits), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_a_number_is_none() {
+        for text in [
+            "", " ", ".", "-", "+", "e", "e5", "1e", "1e+", "1e1.5", "1e5e5", "--1", "+-1", "- 1", "1 2",
+            "1.2.3", "1,5", "1_000", "0x10", "1e0x1", "NaN", "nan", "inf", "-inf", "Infinity", "1f", "٣",
+            "½", "1\0", "true",
+        ] {
+            assert_eq!(read(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_thousand_digits_fit_on_either_side_of_the_point_and_one_more_does_not() {
+        let nines = "9".repeat(1000);
+        assert_eq!(read(&nines), Some(nines.clone()));
+        assert_eq!(read(&format!("0.{nines}")), Some(format!("0.{nines}")));
+        assert_eq!(read("1e999"), Some(format!("1{}", "0".repeat(999))));
+        assert_eq!(read("1e-1000"), Some(format!("0.{}1", "0".repeat(999))));
+        for text in [format!("9{nines}"), format!("0.9{nines}"), "1e1000".to_owned(), "1e-1001".to_owned()] {
+            assert_eq!(read(&text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_huge_exponent_is_refused_without_being_written_out() {
+        let nines = "9".repeat(100_000);
+        for exponent in ["999999999", "-999999999", "2147483648", "9223372036854775808", nines.as_str()] {
+            let text = format!("1e{exponent}");
+            assert_eq!(read(&text), None, "{text:.20}");
+            assert_eq!(too_long(&format!(r#"{{"amount":"{text}"}}"#)), "payload.amount");
+        }
+        assert_eq!(read("0e999999999").as_deref(), Some("0"));
+    }
+
+    #[test]
+    fn a_million_leading_zeros_do_not_count() {
+        let zeros = "0".repeat(1_000_000);
+        assert_eq!(read(&format!("{zeros}12.5")).as_deref(), Some("12.5"));
+    }
+
+    #[test]
+    fn the_amount_is_payload_amount_where_it_is_a_number_or_a_numeric_string() {
+        let items = r#""items":[{"price":1}]"#;
+        for (value, digits) in [
+            ("12.30", "12.30"),
+            (r#""12.30""#, "12.30"),
+            (r#"" 12.30 ""#, "12.30"),
+            (r#""\u0031\u0032""#, "12"),
+            ("0", "0"),
+            (r#""0""#, "0"),
+            ("-3", "-3"),
+            ("1e2", "100"),
+            ("12345678901234567890.123456789", "12345678901234567890.123456789"),
+        ] {
+            assert_eq!(amount(&format!(r#"{{"amount":{value},{items}}}"#)), digits, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_number_too_large_for_a_double_is_exact_as_a_string() {
+        assert_eq!(amount(r#"{"amount":"1e400"}"#), format!("1{}", "0".repeat(400)));
+    }
+
+    #[test]
+    fn an_amount_that_is_no_number_leaves_the_word_to_the_items() {
+        for value in
+            ["null", "true", r#""""#, r#""free""#, r#""1_000""#, r#""NaN""#, "[5]", r#"{"amount":5}"#]
+        {
+            let payload = format!(r#"{{"amount":{value},"items":[{{"price":2,"qty":3}}]}}"#);
+            assert_eq!(amount(&payload), "6", "{value}");
+        }
+        assert_eq!(amount(r#"{"items":[{"price":2,"qty":3}]}"#), "6");
+    }
+
+    #[test]
+    fn the_items_are_summed_exactly() {
+        for (items, digits) in [
+            (r#"{"price":0.1,"qty":3}"#, "0.3"),
+            (r#"{"price":0.1},{"price":0.2}"#, "0.3"),
+            (r#"{"price":"0.1","qty":"3"}"#, "0.3"),
+            (r#"{"price":19.99,"qty":100},{"price":0.01}"#, "1999.01"),
+            (r#"{"price":12345678901234567890,"qty":10}"#, "123456789012345678900"),
+            (r#"{"price":99999999999999999999.99,"qty":3}"#, "299999999999999999999.97"),
+            (r#"{"price":1e3,"qty":2}"#, "2000"),
+            (r#"{"price":5,"qty":-1},{"price":2}"#, "-3"),
+            (r#"{"price":2.5,"qty":0.5}"#, "1.25"),
+        ] {
+            assert_eq!(amount(&format!(r#"{{"items":[{items}]}}"#)), digits, "{items}");
+        }
+    }
+
+    #[test]
+    fn a_qty_that_is_missing_zero_or_no_number_counts_as_one() {
+        for qty in [
+            "",
+            r#","qty":0"#,
+            r#","qty":"0.00""#,
+            r#","qty":-0"#,
+            r#","qty":null"#,
+            r#","qty":"many""#,
+            r#","qty":[2]"#,
+        ] {
+            assert_eq!(amount(&format!(r#"{{"items":[{{"price":7{qty}}}]}}"#)), "7", "{qty}");
+        }
+    }
+
+    #[test]
+    fn an_item_without_a_price_counts_as_zero() {
+        let items = r#"[{"qty":5},{"price":"x","qty":5},{"price":null},{},[],7,"7",null,{"price":1}]"#;
+        assert_eq!(amount(&format!(r#"{{"items":{items}}}"#)), "1");
+    }
+
+    #[test]
+    fn a_free_item_of_a_large_quantity_costs_one_zero() {
+        assert_eq!(amount(r#"{"items":[{"price":0,"qty":1e5}]}"#), "0");
+        assert_eq!(amount(r#"{"items":[{"price":0,"qty":1e5},{"price":0,"qty":1e9}]}"#), "0");
+    }
+
+    #[test]
+    fn what_has_no_amount_and_no_items_costs_nothing() {
+        for payload in [
+            "{}",
+            "[]",
+            "null",
+            "7",
+            r#""7""#,
+            "true",
+            "[{\"amount\":5}]",
+            r#"{"items":[]}"#,
+            r#"{"items":7}"#,
+            r#"{"items":null}"#,
+            r#"{"items":"[{\"price\":1}]"}"#,
+            r#"{"items":{"price":1}}"#,
+            r#"{"order":{"amount":5}}"#,
+            r#"{"Amount":5}"#,
+        ] {
+            assert_eq!(amount(payload), "0", "{payload}");
+        }
+    }
+
+    #[test]
+    fn of_a_key_given_twice_the_last_counts() {
+        assert_eq!(amount(r#"{"amount":1,"amount":2}"#), "2");
+        assert_eq!(amount(r#"{"amount":1,"\u0061mount":2}"#), "2");
+        assert_eq!(amount(r#"{"amount":1,"amount":null,"items":[{"price":3}]}"#), "3");
+        assert_eq!(
+            amount(r#"{"items":[{"price":1}],"items":[{"price":2,"price":5,"qty":3,"qty":4}]}"#),
+            "20"
+        );
+    }
+
+    #[test]
+    fn a_number_with_too_many_digits_is_refused_and_its_place_is_named() {
+        assert_eq!(too_long(r#"{"amount":"1e1000"}"#), "payload.amount");
+        assert_eq!(too_long(r#"{"items":[{"price":"1e1000"}]}"#), "payload.items[].price");
+        assert_eq!(too_long(r#"{"items":[{"price":1,"qty":"1e1000"}]}"#), "payload.items[].qty");
+        assert_eq!(too_long(r#"{"items":[{"price":"1e999","qty":"1e999"}]}"#), "the sum over payload.items");
+        assert_eq!(
+            too_long(r#"{"items":[{"price":"1e-999","qty":"1e-999"}]}"#),
+            "the sum over payload.items"
+        );
+        assert_eq!(Amount::of_payload("{"), Err(AmountError::NotJson));
+    }
+
+    #[test]
+    fn a_hundred_thousand_items_are_summed_in_one_go() {
+        let items = vec![r#"{"price":"0.01","qty":3}"#; 100_000].join(",");
+        assert_eq!(amount(&format!(r#"{{"items":[{items}]}}"#)), "3000.00");
+    }
+
+    #[test]
+    fn items_of_the_widest_numbers_are_summed_in_one_go() {
+        let items = vec![r#"{"price":1e300,"qty":1e300},{"price":1e-300,"qty":1e-300}"#; 20_000].join(",");
+        let digits = amount(&format!(r#"{{"items":[{items}]}}"#));
+        assert_eq!(digits, format!("2{}.{}20000", "0".repeat(604), "0".repeat(595)));
+    }
+}

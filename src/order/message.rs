@@ -3,10 +3,11 @@
 //! what is ours travels in headers.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use super::json::pick;
 use super::{OrderId, Payload, Status, UserId, Version};
 
 /// The names of our record headers.
@@ -39,6 +40,18 @@ pub struct Event {
 #[error("{0}")]
 pub struct Undecodable(pub String);
 
+impl Undecodable {
+    /// A reason, cut where it quotes too much of the record: it travels in a header of the dead letter, and a
+    /// reason as long as the record would make the letter too large to send.
+    fn because(mut reason: String) -> Undecodable {
+        if let Some((end, _)) = reason.char_indices().nth(200) {
+            reason.truncate(end);
+            reason.push_str("...");
+        }
+        Undecodable(reason)
+    }
+}
+
 #[derive(Serialize)]
 struct EventOut<'a> {
     order_id: &'a str,
@@ -47,20 +60,6 @@ struct EventOut<'a> {
     payload: &'a RawValue,
     status: &'a str,
     timestamp: Timestamp,
-}
-
-#[derive(Deserialize)]
-struct EventIn<'a> {
-    #[serde(default)]
-    order_id: String,
-    #[serde(default)]
-    user_id: String,
-    #[serde(borrow, default)]
-    payload: Option<&'a RawValue>,
-    #[serde(default)]
-    status: String,
-    #[serde(default)]
-    timestamp: Option<Timestamp>,
 }
 
 impl Event {
@@ -101,34 +100,30 @@ impl Event {
         headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
         received: Timestamp,
     ) -> Result<Event, Undecodable> {
-        let text = utf8(value)?;
-        let wire: EventIn<'_> = parse_object(text)?;
-        let order_id = match wire.order_id.as_str() {
-            "" | "0" => None,
-            id => Some(
-                OrderId::parse(id).ok_or_else(|| Undecodable(format!("order_id {id:?} is not a UUID")))?,
-            ),
+        let [order_id, user_id, payload, status, timestamp] =
+            members(value, ["order_id", "user_id", "payload", "status", "timestamp"])?;
+        let order_id = match string("order_id", order_id)? {
+            Some(id) if id != "0" => Some(uuid("order_id", &id, OrderId::parse)?),
+            _ => None,
         };
-        let user_id = match wire.user_id.as_str() {
-            "" => None,
-            id => {
-                Some(UserId::parse(id).ok_or_else(|| Undecodable(format!("user_id {id:?} is not a UUID")))?)
-            }
+        let user_id = match string("user_id", user_id)? {
+            Some(id) => Some(uuid("user_id", &id, UserId::parse)?),
+            None => None,
         };
-        let status = match wire.status.as_str() {
-            "" => Status::New,
-            name => {
-                Status::parse(name).ok_or_else(|| Undecodable(format!("status {name:?} is not known")))?
-            }
+        let status = match string("status", status)? {
+            Some(name) => Status::parse(&name)
+                .ok_or_else(|| Undecodable::because(format!("status {name:?} is not known")))?,
+            None => Status::New,
         };
-        if order_id.is_none() && (user_id.is_none() || wire.payload.is_none()) {
-            return Err(Undecodable(
+        let payload = payload.map(RawValue::get).filter(|json| *json != "null");
+        if order_id.is_none() && (user_id.is_none() || payload.is_none()) {
+            return Err(Undecodable::because(
                 "an event that creates an order needs a user_id and a payload".to_owned(),
             ));
         }
-        let payload = Payload::parse(wire.payload.map_or("null", RawValue::get))
-            .map_err(|error| Undecodable(format!("payload: {error}")))?;
-        let timestamp = to_microseconds(wire.timestamp.unwrap_or(received));
+        let payload = Payload::parse(payload.unwrap_or("null"))
+            .map_err(|error| Undecodable::because(format!("payload: {error}")))?;
+        let timestamp = to_microseconds(time("timestamp", timestamp)?.unwrap_or(received));
         Ok(Event { order_id, version: version_header(headers)?, user_id, payload, status, timestamp })
     }
 }
@@ -147,7 +142,7 @@ pub struct Ack {
 }
 
 /// How the worker ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AckStatus {
     /// A new or updated order was processed.
@@ -169,8 +164,8 @@ impl AckStatus {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct AckWire {
+#[derive(Serialize)]
+struct AckOut {
     order_id: String,
     status: AckStatus,
     processed_at: Timestamp,
@@ -182,7 +177,7 @@ impl Ack {
     /// # Errors
     /// Never; the signature is `serde_json`'s.
     pub fn encode(&self) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(&AckWire {
+        serde_json::to_vec(&AckOut {
             order_id: self.order_id.to_string(),
             status: self.status,
             processed_at: self.processed_at,
@@ -203,24 +198,50 @@ impl Ack {
         value: &[u8],
         headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
     ) -> Result<Ack, Undecodable> {
-        let wire: AckWire = parse_object(utf8(value)?)?;
-        let order_id = OrderId::parse(&wire.order_id)
-            .ok_or_else(|| Undecodable(format!("order_id {:?} is not a UUID", wire.order_id)))?;
-        let processed_at = to_microseconds(wire.processed_at);
-        Ok(Ack { order_id, version: version_header(headers)?, status: wire.status, processed_at })
+        let [order_id, status, processed_at] = members(value, ["order_id", "status", "processed_at"])?;
+        let order_id = uuid("order_id", &string("order_id", order_id)?.unwrap_or_default(), OrderId::parse)?;
+        let status = match string("status", status)?.unwrap_or_default().as_str() {
+            "processed" => AckStatus::Processed,
+            "updated" => AckStatus::Updated,
+            "failed" => AckStatus::Failed,
+            name => return Err(Undecodable::because(format!("status {name:?} is not known"))),
+        };
+        let processed_at = time("processed_at", processed_at)?
+            .map(to_microseconds)
+            .ok_or_else(|| Undecodable::because("processed_at is missing".to_owned()))?;
+        Ok(Ack { order_id, version: version_header(headers)?, status, processed_at })
     }
 }
 
-fn utf8(value: &[u8]) -> Result<&str, Undecodable> {
-    std::str::from_utf8(value).map_err(|error| Undecodable(format!("the value is not UTF-8: {error}")))
-}
-
-/// A derived struct also reads itself from a JSON array; no sender means that.
-fn parse_object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Undecodable> {
+/// The members of a record's object, as raw text.
+fn members<'a, const N: usize>(
+    value: &'a [u8],
+    names: [&str; N],
+) -> Result<[Option<&'a RawValue>; N], Undecodable> {
+    let text = std::str::from_utf8(value)
+        .map_err(|error| Undecodable::because(format!("the value is not UTF-8: {error}")))?;
     if !text.trim_ascii_start().starts_with('{') {
-        return Err(Undecodable("the value is not a JSON object".to_owned()));
+        return Err(Undecodable::because("the value is not a JSON object".to_owned()));
     }
-    serde_json::from_str(text).map_err(|error| Undecodable(error.to_string()))
+    pick(text, names).map_err(|error| Undecodable::because(format!("the value is not valid JSON: {error}")))
+}
+
+/// A member that holds a string. `null` and `""` count as missing, as the services of the old contract mean it.
+fn string(field: &str, raw: Option<&RawValue>) -> Result<Option<String>, Undecodable> {
+    let Some(raw) = raw else { return Ok(None) };
+    let text: Option<String> = serde_json::from_str(raw.get())
+        .map_err(|error| Undecodable::because(format!("{field} is not a string: {error}")))?;
+    Ok(text.filter(|text| !text.is_empty()))
+}
+
+fn uuid<T>(field: &str, text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, Undecodable> {
+    parse(text).ok_or_else(|| Undecodable::because(format!("{field} {text:?} is not a UUID")))
+}
+
+fn time(field: &str, raw: Option<&RawValue>) -> Result<Option<Timestamp>, Undecodable> {
+    let Some(raw) = raw else { return Ok(None) };
+    serde_json::from_str(raw.get())
+        .map_err(|error| Undecodable::because(format!("{field} is not an RFC 3339 time: {error}")))
 }
 
 fn version_header<'h>(
@@ -233,10 +254,129 @@ fn version_header<'h>(
     version
         .filter(|version| *version > 0)
         .map(Some)
-        .ok_or_else(|| Undecodable(format!("header {} is not a version", header::ORDER_VERSION)))
+        .ok_or_else(|| Undecodable::because(format!("header {} is not a version", header::ORDER_VERSION)))
 }
 
 /// Stores keep microseconds; a finer time would differ between an answer and a later read.
 fn to_microseconds(timestamp: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(timestamp.as_microsecond()).unwrap_or(timestamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORDER: &str = "0196f1c8-7b1e-7000-8000-00000000002a";
+    const USER: &str = "7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33";
+
+    fn at(microsecond: i64) -> Timestamp {
+        Timestamp::from_microsecond(microsecond).unwrap()
+    }
+
+    fn event(value: &str) -> Result<Event, Undecodable> {
+        Event::decode(value.as_bytes(), [], at(7))
+    }
+
+    fn versioned(version: &[u8]) -> Result<Option<Version>, Undecodable> {
+        let value = format!(r#"{{"order_id":"{ORDER}","payload":{{}}}}"#);
+        let headers = [("traceparent", b"00-1".as_slice()), (header::ORDER_VERSION, version)];
+        Event::decode(value.as_bytes(), headers, at(7)).map(|event| event.version)
+    }
+
+    #[test]
+    fn a_field_that_is_missing_null_or_empty_means_the_same() {
+        let bare = event(&format!(r#"{{"order_id":"{ORDER}"}}"#)).unwrap();
+        assert_eq!((bare.user_id, bare.status, bare.timestamp), (None, Status::New, at(7)));
+        assert_eq!(bare.payload.as_str(), "null");
+        for fields in [
+            r#""user_id":null,"status":null,"timestamp":null,"payload":null"#,
+            r#""user_id":"","status":"","external_id":null"#,
+        ] {
+            assert_eq!(event(&format!(r#"{{"order_id":"{ORDER}",{fields}}}"#)).as_ref(), Ok(&bare));
+        }
+        for id in ["", r#""order_id":null,"#, r#""order_id":"","#, r#""order_id":"0","#] {
+            let creates = event(&format!(r#"{{{id}"user_id":"{USER}","payload":{{}}}}"#)).unwrap();
+            assert_eq!(creates.order_id, None, "{id}");
+        }
+    }
+
+    #[test]
+    fn an_event_that_creates_needs_a_user_and_a_payload() {
+        for value in [
+            "{}".to_owned(),
+            format!(r#"{{"order_id":"0","user_id":"{USER}"}}"#),
+            format!(r#"{{"order_id":"0","user_id":"{USER}","payload":null}}"#),
+            r#"{"order_id":"0","payload":{}}"#.to_owned(),
+            r#"{"order_id":"0","user_id":"","payload":{}}"#.to_owned(),
+        ] {
+            assert!(event(&value).unwrap_err().0.contains("needs a user_id and a payload"), "{value}");
+        }
+    }
+
+    #[test]
+    fn of_a_field_given_twice_the_last_counts() {
+        let value = format!(r#"{{"order_id":7,"status":"new","order_id":"{ORDER}","status":"deleted"}}"#);
+        let event = event(&value).unwrap();
+        assert_eq!((event.order_id, event.status), (OrderId::parse(ORDER), Status::Deleted));
+    }
+
+    #[test]
+    fn the_version_comes_from_its_header_and_must_be_one() {
+        assert_eq!(versioned(b"1"), Ok(Some(1)));
+        assert_eq!(versioned(b"9223372036854775807"), Ok(Some(i64::MAX)));
+        for wrong in ["", "0", "-1", "1.0", "x", "9223372036854775808", " 1"] {
+            let reason = versioned(wrong.as_bytes()).unwrap_err().0;
+            assert!(reason.contains(header::ORDER_VERSION), "{wrong}: {reason}");
+        }
+        assert!(versioned(b"\xff").is_err());
+    }
+
+    #[test]
+    fn our_headers_name_the_event_and_its_version_where_there_is_one() {
+        let mut event = event(&format!(r#"{{"order_id":"{ORDER}"}}"#)).unwrap();
+        assert_eq!(event.headers(), []);
+        event.version = Some(12);
+        let id = format!("{ORDER}/12");
+        assert_eq!(event.headers(), [(header::EVENT_ID, id), (header::ORDER_VERSION, "12".to_owned())]);
+    }
+
+    #[test]
+    fn times_are_kept_to_the_microsecond_and_any_offset_is_understood() {
+        for (text, microsecond) in [
+            ("1970-01-01T00:00:01.123456789Z", 1_123_456),
+            ("1970-01-01T03:00:01.5+03:00", 1_500_000),
+            ("1970-01-01T00:00:01Z", 1_000_000),
+        ] {
+            let value = format!(r#"{{"order_id":"{ORDER}","timestamp":"{text}"}}"#);
+            assert_eq!(event(&value).unwrap().timestamp, at(microsecond), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_reason_stays_short_however_long_the_record_is() {
+        let long = "x".repeat(2 * 1024 * 1024);
+        for value in [
+            format!(r#"{{"order_id":"{long}"}}"#),
+            format!(r#"{{"order_id":"{ORDER}","user_id":"{long}"}}"#),
+            format!(r#"{{"order_id":"{ORDER}","status":"{long}"}}"#),
+            format!(r#"{{"order_id":"{ORDER}","timestamp":"{long}"}}"#),
+            format!(r#"{{"order_id":"{}"}}"#, "Ж".repeat(1000)),
+        ] {
+            let reason = event(&value).unwrap_err().0;
+            assert!(reason.len() < 1000, "{} bytes: {reason:.80}", reason.len());
+        }
+        let ack =
+            format!(r#"{{"order_id":"{ORDER}","status":"{long}","processed_at":"1970-01-01T00:00:00Z"}}"#);
+        let reason = Ack::decode(ack.as_bytes(), []).unwrap_err().0;
+        assert!(reason.len() < 1000, "{} bytes: {reason:.80}", reason.len());
+    }
+
+    #[test]
+    fn new_and_updated_orders_are_acked_as_processed_and_all_others_as_updated() {
+        for status in Status::ALL {
+            let processed = matches!(status, Status::New | Status::Processing);
+            let expected = if processed { AckStatus::Processed } else { AckStatus::Updated };
+            assert_eq!(AckStatus::of_event(status), expected, "{status}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! whatever has queued up while it was busy in one transaction, with one fsync; reads run beside it on
 //! connections of their own. A second process that opens the folder is refused.
 
+mod checkpoint;
 mod reader;
 mod rows;
 mod schema;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use self::checkpoint::Checkpoints;
 use self::reader::Readers;
 use self::writer::Writer;
 use super::{Completed, Completion, Cursor, Error, PendingPage, Processed, Refusal, Store};
@@ -76,7 +78,7 @@ impl SqliteStore {
         let file = database_file(folder);
         let mut connection = schema::open_writer(&file)?;
         schema::migrate(&mut connection)?;
-        let writer = Writer::start(connection, lock)?;
+        let writer = Writer::start(connection, Checkpoints::start(&file)?, lock)?;
         Ok(SqliteStore { readers: Readers::new(file), writer: Some(writer) })
     }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::Semaphore;
 
-use super::rows::{COLUMNS, order, pending_event, status};
+use super::rows::{COLUMNS, external_key, order, pending_event, status};
 use super::schema;
 use crate::order::{Order, OrderId, UserId};
 use crate::store::{Cursor, Error, PendingPage, Processed};
@@ -71,12 +71,15 @@ pub(super) fn find_by_external(
     external_id: &str,
     user_id: UserId,
 ) -> rusqlite::Result<Option<Order>> {
-    // The condition of the partial index is repeated, or the planner could not use it.
+    let key = external_key(user_id.as_bytes(), external_id);
     let sql = format!(
         "SELECT {COLUMNS} FROM orders INDEXED BY orders_by_external
-         WHERE external_id = ?1 AND external_id <> '' AND user_id = ?2 ORDER BY seq DESC LIMIT 1"
+         WHERE external_key = ?1 AND external_id = ?2 AND user_id = ?3 ORDER BY seq DESC LIMIT 1"
     );
-    connection.prepare_cached(&sql)?.query_row(params![external_id, user_id.as_bytes()], order).optional()
+    connection
+        .prepare_cached(&sql)?
+        .query_row(params![key, external_id, user_id.as_bytes()], order)
+        .optional()
 }
 
 pub(super) fn processed_versions(

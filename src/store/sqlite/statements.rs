@@ -35,12 +35,12 @@ impl<'c> Statements<'c> {
             commit: connection.prepare("COMMIT")?,
             insert: connection.prepare(
                 "INSERT INTO orders (order_id, user_id, status, version, processed_version, created_at,
-                                     updated_at, amount, reason, external_id, payload)
-                 VALUES (?1, ?2, ?3, 1, ?4, ?5, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
+                                     updated_at, amount, reason, external_id, external_key, payload)
+                 VALUES (?1, ?2, ?3, 1, ?4, ?5, ?5, ?6, ?7, ?8, external_key(?2, ?8), ?9) ON CONFLICT DO NOTHING",
             )?,
             update: connection.prepare(&format!(
                 "UPDATE orders SET status = 'processing', version = version + 1, updated_at = ?3, reason = NULL,
-                                   external_id = ?4, payload = ?5
+                                   external_id = ?4, external_key = external_key(user_id, ?4), payload = ?5
                  WHERE order_id = ?1 AND (?2 IS NULL OR user_id = ?2) AND status IN ({})
                  RETURNING version, user_id",
                 sources(Status::Processing)

@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::OpenError;
+use super::checkpoint::Checkpoints;
 use super::statements::Statements;
 use crate::order::{Command, Event};
 use crate::store::{Completed, Completion, Error, Refusal};
@@ -70,14 +71,19 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread. It holds the folder's lock as long as it lives.
-    pub(super) fn start(connection: Connection, lock: File) -> Result<Writer, OpenError> {
+    pub(super) fn start(
+        connection: Connection,
+        checkpoints: Checkpoints,
+        lock: File,
+    ) -> Result<Writer, OpenError> {
         let (jobs, queue) = mpsc::channel();
         // The statements are prepared on the thread; here only whether that works is checked.
         Statements::prepare(&connection)?;
         let thread = thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(move || {
-                write(&connection, &queue);
+                write(&connection, &queue, &checkpoints);
+                drop(checkpoints);
                 drop(connection);
                 drop(lock);
             })
@@ -121,7 +127,7 @@ impl Writer {
 }
 
 /// The thread: ends when the last sender is gone and the queue is empty.
-fn write(connection: &Connection, queue: &mpsc::Receiver<Job>) {
+fn write(connection: &Connection, queue: &mpsc::Receiver<Job>, checkpoints: &Checkpoints) {
     let mut statements = match Statements::prepare(connection) {
         Ok(statements) => statements,
         Err(error) => return tracing::error!(%error, "the writer cannot prepare its statements"),
@@ -132,6 +138,7 @@ fn write(connection: &Connection, queue: &mpsc::Receiver<Job>) {
             Ok(outcomes) => group.into_iter().zip(outcomes).for_each(|(job, outcome)| job.answer(outcome)),
             Err(error) => group.into_iter().for_each(|job| job.fail(error.clone())),
         }
+        checkpoints.after_commit(connection);
     }
 }
 

@@ -1,0 +1,42 @@
+-- wrk script: creates orders over HTTP, each with an external id of its own, for 1,000 users.
+-- Promises: cheap, because it shares the machine with the server: a request is two joined strings and
+-- a number. Ends with one line `result ...` that scripts/bench reads. One wrk thread per run.
+
+local USERS = 1000
+-- External ids are ten digits long, so Content-Length never changes, and lie scattered over their range: ids in
+-- rising order would spare the server's index most of its work.
+local RANGE, STEP = 1000000000, 387420489
+local heads, tail, count = {}, nil, 0
+
+local function random_prefix()
+  local source = assert(io.open("/dev/urandom", "rb"))
+  local bytes = source:read(6)
+  source:close()
+  return (bytes:gsub(".", function(byte) return string.format("%02x", byte:byte()) end))
+end
+
+function init()
+  local body = '{"order_id":"0","user_id":"@USER","payload":{"id":"' .. random_prefix() .. '-@N",'
+    .. '"items":[{"sku":"A-1001","price":12.50,"qty":2},{"sku":"B-2002","price":3.99,"qty":1}]}}'
+  local length = #body:gsub("@USER", string.rep("0", 36)):gsub("@N", RANGE)
+  local request = "POST /orders HTTP/1.1\r\nHost: " .. wrk.headers["Host"]
+    .. "\r\nContent-Type: application/json\r\nContent-Length: " .. length .. "\r\n\r\n" .. body
+  local head, rest = request:match("^(.*)@N(.*)$")
+  tail = rest
+  for i = 1, USERS do
+    heads[i] = head:gsub("@USER", string.format("%08x-0000-4000-8000-%012x", i, i))
+  end
+end
+
+function request()
+  count = count + 1
+  return heads[count % USERS + 1] .. (RANGE + count * STEP % RANGE) .. tail
+end
+
+function done(summary, latency)
+  local errors = summary.errors
+  io.write(string.format(
+    "result requests=%d seconds=%.3f p50_ms=%.3f p99_ms=%.3f refused=%d broken=%d\n",
+    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+    errors.status, errors.connect + errors.read + errors.write + errors.timeout))
+end

@@ -1,0 +1,116 @@
+//! The list of what the worker still has to do: complete, rebuilt as it was accepted, in pages, and empty when
+//! everything is done. A relay that was away, or a process that was killed, finds all its work here.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use orderstream::order::{Event, OrderId};
+use orderstream::store::{Completed, Store};
+
+use super::{accept, complete, create, creation, deletion, done, row, some_user, update};
+
+/// Every event that is pending and older than a time, in pages of that size.
+async fn walk(store: &dyn Store, before: Timestamp, limit: usize) -> Vec<Event> {
+    let mut events = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = store.pending(before, cursor, limit).await.expect("the store reads");
+        assert!(page.events.len() <= limit, "{} events are more than {limit}", page.events.len());
+        events.extend(page.events);
+        assert!(page.next.is_none() || page.next != cursor, "the next page begins where this one did");
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => return events,
+        }
+    }
+}
+
+/// Later than anything that the store has done.
+fn far() -> Timestamp {
+    Timestamp::MAX
+}
+
+/// `pending`: an order is on the list while `processed_version` is behind `version`.
+pub(crate) async fn what_the_worker_has_not_done_is_pending_until_it_is_completed(store: Arc<dyn Store>) {
+    assert_eq!(walk(&*store, far(), 10).await, []);
+    let id = create(&*store, some_user(), "{}").await;
+    let listed = async || -> Vec<_> {
+        walk(&*store, far(), 10).await.into_iter().map(|event| (event.order_id, event.version)).collect()
+    };
+    assert_eq!(listed().await, [(Some(id), Some(1))]);
+    complete(&*store, done(id, 1, "1")).await;
+    assert_eq!(listed().await, []);
+
+    accept(&*store, update(id, "[]")).await;
+    assert_eq!(complete(&*store, done(id, 1, "1")).await, Completed::Stale);
+    assert_eq!(listed().await, [(Some(id), Some(2))]);
+    accept(&*store, deletion(id)).await;
+    assert_eq!(complete(&*store, done(id, 2, "1")).await, Completed::Stale);
+    assert_eq!(listed().await, [(Some(id), Some(3))]);
+    complete(&*store, done(id, 3, "1")).await;
+    assert_eq!(listed().await, []);
+}
+
+/// `pending`: the event rebuilt from the order is the one that the command was answered with.
+pub(crate) async fn a_pending_event_equals_the_one_that_was_accepted(store: Arc<dyn Store>) {
+    let user = some_user();
+    let text = r#"{ "id":"A/Ж", "n":12345678901234567890, "n":1.10 }"#;
+    let created = accept(&*store, creation(user, text)).await;
+    let id = create(&*store, user, r#"{"id":"old"}"#).await;
+    let updated = accept(&*store, update(id, text)).await;
+    let id = create(&*store, user, text).await;
+    complete(&*store, done(id, 1, "5")).await;
+    let deleted = accept(&*store, deletion(id)).await;
+
+    let mut expected = [created, updated, deleted];
+    let mut listed = walk(&*store, far(), 10).await;
+    expected.sort_by_key(|event| event.order_id);
+    listed.sort_by_key(|event| event.order_id);
+    assert_eq!(listed, expected);
+}
+
+/// `pending`: oldest first, from behind the cursor on; orders of one batch share a time and none is skipped.
+pub(crate) async fn pages_walk_every_pending_order_exactly_once_and_oldest_first(store: Arc<dyn Store>) {
+    let mut expected: Vec<OrderId> = Vec::new();
+    for size in [1, 25, 3] {
+        let batch: Vec<_> = (0..size).map(|_| creation(some_user(), "{}")).collect();
+        expected.extend(batch.iter().map(orderstream::order::Command::order_id));
+        store.apply(batch.into()).await.expect("the store takes the batch");
+    }
+    // One that was done, and one that moved to the end.
+    complete(&*store, done(expected.remove(5), 1, "1")).await;
+    accept(&*store, update(expected[2], "[]")).await;
+    expected.sort();
+
+    for limit in [1, 7, 14, 28, 100] {
+        let listed = walk(&*store, far(), limit).await;
+        assert!(listed.is_sorted_by_key(|event| event.timestamp), "oldest first, pages of {limit}");
+        let mut ids: Vec<OrderId> = listed.iter().filter_map(|event| event.order_id).collect();
+        ids.sort();
+        assert_eq!(ids, expected, "pages of {limit}");
+    }
+}
+
+/// `pending`: only what has not changed since `before`.
+pub(crate) async fn what_has_changed_since_is_left_out(store: Arc<dyn Store>) {
+    let user = some_user();
+    let old = create(&*store, user, "{}").await;
+    let young = create(&*store, user, "{}").await;
+    let moved = create(&*store, user, "{}").await;
+    accept(&*store, update(moved, "[]")).await;
+    let mut all = Vec::new();
+    for id in [old, young, moved] {
+        all.push((row(&*store, id).await.updated_at, Some(id)));
+    }
+    let moment = SignedDuration::from_micros(1);
+    let mut times: Vec<Timestamp> = all.iter().map(|(time, _)| *time).collect();
+    times.extend([times[0] - moment, times[2] + moment]);
+    for before in times {
+        let mut expected: Vec<_> = all.iter().filter(|(time, _)| *time < before).collect();
+        expected.sort();
+        let listed = walk(&*store, before, 10).await;
+        let mut found: Vec<_> = listed.iter().map(|event| (event.timestamp, event.order_id)).collect();
+        found.sort();
+        assert_eq!(found, expected.into_iter().copied().collect::<Vec<_>>(), "before {before}");
+    }
+}
