@@ -2,6 +2,8 @@
 //! done here and nowhere else: for something that can be observed, with one deadline for a test that hangs.
 
 pub(crate) mod child;
+#[expect(dead_code, reason = "its users follow")]
+pub(crate) mod client;
 pub(crate) mod hooks;
 pub(crate) mod ledger;
 pub(crate) mod load;

@@ -1,0 +1,131 @@
+//! An HTTP client for tests, and raw bytes for what no client would send. It keeps connections alive, follows
+//! nothing, repeats nothing, and hands over answers as they came. A test that would wait for ever is ended by
+//! a guard, long after every honest answer.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{HeaderMap, Request};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// When a wait is given up: a hanging test becomes a failing one.
+pub(crate) const GUARD: Duration = Duration::from_secs(60);
+
+/// A client of one server. Requests made at the same time take a connection each.
+pub(crate) struct Client {
+    address: SocketAddr,
+    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+}
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Client {
+    /// A client that connects when it has something to ask.
+    pub(crate) fn new(address: SocketAddr) -> Client {
+        Client { address, idle: Mutex::default() }
+    }
+
+    /// `GET path`.
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.request("GET", path, &[], "").await
+    }
+
+    /// `POST path` with a body, as JSON.
+    pub(crate) async fn post(&self, path: &str, body: impl Into<Bytes>) -> Answer {
+        self.request("POST", path, &[("content-type", "application/json")], body).await
+    }
+
+    /// Any request. A host is added, and the length of a body that is not empty.
+    pub(crate) async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path).header("host", "test");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body.into())).expect("a legal request");
+        timeout(GUARD, self.send(request)).await.expect("an answer, at all")
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
+        let mut connection = match self.take_idle() {
+            Some(connection) => connection,
+            None => self.connect().await,
+        };
+        connection.ready().await.expect("an open connection");
+        let response = connection.send_request(request).await.expect("an answer");
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.expect("a whole body").to_bytes();
+        self.lock().push(connection);
+        Answer { status: head.status.as_u16(), headers: head.headers, body }
+    }
+
+    /// A connection of an earlier request that the server has not closed since.
+    fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
+        let mut idle = self.lock();
+        idle.retain(|connection| !connection.is_closed());
+        idle.pop()
+    }
+
+    async fn connect(&self) -> SendRequest<Full<Bytes>> {
+        let stream = TcpStream::connect(self.address).await.expect("a listening server");
+        stream.set_nodelay(true).expect("a socket that takes options");
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.expect("a connection");
+        // Ends when the sender is dropped or the server closes; either side of a request sees that itself.
+        tokio::spawn(connection);
+        sender
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<SendRequest<Full<Bytes>>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Answer {
+    /// The body as text, for tests that look at its very digits.
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("a body in UTF-8")
+    }
+
+    /// The body as JSON. Numbers pass through `f64`: tests of digits read [`Answer::text`].
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// A header's text; `None` where it is missing.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("a header in ASCII"))
+    }
+}
+
+/// Writes these bytes and reads what comes until the server closes. The bytes should ask for the closing
+/// (`Connection: close`) or deserve it.
+pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let stream = TcpStream::connect(address).await.expect("a listening server");
+    let (mut reader, mut writer) = stream.into_split();
+    let mut answer = Vec::new();
+    let talk = async {
+        // A server may answer and close before it has read everything; then writing fails and the answer counts.
+        // One that closes with bytes unread resets the connection behind its answer.
+        let (_, _) = tokio::join!(writer.write_all(bytes), reader.read_to_end(&mut answer));
+    };
+    timeout(GUARD, talk).await.expect("a server that closes the connection");
+    answer
+}
