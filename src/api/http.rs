@@ -114,11 +114,13 @@ async fn method_not_allowed() -> Problem {
 async fn read_body(request: Request, options: &Options) -> Result<Bytes, Problem> {
     let too_large =
         || Problem::new(BODY_TOO_LARGE, format!("body: send at most {} bytes", options.body_limit));
-    let body = Limited::new(request.into_body(), options.body_limit);
-    // The length that a client announces is looked at first: a body over the limit is not read at all.
+    let body = request.into_body();
+    // The length that a client announces is looked at first: a body over the limit is not read at all. Asked
+    // before `Limited` is around the body, which hints at no more than its limit.
     if body.size_hint().lower() > options.body_limit as u64 {
         return Err(too_large());
     }
+    let body = Limited::new(body, options.body_limit);
     match timeout(options.body_timeout, body.collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::json::pick;
+use super::json::{pick, too_deep};
 use super::{OrderId, Payload, UserId};
 
 /// A request that has been understood.
@@ -95,6 +95,12 @@ impl<'a> Submission<'a> {
                 .map_err(|error| Invalid::new("body", format!("not valid JSON: {error}")))?;
         if !body.trim_ascii_start().starts_with('{') {
             return Err(Invalid::new("body", "send one JSON object"));
+        }
+        if let Some(place) = too_deep(body) {
+            return Err(Invalid::new(
+                "body",
+                format!("nested deeper than 128 levels at {place}; flatten it"),
+            ));
         }
         let order_id = match order_id.map(RawValue::get) {
             Some("0") => None,
@@ -234,6 +240,18 @@ mod tests {
         assert_eq!(content(r#""payload":{"a":1},"payload_json":{"c":3}"#), r#"{"c":3}"#);
         assert_eq!(content(r#""payload":{"a":1},"payload_json":"""#), r#"{"a":1}"#);
         assert_eq!(content(r#""payload":{"a":1},"payload_json":null"#), r#"{"a":1}"#);
+    }
+
+    #[test]
+    fn nesting_counts_in_fields_that_nobody_reads_and_not_in_strings() {
+        let unread = |value: &str| format!("{{\"user_id\":\"{USER}\",\"payload\":1,\n\"x\":{value}}}");
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let refusal = command(&unread(&nested(128))).unwrap_err().to_string();
+        assert_eq!(refusal, "body: nested deeper than 128 levels at line 2 column 132; flatten it");
+        assert!(command(&unread(&nested(127))).is_ok());
+        assert!(command(&unread(&format!("[{}]", vec!["[]"; 200].join(",")))).is_ok());
+        assert!(command(&unread(&format!(r#""\"{}""#, "[".repeat(200)))).is_ok());
+        assert!(command(&unread(&format!(r#"["\\", "{}"]"#, "{".repeat(200)))).is_ok());
     }
 
     #[test]

@@ -18,6 +18,26 @@ pub(super) fn check(text: &str) -> serde_json::Result<()> {
     json.end()
 }
 
+/// Where a JSON text is nested deeper than 128 levels, for people: its line and column. Reads on past everything
+/// that is wrong in other ways; whoever skips a value with `serde_json` skips its depth as well.
+pub(super) fn too_deep(text: &str) -> Option<String> {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    let at = text.bytes().position(|byte| {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > 128
+    })?;
+    let line = text[..at].matches('\n').count() + 1;
+    let column = at - text[..at].rfind('\n').map_or(0, |end| end + 1) + 1;
+    Some(format!("line {line} column {column}"))
+}
+
 /// The members of that name of a JSON object, as raw text, in the order of `names`. Of a member given twice
 /// the last one counts. All `None` where the text is JSON but no object.
 ///

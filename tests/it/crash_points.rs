@@ -7,14 +7,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use orderstream::order::{Order, Status};
+use orderstream::service::AmountProcessor;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 
 use crate::support::child::{Child, command};
 use crate::support::hooks::{Hook, Pass, Point};
 use crate::support::system::{System, settings};
+use crate::support::wait::{until, within};
 use crate::support::wire::Broken;
-use crate::support::{USER, ledger, until, within};
+use crate::support::{USER, ledger};
 
 /// Names the point to the process that is to die; nobody else has it set.
 const DIES_AT: &str = "ORDERSTREAM_TEST_DIES_AT";
@@ -100,12 +103,10 @@ async fn a_process_that_dies() {
         }
         Pass::On
     });
-    let system = System::doomed(&settings(Path::new(&folder)), hook).await;
-    println!(
-        "OrderStream listens on http://{} and dies at {point:?}",
-        system.address,
-        point = std::env::var(DIES_AT)
-    );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let _system = System::hooked(&settings(Path::new(&folder)), Arc::new(AmountProcessor), listener, hook);
+    println!("OrderStream listens on http://{address} and is about to die");
     within("death", std::future::pending::<()>()).await;
 }
 

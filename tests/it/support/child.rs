@@ -9,8 +9,8 @@ use std::process::{ExitStatus, Stdio};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{ChildStdout, Command};
 
+use super::wait::within;
 use super::wire::{Answer, Wire};
-use super::within;
 
 /// What the ready line says before the address.
 const READY: &str = "OrderStream listens on http://";

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Request};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -99,6 +100,19 @@ impl Client {
 }
 
 impl Answer {
+    /// The one answer in what [`raw`] read.
+    pub(crate) fn read(bytes: &[u8]) -> Answer {
+        let text = str::from_utf8(bytes).expect("an answer of text");
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+        let mut lines = head.lines();
+        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")).expect("a status line");
+        let headers = lines.map(|line| line.split_once(": ").expect("a header")).map(|(name, value)| {
+            (name.parse::<HeaderName>().expect("a name"), value.parse::<HeaderValue>().expect("a value"))
+        });
+        let status = status[..3].parse().expect("a status");
+        Answer { status, headers: headers.collect(), body: Bytes::copy_from_slice(body.as_bytes()) }
+    }
+
     /// The body as text, for tests that look at its very digits.
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("a body in UTF-8")

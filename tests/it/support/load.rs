@@ -10,8 +10,9 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::USER;
+use super::wait::{until, within};
 use super::wire::{Answer, Broken, Wire};
-use super::{USER, until, within};
 
 /// How many requests a client sends at most before it ends.
 const REQUESTS: usize = 2_000;

@@ -1,44 +1,27 @@
-//! What the tests share: systems to test, ways to break them, and eyes to look at what is left. Waiting is
-//! done here and nowhere else: for something that can be observed, with one deadline for a test that hangs.
+//! What the integration tests share: clients, whole systems to point them at, ways to break these, and eyes to
+//! look at what is left. The tests know what a right answer is; here is only what all of them ask of every
+//! answer, and of every system at its end.
 
+pub(crate) mod answers;
+pub(crate) mod app;
+pub(crate) mod backend;
+pub(crate) mod bus;
 pub(crate) mod child;
-#[expect(dead_code, reason = "its users follow")]
 pub(crate) mod client;
 pub(crate) mod hooks;
 pub(crate) mod ledger;
 pub(crate) mod load;
+pub(crate) mod processors;
 pub(crate) mod records;
 pub(crate) mod system;
+pub(crate) mod wait;
 pub(crate) mod wire;
 
-use std::time::Duration;
-
-use tokio::time::{interval, timeout};
-
-/// When a test that still waits is given up. No test needs a noticeable part of it.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-/// The owner of the orders of a test.
+/// A user.
 pub(crate) const USER: &str = "7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33";
 
-/// Awaits something that must happen.
-pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
-    match timeout(DEADLINE, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("waited for {DEADLINE:?} in vain: {what}"),
-    }
-}
+/// Somebody else.
+pub(crate) const STRANGER: &str = "11111111-2222-4333-8444-555555555555";
 
-/// Looks again and again until there is something to see.
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    within(what, async {
-        let mut pace = interval(Duration::from_millis(5));
-        loop {
-            pace.tick().await;
-            if let Some(seen) = look().await {
-                return seen;
-            }
-        }
-    })
-    .await
-}
+/// An id that no order has.
+pub(crate) const NOBODYS: &str = "0196f1c8-7b1e-7000-8000-00000000dead";

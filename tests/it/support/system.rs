@@ -1,153 +1,127 @@
-//! The whole system inside the test's own process, on a data folder and a port of its own, with what a test
-//! needs to make trouble: a gate before the processor, a record of every event, and a way to the bus.
+//! A system for trouble: both roles in the test's own process, as `app::up` runs them, on a data folder that the
+//! test owns, so that another system or the real binary can go on with it. With a hook before every step, a
+//! journal of every event, and a way to hand the worker records from outside.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
+use jiff::Timestamp;
 use orderstream::app::{self, Parts};
+use orderstream::bus::Record;
 use orderstream::bus::local::LocalBus;
-use orderstream::bus::{Record, Source};
 use orderstream::config::Settings;
-use orderstream::order::{Amount, Event, Order, OrderId, Version};
-use orderstream::service::{AmountProcessor, ProcessError, Processor};
+use orderstream::order::{Event, Order, OrderId};
+use orderstream::service::{AmountProcessor, Processor};
 use orderstream::store::Store;
 use orderstream::store::sqlite::SqliteStore;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::hooks::{Hook, HookedBus, HookedStore, Pass, Point};
-use super::wire::{Answer, Wire};
-use super::{USER, until, within};
+use super::answers::member;
+use super::bus::{Journal, RecordingBus};
+use super::client::{Answer, Client};
+use super::hooks::{Hook, HookedBus, HookedStore, Pass};
+use super::records::Raw;
+use super::wait::{until, within};
 
 /// The dead-letter file in a system's folder.
 pub(crate) const DEAD_LETTERS: &str = "orders.events.dlq.jsonl";
 
 /// A running system.
 pub(crate) struct System {
-    pub(crate) address: SocketAddr,
+    pub(crate) client: Arc<Client>,
     pub(crate) store: Arc<SqliteStore>,
     pub(crate) bus: Arc<LocalBus>,
-    pub(crate) gate: Gate,
-    pub(crate) history: History,
+    pub(crate) journal: Journal,
     stop: CancellationToken,
     running: JoinHandle<anyhow::Result<()>>,
 }
 
-/// Holds the worker back, at the point where it would process an order.
-#[derive(Clone)]
-pub(crate) struct Gate {
-    open: watch::Sender<bool>,
-    /// The newest version that came to the gate.
-    reached: watch::Sender<Version>,
-}
-
-/// Every event that was published, in its order.
-#[derive(Clone)]
-pub(crate) struct History {
-    events: watch::Sender<Vec<Event>>,
-    withheld: watch::Sender<bool>,
-}
-
 /// The settings of a system in a folder; a test changes what it is about.
 pub(crate) fn settings(folder: &Path) -> Settings {
-    Settings {
-        data_dir: folder.to_owned(),
-        api_port: 0,
-        shutdown_timeout: Duration::from_secs(10),
-        ..Settings::default()
-    }
+    let shutdown_timeout = Duration::from_secs(10);
+    Settings { data_dir: folder.to_owned(), api_port: 0, shutdown_timeout, ..Settings::default() }
 }
 
 impl System {
     /// Starts a system with the default settings.
     pub(crate) async fn start(folder: &Path) -> System {
-        System::with(&settings(folder)).await
+        System::with(&settings(folder), Arc::new(AmountProcessor)).await
     }
 
-    /// Starts a system with these settings.
-    pub(crate) async fn with(settings: &Settings) -> System {
-        let history = History { events: watch::Sender::default(), withheld: watch::Sender::default() };
-        let (events, withheld) = (history.events.clone(), history.withheld.clone());
-        let hook: Hook = Arc::new(move |point| {
-            if let Point::Publish(batch) = point {
-                events.send_modify(|events| events.extend_from_slice(batch));
-            }
-            if *withheld.borrow() { Pass::Withheld } else { Pass::On }
-        });
-        System::hooked(settings, hook, history).await
+    /// Starts a system with these settings and this processor.
+    pub(crate) async fn with(settings: &Settings, processor: Arc<dyn Processor>) -> System {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        System::hooked(settings, processor, listener, Arc::new(|_| Pass::On))
     }
 
-    /// Starts a system that ends where the hook says.
-    pub(crate) async fn doomed(settings: &Settings, hook: Hook) -> System {
-        let history = History { events: watch::Sender::default(), withheld: watch::Sender::default() };
-        System::hooked(settings, hook, history).await
-    }
-
-    async fn hooked(settings: &Settings, hook: Hook, history: History) -> System {
-        let store = Arc::new(SqliteStore::open(&settings.data_dir).expect("the folder is free and whole"));
+    /// Starts a system where a hook steps in.
+    pub(crate) fn hooked(
+        settings: &Settings,
+        processor: Arc<dyn Processor>,
+        listener: TcpListener,
+        hook: Hook,
+    ) -> System {
+        let store = Arc::new(SqliteStore::open(&settings.data_dir).expect("a folder that is free and whole"));
         let dead_letters = settings.data_dir.join(DEAD_LETTERS);
         let bus = LocalBus::open(&dead_letters, &settings.orders_events_topic, 32 << 20).expect("a bus");
-        let gate = Gate { open: watch::Sender::new(true), reached: watch::Sender::default() };
+        let journal = Journal::new();
+        let recording = RecordingBus::new(Arc::clone(&bus), journal.clone());
         let parts = Parts {
             store: Arc::new(HookedStore {
                 inner: Arc::<SqliteStore>::clone(&store),
                 hook: Arc::clone(&hook),
             }),
-            bus: Arc::new(HookedBus { inner: Arc::<LocalBus>::clone(&bus), hook }),
-            processor: Arc::new(gate.clone()),
+            bus: Arc::new(HookedBus { inner: recording, hook }),
+            processor,
         };
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("a port");
-        let stop = CancellationToken::new();
+        let address = listener.local_addr().expect("a listener's address");
+        let (client, stop) = (Arc::new(Client::new(address)), CancellationToken::new());
         let (settings, token) = (settings.clone(), stop.clone());
         let running = tokio::spawn(async move { app::up(parts, listener, &settings, token).await });
-        System { address, store, bus, gate, history, stop, running }
+        System { client, store, bus, journal, stop, running }
     }
 
-    /// Sends one request on a connection of its own.
-    pub(crate) async fn post(&self, body: &str) -> Answer {
-        post(self.address, body).await
+    /// `POST /orders`.
+    pub(crate) async fn post(&self, body: String) -> Answer {
+        self.client.post("/orders", body).await
     }
 
-    /// Creates an order and answers its id.
-    pub(crate) async fn create(&self, payload: &str) -> String {
-        let answer = self.post(&format!(r#"{{"user_id":"{USER}","payload":{payload}}}"#)).await;
-        assert_eq!(answer.status, 201, "{answer:?}");
-        answer.text("order_id")
+    /// A `POST /orders` that the test does not wait for yet.
+    pub(crate) fn posting(&self, body: String) -> JoinHandle<Answer> {
+        let client = Arc::clone(&self.client);
+        tokio::spawn(async move { client.post("/orders", body).await })
     }
 
     /// Updates an order.
     pub(crate) async fn update(&self, id: &str, payload: &str) {
-        let answer = self.post(&update(id, payload)).await;
-        assert_eq!((answer.status, answer.text("status").as_str()), (200, "updated"));
+        assert_eq!(told(&self.post(update(id, payload)).await), (200, "updated".to_owned()));
     }
 
     /// Deletes an order.
     pub(crate) async fn delete(&self, id: &str) {
-        let answer = self.post(&deletion(id)).await;
-        assert_eq!((answer.status, answer.text("status").as_str()), (200, "deleted"));
-    }
-
-    /// Sends a request that the test goes on without.
-    pub(crate) fn posting(&self, body: String) -> JoinHandle<Answer> {
-        let address = self.address;
-        tokio::spawn(async move { post(address, &body).await })
+        let body = format!(r#"{{"order_id":"{id}","status":"deleted"}}"#);
+        assert_eq!(told(&self.post(body).await), (200, "deleted".to_owned()));
     }
 
     /// Hands the worker a record from outside, and waits until it has been dealt with.
-    pub(crate) async fn feed(&self, (source, record): (Source, Record)) {
-        within("a record to be dealt with", self.bus.feed(source, record)).await.expect("it is settled");
+    pub(crate) async fn feed(&self, (source, record): Raw) {
+        within("a record to be dealt with", self.bus.feed(source, record)).await.expect("a settled record");
+    }
+
+    /// Every event that was published, in its order.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        let decode = |record: Record| Event::decode(&record.value, record.header_pairs(), Timestamp::now());
+        let events = self.journal.traffic().events;
+        events.into_iter().map(|record| decode(record).expect("an event")).collect()
     }
 
     /// The order as it is.
     pub(crate) async fn get(&self, id: &str) -> Order {
         let id = OrderId::parse(id).expect("an id");
-        self.store.get(id).await.expect("the store can be read").expect("it is there")
+        self.store.get(id).await.expect("a store that can be read").expect("an order of that id")
     }
 
     /// The order, when the worker has dealt with its newest version.
@@ -167,59 +141,7 @@ pub(crate) fn update(id: &str, payload: &str) -> String {
     format!(r#"{{"order_id":"{id}","payload":{payload}}}"#)
 }
 
-/// The request that deletes an order.
-pub(crate) fn deletion(id: &str) -> String {
-    format!(r#"{{"order_id":"{id}","status":"deleted"}}"#)
-}
-
-async fn post(address: SocketAddr, body: &str) -> Answer {
-    let mut wire = Wire::connect(address).await.expect("it listens");
-    within("an answer", wire.post(body)).await.expect("an answer")
-}
-
-impl Gate {
-    /// Lets nothing pass any more.
-    pub(crate) fn close(&self) {
-        self.open.send_replace(false);
-    }
-
-    /// Lets everything pass.
-    pub(crate) fn open(&self) {
-        self.open.send_replace(true);
-    }
-
-    /// Waits until the worker has come to the gate with that version of an order.
-    pub(crate) async fn reached(&self, version: Version) {
-        let mut reached = self.reached.subscribe();
-        within("the worker", reached.wait_for(|reached| *reached == version)).await.expect("the gate lives");
-    }
-}
-
-#[async_trait]
-impl Processor for Gate {
-    async fn process(&self, event: &Event) -> Result<Amount, ProcessError> {
-        // The gate outlives its processor, which holds it.
-        self.reached.send_replace(event.version.unwrap_or_default());
-        let _ = self.open.subscribe().wait_for(|open| *open).await;
-        AmountProcessor.process(event).await
-    }
-}
-
-impl History {
-    /// The events so far.
-    pub(crate) fn events(&self) -> Vec<Event> {
-        self.events.borrow().clone()
-    }
-
-    /// Keeps events from the worker from now on.
-    pub(crate) fn withhold(&self) {
-        self.withheld.send_replace(true);
-    }
-
-    /// Waits until so many events have been published. Whoever waits for their ACKs is registered by then.
-    pub(crate) async fn reached(&self, count: usize) -> Vec<Event> {
-        let mut events = self.events.subscribe();
-        let seen = within("events", events.wait_for(|events| events.len() >= count)).await;
-        seen.expect("the history lives").clone()
-    }
+/// The status of an answer, and the word that goes with it.
+pub(crate) fn told(answer: &Answer) -> (u16, String) {
+    (answer.status, member(answer.text(), "status"))
 }

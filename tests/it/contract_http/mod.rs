@@ -1,0 +1,82 @@
+//! The contract over HTTP: what callers, other services and other databases' users rely on, case by case. Each
+//! case is written against [`Backend`](crate::support::backend::Backend) and held on every implementation of
+//! it: one line at the end of this file per pair of store and bus.
+
+mod deletion;
+mod events;
+mod life;
+mod reads;
+mod service;
+mod writes;
+
+/// Makes a module of tests, one per case, on a backend. A case that is missing here is dead code and fails the
+/// build.
+macro_rules! contract {
+    (@on $backend:ty: $($room:ident { $($case:ident),+ $(,)? })+) => {
+        $(mod $room {
+            $(#[tokio::test]
+            async fn $case() {
+                crate::contract_http::$room::$case::<$backend>().await;
+            })+
+        })+
+    };
+    ($name:ident: $backend:ty) => {
+        mod $name {
+            contract!(@on $backend:
+                service {
+                    health_answers_in_both_forms,
+                    every_route_takes_a_slash_at_its_end,
+                    head_is_get_without_the_body,
+                    an_unknown_path_is_a_404,
+                    a_wrong_method_is_a_405_that_names_the_right_ones,
+                    every_problem_has_a_page,
+                    a_request_keeps_its_id_or_gets_one,
+                }
+                writes {
+                    no_id_in_any_form_creates_an_order,
+                    the_payload_may_come_as_text_and_that_wins,
+                    an_id_in_any_spelling_updates_and_is_answered_canonically,
+                    the_owner_may_be_named_and_a_stranger_finds_nothing,
+                    an_unknown_order_is_a_404,
+                    what_breaks_a_rule_is_a_400_that_names_the_field,
+                    unknown_fields_and_media_types_are_ignored,
+                }
+                deletion {
+                    a_deletion_needs_no_payload_and_tells_the_stored_one,
+                    any_write_to_a_deleted_order_is_a_409,
+                    a_409_is_a_pure_problem_for_whoever_asks_for_that,
+                    a_strangers_write_to_a_deleted_order_is_a_404,
+                    a_deleted_order_stays_deleted_when_an_old_event_arrives,
+                    a_delete_overtakes_an_update_that_the_worker_still_holds,
+                }
+                reads {
+                    an_order_has_its_members_in_their_order,
+                    an_order_is_read_by_any_spelling_of_its_id,
+                    an_external_id_finds_the_newest_order_of_its_user,
+                    an_external_id_may_hold_anything,
+                    a_search_without_a_user_is_a_400,
+                    digits_are_kept,
+                }
+                life {
+                    the_amount_follows_the_rule,
+                    an_update_is_processed_again,
+                    an_order_waits_for_a_worker_that_is_not_there,
+                    an_update_and_a_deletion_wait_in_the_same_way,
+                    without_the_wait_the_answer_comes_at_once,
+                    an_order_that_cannot_be_processed_says_why,
+                    a_failed_order_can_be_mended,
+                    a_processor_that_panics_fails_its_order_alone,
+                }
+                events {
+                    events_and_acks_have_their_fields_in_their_order,
+                    an_external_id_in_an_event_is_the_text_of_the_payloads_id,
+                    an_event_without_an_id_creates_one_order_however_often_it_comes,
+                    an_event_may_cancel_an_order,
+                    an_event_of_a_service_without_versions_is_processed,
+                }
+            );
+        }
+    };
+}
+
+contract!(embedded: crate::support::backend::Embedded);

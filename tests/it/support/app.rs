@@ -1,0 +1,176 @@
+//! A whole system in the test's own process: the embedded store in a folder of its own, the in-process bus
+//! with a journal, and the two roles as `app` starts them, on a free port. Every test ends with `finish`, and
+//! that is an assertion: the roles end by themselves, and no order that was accepted is left pending.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+
+use jiff::Timestamp;
+use orderstream::app::{self, Parts};
+use orderstream::bus::local::LocalBus;
+use orderstream::config::Settings;
+use orderstream::service::{AmountProcessor, Processor};
+use orderstream::store::Store;
+use orderstream::store::sqlite::SqliteStore;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::bus::{Journal, RecordingBus, Traffic};
+use super::client::{Client, GUARD};
+
+/// More than any test puts under way at once.
+const BUS_CAPACITY: usize = 32 << 20;
+
+/// What a system is to be like. Begins as the defaults, with a worker that works out amounts.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub(crate) settings: Settings,
+    pub(crate) processor: Arc<dyn Processor>,
+    pub(crate) worker: bool,
+}
+
+impl Setup {
+    pub(crate) fn new() -> Setup {
+        Setup { settings: Settings::default(), processor: Arc::new(AmountProcessor), worker: true }
+    }
+
+    /// With other settings.
+    pub(crate) fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Setup {
+        change(&mut self.settings);
+        self
+    }
+
+    /// With another processor.
+    pub(crate) fn processor(self, processor: Arc<dyn Processor>) -> Setup {
+        Setup { processor, ..self }
+    }
+
+    /// With a worker that is started later.
+    pub(crate) fn without_worker(self) -> Setup {
+        Setup { worker: false, ..self }
+    }
+
+    /// Starts it on the embedded backends.
+    pub(crate) async fn start(self) -> TestApp {
+        let folder = TempDir::new().expect("a temporary folder");
+        TestApp::open(folder, self, Journal::new()).await
+    }
+}
+
+/// A running system.
+pub(crate) struct TestApp {
+    pub(crate) address: SocketAddr,
+    pub(crate) client: Client,
+    pub(crate) journal: Journal,
+    pub(crate) bus: Arc<RecordingBus>,
+    pub(crate) store: Arc<dyn Store>,
+    folder: TempDir,
+    setup: Setup,
+    api: Option<Role>,
+    worker: Option<Role>,
+    unfinished: Unfinished,
+}
+
+impl TestApp {
+    /// A system on the embedded backends, to be changed and started.
+    pub(crate) fn embedded() -> Setup {
+        Setup::new()
+    }
+
+    async fn open(folder: TempDir, setup: Setup, journal: Journal) -> TestApp {
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(folder.path()).expect("a folder that can be opened"));
+        let dead_letters = folder.path().join("dead-letters.jsonl");
+        let topic = &setup.settings.orders_events_topic;
+        let local = LocalBus::open(&dead_letters, topic, BUS_CAPACITY).expect("a bus");
+        let bus = RecordingBus::new(local, journal.clone());
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let address = listener.local_addr().expect("a listener's address");
+        let parts =
+            Parts { store: Arc::clone(&store), bus: bus.clone(), processor: Arc::clone(&setup.processor) };
+        let api = Some(Role::start(|stop| app::api(parts, listener, &setup.settings, stop)));
+        let (client, unfinished) = (Client::new(address), Unfinished(true));
+        let with_worker = setup.worker;
+        let mut system =
+            TestApp { address, client, journal, bus, store, folder, setup, api, worker: None, unfinished };
+        if with_worker {
+            system.start_worker();
+        }
+        system
+    }
+
+    /// Starts the worker.
+    pub(crate) fn start_worker(&mut self) {
+        assert!(self.worker.is_none(), "the worker runs already");
+        let processor = Arc::clone(&self.setup.processor);
+        let parts = Parts { store: Arc::clone(&self.store), bus: self.bus.clone(), processor };
+        self.worker = Some(Role::start(|stop| app::worker(parts, stop)));
+    }
+
+    /// Tells the worker to stop and waits until it has.
+    pub(crate) async fn stop_worker(&mut self) {
+        self.worker.take().expect("a worker that runs").end().await;
+    }
+
+    /// Stops everything as it runs now and starts it again on the same folder; the journal goes on.
+    pub(crate) async fn restart(mut self) -> TestApp {
+        self.end().await;
+        let TestApp { folder, setup, journal, .. } = self;
+        TestApp::open(folder, setup, journal).await
+    }
+
+    /// Stops everything, with a worker to the last, and answers what went over the bus. Nothing is pending.
+    pub(crate) async fn finish(mut self) -> Traffic {
+        if self.worker.is_none() {
+            self.start_worker();
+        }
+        self.end().await;
+        let left = SqliteStore::open_read_only(self.folder.path()).expect("a folder that can be read");
+        let pending = left.pending(Timestamp::MAX, None, 100).await.expect("a store that can be read");
+        assert!(pending.events.is_empty(), "accepted and never processed: {:?}", pending.events);
+        self.journal.traffic()
+    }
+
+    /// The api first: it needs the worker to finish what callers wait for.
+    async fn end(&mut self) {
+        self.unfinished.0 = false;
+        for role in [self.api.take(), self.worker.take()].into_iter().flatten() {
+            role.end().await;
+        }
+        self.store.close().await;
+    }
+}
+
+/// A role that runs, and the way to tell it to stop.
+struct Role {
+    stop: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Role {
+    fn start<R: Future<Output = anyhow::Result<()>> + Send + 'static>(
+        role: impl FnOnce(CancellationToken) -> R,
+    ) -> Role {
+        let stop = CancellationToken::new();
+        Role { task: tokio::spawn(role(stop.clone())), stop }
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        let ended = timeout(GUARD, self.task).await.expect("a role that ends when it is told to");
+        ended.expect("a role that does not panic").expect("a role that does not fail");
+    }
+}
+
+/// Fails a test that forgot its last assertion.
+struct Unfinished(bool);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        assert!(!self.0 || thread::panicking(), "end the test with `finish().await`");
+    }
+}

@@ -1,0 +1,75 @@
+//! What the golden cases need of a system, whatever it runs on. They hold for every implementation of
+//! [`Backend`]; a new pair of store and bus joins them by implementing it.
+
+use orderstream::bus::Record;
+
+use super::app::{Setup, TestApp};
+use super::bus::Traffic;
+use super::client::Client;
+
+/// A system under test: api and worker on some store and some bus, with no orders yet.
+pub(crate) trait Backend: Sized {
+    /// Starts it on empty backends of its own.
+    async fn start(setup: Setup) -> Self;
+
+    /// A client of its api.
+    fn client(&self) -> &Client;
+
+    /// Waits until the service has published so many events of an order, and answers them as on the wire.
+    async fn events(&self, order_id: &str, count: usize) -> Vec<Record>;
+
+    /// Waits until so many ACKs of an order have been sent, and answers them as on the wire.
+    async fn acks(&self, order_id: &str, count: usize) -> Vec<Record>;
+
+    /// Puts a record of another service on the events' topic, has it delivered so many times, and waits until
+    /// the worker has dealt with each delivery.
+    async fn feed(&self, record: Record, deliveries: usize);
+
+    /// Stops the worker in order.
+    async fn stop_worker(&mut self);
+
+    /// Starts the worker again.
+    async fn start_worker(&mut self);
+
+    /// Stops everything, asserts that nothing is left pending, and answers all that went over the bus.
+    async fn finish(self) -> Traffic;
+}
+
+/// The embedded store and the in-process bus.
+pub(crate) struct Embedded(TestApp);
+
+impl Backend for Embedded {
+    async fn start(setup: Setup) -> Embedded {
+        Embedded(setup.start().await)
+    }
+
+    fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    async fn events(&self, order_id: &str, count: usize) -> Vec<Record> {
+        let traffic = self.0.journal.until(|traffic| traffic.events_of(order_id).len() >= count).await;
+        traffic.events_of(order_id)
+    }
+
+    async fn acks(&self, order_id: &str, count: usize) -> Vec<Record> {
+        let traffic = self.0.journal.until(|traffic| traffic.acks_of(order_id).len() >= count).await;
+        traffic.acks_of(order_id)
+    }
+
+    async fn feed(&self, record: Record, deliveries: usize) {
+        self.0.bus.feed(record, deliveries).await;
+    }
+
+    async fn stop_worker(&mut self) {
+        self.0.stop_worker().await;
+    }
+
+    async fn start_worker(&mut self) {
+        self.0.start_worker();
+    }
+
+    async fn finish(self) -> Traffic {
+        self.0.finish().await
+    }
+}

@@ -1,0 +1,50 @@
+//! Processors that behave as a test wants: one that waits at a gate, and one that does as the payload says.
+//! Both work out the amount as the real one does where nothing else is asked of them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use orderstream::order::{Amount, Event, pick};
+use orderstream::service::{AmountProcessor, ProcessError, Processor};
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+
+/// Holds every order back until it is opened.
+pub(crate) struct Gate(watch::Sender<bool>);
+
+impl Gate {
+    /// A gate that is shut.
+    pub(crate) fn shut() -> Arc<Gate> {
+        Arc::new(Gate(watch::Sender::new(false)))
+    }
+
+    /// Lets everything pass, now and later.
+    pub(crate) fn open(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+#[async_trait]
+impl Processor for Gate {
+    async fn process(&self, event: &Event) -> Result<Amount, ProcessError> {
+        self.0.subscribe().wait_for(|open| *open).await.expect("a gate that lives");
+        AmountProcessor.process(event).await
+    }
+}
+
+/// Does as the payload says: `{"fail":"why"}` fails for good with that reason, `{"panic":"why"}` panics.
+pub(crate) struct Obedient;
+
+#[async_trait]
+impl Processor for Obedient {
+    async fn process(&self, event: &Event) -> Result<Amount, ProcessError> {
+        let members =
+            pick(event.payload.as_str(), ["fail", "panic"]).expect("a payload that was parsed before");
+        let text = |raw: &RawValue| serde_json::from_str::<String>(raw.get()).expect("a reason");
+        match members {
+            [Some(reason), _] => Err(ProcessError::Permanent(text(reason))),
+            [_, Some(reason)] => panic!("{}", text(reason)),
+            [None, None] => AmountProcessor.process(event).await,
+        }
+    }
+}
