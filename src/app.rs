@@ -41,12 +41,37 @@ impl Parts {
         refuse_unknown_backends(settings)?;
         let folder = settings.data_dir.clone();
         let store = tokio::task::spawn_blocking(move || SqliteStore::open(&folder)).await??;
-        let topic = &settings.orders_events_topic;
-        let dead_letters = settings.data_dir.join(format!("{topic}.dlq.jsonl"));
-        let bus = LocalBus::open(&dead_letters, topic, LOCAL_BUS_CAPACITY)
-            .with_context(|| format!("the dead-letter file {} cannot be read", dead_letters.display()))?;
+        let bus = local_bus(settings)?;
         Ok(Parts { store: Arc::new(store), bus, processor: Arc::new(AmountProcessor) })
     }
+}
+
+/// The in-process bus; its dead letters lie beside the store.
+fn local_bus(settings: &Settings) -> Result<Arc<LocalBus>> {
+    let topic = &settings.orders_events_topic;
+    let dead_letters = settings.data_dir.join(format!("{topic}.dlq.jsonl"));
+    LocalBus::open(&dead_letters, topic, LOCAL_BUS_CAPACITY)
+        .with_context(|| format!("the dead-letter file {} cannot be read", dead_letters.display()))
+}
+
+/// What the checker looks at.
+pub struct Reading {
+    /// The orders. Writing to it fails.
+    pub store: Arc<dyn Store>,
+    /// How many records lay in the dead-letter topic.
+    pub dead_letters: u64,
+}
+
+/// Opens the backends that the settings choose for reading only, beside a process that may be working there.
+///
+/// # Errors
+/// As [`Parts::open`]; also where there is no store yet.
+pub async fn open_for_reading(settings: &Settings) -> Result<Reading> {
+    refuse_unknown_backends(settings)?;
+    let folder = settings.data_dir.clone();
+    let store = tokio::task::spawn_blocking(move || SqliteStore::open_read_only(&folder)).await??;
+    let dead_letters = local_bus(settings)?.dead_letters().await?;
+    Ok(Reading { store: Arc::new(store), dead_letters })
 }
 
 fn refuse_unknown_backends(settings: &Settings) -> Result<()> {

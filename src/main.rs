@@ -3,15 +3,14 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use orderstream::cli::{self, Cli};
+use orderstream::cli;
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    cli::run(Cli::parse()).unwrap_or_else(|error| {
+    cli::run(cli::parse()).unwrap_or_else(|error| {
         eprintln!("orderstream: {error:#}");
         ExitCode::from(2)
     })

@@ -16,8 +16,17 @@ use crate::order::Event;
 pub(in crate::bus) struct DeadLetters {
     path: PathBuf,
     // std Mutex: held for one small write and its sync; dead letters are rare
-    file: Mutex<Option<File>>,
+    tail: Mutex<Tail>,
     count: AtomicU64,
+}
+
+/// Where the next record goes.
+struct Tail {
+    /// Open from the first append on, and no longer after one that failed.
+    file: Option<File>,
+    /// The length of the whole lines. What lies behind them was torn by a crash or a full disk: its record was
+    /// not settled and comes again.
+    whole: u64,
 }
 
 #[derive(Serialize)]
@@ -52,12 +61,23 @@ impl<'a> Bytes<'a> {
 impl DeadLetters {
     /// Counts the records of an existing file; the file is made when there is a first one.
     pub(in crate::bus) fn open(path: &Path) -> io::Result<DeadLetters> {
-        let count = match File::open(path) {
-            Ok(file) => BufReader::new(file).split(b'\n').count() as u64,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        let (mut count, mut whole) = (0, 0);
+        match File::open(path) {
+            Ok(file) => {
+                let (mut reader, mut line) = (BufReader::new(file), Vec::new());
+                while reader.read_until(b'\n', &mut line)? > 0 {
+                    if line.ends_with(b"\n") {
+                        count += 1;
+                        whole += line.len() as u64;
+                    }
+                    line.clear();
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
-        };
-        Ok(DeadLetters { path: path.to_owned(), file: Mutex::new(None), count: AtomicU64::new(count) })
+        }
+        let tail = Mutex::new(Tail { file: None, whole });
+        Ok(DeadLetters { path: path.to_owned(), tail, count: AtomicU64::new(count) })
     }
 
     pub(in crate::bus) fn count(&self) -> u64 {
@@ -78,14 +98,19 @@ impl DeadLetters {
             value: Bytes::of(&record.value),
         })?;
         line.push(b'\n');
-        let mut slot = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = match slot.take() {
+        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = match tail.file.take() {
             Some(file) => file,
-            None => OpenOptions::new().create(true).append(true).open(&self.path)?,
+            None => {
+                let file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+                file.set_len(tail.whole)?;
+                file
+            }
         };
         (&file).write_all(&line)?;
         file.sync_data()?;
-        *slot = Some(file);
+        tail.whole += line.len() as u64;
+        tail.file = Some(file);
         self.count.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }

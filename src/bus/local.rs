@@ -72,6 +72,9 @@ impl LocalBus {
         size: usize,
     ) -> Vec<Result<(), PublishError>> {
         let count = batch.len();
+        if count == 0 {
+            return Vec::new();
+        }
         // A batch larger than the bus passes alone.
         let room = u32::try_from(size + count * EVENT_OVERHEAD).unwrap_or(u32::MAX).min(self.capacity);
         let Ok(room) = Arc::clone(&self.room).acquire_many_owned(room).await else {

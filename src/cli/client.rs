@@ -1,1 +1,183 @@
-//! client
+//! A client of a running server, no larger than the commands need: HTTP/1.1 without TLS, one request per
+//! connection, and an end to every wait. It never repeats a request; whoever calls it knows whether that
+//! would be safe. Its messages name the server and what to do.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper::http::uri::Authority;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Longer than a server waits for its worker unless it is told otherwise.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where a server is.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    authority: Authority,
+}
+
+/// What a server said.
+pub(super) struct Answer {
+    status: StatusCode,
+    body: Bytes,
+}
+
+/// The members of a problem that are for people.
+#[derive(Deserialize)]
+struct Problem {
+    code: String,
+    detail: String,
+}
+
+impl Server {
+    /// Reads an address such as `http://127.0.0.1:8080`.
+    ///
+    /// # Errors
+    /// Says what to write instead.
+    pub(super) fn parse(url: &str) -> Result<Server> {
+        if url.starts_with("https://") {
+            bail!(
+                "{url}: this client speaks no TLS; name the server's plain http:// address with --server, or use curl"
+            );
+        }
+        let authority = url
+            .strip_prefix("http://")
+            .map(|rest| rest.strip_suffix('/').unwrap_or(rest))
+            .and_then(|rest| rest.parse::<Authority>().ok())
+            .filter(|authority| !authority.as_str().contains('@') && !authority.host().is_empty());
+        let authority = authority.with_context(|| {
+            format!("{url:?} is no address of a server; write one like http://127.0.0.1:8080, without a path")
+        })?;
+        Ok(Server { authority })
+    }
+
+    /// Sends a request and waits for the whole answer.
+    ///
+    /// # Errors
+    /// Where there was no answer.
+    pub(super) async fn call(&self, method: Method, path: &str, body: String) -> Result<Answer> {
+        let limit = PATIENCE.as_secs();
+        match timeout(PATIENCE, self.exchange(method, path, body)).await {
+            Ok(answer) => answer,
+            Err(_) => bail!(
+                "http://{} did not answer within {limit} s; it may have carried out the request all the same",
+                self.authority
+            ),
+        }
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: String) -> Result<Answer> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, self.authority.as_str())
+            .header(ACCEPT, "application/json, application/problem+json")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))?;
+        let stream = self.connect().await?;
+        let broke = || {
+            format!(
+                "the connection to http://{} broke; it may have carried out the request all the same",
+                self.authority
+            )
+        };
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.with_context(broke)?;
+        // Ends with the sender. What goes wrong on the connection, the request is told.
+        tokio::spawn(connection);
+        let response = sender.send_request(request).await.with_context(broke)?;
+        let status = response.status();
+        let body = response.into_body().collect().await.with_context(broke)?.to_bytes();
+        Ok(Answer { status, body })
+    }
+
+    async fn connect(&self) -> Result<TcpStream> {
+        // A URL writes an IPv6 address in brackets, a socket does not.
+        let host = self.authority.host().trim_matches(['[', ']']);
+        let port = self.authority.port_u16().unwrap_or(80);
+        TcpStream::connect((host, port)).await.with_context(|| {
+            format!(
+                "there is no server at http://{}; start one with `orderstream up`, or name the server with \
+                 --server or ORDERSTREAM_SERVER",
+                self.authority
+            )
+        })
+    }
+}
+
+impl Answer {
+    /// The body of an answer that is no refusal.
+    ///
+    /// # Errors
+    /// The refusal in one line, its code first.
+    pub(super) fn accepted(&self) -> Result<&[u8], String> {
+        if self.status.is_success() {
+            return Ok(&self.body);
+        }
+        let status = self.status.as_u16();
+        match serde_json::from_slice::<Problem>(&self.body) {
+            Ok(problem) => Err(format!("{} ({status}): {}", problem.code, problem.detail)),
+            // Something between us and the server spoke.
+            Err(_) => {
+                let text = String::from_utf8_lossy(&self.body);
+                let start: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+                Err(format!("HTTP {status}: {}", start.chars().take(200).collect::<String>()))
+            }
+        }
+    }
+}
+
+/// Text as one segment of a path: everything but the unreserved characters of RFC 3986 in percent-encoding.
+pub(super) fn percent_encode(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_unreserved_characters_stand_for_themselves() {
+        assert_eq!(percent_encode("aZ9-._~"), "aZ9-._~");
+        assert_eq!(percent_encode("a/b %?#+Ж"), "a%2Fb%20%25%3F%23%2B%D0%96");
+    }
+
+    #[test]
+    fn an_address_is_plain_http_with_a_host_and_nothing_behind_it() {
+        for (url, authority) in [
+            ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+            ("http://localhost/", "localhost"),
+            ("http://[::1]:80", "[::1]:80"),
+        ] {
+            assert_eq!(Server::parse(url).unwrap().authority.as_str(), authority);
+        }
+        for url in ["", "localhost:8080", "http://", "http:///x", "http://a/b", "http://u:p@a", "ftp://a"] {
+            let message = Server::parse(url).unwrap_err().to_string();
+            assert!(message.contains("write one like http://127.0.0.1:8080"), "{message}");
+        }
+        let message = Server::parse("https://orders.example").unwrap_err().to_string();
+        assert!(message.contains("plain http:// address") && message.contains("curl"), "{message}");
+    }
+
+    #[test]
+    fn a_refusal_is_one_line_whoever_wrote_it() {
+        let refusal = |body: &'static str| {
+            let body = Bytes::from_static(body.as_bytes());
+            Answer { status: StatusCode::NOT_FOUND, body }.accepted().unwrap_err()
+        };
+        let problem = r#"{"code":"order_not_found","detail":"there is none","title":"x"}"#;
+        assert_eq!(refusal(problem), "order_not_found (404): there is none");
+        assert_eq!(refusal("<html>\n  no\n</html>\n"), "HTTP 404: <html> no </html>");
+    }
+}

@@ -9,7 +9,7 @@ mod verify;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Flags, Settings};
 use crate::store::sqlite::SqliteStore;
@@ -48,6 +48,26 @@ enum Command {
     },
 }
 
+/// Reads the command line, or ends the process with help, the version or what is wrong with the line.
+#[must_use]
+pub fn parse() -> Cli {
+    let mut command = Cli::command();
+    // The flags of the settings reach every subcommand only now.
+    command.build();
+    if let Some(orders) = command.find_subcommand_mut("orders") {
+        hide_settings(orders);
+    }
+    Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+}
+
+/// Leaves the server's settings out of a client's help.
+fn hide_settings(command: &mut clap::Command) {
+    let is_setting = |arg: &Arg| arg.get_help_heading() == Some("Settings");
+    let bare = std::mem::take(command);
+    *command = bare.mut_args(|arg| if is_setting(&arg) { arg.hide(true) } else { arg });
+    command.get_subcommands_mut().for_each(hide_settings);
+}
+
 /// Runs the command line and answers the process's exit code: 0 for success, 1 where `verify` finds something.
 ///
 /// # Errors
@@ -55,7 +75,10 @@ enum Command {
 pub fn run(cli: Cli) -> Result<ExitCode> {
     // Clients and scripts have no use for a server's settings.
     match cli.command {
-        Some(Command::Orders(args)) => return client_runtime()?.block_on(orders::run(args)),
+        Some(Command::Orders(args)) => {
+            let server = variable("ORDERSTREAM_SERVER");
+            return client_runtime()?.block_on(orders::run(args, server));
+        }
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut Cli::command(), "orderstream", &mut std::io::stdout());
             return Ok(ExitCode::SUCCESS);
@@ -82,7 +105,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
 
 fn migrate(settings: &Settings) -> Result<()> {
     let (applied, version) = SqliteStore::migrate(&settings.data_dir)?;
-    println!("{}: schema version {version}, {applied} migrations applied", settings.data_dir.display());
+    let s = if applied == 1 { "" } else { "s" };
+    println!("{}: schema version {version}, {applied} migration{s} applied", settings.data_dir.display());
     Ok(())
 }
 
@@ -90,6 +114,11 @@ fn migrate(settings: &Settings) -> Result<()> {
 fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// A variable of the environment that is no setting of the server; an empty one counts as unset.
+fn variable(name: &str) -> Option<String> {
+    environment().find(|(known, value)| known == name && !value.is_empty()).map(|(_, value)| value)
 }
 
 fn client_runtime() -> std::io::Result<tokio::runtime::Runtime> {

@@ -4,6 +4,7 @@
 //! none of their implementations, and no protocol.
 
 mod acks;
+mod findings;
 mod intake;
 mod lanes;
 mod processor;

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use thiserror::Error;
 
 use crate::order::{Amount, Command, Event, Order, OrderId, Status, UserId, Version};
 
@@ -33,7 +32,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// Conditional: a completion of a version applies only while that version is the order's newest and has
     /// not been processed; the status changes only where [`Status::LEGAL`] allows it, so a deleted order
-    /// stays deleted. The caller names each order at most once in a batch.
+    /// stays deleted. Amount and reason are taken over with the status, also where that stays the same. The caller names each order at most once in a batch.
     ///
     /// # Errors
     /// [`Error`] where the whole batch failed; doing it again is safe.
@@ -97,7 +96,7 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// Why one command of a batch was not carried out.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No such order, or another user's.
     #[error("no such order, or another user's")]
@@ -114,7 +113,7 @@ pub enum Refusal {
 }
 
 /// Why a call failed as a whole.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The store cannot be reached or cannot write; nothing of the batch happened.
     #[error("the store is not available: {0}")]

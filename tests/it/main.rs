@@ -1,10 +1,15 @@
-//! The integration tests, one binary, so that they link once. One module per subject, which enters by the
-//! front door and reads as a list of sentences: what the domain promises, one conformance suite per port with
-//! an entry for each implementation, the contract, and the faults that a whole system survives.
+//! The integration tests, in one binary so that they link once. One module per subject; each enters by a front
+//! door of its own: the domain's types, a port's trait, the HTTP socket, or the real program. What they share
+//! is in `support`.
+
+#![expect(clippy::unwrap_used, reason = "clippy knows tests by their attribute, and helpers have none")]
 
 mod bad_input;
+mod binary;
 mod bus_conformance;
 mod bus_local;
+mod cli;
+mod cli_orders;
 mod contract_http;
 mod crash_points;
 mod crash_under_load;
@@ -21,3 +26,4 @@ mod stopping;
 mod store_conformance;
 mod store_sqlite;
 mod support;
+mod verify;

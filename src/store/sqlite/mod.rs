@@ -91,7 +91,9 @@ impl SqliteStore {
         if !file.exists() {
             return Err(OpenError::Missing { folder: folder.to_owned() });
         }
-        schema::version(&schema::open_reader(&file)?)?;
+        if schema::version(&schema::open_reader(&file)?)? == 0 {
+            return Err(OpenError::Missing { folder: folder.to_owned() });
+        }
         Ok(SqliteStore { readers: Readers::new(file), writer: None })
     }
 

@@ -93,7 +93,7 @@ pub(super) fn processed_versions(
         .map(|id| {
             query
                 .query_row([id.as_bytes()], |row| {
-                    Ok(Processed { version: row.get(0)?, status: status(row, 1)? })
+                    Ok(Processed { version: row.get(0)?, status: status(row, 1, *id)? })
                 })
                 .optional()
         })

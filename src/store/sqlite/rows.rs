@@ -11,18 +11,23 @@ use crate::order::{Amount, Event, Order, OrderId, Payload, Status, UserId};
 pub(super) const COLUMNS: &str = "order_id, user_id, status, version, processed_version, created_at, \
      updated_at, deleted_at, amount, reason, external_id, payload";
 
-/// Reads an order from a row of [`COLUMNS`].
+/// Reads an order from a row of [`COLUMNS`]. A value that no version of this program wrote is an error that
+/// names the order.
 pub(super) fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
+    let id = OrderId::from_bytes(row.get(0)?);
+    let time = |column: usize, micros| {
+        Timestamp::from_microsecond(micros).map_err(|_| corrupt(id, column, "is out of the range of times"))
+    };
     Ok(Order {
-        id: OrderId::from_bytes(row.get(0)?),
+        id,
         user_id: UserId::from_bytes(row.get(1)?),
-        status: status(row, 2)?,
+        status: status(row, 2, id)?,
         version: row.get(3)?,
         processed_version: row.get(4)?,
         created_at: time(5, row.get(5)?)?,
         updated_at: time(6, row.get(6)?)?,
         deleted_at: row.get::<_, Option<i64>>(7)?.map(|micros| time(7, micros)).transpose()?,
-        amount: Amount::parse(row.get_ref(8)?.as_str()?).ok_or_else(|| corrupt(8, "is no amount"))?,
+        amount: Amount::parse(row.get_ref(8)?.as_str()?).ok_or_else(|| corrupt(id, 8, "is no amount"))?,
         reason: row.get(9)?,
         payload: Payload::from_store(row.get_ref(11)?.as_str()?, row.get_ref(10)?.as_str()?),
     })
@@ -50,16 +55,13 @@ pub(super) fn external_key(user_id: &[u8; 16], external_id: &str) -> Option<i64>
     Some(digest.as_u64_pair().0.cast_signed())
 }
 
-/// Reads a status column.
-pub(super) fn status(row: &Row<'_>, column: usize) -> rusqlite::Result<Status> {
-    Status::parse(row.get_ref(column)?.as_str()?).ok_or_else(|| corrupt(column, "is no status"))
+/// Reads a status column of an order's row.
+pub(super) fn status(row: &Row<'_>, column: usize, id: OrderId) -> rusqlite::Result<Status> {
+    Status::parse(row.get_ref(column)?.as_str()?).ok_or_else(|| corrupt(id, column, "is no status"))
 }
 
-fn time(column: usize, micros: i64) -> rusqlite::Result<Timestamp> {
-    Timestamp::from_microsecond(micros).map_err(|_| corrupt(column, "is no time"))
-}
-
-fn corrupt(column: usize, what: &str) -> rusqlite::Error {
-    let error = FromSqlError::Other(format!("column {column} {what}").into());
+fn corrupt(id: OrderId, column: usize, what: &str) -> rusqlite::Error {
+    let error =
+        FromSqlError::Other(format!("order {id} is damaged: column {column} of its row {what}").into());
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }

@@ -20,7 +20,8 @@ pub(super) struct Statements<'c> {
     /// By target status, in the order of [`Status::ALL`].
     finish: Vec<Statement<'c>>,
     overtake: Vec<Statement<'c>>,
-    /// The newest time given out, in microseconds: times never run backwards, even where the clock does.
+    /// The newest time given out, in microseconds: times never run backwards, even where the clock does. (Across
+    /// two runs of the program each row sees to that by itself.)
     last: i64,
 }
 
@@ -39,14 +40,15 @@ impl<'c> Statements<'c> {
                  VALUES (?1, ?2, ?3, 1, ?4, ?5, ?5, ?6, ?7, ?8, external_key(?2, ?8), ?9) ON CONFLICT DO NOTHING",
             )?,
             update: connection.prepare(&format!(
-                "UPDATE orders SET status = 'processing', version = version + 1, updated_at = ?3, reason = NULL,
+                "UPDATE orders SET status = 'processing', version = version + 1, updated_at = max(updated_at, ?3), reason = NULL,
                                    external_id = ?4, external_key = external_key(user_id, ?4), payload = ?5
                  WHERE order_id = ?1 AND (?2 IS NULL OR user_id = ?2) AND status IN ({})
                  RETURNING version, user_id",
                 sources(Status::Processing)
             ))?,
             delete: connection.prepare(&format!(
-                "UPDATE orders SET status = 'deleted', version = version + 1, updated_at = ?3, deleted_at = ?3
+                "UPDATE orders SET status = 'deleted', version = version + 1, updated_at = max(updated_at, ?3), deleted_at = ?3,
+                                   reason = NULL
                  WHERE order_id = ?1 AND (?2 IS NULL OR user_id = ?2) AND status IN ({})
                  RETURNING version, user_id, external_id, payload",
                 sources(Status::Deleted)
@@ -170,32 +172,41 @@ impl<'c> Statements<'c> {
     }
 }
 
-/// A completion of a version: moves `processed_version`, and the status where the table allows it.
+/// A completion of a version: moves `processed_version`, and the rest where the order may take that status.
 fn finish_sql(target: Status) -> String {
-    let legal = format!("status IN ({})", sources(target));
+    let legal = format!("status IN ('{target}', {})", sources(target));
     format!(
-        "UPDATE orders SET processed_version = version, updated_at = ?3,
+        "UPDATE orders SET processed_version = version, updated_at = max(updated_at, ?3),
              status = CASE WHEN {legal} THEN '{target}' ELSE status END,
              amount = CASE WHEN {legal} THEN coalesce(?4, amount) ELSE amount END,
-             reason = CASE WHEN {legal} THEN ?5 ELSE reason END
-         WHERE order_id = ?1 AND version = ?2 AND processed_version < version"
+             reason = CASE WHEN {legal} THEN ?5 ELSE reason END{deleted_at}
+         WHERE order_id = ?1 AND version = ?2 AND processed_version < version",
+        deleted_at = deleted_at(target)
     )
 }
 
-/// A completion without a version: in the order of the events' own times, and only where the table allows it.
+/// A completion without a version: in the order of the events' own times, and only where the order may take
+/// that status. To stay as it is is no step, but for a deleted order, which nothing touches.
 fn overtake_sql(target: Status) -> String {
-    let deleted_at = if target == Status::Deleted { "?3" } else { "deleted_at" };
     format!(
-        "UPDATE orders SET source_at = ?2, updated_at = ?3, status = '{target}', deleted_at = {deleted_at},
-             amount = coalesce(?4, amount), reason = ?5
-         WHERE order_id = ?1 AND (source_at IS NULL OR source_at < ?2) AND status IN ({})",
-        sources(target)
+        "UPDATE orders SET source_at = ?2, updated_at = max(updated_at, ?3), status = '{target}',
+             amount = coalesce(?4, amount), reason = ?5{deleted_at}
+         WHERE order_id = ?1 AND (source_at IS NULL OR source_at < ?2) AND status <> 'deleted'
+           AND status IN ('{target}', {sources})",
+        deleted_at = deleted_at(target),
+        sources = sources(target)
     )
+}
+
+/// A deletion notes its time, once.
+fn deleted_at(target: Status) -> &'static str {
+    if target == Status::Deleted { ", deleted_at = coalesce(deleted_at, ?3)" } else { "" }
 }
 
 /// The statuses from which an order may become `target`, as a SQL list.
 fn sources(target: Status) -> String {
-    target.sources().map(|status| format!("'{status}'")).collect::<Vec<_>>().join(", ")
+    // NULL is in no list, and keeps an empty one legal SQL.
+    target.sources().map(|status| format!("'{status}', ")).collect::<String>() + "NULL"
 }
 
 /// Tells a row that SQLite will not take from a failure of the database.

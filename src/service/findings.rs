@@ -1,0 +1,232 @@
+//! What can be wrong with a stored order, and how to see it in one row. Pure: no IO, no clock; the checker in
+//! `verify` walks the store and asks here.
+//!
+//! A row that holds all of this was written by the rules. Whether it still moves is the checker's question.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::order::{Amount, AmountError, Order, OrderId, Payload, Status, Version};
+
+/// Something that the rules do not allow, and the order it was found at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// The order.
+    pub order_id: OrderId,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "order {}: {}", self.order_id, self.fault)
+    }
+}
+
+/// What is wrong with an order.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum Fault {
+    /// More was processed than was ever accepted.
+    #[error("version {processed} was processed, but only {version} was accepted")]
+    ProcessedTooFar {
+        /// The processed version.
+        processed: Version,
+        /// The newest accepted one.
+        version: Version,
+    },
+    /// The order waits for the worker in a system that should be idle.
+    #[error("version {version} still waits for the worker, which has come to {processed}")]
+    Pending {
+        /// The processed version.
+        processed: Version,
+        /// The newest accepted one.
+        version: Version,
+    },
+    /// The worker is done with the newest version, and the status denies it.
+    #[error("all of it was processed, but the status is still {0}")]
+    Unfinished(Status),
+    /// It was deleted, which is for ever, and is not deleted any more.
+    #[error("it was deleted and came back as {0}")]
+    CameBack(Status),
+    /// It is deleted, and nobody knows since when.
+    #[error("it is deleted, but has no time of deletion")]
+    DeletionUndated,
+    /// It failed, and does not say why.
+    #[error("it failed, but has no reason")]
+    FailedWithoutReason,
+    /// The amount is not what the rule makes of the payload.
+    #[error("the amount is {stored}, but its payload makes {expected}")]
+    WrongAmount {
+        /// The order's amount.
+        stored: Amount,
+        /// The payload's.
+        expected: Amount,
+    },
+    /// It was processed although its payload has no amount.
+    #[error("it is done, but its payload has no amount: {0}")]
+    NoAmount(AmountError),
+    /// The payload is none that could have been accepted.
+    #[error("the payload is damaged: {0}")]
+    BadPayload(String),
+    /// It would be found under another external id than the payload's.
+    #[error("it is kept under the external id {stored:?}, but its payload says {expected:?}")]
+    WrongExternalId {
+        /// The one it is kept under.
+        stored: String,
+        /// The payload's.
+        expected: String,
+    },
+    /// It changed before it was there.
+    #[error("it was last changed before it was created")]
+    ChangedBeforeCreated,
+    /// The scan gave it at the wrong place, or twice.
+    #[error("the scan gives it after {0}, though ids must ascend")]
+    OutOfOrder(OrderId),
+    /// The scan gave it, and by its id it is not found.
+    #[error("the scan gives it, but it cannot be found by its id")]
+    Unreachable,
+    /// A caller was told that it is stored, and it is not.
+    #[error("a caller was told that it is stored, but there is no such order")]
+    Lost,
+    /// A caller was told that it is deleted, and it is not.
+    #[error("a caller was told that it is deleted, but it is {0}")]
+    NotDeleted(Status),
+}
+
+impl Fault {
+    /// A stable name for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Fault::ProcessedTooFar { .. } => "processed_too_far",
+            Fault::Pending { .. } => "pending",
+            Fault::Unfinished(_) => "unfinished",
+            Fault::CameBack(_) => "came_back",
+            Fault::DeletionUndated => "deletion_undated",
+            Fault::FailedWithoutReason => "failed_without_reason",
+            Fault::WrongAmount { .. } => "wrong_amount",
+            Fault::NoAmount(_) => "no_amount",
+            Fault::BadPayload(_) => "bad_payload",
+            Fault::WrongExternalId { .. } => "wrong_external_id",
+            Fault::ChangedBeforeCreated => "changed_before_created",
+            Fault::OutOfOrder(_) => "out_of_order",
+            Fault::Unreachable => "unreachable",
+            Fault::Lost => "lost",
+            Fault::NotDeleted(_) => "not_deleted",
+        }
+    }
+}
+
+/// What one row shows to be wrong. `idle` demands that nothing waits for the worker; `amounts` that the rule
+/// made them, which a custom processor need not do.
+pub(super) fn check(order: &Order, idle: bool, amounts: bool) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let (version, processed) = (order.version, order.processed_version);
+    if processed > version {
+        faults.push(Fault::ProcessedTooFar { processed, version });
+    }
+    if idle && order.is_pending() {
+        faults.push(Fault::Pending { processed, version });
+    }
+    // The other way round is legal: an event that carries no version finishes an order that is still pending.
+    if !order.is_pending() && matches!(order.status, Status::New | Status::Processing) {
+        faults.push(Fault::Unfinished(order.status));
+    }
+    match (order.status, order.deleted_at) {
+        (Status::Deleted, None) => faults.push(Fault::DeletionUndated),
+        (Status::Deleted, Some(_)) | (_, None) => {}
+        (status, Some(_)) => faults.push(Fault::CameBack(status)),
+    }
+    if order.status == Status::Failed && order.reason.is_none() {
+        faults.push(Fault::FailedWithoutReason);
+    }
+    if order.updated_at < order.created_at {
+        faults.push(Fault::ChangedBeforeCreated);
+    }
+    match Payload::parse(order.payload.as_str()) {
+        // What is no JSON has no amount and no external id either, and need not be told three times.
+        Err(error) => faults.push(Fault::BadPayload(error.to_string())),
+        Ok(payload) => {
+            if payload.external_id() != order.payload.external_id() {
+                faults.push(Fault::WrongExternalId {
+                    stored: order.payload.external_id().to_owned(),
+                    expected: payload.external_id().to_owned(),
+                });
+            }
+            if amounts && order.status == Status::Done && !order.is_pending() {
+                faults.extend(wrong_amount(&order.amount, &payload));
+            }
+        }
+    }
+    faults
+}
+
+fn wrong_amount(stored: &Amount, payload: &Payload) -> Option<Fault> {
+    match Amount::of_payload(payload.as_str()) {
+        // Amounts compare as numbers: 1.0 is 1.00.
+        Ok(expected) if expected == *stored => None,
+        Ok(expected) => Some(Fault::WrongAmount { stored: stored.clone(), expected }),
+        Err(error) => Some(Fault::NoAmount(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::order::UserId;
+
+    fn done(amount: &str, payload: &str) -> Order {
+        let payload = Payload::parse(payload).unwrap();
+        Order {
+            id: OrderId::generate(),
+            user_id: UserId::from_bytes([1; 16]),
+            amount: Amount::parse(amount).unwrap(),
+            status: Status::Done,
+            reason: None,
+            payload,
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+            deleted_at: None,
+            version: 1,
+            processed_version: 1,
+        }
+    }
+
+    #[test]
+    fn an_amount_is_right_whatever_zeros_it_was_written_with() {
+        for (stored, payload) in [
+            ("19.8", r#"{"items":[{"price":9.90,"qty":2}]}"#),
+            ("19.80000", r#"{"amount":"19.8"}"#),
+            ("0.00", "{}"),
+            ("-0", "[]"),
+            ("1000", r#"{"amount":1e3}"#),
+        ] {
+            assert_eq!(check(&done(stored, payload), true, true), [], "{stored} of {payload}");
+        }
+        let wrong = check(&done("19.81", r#"{"amount":19.8}"#), true, true);
+        assert_eq!(wrong.iter().map(Fault::code).collect::<Vec<_>>(), ["wrong_amount"]);
+    }
+
+    #[test]
+    fn a_done_order_whose_payload_has_no_amount_shows() {
+        let order = done("0", r#"{"amount":"1e2000"}"#);
+        assert_eq!(check(&order, true, true), [Fault::NoAmount(AmountError::OutOfRange("payload.amount"))]);
+        assert_eq!(check(&order, true, false), []);
+    }
+
+    #[test]
+    fn an_order_that_waits_is_wrong_only_where_the_system_should_be_idle() {
+        let order = Order { version: 2, status: Status::Processing, ..done("7", "{}") };
+        assert_eq!(check(&order, false, true), []);
+        assert_eq!(check(&order, true, true), [Fault::Pending { processed: 1, version: 2 }]);
+    }
+
+    #[test]
+    fn an_event_without_a_version_may_finish_an_order_that_waits() {
+        let order = Order { version: 2, ..done("7", "{}") };
+        assert_eq!(check(&order, false, true), []);
+    }
+}
