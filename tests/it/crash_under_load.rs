@@ -33,5 +33,5 @@ async fn whatever_was_confirmed_survives_being_killed_twenty_times_under_load() 
     let child = Child::up(folder.path()).await;
     load.settle(child.address()).await;
     child.stop().await;
-    load.check(&ledger::settled_orders(folder.path()).await);
+    load.check(&ledger::verified_orders(folder.path(), load.confirmed()).await);
 }

@@ -41,7 +41,7 @@ async fn a_stop_under_load_loses_nothing_and_leaves_no_client_with_half_an_answe
             Ending::Broken(Broken::Torn(_)) | Ending::Exhausted => panic!("{ending:?}"),
         }
     }
-    load.check(&ledger::settled_orders(folder.path()).await);
+    load.check(&ledger::verified_orders(folder.path(), load.confirmed()).await);
 }
 
 #[tokio::test]

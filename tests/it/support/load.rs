@@ -5,7 +5,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use orderstream::order::{Amount, Order, Status};
+use orderstream::order::{Amount, Order, OrderId, Status};
+use orderstream::service::verify::Confirmed;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -120,6 +121,19 @@ impl Load {
             })
             .await;
         }
+    }
+
+    /// What the clients were told, for the checker.
+    pub(crate) fn confirmed(&self) -> Confirmed {
+        let mut confirmed = Confirmed::default();
+        for story in self.clients.iter().flat_map(|client| &client.orders) {
+            match story.id.as_ref().and_then(|id| OrderId::parse(id)) {
+                Some(id) if story.deleted == Known::Yes => confirmed.add_deleted(id),
+                Some(id) => confirmed.add_stored(id),
+                None => {}
+            }
+        }
+        confirmed
     }
 
     /// Holds what was confirmed against what is there: nothing lost, nothing twice, nothing undone.
