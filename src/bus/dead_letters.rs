@@ -103,6 +103,8 @@ impl DeadLetters {
             Some(file) => file,
             None => {
                 let file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+                // Shorter than it was: somebody took it away, and the records in it with them.
+                tail.whole = tail.whole.min(file.metadata()?.len());
                 file.set_len(tail.whole)?;
                 file
             }

@@ -12,10 +12,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use clap::builder::NonEmptyStringValueParser;
-use hyper::Method;
 use serde::Deserialize;
 
-use super::client::{Answer, Server, percent_encode};
+use super::client::{Answer, Method, Server, percent_encode};
 use crate::order::{OrderId, Payload, Status, UserId};
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";

@@ -113,3 +113,13 @@ async fn a_dead_letter_that_cannot_be_written_leaves_the_delivery_undone() {
     assert_eq!(reject_one(&bus).await, Ok(()));
     assert_eq!((bus.dead_letters().await, letters(&nowhere).len()), (Ok(1), 1));
 }
+
+#[tokio::test]
+async fn a_file_that_was_taken_away_begins_anew() {
+    let (bus, file, _folder) = open(ROOMY);
+    assert_eq!(reject_one(&bus).await, Ok(()));
+    let bus = LocalBus::open(&file, TOPIC, ROOMY).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(reject_one(&bus).await, Ok(()));
+    assert_eq!(letters(&file).len(), 1);
+}

@@ -1,6 +1,7 @@
-//! The integration tests, in one binary so that they link once. One module per subject; each enters by a front
-//! door of its own: the domain's types, a port's trait, the HTTP socket, or the real program. What they share
-//! is in `support`.
+//! The integration tests, in one binary so that they link once. One module per subject: the contract over HTTP,
+//! input that nobody should send, limits and outages; the command line and the checker; what the domain
+//! promises, the golden messages; one conformance suite per port with an entry for each implementation; the faults
+//! that a whole system survives: kills, races, redelivery, poison and stops; and the rules of the house.
 
 #![expect(clippy::unwrap_used, reason = "clippy knows tests by their attribute, and helpers have none")]
 
@@ -16,6 +17,7 @@ mod crash_under_load;
 mod dead_letters;
 mod domain_properties;
 mod golden_messages;
+mod house;
 mod json_text;
 mod limits;
 mod outages;

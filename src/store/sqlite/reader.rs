@@ -33,7 +33,8 @@ impl Readers {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| closed())?;
+        let permits = Arc::clone(&self.permits);
+        let permit = Arc::clone(&permits).acquire_owned().await.map_err(|_| closed())?;
         let (file, idle) = (self.file.clone(), Arc::clone(&self.idle));
         let work = move || {
             let _permit = permit;
@@ -44,7 +45,9 @@ impl Readers {
             };
             let answer = query(&connection).map_err(|error| Error::Unavailable(error.to_string()))?;
             // A connection whose query failed is not kept: the next read begins with a fresh one.
-            idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            if !permits.is_closed() {
+                idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            }
             Ok(answer)
         };
         tokio::task::spawn_blocking(work).await.map_err(|error| Error::Unavailable(error.to_string()))?
