@@ -114,11 +114,15 @@ pub async fn up(
 ) -> Result<()> {
     let worker_stop = CancellationToken::new();
     let store = Arc::clone(&parts.store);
-    let worker = spawn("worker", worker(parts.clone(), worker_stop.clone()), stop.clone());
+    let mut worker = spawn("worker", worker(parts.clone(), worker_stop.clone()), stop.clone());
     let api = spawn("api", self::api(parts, listener, settings, stop.clone()), stop);
     let api = api.await;
     worker_stop.cancel();
-    let worker = worker.await;
+    let worker = timeout(settings.shutdown_timeout, &mut worker).await.unwrap_or_else(|_| {
+        tracing::warn!("the worker was still busy when the time to finish was over; its orders come again");
+        worker.abort();
+        Ok(Ok(()))
+    });
     store.close().await;
     api??;
     worker??;

@@ -12,7 +12,7 @@ CREATE TABLE orders (
     updated_at        INTEGER NOT NULL,
     -- Set once, never cleared: a deleted order that came back would show.
     deleted_at        INTEGER,
-    -- Time of the newest applied event that carried no version.
+    -- Time of the newest processed change: an event without a version applies only if it is newer.
     source_at         INTEGER,
     amount            TEXT    NOT NULL,
     reason            TEXT,

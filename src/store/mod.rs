@@ -147,7 +147,8 @@ pub enum Basis {
     /// That version. Applies while it is the newest and unprocessed; makes it processed.
     Version(Version),
     /// An event from a service that knows no versions, sent at that time. Applies unless such an event of the
-    /// same or a later time was applied before; leaves the versions alone.
+    /// same or a later time was applied, or a version of the same or a later time was completed before: our own
+    /// events may come back without their headers. Leaves the versions alone.
     Unversioned(Timestamp),
     /// An event that asks for a new order. Creates it, as processed, unless that id exists already.
     Creation(Box<Creation>),

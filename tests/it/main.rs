@@ -1,7 +1,7 @@
 //! The integration tests, in one binary so that they link once. One module per subject: the contract over HTTP,
 //! input that nobody should send, limits and outages; the command line and the checker; what the domain
-//! promises, the golden messages; one conformance suite per port with an entry for each implementation; and the
-//! rules of the house.
+//! promises, the golden messages; one conformance suite per port with an entry for each implementation; the faults
+//! that a whole system survives: kills, races, redelivery, poison and stops; and the rules of the house.
 
 #![expect(clippy::unwrap_used, reason = "clippy knows tests by their attribute, and helpers have none")]
 
@@ -12,6 +12,8 @@ mod bus_local;
 mod cli;
 mod cli_orders;
 mod contract_http;
+mod crash_points;
+mod crash_under_load;
 mod dead_letters;
 mod domain_properties;
 mod golden_messages;
@@ -19,6 +21,10 @@ mod house;
 mod json_text;
 mod limits;
 mod outages;
+mod poison;
+mod races;
+mod redelivery;
+mod stopping;
 mod store_conformance;
 mod store_sqlite;
 mod support;

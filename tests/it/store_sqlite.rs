@@ -2,6 +2,7 @@
 //! survives being closed, it is one process's at a time, and it is not touched by an older program.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use orderstream::order::Status;
 use orderstream::store::sqlite::{OpenError, SqliteStore};
@@ -133,4 +134,23 @@ async fn a_reader_sees_what_a_writer_commits_and_refuses_to_write() {
     assert!(reader.apply(Arc::new([deletion(id)])).await.is_err());
     assert_eq!(row(&writer, id).await.version, 1);
     writer.close().await;
+}
+
+#[tokio::test]
+async fn a_folder_that_was_closed_can_be_opened_at_once_while_other_processes_are_started() {
+    let folder = TempDir::new().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    // Between its fork and its exec a process holds copies of all our open files.
+    let starting = std::thread::spawn(move || {
+        while !stopped.load(Ordering::Relaxed) {
+            assert!(std::process::Command::new("true").status().unwrap().success());
+        }
+    });
+    for round in 0..200 {
+        let store = SqliteStore::open(folder.path()).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        store.close().await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    starting.join().unwrap();
 }

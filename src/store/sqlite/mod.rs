@@ -118,13 +118,23 @@ fn database_file(folder: &Path) -> PathBuf {
     folder.join("orders.db")
 }
 
-/// Takes the folder for this process. The operating system lets go of the lock when the process dies.
-fn lock(folder: &Path) -> Result<File, OpenError> {
+/// The lock of a folder. The operating system lets go of it when the process dies.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that is being started beside us holds a copy until its exec.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Takes the folder for this process.
+fn lock(folder: &Path) -> Result<Lock, OpenError> {
     let refused = |error| OpenError::Io { folder: folder.to_owned(), error };
     fs::create_dir_all(folder).map_err(refused)?;
     let lock = File::create(folder.join("LOCK")).map_err(refused)?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(Lock(lock)),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked { folder: folder.to_owned() }),
         Err(TryLockError::Error(error)) => Err(refused(error)),
     }

@@ -172,11 +172,13 @@ impl<'c> Statements<'c> {
     }
 }
 
-/// A completion of a version: moves `processed_version`, and the rest where the order may take that status.
+/// A completion of a version: moves `processed_version`, and the rest where the order may take that status. The
+/// time of the version is noted, so that an event without a version that is no newer changes nothing.
 fn finish_sql(target: Status) -> String {
     let legal = format!("status IN ('{target}', {})", sources(target));
     format!(
         "UPDATE orders SET processed_version = version, updated_at = max(updated_at, ?3),
+             source_at = max(coalesce(source_at, updated_at), updated_at),
              status = CASE WHEN {legal} THEN '{target}' ELSE status END,
              amount = CASE WHEN {legal} THEN coalesce(?4, amount) ELSE amount END,
              reason = CASE WHEN {legal} THEN ?5 ELSE reason END{deleted_at}

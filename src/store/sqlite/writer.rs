@@ -2,7 +2,6 @@
 //! carries them out in one transaction and answers all of them after the one fsync. Under load the groups
 //! grow and an order costs a fraction of an fsync; a lone order waits for nobody.
 
-use std::fs::File;
 use std::iter;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -11,9 +10,9 @@ use std::thread::{self, JoinHandle};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::OpenError;
 use super::checkpoint::Checkpoints;
 use super::statements::Statements;
+use super::{Lock, OpenError};
 use crate::order::{Command, Event};
 use crate::store::{Completed, Completion, Error, Refusal};
 
@@ -74,7 +73,7 @@ impl Writer {
     pub(super) fn start(
         connection: Connection,
         checkpoints: Checkpoints,
-        lock: File,
+        lock: Lock,
     ) -> Result<Writer, OpenError> {
         let (jobs, queue) = mpsc::channel();
         // The statements are prepared on the thread; here only whether that works is checked.

@@ -1,6 +1,7 @@
 //! The messages that other services see and send: their fields, in their order, and what a record from outside
 //! does to an order.
 
+use jiff::Timestamp;
 use orderstream::bus::Record;
 
 use crate::support::answers::{create, member, members, names, order, time};
@@ -94,8 +95,9 @@ pub(super) async fn an_event_without_an_id_creates_one_order_however_often_it_co
 pub(super) async fn an_event_may_cancel_an_order<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), r#"{"amount":6}"#).await;
+    let now = Timestamp::now();
     let value = format!(
-        r#"{{"order_id":"{id}","user_id":"{USER}","payload":{{}},"status":"cancelled","timestamp":"2026-01-02T03:04:05Z"}}"#
+        r#"{{"order_id":"{id}","user_id":"{USER}","payload":{{}},"status":"cancelled","timestamp":"{now}"}}"#
     );
     app.feed(outside(value), 2).await;
     let shown = order(app.client(), &id).await;

@@ -55,6 +55,7 @@ macro_rules! store_conformance {
             completions: an_empty_batch_of_completions_is_answered_with_nothing,
             outside: an_event_without_a_version_applies_once_and_its_replay_is_stale,
             outside: a_later_event_without_a_version_applies_and_an_earlier_one_does_not,
+            outside: an_event_without_a_version_applies_only_if_it_is_newer_than_what_was_completed,
             outside: an_event_without_a_version_leaves_the_versions_alone,
             outside: a_version_completed_after_an_event_without_one_takes_its_amount,
             outside: an_event_without_a_version_never_revives_a_deleted_order,

@@ -156,6 +156,8 @@ impl Model {
                     return Completed::Stale;
                 }
                 row.processed_version = *version;
+                // The events of the model are older than every version, which has the store's own time.
+                row.sent = Some(Timestamp::MAX);
                 if allowed { row.take(completion) } else { Completed::Applied }
             }
             Basis::Unversioned(sent) => {

@@ -54,6 +54,24 @@ pub(crate) async fn a_later_event_without_a_version_applies_and_an_earlier_one_d
     assert_eq!(row(&*store, id).await.status, Status::Cancelled);
 }
 
+/// `Basis::Unversioned`: our own event that comes back without its headers is no newer than itself.
+pub(crate) async fn an_event_without_a_version_applies_only_if_it_is_newer_than_what_was_completed(
+    store: Arc<dyn Store>,
+) {
+    let id = create(&*store, some_user(), "{}").await;
+    let event = accept(&*store, update(id, "[]")).await;
+    assert_eq!(complete(&*store, done(id, 2, "2")).await, Completed::Applied);
+    let order = row(&*store, id).await;
+    let microsecond = event.timestamp.as_microsecond() - 1_760_000_000_000_000;
+    for (at, status) in [(microsecond, Status::Done), (microsecond, Status::Cancelled), (5, Status::Done)] {
+        assert_eq!(complete(&*store, sent(id, at, status, "1")).await, Completed::Stale, "{status}");
+        assert_eq!(row(&*store, id).await, order, "{status}");
+    }
+    let newer = sent(id, microsecond + 1, Status::Done, "3");
+    assert_eq!(complete(&*store, newer).await, Completed::Applied);
+    assert_eq!(row(&*store, id).await.amount, amount("3"));
+}
+
 /// `Basis::Unversioned`: leaves the versions alone, so the worker still has its own event to apply.
 pub(crate) async fn an_event_without_a_version_leaves_the_versions_alone(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;

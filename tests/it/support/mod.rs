@@ -1,12 +1,21 @@
-//! What the integration tests share: an HTTP client, and whole systems to point it at. The tests know what a
-//! right answer is; here is only what all of them ask of every answer, and of every system at its end.
+//! What the integration tests share: clients, whole systems to point them at, ways to break these, and eyes to
+//! look at what is left. The tests know what a right answer is; here is only what all of them ask of every
+//! answer, and of every system at its end.
 
 pub(crate) mod answers;
 pub(crate) mod app;
 pub(crate) mod backend;
 pub(crate) mod bus;
+pub(crate) mod child;
 pub(crate) mod client;
+pub(crate) mod hooks;
+pub(crate) mod ledger;
+pub(crate) mod load;
 pub(crate) mod processors;
+pub(crate) mod records;
+pub(crate) mod system;
+pub(crate) mod wait;
+pub(crate) mod wire;
 
 /// A user.
 pub(crate) const USER: &str = "7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33";

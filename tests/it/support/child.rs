@@ -1,0 +1,100 @@
+//! The real binary as a process that can be killed. It is started on a free port and has said that it listens
+//! before a test gets hold of it; it never outlives its handle.
+
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{ChildStdout, Command};
+
+use super::wait::within;
+use super::wire::{Answer, Wire};
+
+/// What the ready line says before the address.
+const READY: &str = "OrderStream listens on http://";
+
+/// A running process that serves HTTP.
+pub(crate) struct Child {
+    process: tokio::process::Child,
+    address: SocketAddr,
+    // Kept open: a process that writes into a closed pipe fails.
+    _stdout: Lines<BufReader<ChildStdout>>,
+}
+
+impl Child {
+    /// Starts `orderstream up` on a data folder.
+    pub(crate) async fn up(folder: &Path) -> Child {
+        let mut command = command(env!("CARGO_BIN_EXE_orderstream"), folder);
+        command.arg("up");
+        Child::start(command).await
+    }
+
+    /// Starts a command that prints the ready line.
+    pub(crate) async fn start(mut command: Command) -> Child {
+        let mut process = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("it starts");
+        let stdout = process.stdout.take().expect("its output is a pipe");
+        let mut lines = BufReader::new(stdout).lines();
+        let address = within("the ready line", async {
+            loop {
+                let line =
+                    lines.next_line().await.expect("its output is text").expect("it says that it listens");
+                if let Some((_, rest)) = line.split_once(READY) {
+                    let address = rest.split(' ').next().expect("an address follows");
+                    return address.parse().expect("an address follows");
+                }
+            }
+        })
+        .await;
+        Child { process, address, _stdout: lines }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Opens a connection.
+    pub(crate) async fn connect(&self) -> Wire {
+        Wire::connect(self.address).await.expect("it listens")
+    }
+
+    /// Sends one request on a connection of its own, and expects an answer.
+    pub(crate) async fn post(&self, body: &str) -> Answer {
+        within("an answer", self.connect().await.post(body)).await.expect("an answer")
+    }
+
+    /// Ends the process by SIGKILL, and waits until it is gone.
+    pub(crate) async fn kill_9(mut self) {
+        self.process.start_kill().expect("it runs");
+        self.exit().await;
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) async fn terminate(&self) {
+        let id = self.process.id().expect("it has not been waited for").to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().await.expect("kill is installed");
+        assert!(sent.success(), "SIGTERM could not be sent to {id}");
+    }
+
+    /// Waits until the process has ended by itself.
+    pub(crate) async fn exit(&mut self) -> ExitStatus {
+        within("the end of the process", self.process.wait()).await.expect("it can be waited for")
+    }
+
+    /// Stops the process in order.
+    pub(crate) async fn stop(mut self) {
+        self.terminate().await;
+        assert_eq!(self.exit().await.code(), Some(0));
+    }
+}
+
+/// A command that works in a data folder, whatever the environment of the tests holds.
+pub(crate) fn command(program: impl AsRef<OsStr>, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(folder).env("DATA_DIR", folder).env("API_PORT", "0").env("LOG_LEVEL", "warn");
+    for name in ["POSTGRES_DSN", "KAFKA_BROKERS", "REDIS_ADDR", "ORDERSTREAM_CONFIG"] {
+        command.env_remove(name);
+    }
+    command
+}

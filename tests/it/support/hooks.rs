@@ -1,0 +1,137 @@
+//! Where a test can step in: a store and a bus that hand every call on, and tell a hook first what is about to
+//! happen. A hook can look, end the process, or keep events back from the worker.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use orderstream::bus::{AckSink, Bus, Delivery, PublishError, SubscribeError, Subscription};
+use orderstream::order::{Ack, Command, Event, Order, OrderId, UserId, Version};
+use orderstream::store::{Completed, Completion, Cursor, Error, PendingPage, Processed, Refusal, Store};
+
+/// A point on the way of an order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Point<'a> {
+    /// Commands are about to be committed.
+    Commit,
+    /// Events are committed and about to be published.
+    Publish(&'a [Event]),
+    /// The worker's results are about to be recorded.
+    Record,
+    /// They are recorded; no ACK has been sent and nothing settled.
+    Recorded,
+}
+
+/// Whether events reach the worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// They do.
+    On,
+    /// They do not, and the publisher is told that they will: a broker that has stored them.
+    Withheld,
+}
+
+/// What is called at every point; its answer counts at [`Point::Publish`].
+pub(crate) type Hook = Arc<dyn Fn(Point<'_>) -> Pass + Send + Sync>;
+
+/// A store with a hook.
+pub(crate) struct HookedStore {
+    pub(crate) inner: Arc<dyn Store>,
+    pub(crate) hook: Hook,
+}
+
+/// A bus with a hook.
+pub(crate) struct HookedBus {
+    pub(crate) inner: Arc<dyn Bus>,
+    pub(crate) hook: Hook,
+}
+
+#[async_trait]
+impl Store for HookedStore {
+    async fn apply(&self, batch: Arc<[Command]>) -> Result<Vec<Result<Event, Refusal>>, Error> {
+        (self.hook)(Point::Commit);
+        self.inner.apply(batch).await
+    }
+
+    async fn complete(&self, batch: Arc<[Completion]>) -> Result<Vec<Completed>, Error> {
+        (self.hook)(Point::Record);
+        let outcomes = self.inner.complete(batch).await;
+        (self.hook)(Point::Recorded);
+        outcomes
+    }
+
+    async fn published(&self, events: &[(OrderId, Version)]) -> Result<(), Error> {
+        self.inner.published(events).await
+    }
+
+    async fn get(&self, order_id: OrderId) -> Result<Option<Order>, Error> {
+        self.inner.get(order_id).await
+    }
+
+    async fn find_by_external(&self, external_id: &str, user_id: UserId) -> Result<Option<Order>, Error> {
+        self.inner.find_by_external(external_id, user_id).await
+    }
+
+    async fn processed_versions(&self, orders: &[OrderId]) -> Result<Vec<Option<Processed>>, Error> {
+        self.inner.processed_versions(orders).await
+    }
+
+    async fn pending(
+        &self,
+        before: Timestamp,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<PendingPage, Error> {
+        self.inner.pending(before, after, limit).await
+    }
+
+    async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Order>, Error> {
+        self.inner.scan(after, limit).await
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        self.inner.check().await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+#[async_trait]
+impl Bus for HookedBus {
+    async fn publish(&self, batch: Vec<Event>) -> Vec<Result<(), PublishError>> {
+        match (self.hook)(Point::Publish(&batch)) {
+            Pass::On => self.inner.publish(batch).await,
+            Pass::Withheld => vec![Ok(()); batch.len()],
+        }
+    }
+
+    async fn subscribe(&self) -> Result<Box<dyn Subscription>, SubscribeError> {
+        self.inner.subscribe().await
+    }
+
+    async fn settle(&self, deliveries: Vec<Delivery>) {
+        self.inner.settle(deliveries).await;
+    }
+
+    async fn reject(&self, delivery: Delivery, reason: &str) -> Result<(), PublishError> {
+        self.inner.reject(delivery, reason).await
+    }
+
+    async fn acknowledge(&self, acks: Vec<Ack>) -> Result<(), PublishError> {
+        self.inner.acknowledge(acks).await
+    }
+
+    fn on_acks(&self, sink: Arc<dyn AckSink>) {
+        self.inner.on_acks(sink);
+    }
+
+    async fn dead_letters(&self) -> Result<u64, PublishError> {
+        self.inner.dead_letters().await
+    }
+
+    async fn check(&self) -> Result<(), PublishError> {
+        self.inner.check().await
+    }
+}
