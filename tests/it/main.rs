@@ -1,7 +1,7 @@
 //! The integration tests, in one binary so that they link once. One module per subject: the contract over HTTP,
-//! input that nobody should send, limits and outages; the command line and the checker; what the domain
-//! promises, the golden messages; one conformance suite per port with an entry for each implementation; the faults
-//! that a whole system survives: kills, races, redelivery, poison and stops; and the rules of the house.
+//! input that nobody should send, limits and outages; the faults that a whole system survives; the command line
+//! and the checker; what the domain promises, the golden messages; one conformance suite per port with an entry
+//! for each implementation; and the rules of the house.
 
 #![expect(clippy::unwrap_used, reason = "clippy knows tests by their attribute, and helpers have none")]
 

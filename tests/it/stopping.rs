@@ -2,6 +2,7 @@
 //! is stuck. Nothing that was confirmed is lost, nobody gets half an answer, and the stop comes to an end.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use orderstream::config::Settings;
@@ -41,6 +42,32 @@ async fn a_stop_under_load_answers_whatever_it_carries_out_and_loses_nothing() {
             Ending::Refused | Ending::TurnedAway | Ending::Broken(Broken::Silent) => {}
             Ending::Broken(Broken::Torn(_)) | Ending::Exhausted => panic!("{ending:?}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn orders_under_way_when_the_stop_begins_are_processed_before_it_ends() {
+    for ack_wait in [true, false] {
+        let folder = TempDir::new().unwrap();
+        let gate = Gate::shut();
+        let asked = Settings { ack_wait, ..settings(folder.path()) };
+        let system = System::with(&asked, Arc::<Gate>::clone(&gate)).await;
+        // One in the worker's hands, and one on its way to it.
+        let first = system.posting(creation());
+        system.journal.until(|traffic| traffic.events.len() == 1).await;
+        let second = system.posting(creation());
+        system.journal.until(|traffic| traffic.events.len() == 2).await;
+
+        let address = system.address;
+        let stopping = tokio::spawn(system.stop());
+        until("the listener to be closed", async || TcpStream::connect(address).await.err()).await;
+        gate.open();
+        for answer in [first, second] {
+            assert_eq!(told(&answer.await.unwrap()), (201, "created".to_owned()));
+        }
+        stopping.await.unwrap();
+        let orders = ledger::settled_orders(folder.path()).await;
+        assert_eq!(orders.len(), 2, "{orders:?}");
     }
 }
 

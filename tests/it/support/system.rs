@@ -2,6 +2,7 @@
 //! test owns, so that another system or the real binary can go on with it. With a hook before every step, a
 //! journal of every event, and a way to hand the worker records from outside.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub(crate) const DEAD_LETTERS: &str = "orders.events.dlq.jsonl";
 
 /// A running system.
 pub(crate) struct System {
+    pub(crate) address: SocketAddr,
     pub(crate) client: Arc<Client>,
     pub(crate) store: Arc<SqliteStore>,
     pub(crate) bus: Arc<LocalBus>,
@@ -81,7 +83,7 @@ impl System {
         let (client, stop) = (Arc::new(Client::new(address)), CancellationToken::new());
         let (settings, token) = (settings.clone(), stop.clone());
         let running = tokio::spawn(async move { app::up(parts, listener, &settings, token).await });
-        System { client, store, bus, journal, stop, running }
+        System { address, client, store, bus, journal, stop, running }
     }
 
     /// `POST /orders`.
