@@ -171,7 +171,8 @@ async fn what_was_answered_202_under_load_is_there_when_the_worker_is() {
     let body = format!(r#"{{"user_id":"{USER}","payload":{{"amount":1}}}}"#);
     let answers = join_all((0..20).map(|_| app.client.post("/orders", body.clone()))).await;
     let accepted: Vec<_> = answers.iter().filter(|answer| answer.status == 202).collect();
-    assert!((3..20).contains(&accepted.len()), "{}", accepted.len());
+    // There is room for the first three; how many more find room depends on how soon the first are answered.
+    assert!(accepted.len() >= 3, "{}", accepted.len());
     for refused in answers.iter().filter(|answer| answer.status != 202) {
         problem(refused, "overloaded");
     }
