@@ -5,10 +5,6 @@ use std::process::ExitCode;
 
 use orderstream::cli;
 
-#[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     cli::run(cli::parse()).unwrap_or_else(|error| {
         eprintln!("orderstream: {error:#}");

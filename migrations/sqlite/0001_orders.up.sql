@@ -17,16 +17,25 @@ CREATE TABLE orders (
     amount            TEXT    NOT NULL,
     reason            TEXT,
     external_id       TEXT    NOT NULL,
-    -- Eight bytes of a digest of user and external id; NULL where there is no external id.
-    external_key      INTEGER,
     payload           TEXT    NOT NULL
 ) STRICT;
 
 CREATE UNIQUE INDEX orders_by_id ON orders (order_id);
 
--- The only index whose entries arrive in no order: its pages are most of what a write costs, so the key is short.
--- Entries of equal key lie in the order of seq, so the newest order is the last one.
-CREATE INDEX orders_by_external ON orders (external_key) WHERE external_key IS NOT NULL;
+-- The index of external ids: a digest of user and external id, and a row that has or had them. It covers the
+-- orders up to the row that external_ids_upto names; the program keeps the entries of younger ones in memory and
+-- merges them many at a time, because their keys come in no order and each would touch a page of its own.
+CREATE TABLE external_ids (
+    key INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (key, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE external_ids_upto (
+    seq INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO external_ids_upto (seq) VALUES (0);
 
 -- The outbox: what the worker has not dealt with. Nearly always nearly empty.
 CREATE INDEX orders_pending ON orders (updated_at) WHERE processed_version < version;

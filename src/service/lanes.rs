@@ -2,18 +2,20 @@
 //! commits them as the next one: no timer, so a lone command waits for nobody, and the batches grow with the
 //! load. An order always takes the same lane and never stands in a batch twice.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::acks::{Acks, Waiter};
-use super::distinct;
 use super::intake::{Progress, Receipt};
 use super::relay::Relay;
 use crate::error::Error;
-use crate::order::{Command, Event, Invalid};
+use crate::order::{Command, Event, Invalid, OrderId};
 use crate::store::{self, Refusal, Store};
 
 /// How many commands wait in a lane before the next one is turned away.
@@ -21,6 +23,10 @@ const QUEUE: usize = 16_384;
 
 /// The most commands in a batch. Far above what 256 connections can fill; it bounds a transaction.
 const BATCH: usize = 1024;
+
+/// How many batches of a lane are under way: one that is being committed, and others that wait in the store for
+/// it, so that the store never idles between two. More would only make the batches smaller.
+const UNDER_WAY: usize = 3;
 
 /// How long a caller is asked to stay away when the service is full.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -42,6 +48,11 @@ pub(super) struct Lanes {
 /// The lanes' own loop.
 pub(super) struct Runner {
     queue: mpsc::Receiver<Entry>,
+    commit: Commit,
+}
+
+/// What committing a batch takes.
+struct Commit {
     store: Arc<dyn Store>,
     acks: Arc<Acks>,
     relay: Relay,
@@ -49,7 +60,7 @@ pub(super) struct Runner {
 
 pub(super) fn new(store: Arc<dyn Store>, acks: Arc<Acks>, relay: Relay) -> (Lanes, Runner) {
     let (lane, queue) = mpsc::channel(QUEUE);
-    (Lanes { lane }, Runner { queue, store, acks, relay })
+    (Lanes { lane }, Runner { queue, commit: Commit { store, acks, relay } })
 }
 
 impl Lanes {
@@ -64,33 +75,46 @@ impl Lanes {
 
 impl Runner {
     /// Runs until `shutdown`, and commits what was submitted before.
-    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+    pub(super) async fn run(self, shutdown: CancellationToken) {
+        let Runner { mut queue, commit } = self;
         let mut held: Vec<Entry> = Vec::new();
+        let mut committing = FuturesUnordered::new();
+        // Orders with a command under way: the next command for one of them waits for its outcome.
+        let mut busy: HashSet<OrderId> = HashSet::new();
+        let mut open = true;
         loop {
-            // Entries that are held already must not wait for a new one to arrive.
-            if held.is_empty() {
-                tokio::select! {
-                    count = self.queue.recv_many(&mut held, BATCH) => if count == 0 {
-                        return;
-                    },
-                    () = shutdown.cancelled(), if !self.queue.is_closed() => self.queue.close(),
-                }
-            } else {
+            if committing.len() < UNDER_WAY {
                 while held.len() < BATCH
-                    && let Ok(entry) = self.queue.try_recv()
+                    && let Ok(entry) = queue.try_recv()
                 {
                     held.push(entry);
                 }
+                let batch: Vec<Entry>;
+                (batch, held) = held.into_iter().partition(|entry| busy.insert(entry.command.order_id()));
+                if !batch.is_empty() {
+                    let orders: HashSet<OrderId> =
+                        batch.iter().map(|entry| entry.command.order_id()).collect();
+                    committing.push(commit.run(batch).map(|()| orders));
+                    continue;
+                }
             }
-            let (batch, rest) = distinct(held, |entry| entry.command.order_id());
-            held = rest;
-            self.commit(batch).await;
+            tokio::select! {
+                Some(orders) = committing.next() => busy.retain(|order| !orders.contains(order)),
+                entry = queue.recv(), if open && committing.len() < UNDER_WAY && held.len() < BATCH => match entry {
+                    Some(entry) => held.push(entry),
+                    None => open = false,
+                },
+                () = shutdown.cancelled(), if !queue.is_closed() => queue.close(),
+                else => return,
+            }
         }
     }
+}
 
+impl Commit {
     /// Commits a batch and answers, or registers, everybody in it. Halves a batch that one row spoils, so that
     /// only that row fails.
-    async fn commit(&self, batch: Vec<Entry>) {
+    async fn run(&self, batch: Vec<Entry>) {
         let mut parts = vec![batch];
         while let Some(mut entries) = parts.pop() {
             let commands: Arc<[Command]> = entries.iter().map(|entry| entry.command.clone()).collect();

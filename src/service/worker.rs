@@ -10,17 +10,22 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use tokio::sync::Mutex;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::distinct;
 use super::processor::{ProcessError, Processor};
-use crate::bus::{Bus, Delivery, SubscribeError};
+use crate::bus::{Bus, Delivery, SubscribeError, Subscription};
 use crate::order::{Ack, AckStatus, Event, OrderId, Status};
 use crate::store::{Basis, Completed, Completion, Creation, Store};
 
 /// The most events in a batch.
 const BATCH: usize = 1024;
+
+/// How many batches are worked on at a time: while one is being recorded, the next is processed and queued. They
+/// may be about the same order; its versions keep them apart.
+const HANDS: usize = 3;
 
 /// How often a processor that fails for a passing reason is asked.
 const ATTEMPTS: u32 = 5;
@@ -50,15 +55,22 @@ impl Worker {
     /// # Errors
     /// [`SubscribeError`] where the bus cannot serve this worker.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), SubscribeError> {
-        let mut subscription = self.bus.subscribe().await?;
+        let subscription = Mutex::new(self.bus.subscribe().await?);
+        join_all((0..HANDS).map(|_| self.hand(&subscription, &shutdown))).await;
+        Ok(())
+    }
+
+    /// Takes what has arrived and works on it, again and again.
+    async fn hand(&self, subscription: &Mutex<Box<dyn Subscription>>, shutdown: &CancellationToken) {
         loop {
+            let next = async { subscription.lock().await.next(BATCH).await };
             let deliveries = tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return Ok(()),
-                deliveries = subscription.next(BATCH) => deliveries,
+                () = shutdown.cancelled() => return,
+                deliveries = next => deliveries,
             };
-            let Some(deliveries) = deliveries else { return Ok(()) };
-            self.work(deliveries, &shutdown).await;
+            let Some(deliveries) = deliveries else { return };
+            self.work(deliveries, shutdown).await;
         }
     }
 

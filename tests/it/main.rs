@@ -16,6 +16,7 @@ mod crash_points;
 mod crash_under_load;
 mod dead_letters;
 mod domain_properties;
+mod external_ids;
 mod golden_messages;
 mod house;
 mod json_text;

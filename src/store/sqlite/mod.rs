@@ -3,6 +3,7 @@
 //! connections of their own. A second process that opens the folder is refused.
 
 mod checkpoint;
+mod external;
 mod reader;
 mod rows;
 mod schema;
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use self::checkpoint::Checkpoints;
+use self::external::Young;
 use self::reader::Readers;
 use self::writer::Writer;
 use super::{Completed, Completion, Cursor, Error, PendingPage, Processed, Refusal, Store};
@@ -26,6 +28,7 @@ use crate::order::{Command, Event, Order, OrderId, UserId};
 /// The store in a folder.
 pub struct SqliteStore {
     readers: Readers,
+    young: Arc<Young>,
     writer: Option<Writer>,
 }
 
@@ -78,11 +81,13 @@ impl SqliteStore {
         let file = database_file(folder);
         let mut connection = schema::open_writer(&file)?;
         schema::migrate(&mut connection)?;
-        let writer = Writer::start(connection, Checkpoints::start(&file)?, lock)?;
-        Ok(SqliteStore { readers: Readers::new(file), writer: Some(writer) })
+        let young = Arc::new(Young::load(&connection)?);
+        let writer = Writer::start(connection, Arc::clone(&young), Checkpoints::start(&file)?, lock)?;
+        Ok(SqliteStore { readers: Readers::new(file), young, writer: Some(writer) })
     }
 
-    /// Opens a data folder for reading only, beside a process that may be working in it.
+    /// Opens a data folder for reading only, beside a process that may be working in it. By external id it finds
+    /// the orders that were there when it was opened; everything else it reads as it is.
     ///
     /// # Errors
     /// [`OpenError`]; also where the folder holds no database.
@@ -91,10 +96,12 @@ impl SqliteStore {
         if !file.exists() {
             return Err(OpenError::Missing { folder: folder.to_owned() });
         }
-        if schema::version(&schema::open_reader(&file)?)? == 0 {
+        let reader = schema::open_reader(&file)?;
+        if schema::version(&reader)? == 0 {
             return Err(OpenError::Missing { folder: folder.to_owned() });
         }
-        Ok(SqliteStore { readers: Readers::new(file), writer: None })
+        let young = Arc::new(Young::load(&reader)?);
+        Ok(SqliteStore { readers: Readers::new(file), young, writer: None })
     }
 
     /// Makes and migrates a data folder, and answers how many migrations were applied and the version now.
@@ -155,8 +162,8 @@ impl Store for SqliteStore {
     }
 
     async fn find_by_external(&self, external_id: &str, user_id: UserId) -> Result<Option<Order>, Error> {
-        let external_id = external_id.to_owned();
-        self.readers.run(move |connection| reader::find_by_external(connection, &external_id, user_id)).await
+        let (external_id, young) = (external_id.to_owned(), Arc::clone(&self.young));
+        self.readers.run(move |connection| young.find(connection, &external_id, user_id)).await
     }
 
     async fn processed_versions(&self, orders: &[OrderId]) -> Result<Vec<Option<Processed>>, Error> {

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::Semaphore;
 
-use super::rows::{COLUMNS, external_key, order, pending_event, status};
+use super::rows::{COLUMNS, order, pending_event, status};
 use super::schema;
-use crate::order::{Order, OrderId, UserId};
+use crate::order::{Order, OrderId};
 use crate::store::{Cursor, Error, PendingPage, Processed};
 
 /// More would not read faster: each holds a page cache, and a read takes microseconds.
@@ -67,22 +67,6 @@ fn closed() -> Error {
 pub(super) fn get(connection: &Connection, id: OrderId) -> rusqlite::Result<Option<Order>> {
     let sql = format!("SELECT {COLUMNS} FROM orders WHERE order_id = ?1");
     connection.prepare_cached(&sql)?.query_row([id.as_bytes()], order).optional()
-}
-
-pub(super) fn find_by_external(
-    connection: &Connection,
-    external_id: &str,
-    user_id: UserId,
-) -> rusqlite::Result<Option<Order>> {
-    let key = external_key(user_id.as_bytes(), external_id);
-    let sql = format!(
-        "SELECT {COLUMNS} FROM orders INDEXED BY orders_by_external
-         WHERE external_key = ?1 AND external_id = ?2 AND user_id = ?3 ORDER BY seq DESC LIMIT 1"
-    );
-    connection
-        .prepare_cached(&sql)?
-        .query_row(params![key, external_id, user_id.as_bytes()], order)
-        .optional()
 }
 
 pub(super) fn processed_versions(

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use rusqlite::Row;
 use rusqlite::types::{FromSqlError, Type};
-use uuid::Uuid;
 
 use crate::order::{Amount, Event, Order, OrderId, Payload, Status, UserId};
 
@@ -43,16 +42,6 @@ pub(super) fn pending_event(order: Order) -> Event {
         status: order.status,
         timestamp: order.updated_at,
     }
-}
-
-/// The key of the external-id index: eight bytes of a SHA-1 over user and external id, by way of a UUIDv5. Short,
-/// whatever the length of the id; who reads by it compares the whole id, too. `None` where there is no id.
-pub(super) fn external_key(user_id: &[u8; 16], external_id: &str) -> Option<i64> {
-    if external_id.is_empty() {
-        return None;
-    }
-    let digest = Uuid::new_v5(&Uuid::from_bytes(*user_id), external_id.as_bytes());
-    Some(digest.as_u64_pair().0.cast_signed())
 }
 
 /// Reads a status column of an order's row.

@@ -4,11 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags};
 
 use super::OpenError;
-use super::rows::external_key;
 
 /// The migrations, oldest first. Files that were released never change; new ones are added at the end.
 const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/sqlite/0001_orders.up.sql")];
@@ -28,11 +26,6 @@ pub(super) fn open_writer(file: &Path) -> Result<Connection, OpenError> {
          PRAGMA temp_store = MEMORY;",
     )?;
     connection.busy_timeout(Duration::from_secs(5))?;
-    // An update knows its row's owner only inside the statement, so the key is worked out there.
-    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
-    connection.create_scalar_function("external_key", 2, flags, |arguments| {
-        Ok(external_key(&arguments.get(0)?, arguments.get_raw(1).as_str()?))
-    })?;
     Ok(connection)
 }
 

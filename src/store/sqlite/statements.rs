@@ -1,11 +1,13 @@
 //! The statements that write, prepared once and run inside the writer's transaction. Each is conditional on
 //! the state it needs, and what may follow what is taken from [`Status::LEGAL`].
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Statement, params};
 
+use super::external::{ExternalIds, Young};
 use crate::order::{Command, Event, OrderId, Payload, Status, UserId, Version};
 use crate::store::{Basis, Completed, Completion, Creation, Refusal};
 
@@ -20,13 +22,14 @@ pub(super) struct Statements<'c> {
     /// By target status, in the order of [`Status::ALL`].
     finish: Vec<Statement<'c>>,
     overtake: Vec<Statement<'c>>,
+    external_ids: ExternalIds<'c>,
     /// The newest time given out, in microseconds: times never run backwards, even where the clock does. (Across
     /// two runs of the program each row sees to that by itself.)
     last: i64,
 }
 
 impl<'c> Statements<'c> {
-    pub(super) fn prepare(connection: &'c Connection) -> rusqlite::Result<Statements<'c>> {
+    pub(super) fn prepare(connection: &'c Connection, young: Arc<Young>) -> rusqlite::Result<Statements<'c>> {
         let each = |sql: fn(Status) -> String| -> rusqlite::Result<Vec<Statement<'c>>> {
             Status::ALL.into_iter().map(|status| connection.prepare(&sql(status))).collect()
         };
@@ -36,14 +39,14 @@ impl<'c> Statements<'c> {
             commit: connection.prepare("COMMIT")?,
             insert: connection.prepare(
                 "INSERT INTO orders (order_id, user_id, status, version, processed_version, created_at,
-                                     updated_at, amount, reason, external_id, external_key, payload)
-                 VALUES (?1, ?2, ?3, 1, ?4, ?5, ?5, ?6, ?7, ?8, external_key(?2, ?8), ?9) ON CONFLICT DO NOTHING",
+                                     updated_at, amount, reason, external_id, payload)
+                 VALUES (?1, ?2, ?3, 1, ?4, ?5, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
             )?,
             update: connection.prepare(&format!(
                 "UPDATE orders SET status = 'processing', version = version + 1, updated_at = max(updated_at, ?3), reason = NULL,
-                                   external_id = ?4, external_key = external_key(user_id, ?4), payload = ?5
+                                   external_id = ?4, payload = ?5
                  WHERE order_id = ?1 AND (?2 IS NULL OR user_id = ?2) AND status IN ({})
-                 RETURNING version, user_id",
+                 RETURNING version, user_id, seq",
                 sources(Status::Processing)
             ))?,
             delete: connection.prepare(&format!(
@@ -56,16 +59,21 @@ impl<'c> Statements<'c> {
             look: connection.prepare("SELECT user_id, status FROM orders WHERE order_id = ?1")?,
             finish: each(finish_sql)?,
             overtake: each(overtake_sql)?,
+            external_ids: ExternalIds::prepare(connection, young)?,
             last: 0,
         })
     }
 
     pub(super) fn begin(&mut self) -> rusqlite::Result<()> {
+        self.external_ids.begin();
         self.begin.execute([]).map(drop)
     }
 
     pub(super) fn commit(&mut self) -> rusqlite::Result<()> {
-        self.commit.execute([]).map(drop)
+        self.external_ids.merge()?;
+        self.commit.execute([])?;
+        self.external_ids.committed();
+        Ok(())
     }
 
     /// Carries out a batch of commands; an error fails the whole transaction.
@@ -86,12 +94,10 @@ impl<'c> Statements<'c> {
         };
         let (accepted, user_id) = match command {
             Command::Create { order_id, user_id, payload } => {
-                let (id, external_id, text) = (order_id.as_bytes(), payload.external_id(), payload.as_str());
-                let none = None::<&str>;
-                let row = params![id, user_id.as_bytes(), "new", 0, at, "0", none, external_id, text];
-                return Ok(match self.insert.execute(row)? {
-                    0 => Err(Refusal::Exists),
-                    _ => Ok(event(1, *user_id, payload.clone(), Status::New)),
+                let set = (Status::New, 0, at, "0", None);
+                return Ok(match self.insert(*order_id, *user_id, payload, set)? {
+                    false => Err(Refusal::Exists),
+                    true => Ok(event(1, *user_id, payload.clone(), Status::New)),
                 });
             }
             Command::Update { order_id, user_id, payload } => {
@@ -99,9 +105,13 @@ impl<'c> Statements<'c> {
                 let row = params![order_id.as_bytes(), user, at, payload.external_id(), payload.as_str()];
                 let accepted = self.update.query_row(row, |row| {
                     let owner = UserId::from_bytes(row.get(1)?);
-                    Ok(event(row.get(0)?, owner, payload.clone(), Status::Processing))
+                    Ok((event(row.get(0)?, owner, payload.clone(), Status::Processing), owner, row.get(2)?))
                 });
-                (accepted.optional()?, user_id)
+                let accepted = accepted.optional()?;
+                if let Some((_, owner, seq)) = accepted {
+                    self.external_ids.note(owner, payload.external_id(), seq)?;
+                }
+                (accepted.map(|(event, ..)| event), user_id)
             }
             Command::Delete { order_id, user_id } => {
                 let user = user_id.as_ref().map(UserId::as_bytes);
@@ -116,6 +126,25 @@ impl<'c> Statements<'c> {
         match accepted {
             Some(event) => Ok(Ok(event)),
             None => self.explain(command.order_id(), *user_id).map(Err),
+        }
+    }
+
+    /// Inserts an order of version 1: status, processed version, time, amount and reason. `false` where the id is
+    /// taken.
+    fn insert(
+        &mut self,
+        order_id: OrderId,
+        user_id: UserId,
+        payload: &Payload,
+        (status, processed, at, amount, reason): (Status, Version, i64, &str, Option<&str>),
+    ) -> rusqlite::Result<bool> {
+        let (id, user, status) = (order_id.as_bytes(), user_id.as_bytes(), status.as_str());
+        let (external_id, text) = (payload.external_id(), payload.as_str());
+        let row = params![id, user, status, processed, at, amount, reason, external_id, text];
+        match self.insert.insert(row) {
+            Ok(seq) => self.external_ids.note(user_id, external_id, seq).map(|()| true),
+            Err(rusqlite::Error::StatementChangedRows(0)) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -148,13 +177,10 @@ impl<'c> Statements<'c> {
             }
             Basis::Creation(creation) => {
                 let Creation { user_id, payload } = &**creation;
-                let (user, status) = (user_id.as_bytes(), completion.status.as_str());
-                let amount = amount.as_deref().unwrap_or("0");
-                let (external_id, text) = (payload.external_id(), payload.as_str());
-                let row = params![id, user, status, 1, now, amount, reason, external_id, text];
-                return Ok(match self.insert.execute(row)? {
-                    0 => Completed::Stale,
-                    _ => Completed::Applied,
+                let set = (completion.status, 1, now, amount.as_deref().unwrap_or("0"), reason);
+                return Ok(match self.insert(completion.order_id, *user_id, payload, set)? {
+                    false => Completed::Stale,
+                    true => Completed::Applied,
                 });
             }
         };

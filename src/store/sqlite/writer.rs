@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::checkpoint::Checkpoints;
+use super::external::Young;
 use super::statements::Statements;
 use super::{Lock, OpenError};
 use crate::order::{Command, Event};
@@ -72,16 +73,17 @@ impl Writer {
     /// Starts the thread. It holds the folder's lock as long as it lives.
     pub(super) fn start(
         connection: Connection,
+        young: Arc<Young>,
         checkpoints: Checkpoints,
         lock: Lock,
     ) -> Result<Writer, OpenError> {
         let (jobs, queue) = mpsc::channel();
         // The statements are prepared on the thread; here only whether that works is checked.
-        Statements::prepare(&connection)?;
+        Statements::prepare(&connection, Arc::clone(&young))?;
         let thread = thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(move || {
-                write(&connection, &queue, &checkpoints);
+                write(&connection, young, &queue, &checkpoints);
                 drop(checkpoints);
                 drop(connection);
                 drop(lock);
@@ -126,8 +128,8 @@ impl Writer {
 }
 
 /// The thread: ends when the last sender is gone and the queue is empty.
-fn write(connection: &Connection, queue: &mpsc::Receiver<Job>, checkpoints: &Checkpoints) {
-    let mut statements = match Statements::prepare(connection) {
+fn write(connection: &Connection, young: Arc<Young>, queue: &mpsc::Receiver<Job>, checkpoints: &Checkpoints) {
+    let mut statements = match Statements::prepare(connection, young) {
         Ok(statements) => statements,
         Err(error) => return tracing::error!(%error, "the writer cannot prepare its statements"),
     };

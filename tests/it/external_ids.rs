@@ -1,0 +1,92 @@
+//! The embedded store's index of external ids, at a size where it moves: entries wait in memory, are merged into
+//! the table in slices, and are found at every moment of that, after a restart in the middle of it, too.
+
+use std::sync::Arc;
+
+use orderstream::order::{Command, OrderId, UserId};
+use orderstream::store::Store;
+use orderstream::store::sqlite::SqliteStore;
+use tempfile::TempDir;
+
+use crate::store_conformance::{accept, creation, row, some_user, update};
+
+/// More than the store keeps in memory before it begins to merge.
+const MANY: usize = 70_000;
+
+/// Orders of one user with the external ids `A-<from>` to `A-<to>`, a thousand in a write.
+async fn load(store: &SqliteStore, user: UserId, from: usize, to: usize) -> Vec<OrderId> {
+    let mut ids = Vec::new();
+    for start in (from..to).step_by(1000) {
+        let batch: Arc<[Command]> = (start..to.min(start + 1000))
+            .map(|number| creation(user, &format!(r#"{{"id":"A-{number}"}}"#)))
+            .collect();
+        ids.extend(batch.iter().map(Command::order_id));
+        let answers = store.apply(batch).await.expect("the store takes the batch");
+        assert!(answers.iter().all(Result::is_ok));
+    }
+    ids
+}
+
+async fn find(store: &SqliteStore, user: UserId, external_id: &str) -> Option<OrderId> {
+    store.find_by_external(external_id, user).await.expect("the store answers").map(|order| order.id)
+}
+
+/// Every hundredth, the first and the last are found.
+async fn all_are_found(store: &SqliteStore, user: UserId, ids: &[OrderId]) {
+    for number in (0..ids.len()).step_by(100).chain([ids.len() - 1]) {
+        assert_eq!(find(store, user, &format!("A-{number}")).await, Some(ids[number]), "A-{number}");
+    }
+}
+
+#[tokio::test]
+async fn an_external_id_is_found_while_its_entry_moves_and_after_a_restart_in_the_middle() {
+    let folder = TempDir::new().unwrap();
+    let user = some_user();
+    let store = SqliteStore::open(folder.path()).unwrap();
+    // The last writes of this load begin the merge and leave it unfinished.
+    let mut ids = load(&store, user, 0, MANY).await;
+    all_are_found(&store, user, &ids).await;
+
+    // An order whose entry is on its way gets another id, and so does one that is younger.
+    for (at, other) in [(10, "moved"), (MANY - 1, "young")] {
+        accept(&store, update(ids[at], &format!(r#"{{"id":"{other}"}}"#))).await;
+        assert_eq!(find(&store, user, other).await, Some(ids[at]));
+        assert_eq!(find(&store, user, &format!("A-{at}")).await, None);
+        accept(&store, update(ids[at], &format!(r#"{{"id":"A-{at}"}}"#))).await;
+        assert_eq!(find(&store, user, other).await, None);
+    }
+    store.close().await;
+
+    let store = SqliteStore::open(folder.path()).unwrap();
+    all_are_found(&store, user, &ids).await;
+    // Through the end of this merge and the beginning of the next.
+    ids.extend(load(&store, user, MANY, 2 * MANY + 1000).await);
+    all_are_found(&store, user, &ids).await;
+    accept(&store, update(ids[20], r#"{"id":"long after"}"#)).await;
+    store.close().await;
+
+    let store = SqliteStore::open(folder.path()).unwrap();
+    assert_eq!(find(&store, user, "long after").await, Some(ids[20]));
+    assert_eq!(find(&store, user, "A-20").await, None);
+    assert_eq!(find(&store, user, "A-120000").await, Some(ids[120_000]));
+    assert_eq!(row(&store, ids[0]).await.version, 1);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn of_many_orders_with_one_external_id_the_newest_is_found_on_both_sides_of_the_merge() {
+    let folder = TempDir::new().unwrap();
+    let user = some_user();
+    let store = SqliteStore::open(folder.path()).unwrap();
+    let old = accept(&store, creation(user, r#"{"id":"same"}"#)).await.order_id;
+    load(&store, user, 0, MANY).await;
+    assert_eq!(find(&store, user, "same").await, old);
+    load(&store, user, MANY, 2 * MANY).await;
+    assert_eq!(find(&store, user, "same").await, old, "it is in the table now");
+    let young = accept(&store, creation(user, r#"{"id":"same"}"#)).await.order_id;
+    assert_eq!(find(&store, user, "same").await, young);
+    // The young one goes elsewhere, and the old one is the newest again.
+    accept(&store, update(young.unwrap(), "{}")).await;
+    assert_eq!(find(&store, user, "same").await, old);
+    store.close().await;
+}
