@@ -1,6 +1,7 @@
 //! `orderstream up`: the whole system in one process.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::net::TcpListener;
@@ -11,7 +12,8 @@ use crate::shutdown;
 
 /// Opens everything, says where, and runs until a signal.
 pub(super) fn run(settings: &Settings) -> Result<()> {
-    tokio::runtime::Runtime::new()?.block_on(async {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let ended = runtime.block_on(async {
         let stop = shutdown::on_signals()?;
         let parts = Parts::open(settings).await?;
         let listener = listen(settings).await?;
@@ -19,7 +21,10 @@ pub(super) fn run(settings: &Settings) -> Result<()> {
         app::up(parts, listener, settings, stop).await?;
         tracing::info!("stopped; nothing is lost");
         Ok(())
-    })
+    });
+    // Whatever blocks a thread for longer, a processor for instance, must not hold the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
 }
 
 async fn listen(settings: &Settings) -> Result<TcpListener> {

@@ -68,7 +68,7 @@ keys::settings! {
     http_memory_budget: usize,
     /// How long to go on serving after readiness turned 503.
     shutdown_delay: Duration,
-    /// How long requests and the worker get to finish.
+    /// How long requests, their events and the worker get to finish, each.
     shutdown_timeout: Duration,
     /// What is logged: a level, or a tracing filter.
     log_level: String,

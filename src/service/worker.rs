@@ -123,7 +123,9 @@ impl Worker {
                 self.reject(delivery, &format!("there is no order {order_id}")).await;
                 continue;
             }
-            acks.push(ack(&delivery, completion, now));
+            let failed = completion.status == Status::Failed
+                && (outcome == Completed::Applied || self.has_failed(completion).await);
+            acks.push(ack(&delivery, completion, failed, now));
             settled.push(delivery);
         }
         if let Err(error) = self.bus.acknowledge(acks).await {
@@ -132,6 +134,16 @@ impl Worker {
         }
         self.bus.settle(settled).await;
         true
+    }
+
+    /// Whether a failure that was not applied is on the order all the same, from an earlier delivery. A version
+    /// that was overtaken has not failed: the newer one has its own outcome.
+    async fn has_failed(&self, completion: &Completion) -> bool {
+        let Basis::Version(version) = completion.basis else { return true };
+        match self.store.processed_versions(&[completion.order_id]).await.as_deref() {
+            Ok([Some(found)]) => found.version == version && found.status == Status::Failed,
+            _ => true,
+        }
     }
 
     /// What an event does to its order.
@@ -195,11 +207,11 @@ fn target(event: &Event, delivery: &Delivery) -> OrderId {
     })
 }
 
-fn ack(delivery: &Delivery, completion: &Completion, now: Timestamp) -> Ack {
-    let event = delivery.event.as_ref().ok();
-    let status = match completion.status {
-        Status::Failed => AckStatus::Failed,
-        _ => event.map_or(AckStatus::Processed, |event| AckStatus::of_event(event.status)),
+fn ack(delivery: &Delivery, completion: &Completion, failed: bool, now: Timestamp) -> Ack {
+    let status = match &delivery.event {
+        _ if failed => AckStatus::Failed,
+        Ok(event) => AckStatus::of_event(event.status),
+        Err(_) => AckStatus::Processed,
     };
     let version = match completion.basis {
         Basis::Version(version) => Some(version),
