@@ -98,7 +98,7 @@ impl Problem {
         response
     }
 
-    /// Writes the body and headers. A deleted order's caller gets the seed's two members with the problem
+    /// Writes the body and headers. A deleted order's caller gets the members that old clients read with the problem
     /// inside, unless it asks for a pure problem: the two disagree about what `status` is.
     pub(super) fn write(self, response: &mut Response, request_id: &HeaderValue, wants_problem: bool) {
         if self.kind.status >= 500 {

@@ -31,8 +31,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(2);
 /// How long an order must have been pending before the sweep takes it from the fast path.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// How many events the sweep reads at once.
-const PAGE: usize = 512;
+/// How many events the sweep reads at once: few, because each may carry a payload of a MiB.
+const PAGE: usize = 64;
 
 type Confirmations = (Vec<Key>, Vec<Result<(), PublishError>>, OwnedSemaphorePermit);
 type Key = (OrderId, Version);
