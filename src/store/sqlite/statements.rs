@@ -43,15 +43,15 @@ impl<'c> Statements<'c> {
                  VALUES (?1, ?2, ?3, 1, ?4, ?5, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
             )?,
             update: connection.prepare(&format!(
-                "UPDATE orders SET status = 'processing', version = version + 1, updated_at = max(updated_at, ?3), reason = NULL,
-                                   external_id = ?4, payload = ?5
+                "UPDATE orders SET status = 'processing', version = version + 1, reason = NULL,
+                     updated_at = max(updated_at, ?3), external_id = ?4, payload = ?5
                  WHERE order_id = ?1 AND (?2 IS NULL OR user_id = ?2) AND status IN ({})
                  RETURNING version, user_id, seq",
                 sources(Status::Processing)
             ))?,
             delete: connection.prepare(&format!(
-                "UPDATE orders SET status = 'deleted', version = version + 1, updated_at = max(updated_at, ?3), deleted_at = ?3,
-                                   reason = NULL
+                "UPDATE orders SET status = 'deleted', version = version + 1, reason = NULL,
+                     updated_at = max(updated_at, ?3), deleted_at = ?3
                  WHERE order_id = ?1 AND (?2 IS NULL OR user_id = ?2) AND status IN ({})
                  RETURNING version, user_id, external_id, payload",
                 sources(Status::Deleted)
