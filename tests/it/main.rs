@@ -11,6 +11,7 @@ mod bus_conformance;
 mod bus_local;
 mod cli;
 mod cli_orders;
+mod commit_trouble;
 mod contract_http;
 mod crash_points;
 mod crash_under_load;

@@ -13,7 +13,7 @@ use orderstream::store::{Completed, Completion, Cursor, Error, PendingPage, Proc
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Point<'a> {
     /// Commands are about to be committed.
-    Commit,
+    Commit(&'a [Command]),
     /// Events are committed and about to be published.
     Publish(&'a [Event]),
     /// The worker's results are about to be recorded.
@@ -22,16 +22,20 @@ pub(crate) enum Point<'a> {
     Recorded,
 }
 
-/// Whether events reach the worker.
+/// Whether the call goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pass {
-    /// They do.
+    /// It does.
     On,
-    /// They do not, and the publisher is told that they will: a broker that has stored them.
+    /// Events do not reach the worker, and the publisher is told that they will: a broker that has stored them.
     Withheld,
+    /// Commands are committed, and the answer of the disk is lost.
+    Torn,
+    /// Commands are not committed, because of one of them.
+    Spoiled,
 }
 
-/// What is called at every point; its answer counts at [`Point::Publish`].
+/// What is called at every point; its answer counts at [`Point::Publish`] and [`Point::Commit`].
 pub(crate) type Hook = Arc<dyn Fn(Point<'_>) -> Pass + Send + Sync>;
 
 /// A store with a hook.
@@ -49,8 +53,14 @@ pub(crate) struct HookedBus {
 #[async_trait]
 impl Store for HookedStore {
     async fn apply(&self, batch: Arc<[Command]>) -> Result<Vec<Result<Event, Refusal>>, Error> {
-        (self.hook)(Point::Commit);
-        self.inner.apply(batch).await
+        match (self.hook)(Point::Commit(&batch)) {
+            Pass::Spoiled => Err(Error::BadBatch("by a test".to_owned())),
+            Pass::Torn => {
+                self.inner.apply(batch).await?;
+                Err(Error::OutcomeUnknown("by a test".to_owned()))
+            }
+            Pass::On | Pass::Withheld => self.inner.apply(batch).await,
+        }
     }
 
     async fn complete(&self, batch: Arc<[Completion]>) -> Result<Vec<Completed>, Error> {
@@ -102,8 +112,8 @@ impl Store for HookedStore {
 impl Bus for HookedBus {
     async fn publish(&self, batch: Vec<Event>) -> Vec<Result<(), PublishError>> {
         match (self.hook)(Point::Publish(&batch)) {
-            Pass::On => self.inner.publish(batch).await,
             Pass::Withheld => vec![Ok(()); batch.len()],
+            Pass::On | Pass::Torn | Pass::Spoiled => self.inner.publish(batch).await,
         }
     }
 
