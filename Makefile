@@ -8,10 +8,10 @@ help: ## list these targets
 up: ## run the whole system in one process, on 127.0.0.1:8080
 	cargo run --release --locked -- up
 
-run-api: ## run the API alone (needs POSTGRES_DSN and KAFKA_BROKERS)
+run-api: ## run the API alone (refused: needs a bus between processes)
 	cargo run --release --locked -- api
 
-run-worker: ## run a worker alone (needs POSTGRES_DSN and KAFKA_BROKERS)
+run-worker: ## run a worker alone (refused: needs a bus between processes)
 	cargo run --release --locked -- worker
 
 test: ## run every test

@@ -96,8 +96,8 @@ fn refuse_unknown_backends(settings: &Settings) -> Result<()> {
 pub fn require_shared_bus(settings: &Settings, role: &str) -> Result<()> {
     refuse_unknown_backends(settings)?;
     bail!(
-        "KAFKA_BROKERS is not set: with the in-process bus, api and worker are one process; \
-         run `orderstream up`, or set KAFKA_BROKERS to run `{role}` alone"
+        "KAFKA_BROKERS is not set: to run `{role}` alone takes a bus that leaves the process, and this version \
+         has only the in-process one; run `orderstream up`"
     )
 }
 

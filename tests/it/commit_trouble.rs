@@ -1,5 +1,5 @@
-//! A store that fails in the middle of a commit, and a row that no store can hold: the answers say what is known,
-//! nobody else pays for it, and what was written after all is processed.
+//! A store that fails in the middle of a commit, a row that no store can hold, and a handler that panics: the
+//! answers say what is known, nobody else pays for it, and what was written after all is processed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,5 +66,24 @@ async fn a_row_that_spoils_its_batch_fails_alone() {
             assert_eq!(answer.status, 201, "{number}: {answer:?}");
         }
     }
+    system.stop().await;
+}
+
+#[tokio::test]
+async fn a_panic_is_a_500_for_its_caller_alone() {
+    let folder = TempDir::new().unwrap();
+    let panicked = AtomicBool::new(false);
+    let once: Hook = Arc::new(move |point| {
+        let now = point == Point::Read && !panicked.swap(true, Ordering::Relaxed);
+        assert!(!now, "on purpose, by a test");
+        Pass::On
+    });
+    let system = start(&folder, once).await;
+    let answer = system.post(creation(r#"{"amount":3}"#)).await;
+    let path = format!("/orders/{}", member(answer.text(), "order_id"));
+    let detail = problem(&system.client.get(&path).await, "internal");
+    assert!(!detail.contains("on purpose"), "{detail}");
+    // The next one on the same connection is served.
+    assert_eq!(system.client.get(&path).await.status, 200);
     system.stop().await;
 }

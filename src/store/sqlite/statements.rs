@@ -69,8 +69,12 @@ impl<'c> Statements<'c> {
         self.begin.execute([]).map(drop)
     }
 
+    /// The last step before the commit: a slice of the external ids goes into their table.
+    pub(super) fn merge(&mut self) -> rusqlite::Result<()> {
+        self.external_ids.merge()
+    }
+
     pub(super) fn commit(&mut self) -> rusqlite::Result<()> {
-        self.external_ids.merge()?;
         self.commit.execute([])?;
         self.external_ids.committed();
         Ok(())

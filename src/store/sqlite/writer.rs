@@ -153,9 +153,10 @@ fn transact(
     let outcome = statements
         .begin()
         .and_then(|()| group.iter().map(|job| job.carry_out(statements)).collect())
+        .and_then(|outcomes: Vec<Outcome>| statements.merge().map(|()| outcomes))
         .map_err(unavailable)
         // Once COMMIT has begun, only the disk knows.
-        .and_then(|outcomes: Vec<Outcome>| match statements.commit() {
+        .and_then(|outcomes| match statements.commit() {
             Ok(()) => Ok(outcomes),
             Err(error) => Err(Error::OutcomeUnknown(error.to_string())),
         });

@@ -12,6 +12,8 @@ use orderstream::store::{Completed, Completion, Cursor, Error, PendingPage, Proc
 /// A point on the way of an order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Point<'a> {
+    /// An order is about to be read.
+    Read,
     /// Commands are about to be committed.
     Commit(&'a [Command]),
     /// Events are committed and about to be published.
@@ -75,6 +77,7 @@ impl Store for HookedStore {
     }
 
     async fn get(&self, order_id: OrderId) -> Result<Option<Order>, Error> {
+        (self.hook)(Point::Read);
         self.inner.get(order_id).await
     }
 
