@@ -14,13 +14,14 @@
 //! 9. If anything dies in between, the order is still pending in the store and is driven again.
 //!
 //! # The rooms
-//! `main -> cli -> app -> api -> service -> {store, bus} -> order`: each may import those to its right. `store`
-//! and `bus` never see each other, `api` sees neither. [`config`], [`telemetry`] and [`shutdown`] import no
+//! `main -> cli -> app -> api -> service -> {store, bus, cache} -> order`: each may import those to its right.
+//! `store`, `bus` and `cache` never see each other, `api` sees none of them. [`config`], [`telemetry`] and [`shutdown`] import no
 //! room; [`error`] sees only `order`. A test holds the `use` lines to this.
 
 pub mod api;
 pub mod app;
 pub mod bus;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod error;

@@ -13,9 +13,10 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, onesho
 
 use super::dead_letters::DeadLetters;
 use super::{
-    AckSink, Bus, Delivery, PublishError, Receipt, Record, Settle, Source, SubscribeError, Subscription,
+    AckSink, Bus, Delivery, PublishError, Receipt, Record, Reply, Settle, Source, SubscribeError,
+    Subscription,
 };
-use crate::order::{Ack, Event};
+use crate::order::Event;
 
 /// What an event counts besides its payload, so that tiny ones are bounded too.
 const EVENT_OVERHEAD: usize = 512;
@@ -61,7 +62,7 @@ impl LocalBus {
     pub async fn feed(&self, source: Source, record: Record) -> Result<(), PublishError> {
         let size = record.value.len();
         let event = Event::decode(&record.value, record.header_pairs(), source.timestamp);
-        let make = |receipt| Delivery { event, source, record, receipt };
+        let make = |receipt| Delivery { event, source, record, reply_to: None, receipt };
         self.deliver(vec![make], size).await.pop().unwrap_or_else(|| Err(dropped()))
     }
 
@@ -112,7 +113,13 @@ impl Bus for LocalBus {
         let deliveries = (first..).zip(batch).map(|(offset, event)| {
             let timestamp = event.timestamp;
             let source = Source { topic: Arc::clone(&self.topic), partition: 0, offset, timestamp };
-            move |receipt| Delivery { event: Ok(event), source, record: Record::default(), receipt }
+            move |receipt| Delivery {
+                event: Ok(event),
+                source,
+                record: Record::default(),
+                reply_to: None,
+                receipt,
+            }
         });
         self.deliver(deliveries.collect(), size).await
     }
@@ -134,9 +141,9 @@ impl Bus for LocalBus {
         Ok(())
     }
 
-    async fn acknowledge(&self, acks: Vec<Ack>) -> Result<(), PublishError> {
+    async fn acknowledge(&self, replies: Vec<Reply>) -> Result<(), PublishError> {
         if let Some(sink) = self.sink.get() {
-            sink.acked(acks);
+            sink.acked(replies.into_iter().map(|reply| reply.ack).collect());
         }
         Ok(())
     }

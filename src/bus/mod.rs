@@ -43,7 +43,7 @@ pub trait Bus: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`PublishError`] where the bus did not take them; waiters then ask the store.
-    async fn acknowledge(&self, acks: Vec<Ack>) -> Result<(), PublishError>;
+    async fn acknowledge(&self, replies: Vec<Reply>) -> Result<(), PublishError>;
 
     /// Says who is told of the ACKs that reach this process. The sink must return at once.
     fn on_acks(&self, sink: Arc<dyn AckSink>);
@@ -59,6 +59,9 @@ pub trait Bus: Send + Sync + 'static {
     /// # Errors
     /// [`PublishError::Unavailable`] where it does not; orders then wait in the store.
     async fn check(&self) -> Result<(), PublishError>;
+
+    /// Sends what was handed over and lets go of all connections, within a limit of its own.
+    async fn close(&self) {}
 }
 
 /// A worker's end of the bus.
@@ -67,6 +70,10 @@ pub trait Subscription: Send {
     /// The next deliveries: waits for one, then takes what has arrived besides, up to `limit`. `None` when the
     /// bus has ended.
     async fn next(&mut self, limit: usize) -> Option<Vec<Delivery>>;
+
+    /// Leaves the workers that share the events, so that the others need not wait for this one. What has been
+    /// settled stays settled.
+    async fn close(self: Box<Self>) {}
 }
 
 /// Is told of ACKs.
@@ -84,7 +91,18 @@ pub struct Delivery {
     pub source: Source,
     /// The record as it came; empty where an event travelled in memory and never was bytes.
     pub record: Record,
+    /// The partition of the ACK topic where the sender listens, if it said so.
+    pub reply_to: Option<i32>,
     receipt: Receipt,
+}
+
+/// An ACK, and where it is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The ACK.
+    pub ack: Ack,
+    /// The partition of the ACK topic where the sender of the event listens; `None`: wherever its key belongs.
+    pub to: Option<i32>,
 }
 
 /// A record's place.

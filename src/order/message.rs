@@ -16,6 +16,8 @@ pub mod header {
     pub const EVENT_ID: &str = "event-id";
     /// The version of the order that the event or the ACK is about, in decimal digits.
     pub const ORDER_VERSION: &str = "order-version";
+    /// The partition of the ACK topic where the sender of an event waits for its ACK, in decimal digits.
+    pub const REPLY_PARTITION: &str = "reply-partition";
 }
 
 /// What an accepted command tells the worker.

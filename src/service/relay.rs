@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Bus, PublishError};
 use crate::order::{Event, OrderId, Status, Version};
-use crate::store::{Basis, Completion, Cursor, Store};
+use crate::store::{self, Basis, Completion, Cursor, Store};
 
 /// How many bytes of events the relay holds; the rest waits in the store.
 const BUDGET: usize = 16 << 20;
@@ -120,8 +120,7 @@ impl Runner {
     }
 
     fn publish(&mut self, events: Vec<Event>, permit: OwnedSemaphorePermit) {
-        let keys: Vec<Key> =
-            events.iter().filter_map(|event| Some((event.order_id?, event.version?))).collect();
+        let keys = keys(&events);
         self.in_flight.extend(keys.iter().copied());
         let bus = Arc::clone(&self.bus);
         self.publishing.push(Box::pin(async move { (keys, bus.publish(events).await, permit) }));
@@ -168,15 +167,20 @@ impl Runner {
         }
     }
 
-    /// Publishes one page of what is pending.
+    /// Publishes one page of what is pending; while the store is away, tries again later.
     async fn sweep_page(&mut self) {
-        let page = match self.store.pending(self.sweep.before, self.sweep.after, PAGE).await {
-            Ok(page) => page,
-            Err(error) => {
-                tracing::warn!(%error, "cannot look for pending orders");
-                return self.rest();
-            }
-        };
+        if let Err(error) = self.try_sweep_page().await {
+            tracing::warn!(%error, "cannot look for pending orders");
+            self.rest();
+        }
+    }
+
+    async fn try_sweep_page(&mut self) -> Result<(), store::Error> {
+        if self.store.is_shared() && self.sweep.after.is_none() {
+            // By the store's clock, not by this machine's; and what is young is under way in another process.
+            self.sweep.before = self.store.now().await? - GRACE;
+        }
+        let page = self.store.pending(self.sweep.before, self.sweep.after, PAGE).await?;
         let is_new = |event: &Event| {
             let under_way = event.order_id.and_then(|id| self.in_flight.get(&id).copied());
             under_way.is_none() || under_way != event.version
@@ -185,6 +189,7 @@ impl Runner {
         if !events.is_empty() {
             match reserve(&self.budget, &events) {
                 Some(permit) => {
+                    let events = claim(&*self.store, events).await?;
                     tracing::info!(count = events.len(), "publishing orders that were left pending");
                     self.publish(events, permit);
                 }
@@ -192,7 +197,7 @@ impl Runner {
                     // Something is under way, or there would be room: its confirmation goes on from here.
                     self.sweep.blocked = true;
                     self.sweep.at = Instant::now() + SWEEP_EVERY;
-                    return;
+                    return Ok(());
                 }
             }
         }
@@ -203,6 +208,7 @@ impl Runner {
             }
             None => self.rest(),
         }
+        Ok(())
     }
 
     /// Ends a sweep and sets the time of the next one.
@@ -211,6 +217,17 @@ impl Runner {
         self.sweep.at = Instant::now() + SWEEP_EVERY;
         self.sweep.before = Timestamp::now() + SWEEP_EVERY - GRACE;
     }
+}
+
+/// Leaves out what another process has taken up.
+async fn claim(store: &dyn Store, events: Vec<Event>) -> Result<Vec<Event>, store::Error> {
+    let mine = store.claim(&keys(&events)).await?;
+    Ok(events.into_iter().zip(mine).filter_map(|(event, mine)| mine.then_some(event)).collect())
+}
+
+/// The orders and versions that events are about.
+fn keys(events: &[Event]) -> Vec<Key> {
+    events.iter().filter_map(|event| Some((event.order_id?, event.version?))).collect()
 }
 
 /// The completion of an order whose event the bus will never take: it fails, and says why.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::distinct;
 use super::processor::{ProcessError, Processor};
-use crate::bus::{Bus, Delivery, SubscribeError, Subscription};
+use crate::bus::{Bus, Delivery, Reply, SubscribeError, Subscription};
 use crate::order::{Ack, AckStatus, Event, OrderId, Status};
 use crate::store::{Basis, Completed, Completion, Creation, Store};
 
@@ -57,6 +57,7 @@ impl Worker {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), SubscribeError> {
         let subscription = Mutex::new(self.bus.subscribe().await?);
         join_all((0..HANDS).map(|_| self.hand(&subscription, &shutdown))).await;
+        subscription.into_inner().close().await;
         Ok(())
     }
 
@@ -114,7 +115,7 @@ impl Worker {
             }
         };
         let now = Timestamp::now();
-        let mut acks = Vec::with_capacity(round.len());
+        let mut replies = Vec::with_capacity(round.len());
         let mut settled = Vec::with_capacity(round.len());
         for (((order_id, delivery), completion), outcome) in
             round.into_iter().zip(&*completions).zip(outcomes)
@@ -125,10 +126,10 @@ impl Worker {
             }
             let failed = completion.status == Status::Failed
                 && (outcome == Completed::Applied || self.has_failed(completion).await);
-            acks.push(ack(&delivery, completion, failed, now));
+            replies.push(Reply { ack: ack(&delivery, completion, failed, now), to: delivery.reply_to });
             settled.push(delivery);
         }
-        if let Err(error) = self.bus.acknowledge(acks).await {
+        if let Err(error) = self.bus.acknowledge(replies).await {
             // Whoever waits will ask the store.
             tracing::warn!(%error, "acknowledgements were not sent");
         }

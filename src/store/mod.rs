@@ -49,6 +49,26 @@ pub trait Store: Send + Sync + 'static {
         Ok(())
     }
 
+    /// The store's time now: the clock of every time that it keeps.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    async fn now(&self) -> Result<Timestamp, Error>;
+
+    /// Whether other processes may be working with the same orders.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Takes up pending events to publish them, for some seconds, so that of several processes only one does.
+    /// Answers whether each is the caller's now.
+    ///
+    /// # Errors
+    /// [`Error`]; nobody has taken them up then, or this process has for nothing.
+    async fn claim(&self, events: &[(OrderId, Version)]) -> Result<Vec<bool>, Error> {
+        Ok(vec![true; events.len()])
+    }
+
     /// The order of that id, deleted or not.
     ///
     /// # Errors
@@ -67,8 +87,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Unavailable`].
     async fn processed_versions(&self, orders: &[OrderId]) -> Result<Vec<Option<Processed>>, Error>;
 
-    /// Events of orders that are pending and have not changed since `before`, oldest first, from behind the
-    /// cursor on. An order that changes while the pages are read may be missing or come again.
+    /// Events of orders that are pending and have not changed since `before`, from behind the cursor on, in an
+    /// order of the store's own. One that changes while the pages are read may be missing or come again.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -185,9 +205,13 @@ pub struct Processed {
 
 /// A place in the list of pending orders; only its store can read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor {
-    pub(in crate::store) changed_at: i64,
-    pub(in crate::store) row: i64,
+pub struct Cursor(Place);
+
+/// What a cursor is to each store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Behind that row of those that changed at that microsecond.
+    Changed { at: i64, row: i64 },
 }
 
 /// A page of [`Store::pending`].

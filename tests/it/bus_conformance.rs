@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use jiff::Timestamp;
-use orderstream::bus::{AckSink, Bus, Delivery, Record, Subscription};
+use orderstream::bus::{AckSink, Bus, Delivery, Record, Reply, Subscription};
 use orderstream::order::{Ack, AckStatus, Event, OrderId, Payload, Status, UserId, Version};
 use tokio::sync::mpsc;
 
@@ -292,8 +292,9 @@ pub(crate) async fn acks_reach_the_sink(fresh: Fresh) {
         ack(None, AckStatus::Updated),
         ack(Some(i64::MAX), AckStatus::Failed),
     ];
-    assert_eq!(fresh.bus.acknowledge(sent[..2].to_vec()).await, Ok(()));
-    assert_eq!(fresh.bus.acknowledge(sent[2..].to_vec()).await, Ok(()));
+    let replies = |acks: &[Ack]| acks.iter().map(|ack| Reply { ack: ack.clone(), to: None }).collect();
+    assert_eq!(fresh.bus.acknowledge(replies(&sent[..2])).await, Ok(()));
+    assert_eq!(fresh.bus.acknowledge(replies(&sent[2..])).await, Ok(()));
     for ack in sent {
         assert_eq!(told.recv().await, Some(ack));
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::Timestamp;
 use orderstream::bus::local::LocalBus;
-use orderstream::bus::{Bus, PublishError, Source, SubscribeError};
+use orderstream::bus::{Bus, PublishError, Reply, Source, SubscribeError};
 use orderstream::order::{AckStatus, Event, OrderId, Payload};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -252,11 +252,14 @@ async fn a_record_is_confirmed_when_it_is_settled_or_rejected_and_keeps_its_plac
 #[tokio::test]
 async fn acks_without_a_listener_are_let_go() {
     let (bus, ..) = open(ROOMY);
-    assert_eq!(bus.acknowledge(vec![ack(Some(1), AckStatus::Processed)]).await, Ok(()));
+    assert_eq!(
+        bus.acknowledge(vec![Reply { ack: ack(Some(1), AckStatus::Processed), to: None }]).await,
+        Ok(())
+    );
     let (sink, mut told) = mpsc::unbounded_channel();
     bus.on_acks(Arc::new(Told(sink)));
     let heard = ack(Some(2), AckStatus::Processed);
-    assert_eq!(bus.acknowledge(vec![heard.clone()]).await, Ok(()));
+    assert_eq!(bus.acknowledge(vec![Reply { ack: heard.clone(), to: None }]).await, Ok(()));
     assert_eq!(told.try_recv(), Ok(heard));
     assert!(told.try_recv().is_err());
 }

@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use orderstream::api::problem::TABLE;
 
 /// The rooms, and which rooms each may import besides itself and the leaves.
-const MAY_IMPORT: [(&str, &[&str]); 12] = [
+const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("main", &["cli"]),
     ("lib", &[]),
-    ("cli", &["app", "api", "service", "store", "bus", "order", "error"]),
-    ("app", &["api", "service", "store", "bus", "order", "error"]),
+    ("cli", &["app", "api", "service", "store", "bus", "cache", "order", "error"]),
+    ("app", &["api", "service", "store", "bus", "cache", "order", "error"]),
     ("api", &["service", "order", "error"]),
-    ("service", &["store", "bus", "order", "error"]),
+    ("service", &["store", "bus", "cache", "order", "error"]),
     ("store", &["order"]),
     ("bus", &["order"]),
+    ("cache", &["order"]),
     ("error", &["order"]),
     ("order", &[]),
     ("config", &[]),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use orderstream::bus::Bus;
+use orderstream::bus::{Bus, Reply};
 use orderstream::config::Settings;
 use orderstream::order::{Ack, AckStatus, OrderId, Status};
 use tempfile::TempDir;
@@ -103,7 +103,7 @@ async fn callers_on_one_order_complete_at_their_own_versions_and_not_at_a_late_a
 
     // Whoever took an older version's ACK would tell of its end, which is always the other one.
     for (version, status) in [(1, AckStatus::Failed), (1, AckStatus::Failed), (2, AckStatus::Processed)] {
-        system.bus.acknowledge(vec![ack(id, version, status)]).await.unwrap();
+        system.bus.acknowledge(vec![Reply { ack: ack(id, version, status), to: None }]).await.unwrap();
     }
     let failed = |answer: &str| answer.contains(r#""processing":"failed""#);
     let (first, second) = (first.await.unwrap(), second.await.unwrap());

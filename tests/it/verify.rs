@@ -195,6 +195,9 @@ impl Store for Moving {
         let processed = |order: &Order| Processed { version: order.processed_version, status: order.status };
         Ok(found.map(|order| order.map(processed)).collect())
     }
+    async fn now(&self) -> Result<Timestamp, Error> {
+        Ok(Timestamp::now())
+    }
     async fn pending(&self, _: Timestamp, _: Option<Cursor>, _: usize) -> Result<PendingPage, Error> {
         Ok(PendingPage { events: Vec::new(), next: None })
     }

@@ -157,6 +157,10 @@ impl Store for SqliteStore {
         self.writer()?.complete(batch).await
     }
 
+    async fn now(&self) -> Result<Timestamp, Error> {
+        Ok(Timestamp::now())
+    }
+
     async fn get(&self, order_id: OrderId) -> Result<Option<Order>, Error> {
         self.readers.run(move |connection| reader::get(connection, order_id)).await
     }

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::rows::{COLUMNS, order, pending_event, status};
 use super::schema;
 use crate::order::{Order, OrderId};
-use crate::store::{Cursor, Error, PendingPage, Processed};
+use crate::store::{Cursor, Error, PendingPage, Place, Processed};
 
 /// More would not read faster: each holds a page cache, and a read takes microseconds.
 const CONNECTIONS: usize = 4;
@@ -98,17 +98,20 @@ pub(super) fn pending(
          WHERE processed_version < version AND updated_at < ?1 AND (updated_at, seq) > (?2, ?3)
          ORDER BY updated_at, seq LIMIT ?4"
     );
-    let after = after.unwrap_or(Cursor { changed_at: i64::MIN, row: 0 });
+    let (at, row) = match after {
+        Some(Cursor(Place::Changed { at, row })) => (at, row),
+        None => (i64::MIN, 0),
+    };
     let rows = connection
         .prepare_cached(&sql)?
-        .query_map(params![before.as_microsecond(), after.changed_at, after.row, limit as i64], |row| {
+        .query_map(params![before.as_microsecond(), at, row, limit as i64], |row| {
             Ok((order(row)?, row.get(12)?))
         })?
         .collect::<rusqlite::Result<Vec<(Order, i64)>>>()?;
     let next = rows
         .last()
         .filter(|_| rows.len() == limit)
-        .map(|(order, row)| Cursor { changed_at: order.updated_at.as_microsecond(), row: *row });
+        .map(|(order, row)| Cursor(Place::Changed { at: order.updated_at.as_microsecond(), row: *row }));
     Ok(PendingPage { events: rows.into_iter().map(|(order, _)| pending_event(order)).collect(), next })
 }
 

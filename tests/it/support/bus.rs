@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use orderstream::bus::local::LocalBus;
-use orderstream::bus::{AckSink, Bus, Delivery, PublishError, Record, Source, SubscribeError, Subscription};
-use orderstream::order::{Ack, Event};
+use orderstream::bus::{
+    AckSink, Bus, Delivery, PublishError, Record, Reply, Source, SubscribeError, Subscription,
+};
+use orderstream::order::Event;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -130,15 +132,15 @@ impl Bus for RecordingBus {
         self.inner.reject(delivery, reason).await
     }
 
-    async fn acknowledge(&self, acks: Vec<Ack>) -> Result<(), PublishError> {
+    async fn acknowledge(&self, replies: Vec<Reply>) -> Result<(), PublishError> {
         self.reach()?;
         self.journal.0.send_modify(|traffic| {
-            traffic.acks.extend(acks.iter().map(|ack| {
+            traffic.acks.extend(replies.iter().map(|Reply { ack, .. }| {
                 let value = ack.encode().expect("an ACK that can be sent");
                 record(Some(ack.order_id.to_string()), ack.headers(), value)
             }));
         });
-        self.inner.acknowledge(acks).await
+        self.inner.acknowledge(replies).await
     }
 
     fn on_acks(&self, sink: Arc<dyn AckSink>) {

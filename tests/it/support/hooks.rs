@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use orderstream::bus::{AckSink, Bus, Delivery, PublishError, SubscribeError, Subscription};
-use orderstream::order::{Ack, Command, Event, Order, OrderId, UserId, Version};
+use orderstream::bus::{AckSink, Bus, Delivery, PublishError, Reply, SubscribeError, Subscription};
+use orderstream::order::{Command, Event, Order, OrderId, UserId, Version};
 use orderstream::store::{Completed, Completion, Cursor, Error, PendingPage, Processed, Refusal, Store};
 
 /// A point on the way of an order.
@@ -76,6 +76,18 @@ impl Store for HookedStore {
         self.inner.published(events).await
     }
 
+    async fn now(&self) -> Result<Timestamp, Error> {
+        self.inner.now().await
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
+    async fn claim(&self, events: &[(OrderId, Version)]) -> Result<Vec<bool>, Error> {
+        self.inner.claim(events).await
+    }
+
     async fn get(&self, order_id: OrderId) -> Result<Option<Order>, Error> {
         (self.hook)(Point::Read);
         self.inner.get(order_id).await
@@ -132,8 +144,8 @@ impl Bus for HookedBus {
         self.inner.reject(delivery, reason).await
     }
 
-    async fn acknowledge(&self, acks: Vec<Ack>) -> Result<(), PublishError> {
-        self.inner.acknowledge(acks).await
+    async fn acknowledge(&self, replies: Vec<Reply>) -> Result<(), PublishError> {
+        self.inner.acknowledge(replies).await
     }
 
     fn on_acks(&self, sink: Arc<dyn AckSink>) {

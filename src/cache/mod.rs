@@ -1,0 +1,69 @@
+//! The cache: answers reads of single orders without asking the store. The trait [`Cache`] is what the service
+//! relies on. A cache is never the truth and never in the way: whatever it cannot do in its small budget of time
+//! counts as a miss, and nothing that it answers is older than what a caller was told before.
+
+use async_trait::async_trait;
+
+use crate::order::{Order, OrderId};
+
+/// Keeps copies of orders.
+#[async_trait]
+pub trait Cache: Send + Sync + 'static {
+    /// Looks an order up.
+    async fn get(&self, order_id: OrderId) -> Lookup;
+
+    /// Offers what the store said after a miss. It is kept only where the order has not changed since that miss.
+    async fn fill(&self, ticket: Ticket, order: &Order);
+
+    /// Drops the copies of orders that have just been changed. Returns when nobody can find them any more, or when
+    /// the budget of time is spent; they are dropped later then, and this process does not read them before.
+    async fn forget(&self, orders: &[OrderId]);
+
+    /// Whether the cache answers now.
+    ///
+    /// # Errors
+    /// [`Unavailable`] where it does not; reads then go to the store.
+    async fn check(&self) -> Result<(), Unavailable>;
+}
+
+/// What a look-up found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Lookup {
+    /// A copy of the order.
+    Hit(Box<Order>),
+    /// Nothing; with the right to offer what the store says, where there is a cache to offer it to.
+    Miss(Option<Ticket>),
+}
+
+/// The right to fill one entry once, given out with a miss.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// The order that was missed.
+    pub order_id: OrderId,
+    /// What the cache knows the miss by.
+    pub token: u64,
+}
+
+/// The cache does not answer; the text says why, for the log and the readiness.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the cache is not available: {0}")]
+pub struct Unavailable(pub String);
+
+/// No cache: every read goes to the store.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoCache;
+
+#[async_trait]
+impl Cache for NoCache {
+    async fn get(&self, _: OrderId) -> Lookup {
+        Lookup::Miss(None)
+    }
+
+    async fn fill(&self, _: Ticket, _: &Order) {}
+
+    async fn forget(&self, _: &[OrderId]) {}
+
+    async fn check(&self) -> Result<(), Unavailable> {
+        Ok(())
+    }
+}
