@@ -4,6 +4,7 @@
 //! Every write is one conditional statement per order, never read-modify-write, and each verb carries a
 //! batch. Redelivery, reordering and races are therefore harmless: a stale write changes nothing.
 
+pub mod postgres;
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -212,6 +213,8 @@ pub struct Cursor(Place);
 enum Place {
     /// Behind that row of those that changed at that microsecond.
     Changed { at: i64, row: i64 },
+    /// Behind that version of that order.
+    Key { order_id: OrderId, version: Version },
 }
 
 /// A page of [`Store::pending`].

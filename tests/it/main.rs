@@ -28,6 +28,7 @@ mod races;
 mod redelivery;
 mod stopping;
 mod store_conformance;
+mod store_postgres;
 mod store_sqlite;
 mod support;
 mod verify;

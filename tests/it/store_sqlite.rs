@@ -23,6 +23,26 @@ async fn fresh() -> Fresh {
 store_conformance!(fresh);
 
 #[tokio::test]
+async fn a_payload_is_kept_byte_for_byte() {
+    crate::store_conformance::fidelity::a_payload_is_kept_byte_for_byte(fresh().await.store).await;
+}
+
+#[tokio::test]
+async fn pending_orders_come_oldest_first() {
+    let fresh = fresh().await;
+    let store = &*fresh.store;
+    let mut expected = Vec::new();
+    for _ in 0..5 {
+        expected.push(create(store, some_user(), "{}").await);
+    }
+    let moved = expected.remove(1);
+    accept(store, update(moved, "[]")).await;
+    expected.push(moved);
+    let page = store.pending(jiff::Timestamp::MAX, None, 10).await.unwrap();
+    assert_eq!(page.events.iter().filter_map(|event| event.order_id).collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
 async fn what_was_stored_is_there_after_the_folder_is_opened_again() {
     let folder = TempDir::new().unwrap();
     let (user, path) = (some_user(), folder.path().join("not/made/yet"));

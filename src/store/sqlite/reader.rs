@@ -100,7 +100,8 @@ pub(super) fn pending(
     );
     let (at, row) = match after {
         Some(Cursor(Place::Changed { at, row })) => (at, row),
-        None => (i64::MIN, 0),
+        // No cursor of ours: from the beginning.
+        _ => (i64::MIN, 0),
     };
     let rows = connection
         .prepare_cached(&sql)?

@@ -11,7 +11,7 @@ use super::{accept, apply, create, creation, deletion, payload, row, some_user, 
 /// `apply`: a creation needs the id to be free; version 1, status new, pending, no amount yet.
 pub(crate) async fn a_created_order_is_new_and_its_event_says_the_same(store: Arc<dyn Store>) {
     let user = some_user();
-    let command = creation(user, r#"{"id":"A-1","amount":5}"#);
+    let command = creation(user, r#"{"id": "A-1", "amount": 5}"#);
     let id = command.order_id();
     let event = accept(&*store, command).await;
     assert_eq!((event.order_id, event.version, event.user_id), (Some(id), Some(1), Some(user)));
@@ -28,11 +28,11 @@ pub(crate) async fn a_created_order_is_new_and_its_event_says_the_same(store: Ar
 /// `apply`: an update without a user is the owner's; the event carries the new content.
 pub(crate) async fn an_update_raises_the_version_and_its_event_names_the_owner(store: Arc<dyn Store>) {
     let user = some_user();
-    let id = create(&*store, user, r#"{"id":1}"#).await;
+    let id = create(&*store, user, r#"{"id": 1}"#).await;
     let created = row(&*store, id).await;
 
     for (version, user_id) in [(2, None), (3, Some(user))] {
-        let content = payload(&format!(r#"{{"id":{version}}}"#));
+        let content = payload(&format!(r#"{{"id": {version}}}"#));
         let command = Command::Update { order_id: id, user_id, payload: content.clone() };
         let event = accept(&*store, command).await;
         assert_eq!((event.order_id, event.version, event.user_id), (Some(id), Some(version), Some(user)));
@@ -50,11 +50,11 @@ pub(crate) async fn an_update_raises_the_version_and_its_event_names_the_owner(s
 pub(crate) async fn a_deletion_keeps_the_payload_and_its_event_carries_it(store: Arc<dyn Store>) {
     let user = some_user();
     for user_id in [None, Some(user)] {
-        let id = create(&*store, user, r#"{"id":"first"}"#).await;
-        accept(&*store, update(id, r#"{"id":"second"}"#)).await;
+        let id = create(&*store, user, r#"{"id": "first"}"#).await;
+        accept(&*store, update(id, r#"{"id": "second"}"#)).await;
         let event = accept(&*store, Command::Delete { order_id: id, user_id }).await;
         assert_eq!((event.order_id, event.version, event.user_id), (Some(id), Some(3), Some(user)));
-        assert_eq!((event.status, &event.payload), (Status::Deleted, &payload(r#"{"id":"second"}"#)));
+        assert_eq!((event.status, &event.payload), (Status::Deleted, &payload(r#"{"id": "second"}"#)));
 
         let order = row(&*store, id).await;
         assert_eq!((order.status, order.version), (Status::Deleted, 3));
@@ -107,10 +107,10 @@ pub(crate) async fn an_order_of_another_user_is_not_found_and_does_not_change(st
 /// `apply`: each command on its own; a row that cannot be written fails alone.
 pub(crate) async fn a_taken_id_is_refused_and_its_neighbours_in_the_batch_are_stored(store: Arc<dyn Store>) {
     let user = some_user();
-    let taken = create(&*store, user, r#"{"n":0}"#).await;
+    let taken = create(&*store, user, r#"{"n": 0}"#).await;
     let before = row(&*store, taken).await;
-    let again = Command::Create { order_id: taken, user_id: some_user(), payload: payload(r#"{"n":1}"#) };
-    let (left, right) = (creation(user, r#"{"n":2}"#), creation(user, r#"{"n":3}"#));
+    let again = Command::Create { order_id: taken, user_id: some_user(), payload: payload(r#"{"n": 1}"#) };
+    let (left, right) = (creation(user, r#"{"n": 2}"#), creation(user, r#"{"n": 3}"#));
     let ids = [left.order_id(), right.order_id()];
 
     let answers = store.apply(Arc::new([left, again, right])).await.expect("the store takes the batch");
@@ -126,16 +126,17 @@ pub(crate) async fn a_taken_id_is_refused_and_its_neighbours_in_the_batch_are_st
 /// `apply`: one result per command, in their order, whatever becomes of each.
 pub(crate) async fn a_batch_answers_in_its_own_order(store: Arc<dyn Store>) {
     let user = some_user();
-    let (old, gone) = (create(&*store, user, r#"{"n":1}"#).await, create(&*store, user, r#"{"n":2}"#).await);
-    let foreign = create(&*store, some_user(), r#"{"n":3}"#).await;
+    let (old, gone) =
+        (create(&*store, user, r#"{"n": 1}"#).await, create(&*store, user, r#"{"n": 2}"#).await);
+    let foreign = create(&*store, some_user(), r#"{"n": 3}"#).await;
     accept(&*store, deletion(gone)).await;
-    let (first, last) = (creation(user, r#"{"n":4}"#), creation(user, r#"{"n":5}"#));
+    let (first, last) = (creation(user, r#"{"n": 4}"#), creation(user, r#"{"n": 5}"#));
     let (first_id, last_id, unknown) = (first.order_id(), last.order_id(), OrderId::generate());
 
     let batch = [
         last,
         update(gone, "[]"),
-        update(old, r#"{"n":6}"#),
+        update(old, r#"{"n": 6}"#),
         deletion(unknown),
         Command::Delete { order_id: foreign, user_id: Some(user) },
         first,
@@ -154,8 +155,8 @@ pub(crate) async fn a_batch_answers_in_its_own_order(store: Arc<dyn Store>) {
             Ok((Some(first_id), Some(1))),
         ]
     );
-    assert_eq!(row(&*store, old).await.payload, payload(r#"{"n":6}"#));
-    assert_eq!(row(&*store, last_id).await.payload, payload(r#"{"n":5}"#));
+    assert_eq!(row(&*store, old).await.payload, payload(r#"{"n": 6}"#));
+    assert_eq!(row(&*store, last_id).await.payload, payload(r#"{"n": 5}"#));
     assert_eq!(row(&*store, foreign).await.status, Status::New);
 }
 

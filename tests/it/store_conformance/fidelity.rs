@@ -40,7 +40,7 @@ pub(crate) async fn a_payload_is_kept_byte_for_byte(store: Arc<dyn Store>) {
 
 /// `Order::payload`: a long one too, with an external id that is as long.
 pub(crate) async fn a_payload_of_a_mebibyte_is_kept(store: Arc<dyn Store>) {
-    let text = format!(r#"{{"id":"A","note":"{}"}}"#, "Ж😀x ".repeat(1024 * 1024 / 8));
+    let text = format!(r#"{{"id": "A", "note": "{}"}}"#, "Ж😀x ".repeat(1024 * 1024 / 8));
     let id = create(&*store, some_user(), &text).await;
     assert!(row(&*store, id).await.payload.as_str() == text);
 }

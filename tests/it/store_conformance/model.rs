@@ -45,7 +45,7 @@ enum Write {
     },
 }
 
-const TEXTS: [&str; 4] = [r#"{"id":"a"}"#, r#"{"id":"b"}"#, r#"{"id":"a", "n":1.10}"#, "[]"];
+const TEXTS: [&str; 4] = [r#"{"id": "a"}"#, r#"{"id": "b"}"#, r#"{"n": 1.10, "id": "a"}"#, "[]"];
 const ORDERS: usize = 3;
 
 /// A batch is all commands or all completions, each about another order.

@@ -161,13 +161,13 @@ pub(crate) async fn an_event_without_a_version_of_an_unknown_order_says_so(store
 /// `Basis::Creation`: creates the order as processed, unless that id exists already.
 pub(crate) async fn an_event_that_asks_for_an_order_creates_it_once_and_processed(store: Arc<dyn Store>) {
     let (id, user) = (OrderId::generate(), some_user());
-    let event = asked(id, user, r#"{"id":"ext-9","amount":3.10}"#, "3.10");
+    let event = asked(id, user, r#"{"id": "ext-9", "amount": 3.10}"#, "3.10");
     assert_eq!(complete(&*store, event.clone()).await, Completed::Applied);
     let order = row(&*store, id).await;
     assert_eq!((order.id, order.user_id, order.status), (id, user, Status::Done));
     assert_eq!((order.version, order.processed_version), (1, 1));
     assert_eq!((order.amount.to_string().as_str(), &order.reason), ("3.10", &None));
-    assert_eq!(order.payload, payload(r#"{"id":"ext-9","amount":3.10}"#));
+    assert_eq!(order.payload, payload(r#"{"id": "ext-9", "amount": 3.10}"#));
     assert_eq!((order.created_at, order.deleted_at), (order.updated_at, None));
 
     assert_eq!(complete(&*store, event).await, Completed::Stale);

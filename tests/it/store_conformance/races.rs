@@ -24,7 +24,7 @@ async fn together(store: &Arc<dyn Store>, commands: Vec<Command>) -> Vec<(Comman
 pub(crate) async fn a_hundred_concurrent_updates_get_a_hundred_versions_without_a_gap(store: Arc<dyn Store>) {
     let user = some_user();
     let id = create(&*store, user, "{}").await;
-    let commands = (0..100).map(|n| update(id, &format!(r#"{{"id":"caller-{n}"}}"#))).collect();
+    let commands = (0..100).map(|n| update(id, &format!(r#"{{"id": "caller-{n}"}}"#))).collect();
     let mut accepted: Vec<(i64, Payload)> = Vec::new();
     for (command, answer) in together(&store, commands).await {
         let event = answer.expect("the update is accepted");
@@ -48,7 +48,7 @@ pub(crate) async fn a_hundred_concurrent_creations_of_one_id_make_one_order(stor
     let commands = (0..100).map(|n| Command::Create {
         order_id,
         user_id: some_user(),
-        payload: payload(&format!(r#"{{"id":{n}}}"#)),
+        payload: payload(&format!(r#"{{"id": {n}}}"#)),
     });
     let mut made = Vec::new();
     for (_, answer) in together(&store, commands.collect()).await {
@@ -67,14 +67,14 @@ pub(crate) async fn a_hundred_concurrent_creations_of_one_id_make_one_order(stor
 /// the version before it.
 pub(crate) async fn no_update_is_accepted_after_a_deletion(store: Arc<dyn Store>) {
     for round in 0..20 {
-        let id = create(&*store, some_user(), r#"{"id":"created"}"#).await;
+        let id = create(&*store, some_user(), r#"{"id": "created"}"#).await;
         let mut commands: Vec<Command> =
-            (0..10).map(|n| update(id, &format!(r#"{{"id":"caller-{n}"}}"#))).collect();
+            (0..10).map(|n| update(id, &format!(r#"{{"id": "caller-{n}"}}"#))).collect();
         // The deletion starts at another place each time.
         commands.insert(round % 11, deletion(id));
 
         let mut deleted = None;
-        let mut before = vec![payload(r#"{"id":"created"}"#); 12];
+        let mut before = vec![payload(r#"{"id": "created"}"#); 12];
         let mut newest = 1;
         for (_, answer) in together(&store, commands).await {
             match answer {

@@ -1,0 +1,209 @@
+//! The statements that record what the worker did: one for all completions of a kind that make their orders the
+//! same status. What may follow what is taken from [`Status::LEGAL`], and what is no newer than the order changes
+//! nothing.
+
+use std::collections::{BTreeMap, HashSet};
+
+use futures_util::future::try_join_all;
+use jiff::Timestamp;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Statement};
+use uuid::Uuid;
+
+use super::link::Prepare;
+use super::rows::{order_id, sources, user_uuid, uuid};
+use super::transaction;
+use super::trouble::Trouble;
+use crate::order::{OrderId, Status};
+use crate::store::{Basis, Completed, Completion, Creation};
+
+/// A connection that records completions.
+pub(super) struct Completions {
+    client: Client,
+    /// By kind, then by target status in the order of [`Status::ALL`].
+    statements: Vec<Statement>,
+    exist: Statement,
+}
+
+/// What a completion builds on, as far as its statement is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Finish,
+    Overtake,
+    Create,
+}
+
+const KINDS: [Kind; 3] = [Kind::Finish, Kind::Overtake, Kind::Create];
+
+impl Prepare for Completions {
+    const WRITES: bool = true;
+
+    async fn prepare(client: Client) -> Result<Completions, tokio_postgres::Error> {
+        let sql = |kind: Kind| Status::ALL.map(|target| kind.sql(target));
+        let sql: Vec<String> = KINDS.into_iter().flat_map(sql).collect();
+        let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
+        let exist = client.prepare("SELECT order_id FROM orders WHERE order_id = ANY($1)").await?;
+        Ok(Completions { client, statements, exist })
+    }
+
+    fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Kind {
+    fn of(completion: &Completion) -> Kind {
+        match completion.basis {
+            Basis::Version(_) => Kind::Finish,
+            Basis::Unversioned(_) => Kind::Overtake,
+            Basis::Creation(_) => Kind::Create,
+        }
+    }
+
+    fn sql(self, target: Status) -> String {
+        let statement = match self {
+            Kind::Finish => finish_sql(target),
+            Kind::Overtake => overtake_sql(target),
+            Kind::Create => create_sql(target),
+        };
+        // Names the orders only where some were not touched.
+        format!(
+            "WITH put AS ({statement} RETURNING order_id)
+             SELECT CASE WHEN count(*) < cardinality($1) THEN coalesce(array_agg(order_id), ARRAY[]::uuid[]) END FROM put"
+        )
+    }
+}
+
+/// A completion of a version: moves `processed_version`, and the rest where the order may take that status. The
+/// time of the version is noted, so that an event without a version that is no newer changes nothing.
+fn finish_sql(target: Status) -> String {
+    let legal = format!("o.status IN ('{target}', {})", sources(target));
+    format!(
+        "UPDATE orders o SET processed_version = o.version, updated_at = greatest(o.updated_at, now()),
+                source_at = greatest(coalesce(o.source_at, o.updated_at), o.updated_at),
+                status = CASE WHEN {legal} THEN '{target}' ELSE o.status END,
+                amount = CASE WHEN {legal} THEN coalesce(c.amount::numeric, o.amount) ELSE o.amount END,
+                reason = CASE WHEN {legal} THEN c.reason ELSE o.reason END{deleted_at}
+           FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int8[]) AS c (id, amount, reason, version)
+          WHERE o.order_id = c.id AND o.version = c.version AND o.processed_version < o.version",
+        deleted_at = deleted_at(target)
+    )
+}
+
+/// A completion without a version: in the order of the events' own times, and only where the order may take that
+/// status. To stay as it is is no step, but for a deleted order, which nothing touches. A row that counts as
+/// processed and is still `new` or `processing` was written by another service: its events are for it, whatever
+/// that machine's clock says.
+fn overtake_sql(target: Status) -> String {
+    format!(
+        "UPDATE orders o SET source_at = c.sent, overtaken_version = o.version, updated_at = greatest(o.updated_at, now()), status = '{target}',
+                amount = coalesce(c.amount::numeric, o.amount), reason = c.reason{deleted_at}
+           FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) AS c (id, amount, reason, sent)
+          WHERE o.order_id = c.id AND o.status <> 'deleted' AND o.status IN ('{target}', {sources})
+            AND (o.source_at IS NULL OR o.source_at < c.sent
+                 OR (o.processed_version = o.version AND o.status IN ('new', 'processing')))",
+        deleted_at = deleted_at(target),
+        sources = sources(target)
+    )
+}
+
+/// A new order that an event asks for: as processed as it will ever be, and nothing to publish.
+fn create_sql(target: Status) -> String {
+    format!(
+        "INSERT INTO orders (order_id, user_id, status, payload, created_at, updated_at, bucket, version,
+                             processed_version, amount, reason)
+         SELECT id, user_id, '{target}', payload::jsonb, now(), now(), bucket, 1, 1, coalesce(amount, '0')::numeric,
+                reason
+           FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::int4[])
+                AS c (id, amount, reason, user_id, payload, bucket)
+         ON CONFLICT (order_id) DO NOTHING"
+    )
+}
+
+/// A deletion notes its time, once.
+fn deleted_at(target: Status) -> &'static str {
+    if target == Status::Deleted { ", deleted_at = coalesce(o.deleted_at, now())" } else { "" }
+}
+
+impl Completions {
+    /// Records a batch.
+    pub(super) async fn complete(&self, batch: &[Completion]) -> Result<Vec<Completed>, Trouble> {
+        let mut groups: BTreeMap<(Kind, usize), Vec<&Completion>> = BTreeMap::new();
+        for completion in batch {
+            groups.entry((Kind::of(completion), completion.status as usize)).or_default().push(completion);
+        }
+        for group in groups.values_mut() {
+            // In one order everywhere, so that two batches never wait for each other in a circle.
+            group.sort_unstable_by_key(|completion| completion.order_id);
+        }
+        let work = try_join_all(groups.iter().map(|((kind, target), group)| self.run(*kind, *target, group)));
+        let untouched = transaction::around(&self.client, groups.len() > 1, work).await?;
+        let untouched: HashSet<OrderId> = untouched.into_iter().flatten().collect();
+        let existing = if untouched.is_empty() { HashSet::new() } else { self.existing(&untouched).await? };
+        let outcome = |completion: &Completion| match &completion.order_id {
+            id if !untouched.contains(id) => Completed::Applied,
+            id if existing.contains(id) => Completed::Stale,
+            _ => Completed::Unknown,
+        };
+        Ok(batch.iter().map(outcome).collect())
+    }
+
+    /// Runs the statement of a group and answers the orders that it did not touch.
+    async fn run(&self, kind: Kind, target: usize, group: &[&Completion]) -> Result<Vec<OrderId>, Trouble> {
+        let ids: Vec<Uuid> = group.iter().map(|completion| uuid(completion.order_id)).collect();
+        let amounts: Vec<Option<String>> =
+            group.iter().map(|completion| completion.amount.as_ref().map(ToString::to_string)).collect();
+        let reasons: Vec<Option<String>> = group.iter().map(|completion| reason(completion)).collect();
+        let statement = &self.statements[kind as usize * Status::ALL.len() + target];
+        let run = async |basis: &[&(dyn ToSql + Sync)]| {
+            let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&ids, &amounts, &reasons];
+            parameters.extend(basis);
+            self.client.query_one(statement, &parameters).await
+        };
+        let row = match kind {
+            Kind::Finish => {
+                run(&[&group.iter().filter_map(|c| c.basis.version()).collect::<Vec<i64>>()]).await?
+            }
+            Kind::Overtake => {
+                run(&[&group.iter().filter_map(|c| c.basis.sent()).collect::<Vec<Timestamp>>()]).await?
+            }
+            Kind::Create => {
+                let creations: Vec<&Creation> = group.iter().filter_map(|c| c.basis.creation()).collect();
+                let users: Vec<Uuid> = creations.iter().map(|creation| user_uuid(creation.user_id)).collect();
+                let payloads: Vec<&str> =
+                    creations.iter().map(|creation| creation.payload.as_str()).collect();
+                let buckets: Vec<i32> = group.iter().map(|c| i32::from(c.order_id.bucket())).collect();
+                run(&[&users, &payloads, &buckets]).await?
+            }
+        };
+        let Some(touched) = row.try_get::<_, Option<Vec<Uuid>>>(0)? else { return Ok(Vec::new()) };
+        let touched: HashSet<OrderId> = touched.into_iter().map(order_id).collect();
+        Ok(group.iter().map(|completion| completion.order_id).filter(|id| !touched.contains(id)).collect())
+    }
+
+    /// Which of these orders exist.
+    async fn existing(&self, ids: &HashSet<OrderId>) -> Result<HashSet<OrderId>, Trouble> {
+        let ids: Vec<Uuid> = ids.iter().copied().map(uuid).collect();
+        let rows = self.client.query(&self.exist, &[&ids]).await?;
+        rows.iter().map(|row| Ok(order_id(row.try_get(0)?))).collect()
+    }
+}
+
+/// A processor's words; Postgres has no NUL in a text.
+fn reason(completion: &Completion) -> Option<String> {
+    completion.reason.as_ref().map(|reason| reason.replace('\0', "\u{fffd}"))
+}
+
+impl Basis {
+    fn version(&self) -> Option<i64> {
+        if let Basis::Version(version) = self { Some(*version) } else { None }
+    }
+
+    fn sent(&self) -> Option<Timestamp> {
+        if let Basis::Unversioned(sent) = self { Some(*sent) } else { None }
+    }
+
+    fn creation(&self) -> Option<&Creation> {
+        if let Basis::Creation(creation) = self { Some(creation) } else { None }
+    }
+}

@@ -1,0 +1,238 @@
+//! Connections that are made anew when they break. A link is one connection with its prepared statements; whoever
+//! needs it while it is down and not yet due for another try is told so at once, so that a server that is away
+//! costs nobody more than one timeout.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::{Client, Config};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use uuid::Uuid;
+
+use super::dsn::{Dsn, DsnError};
+use super::trouble::Trouble;
+use super::{Options, tls};
+use crate::store::Error;
+
+/// The pause after the first failure to connect; each next one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How much longer than the server's own limit an answer is waited for.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// How often a statement that lost against another transaction is tried.
+const ATTEMPTS: u32 = 5;
+
+/// Plans for small batches over a partitioned table. A generic plan is made once; without these it would be made
+/// for the table as it was then, and an empty one is best read from end to end, for ever after. A nested loop over
+/// the primary key, pruned when it runs, is right for an empty table and for a full one.
+const SMALL_BATCHES: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;
+     SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_bitmapscan = off";
+
+/// Where connections go, and what they all share.
+pub(super) struct Server {
+    config: Config,
+    tls: MakeRustlsConnect,
+    statement_timeout: Duration,
+    connect_timeout: Duration,
+    closed: AtomicBool,
+}
+
+/// What is prepared on a connection of one kind.
+pub(super) trait Prepare: Sized + Send + Sync {
+    /// Whether it runs small batches against the table of orders, and must reach a server that takes writes.
+    const WRITES: bool;
+
+    /// Prepares the statements of this kind.
+    fn prepare(client: Client) -> impl Future<Output = Result<Self, tokio_postgres::Error>> + Send;
+
+    /// The connection.
+    fn client(&self) -> &Client;
+}
+
+impl Server {
+    pub(super) fn new(options: &Options) -> Result<Server, DsnError> {
+        let dsn = Dsn::parse(&options.dsn)?;
+        let tls = tls::connector(&dsn)?;
+        let mut config = dsn.config;
+        // A peer that vanished without a word is noticed in well under a minute.
+        config.keepalives_idle(Duration::from_secs(10)).keepalives_interval(Duration::from_secs(5));
+        config.keepalives_retries(3).tcp_user_timeout(options.statement_timeout + SILENCE);
+        if config.get_application_name().is_none() {
+            config.application_name("orderstream");
+        }
+        Ok(Server {
+            config,
+            tls,
+            statement_timeout: options.statement_timeout,
+            connect_timeout: options.connect_timeout,
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// Refuses further connections.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Opens a connection, within the time that opening may take.
+    pub(super) async fn connect(&self, writes: bool) -> Result<Client, Trouble> {
+        let mut config = self.config.clone();
+        if writes {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
+        let connecting = async {
+            let (client, connection) = config.connect(self.tls.clone()).await?;
+            tokio::spawn(async move {
+                // Its end shows in every call; the reason is told there, or was told to those who waited.
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "a connection to Postgres ended");
+                }
+            });
+            let limit = self.statement_timeout.as_millis();
+            client.batch_execute(&format!("SET statement_timeout = {limit}; SET timezone = 'UTC'")).await?;
+            Ok(client)
+        };
+        timeout(self.connect_timeout, connecting).await.unwrap_or(Err(Trouble::Silence))
+    }
+
+    async fn session<S: Prepare>(&self) -> Result<S, Trouble> {
+        let client = self.connect(S::WRITES).await?;
+        let preparing = async {
+            if S::WRITES {
+                client.batch_execute(SMALL_BATCHES).await?;
+            }
+            Ok(S::prepare(client).await?)
+        };
+        timeout(self.connect_timeout, preparing).await.unwrap_or(Err(Trouble::Silence))
+    }
+}
+
+/// One connection of a kind, for ever.
+pub(super) struct Link<S> {
+    server: Arc<Server>,
+    state: Mutex<State<S>>,
+}
+
+struct State<S> {
+    session: Option<Arc<S>>,
+    failures: u32,
+    retry_at: Instant,
+    last_error: String,
+}
+
+impl<S: Prepare> Link<S> {
+    pub(super) fn new(server: Arc<Server>) -> Link<S> {
+        let (session, retry_at) = (None, Instant::now());
+        Link {
+            server,
+            state: Mutex::new(State { session, failures: 0, retry_at, last_error: String::new() }),
+        }
+    }
+
+    /// The connection, opened if need be.
+    pub(super) async fn session(&self) -> Result<Arc<S>, Error> {
+        let mut state = self.state.lock().await;
+        if self.server.closed.load(Ordering::Acquire) {
+            return Err(Error::Unavailable("the store is closed".to_owned()));
+        }
+        if let Some(session) = state.session.as_ref().filter(|session| !session.client().is_closed()) {
+            return Ok(Arc::clone(session));
+        }
+        state.session = None;
+        if state.failures > 0 && Instant::now() < state.retry_at {
+            return Err(Error::Unavailable(state.last_error.clone()));
+        }
+        match self.server.session::<S>().await {
+            Ok(session) => {
+                if state.failures > 0 {
+                    tracing::info!(failures = state.failures, "connected to Postgres again");
+                }
+                state.failures = 0;
+                Ok(Arc::clone(state.session.insert(Arc::new(session))))
+            }
+            Err(trouble) => {
+                let reason = trouble.to_string();
+                if state.failures == 0 {
+                    tracing::warn!(reason, "cannot connect to Postgres; trying again and again");
+                }
+                state.retry_at = Instant::now() + pause(state.failures);
+                state.failures = state.failures.saturating_add(1);
+                state.last_error.clone_from(&reason);
+                Err(Error::Unavailable(reason))
+            }
+        }
+    }
+
+    /// Does work that writes; what lost against another transaction, again.
+    pub(super) async fn write<T, F>(&self, work: impl Fn(Arc<S>) -> F + Send) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Trouble>> + Send,
+    {
+        let mut attempt = 1;
+        loop {
+            let session = self.session().await?;
+            match self.watched(work(Arc::clone(&session)), &session).await {
+                Ok(done) => return Ok(done),
+                Err(trouble) if trouble.is_passing() && attempt < ATTEMPTS => attempt += 1,
+                Err(trouble) => return Err(trouble.of_write()),
+            }
+        }
+    }
+
+    /// Does work that only reads, or that may be done twice. A connection that proves to have ended while nobody
+    /// used it, after a restart of the server for instance, costs one more try.
+    pub(super) async fn read<T, F>(&self, work: impl Fn(Arc<S>) -> F + Send) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Trouble>> + Send,
+    {
+        let session = self.session().await?;
+        match self.watched(work(Arc::clone(&session)), &session).await {
+            Err(trouble) if trouble.ends_connection() => {
+                let session = self.session().await?;
+                self.watched(work(Arc::clone(&session)), &session).await.map_err(Trouble::of_read)
+            }
+            outcome => outcome.map_err(Trouble::of_read),
+        }
+    }
+
+    /// Waits no longer than the server itself would, and lets go of a connection that is of no more use.
+    async fn watched<T>(
+        &self,
+        work: impl Future<Output = Result<T, Trouble>> + Send,
+        session: &Arc<S>,
+    ) -> Result<T, Trouble> {
+        let outcome = timeout(self.server.statement_timeout + SILENCE, work).await;
+        let outcome = outcome.unwrap_or(Err(Trouble::Silence));
+        if let Err(trouble) = &outcome
+            && trouble.ends_connection()
+        {
+            tracing::warn!(%trouble, "a connection to Postgres is given up");
+            let mut state = self.state.lock().await;
+            // Somebody else may have opened the next one already.
+            state.session.take_if(|current| Arc::ptr_eq(current, session));
+        }
+        outcome
+    }
+
+    /// Lets go of the connection.
+    pub(super) async fn close(&self) {
+        self.state.lock().await.session = None;
+    }
+}
+
+/// How long to wait after so many failures: twice as long each time, give or take a half, so that many processes
+/// do not come back together.
+fn pause(failures: u32) -> Duration {
+    let longest = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE);
+    // The last bytes of a random id are as random as any.
+    let random = Uuid::now_v7().as_bytes()[15];
+    longest / 2 + longest * u32::from(random) / 512
+}

@@ -1,0 +1,201 @@
+//! The shared store: Postgres, for any number of processes. Each batch is one statement over arrays on a
+//! connection of its own kind, and an order's outbox row is written by the very statement that writes the order.
+//! Whatever the server or the network does, an answer says what is known: done, nothing happened, or not known.
+
+mod commands;
+mod completions;
+mod dsn;
+mod link;
+mod migrations;
+mod outbox;
+mod reads;
+mod rows;
+mod tls;
+mod transaction;
+mod trouble;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use jiff::Timestamp;
+
+use self::commands::Commands;
+use self::completions::Completions;
+use self::link::{Link, Server};
+use self::outbox::Outbox;
+use self::reads::Reads;
+use super::{Completed, Completion, Cursor, Error, PendingPage, Processed, Refusal, Store};
+use crate::order::{Command, Event, Order, OrderId, UserId, Version};
+
+pub use self::dsn::DsnError;
+pub use self::migrations::{MigrateError, Migrated};
+
+/// How to reach Postgres, and how long to wait for it.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A `postgres://` URL or libpq's `key=value` pairs, with libpq's `sslmode` and `sslrootcert`.
+    pub dsn: String,
+    /// How many connections carry commands, and how many completions: what one waits for, another works through.
+    pub write_connections: usize,
+    /// How many connections reads share.
+    pub read_connections: usize,
+    /// How long opening a connection may take.
+    pub connect_timeout: Duration,
+    /// How long a statement may take before the server ends it.
+    pub statement_timeout: Duration,
+}
+
+/// Why a Postgres store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The DSN is not one.
+    #[error("POSTGRES_DSN cannot be used: {0}")]
+    Dsn(#[from] DsnError),
+}
+
+/// The store in a Postgres database.
+pub struct PostgresStore {
+    server: Arc<Server>,
+    commands: Links<Commands>,
+    completions: Links<Completions>,
+    outbox: Link<Outbox>,
+    reads: Links<Reads>,
+}
+
+/// Connections of one kind, used in turn.
+struct Links<S> {
+    links: Vec<Link<S>>,
+    next: AtomicUsize,
+}
+
+impl<S: link::Prepare> Links<S> {
+    fn new(server: &Arc<Server>, count: usize) -> Links<S> {
+        let links = (0..count.max(1)).map(|_| Link::new(Arc::clone(server))).collect();
+        Links { links, next: AtomicUsize::new(0) }
+    }
+
+    fn next(&self) -> &Link<S> {
+        &self.links[self.next.fetch_add(1, Ordering::Relaxed) % self.links.len()]
+    }
+
+    async fn close(&self) {
+        join_all(self.links.iter().map(Link::close)).await;
+    }
+}
+
+impl PostgresStore {
+    /// Takes the options. Connections are opened when they are first needed, and anew whenever they break: a
+    /// server that is away is no error here.
+    ///
+    /// # Errors
+    /// [`OpenError`] where the DSN cannot be used.
+    pub fn open(options: &Options) -> Result<PostgresStore, OpenError> {
+        let server = Arc::new(Server::new(options)?);
+        Ok(PostgresStore {
+            commands: Links::new(&server, options.write_connections),
+            completions: Links::new(&server, options.write_connections),
+            outbox: Link::new(Arc::clone(&server)),
+            reads: Links::new(&server, options.read_connections),
+            server,
+        })
+    }
+
+    /// Brings the database's schema to this program's version, one process at a time. A table that another
+    /// service made is adopted as it is.
+    ///
+    /// # Errors
+    /// [`MigrateError`].
+    pub async fn migrate(&self) -> Result<Migrated, MigrateError> {
+        migrations::run(&self.server).await
+    }
+
+    /// How many outbox rows have no order, which none may.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn outbox_orphans(&self) -> Result<Vec<OrderId>, Error> {
+        self.outbox.read(|session| async move { session.orphans().await }).await
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn apply(&self, batch: Arc<[Command]>) -> Result<Vec<Result<Event, Refusal>>, Error> {
+        let apply = |session: Arc<Commands>| {
+            let batch = Arc::clone(&batch);
+            async move { session.apply(&batch).await }
+        };
+        self.commands.next().write(apply).await
+    }
+
+    async fn complete(&self, batch: Arc<[Completion]>) -> Result<Vec<Completed>, Error> {
+        let complete = |session: Arc<Completions>| {
+            let batch = Arc::clone(&batch);
+            async move { session.complete(&batch).await }
+        };
+        self.completions.next().write(complete).await
+    }
+
+    async fn published(&self, events: &[(OrderId, Version)]) -> Result<(), Error> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.outbox.read(|session| async move { session.remove(events).await }).await
+    }
+
+    async fn now(&self) -> Result<Timestamp, Error> {
+        self.outbox.read(|session| async move { session.now().await }).await
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn claim(&self, events: &[(OrderId, Version)]) -> Result<Vec<bool>, Error> {
+        self.outbox.read(|session| async move { session.claim(events).await }).await
+    }
+
+    async fn get(&self, order_id: OrderId) -> Result<Option<Order>, Error> {
+        self.reads.next().read(|session| async move { session.get(order_id).await }).await
+    }
+
+    async fn find_by_external(&self, external_id: &str, user_id: UserId) -> Result<Option<Order>, Error> {
+        let find = |session: Arc<Reads>| async move { session.find_by_external(external_id, user_id).await };
+        self.reads.next().read(find).await
+    }
+
+    async fn processed_versions(&self, orders: &[OrderId]) -> Result<Vec<Option<Processed>>, Error> {
+        let look = |session: Arc<Reads>| async move { session.processed_versions(orders).await };
+        self.reads.next().read(look).await
+    }
+
+    async fn pending(
+        &self,
+        before: Timestamp,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<PendingPage, Error> {
+        self.outbox.read(|session| async move { session.pending(before, after, limit).await }).await
+    }
+
+    async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Order>, Error> {
+        self.reads.next().read(|session| async move { session.scan(after, limit).await }).await
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        self.commands.next().read(|session| async move { session.check().await }).await
+    }
+
+    async fn close(&self) {
+        self.server.close();
+        tokio::join!(
+            self.commands.close(),
+            self.completions.close(),
+            self.outbox.close(),
+            self.reads.close()
+        );
+    }
+}

@@ -1,0 +1,99 @@
+//! The statements that read. Several callers share a connection: the driver sends what they ask for one behind the
+//! other and hands each its answer.
+
+use std::collections::HashMap;
+
+use futures_util::future::try_join_all;
+use tokio_postgres::{Client, Row, Statement};
+use uuid::Uuid;
+
+use super::link::Prepare;
+use super::rows::{COLUMNS, order, order_id, processed_version, status, user_uuid, uuid};
+use super::trouble::Trouble;
+use crate::order::{Order, OrderId, UserId};
+use crate::store::Processed;
+
+/// A connection that reads.
+pub(super) struct Reads {
+    client: Client,
+    get: Statement,
+    find: Statement,
+    processed: Statement,
+    scan: Statement,
+    scan_on: Statement,
+}
+
+impl Prepare for Reads {
+    const WRITES: bool = false;
+
+    async fn prepare(client: Client) -> Result<Reads, tokio_postgres::Error> {
+        let sql = [
+            format!("SELECT {COLUMNS} FROM orders o WHERE o.order_id = $1"),
+            // The index holds the beginning of the text; the rest of the condition is the truth.
+            format!(
+                "SELECT {COLUMNS} FROM orders o
+                  WHERE left(o.payload ->> 'id', 500) = left($1, 500) AND o.user_id = $2 AND o.payload ->> 'id' = $1
+                    AND jsonb_typeof(o.payload -> 'id') IN ('string', 'number')
+                  ORDER BY o.created_at DESC, o.order_id DESC LIMIT 1"
+            ),
+            concat!(
+                "SELECT o.order_id, ",
+                processed_version!(),
+                ", o.status FROM orders o WHERE o.order_id = ANY($1)"
+            )
+            .to_owned(),
+            format!("SELECT {COLUMNS} FROM orders o ORDER BY o.order_id LIMIT $1"),
+            format!("SELECT {COLUMNS} FROM orders o WHERE o.order_id > $2 ORDER BY o.order_id LIMIT $1"),
+        ];
+        let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
+        let [get, find, processed, scan, scan_on] = statements.try_into().unwrap_or_else(|_| unreachable!());
+        Ok(Reads { client, get, find, processed, scan, scan_on })
+    }
+
+    fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Reads {
+    pub(super) async fn get(&self, id: OrderId) -> Result<Option<Order>, Trouble> {
+        self.client.query_opt(&self.get, &[&uuid(id)]).await?.as_ref().map(order).transpose()
+    }
+
+    pub(super) async fn find_by_external(
+        &self,
+        external_id: &str,
+        user_id: UserId,
+    ) -> Result<Option<Order>, Trouble> {
+        // No payload has it: Postgres's texts hold no NUL, and ours no empty external id.
+        if external_id.is_empty() || external_id.contains('\0') {
+            return Ok(None);
+        }
+        let found = self.client.query_opt(&self.find, &[&external_id, &user_uuid(user_id)]).await?;
+        found.as_ref().map(order).transpose()
+    }
+
+    pub(super) async fn processed_versions(
+        &self,
+        orders: &[OrderId],
+    ) -> Result<Vec<Option<Processed>>, Trouble> {
+        let ids: Vec<Uuid> = orders.iter().copied().map(uuid).collect();
+        let rows = self.client.query(&self.processed, &[&ids]).await?;
+        let processed = |row: &Row| {
+            let id = order_id(row.try_get(0)?);
+            Ok((id, Processed { version: row.try_get(1)?, status: status(row, 2, id)? }))
+        };
+        let found: HashMap<OrderId, Processed> =
+            rows.iter().map(processed).collect::<Result<_, Trouble>>()?;
+        Ok(orders.iter().map(|id| found.get(id).copied()).collect())
+    }
+
+    pub(super) async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Order>, Trouble> {
+        let limit = limit as i64;
+        let rows = match after {
+            None => self.client.query(&self.scan, &[&limit]).await?,
+            Some(after) => self.client.query(&self.scan_on, &[&limit, &uuid(after)]).await?,
+        };
+        rows.iter().map(order).collect()
+    }
+}

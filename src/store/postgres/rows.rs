@@ -1,0 +1,96 @@
+//! Rows to values and back. Another service may have written a row, so columns that we always fill may be null.
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::trouble::Trouble;
+use crate::order::{Amount, Event, Order, OrderId, Payload, Status, UserId};
+
+/// The processed version of an order in a table that is called `o`. Where another service's worker has finished it,
+/// which our own writes never do without saying so, that is its version.
+macro_rules! processed_version {
+    () => {
+        "CASE WHEN o.status IN ('done', 'failed', 'cancelled') AND o.overtaken_version IS DISTINCT FROM o.version \
+         THEN o.version ELSE o.processed_version END"
+    };
+}
+
+pub(super) use processed_version;
+
+/// The columns that [`order`] reads, in its order, of a table that is called `o`.
+pub(super) const COLUMNS: &str = concat!(
+    "o.order_id, o.user_id, o.status, o.version, ",
+    processed_version!(),
+    ", \
+     coalesce(o.created_at, o.updated_at, 'epoch'), coalesce(o.updated_at, o.created_at, 'epoch'), o.deleted_at, \
+     coalesce(o.amount, 0)::text, o.reason, coalesce(o.payload, 'null')::text, \
+     CASE WHEN jsonb_typeof(o.payload -> 'id') IN ('string', 'number') THEN o.payload ->> 'id' ELSE '' END"
+);
+
+/// How many columns they are.
+pub(super) const COLUMN_COUNT: usize = 12;
+
+/// Reads an order from a row of [`COLUMNS`]. A value that no version of this program wrote is an error that names
+/// the order.
+pub(super) fn order(row: &Row) -> Result<Order, Trouble> {
+    let id = OrderId::from_bytes(row.try_get::<_, Uuid>(0)?.into_bytes());
+    let amount: &str = row.try_get(8)?;
+    let payload: &str = row.try_get(10)?;
+    Ok(Order {
+        id,
+        user_id: UserId::from_bytes(row.try_get::<_, Uuid>(1)?.into_bytes()),
+        status: status(row, 2, id)?,
+        version: row.try_get(3)?,
+        processed_version: row.try_get(4)?,
+        created_at: row.try_get(5)?,
+        updated_at: row.try_get(6)?,
+        deleted_at: row.try_get::<_, Option<Timestamp>>(7)?,
+        amount: Amount::parse(amount).ok_or_else(|| damaged(id, "its amount is no number we know"))?,
+        reason: row.try_get(9)?,
+        payload: Payload::from_store(payload, row.try_get(11)?),
+    })
+}
+
+/// The event that a pending order's newest version stands for.
+pub(super) fn pending_event(order: Order) -> Event {
+    Event {
+        order_id: Some(order.id),
+        version: Some(order.version),
+        user_id: Some(order.user_id),
+        payload: order.payload,
+        status: order.status,
+        timestamp: order.updated_at,
+    }
+}
+
+/// Reads a status column of an order's row.
+pub(super) fn status(row: &Row, column: usize, id: OrderId) -> Result<Status, Trouble> {
+    let name: &str = row.try_get(column)?;
+    Status::parse(name).ok_or_else(|| damaged(id, &format!("its status {name:?} is unknown")))
+}
+
+fn damaged(id: OrderId, what: &str) -> Trouble {
+    Trouble::Damaged(format!("order {id} is damaged: {what}"))
+}
+
+/// An order's id as a parameter.
+pub(super) fn uuid(id: OrderId) -> Uuid {
+    Uuid::from_bytes(*id.as_bytes())
+}
+
+/// A user's id as a parameter.
+pub(super) fn user_uuid(id: UserId) -> Uuid {
+    Uuid::from_bytes(*id.as_bytes())
+}
+
+/// An order's id from a column.
+pub(super) fn order_id(id: Uuid) -> OrderId {
+    OrderId::from_bytes(id.into_bytes())
+}
+
+/// The statuses from which an order may become `target`, as a SQL list.
+pub(super) fn sources(target: Status) -> String {
+    // NULL is in no list, and keeps an empty one legal SQL.
+    target.sources().map(|status| format!("'{status}', ")).collect::<String>() + "NULL"
+}

@@ -1,0 +1,114 @@
+//! TLS to Postgres, with rustls. What is verified follows `sslmode` as libpq has it: nothing unless authorities are
+//! named, then the chain of certificates, and with `verify-full` the server's name too.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::dsn::{Dsn, DsnError};
+
+/// What of the server's certificate is verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verify {
+    /// Nothing: the connection is secret, but to whom is not known.
+    Nothing,
+    /// That a trusted authority signed it.
+    Authority,
+    /// And that it is the name we connect to.
+    AuthorityAndName,
+}
+
+/// The way to make TLS connections that a DSN asks for.
+pub(super) fn connector(dsn: &Dsn) -> Result<MakeRustlsConnect, DsnError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        // The versions are the provider's own.
+        .map_err(|error| refused(Path::new(""), &error))?;
+    let chain = match &dsn.root_cert {
+        Some(path) if dsn.verify != Verify::Nothing => {
+            let roots = Arc::new(roots(path)?);
+            let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
+            Some(verifier.map_err(|error| refused(path, &error))?)
+        }
+        _ => None,
+    };
+    let verifier = Arc::new(Verifier { verify: dsn.verify, chain, provider });
+    let config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, DsnError> {
+    let mut roots = RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| refused(path, &error))?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| refused(path, &error))?;
+        roots.add(certificate).map_err(|error| refused(path, &error))?;
+    }
+    if roots.is_empty() {
+        return Err(refused(path, &"there is no certificate in it"));
+    }
+    Ok(roots)
+}
+
+fn refused(path: &Path, reason: &dyn std::fmt::Display) -> DsnError {
+    DsnError::RootCert { path: path.to_owned(), reason: reason.to_string() }
+}
+
+/// Verifies as much as `sslmode` says.
+#[derive(Debug)]
+struct Verifier {
+    verify: Verify,
+    chain: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
+        match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) if self.verify == Verify::Authority => Ok(ServerCertVerified::assertion()),
+            verdict => verdict,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,24 @@
+//! Several statements as one transaction, in one round trip: everything is sent before the first answer is read.
+
+use tokio_postgres::Client;
+
+use super::trouble::Trouble;
+
+/// Runs statements that are sent when the future is first polled, between BEGIN and COMMIT where `needed`. An error
+/// of any of them undoes all of them: the server answers the COMMIT after it with a ROLLBACK.
+pub(super) async fn around<T>(
+    client: &Client,
+    needed: bool,
+    statements: impl Future<Output = Result<T, Trouble>> + Send,
+) -> Result<T, Trouble> {
+    if !needed {
+        return statements.await;
+    }
+    // Polled, and so sent, in this order. Not try_join: the COMMIT must be sent whatever the statements say.
+    let (begun, done, ended) =
+        tokio::join!(biased; client.batch_execute("BEGIN"), statements, client.batch_execute("COMMIT"));
+    begun?;
+    let done = done?;
+    ended?;
+    Ok(done)
+}

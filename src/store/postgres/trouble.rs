@@ -1,0 +1,109 @@
+//! What a failure means: from SQLSTATE, or from the lack of one, to what is known about the batch. An error that
+//! the server sent for a statement undid it. A connection that ended before the answer leaves the outcome open.
+
+use tokio_postgres::error::{DbError, Severity, SqlState};
+
+use crate::store::Error;
+
+/// A failure on a connection.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The driver's or the server's.
+    Postgres(tokio_postgres::Error),
+    /// A row that no version of this program wrote.
+    Damaged(String),
+    /// No answer in time.
+    Silence,
+}
+
+impl From<tokio_postgres::Error> for Trouble {
+    fn from(error: tokio_postgres::Error) -> Trouble {
+        Trouble::Postgres(error)
+    }
+}
+
+impl Trouble {
+    fn server(&self) -> Option<&DbError> {
+        match self {
+            Trouble::Postgres(error) => error.as_db_error(),
+            Trouble::Damaged(_) | Trouble::Silence => None,
+        }
+    }
+
+    /// Whether doing the same again at once may work, and nothing has happened yet.
+    pub(super) fn is_passing(&self) -> bool {
+        self.server().is_some_and(|error| {
+            let codes = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
+            codes.contains(error.code())
+        })
+    }
+
+    /// Whether the connection is of no more use: it has ended, its server takes no writes (any more), or what
+    /// was prepared on it is out of date.
+    pub(super) fn ends_connection(&self) -> bool {
+        match self {
+            Trouble::Damaged(_) => false,
+            Trouble::Silence => true,
+            Trouble::Postgres(error) => error.as_db_error().is_none_or(|error| {
+                let codes = [
+                    SqlState::READ_ONLY_SQL_TRANSACTION,
+                    SqlState::FEATURE_NOT_SUPPORTED,
+                    SqlState::INVALID_SQL_STATEMENT_NAME,
+                    SqlState::UNDEFINED_TABLE,
+                    SqlState::UNDEFINED_COLUMN,
+                ];
+                is_fatal(error) || codes.contains(error.code())
+            }),
+        }
+    }
+
+    /// What a caller learns whose write failed.
+    pub(super) fn of_write(self) -> Error {
+        match self.server() {
+            // It may have been committed just before.
+            Some(error) if is_fatal(error) => Error::OutcomeUnknown(self.to_string()),
+            Some(error) if is_about_a_row(error) => Error::BadBatch(self.to_string()),
+            Some(_) => Error::Unavailable(self.to_string()),
+            None => match self {
+                Trouble::Damaged(_) => Error::Unavailable(self.to_string()),
+                Trouble::Postgres(_) | Trouble::Silence => Error::OutcomeUnknown(self.to_string()),
+            },
+        }
+    }
+
+    /// What a caller learns whose read failed.
+    pub(super) fn of_read(self) -> Error {
+        Error::Unavailable(self.to_string())
+    }
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Trouble::Postgres(error) => match error.as_db_error() {
+                Some(error)
+                    if [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN].contains(error.code()) =>
+                {
+                    write!(f, "{}; run `orderstream migrate`", error.message())
+                }
+                Some(error) => write!(f, "{} (SQLSTATE {})", error.message(), error.code().code()),
+                None => match std::error::Error::source(error) {
+                    Some(source) => write!(f, "{error}: {source}"),
+                    None => write!(f, "{error}"),
+                },
+            },
+            Trouble::Damaged(what) => f.write_str(what),
+            Trouble::Silence => f.write_str("the server did not answer in time"),
+        }
+    }
+}
+
+/// Whether the server ended the session with it.
+fn is_fatal(error: &DbError) -> bool {
+    matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+}
+
+/// Data that the table cannot hold: classes 22 (data exception), 23 (integrity constraint), 54 (program limit).
+fn is_about_a_row(error: &DbError) -> bool {
+    ["22", "23", "54"].contains(&&error.code().code()[..2])
+}
