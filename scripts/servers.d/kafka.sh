@@ -1,0 +1,102 @@
+# Apache Kafka in KRaft mode, for scripts/servers: every broker is a controller too. Its jars come by Maven, as
+# scripts/kafka/pom.xml lists them, into a cache folder of the user's.
+#
+# Durable as in production means what Kafka means by it: a producer with acks=all is answered when every replica
+# in sync, and at least two of three brokers, have the record in the page cache of their system; the flush to
+# disk is left to that system, as is Kafka's default. So the death of a broker loses nothing, and of all three
+# at once neither; that three machines lose their power at once is what Kafka does not insure against.
+# shellcheck shell=bash disable=SC2154 # `here` and `root` are of scripts/servers
+
+kafka_pom=$here/kafka/pom.xml
+kafka_cache=${XDG_CACHE_HOME:-~/.cache}/orderstream/kafka-$(sed -n 's:.*<kafka.version>\(.*\)</.*:\1:p' "$kafka_pom")
+
+kafka_install() {
+  command -v java >/dev/null || install_packages openjdk-17-jre-headless
+  [[ -d $kafka_cache/libs ]] || kafka_download
+}
+
+# Maven's own folder stays as it is: what it needs besides is thrown away again.
+kafka_download() (
+  command -v mvn >/dev/null || install_packages maven
+  mkdir -p "$kafka_cache"
+  exec 8>"$kafka_cache/lock"
+  flock 8
+  [[ ! -d $kafka_cache/libs ]] || return 0
+  say "downloading Kafka to $kafka_cache"
+  cd "$kafka_cache" || exit
+  rm -rf part
+  mvn -q -B --strict-checksums -f "$kafka_pom" -Dmaven.repo.local="$PWD/part/maven" \
+    dependency:copy-dependencies -DoutputDirectory="$PWD/part/libs" >&2 9>&- || die "could not download Kafka"
+  mv part/libs libs
+  rm -rf part
+)
+
+kafka_java() {
+  java -Dlog4j2.configurationFile="$here/kafka/log4j2.properties" -cp "$kafka_cache/libs/*" "$@"
+}
+
+kafka_create() {
+  local count=$2 ports voters="" id
+  read -ra ports < <(free_ports $((2 * count)))
+  for ((id = 1; id <= count; id++)); do
+    voters+=,$id@127.0.0.1:${ports[2 * id - 1]}
+  done
+  for ((id = 1; id <= count; id++)); do
+    mkdir -p "$1/$id/data"
+    echo "${ports[2 * id - 2]}" >"$1/$id/port"
+    kafka_properties "$id" "$count" "${ports[2 * id - 2]}" "${ports[2 * id - 1]}" "${voters#,}" \
+      >"$1/$id/server.properties"
+  done
+  # 16 random bytes, as Kafka writes them; a leading minus would look like an option.
+  echo "k$(head -c 15 /dev/urandom | base64 | tr +/ _-)A" >"$1/cluster"
+}
+
+kafka_properties() {
+  cat <<PROPERTIES
+process.roles=broker,controller
+node.id=$1
+listeners=BROKER://127.0.0.1:$3,CONTROLLER://127.0.0.1:$4
+advertised.listeners=BROKER://127.0.0.1:$3
+listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=BROKER
+controller.listener.names=CONTROLLER
+controller.quorum.voters=$5
+log.dirs=$root/kafka/$1/data
+auto.create.topics.enable=false
+default.replication.factor=$2
+min.insync.replicas=$((($2 + 1) / 2))
+offsets.topic.replication.factor=$2
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=$2
+transaction.state.log.min.isr=$((($2 + 1) / 2))
+transaction.state.log.num.partitions=4
+broker.session.timeout.ms=4000
+broker.heartbeat.interval.ms=500
+group.initial.rebalance.delay.ms=0
+log.cleaner.dedupe.buffer.size=8388608
+PROPERTIES
+}
+
+# Its data folder is formatted at the first start, in the same process, for three do that faster side by side.
+kafka_start() {
+  # shellcheck disable=SC2016 # expanded by that bash
+  launch "$1" bash -c '
+    cluster=$(<../../cluster)
+    [[ -e meta.properties ]] || "$@" kafka.tools.StorageTool format -t "$cluster" -c ../server.properties || exit
+    exec "$@" kafka.Kafka ../server.properties' kafka \
+    java -Xmx384m -XX:+UseSerialGC -Dlog4j2.configurationFile="$here/kafka/log4j2.properties" \
+    -cp "$kafka_cache/libs/*"
+}
+
+# A port that answers is not enough: this line comes when the broker has joined its cluster.
+kafka_ready() {
+  grep -q 'Kafka Server started' "$(folder "$1")/log"
+}
+
+kafka_processes() {
+  main_process "$1"
+}
+
+kafka_address() {
+  echo "$1"
+}
