@@ -29,6 +29,8 @@ pub(super) fn check(settings: &Settings) -> Vec<Problem> {
 
     let positive = r#"with no time at all nothing succeeds; write a duration above zero, as "30s""#;
     rule(!settings.ack_wait_timeout.is_zero(), &["ack_wait_timeout"], positive);
+    rule(!settings.postgres_connect_timeout.is_zero(), &["postgres_connect_timeout"], positive);
+    rule(!settings.postgres_statement_timeout.is_zero(), &["postgres_statement_timeout"], positive);
     rule(!settings.http_header_timeout.is_zero(), &["http_header_timeout"], positive);
     rule(!settings.http_body_timeout.is_zero(), &["http_body_timeout"], positive);
 

@@ -34,6 +34,14 @@ pub use keys::Key;
 keys::settings! {
     /// Postgres, as a postgres:// URL; unset: the embedded store.
     postgres_dsn: Option<SecretString>,
+    /// Connections to Postgres that carry commands, and as many again for what the worker did.
+    postgres_write_connections: NonZeroU32,
+    /// Connections to Postgres that reads share.
+    postgres_read_connections: NonZeroU32,
+    /// How long connecting to Postgres may take.
+    postgres_connect_timeout: Duration,
+    /// How long a statement may take before Postgres ends it.
+    postgres_statement_timeout: Duration,
     /// Directory of the embedded store's files.
     data_dir: PathBuf,
     /// Redis cache, as host:port or a redis:// or rediss:// URL; unset: no cache.

@@ -34,6 +34,10 @@ const GRACE: Duration = Duration::from_secs(3);
 /// How many events the sweep reads at once: few, because each may carry a payload of a MiB.
 const PAGE: usize = 64;
 
+/// How long confirmed events are gathered before the store takes note of them: nobody waits for that, and one
+/// statement for many costs little.
+const GATHER: Duration = Duration::from_millis(30);
+
 type Confirmations = (Vec<Key>, Vec<Result<(), PublishError>>, OwnedSemaphorePermit);
 type Key = (OrderId, Version);
 
@@ -54,6 +58,10 @@ pub(super) struct Runner {
     /// What has been published and not confirmed: the sweep passes over it.
     in_flight: HashMap<OrderId, Version>,
     publishing: FuturesUnordered<BoxFuture<'static, Confirmations>>,
+    /// What has been confirmed, and the store does not know yet.
+    confirmed: Vec<Key>,
+    note_at: Instant,
+    noting: FuturesUnordered<BoxFuture<'static, Result<(), store::Error>>>,
     sweep: Sweep,
 }
 
@@ -74,8 +82,20 @@ pub(super) fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> (Relay, Runner) {
     let relay = Relay { fast: sender, budget: Arc::clone(&budget), left_behind: Arc::clone(&left_behind) };
     // The first sweep is due at once: what an earlier process left pending is driven again.
     let sweep = Sweep { at: Instant::now(), before: Timestamp::now(), after: None, blocked: false };
-    let (in_flight, publishing) = (HashMap::new(), FuturesUnordered::new());
-    (relay, Runner { store, bus, fast, budget, left_behind, in_flight, publishing, sweep })
+    let runner = Runner {
+        store,
+        bus,
+        fast,
+        budget,
+        left_behind,
+        in_flight: HashMap::new(),
+        publishing: FuturesUnordered::new(),
+        confirmed: Vec::new(),
+        note_at: Instant::now(),
+        noting: FuturesUnordered::new(),
+        sweep,
+    };
+    (relay, runner)
 }
 
 impl Relay {
@@ -110,6 +130,9 @@ impl Runner {
                     None => break,
                 },
                 Some(confirmations) = self.publishing.next() => self.confirmed(confirmations).await,
+                Some(noted) = self.noting.next() => look_at(noted),
+                // One at a time: what is confirmed meanwhile is the next.
+                () = sleep_until(self.note_at), if !self.confirmed.is_empty() && self.noting.is_empty() => self.note(),
                 () = sleep_until(self.sweep.at), if !shutdown.is_cancelled() => self.sweep_page().await,
                 () = self.left_behind.notified(), if !shutdown.is_cancelled() => self.sweep_now(),
             }
@@ -117,6 +140,16 @@ impl Runner {
         while let Some(confirmations) = self.publishing.next().await {
             self.confirmed(confirmations).await;
         }
+        self.note();
+        while let Some(noted) = self.noting.next().await {
+            look_at(noted);
+        }
+    }
+
+    /// Tells the store what has been confirmed.
+    fn note(&mut self) {
+        let (store, confirmed) = (Arc::clone(&self.store), std::mem::take(&mut self.confirmed));
+        self.noting.push(Box::pin(async move { store.published(&confirmed).await }));
     }
 
     fn publish(&mut self, events: Vec<Event>, permit: OwnedSemaphorePermit) {
@@ -130,7 +163,9 @@ impl Runner {
     async fn confirmed(&mut self, (keys, results, permit): Confirmations) {
         drop(permit);
         let mut refused = Vec::new();
-        let mut published = Vec::with_capacity(keys.len());
+        if self.confirmed.is_empty() {
+            self.note_at = Instant::now() + GATHER;
+        }
         for (key, result) in keys.into_iter().zip(results) {
             let (order_id, version) = key;
             // A newer version of the order may be under way already.
@@ -138,24 +173,30 @@ impl Runner {
                 self.in_flight.remove(&order_id);
             }
             match result {
-                Ok(()) => published.push(key),
+                Ok(()) => self.confirmed.push(key),
                 // The order is still pending; the sweep comes by.
                 Err(PublishError::Unavailable(reason)) => tracing::debug!(%order_id, reason, "not published"),
-                Err(PublishError::Refused(reason)) => refused.push(parked(key, &reason)),
+                Err(PublishError::Refused(reason)) => refused.push((key, parked(key, &reason))),
             }
         }
-        if let Err(error) = self.store.published(&published).await {
-            // The events will be published again, and change nothing.
-            tracing::warn!(%error, "cannot note what was published");
-        }
-        if !refused.is_empty()
-            && let Err(error) = self.store.complete(refused.into()).await
-        {
-            tracing::error!(%error, "cannot park orders that the bus refuses; they will be tried again");
-        }
+        self.park(refused).await;
         if self.sweep.blocked {
             self.sweep.blocked = false;
             self.sweep.at = Instant::now();
+        }
+    }
+
+    /// Marks orders as failed whose events the bus will never take; there is nothing more to publish about them.
+    async fn park(&mut self, refused: Vec<(Key, Completion)>) {
+        if refused.is_empty() {
+            return;
+        }
+        let (keys, completions): (Vec<Key>, Vec<Completion>) = refused.into_iter().unzip();
+        match self.store.complete(completions.into()).await {
+            Ok(_) => self.confirmed.extend(keys),
+            Err(error) => {
+                tracing::error!(%error, "cannot park orders that the bus refuses; they will be tried again");
+            }
         }
     }
 
@@ -216,6 +257,13 @@ impl Runner {
         self.sweep.after = None;
         self.sweep.at = Instant::now() + SWEEP_EVERY;
         self.sweep.before = Timestamp::now() + SWEEP_EVERY - GRACE;
+    }
+}
+
+fn look_at(noted: Result<(), store::Error>) {
+    if let Err(error) = noted {
+        // The events will be published again, and change nothing.
+        tracing::warn!(%error, "cannot note what was published");
     }
 }
 

@@ -18,7 +18,7 @@ use super::distinct;
 use super::processor::{ProcessError, Processor};
 use crate::bus::{Bus, Delivery, Reply, SubscribeError, Subscription};
 use crate::order::{Ack, AckStatus, Event, OrderId, Status};
-use crate::store::{Basis, Completed, Completion, Creation, Store};
+use crate::store::{self, Basis, Completed, Completion, Creation, Store};
 
 /// The most events in a batch.
 const BATCH: usize = 1024;
@@ -107,6 +107,7 @@ impl Worker {
         let outcomes = loop {
             match self.store.complete(Arc::clone(&completions)).await {
                 Ok(outcomes) => break outcomes,
+                Err(store::Error::BadBatch(reason)) => return self.split(round, &reason, shutdown).await,
                 Err(error) => tracing::error!(%error, "the worker cannot record what it did; it tries again"),
             }
             tokio::select! {
@@ -135,6 +136,23 @@ impl Worker {
         }
         self.bus.settle(settled).await;
         true
+    }
+
+    /// Goes on with the halves of a batch that one of its rows spoils; a row that is alone goes to the dead letters.
+    async fn split(
+        &self,
+        mut round: Vec<(OrderId, Delivery)>,
+        reason: &str,
+        shutdown: &CancellationToken,
+    ) -> bool {
+        let second = round.split_off(round.len() / 2);
+        if round.is_empty() {
+            for (_, delivery) in second {
+                self.reject(delivery, &format!("the order cannot be stored: {reason}")).await;
+            }
+            return true;
+        }
+        Box::pin(self.finish(round, shutdown)).await && Box::pin(self.finish(second, shutdown)).await
     }
 
     /// Whether a failure that was not applied is on the order all the same, from an earlier delivery. A version
