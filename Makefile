@@ -42,7 +42,7 @@ lint: ## check format, clippy, docs, and what may enter the build
 fmt: ## format the code
 	cargo fmt
 
-bench: ## compare with plain Postgres on this machine (BENCH_SECONDS, BENCH_ORDERS)
+bench: ## compare with plain Postgres and Kafka on this machine (settings: see scripts/bench)
 	scripts/bench
 
 coverage: ## test coverage, to target/lcov.info
