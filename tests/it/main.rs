@@ -22,6 +22,7 @@ mod golden_messages;
 mod house;
 mod json_text;
 mod limits;
+mod migrations;
 mod outages;
 mod poison;
 mod races;
