@@ -1,10 +1,11 @@
-//! The wiring: settings become a store, a bus and a processor, and these become the roles `api` and `worker`.
+//! The wiring: settings become a store, a bus, a cache and a processor, and these become the roles `api` and `worker`.
 //! A backend is chosen here and nowhere else, and here the roles start, fail and stop in order.
 
 use std::future::Future;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api;
 use crate::bus::Bus;
 use crate::bus::local::LocalBus;
+use crate::cache::{Cache, NoCache, RedisCache};
 use crate::config::Settings;
 use crate::service::worker::Worker;
 use crate::service::{self, AmountProcessor, Processor, Service};
@@ -28,6 +30,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// What carries events and ACKs.
     pub bus: Arc<dyn Bus>,
+    /// What answers reads in the store's place.
+    pub cache: Arc<dyn Cache>,
     /// What the worker does to an order.
     pub processor: Arc<dyn Processor>,
 }
@@ -41,8 +45,8 @@ impl Parts {
         refuse_unknown_backends(settings)?;
         let folder = settings.data_dir.clone();
         let store = tokio::task::spawn_blocking(move || SqliteStore::open(&folder)).await??;
-        let bus = local_bus(settings)?;
-        Ok(Parts { store: Arc::new(store), bus, processor: Arc::new(AmountProcessor) })
+        let (bus, cache) = (local_bus(settings)?, cache(settings)?);
+        Ok(Parts { store: Arc::new(store), bus, cache, processor: Arc::new(AmountProcessor) })
     }
 }
 
@@ -52,6 +56,13 @@ fn local_bus(settings: &Settings) -> Result<Arc<LocalBus>> {
     let dead_letters = settings.data_dir.join(format!("{topic}.dlq.jsonl"));
     LocalBus::open(&dead_letters, topic, LOCAL_BUS_CAPACITY)
         .with_context(|| format!("the dead-letter file {} cannot be read", dead_letters.display()))
+}
+
+/// The cache. It is reached later, in the background.
+fn cache(settings: &Settings) -> Result<Arc<dyn Cache>> {
+    let Some(address) = &settings.redis_addr else { return Ok(Arc::new(NoCache)) };
+    let cache = RedisCache::open(address.expose_secret(), settings.cache_ttl, settings.cache_timeout);
+    Ok(Arc::new(cache.context("REDIS_ADDR cannot be read")?))
 }
 
 /// What the checker looks at.
@@ -78,7 +89,6 @@ fn refuse_unknown_backends(settings: &Settings) -> Result<()> {
     let set = [
         ("POSTGRES_DSN", settings.postgres_dsn.is_some()),
         ("KAFKA_BROKERS", !settings.kafka_brokers.is_empty()),
-        ("REDIS_ADDR", settings.redis_addr.is_some()),
     ];
     match set.iter().find(|(_, is_set)| *is_set) {
         Some((name, _)) => bail!(
@@ -167,7 +177,7 @@ pub fn api(
         shutdown_timeout: settings.shutdown_timeout,
     };
     async move {
-        let (service, background) = Service::new(parts.store, parts.bus, &options);
+        let (service, background) = Service::new(parts.store, parts.bus, parts.cache, &options);
         let (drained, deadline) = (CancellationToken::new(), front.shutdown_timeout);
         let mut background = tokio::spawn(background.run(drained.clone()));
         let served = tokio::select! {
@@ -187,5 +197,5 @@ pub fn api(
 /// # Errors
 /// Where the bus cannot serve it.
 pub async fn worker(parts: Parts, stop: CancellationToken) -> Result<()> {
-    Ok(Worker::new(parts.store, parts.bus, parts.processor).run(stop).await?)
+    Ok(Worker::new(parts.store, parts.bus, parts.cache, parts.processor).run(stop).await?)
 }
