@@ -1,4 +1,4 @@
-//! The wiring: settings become a store, a bus and a processor, and these become the roles `api` and `worker`.
+//! The wiring: settings become a store, a bus, a cache and a processor, and these become the roles `api` and `worker`.
 //! A backend is chosen here and nowhere else, and here the roles start, fail and stop in order.
 
 use std::future::Future;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api;
 use crate::bus::Bus;
 use crate::bus::local::LocalBus;
+use crate::cache::{Cache, NoCache, RedisCache};
 use crate::config::Settings;
 use crate::service::worker::Worker;
 use crate::service::{self, AmountProcessor, Processor, Service};
@@ -31,6 +32,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// What carries events and ACKs.
     pub bus: Arc<dyn Bus>,
+    /// What answers reads in the store's place.
+    pub cache: Arc<dyn Cache>,
     /// What the worker does to an order.
     pub processor: Arc<dyn Processor>,
 }
@@ -48,7 +51,8 @@ impl Parts {
                 Arc::new(tokio::task::spawn_blocking(move || SqliteStore::open(&folder)).await??)
             }
         };
-        Ok(Parts { store, bus: local_bus(settings)?, processor: Arc::new(AmountProcessor) })
+        let (bus, cache) = (local_bus(settings)?, cache(settings)?);
+        Ok(Parts { store, bus, cache, processor: Arc::new(AmountProcessor) })
     }
 
     /// Lets go of the backends, the bus first: what it still sends is in the store.
@@ -94,6 +98,13 @@ pub async fn migrate(settings: &Settings) -> Result<String> {
     };
     let s = if applied == 1 { "" } else { "s" };
     Ok(format!("{place}: schema version {version}, {applied} migration{s} applied"))
+}
+
+/// The cache. It is reached later, in the background.
+fn cache(settings: &Settings) -> Result<Arc<dyn Cache>> {
+    let Some(address) = &settings.redis_addr else { return Ok(Arc::new(NoCache)) };
+    let cache = RedisCache::open(address.expose_secret(), settings.cache_ttl, settings.cache_timeout);
+    Ok(Arc::new(cache.context("REDIS_ADDR cannot be read")?))
 }
 
 /// What the checker looks at.
@@ -233,7 +244,7 @@ pub fn api(
         shutdown_timeout: settings.shutdown_timeout,
     };
     async move {
-        let (service, background) = Service::new(parts.store, parts.bus, &options);
+        let (service, background) = Service::new(parts.store, parts.bus, parts.cache, &options);
         let (drained, deadline) = (CancellationToken::new(), front.shutdown_timeout);
         let mut background = tokio::spawn(background.run(drained.clone()));
         let served = tokio::select! {
@@ -253,5 +264,5 @@ pub fn api(
 /// # Errors
 /// Where the bus cannot serve it.
 pub async fn worker(parts: Parts, stop: CancellationToken) -> Result<()> {
-    Ok(Worker::new(parts.store, parts.bus, parts.processor).run(stop).await?)
+    Ok(Worker::new(parts.store, parts.bus, parts.cache, parts.processor).run(stop).await?)
 }

@@ -34,22 +34,27 @@ struct ReadyBody<'a> {
     status: &'a str,
     store: &'a str,
     bus: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<&'a str>,
 }
 
-/// `GET /health/ready`: 200 while orders are taken. A bus that is away only delays them, which is said.
+/// `GET /health/ready`: 200 while orders are taken. A bus that is away only delays them, and without its cache the
+/// service is only slower; both are said.
 pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
-    let Readiness { store, bus } = shared.service.readiness().await;
-    let (status, word) = match (&store, &bus) {
+    let Readiness { store, bus, cache } = shared.service.readiness().await;
+    let (status, word) = match (&store, &bus, &cache) {
         _ if shared.draining.is_cancelled() => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
-        (Err(_), _) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
-        (Ok(()), Err(_)) => (StatusCode::OK, "degraded"),
-        (Ok(()), Ok(())) => (StatusCode::OK, "ready"),
+        (Err(_), _, _) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+        (Ok(()), Ok(()), None | Some(Ok(()))) => (StatusCode::OK, "ready"),
+        (Ok(()), _, _) => (StatusCode::OK, "degraded"),
     };
     let word_of = |part: &Result<(), String>| if part.is_ok() { "ok" } else { "not available" };
+    // The cache itself logs when it goes and comes.
     for (part, state) in [("store", &store), ("bus", &bus)] {
         if let Err(reason) = state {
             tracing::warn!(part, reason, "not ready");
         }
     }
-    json(status, to_json(&ReadyBody { status: word, store: word_of(&store), bus: word_of(&bus) }))
+    let (store, bus, cache) = (word_of(&store), word_of(&bus), cache.as_ref().map(word_of));
+    json(status, to_json(&ReadyBody { status: word, store, bus, cache }))
 }

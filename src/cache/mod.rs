@@ -1,6 +1,13 @@
 //! The cache: answers reads of single orders without asking the store. The trait [`Cache`] is what the service
 //! relies on. A cache is never the truth and never in the way: whatever it cannot do in its small budget of time
 //! counts as a miss, and nothing that it answers is older than what a caller was told before.
+//!
+//! Its users keep one rule: whoever has changed an order, or has learned from the store that somebody did, calls
+//! [`Cache::forget`] after the commit and before anybody is told.
+
+mod redis;
+
+pub use self::redis::{BadAddress, RedisCache};
 
 use async_trait::async_trait;
 
@@ -9,14 +16,17 @@ use crate::order::{Order, OrderId};
 /// Keeps copies of orders.
 #[async_trait]
 pub trait Cache: Send + Sync + 'static {
-    /// Looks an order up.
+    /// Looks an order up. A hit is no older than any change whose [`Cache::forget`] had returned before, in
+    /// whichever process, and than any order whose [`Cache::fill`] had.
     async fn get(&self, order_id: OrderId) -> Lookup;
 
-    /// Offers what the store said after a miss. It is kept only where the order has not changed since that miss.
+    /// Offers what the store said after a miss, before the caller is told. Kept only where the order has not been
+    /// forgotten since that miss; where another copy has come in between that is not the same, neither is kept.
     async fn fill(&self, ticket: Ticket, order: &Order);
 
-    /// Drops the copies of orders that have just been changed. Returns when nobody can find them any more, or when
-    /// the budget of time is spent; they are dropped later then, and this process does not read them before.
+    /// Drops the copies of orders that have been changed, and makes every ticket for them void. Returns when nobody
+    /// can find them any more, or when the budget of time is spent; this process then does not read from the
+    /// cache before they are dropped.
     async fn forget(&self, orders: &[OrderId]);
 
     /// Whether the cache answers now.
@@ -24,6 +34,11 @@ pub trait Cache: Send + Sync + 'static {
     /// # Errors
     /// [`Unavailable`] where it does not; reads then go to the store.
     async fn check(&self) -> Result<(), Unavailable>;
+
+    /// Whether there is no cache, and nothing to call the other verbs for.
+    fn is_off(&self) -> bool {
+        false
+    }
 }
 
 /// What a look-up found.
@@ -35,13 +50,13 @@ pub enum Lookup {
     Miss(Option<Ticket>),
 }
 
-/// The right to fill one entry once, given out with a miss.
+/// The right to fill one entry, given out with a miss. It ends when the order is forgotten, and after some seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ticket {
     /// The order that was missed.
     pub order_id: OrderId,
-    /// What the cache knows the miss by.
-    pub token: u64,
+    /// What the cache knows the miss by; readers that miss an order at the same time may share it.
+    pub token: [u8; 32],
 }
 
 /// The cache does not answer; the text says why, for the log and the readiness.
@@ -65,5 +80,9 @@ impl Cache for NoCache {
 
     async fn check(&self) -> Result<(), Unavailable> {
         Ok(())
+    }
+
+    fn is_off(&self) -> bool {
+        true
     }
 }

@@ -72,6 +72,8 @@ fn hide_settings(command: &mut clap::Command) {
 /// # Errors
 /// Everything that goes wrong, to be printed; exit code 2.
 pub fn run(cli: Cli) -> Result<ExitCode> {
+    // One library for all of TLS. Where somebody else has chosen one before, that one is as good.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     // Clients and scripts have no use for a server's settings.
     match cli.command {
         Some(Command::Orders(args)) => {

@@ -31,6 +31,12 @@ pub(super) fn check(settings: &Settings) -> Vec<Problem> {
     rule(!settings.ack_wait_timeout.is_zero(), &["ack_wait_timeout"], positive);
     rule(!settings.postgres_connect_timeout.is_zero(), &["postgres_connect_timeout"], positive);
     rule(!settings.postgres_statement_timeout.is_zero(), &["postgres_statement_timeout"], positive);
+    rule(!settings.cache_ttl.is_zero(), &["cache_ttl"], positive);
+    rule(
+        !settings.cache_timeout.is_zero() && settings.cache_timeout <= Duration::from_secs(1),
+        &["cache_timeout"],
+        r#"a cache that is waited for longer than for the store is none; write a duration above zero, at most "1s""#,
+    );
     rule(!settings.http_header_timeout.is_zero(), &["http_header_timeout"], positive);
     rule(!settings.http_body_timeout.is_zero(), &["http_body_timeout"], positive);
 
@@ -131,8 +137,16 @@ mod tests {
     #[test]
     fn a_timeout_of_nothing_is_refused() {
         assert_eq!(broken(|s| s.ack_wait_timeout = Duration::ZERO), ["ack_wait_timeout"]);
+        assert_eq!(broken(|s| s.cache_ttl = Duration::ZERO), ["cache_ttl"]);
+        assert_eq!(broken(|s| s.cache_timeout = Duration::ZERO), ["cache_timeout"]);
         assert_eq!(broken(|s| s.http_header_timeout = Duration::ZERO), ["http_header_timeout"]);
         assert_eq!(broken(|s| s.http_body_timeout = Duration::ZERO), ["http_body_timeout"]);
+    }
+
+    #[test]
+    fn a_cache_is_waited_for_a_second_at_most() {
+        assert!(broken(|s| s.cache_timeout = Duration::from_secs(1)).is_empty());
+        assert_eq!(broken(|s| s.cache_timeout = Duration::from_millis(1001)), ["cache_timeout"]);
     }
 
     #[test]

@@ -46,6 +46,10 @@ keys::settings! {
     data_dir: PathBuf,
     /// Redis cache, as host:port or a redis:// or rediss:// URL; unset: no cache.
     redis_addr: Option<SecretString>,
+    /// How long a copy of an order may stay in the cache.
+    cache_ttl: Duration,
+    /// How long a request waits for the cache before it does without.
+    cache_timeout: Duration,
     /// Kafka brokers, host:port with commas between; unset: the bus inside this process.
     kafka_brokers: Vec<String>,
     /// Consumer group that the workers share.

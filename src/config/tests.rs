@@ -273,6 +273,10 @@ fn the_defaults_are_those_that_were_promised() {
     assert_eq!(settings.orders_events_topic, "orders.events");
     assert_eq!(settings.orders_ack_topic, "orders.ack");
     assert_eq!(settings.ack_wait_timeout, Duration::from_secs(30));
+    assert_eq!(
+        (settings.cache_ttl, settings.cache_timeout),
+        (Duration::from_secs(60), Duration::from_millis(30))
+    );
     assert_eq!(settings.max_connections.get(), 10_000);
     assert_eq!((settings.http_body_limit, settings.http_memory_budget), (1 << 20, 64 << 20));
 }

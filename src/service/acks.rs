@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::forget;
 use super::intake::{Progress, Receipt};
 use crate::bus::AckSink;
+use crate::cache::Cache;
 use crate::error::Error;
 use crate::order::{Ack, AckStatus, OrderId, Status, Version};
 use crate::store::{Processed, Store};
@@ -70,7 +72,7 @@ impl Acks {
     }
 
     /// Asks the store about late ACKs and ends waits that are over, for ever.
-    pub(super) async fn watch(&self, store: &dyn Store) {
+    pub(super) async fn watch(&self, store: &dyn Store, cache: &dyn Cache) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -83,11 +85,19 @@ impl Acks {
             if late.is_empty() {
                 continue;
             }
-            match store.processed_versions(&late).await {
-                Ok(states) => late.into_iter().zip(states).for_each(|(id, state)| self.found(id, state)),
-                // The store is away: later ACKs and checks may still find out.
-                Err(error) => tracing::warn!(%error, "cannot ask the store about late acknowledgements"),
-            }
+            let states = match store.processed_versions(&late).await {
+                Ok(states) => states,
+                Err(error) => {
+                    // The store is away: later ACKs and checks may still find out.
+                    tracing::warn!(%error, "cannot ask the store about late acknowledgements");
+                    continue;
+                }
+            };
+            let found: Vec<(Waiter, Progress)> =
+                late.into_iter().zip(states).flat_map(|(id, state)| self.found(id, state)).collect();
+            // The store knows it before the worker has come to this.
+            forget(cache, found.iter().map(|(waiter, _)| waiter.receipt.order_id)).await;
+            found.into_iter().for_each(|(waiter, progress)| waiter.answer(progress));
         }
     }
 
@@ -108,15 +118,16 @@ impl Acks {
         late
     }
 
-    /// What the store says of an order answers everyone whose version has been processed.
-    fn found(&self, order_id: OrderId, state: Option<Processed>) {
-        let Some(Processed { version, status }) = state else { return };
-        let progress = if status == Status::Failed { Progress::Failed } else { Progress::Processed };
-        for waiter in self.take_of(order_id, |waited_for| waited_for <= version) {
+    /// Takes everyone whose version has been processed, and what the store's state of the order is an answer of.
+    fn found(&self, order_id: OrderId, state: Option<Processed>) -> Vec<(Waiter, Progress)> {
+        let Some(Processed { version, status }) = state else { return Vec::new() };
+        let taken = self.take_of(order_id, |waited_for| waited_for <= version).into_iter();
+        let with_progress = |waiter: Waiter| match status {
+            Status::Failed if waiter.receipt.version == version => (waiter, Progress::Failed),
             // An older version than the newest was dealt with, whatever became of the newest.
-            let superseded = waiter.receipt.version < version;
-            waiter.answer(if superseded { Progress::Processed } else { progress });
-        }
+            _ => (waiter, Progress::Processed),
+        };
+        taken.map(with_progress).collect()
     }
 
     fn take(&self, which: impl Fn(&Waiter) -> bool) -> Vec<Waiter> {

@@ -14,8 +14,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::acks::{Acks, UnderWay, Waiter};
+use super::forget;
 use super::intake::{Progress, Receipt};
 use super::relay::Relay;
+use crate::cache::Cache;
 use crate::error::Error;
 use crate::order::{Command, Event, Invalid, OrderId};
 use crate::store::{self, Refusal, Store};
@@ -61,13 +63,19 @@ pub(super) struct Runner {
 /// What committing a batch takes.
 struct Commit {
     store: Arc<dyn Store>,
+    cache: Arc<dyn Cache>,
     acks: Arc<Acks>,
     relay: Relay,
 }
 
-pub(super) fn new(store: Arc<dyn Store>, acks: Arc<Acks>, relay: Relay) -> (Lanes, Runner) {
+pub(super) fn new(
+    store: Arc<dyn Store>,
+    cache: Arc<dyn Cache>,
+    acks: Arc<Acks>,
+    relay: Relay,
+) -> (Lanes, Runner) {
     let (lane, queue) = mpsc::channel(QUEUE);
-    (Lanes { lane }, Runner { queue, commit: Commit { store, acks, relay } })
+    (Lanes { lane }, Runner { queue, commit: Commit { store, cache, acks, relay } })
 }
 
 impl Lanes {
@@ -132,15 +140,31 @@ impl Commit {
         while let Some(mut entries) = parts.pop() {
             let commands: Arc<[Command]> = entries.iter().map(|entry| entry.command.clone()).collect();
             match self.store.apply(commands).await {
-                Ok(results) => self.hand_on(entries, results, &under_way),
+                Ok(results) => {
+                    self.forget(&entries).await;
+                    self.hand_on(entries, results, &under_way);
+                }
                 Err(store::Error::BadBatch(_)) if entries.len() > 1 => {
                     let second = entries.split_off(entries.len() / 2);
                     parts.extend([second, entries]);
                 }
-                Err(error) => fail(entries, &error),
+                Err(error) => {
+                    if matches!(error, store::Error::OutcomeUnknown(_)) {
+                        self.forget(&entries).await;
+                    }
+                    fail(entries, &error);
+                }
             }
         }
         answered
+    }
+
+    /// Has the cache forget what the batch was about; also where a command was refused, for that too tells its
+    /// caller where the order stands. Nobody has a copy of an order that is being created.
+    async fn forget(&self, entries: &[Entry]) {
+        let commands = entries.iter().map(|entry| &entry.command);
+        let changes = commands.filter(|command| !matches!(command, Command::Create { .. }));
+        forget(&*self.cache, changes.map(Command::order_id)).await;
     }
 
     /// Answers those who were refused, registers those who wait, and only then lets the events go.

@@ -1,7 +1,7 @@
 //! The service: what both protocols call, and the long-running parts behind it. An order enters through
 //! `intake`, is made durable by a lane, travels through the relay over the bus to the worker, and its caller
-//! is woken by the ACK. Each hop carries a batch. This room knows the traits of the store and the bus and
-//! none of their implementations, and no protocol.
+//! is woken by the ACK. Each hop carries a batch. This room knows the traits of the store, the bus and the cache
+//! and none of their implementations, and no protocol.
 
 mod acks;
 mod findings;
@@ -23,6 +23,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
+use crate::cache::{Cache, Lookup};
 use crate::error::Error;
 use crate::order::{Order, OrderId, UserId};
 use crate::store::{self, Store};
@@ -31,6 +32,7 @@ use crate::store::{self, Store};
 pub struct Service {
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
+    cache: Arc<dyn Cache>,
     lanes: lanes::Lanes,
     ack_wait: Option<Duration>,
 }
@@ -48,27 +50,47 @@ pub struct Background {
     relay: relay::Runner,
     acks: Arc<acks::Acks>,
     store: Arc<dyn Store>,
+    cache: Arc<dyn Cache>,
 }
 
 impl Service {
     /// Wires the service. Nothing moves until [`Background::run`] does.
-    pub fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>, options: &Options) -> (Arc<Service>, Background) {
+    pub fn new(
+        store: Arc<dyn Store>,
+        bus: Arc<dyn Bus>,
+        cache: Arc<dyn Cache>,
+        options: &Options,
+    ) -> (Arc<Service>, Background) {
         let acks = Arc::new(acks::Acks::default());
         bus.on_acks(Arc::<acks::Acks>::clone(&acks));
-        let (relay, relay_runner) = relay::new(Arc::clone(&store), Arc::clone(&bus));
-        let (lanes, lanes_runner) = lanes::new(Arc::clone(&store), Arc::clone(&acks), relay);
-        let background =
-            Background { lanes: lanes_runner, relay: relay_runner, acks, store: Arc::clone(&store) };
-        (Arc::new(Service { store, bus, lanes, ack_wait: options.ack_wait }), background)
+        let (relay, relay_runner) = relay::new(Arc::clone(&store), Arc::clone(&bus), Arc::clone(&cache));
+        let (lanes, lanes_runner) =
+            lanes::new(Arc::clone(&store), Arc::clone(&cache), Arc::clone(&acks), relay);
+        let background = Background {
+            lanes: lanes_runner,
+            relay: relay_runner,
+            acks,
+            store: Arc::clone(&store),
+            cache: Arc::clone(&cache),
+        };
+        (Arc::new(Service { store, bus, cache, lanes, ack_wait: options.ack_wait }), background)
     }
 
-    /// The order of that id, deleted or not.
+    /// The order of that id, deleted or not; from the cache where it is there.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Unavailable`].
     pub async fn get(&self, order_id: OrderId) -> Result<Order, Error> {
+        let ticket = match self.cache.get(order_id).await {
+            Lookup::Hit(order) => return Ok(*order),
+            Lookup::Miss(ticket) => ticket,
+        };
         let found = self.store.get(order_id).await.map_err(read_failed)?;
-        found.ok_or(Error::NotFound { order_id: Some(order_id) })
+        let order = found.ok_or(Error::NotFound { order_id: Some(order_id) })?;
+        if let Some(ticket) = ticket {
+            self.cache.fill(ticket, &order).await;
+        }
+        Ok(order)
     }
 
     /// The newest order of a user whose payload carries that external id, deleted or not.
@@ -85,6 +107,10 @@ impl Service {
         Readiness {
             store: self.store.check().await.map_err(|error| error.to_string()),
             bus: self.bus.check().await.map_err(|error| error.to_string()),
+            cache: match self.cache.is_off() {
+                true => None,
+                false => Some(self.cache.check().await.map_err(|error| error.to_string())),
+            },
         }
     }
 }
@@ -96,6 +122,8 @@ pub struct Readiness {
     pub store: Result<(), String>,
     /// Without the bus orders are accepted and wait.
     pub bus: Result<(), String>,
+    /// Without the cache reads go to the store; `None` where none is wanted.
+    pub cache: Option<Result<(), String>>,
 }
 
 impl Background {
@@ -103,7 +131,7 @@ impl Background {
     /// event under way has been confirmed; the caller puts a deadline around it.
     pub async fn run(self, shutdown: CancellationToken) {
         // The relay ends after the lanes, when the bus has confirmed what they handed on.
-        let watch = self.acks.watch(&*self.store);
+        let watch = self.acks.watch(&*self.store, &*self.cache);
         let work = async { tokio::join!(self.lanes.run(shutdown.clone()), self.relay.run(shutdown)) };
         tokio::select! {
             _ = work => {}
@@ -115,6 +143,17 @@ impl Background {
 fn read_failed(error: store::Error) -> Error {
     tracing::error!(%error, "a read failed");
     Error::Unavailable
+}
+
+/// Drops the copies of orders that have changed, before anybody is told. Costs nothing where there is no cache.
+async fn forget(cache: &dyn Cache, orders: impl Iterator<Item = OrderId>) {
+    if cache.is_off() {
+        return;
+    }
+    let orders: Vec<OrderId> = orders.collect();
+    if !orders.is_empty() {
+        cache.forget(&orders).await;
+    }
 }
 
 /// Splits a batch so that the first part holds no order twice; the second keeps the order of what is left.

@@ -15,7 +15,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::forget;
 use crate::bus::{Bus, PublishError};
+use crate::cache::Cache;
 use crate::order::{Event, OrderId, Status, Version};
 use crate::store::{self, Basis, Completion, Cursor, Store};
 
@@ -52,6 +54,7 @@ pub(super) struct Relay {
 pub(super) struct Runner {
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
+    cache: Arc<dyn Cache>,
     fast: mpsc::UnboundedReceiver<(Vec<Event>, OwnedSemaphorePermit)>,
     budget: Arc<Semaphore>,
     left_behind: Arc<Notify>,
@@ -75,7 +78,7 @@ struct Sweep {
     blocked: bool,
 }
 
-pub(super) fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> (Relay, Runner) {
+pub(super) fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>, cache: Arc<dyn Cache>) -> (Relay, Runner) {
     let (sender, fast) = mpsc::unbounded_channel();
     let budget = Arc::new(Semaphore::new(BUDGET));
     let left_behind = Arc::new(Notify::new());
@@ -85,6 +88,7 @@ pub(super) fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> (Relay, Runner) {
     let runner = Runner {
         store,
         bus,
+        cache,
         fast,
         budget,
         left_behind,
@@ -193,7 +197,10 @@ impl Runner {
         }
         let (keys, completions): (Vec<Key>, Vec<Completion>) = refused.into_iter().unzip();
         match self.store.complete(completions.into()).await {
-            Ok(_) => self.confirmed.extend(keys),
+            Ok(_) => {
+                forget(&*self.cache, keys.iter().map(|(order_id, _)| *order_id)).await;
+                self.confirmed.extend(keys);
+            }
             Err(error) => {
                 tracing::error!(%error, "cannot park orders that the bus refuses; they will be tried again");
             }

@@ -14,9 +14,10 @@ use tokio::sync::Mutex;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::distinct;
 use super::processor::{ProcessError, Processor};
+use super::{distinct, forget};
 use crate::bus::{Bus, Delivery, Reply, SubscribeError, Subscription};
+use crate::cache::Cache;
 use crate::order::{Ack, AckStatus, Event, OrderId, Status};
 use crate::store::{self, Basis, Completed, Completion, Creation, Store};
 
@@ -40,14 +41,20 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub struct Worker {
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
+    cache: Arc<dyn Cache>,
     processor: Arc<dyn Processor>,
 }
 
 impl Worker {
     /// A worker that has not begun.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>, processor: Arc<dyn Processor>) -> Worker {
-        Worker { store, bus, processor }
+    pub fn new(
+        store: Arc<dyn Store>,
+        bus: Arc<dyn Bus>,
+        cache: Arc<dyn Cache>,
+        processor: Arc<dyn Processor>,
+    ) -> Worker {
+        Worker { store, bus, cache, processor }
     }
 
     /// Works until `shutdown`, and finishes the batch in hand.
@@ -115,6 +122,9 @@ impl Worker {
                 () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
             }
         };
+        // Stale ones too: they may be here again because a worker died before it came to this.
+        let known = completions.iter().zip(&outcomes).filter(|(_, outcome)| **outcome != Completed::Unknown);
+        forget(&*self.cache, known.map(|(completion, _)| completion.order_id)).await;
         let now = Timestamp::now();
         let mut replies = Vec::with_capacity(round.len());
         let mut settled = Vec::with_capacity(round.len());

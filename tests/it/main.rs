@@ -9,6 +9,8 @@ mod bad_input;
 mod binary;
 mod bus_conformance;
 mod bus_local;
+mod cache_conformance;
+mod cache_redis;
 mod cli;
 mod cli_orders;
 mod commit_trouble;

@@ -8,6 +8,7 @@ use std::thread;
 
 use orderstream::app::{self, Parts};
 use orderstream::bus::local::LocalBus;
+use orderstream::cache::{Cache, NoCache};
 use orderstream::config::Settings;
 use orderstream::service::verify::{Confirmed, Options, verify};
 use orderstream::service::{AmountProcessor, Processor};
@@ -30,12 +31,14 @@ const BUS_CAPACITY: usize = 32 << 20;
 pub(crate) struct Setup {
     pub(crate) settings: Settings,
     pub(crate) processor: Arc<dyn Processor>,
+    pub(crate) cache: Arc<dyn Cache>,
     pub(crate) worker: bool,
 }
 
 impl Setup {
     pub(crate) fn new() -> Setup {
-        Setup { settings: Settings::default(), processor: Arc::new(AmountProcessor), worker: true }
+        let (settings, processor) = (Settings::default(), Arc::new(AmountProcessor));
+        Setup { settings, processor, cache: Arc::new(NoCache), worker: true }
     }
 
     /// With other settings.
@@ -47,6 +50,11 @@ impl Setup {
     /// With another processor.
     pub(crate) fn processor(self, processor: Arc<dyn Processor>) -> Setup {
         Setup { processor, ..self }
+    }
+
+    /// With a cache.
+    pub(crate) fn cache(self, cache: Arc<dyn Cache>) -> Setup {
+        Setup { cache, ..self }
     }
 
     /// With a worker that is started later.
@@ -90,8 +98,12 @@ impl TestApp {
         let bus = RecordingBus::new(local, journal.clone());
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("a listener's address");
-        let parts =
-            Parts { store: Arc::clone(&store), bus: bus.clone(), processor: Arc::clone(&setup.processor) };
+        let parts = Parts {
+            store: Arc::clone(&store),
+            bus: bus.clone(),
+            cache: Arc::clone(&setup.cache),
+            processor: Arc::clone(&setup.processor),
+        };
         let api = Some(Role::start(|stop| app::api(parts, listener, &setup.settings, stop)));
         let (client, unfinished) = (Client::new(address), Unfinished(true));
         let with_worker = setup.worker;
@@ -106,8 +118,8 @@ impl TestApp {
     /// Starts the worker.
     pub(crate) fn start_worker(&mut self) {
         assert!(self.worker.is_none(), "the worker runs already");
-        let processor = Arc::clone(&self.setup.processor);
-        let parts = Parts { store: Arc::clone(&self.store), bus: self.bus.clone(), processor };
+        let (cache, processor) = (Arc::clone(&self.setup.cache), Arc::clone(&self.setup.processor));
+        let parts = Parts { store: Arc::clone(&self.store), bus: self.bus.clone(), cache, processor };
         self.worker = Some(Role::start(|stop| app::worker(parts, stop)));
     }
 

@@ -13,6 +13,7 @@ pub(crate) mod ledger;
 pub(crate) mod load;
 pub(crate) mod processors;
 pub(crate) mod records;
+pub(crate) mod redis;
 pub(crate) mod schema;
 pub(crate) mod servers;
 pub(crate) mod system;

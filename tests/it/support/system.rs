@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use orderstream::app::{self, Parts};
 use orderstream::bus::Record;
 use orderstream::bus::local::LocalBus;
+use orderstream::cache::NoCache;
 use orderstream::config::Settings;
 use orderstream::order::{Event, Order, OrderId};
 use orderstream::service::{AmountProcessor, Processor};
@@ -77,6 +78,7 @@ impl System {
                 hook: Arc::clone(&hook),
             }),
             bus: Arc::new(HookedBus { inner: recording, hook }),
+            cache: Arc::new(NoCache),
             processor,
         };
         let address = listener.local_addr().expect("a listener's address");

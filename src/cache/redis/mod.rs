@@ -1,0 +1,154 @@
+//! The cache in Redis, shared by all processes on one store. It promises what [`Cache`] does, by three means.
+//!
+//! *Tickets*: a miss leaves a ticket under the order's key, and a fill counts only while it is still there. A
+//! change deletes the key after its commit and before its caller is told, and the ticket with it: a slow reader
+//! cannot put back what it read before. *One generation*: an entry counts only in the generation that it was made
+//! in, and dropping that one key drops them all. *Sessions*: after any trouble that may have kept a change from
+//! being dropped, this process neither reads nor lets anybody read what was there before (see [`session`]).
+//!
+//! No call waits longer than the budget, and none fails.
+
+mod entry;
+mod script;
+mod session;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::{Client, IntoConnectionInfo, Script, cmd};
+use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
+
+use self::entry::Entry;
+use self::script::{GENERATION, LEASE, TICKET, key};
+use self::session::{Line, Tolerance};
+use super::{Cache, Lookup, Ticket, Unavailable};
+use crate::order::{Order, OrderId};
+
+/// The most bytes of a copy. Larger ones would hold up all others on the connection, and are rare.
+const LARGEST: usize = 64 << 10;
+
+/// A cache in Redis.
+pub struct RedisCache {
+    line: Arc<Line>,
+    lookup: Script,
+    fill: Script,
+    ttl: Duration,
+    _keeper: AbortOnDropHandle<()>,
+}
+
+/// The address of Redis cannot be read. It may hold a password, so it is not repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("neither host:port nor a URL redis://user:password@host:port/database (rediss:// with TLS)")]
+pub struct BadAddress;
+
+impl RedisCache {
+    /// A cache in the Redis at `address`, `host:port` or a `redis://` or `rediss://` URL. Redis is reached in the
+    /// background, now or when it is there. A copy is kept for `ttl` at the most; a call takes at most `timeout`.
+    /// Needs a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`BadAddress`].
+    pub fn open(address: &str, ttl: Duration, timeout: Duration) -> Result<RedisCache, BadAddress> {
+        let line = Arc::new(Line::new(client(address)?, timeout));
+        let keeper = Arc::clone(&line);
+        let keeper = tokio::spawn(async move { keeper.keep().await });
+        let _keeper = AbortOnDropHandle::new(keeper);
+        Ok(RedisCache { line, lookup: script::lookup(), fill: script::fill(), ttl, _keeper })
+    }
+}
+
+fn client(address: &str) -> Result<Client, BadAddress> {
+    let url = match address.split_once("://") {
+        Some(("redis" | "rediss", _)) => address.to_owned(),
+        Some(_) => return Err(BadAddress),
+        None => format!("redis://{address}"),
+    };
+    let info = url.into_connection_info().map_err(|_| BadAddress)?;
+    // Nagle's algorithm alone would take longer than the budget.
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    Client::open(info.set_tcp_settings(tcp)).map_err(|_| BadAddress)
+}
+
+#[async_trait]
+impl Cache for RedisCache {
+    async fn get(&self, order_id: OrderId) -> Lookup {
+        let Ok(session) = self.line.reading() else { return Lookup::Miss(None) };
+        let (token, mut redis) = (Uuid::now_v7(), session.connection());
+        let mut call = self.lookup.key(key(order_id));
+        let call = call.key(GENERATION).arg(token.as_bytes()).arg(LEASE);
+        let held: Option<Vec<u8>> =
+            self.line.ask(&session, Tolerance::Few, call.invoke_async(&mut redis)).await.unwrap_or(None);
+        let Some((token, copy)) = held.as_deref().and_then(<[u8]>::split_first_chunk::<TICKET>) else {
+            return Lookup::Miss(None);
+        };
+        let ticket = Ticket { order_id, token: *token };
+        if copy.is_empty() {
+            return Lookup::Miss(Some(ticket));
+        }
+        match entry::decode(copy, order_id) {
+            Entry::Order(order) => Lookup::Hit(order),
+            // Its own readers may be glad of it.
+            Entry::Foreign => Lookup::Miss(None),
+            // The fill finds that there is something else than it would put, and drops it.
+            Entry::Damaged => Lookup::Miss(Some(ticket)),
+        }
+    }
+
+    async fn fill(&self, ticket: Ticket, order: &Order) {
+        let copy = entry::encode(order);
+        if copy.len() > LARGEST {
+            return self.forget(&[order.id]).await;
+        }
+        let Ok(session) = self.line.reading() else { return };
+        let mut redis = session.connection();
+        let mut call = self.fill.key(key(ticket.order_id));
+        let call = call.key(GENERATION).arg(&ticket.token[..]).arg(copy).arg(millis(self.ttl));
+        let filled = self.line.ask(&session, Tolerance::Few, call.invoke_async::<()>(&mut redis)).await;
+        // Nothing is lost: the next reader tries again.
+        drop(filled);
+    }
+
+    async fn forget(&self, orders: &[OrderId]) {
+        let Some(session) = self.line.writing().filter(|_| !orders.is_empty()) else { return };
+        let mut redis = session.connection();
+        let keys: Vec<String> = orders.iter().copied().map(key).collect();
+        let mut command = cmd("UNLINK");
+        let call = command.arg(keys).exec_async(&mut redis);
+        // Where it fails, the session is over, and the beginning of the next one makes up for it.
+        drop(self.line.ask(&session, Tolerance::None, call).await);
+    }
+
+    async fn check(&self) -> Result<(), Unavailable> {
+        let session = self.line.reading()?;
+        let (ping, mut redis) = (cmd("PING"), session.connection());
+        self.line.ask(&session, Tolerance::Few, ping.exec_async(&mut redis)).await
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_port_or_a_url() {
+        let address = |text| client(text).map(|client| client.get_connection_info().addr().to_string());
+        assert_eq!(address("localhost:7000"), Ok("localhost:7000".to_owned()));
+        assert_eq!(address("[::1]:7000"), Ok("::1:7000".to_owned()));
+        assert_eq!(address("redis://u:p%40ss@cache:7001/3"), Ok("cache:7001".to_owned()));
+        assert_eq!(address("rediss://cache/"), Ok("cache:6379".to_owned()));
+        let client = client("redis://u:p%40ss@cache:7001/3").unwrap();
+        let settings = client.get_connection_info().redis_settings();
+        assert_eq!((settings.username(), settings.password(), settings.db()), (Some("u"), Some("p@ss"), 3));
+        for text in
+            ["", ":", "host:port", "http://cache:1", "unix:///tmp/x", "redis://", "redis://h/x", "a b:1"]
+        {
+            assert_eq!(address(text), Err(BadAddress), "{text:?}");
+        }
+    }
+}
