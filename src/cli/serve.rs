@@ -43,7 +43,8 @@ pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
             app::worker_alone(parts, settings, stop).await?;
         } else {
             if role == Role::Up && settings.postgres_dsn.is_some() {
-                tracing::info!("{}", app::migrate(settings).await?);
+                let migrated = app::migrate(settings).await?;
+                tracing::info!("{migrated}");
             }
             let parts = Parts::open(settings).await?;
             let listener = listen(settings).await?;
