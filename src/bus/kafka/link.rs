@@ -3,7 +3,7 @@
 //!
 //! It is the one place that tells in the log that Kafka is away, and that it is back.
 
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,8 +24,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long the client may have something to say, or somebody to ask, before it is heeded.
 const HEED_EVERY: Duration = Duration::from_millis(100);
 
-/// How long whoever asks waits for the first look.
+/// How long whoever publishes waits for the first look.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
+
+/// How long whoever only asks does.
+const FIRST_GLANCE: Duration = Duration::from_millis(500);
 
 /// How things are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,10 +69,17 @@ impl Link {
         self.state.clone()
     }
 
-    /// Waits for the first look, and answers how things are.
+    /// How things are. Waits only in the first moments, when nobody knows yet.
     pub(super) async fn health(&self) -> Result<(), PublishError> {
+        if self.questions().is_none() {
+            return Err(closed());
+        }
+        self.first_look(FIRST_GLANCE).await
+    }
+
+    async fn first_look(&self, patience: Duration) -> Result<(), PublishError> {
         let mut state = self.state.clone();
-        let looked = timeout(FIRST_LOOK, state.wait_for(|state| state.health.is_some())).await;
+        let looked = timeout(patience, state.wait_for(|state| state.health.is_some())).await;
         let health = match looked {
             Ok(Ok(state)) => state.health.clone(),
             _ => None,
@@ -85,24 +95,28 @@ impl Link {
         if self.state.borrow().ack_partitions.is_some() {
             return Ok(());
         }
-        self.health().await
+        self.first_look(FIRST_LOOK).await
     }
 
     /// How many dead letters there are.
     pub(super) async fn dead_letters(&self) -> Answer {
-        let closed = || PublishError::Unavailable("the bus is closed".to_owned());
         let (asker, answer) = oneshot::channel();
-        let sent = match &*self.questions.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(questions) => questions.send(asker).is_ok(),
-            None => false,
-        };
+        let sent = self.questions().as_ref().is_some_and(|questions| questions.send(asker).is_ok());
         if sent { answer.await.unwrap_or_else(|_| Err(closed())) } else { Err(closed()) }
     }
 
     /// Ends the thread.
     pub(super) fn close(&self) {
-        self.questions.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.questions().take();
     }
+
+    fn questions(&self) -> MutexGuard<'_, Option<mpsc::Sender<oneshot::Sender<Answer>>>> {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn closed() -> PublishError {
+    PublishError::Unavailable("the bus is closed".to_owned())
 }
 
 fn run(client: &BaseConsumer<Heard>, options: &Options, asked: &mpsc::Receiver<oneshot::Sender<Answer>>) {

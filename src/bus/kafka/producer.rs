@@ -19,7 +19,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::client::{OpenError, Options, logs, not_made, refusal};
-use super::records::Outgoing;
+use super::records::{Outgoing, size};
 use crate::bus::PublishError;
 
 /// How long a record of a batch waits for others. Any value above 0 costs a lone record 2 ms and more.
@@ -59,10 +59,23 @@ impl Producer {
 
     /// Publishes records, and answers for each when a broker has stored it.
     pub(super) async fn publish(&self, records: Vec<Outgoing>) -> Confirmed {
-        let count = records.len();
+        let mut answers = self.publish_together(&records).await;
+        if records.len() > 1 {
+            // A broker refuses together what came to it together. Which record is at fault is seen alone.
+            for (record, answer) in records.iter().zip(&mut answers) {
+                if matches!(answer, Err(PublishError::Refused(_))) {
+                    let alone = self.publish_together(std::slice::from_ref(record)).await.pop();
+                    *answer = alone.unwrap_or_else(|| Err(closed()));
+                }
+            }
+        }
+        answers
+    }
+
+    async fn publish_together(&self, records: &[Outgoing]) -> Confirmed {
         match self.hand_over(records).await {
-            Ok(confirmed) => confirmed.await.unwrap_or_else(|_| vec![Err(closed()); count]),
-            Err(error) => vec![Err(error); count],
+            Ok(confirmed) => confirmed.await.unwrap_or_else(|_| vec![Err(closed()); records.len()]),
+            Err(error) => vec![Err(error); records.len()],
         }
     }
 
@@ -71,15 +84,15 @@ impl Producer {
     /// # Errors
     /// Where one of them could not even be handed over.
     pub(super) async fn send(&self, records: Vec<Outgoing>) -> Result<(), PublishError> {
-        let mut confirmed = self.hand_over(records).await?;
+        let mut confirmed = self.hand_over(&records).await?;
         match confirmed.try_recv() {
             Ok(answers) => answers.into_iter().collect(),
             Err(_) => Ok(()),
         }
     }
 
-    async fn hand_over(&self, records: Vec<Outgoing>) -> Result<oneshot::Receiver<Confirmed>, PublishError> {
-        let size: usize = records.iter().map(Outgoing::size).sum();
+    async fn hand_over(&self, records: &[Outgoing]) -> Result<oneshot::Receiver<Confirmed>, PublishError> {
+        let size: usize = records.iter().map(|it| size(&it.record)).sum();
         // A batch larger than all the room passes alone.
         let permits = u32::try_from(size.min(ROOM)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.room).acquire_many_owned(permits).await.map_err(|_| closed())?;
@@ -87,7 +100,7 @@ impl Producer {
         let alone = records.len() == 1 && pair.batch.in_flight_count() == 0;
         let producer = if alone { &pair.lone } else { &pair.batch };
         let (batch, confirmed) = Batch::new(records.len(), permit);
-        for (index, record) in records.into_iter().enumerate() {
+        for (index, record) in records.iter().enumerate() {
             let ticket = Box::new(Ticket { batch: Arc::clone(&batch), index });
             if let Err(error) = enqueue(producer, record, ticket) {
                 if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
@@ -132,13 +145,13 @@ impl Producer {
 /// A partition that does not exist is a reply to somebody who is gone or never was: its key says where else.
 fn enqueue(
     producer: &BaseProducer<Confirmations>,
-    record: Outgoing,
+    outgoing: &Outgoing,
     ticket: Box<Ticket>,
 ) -> Result<(), KafkaError> {
-    let Outgoing { topic, partition, key, headers, value } = record;
-    let mut message = BaseRecord::with_opaque_to(&topic, ticket).payload(&value).headers(headers);
-    message.key = key.as_ref();
-    message.partition = partition;
+    let Outgoing { topic, partition, record } = outgoing;
+    let mut message =
+        BaseRecord::with_opaque_to(topic, ticket).payload(&record.value).headers(outgoing.headers());
+    (message.key, message.partition) = (record.key.as_ref(), *partition);
     let (error, mut message) = match producer.send(message) {
         Ok(()) => return Ok(()),
         Err(refused) => refused,
