@@ -125,7 +125,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 enum Reader {
     LookUp,
     ReadStore(Ticket),
-    Fill(Ticket, Order),
+    Fill(Ticket, Box<Order>),
 }
 
 /// Two processes with a cache each, a database, and what callers have been told.
@@ -166,7 +166,7 @@ impl World<'_> {
                 }
                 Lookup::Miss(ticket) => Reader::ReadStore(ticket.expect("a Redis that works")),
             },
-            Reader::ReadStore(ticket) => Reader::Fill(ticket, order(id, self.database[place])),
+            Reader::ReadStore(ticket) => Reader::Fill(ticket, Box::new(order(id, self.database[place]))),
             Reader::Fill(ticket, order) => {
                 cache.fill(ticket, &order).await;
                 // Its look-up began long ago: it may be told of less than others were since.

@@ -6,6 +6,8 @@ pub(crate) mod answers;
 pub(crate) mod app;
 pub(crate) mod backend;
 pub(crate) mod bus;
+pub(crate) mod cable;
+pub(crate) mod caches;
 pub(crate) mod child;
 pub(crate) mod client;
 pub(crate) mod hooks;
