@@ -1,18 +1,34 @@
 # Short names for the commands of every day. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help up run-api run-worker test lint fmt bench coverage clean
+.PHONY: help up migrate run-api run-worker servers servers-down secrets test lint fmt bench coverage clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: ## run the whole system in one process, on 127.0.0.1:8080
 	cargo run --release --locked -- up
 
-run-api: ## run the API alone (refused: needs a bus between processes)
+migrate: ## bring the store's schema to this version
+	cargo run --release --locked -- migrate
+
+run-api: ## run the API alone (needs POSTGRES_DSN and KAFKA_BROKERS)
 	cargo run --release --locked -- api
 
-run-worker: ## run a worker alone (refused: needs a bus between processes)
+run-worker: ## run a worker alone (needs POSTGRES_DSN and KAFKA_BROKERS)
 	cargo run --release --locked -- worker
+
+servers: ## start a Postgres, a Redis and a Kafka of your own, and say where they are
+	@scripts/servers up
+
+servers-down: ## stop them and delete their data
+	@scripts/servers down --purge
+
+# The folder is closed to others; the files in it are not, because a container's user is not you.
+secrets: ## make the password of Postgres for compose.yaml, once, in ./secrets
+	@mkdir -p -m 700 secrets
+	@test -s secrets/postgres_password || openssl rand -hex 24 >secrets/postgres_password
+	@printf 'postgres://orderstream:%s@postgres/orderstream\n' "$$(cat secrets/postgres_password)" >secrets/postgres_dsn
+	@chmod 644 secrets/*
 
 test: ## run every test
 	cargo test --locked
@@ -26,7 +42,7 @@ lint: ## check format, clippy, docs, and what may enter the build
 fmt: ## format the code
 	cargo fmt
 
-bench: ## compare with plain Postgres on this machine (BENCH_SECONDS, BENCH_ORDERS)
+bench: ## compare with plain Postgres and Kafka on this machine (settings: see scripts/bench)
 	scripts/bench
 
 coverage: ## test coverage, to target/lcov.info

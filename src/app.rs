@@ -5,19 +5,22 @@ use std::future::Future;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
 use crate::bus::Bus;
+use crate::bus::kafka::{self, KafkaBus};
 use crate::bus::local::LocalBus;
 use crate::cache::{Cache, NoCache, RedisCache};
 use crate::config::Settings;
 use crate::service::worker::Worker;
 use crate::service::{self, AmountProcessor, Processor, Service};
 use crate::store::Store;
+use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 
 /// How many bytes of events the in-process bus holds: the same again as the relay, so that it never waits long.
@@ -40,22 +43,87 @@ impl Parts {
     /// Opens the backends that the settings choose.
     ///
     /// # Errors
-    /// What the backends say when they cannot be opened, and settings that this version has no backend for.
+    /// What the backends say when they cannot be opened.
     pub async fn open(settings: &Settings) -> Result<Parts> {
-        refuse_unknown_backends(settings)?;
-        let folder = settings.data_dir.clone();
-        let store = tokio::task::spawn_blocking(move || SqliteStore::open(&folder)).await??;
-        let (bus, cache) = (local_bus(settings)?, cache(settings)?);
-        Ok(Parts { store: Arc::new(store), bus, cache, processor: Arc::new(AmountProcessor) })
+        let store: Arc<dyn Store> = match &settings.postgres_dsn {
+            Some(dsn) => Arc::new(postgres(dsn, settings)?),
+            None => {
+                let folder = settings.data_dir.clone();
+                Arc::new(tokio::task::spawn_blocking(move || SqliteStore::open(&folder)).await??)
+            }
+        };
+        let (bus, cache) = (bus(settings)?, cache(settings)?);
+        Ok(Parts { store, bus, cache, processor: Arc::new(AmountProcessor) })
+    }
+
+    /// Lets go of the backends, the bus first: what it still sends is in the store.
+    async fn close(&self) {
+        self.bus.close().await;
+        self.store.close().await;
     }
 }
 
-/// The in-process bus; its dead letters lie beside the store.
+/// The store in Postgres. A server that is away is no error yet.
+fn postgres(dsn: &SecretString, settings: &Settings) -> Result<PostgresStore> {
+    Ok(PostgresStore::open(&postgres::Options {
+        dsn: dsn.expose_secret().to_owned(),
+        write_connections: settings.postgres_write_connections.get() as usize,
+        read_connections: settings.postgres_read_connections.get() as usize,
+        connect_timeout: settings.postgres_connect_timeout,
+        statement_timeout: settings.postgres_statement_timeout,
+    })?)
+}
+
+/// The bus. Brokers that are away are no error yet.
+fn bus(settings: &Settings) -> Result<Arc<dyn Bus>> {
+    if settings.kafka_brokers.is_empty() {
+        return Ok(local_bus(settings)?);
+    }
+    Ok(KafkaBus::open(kafka::Options {
+        brokers: settings.kafka_brokers.clone(),
+        group: settings.worker_group.clone(),
+        events_topic: settings.orders_events_topic.clone(),
+        ack_topic: settings.orders_ack_topic.clone(),
+        events_partitions: settings.orders_events_partitions.get(),
+        ack_partitions: settings.orders_ack_partitions.get(),
+        replication: settings.kafka_replication,
+        ack_read: settings.ack_read,
+        body_limit: settings.http_body_limit,
+        security: kafka::Security {
+            protocol: settings.kafka_security_protocol,
+            mechanism: settings.kafka_sasl_mechanism,
+            username: settings.kafka_sasl_username.clone(),
+            password: settings.kafka_sasl_password.clone(),
+            ca_file: settings.kafka_ca_file.clone(),
+        },
+    })?)
+}
+
+/// The in-process bus; its dead letters lie in the data directory.
 fn local_bus(settings: &Settings) -> Result<Arc<LocalBus>> {
     let topic = &settings.orders_events_topic;
     let dead_letters = settings.data_dir.join(format!("{topic}.dlq.jsonl"));
     LocalBus::open(&dead_letters, topic, LOCAL_BUS_CAPACITY)
         .with_context(|| format!("the dead-letter file {} cannot be read", dead_letters.display()))
+}
+
+/// Brings the store's schema to this program's version, and says so.
+///
+/// # Errors
+/// What the store says; nothing was changed by the step that failed.
+pub async fn migrate(settings: &Settings) -> Result<String> {
+    let (place, applied, version) = match &settings.postgres_dsn {
+        Some(dsn) => {
+            let migrated = postgres(dsn, settings)?.migrate().await?;
+            ("Postgres".to_owned(), migrated.applied, migrated.version)
+        }
+        None => {
+            let (applied, version) = SqliteStore::migrate(&settings.data_dir)?;
+            (settings.data_dir.display().to_string(), applied, version)
+        }
+    };
+    let s = if applied == 1 { "" } else { "s" };
+    Ok(format!("{place}: schema version {version}, {applied} migration{s} applied"))
 }
 
 /// The cache. It is reached later, in the background.
@@ -67,48 +135,41 @@ fn cache(settings: &Settings) -> Result<Arc<dyn Cache>> {
 
 /// What the checker looks at.
 pub struct Reading {
-    /// The orders. Writing to it fails.
+    /// The orders.
     pub store: Arc<dyn Store>,
     /// How many records lay in the dead-letter topic.
     pub dead_letters: u64,
 }
 
-/// Opens the backends that the settings choose for reading only, beside a process that may be working there.
+/// Opens the backends that the settings choose to look at them, beside processes that may be working there.
 ///
 /// # Errors
 /// As [`Parts::open`]; also where there is no store yet.
 pub async fn open_for_reading(settings: &Settings) -> Result<Reading> {
-    refuse_unknown_backends(settings)?;
-    let folder = settings.data_dir.clone();
-    let store = tokio::task::spawn_blocking(move || SqliteStore::open_read_only(&folder)).await??;
-    let dead_letters = local_bus(settings)?.dead_letters().await?;
-    Ok(Reading { store: Arc::new(store), dead_letters })
+    let store: Arc<dyn Store> = match &settings.postgres_dsn {
+        Some(dsn) => Arc::new(postgres(dsn, settings)?),
+        None => {
+            let folder = settings.data_dir.clone();
+            Arc::new(tokio::task::spawn_blocking(move || SqliteStore::open_read_only(&folder)).await??)
+        }
+    };
+    let bus = bus(settings)?;
+    let dead_letters = bus.dead_letters().await?;
+    bus.close().await;
+    Ok(Reading { store, dead_letters })
 }
 
-fn refuse_unknown_backends(settings: &Settings) -> Result<()> {
-    let set = [
-        ("POSTGRES_DSN", settings.postgres_dsn.is_some()),
-        ("KAFKA_BROKERS", !settings.kafka_brokers.is_empty()),
-    ];
-    match set.iter().find(|(_, is_set)| *is_set) {
-        Some((name, _)) => bail!(
-            "{name} is set, but this version has only the embedded store and the in-process bus; \
-             unset it and run `orderstream up`"
-        ),
-        None => Ok(()),
-    }
-}
-
-/// Refuses to run a single role where the bus does not leave the process.
+/// Refuses to run a single role on backends that do not leave the process.
 ///
 /// # Errors
 /// Names the setting that is missing.
-pub fn require_shared_bus(settings: &Settings, role: &str) -> Result<()> {
-    refuse_unknown_backends(settings)?;
-    bail!(
-        "KAFKA_BROKERS is not set: to run `{role}` alone takes a bus that leaves the process, and this version \
-         has only the in-process one; run `orderstream up`"
-    )
+pub fn require_shared_backends(settings: &Settings, role: &str) -> Result<()> {
+    let missing = match (settings.kafka_brokers.is_empty(), settings.postgres_dsn.is_none()) {
+        (true, _) => "KAFKA_BROKERS is not set, and the in-process bus",
+        (_, true) => "POSTGRES_DSN is not set, and the embedded store",
+        _ => return Ok(()),
+    };
+    bail!("{missing} does not leave the process: set it to run `{role}` alone, or run `orderstream up`")
 }
 
 /// Runs api and worker in this process until `stop`, then shuts down in order: the api finishes its requests,
@@ -123,20 +184,55 @@ pub async fn up(
     stop: CancellationToken,
 ) -> Result<()> {
     let worker_stop = CancellationToken::new();
-    let store = Arc::clone(&parts.store);
-    let mut worker = spawn("worker", worker(parts.clone(), worker_stop.clone()), stop.clone());
-    let api = spawn("api", self::api(parts, listener, settings, stop.clone()), stop);
+    let worker = spawn("worker", worker(parts.clone(), worker_stop.clone()), stop.clone());
+    let api = spawn("api", api(parts.clone(), listener, settings, stop.clone()), stop);
     let api = api.await;
     worker_stop.cancel();
-    let worker = timeout(settings.shutdown_timeout, &mut worker).await.unwrap_or_else(|_| {
-        tracing::warn!("the worker was still busy when the time to finish was over; its orders come again");
-        worker.abort();
-        Ok(Ok(()))
-    });
-    store.close().await;
+    let worker = finished(worker, settings).await;
+    parts.close().await;
     api??;
-    worker??;
-    Ok(())
+    worker
+}
+
+/// Runs the api by itself until `stop`.
+///
+/// # Errors
+/// The failure of the role.
+pub async fn api_alone(
+    parts: Parts,
+    listener: TcpListener,
+    settings: &Settings,
+    stop: CancellationToken,
+) -> Result<()> {
+    let ended = spawn("api", api(parts.clone(), listener, settings, stop.clone()), stop).await;
+    parts.close().await;
+    ended?
+}
+
+/// Runs a worker by itself until `stop`.
+///
+/// # Errors
+/// The failure of the role.
+pub async fn worker_alone(parts: Parts, settings: &Settings, stop: CancellationToken) -> Result<()> {
+    let worker = spawn("worker", worker(parts.clone(), stop.clone()), stop.clone());
+    stop.cancelled().await;
+    let ended = finished(worker, settings).await;
+    parts.close().await;
+    ended
+}
+
+/// Waits for a worker that was told to stop, as long as it may take.
+async fn finished(mut worker: JoinHandle<Result<()>>, settings: &Settings) -> Result<()> {
+    match timeout(settings.shutdown_timeout, &mut worker).await {
+        Ok(ended) => ended?,
+        Err(_) => {
+            tracing::warn!(
+                "the worker was still busy when the time to finish was over; its orders come again"
+            );
+            worker.abort();
+            Ok(())
+        }
+    }
 }
 
 /// Runs a role as a task that takes the whole process down with it, in order, when it ends.
@@ -144,7 +240,7 @@ fn spawn<R: Future<Output = Result<()>> + Send + 'static>(
     name: &'static str,
     role: R,
     stop: CancellationToken,
-) -> tokio::task::JoinHandle<Result<()>> {
+) -> JoinHandle<Result<()>> {
     tokio::spawn(async move {
         // Also when the role panics.
         let _stop = stop.drop_guard();

@@ -3,7 +3,7 @@
 
 mod client;
 mod orders;
-mod up;
+mod serve;
 mod verify;
 
 use std::process::ExitCode;
@@ -12,7 +12,6 @@ use anyhow::Result;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Flags, Settings};
-use crate::store::sqlite::SqliteStore;
 use crate::{app, telemetry};
 
 /// Takes orders over HTTP, makes them durable, has them processed, and answers what really happened.
@@ -94,22 +93,15 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     match cli.command.unwrap_or(Command::Up) {
-        Command::Up => up::run(settings)?,
-        Command::Api => app::require_shared_bus(settings, "api")?,
-        Command::Worker => app::require_shared_bus(settings, "worker")?,
-        Command::Migrate => migrate(settings)?,
+        Command::Up => serve::run(settings, serve::Role::Up)?,
+        Command::Api => serve::run(settings, serve::Role::Api)?,
+        Command::Worker => serve::run(settings, serve::Role::Worker)?,
+        Command::Migrate => println!("{}", client_runtime()?.block_on(app::migrate(settings))?),
         Command::Config => print!("{loaded}"),
         Command::Verify(args) => return client_runtime()?.block_on(verify::run(settings, args)),
         Command::Orders(_) | Command::Completions { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn migrate(settings: &Settings) -> Result<()> {
-    let (applied, version) = SqliteStore::migrate(&settings.data_dir)?;
-    let s = if applied == 1 { "" } else { "s" };
-    println!("{}: schema version {version}, {applied} migration{s} applied", settings.data_dir.display());
-    Ok(())
 }
 
 /// The environment's readable part: a variable that is not Unicode cannot be one of ours.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::forget;
@@ -38,7 +38,11 @@ pub(super) struct Waiter {
     until: Instant,
     check_at: Instant,
     checks: usize,
+    _under_way: UnderWay,
 }
+
+/// Held by every caller of a batch who has not been answered.
+pub(super) type UnderWay = mpsc::Sender<std::convert::Infallible>;
 
 impl Waiter {
     /// A caller who waits until `until` to hear more than this receipt.
@@ -47,8 +51,9 @@ impl Waiter {
         reply: oneshot::Sender<Result<Receipt, Error>>,
         now: Instant,
         until: Instant,
+        under_way: UnderWay,
     ) -> Waiter {
-        Waiter { receipt, reply, until, check_at: now + CHECKS[0], checks: 1 }
+        Waiter { receipt, reply, until, check_at: now + CHECKS[0], checks: 1, _under_way: under_way }
     }
 
     fn answer(self, progress: Progress) {

@@ -86,6 +86,9 @@ pub enum Fault {
     /// The scan gave it, and by its id it is not found.
     #[error("the scan gives it, but it cannot be found by its id")]
     Unreachable,
+    /// The outbox names it, and it is not there.
+    #[error("the outbox names it, but there is no such order")]
+    OutboxOrphan,
     /// A caller was told that it is stored, and it is not.
     #[error("a caller was told that it is stored, but there is no such order")]
     Lost,
@@ -112,6 +115,7 @@ impl Fault {
             Fault::ChangedBeforeCreated => "changed_before_created",
             Fault::OutOfOrder(_) => "out_of_order",
             Fault::Unreachable => "unreachable",
+            Fault::OutboxOrphan => "outbox_orphan",
             Fault::Lost => "lost",
             Fault::NotDeleted(_) => "not_deleted",
         }

@@ -3,15 +3,17 @@
 //! load. An order always takes the same lane and never stands in a batch twice.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::acks::{Acks, Waiter};
+use super::acks::{Acks, UnderWay, Waiter};
 use super::forget;
 use super::intake::{Progress, Receipt};
 use super::relay::Relay;
@@ -26,9 +28,14 @@ const QUEUE: usize = 16_384;
 /// The most commands in a batch. Far above what 256 connections can fill; it bounds a transaction.
 const BATCH: usize = 1024;
 
-/// How many batches of a lane are under way: one that is being committed, and others that wait in the store for
-/// it, so that the store never idles between two. More would only make the batches smaller.
+/// How many batches of a lane are under way, from the commit to the answer: one that is being committed, others on
+/// their way to the worker and back, so that nobody idles. What arrives meanwhile is the next batch; more of them
+/// would only be smaller, and every hop pays by the batch.
 const UNDER_WAY: usize = 3;
+
+/// How long after its commit a batch counts as under way, answered or not: what takes longer waits for something that
+/// larger batches would not hurry.
+const PACE: Duration = Duration::from_millis(15);
 
 /// How long a caller is asked to stay away when the service is full.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -86,12 +93,13 @@ impl Runner {
     pub(super) async fn run(self, shutdown: CancellationToken) {
         let Runner { mut queue, commit } = self;
         let mut held: Vec<Entry> = Vec::new();
-        let mut committing = FuturesUnordered::new();
+        let (mut committing, mut unanswered) = (FuturesUnordered::new(), FuturesUnordered::new());
         // Orders with a command under way: the next command for one of them waits for its outcome.
         let mut busy: HashSet<OrderId> = HashSet::new();
         let mut open = true;
         loop {
-            if committing.len() < UNDER_WAY {
+            let is_free = committing.len() + unanswered.len() < UNDER_WAY;
+            if is_free {
                 while held.len() < BATCH
                     && let Ok(entry) = queue.try_recv()
                 {
@@ -102,13 +110,17 @@ impl Runner {
                 if !batch.is_empty() {
                     let orders: HashSet<OrderId> =
                         batch.iter().map(|entry| entry.command.order_id()).collect();
-                    committing.push(commit.run(batch).map(|()| orders));
+                    committing.push(commit.run(batch).map(|answered| (orders, answered)));
                     continue;
                 }
             }
             tokio::select! {
-                Some(orders) = committing.next() => busy.retain(|order| !orders.contains(order)),
-                entry = queue.recv(), if open && committing.len() < UNDER_WAY && held.len() < BATCH => match entry {
+                Some((orders, mut answered)) = committing.next() => {
+                    busy.retain(|order| !orders.contains(order));
+                    unanswered.push(async move { timeout(PACE, answered.recv()).await });
+                }
+                Some(_) = unanswered.next() => {}
+                entry = queue.recv(), if open && is_free && held.len() < BATCH => match entry {
                     Some(entry) => held.push(entry),
                     None => open = false,
                 },
@@ -120,16 +132,17 @@ impl Runner {
 }
 
 impl Commit {
-    /// Commits a batch and answers, or registers, everybody in it. Halves a batch that one row spoils, so that
-    /// only that row fails.
-    async fn run(&self, batch: Vec<Entry>) {
+    /// Commits a batch and answers, or registers, everybody in it; the channel ends when all have been answered.
+    /// Halves a batch that one row spoils, so that only that row fails.
+    async fn run(&self, batch: Vec<Entry>) -> mpsc::Receiver<Infallible> {
+        let (under_way, answered) = mpsc::channel(1);
         let mut parts = vec![batch];
         while let Some(mut entries) = parts.pop() {
             let commands: Arc<[Command]> = entries.iter().map(|entry| entry.command.clone()).collect();
             match self.store.apply(commands).await {
                 Ok(results) => {
                     self.forget(&entries).await;
-                    self.hand_on(entries, results);
+                    self.hand_on(entries, results, &under_way);
                 }
                 Err(store::Error::BadBatch(_)) if entries.len() > 1 => {
                     let second = entries.split_off(entries.len() / 2);
@@ -143,6 +156,7 @@ impl Commit {
                 }
             }
         }
+        answered
     }
 
     /// Has the cache forget what the batch was about; also where a command was refused, for that too tells its
@@ -154,7 +168,7 @@ impl Commit {
     }
 
     /// Answers those who were refused, registers those who wait, and only then lets the events go.
-    fn hand_on(&self, entries: Vec<Entry>, results: Vec<Result<Event, Refusal>>) {
+    fn hand_on(&self, entries: Vec<Entry>, results: Vec<Result<Event, Refusal>>, under_way: &UnderWay) {
         let now = Instant::now();
         let mut waiters = Vec::with_capacity(entries.len());
         let mut events = Vec::with_capacity(entries.len());
@@ -167,7 +181,9 @@ impl Commit {
                 }
             };
             match (Receipt::of_event(&event, Progress::NotAwaited), wait_until) {
-                (Some(receipt), Some(until)) => waiters.push(Waiter::new(receipt, reply, now, until)),
+                (Some(receipt), Some(until)) => {
+                    waiters.push(Waiter::new(receipt, reply, now, until, under_way.clone()));
+                }
                 (Some(receipt), None) => drop(reply.send(Ok(receipt))),
                 // A store answers a command with the event of its order and version.
                 (None, _) => drop(reply.send(Err(Error::Internal))),

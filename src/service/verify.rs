@@ -98,6 +98,9 @@ pub async fn verify(
     let report = Report { dead_letters, ..Report::default() };
     let mut checker = Checker { store, options, report, deleted: VecDeque::new() };
     checker.scan().await?;
+    for order_id in store.outbox_orphans().await? {
+        checker.report(order_id, Fault::OutboxOrphan);
+    }
     checker.look_up(confirmed.distinct()).await?;
     checker.look_at_deleted_again().await?;
     Ok(checker.report)

@@ -50,6 +50,14 @@ pub trait Store: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Orders that an outbox of the store's own names and that are not there: none may be.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    async fn outbox_orphans(&self) -> Result<Vec<OrderId>, Error> {
+        Ok(Vec::new())
+    }
+
     /// The store's time now: the clock of every time that it keeps.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 mod bad_input;
 mod binary;
 mod bus_conformance;
+mod bus_kafka;
 mod bus_local;
 mod cache_conformance;
 mod cache_faults;
@@ -26,6 +27,7 @@ mod golden_messages;
 mod house;
 mod json_text;
 mod limits;
+mod migrations;
 mod outages;
 mod poison;
 mod races;

@@ -111,14 +111,6 @@ impl PostgresStore {
     pub async fn migrate(&self) -> Result<Migrated, MigrateError> {
         migrations::run(&self.server).await
     }
-
-    /// How many outbox rows have no order, which none may.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`].
-    pub async fn outbox_orphans(&self) -> Result<Vec<OrderId>, Error> {
-        self.outbox.read(|session| async move { session.orphans().await }).await
-    }
 }
 
 #[async_trait]
@@ -144,6 +136,10 @@ impl Store for PostgresStore {
             return Ok(());
         }
         self.outbox.read(|session| async move { session.remove(events).await }).await
+    }
+
+    async fn outbox_orphans(&self) -> Result<Vec<OrderId>, Error> {
+        self.outbox.read(|session| async move { session.orphans().await }).await
     }
 
     async fn now(&self) -> Result<Timestamp, Error> {

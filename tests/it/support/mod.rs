@@ -11,6 +11,7 @@ pub(crate) mod caches;
 pub(crate) mod child;
 pub(crate) mod client;
 pub(crate) mod hooks;
+pub(crate) mod kafka;
 pub(crate) mod ledger;
 pub(crate) mod load;
 pub(crate) mod processors;

@@ -1,25 +1,119 @@
 //! The real servers that tests run against: those that the environment names, or the private ones that
-//! `scripts/servers` starts, once per run of the tests.
+//! `scripts/servers` starts once for all tests; and servers of a test's own, for it to break.
 
 use std::process::Command;
 use std::sync::OnceLock;
 
+use tempfile::TempDir;
+
 /// The DSN of a Postgres whose database the tests may fill.
 pub(crate) fn postgres() -> &'static str {
     static DSN: OnceLock<String> = OnceLock::new();
-    DSN.get_or_init(|| setting("POSTGRES_DSN", "postgres"))
+    DSN.get_or_init(|| given_or_started(Server::Postgres))
 }
 
-/// The value of a variable: the environment's, or what the script prints for the server.
-fn setting(name: &str, server: &str) -> String {
-    if let Ok(given) = std::env::var(name) {
-        return given;
+/// The address of a Redis.
+pub(crate) fn redis() -> &'static str {
+    static ADDRESS: OnceLock<String> = OnceLock::new();
+    ADDRESS.get_or_init(|| given_or_started(Server::Redis))
+}
+
+/// The brokers of a Kafka.
+pub(crate) fn kafka() -> &'static str {
+    static BROKERS: OnceLock<String> = OnceLock::new();
+    BROKERS.get_or_init(|| given_or_started(Server::Kafka))
+}
+
+/// A kind of server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Server {
+    Postgres,
+    Redis,
+    Kafka,
+}
+
+impl Server {
+    /// Its name, and the variable that says where it is.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Server::Postgres => ("postgres", "POSTGRES_DSN"),
+            Server::Redis => ("redis", "REDIS_ADDR"),
+            Server::Kafka => ("kafka", "KAFKA_BROKERS"),
+        }
     }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/servers");
-    let output = Command::new(script).args(["up", server]).output().expect("scripts/servers can be run");
+}
+
+fn given_or_started(server: Server) -> String {
+    let (name, variable) = server.names();
+    std::env::var(variable).unwrap_or_else(|_| value(&run(None, &["up", name]), variable))
+}
+
+/// Servers in a folder of their own, gone with their handle.
+pub(crate) struct Private {
+    folder: TempDir,
+}
+
+impl Private {
+    /// A folder in which nothing runs yet.
+    pub(crate) fn new() -> Private {
+        let folder = tempfile::Builder::new().prefix("orderstream-test-").tempdir().expect("a folder");
+        Private { folder }
+    }
+
+    /// Starts a server, or starts it again where it was, and answers how to reach it.
+    pub(crate) fn up(&self, server: Server) -> String {
+        let (name, variable) = server.names();
+        value(&self.run(&["up", name]), variable)
+    }
+
+    /// Starts a Kafka of three brokers.
+    pub(crate) fn three_brokers(&self) -> String {
+        value(&self.run(&["up", "kafka", "--brokers", "3"]), "KAFKA_BROKERS")
+    }
+
+    /// Ends a server, or one broker by its number as `kafka.2`, by SIGKILL.
+    pub(crate) fn kill(&self, name: &str) {
+        self.run(&["kill", name]);
+    }
+
+    /// Has it stand still.
+    pub(crate) fn pause(&self, name: &str) {
+        self.run(&["pause", name]);
+    }
+
+    /// Has it go on.
+    pub(crate) fn resume(&self, name: &str) {
+        self.run(&["resume", name]);
+    }
+
+    fn run(&self, arguments: &[&str]) -> String {
+        run(Some(&self.folder), arguments)
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        self.run(&["down", "--purge"]);
+    }
+}
+
+/// Runs the script, in a folder of its own where one is given and blind to the servers of the environment then.
+fn run(folder: Option<&TempDir>, arguments: &[&str]) -> String {
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/servers"));
+    if let Some(folder) = folder {
+        command.env("ORDERSTREAM_SERVERS", folder.path().join("servers"));
+        for name in ["POSTGRES_DSN", "REDIS_ADDR", "KAFKA_BROKERS"] {
+            command.env_remove(name);
+        }
+    }
+    let output = command.args(arguments).output().expect("scripts/servers can be run");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "scripts/servers up {server}: {said}");
-    let lines = String::from_utf8(output.stdout).expect("it prints text");
-    let value = lines.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-    value.unwrap_or_else(|| panic!("scripts/servers up {server} printed no {name}: {lines}")).to_owned()
+    assert!(output.status.success(), "scripts/servers {arguments:?}: {said}");
+    String::from_utf8(output.stdout).expect("it prints text")
+}
+
+/// The value of a variable among lines of `NAME=value`.
+fn value(lines: &str, variable: &str) -> String {
+    let value = lines.lines().find_map(|line| line.strip_prefix(variable)?.strip_prefix('='));
+    value.unwrap_or_else(|| panic!("no {variable} in: {lines}")).to_owned()
 }

@@ -1,0 +1,86 @@
+//! `orderstream up`, `api` and `worker`: opens the backends, says where it listens, and runs until a signal.
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+
+use crate::app::{self, Parts};
+use crate::config::Settings;
+use crate::shutdown;
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Everything.
+    Up,
+    /// Takes orders and answers callers.
+    Api,
+    /// Processes orders.
+    Worker,
+}
+
+/// Runs a process of that role until a signal.
+pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
+    if role != Role::Up {
+        app::require_shared_backends(settings, if role == Role::Api { "api" } else { "worker" })?;
+    }
+    let mut builder = Builder::new_multi_thread();
+    if settings.postgres_dsn.is_none() {
+        // One processor is left to the thread that writes the store: measured on two, that is faster than sharing both.
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        builder.worker_threads(processors.saturating_sub(1).max(1));
+    }
+    let runtime = builder.enable_all().build()?;
+    let ended = runtime.block_on(async {
+        let stop = shutdown::on_signals()?;
+        if role == Role::Worker {
+            let parts = Parts::open(settings).await?;
+            println!("OrderStream works on {} in {}", settings.orders_events_topic, settings.worker_group);
+            app::worker_alone(parts, settings, stop).await?;
+        } else {
+            if role == Role::Up && settings.postgres_dsn.is_some() {
+                let migrated = app::migrate(settings).await?;
+                tracing::info!("{migrated}");
+            }
+            let parts = Parts::open(settings).await?;
+            let listener = listen(settings).await?;
+            greet(listener.local_addr()?, settings)?;
+            match role {
+                Role::Up => app::up(parts, listener, settings, stop).await?,
+                Role::Api | Role::Worker => app::api_alone(parts, listener, settings, stop).await?,
+            }
+        }
+        tracing::info!("stopped; nothing is lost");
+        Ok(())
+    });
+    // Whatever blocks a thread for longer, a processor for instance, must not hold the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
+}
+
+async fn listen(settings: &Settings) -> Result<TcpListener> {
+    let address = SocketAddr::new(settings.bind, settings.api_port);
+    TcpListener::bind(address).await.with_context(|| {
+        format!(
+            "cannot listen on {address}; set API_PORT to a free port, or BIND to an address of this machine"
+        )
+    })
+}
+
+fn greet(address: SocketAddr, settings: &Settings) -> Result<()> {
+    let place = match settings.postgres_dsn {
+        Some(_) => "Postgres".to_owned(),
+        None => std::path::absolute(&settings.data_dir)?.display().to_string(),
+    };
+    println!(
+        "OrderStream listens on http://{address} and keeps its data in {place}\n\n  \
+         curl -i http://{address}/orders -d '{{\"user_id\":\"{EXAMPLE_USER}\",\"payload\":{{\"id\":\"A-1\",\"items\":[{{\"price\":9.90,\"qty\":2}}]}}}}'\n",
+    );
+    Ok(())
+}
+
+const EXAMPLE_USER: &str = "7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33";

@@ -1,0 +1,164 @@
+//! The schema of Postgres: made from nothing, by hand or by several processes at once, and a database that another
+//! service made and filled is adopted as it is.
+
+use std::process::Command;
+
+use futures_util::future::join_all;
+use orderstream::order::{OrderId, Status};
+use orderstream::store::postgres::{MigrateError, Migrated};
+use orderstream::store::{Basis, Completed, Completion, Refusal, Store};
+
+use crate::store_conformance::{accept, amount, apply, complete, deletion, done, row, update};
+use crate::support::schema::Schema;
+
+/// The files, in their order.
+const FILES: [&str; 3] =
+    ["0001_init.up.sql", "0002_remove_external_id.up.sql", "0003_versions_and_outbox.up.sql"];
+
+const ALL: u32 = FILES.len() as u32;
+
+/// Applies a file as an operator would.
+fn psql(schema: &Schema, file: &str) {
+    let file = format!("{}/migrations/{file}", env!("CARGO_MANIFEST_DIR"));
+    let mut psql = Command::new("psql");
+    let output = psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", &schema.dsn, "-f", &file]).output();
+    let output = output.expect("psql is installed with Postgres");
+    assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn each_file_works_by_hand_and_leaves_nothing_to_migrate() {
+    let schema = Schema::empty().await;
+    for (applied, file) in FILES.into_iter().enumerate() {
+        psql(&schema, file);
+        // What was applied by hand is known, whether or not a ledger says so.
+        if applied == 2 {
+            let migrated = schema.open().migrate().await.unwrap();
+            assert_eq!(migrated, Migrated { applied: 0, version: ALL });
+        }
+    }
+}
+
+#[tokio::test]
+async fn migration_goes_on_from_wherever_the_hands_stopped() {
+    for by_hand in 0..FILES.len() {
+        let schema = Schema::empty().await;
+        FILES[..by_hand].iter().for_each(|file| psql(&schema, file));
+        let store = schema.open();
+        let migrated = store.migrate().await.unwrap();
+        assert_eq!(migrated, Migrated { applied: ALL - by_hand as u32, version: ALL }, "after {by_hand}");
+        assert_eq!(store.check().await, Ok(()));
+    }
+}
+
+#[tokio::test]
+async fn many_processes_may_migrate_at_once() {
+    let schema = Schema::empty().await;
+    let stores: Vec<_> = (0..8).map(|_| schema.open()).collect();
+    let migrated = join_all(stores.iter().map(|store| store.migrate())).await;
+    let applied: Vec<u32> = migrated.into_iter().map(|migrated| migrated.unwrap().applied).collect();
+    assert_eq!(applied.iter().sum::<u32>(), ALL, "{applied:?}");
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_program_is_refused() {
+    let schema = Schema::migrated().await;
+    schema.execute("INSERT INTO orders_migrations (version) VALUES (99)").await;
+    let refused = schema.open().migrate().await.unwrap_err();
+    assert!(matches!(refused, MigrateError::TooNew { found: 99, known: ALL }), "{refused}");
+    assert!(refused.to_string().contains("newer orderstream"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_store_without_its_tables_says_what_to_do() {
+    let schema = Schema::empty().await;
+    let store = schema.open();
+    let error = store.check().await.unwrap_err().to_string();
+    assert!(error.contains("orderstream migrate"), "{error}");
+    // And needs no restart once that was done.
+    schema.open().migrate().await.unwrap();
+    crate::support::wait::until("the store", async || store.check().await.ok()).await;
+}
+
+/// Rows as the other service writes them, in every state, with nulls where it leaves them.
+const ROWS: &str = r#"
+INSERT INTO orders (order_id, user_id, amount, status, payload, created_at, updated_at, bucket) VALUES
+('0f0e0d0c-0b0a-4908-8706-050403020101', '7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33', 12.30, 'done', '{"id": "A-1", "amount": 12.30}', '2024-01-02 03:04:05.123456+00', '2024-01-03 00:00:00+00', 3),
+('0f0e0d0c-0b0a-4908-8706-050403020102', '7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33', 0, 'deleted', '{"id": "A-2"}', '2024-01-02 03:04:05+00', '2024-01-03 00:00:00+00', 3),
+('0f0e0d0c-0b0a-4908-8706-050403020103', '7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33', NULL, 'new', NULL, NULL, NULL, 3);
+INSERT INTO orders (order_id, user_id, status, payload, bucket) VALUES
+('0f0e0d0c-0b0a-4908-8706-050403020104', '7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33', 'processing', '{"id": "A-4", "amount": "7.5"}', 3)"#;
+
+fn id(last: u8) -> OrderId {
+    OrderId::parse(&format!("0f0e0d0c-0b0a-4908-8706-0504030201{last:02}")).unwrap()
+}
+
+#[tokio::test]
+async fn a_database_of_another_service_is_adopted_with_all_its_rows() {
+    let schema = Schema::empty().await;
+    FILES[..2].iter().for_each(|file| psql(&schema, file));
+    schema.execute(ROWS).await;
+    let store = schema.open();
+    assert_eq!(store.migrate().await.unwrap(), Migrated { applied: 1, version: ALL });
+
+    let finished = row(&store, id(1)).await;
+    assert_eq!((finished.status, finished.amount.to_string()), (Status::Done, "12.30".to_owned()));
+    assert_eq!(finished.created_at, "2024-01-02T03:04:05.123456Z".parse().unwrap());
+    assert_eq!((finished.payload.external_id(), finished.is_pending()), ("A-1", false));
+    let found = store.find_by_external("A-1", finished.user_id).await.unwrap().unwrap();
+    assert_eq!(found, finished);
+    let deleted = row(&store, id(2)).await;
+    assert_eq!((deleted.status, deleted.deleted_at), (Status::Deleted, Some(deleted.updated_at)));
+    let bare = row(&store, id(3)).await;
+    assert_eq!((bare.status, bare.payload.as_str(), bare.amount), (Status::New, "null", amount("0")));
+    assert_eq!(store.scan(None, 10).await.unwrap().len(), 4);
+
+    // They live on as orders of ours.
+    assert_eq!(accept(&store, update(id(1), r#"{"id": "B-1"}"#)).await.version, Some(2));
+    assert_eq!(complete(&store, done(id(1), 2, "5")).await, Completed::Applied);
+    assert_eq!(row(&store, id(1)).await.status, Status::Done);
+    assert_eq!(apply(&store, update(id(2), "{}")).await, Err(Refusal::Deleted));
+    accept(&store, update(id(3), "[]")).await;
+    accept(&store, deletion(id(3))).await;
+    assert_eq!(row(&store, id(3)).await.status, Status::Deleted);
+}
+
+#[tokio::test]
+async fn an_event_of_another_service_finishes_its_row_whatever_its_clock_says() {
+    let schema = Schema::migrated().await;
+    schema.execute(ROWS).await;
+    let store = schema.open();
+    let long_ago = "2001-01-01T00:00:00Z".parse().unwrap();
+    let event = Completion {
+        order_id: id(4),
+        basis: Basis::Unversioned(long_ago),
+        status: Status::Done,
+        amount: Some(amount("7.5")),
+        reason: None,
+    };
+    assert_eq!(complete(&store, event.clone()).await, Completed::Applied);
+    let order = row(&store, id(4)).await;
+    assert_eq!((order.status, order.amount.clone()), (Status::Done, amount("7.5")));
+    assert_eq!(complete(&store, event).await, Completed::Stale);
+    assert_eq!(row(&store, id(4)).await, order);
+}
+
+#[tokio::test]
+async fn a_worker_of_another_service_finishes_an_order_of_ours() {
+    let schema = Schema::migrated().await;
+    let store = schema.open();
+    let order_id =
+        crate::store_conformance::create(&store, crate::store_conformance::some_user(), "{}").await;
+    accept(&store, update(order_id, "[]")).await;
+    // As it does: by id, knowing no versions.
+    let sql = format!(
+        "UPDATE orders SET status = 'done', amount = 3, updated_at = now() WHERE order_id = '{order_id}'"
+    );
+    schema.execute(&sql).await;
+    let states = store.processed_versions(&[order_id]).await.unwrap();
+    assert_eq!(states[0].map(|state| (state.version, state.status)), Some((2, Status::Done)));
+    assert!(!row(&store, order_id).await.is_pending());
+    // The next command makes it pending again.
+    accept(&store, update(order_id, "{}")).await;
+    assert!(row(&store, order_id).await.is_pending());
+}
