@@ -118,7 +118,7 @@ impl Store for PostgresStore {
     async fn apply(&self, batch: Arc<[Command]>) -> Result<Vec<Result<Event, Refusal>>, Error> {
         let apply = |session: Arc<Commands>| {
             let batch = Arc::clone(&batch);
-            async move { session.apply(&batch).await }
+            Box::pin(async move { session.apply(&batch).await })
         };
         self.commands.next().write(apply).await
     }
@@ -126,7 +126,7 @@ impl Store for PostgresStore {
     async fn complete(&self, batch: Arc<[Completion]>) -> Result<Vec<Completed>, Error> {
         let complete = |session: Arc<Completions>| {
             let batch = Arc::clone(&batch);
-            async move { session.complete(&batch).await }
+            Box::pin(async move { session.complete(&batch).await })
         };
         self.completions.next().write(complete).await
     }
