@@ -36,5 +36,6 @@ mod stopping;
 mod store_conformance;
 mod store_postgres;
 mod store_sqlite;
+mod stuck;
 mod support;
 mod verify;

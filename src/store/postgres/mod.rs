@@ -142,6 +142,10 @@ impl Store for PostgresStore {
         self.outbox.read(|session| async move { session.orphans().await }).await
     }
 
+    async fn unannounced(&self) -> Result<Vec<(OrderId, Version)>, Error> {
+        self.reads.next().read(|session| async move { session.unannounced().await }).await
+    }
+
     async fn now(&self) -> Result<Timestamp, Error> {
         self.outbox.read(|session| async move { session.now().await }).await
     }

@@ -78,6 +78,10 @@ impl Store for HookedStore {
         self.inner.published(events).await
     }
 
+    async fn unannounced(&self) -> Result<Vec<(OrderId, Version)>, Error> {
+        self.inner.unannounced().await
+    }
+
     async fn outbox_orphans(&self) -> Result<Vec<OrderId>, Error> {
         self.inner.outbox_orphans().await
     }
