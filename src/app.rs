@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api;
 use crate::bus::Bus;
+use crate::bus::kafka::{self, KafkaBus};
 use crate::bus::local::LocalBus;
 use crate::cache::{Cache, NoCache, RedisCache};
 use crate::config::Settings;
@@ -51,7 +52,7 @@ impl Parts {
                 Arc::new(tokio::task::spawn_blocking(move || SqliteStore::open(&folder)).await??)
             }
         };
-        let (bus, cache) = (local_bus(settings)?, cache(settings)?);
+        let (bus, cache) = (bus(settings)?, cache(settings)?);
         Ok(Parts { store, bus, cache, processor: Arc::new(AmountProcessor) })
     }
 
@@ -70,6 +71,31 @@ fn postgres(dsn: &SecretString, settings: &Settings) -> Result<PostgresStore> {
         read_connections: settings.postgres_read_connections.get() as usize,
         connect_timeout: settings.postgres_connect_timeout,
         statement_timeout: settings.postgres_statement_timeout,
+    })?)
+}
+
+/// The bus. Brokers that are away are no error yet.
+fn bus(settings: &Settings) -> Result<Arc<dyn Bus>> {
+    if settings.kafka_brokers.is_empty() {
+        return Ok(local_bus(settings)?);
+    }
+    Ok(KafkaBus::open(kafka::Options {
+        brokers: settings.kafka_brokers.clone(),
+        group: settings.worker_group.clone(),
+        events_topic: settings.orders_events_topic.clone(),
+        ack_topic: settings.orders_ack_topic.clone(),
+        events_partitions: settings.orders_events_partitions.get(),
+        ack_partitions: settings.orders_ack_partitions.get(),
+        replication: settings.kafka_replication,
+        ack_read: settings.ack_read,
+        body_limit: settings.http_body_limit,
+        security: kafka::Security {
+            protocol: settings.kafka_security_protocol,
+            mechanism: settings.kafka_sasl_mechanism,
+            username: settings.kafka_sasl_username.clone(),
+            password: settings.kafka_sasl_password.clone(),
+            ca_file: settings.kafka_ca_file.clone(),
+        },
     })?)
 }
 
@@ -127,7 +153,10 @@ pub async fn open_for_reading(settings: &Settings) -> Result<Reading> {
             Arc::new(tokio::task::spawn_blocking(move || SqliteStore::open_read_only(&folder)).await??)
         }
     };
-    Ok(Reading { store, dead_letters: local_bus(settings)?.dead_letters().await? })
+    let bus = bus(settings)?;
+    let dead_letters = bus.dead_letters().await?;
+    bus.close().await;
+    Ok(Reading { store, dead_letters })
 }
 
 /// Refuses to run a single role on backends that do not leave the process.

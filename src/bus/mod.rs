@@ -5,6 +5,7 @@
 //! after a restart. ACKs are hints and may be lost; the truth is in the store.
 
 mod dead_letters;
+pub mod kafka;
 pub mod local;
 
 use std::sync::Arc;

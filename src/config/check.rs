@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::Settings;
+use super::{KafkaSecurity, SaslMechanism, Settings};
 
 /// What a request in flight holds besides its body, as far as [`Settings::http_memory_budget`] is concerned.
 pub const REQUEST_OVERHEAD: usize = 8 * 1024;
@@ -74,8 +74,29 @@ pub(super) fn check(settings: &Settings) -> Vec<Problem> {
         &["worker_group"],
         r#"the workers need a group; write a name, as "order-workers""#,
     );
+
+    let (protocol, mechanism) = (settings.kafka_security_protocol, settings.kafka_sasl_mechanism);
+    let password = settings.kafka_sasl_password.is_some();
+    rule(
+        !protocol.has_login() || (password && !settings.kafka_sasl_username.is_empty()),
+        &["kafka_security_protocol", "kafka_sasl_username", "kafka_sasl_password"],
+        "a login takes a name and a password; give both, or choose a protocol without a login",
+    );
+    rule(
+        HAS_KAFKA_TLS || !protocol.is_encrypted(),
+        &["kafka_security_protocol"],
+        "this program was built without TLS for Kafka; build it with `--features kafka-tls`",
+    );
+    rule(
+        HAS_KAFKA_TLS || !protocol.has_login() || mechanism == SaslMechanism::Plain,
+        &["kafka_sasl_mechanism"],
+        "this program was built without SCRAM; build it with `--features kafka-tls`, or write PLAIN",
+    );
     problems
 }
+
+/// Whether this program has the Kafka client's TLS, and SCRAM, which comes with it.
+const HAS_KAFKA_TLS: bool = cfg!(feature = "kafka-tls");
 
 /// Whether Kafka takes it as a topic's name.
 fn is_topic(name: &str, longest: usize) -> bool {
@@ -105,6 +126,13 @@ impl Settings {
                 "ack_wait_timeout is {wait:?}: callers and proxies seldom hold a request that long; \
                  write \"5m\" or less, and let them ask for the order after a 202"
             ),
+        );
+        warn(
+            self.kafka_security_protocol == KafkaSecurity::SaslPlaintext
+                && self.kafka_sasl_mechanism == SaslMechanism::Plain,
+            "kafka_security_protocol is sasl_plaintext with PLAIN: the password goes over the network as it is; \
+             write sasl_ssl"
+                .to_owned(),
         );
         warn(
             self.ack_wait && stop < wait,
@@ -177,6 +205,36 @@ mod tests {
             assert_eq!(keys, ["orders_events_topic", "orders_ack_topic"], "{name}");
         }
         assert_eq!(broken(|s| s.worker_group.clear()), ["worker_group"]);
+    }
+
+    #[test]
+    fn a_login_to_kafka_needs_a_name_and_a_password() {
+        let keys = ["kafka_security_protocol", "kafka_sasl_username", "kafka_sasl_password"];
+        let login = |s: &mut Settings| s.kafka_security_protocol = KafkaSecurity::SaslPlaintext;
+        let name = |s: &mut Settings| s.kafka_sasl_username = "orders".to_owned();
+        let password = |s: &mut Settings| s.kafka_sasl_password = Some("hunter2".into());
+        assert_eq!(broken(login), keys);
+        assert_eq!(broken(|s| (login(s), name(s)).0), keys);
+        assert_eq!(broken(|s| (login(s), password(s)).0), keys);
+        assert!(broken(|s| (login(s), name(s), password(s)).0).is_empty());
+        assert!(broken(password).is_empty(), "it is kept for a protocol with a login");
+    }
+
+    #[test]
+    fn encryption_and_scram_take_a_build_that_has_them() {
+        let unless_built = |keys: &[&'static str]| if HAS_KAFKA_TLS { Vec::new() } else { keys.to_vec() };
+        let login = |s: &mut Settings, protocol, mechanism| {
+            s.kafka_sasl_username = "orders".to_owned();
+            s.kafka_sasl_password = Some("hunter2".into());
+            (s.kafka_security_protocol, s.kafka_sasl_mechanism) = (protocol, mechanism);
+        };
+        let protocol = unless_built(&["kafka_security_protocol"]);
+        let mechanism = unless_built(&["kafka_sasl_mechanism"]);
+        assert_eq!(broken(|s| s.kafka_security_protocol = KafkaSecurity::Ssl), protocol);
+        assert_eq!(broken(|s| login(s, KafkaSecurity::SaslSsl, SaslMechanism::Plain)), protocol);
+        for scram in [SaslMechanism::ScramSha256, SaslMechanism::ScramSha512] {
+            assert_eq!(broken(|s| login(s, KafkaSecurity::SaslPlaintext, scram)), mechanism);
+        }
     }
 
     #[test]

@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(variable("ack_wait_timeout"), "ACK_WAIT_TIMEOUT");
         assert_eq!(flag("ack_wait_timeout"), "--ack-wait-timeout");
         let secrets: Vec<_> = KEYS.iter().filter_map(Key::file_name).collect();
-        assert_eq!(secrets, ["postgres_dsn_file", "redis_addr_file"]);
+        assert_eq!(secrets, ["postgres_dsn_file", "redis_addr_file", "kafka_sasl_password_file"]);
     }
 
     #[test]

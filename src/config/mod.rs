@@ -52,12 +52,30 @@ keys::settings! {
     cache_timeout: Duration,
     /// Kafka brokers, host:port with commas between; unset: the bus inside this process.
     kafka_brokers: Vec<String>,
+    /// How the connection to Kafka is secured.
+    kafka_security_protocol: KafkaSecurity,
+    /// How the login to Kafka is done, where the protocol has one.
+    kafka_sasl_mechanism: SaslMechanism,
+    /// Name of the login to Kafka.
+    kafka_sasl_username: String,
+    /// Password of the login to Kafka.
+    kafka_sasl_password: Option<SecretString>,
+    /// File of the certificates that are trusted for Kafka; empty: those of the system.
+    kafka_ca_file: Option<PathBuf>,
+    /// Copies of a topic that is made; 0: as many as there are brokers, at most 3.
+    kafka_replication: u8,
     /// Consumer group that the workers share.
     worker_group: String,
     /// Topic of the orders' events; its dead letters go to the same name with .dlq.
     orders_events_topic: String,
+    /// Partitions of the topic of events, where it is made; no more workers than that share the work.
+    orders_events_partitions: NonZeroU32,
     /// Topic of the worker's ACKs.
     orders_ack_topic: String,
+    /// Partitions of the topic of ACKs, where it is made.
+    orders_ack_partitions: NonZeroU32,
+    /// Which ACKs are read: those of the own partition, or all.
+    ack_read: AckRead,
     /// Whether a write is answered only when the worker has processed it.
     ack_wait: bool,
     /// How long a write waits for the worker before it is answered 202.
@@ -86,6 +104,76 @@ keys::settings! {
     log_level: String,
     /// How it is logged.
     log_format: LogFormat,
+}
+
+/// How the connection to Kafka is secured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KafkaSecurity {
+    /// Neither encrypted nor with a login.
+    Plaintext,
+    /// Encrypted.
+    Ssl,
+    /// With a login, and not encrypted.
+    SaslPlaintext,
+    /// Encrypted, and with a login.
+    SaslSsl,
+}
+
+impl KafkaSecurity {
+    /// Whether the connection is encrypted.
+    #[must_use]
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, KafkaSecurity::Ssl | KafkaSecurity::SaslSsl)
+    }
+
+    /// Whether there is a login.
+    #[must_use]
+    pub fn has_login(self) -> bool {
+        matches!(self, KafkaSecurity::SaslPlaintext | KafkaSecurity::SaslSsl)
+    }
+
+    /// Its name, as it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            KafkaSecurity::Plaintext => "plaintext",
+            KafkaSecurity::Ssl => "ssl",
+            KafkaSecurity::SaslPlaintext => "sasl_plaintext",
+            KafkaSecurity::SaslSsl => "sasl_ssl",
+        }
+    }
+}
+
+/// How the login to Kafka is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SaslMechanism {
+    /// The password itself is sent.
+    Plain,
+    /// A proof of it is sent, made with SHA-256.
+    ScramSha256,
+    /// A proof of it is sent, made with SHA-512.
+    ScramSha512,
+}
+
+impl SaslMechanism {
+    /// Its name, as it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SaslMechanism::Plain => "PLAIN",
+            SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
+            SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
+}
+
+/// Which ACKs a process reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AckRead {
+    /// Those of its own partition, which the workers learn from its events.
+    Own,
+    /// All, for workers that do not heed where an ACK is waited for.
+    All,
 }
 
 /// What a line of the log looks like.

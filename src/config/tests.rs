@@ -272,6 +272,10 @@ fn the_defaults_are_those_that_were_promised() {
     assert_eq!(settings.worker_group, "order-workers");
     assert_eq!(settings.orders_events_topic, "orders.events");
     assert_eq!(settings.orders_ack_topic, "orders.ack");
+    assert_eq!((settings.orders_events_partitions.get(), settings.orders_ack_partitions.get()), (4, 12));
+    assert_eq!((settings.kafka_replication, settings.ack_read), (0, AckRead::Own));
+    assert_eq!(settings.kafka_security_protocol, KafkaSecurity::Plaintext);
+    assert!(settings.kafka_sasl_password.is_none() && settings.kafka_ca_file.is_none());
     assert_eq!(settings.ack_wait_timeout, Duration::from_secs(30));
     assert_eq!(
         (settings.cache_ttl, settings.cache_timeout),

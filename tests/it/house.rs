@@ -32,6 +32,7 @@ const OWNED: [(&str, &[&str]); 8] = [
     ("hyper::", &["api", "cli/client.rs"]),
     ("hyper_util::", &["api", "cli/client.rs"]),
     ("http_body_util::", &["api", "cli/client.rs"]),
+    ("rdkafka::", &["bus/kafka"]),
     ("rusqlite::", &["store"]),
     ("redis::", &["cache"]),
     ("std::env", &["config", "cli"]),

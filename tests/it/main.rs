@@ -8,6 +8,7 @@
 mod bad_input;
 mod binary;
 mod bus_conformance;
+mod bus_kafka;
 mod bus_local;
 mod cache_conformance;
 mod cache_redis;

@@ -9,6 +9,7 @@ pub(crate) mod bus;
 pub(crate) mod child;
 pub(crate) mod client;
 pub(crate) mod hooks;
+pub(crate) mod kafka;
 pub(crate) mod ledger;
 pub(crate) mod load;
 pub(crate) mod processors;

@@ -1,0 +1,167 @@
+//! How Kafka is reached: the options of the bus, and the configuration that every client of the process begins
+//! with. Nothing here connects.
+//!
+//! What librdkafka logs goes through [`log`]. Each of its clients says of each broker, over and over, that it
+//! cannot connect; the link says that once, so here it is for debugging alone.
+
+use std::path::PathBuf;
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+
+use crate::bus::PublishError;
+use crate::config::{AckRead, KafkaSecurity, SaslMechanism};
+
+/// What a record holds besides its payload: other fields, key, headers.
+const RECORD_OVERHEAD: usize = 64 * 1024;
+
+/// The largest `message.max.bytes` that librdkafka takes.
+const LARGEST_MESSAGE: usize = 1_000_000_000;
+
+/// What librdkafka calls the lines about a connection that fails, times out or is closed.
+const CONNECTION: [&str; 5] = ["FAIL", "ERROR", "REQTMOUT", "TIMEOUT", "CONNECT"];
+
+/// Where Kafka is, and what this process does there.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The brokers to begin with, as `host:port`.
+    pub brokers: Vec<String>,
+    /// The consumer group that the workers share.
+    pub group: String,
+    /// The topic of the events; its dead letters go to the same name with `.dlq`.
+    pub events_topic: String,
+    /// The topic of the ACKs.
+    pub ack_topic: String,
+    /// How many partitions the topic of the events gets where it does not exist.
+    pub events_partitions: u32,
+    /// How many partitions the topic of the ACKs gets where it does not exist.
+    pub ack_partitions: u32,
+    /// How many copies of a topic are made; 0: as many as there are brokers, at most 3.
+    pub replication: u8,
+    /// Which ACKs this process reads, where it waits for any.
+    pub ack_read: AckRead,
+    /// The largest body of a request, in bytes; an event can be a little more than twice as large.
+    pub body_limit: usize,
+    /// How the connection is secured.
+    pub security: Security,
+}
+
+/// How the connection to the brokers is secured.
+#[derive(Debug, Clone)]
+pub struct Security {
+    /// Encrypted or not, with a login or not.
+    pub protocol: KafkaSecurity,
+    /// How the login is done.
+    pub mechanism: SaslMechanism,
+    /// The name of the login.
+    pub username: String,
+    /// The password of the login.
+    pub password: Option<SecretString>,
+    /// The file of the certificates that are trusted; `None`: those of the system.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Why the bus cannot be opened at all: its options make no client. A broker that is away is no reason.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("no Kafka client can be made with these settings: {0}")]
+pub struct OpenError(pub(super) String);
+
+impl Options {
+    /// The topic of the dead letters.
+    pub(super) fn dead_letter_topic(&self) -> String {
+        format!("{}.dlq", self.events_topic)
+    }
+
+    /// The largest event in bytes: its payload, whose `id` may be nearly all of it and stands beside it again.
+    pub(super) fn largest_event(&self) -> usize {
+        self.body_limit.saturating_mul(2).saturating_add(RECORD_OVERHEAD).min(LARGEST_MESSAGE)
+    }
+
+    /// The largest dead letter in bytes: the largest event, and where it came from.
+    pub(super) fn largest_record(&self) -> usize {
+        self.largest_event().saturating_add(RECORD_OVERHEAD).min(LARGEST_MESSAGE)
+    }
+
+    /// What every client begins with.
+    pub(super) fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", self.brokers.join(","))
+            .set("client.id", "orderstream")
+            .set("security.protocol", self.security.protocol.as_str())
+            .set("socket.keepalive.enable", "true")
+            .set("socket.connection.setup.timeout.ms", "10000")
+            // A broker that was away for an hour is found again within a second or two.
+            .set("reconnect.backoff.ms", "100")
+            .set("reconnect.backoff.max.ms", "2000")
+            // Partitions that were added, and topics that were made again, are seen within that time.
+            .set("topic.metadata.refresh.interval.ms", "30000")
+            .set_log_level(RDKafkaLogLevel::Info);
+        if let Some(file) = &self.security.ca_file {
+            config.set("ssl.ca.location", file.to_string_lossy());
+        }
+        if self.security.protocol.has_login() {
+            let password = self.security.password.as_ref().map_or("", |password| password.expose_secret());
+            config
+                .set("sasl.mechanism", self.security.mechanism.as_str())
+                .set("sasl.username", &self.security.username)
+                .set("sasl.password", password);
+        }
+        config
+    }
+}
+
+/// Why a client could not be made.
+pub(super) fn not_made(error: &KafkaError) -> OpenError {
+    OpenError(match error {
+        KafkaError::ClientConfig(_, why, key, _) => format!("{key}: {why}"),
+        KafkaError::ClientCreation(why) => why.clone(),
+        other => other.to_string(),
+    })
+}
+
+/// What an error of a publish means: whether the record is at fault, or the way to the broker.
+pub(super) fn refusal(error: &KafkaError) -> PublishError {
+    let text = |code: RDKafkaErrorCode| code.to_string();
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+            PublishError::Refused("it is larger than the topic takes".to_owned())
+        }
+        Some(code @ RDKafkaErrorCode::InvalidRecord) => PublishError::Refused(text(code)),
+        Some(RDKafkaErrorCode::MessageTimedOut) => {
+            PublishError::Unavailable("no broker confirmed it in time".to_owned())
+        }
+        Some(code) => PublishError::Unavailable(text(code)),
+        None => PublishError::Unavailable(error.to_string()),
+    }
+}
+
+/// Takes a line of librdkafka's log.
+pub(super) fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {
+    const TARGET: &str = "orderstream::bus::kafka";
+    match level {
+        _ if CONNECTION.contains(&facility) => tracing::debug!(target: TARGET, facility, "{line}"),
+        RDKafkaLogLevel::Info | RDKafkaLogLevel::Notice | RDKafkaLogLevel::Debug => {
+            tracing::debug!(target: TARGET, facility, "{line}");
+        }
+        RDKafkaLogLevel::Warning => tracing::warn!(target: TARGET, facility, "{line}"),
+        RDKafkaLogLevel::Error
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Emerg => tracing::error!(target: TARGET, facility, "{line}"),
+    }
+}
+
+/// Gives a context the log of this room.
+macro_rules! logs {
+    () => {
+        fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, line: &str) {
+            $crate::bus::kafka::client::log(level, facility, line);
+        }
+    };
+}
+
+pub(super) use logs;

@@ -1,0 +1,189 @@
+//! The link: a thread that keeps asking whether Kafka is there and whether the topics are, and makes those that
+//! are not. So a process starts without a broker, finds it when it comes, and says at any time how things are.
+//!
+//! It is the one place that tells in the log that Kafka is away, and that it is back.
+
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+
+use super::backoff::Backoff;
+use super::client::{OpenError, Options, logs, not_made};
+use super::topics;
+use crate::bus::PublishError;
+
+/// How often things are looked at while all is well.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How long the client may have something to say, or somebody to ask, before it is heeded.
+const HEED_EVERY: Duration = Duration::from_millis(100);
+
+/// How long whoever asks waits for the first look.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+
+/// How things are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct State {
+    /// Whether Kafka is there, or why not; `None` before the first look has ended.
+    health: Option<Result<(), String>>,
+    /// How many partitions the topic of the ACKs has. Known once all topics are there.
+    pub(super) ack_partitions: Option<i32>,
+}
+
+type Answer = Result<u64, PublishError>;
+
+/// The way to the thread, which ends when this is dropped.
+pub(super) struct Link {
+    state: watch::Receiver<State>,
+    // std Mutex: held to send, never across .await
+    questions: Mutex<Option<mpsc::Sender<oneshot::Sender<Answer>>>>,
+}
+
+impl Link {
+    /// Starts the thread.
+    pub(super) fn open(options: &Arc<Options>) -> Result<Link, OpenError> {
+        let (sender, state) = watch::channel(State::default());
+        let heard = Heard { state: sender, brokers: options.brokers.join(","), last: Mutex::default() };
+        let client: BaseConsumer<Heard> =
+            options.client().create_with_context(heard).map_err(|error| not_made(&error))?;
+        let (questions, asked) = mpsc::channel();
+        let options = Arc::clone(options);
+        thread::Builder::new()
+            .name("kafka-link".to_owned())
+            .spawn(move || run(&client, &options, &asked))
+            .map_err(|error| OpenError(error.to_string()))?;
+        Ok(Link { state, questions: Mutex::new(Some(questions)) })
+    }
+
+    /// How things are, and whenever that changes.
+    pub(super) fn watch(&self) -> watch::Receiver<State> {
+        self.state.clone()
+    }
+
+    /// Waits for the first look, and answers how things are.
+    pub(super) async fn health(&self) -> Result<(), PublishError> {
+        let mut state = self.state.clone();
+        let looked = timeout(FIRST_LOOK, state.wait_for(|state| state.health.is_some())).await;
+        let health = match looked {
+            Ok(Ok(state)) => state.health.clone(),
+            _ => None,
+        };
+        health
+            .unwrap_or_else(|| Err("Kafka has not answered yet".to_owned()))
+            .map_err(PublishError::Unavailable)
+    }
+
+    /// Whether records can be handed to the producer: it must not see a topic before it was made. Once they
+    /// are there it may, even while Kafka is away, for it holds on to them for a while.
+    pub(super) async fn topics(&self) -> Result<(), PublishError> {
+        if self.state.borrow().ack_partitions.is_some() {
+            return Ok(());
+        }
+        self.health().await
+    }
+
+    /// How many dead letters there are.
+    pub(super) async fn dead_letters(&self) -> Answer {
+        let closed = || PublishError::Unavailable("the bus is closed".to_owned());
+        let (asker, answer) = oneshot::channel();
+        let sent = match &*self.questions.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(questions) => questions.send(asker).is_ok(),
+            None => false,
+        };
+        if sent { answer.await.unwrap_or_else(|_| Err(closed())) } else { Err(closed()) }
+    }
+
+    /// Ends the thread.
+    pub(super) fn close(&self) {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+fn run(client: &BaseConsumer<Heard>, options: &Options, asked: &mpsc::Receiver<oneshot::Sender<Answer>>) {
+    let (mut backoff, mut told) = (Backoff::new(), topics::Told::new());
+    let heard = client.client().context();
+    loop {
+        let mut pause = LOOK_EVERY;
+        match topics::ensure(client, options, &mut told) {
+            Ok(ack_partitions) => {
+                heard.up(ack_partitions);
+                backoff.reset();
+            }
+            Err(reason) => {
+                heard.down(&reason);
+                pause = backoff.next();
+            }
+        }
+        let (began, was_up) = (Instant::now(), heard.is_up());
+        // A connection that breaks ends the pause; what the client has to say is heard meanwhile.
+        while began.elapsed() < pause && heard.is_up() == was_up {
+            while client.poll(Duration::ZERO).is_some() {}
+            match asked.recv_timeout(pause.min(HEED_EVERY)) {
+                Ok(asker) => {
+                    let answer = topics::count(client, &options.dead_letter_topic());
+                    // Whoever asked may have gone.
+                    let _ = asker.send(answer.map_err(|error| PublishError::Unavailable(error.to_string())));
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+}
+
+/// What the thread's client hears, and what follows from it.
+struct Heard {
+    state: watch::Sender<State>,
+    brokers: String,
+    // std Mutex: held to keep or take a text, never across .await
+    last: Mutex<Option<String>>,
+}
+
+impl Heard {
+    fn is_up(&self) -> bool {
+        self.state.borrow().health == Some(Ok(()))
+    }
+
+    fn up(&self, ack_partitions: i32) {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let up = State { health: Some(Ok(())), ack_partitions: Some(ack_partitions) };
+        if self.state.send_replace(up).health != Some(Ok(())) {
+            tracing::info!(brokers = self.brokers, "connected to Kafka");
+        }
+    }
+
+    fn down(&self, reason: &str) {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let reason = last.map_or_else(|| reason.to_owned(), |last| format!("{reason} ({last})"));
+        let mut news = false;
+        self.state.send_modify(|state| {
+            news = !matches!(state.health, Some(Err(_)));
+            state.health = Some(Err(reason.clone()));
+        });
+        if news {
+            tracing::warn!(reason, "Kafka is not available; events wait in the store until it is");
+        } else {
+            tracing::debug!(reason, "Kafka is still not available");
+        }
+    }
+}
+
+impl ClientContext for Heard {
+    logs!();
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.down(&topics::silence(&self.brokers));
+        } else {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        }
+    }
+}
+
+impl ConsumerContext for Heard {}

@@ -1,0 +1,141 @@
+//! The bus over Kafka. Events, ACKs and dead letters have a topic each; a publish is confirmed when the broker
+//! has stored the record on all its replicas, and a worker's progress is committed after its effect. Without a
+//! broker the bus opens all the same, says what is missing, and finds it when it comes.
+//!
+//! Everything that blocks is on threads of its own: the link (is Kafka there?), the producers, the reader of
+//! ACKs, and one consumer for each worker.
+
+mod acks;
+mod backoff;
+mod client;
+mod consumer;
+mod dead_letters;
+mod inbox;
+mod link;
+mod offsets;
+mod producer;
+mod records;
+mod subscription;
+mod topics;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use acks::Acks;
+pub use client::{OpenError, Options, Security};
+use link::Link;
+use producer::Producer;
+use records::Outgoing;
+use subscription::KafkaSubscription;
+
+use super::{AckSink, Bus, Delivery, PublishError, Reply, SubscribeError, Subscription};
+use crate::order::Event;
+
+/// The bus over Kafka.
+pub struct KafkaBus {
+    options: Arc<Options>,
+    topics: Topics,
+    link: Link,
+    producer: Producer,
+    acks: Acks,
+}
+
+struct Topics {
+    events: Arc<str>,
+    acks: Arc<str>,
+    dead_letters: Arc<str>,
+}
+
+impl KafkaBus {
+    /// Opens the bus and returns at once: the brokers are looked for in the background, and topics that do not
+    /// exist are made when one is found. Needs no runtime.
+    ///
+    /// # Errors
+    /// [`OpenError`] where the options make no client. That no broker answers is no error.
+    pub fn open(options: Options) -> Result<Arc<KafkaBus>, OpenError> {
+        let topics = Topics {
+            events: options.events_topic.as_str().into(),
+            acks: options.ack_topic.as_str().into(),
+            dead_letters: options.dead_letter_topic().into(),
+        };
+        let options = Arc::new(options);
+        let link = Link::open(&options)?;
+        let producer = Producer::open(&options)?;
+        let acks = Acks::new(&options, link.watch());
+        Ok(Arc::new(KafkaBus { options, topics, link, producer, acks }))
+    }
+}
+
+#[async_trait]
+impl Bus for KafkaBus {
+    async fn publish(&self, batch: Vec<Event>) -> Vec<Result<(), PublishError>> {
+        if batch.is_empty() {
+            return Vec::new();
+        }
+        if let Err(error) = self.link.topics().await {
+            return vec![Err(error); batch.len()];
+        }
+        let reply_to = self.acks.partition().await;
+        let (mut records, mut answers) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for event in batch {
+            answers.push(Outgoing::event(&self.topics.events, &event, reply_to).map(|it| records.push(it)));
+        }
+        let mut confirmed = self.producer.publish(records).await.into_iter();
+        let lost = || Err(PublishError::Unavailable("the producer did not answer".to_owned()));
+        answers
+            .into_iter()
+            .map(|answer| answer.and_then(|()| confirmed.next().unwrap_or_else(lost)))
+            .collect()
+    }
+
+    async fn subscribe(&self) -> Result<Box<dyn Subscription>, SubscribeError> {
+        let subscription = KafkaSubscription::start(&self.options, &self.topics.events, self.link.watch())?;
+        Ok(Box::new(subscription))
+    }
+
+    async fn settle(&self, deliveries: Vec<Delivery>) {
+        deliveries.into_iter().for_each(|delivery| delivery.receipt.settle());
+    }
+
+    async fn reject(&self, delivery: Delivery, reason: &str) -> Result<(), PublishError> {
+        dead_letters::publish(&self.producer, &self.topics.dead_letters, &delivery, reason).await?;
+        delivery.receipt.settle();
+        Ok(())
+    }
+
+    /// Hands the ACKs over and waits for no broker. An ACK is a hint, and settling waits for this: it must not
+    /// wait for another round trip as well.
+    async fn acknowledge(&self, replies: Vec<Reply>) -> Result<(), PublishError> {
+        if replies.is_empty() {
+            return Ok(());
+        }
+        self.link.topics().await?;
+        let records =
+            replies.iter().map(|reply| Outgoing::ack(&self.topics.acks, reply)).collect::<Result<_, _>>()?;
+        if let Some(own) = self.acks.partition().await {
+            let mine = replies.into_iter().filter(|reply| reply.to == Some(own));
+            self.acks.tell(mine.map(|reply| reply.ack).collect());
+        }
+        self.producer.send(records).await
+    }
+
+    fn on_acks(&self, sink: Arc<dyn AckSink>) {
+        self.acks.listen(sink);
+    }
+
+    async fn dead_letters(&self) -> Result<u64, PublishError> {
+        self.link.dead_letters().await
+    }
+
+    async fn check(&self) -> Result<(), PublishError> {
+        self.link.health().await?;
+        self.acks.check()
+    }
+
+    async fn close(&self) {
+        self.producer.close().await;
+        self.acks.close();
+        self.link.close();
+    }
+}

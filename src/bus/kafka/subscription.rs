@@ -1,0 +1,85 @@
+//! The worker's end of the bus: starts the consumer's thread, takes deliveries from the inbox, and ends the
+//! thread. However it ends, the consumer leaves its group, so that the other workers need not wait for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+
+use super::client::Options;
+use super::consumer::Worker;
+use super::inbox::Inbox;
+use super::link::State;
+use crate::bus::{Delivery, SubscribeError, Subscription};
+
+/// How long the consumer may take to commit and to leave, when it is closed.
+const LEAVE: Duration = Duration::from_secs(15);
+
+/// A worker's end of the bus. Dropping it ends the thread, and does not wait for it.
+pub(super) struct KafkaSubscription {
+    inbox: Arc<Inbox>,
+    stop: Arc<AtomicBool>,
+    left: oneshot::Receiver<()>,
+}
+
+impl KafkaSubscription {
+    /// Starts a consumer on a thread of its own. It waits there for Kafka, and for the topics.
+    pub(super) fn start(
+        options: &Options,
+        topic: &Arc<str>,
+        link: watch::Receiver<State>,
+    ) -> Result<KafkaSubscription, SubscribeError> {
+        let (inbox, stop) = (Arc::new(Inbox::default()), Arc::new(AtomicBool::new(false)));
+        let worker = Worker::open(options, topic, link, Arc::clone(&inbox), Arc::clone(&stop))
+            .map_err(|error| SubscribeError::Unavailable(error.to_string()))?;
+        let (leaving, left) = oneshot::channel();
+        let end = End { inbox: Arc::clone(&inbox), _leaving: leaving };
+        thread::Builder::new()
+            .name("kafka-worker".to_owned())
+            .spawn(move || {
+                let _end = end;
+                worker.run();
+            })
+            .map_err(|error| SubscribeError::Unavailable(error.to_string()))?;
+        Ok(KafkaSubscription { inbox, stop, left })
+    }
+}
+
+/// Says that the thread has ended, also where it panicked.
+struct End {
+    inbox: Arc<Inbox>,
+    _leaving: oneshot::Sender<()>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.inbox.end();
+    }
+}
+
+#[async_trait]
+impl Subscription for KafkaSubscription {
+    async fn next(&mut self, limit: usize) -> Option<Vec<Delivery>> {
+        self.inbox.next(limit).await
+    }
+
+    async fn close(mut self: Box<Self>) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.inbox.end();
+        // The sender is dropped, and never sends.
+        if timeout(LEAVE, &mut self.left).await.is_err() {
+            tracing::warn!("the worker has not left its group in time; it is left behind");
+        }
+    }
+}
+
+impl Drop for KafkaSubscription {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.inbox.end();
+    }
+}

@@ -1,0 +1,179 @@
+//! The topics of the bus: made where they do not exist, and used as they are where they do. A difference from
+//! what the options say is told once and never mended: other services may rely on it.
+//!
+//! These functions block, and are called by the link's own thread. They ask as a consumer, because a producer
+//! that asks for a topic makes the broker create it, with the broker's idea of its partitions.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+
+use super::client::Options;
+
+/// How long a broker may take to answer.
+pub(super) const ANSWER: Duration = Duration::from_secs(4);
+
+/// The most copies that are made without being asked for.
+const MOST_COPIES: usize = 3;
+
+/// How often a topic that was just made is looked for before it counts as missing.
+const LOOKS: u32 = 100;
+
+/// A topic that there must be.
+struct Wanted {
+    name: String,
+    partitions: i32,
+    largest_record: usize,
+    kept_for_ever: bool,
+}
+
+/// A topic as it is.
+struct Found {
+    partitions: i32,
+    copies: usize,
+}
+
+/// What was told of a topic, so that it is told once.
+pub(super) type Told = Vec<String>;
+
+/// Makes the topics that are missing, and answers how many partitions that of the ACKs has.
+pub(super) fn ensure<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    options: &Options,
+    told: &mut Told,
+) -> Result<i32, String> {
+    let wanted = |name: &str, partitions: u32, largest_record, kept_for_ever| Wanted {
+        name: name.to_owned(),
+        partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
+        largest_record,
+        kept_for_ever,
+    };
+    let (event, record) = (options.largest_event(), options.largest_record());
+    ensure_one(
+        client,
+        options,
+        &wanted(&options.events_topic, options.events_partitions, event, false),
+        told,
+    )?;
+    ensure_one(client, options, &wanted(&options.dead_letter_topic(), 1, record, true), told)?;
+    let acks = wanted(&options.ack_topic, options.ack_partitions, record, false);
+    Ok(ensure_one(client, options, &acks, told)?.partitions)
+}
+
+fn ensure_one<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    options: &Options,
+    wanted: &Wanted,
+    told: &mut Told,
+) -> Result<Found, String> {
+    let failed = |error: KafkaError| match error.rdkafka_error_code() {
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::Resolve,
+        ) => silence(&options.brokers.join(",")),
+        Some(code) => format!("topic {}: {code}", wanted.name),
+        None => format!("topic {}: {error}", wanted.name),
+    };
+    let (found, brokers) = look(client, &wanted.name).map_err(failed)?;
+    let copies = match usize::from(options.replication) {
+        0 => brokers.clamp(1, MOST_COPIES),
+        copies => copies,
+    };
+    if let Some(found) = found {
+        // More copies than there would be by default are nobody's mistake.
+        let enough = if options.replication == 0 { found.copies >= copies } else { found.copies == copies };
+        if found.partitions != wanted.partitions || !enough {
+            let difference = format!(
+                "topic {} has {} partitions in {} copies, not {} in {copies}; it is used as it is",
+                wanted.name, found.partitions, found.copies, wanted.partitions
+            );
+            if !told.contains(&difference) {
+                tracing::warn!("{difference}");
+                told.push(difference);
+            }
+        }
+        return Ok(found);
+    }
+    create(options, wanted, copies)?;
+    tracing::info!(partitions = wanted.partitions, copies, "made the topic {}", wanted.name);
+    // Every broker must have heard of it before somebody relies on it.
+    for _ in 0..LOOKS {
+        if let (Some(found), _) = look(client, &wanted.name).map_err(failed)? {
+            return Ok(found);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(format!("topic {} was made and is not there yet", wanted.name))
+}
+
+/// The topic, once each of its partitions has a leader, and how many brokers there are.
+fn look<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    name: &str,
+) -> Result<(Option<Found>, usize), KafkaError> {
+    let metadata = client.fetch_metadata(Some(name), ANSWER)?;
+    let brokers = metadata.brokers().len();
+    let Some(topic) = metadata.topics().first() else { return Ok((None, brokers)) };
+    match topic.error() {
+        None => {}
+        Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) => return Ok((None, brokers)),
+        Some(error) => return Err(KafkaError::MetadataFetch(error.into())),
+    }
+    let partitions = topic.partitions();
+    let copies = partitions.iter().map(|partition| partition.replicas().len()).min();
+    let (Some(copies), Ok(count)) = (copies, i32::try_from(partitions.len())) else {
+        return Ok((None, brokers));
+    };
+    Ok((Some(Found { partitions: count, copies }), brokers))
+}
+
+fn create(options: &Options, wanted: &Wanted, copies: usize) -> Result<(), String> {
+    let failed = |why: String| format!("topic {} cannot be made: {why}", wanted.name);
+    // Its own client, for a moment: an admin client serves no log, so its lines would pile up.
+    let admin: AdminClient<DefaultClientContext> =
+        options.client().create().map_err(|error| failed(error.to_string()))?;
+    let largest = wanted.largest_record.to_string();
+    let copies = i32::try_from(copies).unwrap_or(i32::MAX);
+    let mut topic = NewTopic::new(&wanted.name, wanted.partitions, TopicReplication::Fixed(copies))
+        .set("max.message.bytes", &largest);
+    if copies >= 3 {
+        topic = topic.set("min.insync.replicas", "2");
+    }
+    if wanted.kept_for_ever {
+        topic = topic.set("retention.ms", "-1").set("retention.bytes", "-1");
+    }
+    let patience = AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER));
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let results = runtime
+        .map_err(|error| failed(error.to_string()))?
+        .block_on(admin.create_topics([&topic], &patience))
+        .map_err(|error| failed(error.to_string()))?;
+    match results.into_iter().next() {
+        // Another process may have been faster.
+        Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
+        Some(Err((_, code))) => Err(failed(code.to_string())),
+        None => Err(failed("the broker did not answer".to_owned())),
+    }
+}
+
+/// How many records lie in a topic: 0 where there is none.
+pub(super) fn count<C: ConsumerContext>(client: &BaseConsumer<C>, topic: &str) -> Result<u64, KafkaError> {
+    let (found, _) = look(client, topic)?;
+    let mut records = 0;
+    for partition in 0..found.map_or(0, |found| found.partitions) {
+        let (low, high) = client.fetch_watermarks(topic, partition, ANSWER)?;
+        records += u64::try_from(high - low).unwrap_or_default();
+    }
+    Ok(records)
+}
+
+/// That Kafka is not there.
+pub(super) fn silence(brokers: &str) -> String {
+    format!("no Kafka broker answers at {brokers}")
+}

@@ -1,0 +1,53 @@
+//! The bus over Kafka, put through the conformance suite against a real broker, and what only Kafka promises:
+//! its wire format, its workers, its ACKs, its dead letters, and how it bears a broker that is away.
+
+mod acks;
+mod dead_letters;
+mod outages;
+mod wire;
+mod workers;
+
+use std::sync::Arc;
+
+use orderstream::bus::{Bus, Subscription};
+use orderstream::order::{Event, OrderId};
+
+use crate::bus_conformance::{Fresh, bus_conformance, event};
+use crate::support::kafka::Corner;
+
+async fn fresh() -> Fresh {
+    let corner = Arc::new(Corner::new());
+    let bus = corner.bus().await;
+    let producer = Arc::clone(&corner);
+    let produce = move |record| producer.produce(&record);
+    Fresh { bus, produce: Box::new(produce), _keep: Box::new(corner) }
+}
+
+bus_conformance!(fresh);
+
+/// A worker of a bus.
+async fn worker(bus: &dyn Bus) -> Box<dyn Subscription> {
+    bus.subscribe().await.expect("a subscription")
+}
+
+/// So many events, each of an order of its own.
+fn orders(count: usize) -> Vec<Event> {
+    (0..count).map(|_| event(OrderId::generate(), 1)).collect()
+}
+
+/// Publishes events that must be taken.
+async fn publish(bus: &dyn Bus, events: &[Event]) {
+    for answer in bus.publish(events.to_vec()).await {
+        answer.expect("the broker takes it");
+    }
+}
+
+/// So many bytes that cannot be compressed: each digest is of the one before it.
+fn noise(length: usize) -> Vec<u8> {
+    let mut last = uuid::Uuid::now_v7();
+    let digests = std::iter::from_fn(|| {
+        last = uuid::Uuid::new_v5(&last, b"");
+        Some(last.into_bytes())
+    });
+    digests.flatten().take(length).collect()
+}

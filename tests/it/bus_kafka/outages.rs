@@ -1,0 +1,86 @@
+//! A broker that is away: at the start, for a while, or hanging. The bus says so, holds nobody up for ever, and
+//! goes on by itself when it is back.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use orderstream::bus::kafka::KafkaBus;
+use orderstream::bus::{Bus, PublishError, Reply};
+use orderstream::order::AckStatus;
+use tokio::sync::mpsc;
+
+use super::{orders, publish, worker};
+use crate::bus_conformance::{Told, ack, events, receive};
+use crate::support::kafka::{Corner, ready};
+use crate::support::servers::Private;
+use crate::support::wait::{until, within};
+
+fn reason<T: std::fmt::Debug>(answer: Result<T, PublishError>) -> String {
+    match answer {
+        Err(PublishError::Unavailable(reason)) => reason,
+        other => panic!("the bus is not available, and said {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_broker_the_bus_opens_says_what_is_missing_and_closes() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let corner = Corner::at(&format!("127.0.0.1:{port}"));
+    let bus = KafkaBus::open(corner.options.clone()).unwrap();
+    bus.on_acks(Arc::new(Told(mpsc::unbounded_channel().0)));
+    let said = reason(within("a check", bus.check()).await);
+    assert!(said.contains(&format!("no Kafka broker answers at 127.0.0.1:{port}")), "{said}");
+    for answer in within("a publish", bus.publish(orders(2))).await {
+        reason(answer);
+    }
+    let reply = Reply { ack: ack(None, AckStatus::Failed), to: Some(0) };
+    reason(within("an ACK", bus.acknowledge(vec![reply])).await);
+    reason(within("a count", bus.dead_letters()).await);
+    let worker = within("a subscription", worker(&*bus)).await;
+    within("a worker that leaves", worker.close()).await;
+    within("a bus that closes", bus.close()).await;
+    reason(bus.publish(orders(1)).await.remove(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_hangs_dies_and_comes_back_is_found_again() {
+    let server = Private::kafka();
+    let corner = Corner::at(server.address());
+    let bus = corner.bus().await;
+    let mut worker = worker(&*bus).await;
+    let batch = orders(1);
+    publish(&*bus, &batch).await;
+    let deliveries = receive(&mut *worker, 1).await;
+    assert_eq!(events(&deliveries), batch);
+    bus.settle(deliveries).await;
+
+    for (fault, remedy) in [("pause", "resume"), ("kill", "up")] {
+        server.run(fault);
+        let batch = orders(2);
+        for answer in within("a publish", bus.publish(batch.clone())).await {
+            reason(answer);
+        }
+        until("a bus that says so", async || bus.check().await.err()).await;
+        let late = KafkaBus::open(corner.options.clone()).unwrap();
+        server.run(remedy);
+        ready(&*bus).await;
+        ready(&*late).await;
+        // A publish that nobody confirmed may have come through all the same.
+        let last = orders(1);
+        publish(&*late, &last).await;
+        within("the event that was published last", async {
+            loop {
+                let deliveries = worker.next(10).await.unwrap();
+                let seen = events(&deliveries);
+                bus.settle(deliveries).await;
+                if seen.contains(&last[0]) {
+                    break;
+                }
+                assert!(seen.iter().all(|event| batch.contains(event)), "{seen:?}");
+            }
+        })
+        .await;
+        late.close().await;
+    }
+    worker.close().await;
+}

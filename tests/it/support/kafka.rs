@@ -1,0 +1,196 @@
+//! A corner of a real Kafka for one test: topics and a group that nobody else has, taken away at its end. Beside
+//! the bus under test there is a plain client, which writes and reads records as any other program would.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use orderstream::bus::kafka::{KafkaBus, Options, Security};
+use orderstream::bus::{Bus, Record};
+use orderstream::config::{AckRead, KafkaSecurity, SaslMechanism};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+
+use super::client::GUARD;
+use super::servers;
+use super::wait::until;
+
+/// The corner.
+pub(crate) struct Corner {
+    pub(crate) options: Options,
+}
+
+impl Corner {
+    pub(crate) fn new() -> Corner {
+        Corner::at(servers::kafka())
+    }
+
+    /// A corner of the Kafka at these brokers.
+    pub(crate) fn at(brokers: &str) -> Corner {
+        let name = uuid::Uuid::now_v7();
+        let options = Options {
+            brokers: brokers.split(',').map(str::to_owned).collect(),
+            group: format!("workers-{name}"),
+            events_topic: format!("events-{name}"),
+            ack_topic: format!("ack-{name}"),
+            events_partitions: 4,
+            ack_partitions: 1,
+            replication: 0,
+            ack_read: AckRead::Own,
+            body_limit: 1 << 20,
+            security: Security {
+                protocol: KafkaSecurity::Plaintext,
+                mechanism: SaslMechanism::Plain,
+                username: String::new(),
+                password: None,
+                ca_file: None,
+            },
+        };
+        Corner { options }
+    }
+
+    /// A bus on these topics, ready.
+    pub(crate) async fn bus(&self) -> Arc<KafkaBus> {
+        let bus = KafkaBus::open(self.options.clone()).expect("options that are legal");
+        ready(&*bus).await;
+        bus
+    }
+
+    pub(crate) fn dead_letter_topic(&self) -> String {
+        format!("{}.dlq", self.options.events_topic)
+    }
+
+    pub(crate) fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", self.options.brokers.join(","))
+            .set("group.id", &self.options.group)
+            .set("message.max.bytes", "8000000")
+            .set("auto.offset.reset", "earliest");
+        config
+    }
+
+    /// Makes a topic before the bus does.
+    pub(crate) async fn create(&self, topic: &str, partitions: i32) {
+        let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let answers = self.admin().create_topics([&topic], &AdminOptions::new()).await;
+        answers.expect("an answer").remove(0).expect("a new topic");
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.client().remove("group.id").create().expect("an admin client")
+    }
+
+    /// Writes an event record as another program would.
+    pub(crate) fn produce(&self, record: &Record) {
+        self.write(
+            &self.options.events_topic,
+            None,
+            record.key.as_deref(),
+            &record.headers,
+            Some(&record.value),
+        );
+    }
+
+    /// Writes a record, and waits until the broker has it.
+    pub(crate) fn write(
+        &self,
+        topic: &str,
+        partition: Option<i32>,
+        key: Option<&[u8]>,
+        headers: &[(String, Vec<u8>)],
+        value: Option<&[u8]>,
+    ) {
+        let producer: BaseProducer = self.client().remove("group.id").create().expect("a producer");
+        let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (name, value)| {
+            headers.insert(Header { key: name, value: Some(value) })
+        });
+        let mut message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).headers(headers);
+        (message.key, message.payload, message.partition) = (key, value, partition);
+        producer.send(message).map_err(|(error, _)| error).expect("a record that can be sent");
+        producer.flush(GUARD).expect("a broker that takes it");
+    }
+
+    /// The first records of a topic as they lie there, with their partitions.
+    pub(crate) fn read(&self, topic: &str, count: usize) -> Vec<(i32, Record)> {
+        let consumer: BaseConsumer = self.client().create().expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        for partition in 0..self.partitions(topic) {
+            list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
+        }
+        consumer.assign(&list).expect("partitions");
+        let (mut records, deadline) = (Vec::new(), Instant::now() + GUARD);
+        while records.len() < count {
+            assert!(Instant::now() < deadline, "{} of {count} records in {topic}", records.len());
+            if let Some(message) = consumer.poll(Duration::from_secs(1)) {
+                let message = message.expect("a record that can be read");
+                records.push((message.partition(), record(&message)));
+            }
+        }
+        consumer.unassign().expect("no partitions");
+        records
+    }
+
+    pub(crate) fn partitions(&self, topic: &str) -> i32 {
+        let client: BaseConsumer = self.client().create().expect("a consumer");
+        let metadata = client.fetch_metadata(Some(topic), GUARD).expect("metadata");
+        metadata.topics()[0].partitions().len() as i32
+    }
+
+    /// What the workers have committed, by partition.
+    pub(crate) fn committed(&self) -> BTreeMap<i32, i64> {
+        let client: BaseConsumer = self.client().create().expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(&self.options.events_topic, 0, self.options.events_partitions as i32 - 1);
+        let committed = client.committed_offsets(list, GUARD).expect("offsets");
+        let offset = |offset| match offset {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        };
+        let elements = committed.elements();
+        elements.iter().filter_map(|it| Some((it.partition(), offset(it.offset())?))).collect()
+    }
+
+    /// How many workers the group has.
+    pub(crate) fn members(&self) -> usize {
+        let client: BaseConsumer = self.client().create().expect("a consumer");
+        let groups = client.fetch_group_list(Some(&self.options.group), GUARD).expect("groups");
+        groups.groups().first().map_or(0, |group| group.members().len())
+    }
+}
+
+/// Waits until a bus is ready.
+pub(crate) async fn ready(bus: &dyn Bus) {
+    until("a bus that is ready", async || bus.check().await.ok()).await;
+}
+
+fn record(message: &BorrowedMessage<'_>) -> Record {
+    let headers = message.headers().map(|headers| {
+        headers.iter().map(|it| (it.key.to_owned(), it.value.unwrap_or_default().to_vec())).collect()
+    });
+    Record {
+        key: message.key().map(<[u8]>::to_vec),
+        headers: headers.unwrap_or_default(),
+        value: message.payload().unwrap_or_default().to_vec(),
+    }
+}
+
+impl Drop for Corner {
+    /// Takes the topics away, as well as it can: a test that failed has more to say.
+    fn drop(&mut self) {
+        let names = [&self.options.events_topic, &self.options.ack_topic, &self.dead_letter_topic()];
+        let names = names.map(ToString::to_string);
+        let admin = self.admin();
+        let delete = move || {
+            let names = names.each_ref().map(String::as_str);
+            let patience = AdminOptions::new().request_timeout(Some(Duration::from_secs(5)));
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            let _ = runtime.block_on(admin.delete_topics(&names, &patience));
+        };
+        let _ = std::thread::spawn(delete).join();
+    }
+}
