@@ -27,13 +27,15 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
 const LEAVES: [&str; 3] = ["config", "telemetry", "shutdown"];
 
 /// Paths that only their owners may name. An owner is a folder or file under `src`.
-const OWNED: [(&str, &[&str]); 8] = [
+const OWNED: [(&str, &[&str]); 11] = [
     ("axum::", &["api"]),
     ("hyper::", &["api", "cli/client.rs"]),
     ("hyper_util::", &["api", "cli/client.rs"]),
     ("http_body_util::", &["api", "cli/client.rs"]),
     ("rdkafka::", &["bus/kafka"]),
-    ("rusqlite::", &["store"]),
+    ("rusqlite::", &["store/sqlite"]),
+    ("tokio_postgres::", &["store/postgres"]),
+    ("tokio_postgres_rustls::", &["store/postgres"]),
     ("redis::", &["cache"]),
     ("std::env", &["config", "cli"]),
     ("env::", &["config", "cli"]),

@@ -250,6 +250,8 @@ impl Held {
                 tracing::warn!(partition, "a partition was given up with events in hand; they come again");
             }
         }
+        // Also what an earlier commit was about: whether that one succeeded may not be known yet.
+        trackers.iter().for_each(|(_, tracker)| tracker.commit_failed());
         self.commit_of(consumer, trackers, CommitMode::Sync);
         self.forget(trackers);
     }

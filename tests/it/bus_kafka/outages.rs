@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::{orders, publish, worker};
 use crate::bus_conformance::{Told, ack, events, receive};
 use crate::support::kafka::{Corner, ready};
-use crate::support::servers::Private;
+use crate::support::servers::{Private, Server};
 use crate::support::wait::{until, within};
 
 fn reason<T: std::fmt::Debug>(answer: Result<T, PublishError>) -> String {
@@ -44,8 +44,8 @@ async fn without_a_broker_the_bus_opens_says_what_is_missing_and_closes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_hangs_dies_and_comes_back_is_found_again() {
-    let server = Private::kafka();
-    let corner = Corner::at(server.address());
+    let servers = Private::new();
+    let corner = Corner::at(&servers.up(Server::Kafka));
     let bus = corner.bus().await;
     let mut worker = worker(&*bus).await;
     let batch = orders(1);
@@ -54,15 +54,23 @@ async fn a_broker_that_hangs_dies_and_comes_back_is_found_again() {
     assert_eq!(events(&deliveries), batch);
     bus.settle(deliveries).await;
 
-    for (fault, remedy) in [("pause", "resume"), ("kill", "up")] {
-        server.run(fault);
+    for killed in [false, true] {
+        if killed {
+            servers.kill("kafka")
+        } else {
+            servers.pause("kafka")
+        }
         let batch = orders(2);
         for answer in within("a publish", bus.publish(batch.clone())).await {
             reason(answer);
         }
         until("a bus that says so", async || bus.check().await.err()).await;
         let late = KafkaBus::open(corner.options.clone()).unwrap();
-        server.run(remedy);
+        if killed {
+            drop(servers.up(Server::Kafka))
+        } else {
+            servers.resume("kafka")
+        }
         ready(&*bus).await;
         ready(&*late).await;
         // A publish that nobody confirmed may have come through all the same.

@@ -102,9 +102,9 @@ fn run(folder: Option<&TempDir>, arguments: &[&str]) -> String {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/servers"));
     if let Some(folder) = folder {
         command.env("ORDERSTREAM_SERVERS", folder.path().join("servers"));
-        ["POSTGRES_DSN", "REDIS_ADDR", "KAFKA_BROKERS"]
-            .iter()
-            .for_each(|name| drop(command.env_remove(name)));
+        for name in ["POSTGRES_DSN", "REDIS_ADDR", "KAFKA_BROKERS"] {
+            command.env_remove(name);
+        }
     }
     let output = command.args(arguments).output().expect("scripts/servers can be run");
     let said = String::from_utf8_lossy(&output.stderr);
