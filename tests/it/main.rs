@@ -24,6 +24,7 @@ mod dead_letters;
 mod domain_properties;
 mod external_ids;
 mod golden_messages;
+mod golden_topics;
 mod house;
 mod json_text;
 mod limits;

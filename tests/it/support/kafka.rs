@@ -168,7 +168,8 @@ pub(crate) async fn ready(bus: &dyn Bus) {
     until("a bus that is ready", async || bus.check().await.ok()).await;
 }
 
-fn record(message: &BorrowedMessage<'_>) -> Record {
+/// The bytes of a message.
+pub(crate) fn record(message: &BorrowedMessage<'_>) -> Record {
     let headers = message.headers().map(|headers| {
         headers.iter().map(|it| (it.key.to_owned(), it.value.unwrap_or_default().to_vec())).collect()
     });

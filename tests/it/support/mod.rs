@@ -19,9 +19,11 @@ pub(crate) mod records;
 pub(crate) mod redis;
 pub(crate) mod schema;
 pub(crate) mod servers;
+pub(crate) mod shared;
 pub(crate) mod system;
 pub(crate) mod wait;
 pub(crate) mod wire;
+pub(crate) mod witness;
 
 /// A user.
 pub(crate) const USER: &str = "7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33";
