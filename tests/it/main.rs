@@ -16,6 +16,7 @@ mod cache_redis;
 mod cache_service;
 mod cli;
 mod cli_orders;
+mod cluster;
 mod commit_trouble;
 mod contract_http;
 mod crash_points;
