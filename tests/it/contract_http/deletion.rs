@@ -88,7 +88,7 @@ pub(super) async fn a_strangers_write_to_a_deleted_order_is_a_404<B: Backend>() 
 }
 
 pub(super) async fn a_deleted_order_stays_deleted_when_an_old_event_arrives<B: Backend>() {
-    let app = B::start(Setup::new()).await;
+    let mut app = B::start(Setup::new()).await;
     let id = create(app.client(), r#"{"amount":1}"#).await;
     let created = app.events(&id, 1).await.remove(0);
     delete(&app, &id).await;

@@ -67,7 +67,7 @@ pub(super) async fn an_external_id_in_an_event_is_the_text_of_the_payloads_id<B:
 }
 
 pub(super) async fn an_event_without_an_id_creates_one_order_however_often_it_comes<B: Backend>() {
-    let app = B::start(Setup::new()).await;
+    let mut app = B::start(Setup::new()).await;
     for (external_id, order_id) in [("E-1", r#""order_id":"0","#), ("E-2", r#""order_id":"","#), ("E-3", "")]
     {
         let value = format!(
@@ -93,7 +93,7 @@ pub(super) async fn an_event_without_an_id_creates_one_order_however_often_it_co
 }
 
 pub(super) async fn an_event_may_cancel_an_order<B: Backend>() {
-    let app = B::start(Setup::new()).await;
+    let mut app = B::start(Setup::new()).await;
     let id = create(app.client(), r#"{"amount":6}"#).await;
     let now = Timestamp::now();
     let value = format!(

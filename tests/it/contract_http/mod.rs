@@ -81,3 +81,5 @@ macro_rules! contract {
 }
 
 contract!(embedded: crate::support::backend::Embedded);
+contract!(postgres_in_one_process: crate::support::backend::PostgresInOneProcess);
+contract!(postgres_and_kafka: crate::support::shared::Shared);

@@ -98,12 +98,11 @@ pub(super) async fn an_external_id_may_hold_anything<B: Backend>() {
         (r#""..""#, "%2E%2E"),
         (r#""Заказ № 7 🦀""#, "%D0%97%D0%B0%D0%BA%D0%B0%D0%B7%20%E2%84%96%207%20%F0%9F%A6%80"),
         ("1000000", "1000000"),
-        ("1e6", "1e6"),
+        ("1e6", if B::KEEPS_TEXT { "1e6" } else { "1000000" }),
         ("-1.50", "-1.50"),
         ("12345678901234567890", "12345678901234567890"),
         (&long_id, &long),
     ] {
-        // A number that PostgreSQL would write in other digits is found by its own text here only.
         let created = create(app.client(), &format!(r#"{{"id":{id}}}"#)).await;
         let found = app.client().get(&format!("/orders/by-external/{path}?user_id={USER}")).await;
         assert_eq!(found.status, 200, "{id}: {found:?}");

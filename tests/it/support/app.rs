@@ -1,5 +1,5 @@
-//! A whole system in the test's own process: the embedded store in a folder of its own, the in-process bus
-//! with a journal, and the two roles as `app` starts them, on a free port. Every test ends with `finish`, and
+//! A whole system in the test's own process: the embedded store in a folder of its own, or Postgres where a test
+//! asks for it, the in-process bus with a journal, and the two roles as `app` starts them, on a free port. Every test ends with `finish`, and
 //! that is an assertion: the roles end by themselves, the checker finds nothing wrong, and nothing is pending.
 
 use std::net::SocketAddr;
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bus::{Journal, RecordingBus, Traffic};
 use super::client::{Client, GUARD};
+use super::schema::Schema;
 
 /// More than any test puts under way at once.
 const BUS_CAPACITY: usize = 32 << 20;
@@ -64,8 +65,42 @@ impl Setup {
 
     /// Starts it on the embedded backends.
     pub(crate) async fn start(self) -> TestApp {
-        let folder = TempDir::new().expect("a temporary folder");
-        TestApp::open(folder, self, Journal::new()).await
+        TestApp::open(Place::new(None), self, Journal::new()).await
+    }
+
+    /// Starts it on Postgres and the in-process bus.
+    pub(crate) async fn start_on_postgres(self) -> TestApp {
+        TestApp::open(Place::new(Some(Schema::migrated().await)), self, Journal::new()).await
+    }
+}
+
+/// Where a system keeps its things.
+struct Place {
+    /// The dead letters lie there, and the orders unless they are in Postgres.
+    folder: TempDir,
+    schema: Option<Schema>,
+}
+
+impl Place {
+    fn new(schema: Option<Schema>) -> Place {
+        Place { folder: TempDir::new().expect("a temporary folder"), schema }
+    }
+
+    fn open(&self) -> Arc<dyn Store> {
+        match &self.schema {
+            Some(schema) => Arc::new(schema.open()),
+            None => Arc::new(SqliteStore::open(self.folder.path()).expect("a folder that can be opened")),
+        }
+    }
+
+    /// What is left, to be looked at.
+    fn open_for_reading(&self) -> Arc<dyn Store> {
+        match &self.schema {
+            Some(schema) => Arc::new(schema.open()),
+            None => {
+                Arc::new(SqliteStore::open_read_only(self.folder.path()).expect("a folder that can be read"))
+            }
+        }
     }
 }
 
@@ -76,7 +111,7 @@ pub(crate) struct TestApp {
     pub(crate) journal: Journal,
     pub(crate) bus: Arc<RecordingBus>,
     pub(crate) store: Arc<dyn Store>,
-    folder: TempDir,
+    place: Place,
     setup: Setup,
     api: Option<Role>,
     worker: Option<Role>,
@@ -89,10 +124,9 @@ impl TestApp {
         Setup::new()
     }
 
-    async fn open(folder: TempDir, setup: Setup, journal: Journal) -> TestApp {
-        let store: Arc<dyn Store> =
-            Arc::new(SqliteStore::open(folder.path()).expect("a folder that can be opened"));
-        let dead_letters = folder.path().join("dead-letters.jsonl");
+    async fn open(place: Place, setup: Setup, journal: Journal) -> TestApp {
+        let store = place.open();
+        let dead_letters = place.folder.path().join("dead-letters.jsonl");
         let topic = &setup.settings.orders_events_topic;
         let local = LocalBus::open(&dead_letters, topic, BUS_CAPACITY).expect("a bus");
         let bus = RecordingBus::new(local, journal.clone());
@@ -108,7 +142,7 @@ impl TestApp {
         let (client, unfinished) = (Client::new(address), Unfinished(true));
         let with_worker = setup.worker;
         let mut system =
-            TestApp { address, client, journal, bus, store, folder, setup, api, worker: None, unfinished };
+            TestApp { address, client, journal, bus, store, place, setup, api, worker: None, unfinished };
         if with_worker {
             system.start_worker();
         }
@@ -131,8 +165,8 @@ impl TestApp {
     /// Stops everything as it runs now and starts it again on the same folder; the journal goes on.
     pub(crate) async fn restart(mut self) -> TestApp {
         self.end().await;
-        let TestApp { folder, setup, journal, .. } = self;
-        TestApp::open(folder, setup, journal).await
+        let TestApp { place, setup, journal, .. } = self;
+        TestApp::open(place, setup, journal).await
     }
 
     /// Stops everything, with a worker to the last, has the checker look, and answers what went over the bus.
@@ -141,11 +175,12 @@ impl TestApp {
             self.start_worker();
         }
         self.end().await;
-        let left = SqliteStore::open_read_only(self.folder.path()).expect("a folder that can be read");
+        let left = self.place.open_for_reading();
         let options = Options { idle: true, amounts: true, listed: 10 };
         let report =
-            verify(&left, 0, Confirmed::default(), &options).await.expect("a store that can be read");
+            verify(&*left, 0, Confirmed::default(), &options).await.expect("a store that can be read");
         assert_eq!(report.findings, [], "the checker's findings");
+        left.close().await;
         self.journal.traffic()
     }
 
@@ -160,20 +195,20 @@ impl TestApp {
 }
 
 /// A role that runs, and the way to tell it to stop.
-struct Role {
+pub(crate) struct Role {
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Role {
-    fn start<R: Future<Output = anyhow::Result<()>> + Send + 'static>(
+    pub(crate) fn start<R: Future<Output = anyhow::Result<()>> + Send + 'static>(
         role: impl FnOnce(CancellationToken) -> R,
     ) -> Role {
         let stop = CancellationToken::new();
         Role { task: tokio::spawn(role(stop.clone())), stop }
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.stop.cancel();
         let ended = timeout(GUARD, self.task).await.expect("a role that ends when it is told to");
         ended.expect("a role that does not panic").expect("a role that does not fail");
@@ -181,7 +216,7 @@ impl Role {
 }
 
 /// Fails a test that forgot its last assertion.
-struct Unfinished(bool);
+pub(crate) struct Unfinished(pub(crate) bool);
 
 impl Drop for Unfinished {
     fn drop(&mut self) {

@@ -9,6 +9,10 @@ use super::client::Client;
 
 /// A system under test: api and worker on some store and some bus, with no orders yet.
 pub(crate) trait Backend: Sized {
+    /// Whether a payload is kept byte for byte. Otherwise it is kept as a value: with every digit, but with white
+    /// space, exponents and the order of members as the store writes them.
+    const KEEPS_TEXT: bool;
+
     /// Starts it on empty backends of its own.
     async fn start(setup: Setup) -> Self;
 
@@ -23,7 +27,7 @@ pub(crate) trait Backend: Sized {
 
     /// Puts a record of another service on the events' topic, has it delivered so many times, and waits until
     /// the worker has dealt with each delivery.
-    async fn feed(&self, record: Record, deliveries: usize);
+    async fn feed(&mut self, record: Record, deliveries: usize);
 
     /// Stops the worker in order.
     async fn stop_worker(&mut self);
@@ -36,11 +40,19 @@ pub(crate) trait Backend: Sized {
 }
 
 /// The embedded store and the in-process bus.
-pub(crate) struct Embedded(TestApp);
+pub(crate) type Embedded = OneProcess<false>;
 
-impl Backend for Embedded {
-    async fn start(setup: Setup) -> Embedded {
-        Embedded(setup.start().await)
+/// Postgres and the in-process bus.
+pub(crate) type PostgresInOneProcess = OneProcess<true>;
+
+/// Api and worker in one process, with or without Postgres.
+pub(crate) struct OneProcess<const POSTGRES: bool>(TestApp);
+
+impl<const POSTGRES: bool> Backend for OneProcess<POSTGRES> {
+    const KEEPS_TEXT: bool = !POSTGRES;
+
+    async fn start(setup: Setup) -> OneProcess<POSTGRES> {
+        OneProcess(if POSTGRES { setup.start_on_postgres().await } else { setup.start().await })
     }
 
     fn client(&self) -> &Client {
@@ -57,7 +69,7 @@ impl Backend for Embedded {
         traffic.acks_of(order_id)
     }
 
-    async fn feed(&self, record: Record, deliveries: usize) {
+    async fn feed(&mut self, record: Record, deliveries: usize) {
         self.0.bus.feed(record, deliveries).await;
     }
 

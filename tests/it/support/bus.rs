@@ -50,6 +50,11 @@ impl Journal {
         Journal(watch::Sender::new(Traffic::default()))
     }
 
+    /// Writes down what was seen.
+    pub(crate) fn write(&self, entry: impl FnOnce(&mut Traffic)) {
+        self.0.send_modify(entry);
+    }
+
     /// The traffic so far.
     pub(crate) fn traffic(&self) -> Traffic {
         self.0.borrow().clone()
@@ -111,7 +116,7 @@ impl Bus for RecordingBus {
             return vec![Err(away); batch.len()];
         }
         // Written down first: whoever sees an effect of an event finds it in the journal.
-        self.journal.0.send_modify(|traffic| {
+        self.journal.write(|traffic| {
             traffic.events.extend(batch.iter().map(|event| {
                 let value = event.encode().expect("an event that can be sent");
                 record(event.order_id.map(|id| id.to_string()), event.headers(), value)
@@ -134,7 +139,7 @@ impl Bus for RecordingBus {
 
     async fn acknowledge(&self, replies: Vec<Reply>) -> Result<(), PublishError> {
         self.reach()?;
-        self.journal.0.send_modify(|traffic| {
+        self.journal.write(|traffic| {
             traffic.acks.extend(replies.iter().map(|Reply { ack, .. }| {
                 let value = ack.encode().expect("an ACK that can be sent");
                 record(Some(ack.order_id.to_string()), ack.headers(), value)

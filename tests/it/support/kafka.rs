@@ -70,6 +70,8 @@ impl Corner {
             .set("bootstrap.servers", self.options.brokers.join(","))
             .set("group.id", &self.options.group)
             .set("message.max.bytes", "8000000")
+            // Whoever looks must not take the records away from the workers of the group.
+            .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "earliest");
         config
     }
@@ -174,7 +176,8 @@ pub(crate) async fn ready(bus: &dyn Bus) {
     until("a bus that is ready", async || bus.check().await.ok()).await;
 }
 
-fn record(message: &BorrowedMessage<'_>) -> Record {
+/// The bytes of a message.
+pub(crate) fn record(message: &BorrowedMessage<'_>) -> Record {
     let headers = message.headers().map(|headers| {
         headers.iter().map(|it| (it.key.to_owned(), it.value.unwrap_or_default().to_vec())).collect()
     });

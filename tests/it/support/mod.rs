@@ -6,20 +6,27 @@ pub(crate) mod answers;
 pub(crate) mod app;
 pub(crate) mod backend;
 pub(crate) mod bus;
+pub(crate) mod cable;
+pub(crate) mod caches;
 pub(crate) mod child;
 pub(crate) mod client;
+pub(crate) mod cluster;
 pub(crate) mod hooks;
 pub(crate) mod kafka;
 pub(crate) mod ledger;
 pub(crate) mod load;
+pub(crate) mod lock;
 pub(crate) mod processors;
 pub(crate) mod records;
 pub(crate) mod redis;
 pub(crate) mod schema;
 pub(crate) mod servers;
+pub(crate) mod shared;
+pub(crate) mod story;
 pub(crate) mod system;
 pub(crate) mod wait;
 pub(crate) mod wire;
+pub(crate) mod witness;
 
 /// A user.
 pub(crate) const USER: &str = "7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33";
