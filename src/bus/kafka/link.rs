@@ -40,6 +40,12 @@ pub(super) struct State {
 }
 
 impl State {
+    /// That it is.
+    #[cfg(test)]
+    pub(super) fn up() -> State {
+        State { health: Some(Ok(())), ack_partitions: Some(1) }
+    }
+
     /// Whether Kafka is there.
     pub(super) fn is_up(&self) -> bool {
         self.health == Some(Ok(()))

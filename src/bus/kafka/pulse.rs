@@ -63,3 +63,25 @@ pub(super) fn bury<C: ConsumerContext + 'static>(client: BaseConsumer<C>) {
         tracing::debug!(%error, "a client was let go of in place");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::ClientConfig;
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_answers_nothing_is_gone_unless_kafka_is_too() {
+        // Nothing listens there.
+        let client: BaseConsumer =
+            ClientConfig::new().set("bootstrap.servers", "127.0.0.1:1").create().unwrap();
+        let (up, down) = (State::up(), State::default());
+        for (state, gone) in [(down, false), (up, true)] {
+            let (_sender, link) = watch::channel(state);
+            let mut pulse = Pulse { last: Instant::now(), missed: MISSES - 1 };
+            assert!(!pulse.is_gone(&client, "topic", &link), "it has just given a sign of life");
+            pulse.last -= QUIET;
+            assert_eq!(pulse.is_gone(&client, "topic", &link), gone);
+        }
+    }
+}

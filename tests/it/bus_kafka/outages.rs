@@ -4,8 +4,9 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use orderstream::bus::kafka::KafkaBus;
+use orderstream::bus::kafka::{KafkaBus, Security};
 use orderstream::bus::{Bus, PublishError, Reply};
+use orderstream::config::{KafkaSecurity, SaslMechanism};
 use orderstream::order::AckStatus;
 use tokio::sync::mpsc;
 
@@ -95,4 +96,64 @@ async fn a_broker_that_hangs_dies_and_comes_back_is_found_again() {
         late.close().await;
     }
     worker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_three_brokers_one_may_die_and_no_event_is_lost() {
+    let servers = Private::new();
+    let corner = Corner::at(&servers.three_brokers());
+    let bus = corner.bus().await;
+    let mut worker = worker(&*bus).await;
+    for (topic, partitions) in
+        [(&corner.options.events_topic, 4), (&corner.options.ack_topic, 1), (&corner.dead_letter_topic(), 1)]
+    {
+        assert_eq!(corner.copies(topic), vec![3; partitions], "{topic}");
+        assert_eq!(corner.setting(topic, "min.insync.replicas").await, "2", "{topic}");
+    }
+    assert_eq!(corner.setting(&corner.dead_letter_topic(), "retention.ms").await, "-1");
+    let mut batch = orders(20);
+    publish(&*bus, &batch).await;
+    servers.kill("kafka.2");
+    // The leaders of its partitions are elected anew; whoever was refused meanwhile publishes again.
+    for event in orders(20) {
+        until("an event that is taken", async || bus.publish(vec![event.clone()]).await.remove(0).ok()).await;
+        batch.push(event);
+    }
+    within("all events", async {
+        while !batch.is_empty() {
+            let deliveries = worker.next(100).await.unwrap();
+            let seen = events(&deliveries);
+            bus.settle(deliveries).await;
+            batch.retain(|event| !seen.contains(event));
+        }
+    })
+    .await;
+    worker.close().await;
+}
+
+#[test]
+fn a_login_by_password_takes_no_tls_library_and_the_rest_does() {
+    let open = |protocol, mechanism| {
+        let mut options = Corner::options("127.0.0.1:1");
+        options.security = Security {
+            protocol,
+            mechanism,
+            username: "orders".to_owned(),
+            password: Some("hunter2".into()),
+            ca_file: None,
+        };
+        KafkaBus::open(options).map(drop)
+    };
+    assert_eq!(open(KafkaSecurity::SaslPlaintext, SaslMechanism::Plain), Ok(()));
+    let has_tls = cfg!(feature = "kafka-tls");
+    for (protocol, mechanism) in [
+        (KafkaSecurity::SaslPlaintext, SaslMechanism::ScramSha256),
+        (KafkaSecurity::SaslPlaintext, SaslMechanism::ScramSha512),
+        (KafkaSecurity::SaslSsl, SaslMechanism::Plain),
+        (KafkaSecurity::Ssl, SaslMechanism::Plain),
+    ] {
+        let opened = open(protocol, mechanism);
+        assert_eq!(opened.is_ok(), has_tls, "{protocol:?}, {mechanism:?}: {opened:?}");
+        assert!(!format!("{opened:?}").contains("hunter2"));
+    }
 }

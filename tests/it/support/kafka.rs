@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use orderstream::bus::kafka::{KafkaBus, Options, Security};
 use orderstream::bus::{Bus, Record};
 use orderstream::config::{AckRead, KafkaSecurity, SaslMechanism};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
@@ -31,8 +31,13 @@ impl Corner {
 
     /// A corner of the Kafka at these brokers.
     pub(crate) fn at(brokers: &str) -> Corner {
+        Corner { options: Corner::options(brokers) }
+    }
+
+    /// Options with topics and a group that nobody else has.
+    pub(crate) fn options(brokers: &str) -> Options {
         let name = uuid::Uuid::now_v7();
-        let options = Options {
+        Options {
             brokers: brokers.split(',').map(str::to_owned).collect(),
             group: format!("workers-{name}"),
             events_topic: format!("events-{name}"),
@@ -49,8 +54,7 @@ impl Corner {
                 password: None,
                 ca_file: None,
             },
-        };
-        Corner { options }
+        }
     }
 
     /// A bus on these topics, ready.
@@ -147,6 +151,22 @@ impl Corner {
         let client: BaseConsumer = self.client().create().expect("a consumer");
         let metadata = client.fetch_metadata(Some(topic), GUARD).expect("metadata");
         metadata.topics()[0].partitions().len() as i32
+    }
+
+    /// How many copies each partition of a topic has.
+    pub(crate) fn copies(&self, topic: &str) -> Vec<usize> {
+        let client: BaseConsumer = self.client().create().expect("a consumer");
+        let metadata = client.fetch_metadata(Some(topic), GUARD).expect("metadata");
+        metadata.topics()[0].partitions().iter().map(|partition| partition.replicas().len()).collect()
+    }
+
+    /// A setting of a topic.
+    pub(crate) async fn setting(&self, topic: &str, name: &str) -> String {
+        let admin = self.admin();
+        let topic = [ResourceSpecifier::Topic(topic)];
+        let answers = admin.describe_configs(&topic, &AdminOptions::new()).await.expect("an answer");
+        let settings = answers.into_iter().next().expect("a topic").expect("its settings");
+        settings.get(name).and_then(|entry| entry.value.clone()).expect("a value")
     }
 
     /// What the workers have committed, by partition.
