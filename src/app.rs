@@ -137,8 +137,8 @@ fn cache(settings: &Settings) -> Result<Arc<dyn Cache>> {
 pub struct Reading {
     /// The orders.
     pub store: Arc<dyn Store>,
-    /// How many records lay in the dead-letter topic.
-    pub dead_letters: u64,
+    /// The bus. Nobody works on it.
+    pub bus: Arc<dyn Bus>,
 }
 
 /// Opens the backends that the settings choose to look at them, beside processes that may be working there.
@@ -154,9 +154,7 @@ pub async fn open_for_reading(settings: &Settings) -> Result<Reading> {
         }
     };
     let bus = bus(settings)?;
-    let dead_letters = bus.dead_letters().await?;
-    bus.close().await;
-    Ok(Reading { store, dead_letters })
+    Ok(Reading { store, bus })
 }
 
 /// Refuses to run a single role on backends that do not leave the process.

@@ -55,6 +55,15 @@ pub trait Bus: Send + Sync + 'static {
     /// [`PublishError::Unavailable`] where the bus cannot say.
     async fn dead_letters(&self) -> Result<u64, PublishError>;
 
+    /// How many records of the events' topic the workers have not settled; `None` where nobody outside the process
+    /// can know.
+    ///
+    /// # Errors
+    /// [`PublishError::Unavailable`] where the bus cannot say.
+    async fn backlog(&self) -> Result<Option<u64>, PublishError> {
+        Ok(None)
+    }
+
     /// Whether the bus carries events now.
     ///
     /// # Errors

@@ -10,10 +10,10 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::app;
+use crate::app::{self, Reading};
 use crate::config::Settings;
 use crate::order::{OrderId, Status};
-use crate::service::verify::{Confirmed, Options, Report, verify};
+use crate::service::verify::{Confirmed, Options, Report, find_stuck, verify};
 
 /// How many findings are printed.
 const LISTED: usize = 100;
@@ -41,12 +41,20 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     let confirmed = args.confirmed.as_deref().map(read_confirmed).transpose()?.unwrap_or_default();
     let reading = app::open_for_reading(settings).await?;
     let options = Options { idle: args.idle, amounts: !args.skip_amounts, listed: LISTED };
-    let report = verify(&*reading.store, reading.dead_letters, confirmed, &options).await;
+    let report = check(&reading, confirmed, &options).await;
+    reading.bus.close().await;
     reading.store.close().await;
     let report = report?;
     let text = if args.json { as_json(&report)? } else { as_text(&report) };
     io::stdout().lock().write_all(text.as_bytes())?;
     Ok(if report.found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn check(reading: &Reading, confirmed: Confirmed, options: &Options) -> Result<Report> {
+    let dead_letters = reading.bus.dead_letters().await?;
+    let mut report = verify(&*reading.store, dead_letters, confirmed, options).await?;
+    find_stuck(&*reading.store, &*reading.bus, &mut report, options.listed).await?;
+    Ok(report)
 }
 
 fn read_confirmed(file: &str) -> Result<Confirmed> {

@@ -86,6 +86,16 @@ pub enum Fault {
     /// The scan gave it, and by its id it is not found.
     #[error("the scan gives it, but it cannot be found by its id")]
     Unreachable,
+    /// It waits for the worker, and neither the outbox nor the bus has its event.
+    #[error(
+        "version {version} waits for the worker, which has come to {processed}, and its event is nowhere"
+    )]
+    Stuck {
+        /// The processed version.
+        processed: Version,
+        /// The newest accepted one.
+        version: Version,
+    },
     /// The outbox names it, and it is not there.
     #[error("the outbox names it, but there is no such order")]
     OutboxOrphan,
@@ -115,6 +125,7 @@ impl Fault {
             Fault::ChangedBeforeCreated => "changed_before_created",
             Fault::OutOfOrder(_) => "out_of_order",
             Fault::Unreachable => "unreachable",
+            Fault::Stuck { .. } => "stuck",
             Fault::OutboxOrphan => "outbox_orphan",
             Fault::Lost => "lost",
             Fault::NotDeleted(_) => "not_deleted",

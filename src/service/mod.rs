@@ -9,6 +9,7 @@ mod intake;
 mod lanes;
 mod processor;
 mod relay;
+mod stuck;
 pub mod verify;
 pub mod worker;
 

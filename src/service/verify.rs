@@ -9,6 +9,7 @@ use std::mem::discriminant;
 
 use super::findings::check;
 pub use super::findings::{Fault, Finding};
+pub use super::stuck::find_stuck;
 use crate::order::{Order, OrderId, Status};
 use crate::store::{Error, Store};
 
@@ -81,6 +82,14 @@ impl Report {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.orders.iter().sum()
+    }
+
+    /// Counts a finding, and lists it while fewer than `listed` are.
+    pub(super) fn add(&mut self, order_id: OrderId, fault: Fault, listed: usize) {
+        self.found += 1;
+        if self.findings.len() < listed {
+            self.findings.push(Finding { order_id, fault });
+        }
     }
 }
 
@@ -198,9 +207,6 @@ impl Checker<'_> {
     }
 
     fn report(&mut self, order_id: OrderId, fault: Fault) {
-        self.report.found += 1;
-        if self.report.findings.len() < self.options.listed {
-            self.report.findings.push(Finding { order_id, fault });
-        }
+        self.report.add(order_id, fault, self.options.listed);
     }
 }

@@ -58,6 +58,15 @@ pub trait Store: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
+    /// Pending orders, some seconds old, that an outbox of the store's own does not name: the bus must have their
+    /// events. At most a thousand.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    async fn unannounced(&self) -> Result<Vec<(OrderId, Version)>, Error> {
+        Ok(Vec::new())
+    }
+
     /// The store's time now: the clock of every time that it keeps.
     ///
     /// # Errors

@@ -101,7 +101,7 @@ enum Step {
     Flush,
     /// Redis loses one order: it expires, or is evicted.
     Lose(usize),
-    /// Another process begins a session.
+    /// A process begins a session that could not have anything forgotten until now.
     Begin,
 }
 
@@ -125,7 +125,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 enum Reader {
     LookUp,
     ReadStore(Ticket),
-    Fill(Ticket, Order),
+    Fill(Ticket, Box<Order>),
 }
 
 /// Two processes with a cache each, a database, and what callers have been told.
@@ -151,7 +151,12 @@ impl World<'_> {
                 let key = format!("orderstream:order:{}", self.orders[order]);
                 self.redis.command(&["DEL", &key]).await
             }
-            Step::Begin => self.redis.command(&["DEL", "orderstream:generation"]).await,
+            Step::Begin => {
+                let () = self.redis.command(&["DEL", "orderstream:generation"]).await;
+                for writer in 0..WRITERS {
+                    self.confirm(writer);
+                }
+            }
         }
     }
 
@@ -166,7 +171,7 @@ impl World<'_> {
                 }
                 Lookup::Miss(ticket) => Reader::ReadStore(ticket.expect("a Redis that works")),
             },
-            Reader::ReadStore(ticket) => Reader::Fill(ticket, order(id, self.database[place])),
+            Reader::ReadStore(ticket) => Reader::Fill(ticket, Box::new(order(id, self.database[place]))),
             Reader::Fill(ticket, order) => {
                 cache.fill(ticket, &order).await;
                 // Its look-up began long ago: it may be told of less than others were since.
@@ -186,15 +191,23 @@ impl World<'_> {
 
     async fn write(&mut self, writer: usize) {
         let (place, cache) = (writer % ORDERS, &self.caches[writer / ORDERS % 2]);
-        match self.writers[writer].take() {
+        match self.writers[writer] {
             None => {
                 self.database[place] += 1;
                 self.writers[writer] = Some(self.database[place]);
             }
-            Some(version) => {
+            Some(_) => {
                 cache.forget(&[self.orders[place]]).await;
-                self.told[place] = self.told[place].max(version);
+                self.confirm(writer);
             }
+        }
+    }
+
+    /// A writer's caller is told of what was committed.
+    fn confirm(&mut self, writer: usize) {
+        if let Some(version) = self.writers[writer].take() {
+            let told = &mut self.told[writer % ORDERS];
+            *told = version.max(*told);
         }
     }
 }

@@ -49,7 +49,7 @@ async fn a_record_that_cannot_be_processed_goes_to_the_dead_letters_and_nothing_
 }
 
 /// Records that nobody can process, and a piece of the reason.
-fn poison() -> Vec<(Vec<u8>, &'static str)> {
+pub(crate) fn poison() -> Vec<(Vec<u8>, &'static str)> {
     let unknown = "0196f1c8-7b1e-7000-8000-00000000000f";
     let event = |members: &str| format!(r#"{{"user_id":"{USER}","payload":{{}},{members}}}"#).into_bytes();
     vec![

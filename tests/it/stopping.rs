@@ -39,8 +39,8 @@ async fn a_stop_under_load_answers_whatever_it_carries_out_and_loses_nothing() {
     }
     for ending in load.endings() {
         match ending {
-            Ending::Refused | Ending::TurnedAway | Ending::Broken(Broken::Silent) => {}
-            Ending::Broken(Broken::Torn(_)) | Ending::Exhausted => panic!("{ending:?}"),
+            Ending::Refused | Ending::TurnedAway(_) | Ending::Broken(Broken::Silent) => {}
+            Ending::Broken(Broken::Torn(_)) | Ending::Exhausted | Ending::Stopped => panic!("{ending:?}"),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! ACKs, and one consumer for each worker.
 
 mod acks;
+mod backlog;
 mod backoff;
 mod client;
 mod consumer;
@@ -126,6 +127,12 @@ impl Bus for KafkaBus {
 
     async fn dead_letters(&self) -> Result<u64, PublishError> {
         self.link.dead_letters().await
+    }
+
+    async fn backlog(&self) -> Result<Option<u64>, PublishError> {
+        let options = Arc::clone(&self.options);
+        let counted = tokio::task::spawn_blocking(move || backlog::count(&options)).await;
+        counted.unwrap_or_else(|error| Err(PublishError::Unavailable(error.to_string()))).map(Some)
     }
 
     async fn check(&self) -> Result<(), PublishError> {

@@ -104,7 +104,7 @@ impl Cache for RedisCache {
         let Ok(session) = self.line.reading() else { return };
         let mut redis = session.connection();
         let mut call = self.fill.key(key(ticket.order_id));
-        let call = call.key(GENERATION).arg(&ticket.token[..]).arg(copy).arg(millis(self.ttl));
+        let call = call.arg(&ticket.token[..]).arg(copy).arg(millis(self.ttl));
         let filled = self.line.ask(&session, Tolerance::Few, call.invoke_async::<()>(&mut redis)).await;
         // Nothing is lost: the next reader tries again.
         drop(filled);

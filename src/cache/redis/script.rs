@@ -51,15 +51,12 @@ const LOOKUP: &str = r"
     return put(KEYS[1], ticket, 'PX', ARGV[2]) and ticket
 ";
 
-/// `KEYS`: the order's, the generation's. `ARGV`: a ticket, a copy, how long to hold it. Puts the copy behind its
-/// ticket, leaves an equal one, and in every other case drops what is there: it may be older, or become so when
-/// its own reader fills it, and whoever fills is about to tell a caller.
+/// `KEYS`: the order's. `ARGV`: a ticket, a copy, how long to hold it. Puts the copy behind its ticket, leaves an
+/// equal one, and in every other case drops what is there: it may be older, or become so when its own reader fills
+/// it, and whoever fills is about to tell a caller. A ticket of a generation that is over makes a copy of it, too.
 const FILL: &str = r"
     local held, full = read(KEYS[1]), ARGV[1] .. ARGV[2]
-    if held == full then return end
-    if held == ARGV[1] and read(KEYS[2]) == string.sub(held, 1, #held / 2) then
-        if put(KEYS[1], full, 'PX', ARGV[3]) then return end
-    end
+    if held == full or held == ARGV[1] and put(KEYS[1], full, 'PX', ARGV[3]) then return end
     redis.call('DEL', KEYS[1])
 ";
 

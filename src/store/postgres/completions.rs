@@ -93,15 +93,21 @@ fn finish_sql(target: Status) -> String {
 /// A completion without a version: in the order of the events' own times, and only where the order may take that
 /// status. To stay as it is is no step, but for a deleted order, which nothing touches. A row that counts as
 /// processed and is still `new` or `processing` was written by another service: its events are for it, whatever
-/// that machine's clock says.
+/// that machine's clock says. One that such a service has deleted gets its time of deletion with the event, once.
 fn overtake_sql(target: Status) -> String {
+    let undated = match target {
+        Status::Deleted => "OR (o.status = 'deleted' AND o.deleted_at IS NULL)",
+        _ => "",
+    };
     format!(
         "UPDATE orders o SET source_at = c.sent, overtaken_version = o.version, updated_at = greatest(o.updated_at, now()), status = '{target}',
                 amount = coalesce(c.amount::numeric, o.amount), reason = c.reason{deleted_at}
            FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) AS c (id, amount, reason, sent)
-          WHERE o.order_id = c.id AND o.status <> 'deleted' AND o.status IN ('{target}', {sources})
-            AND (o.source_at IS NULL OR o.source_at < c.sent
-                 OR (o.processed_version = o.version AND o.status IN ('new', 'processing')))",
+          WHERE o.order_id = c.id
+            AND (o.status <> 'deleted' AND o.status IN ('{target}', {sources})
+                 AND (o.source_at IS NULL OR o.source_at < c.sent
+                      OR (o.processed_version = o.version AND o.status IN ('new', 'processing')))
+                 {undated})",
         deleted_at = deleted_at(target),
         sources = sources(target)
     )

@@ -118,7 +118,7 @@ impl Store for PostgresStore {
     async fn apply(&self, batch: Arc<[Command]>) -> Result<Vec<Result<Event, Refusal>>, Error> {
         let apply = |session: Arc<Commands>| {
             let batch = Arc::clone(&batch);
-            async move { session.apply(&batch).await }
+            Box::pin(async move { session.apply(&batch).await })
         };
         self.commands.next().write(apply).await
     }
@@ -126,7 +126,7 @@ impl Store for PostgresStore {
     async fn complete(&self, batch: Arc<[Completion]>) -> Result<Vec<Completed>, Error> {
         let complete = |session: Arc<Completions>| {
             let batch = Arc::clone(&batch);
-            async move { session.complete(&batch).await }
+            Box::pin(async move { session.complete(&batch).await })
         };
         self.completions.next().write(complete).await
     }
@@ -140,6 +140,10 @@ impl Store for PostgresStore {
 
     async fn outbox_orphans(&self) -> Result<Vec<OrderId>, Error> {
         self.outbox.read(|session| async move { session.orphans().await }).await
+    }
+
+    async fn unannounced(&self) -> Result<Vec<(OrderId, Version)>, Error> {
+        self.reads.next().read(|session| async move { session.unannounced().await }).await
     }
 
     async fn now(&self) -> Result<Timestamp, Error> {

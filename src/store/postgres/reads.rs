@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::link::Prepare;
 use super::rows::{COLUMNS, order, order_id, processed_version, status, user_uuid, uuid};
 use super::trouble::Trouble;
-use crate::order::{Order, OrderId, UserId};
+use crate::order::{Order, OrderId, UserId, Version};
 use crate::store::Processed;
 
 /// A connection that reads.
@@ -21,6 +21,7 @@ pub(super) struct Reads {
     processed: Statement,
     scan: Statement,
     scan_on: Statement,
+    unannounced: Statement,
 }
 
 impl Prepare for Reads {
@@ -44,10 +45,20 @@ impl Prepare for Reads {
             .to_owned(),
             format!("SELECT {COLUMNS} FROM orders o ORDER BY o.order_id LIMIT $1"),
             format!("SELECT {COLUMNS} FROM orders o WHERE o.order_id > $2 ORDER BY o.order_id LIMIT $1"),
+            concat!(
+                "SELECT o.order_id, o.version FROM orders o
+                  WHERE o.processed_version < o.version AND ",
+                processed_version!(),
+                " < o.version AND o.updated_at < now() - interval '5 seconds'
+                    AND NOT EXISTS (SELECT 1 FROM orders_outbox b
+                                     WHERE b.order_id = o.order_id AND b.version = o.version) LIMIT 1000"
+            )
+            .to_owned(),
         ];
         let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
-        let [get, find, processed, scan, scan_on] = statements.try_into().unwrap_or_else(|_| unreachable!());
-        Ok(Reads { client, get, find, processed, scan, scan_on })
+        let [get, find, processed, scan, scan_on, unannounced] =
+            statements.try_into().unwrap_or_else(|_| unreachable!());
+        Ok(Reads { client, get, find, processed, scan, scan_on, unannounced })
     }
 
     fn client(&self) -> &Client {
@@ -86,6 +97,12 @@ impl Reads {
         let found: HashMap<OrderId, Processed> =
             rows.iter().map(processed).collect::<Result<_, Trouble>>()?;
         Ok(orders.iter().map(|id| found.get(id).copied()).collect())
+    }
+
+    /// Pending orders without an outbox row.
+    pub(super) async fn unannounced(&self) -> Result<Vec<(OrderId, Version)>, Trouble> {
+        let rows = self.client.query(&self.unannounced, &[]).await?;
+        rows.iter().map(|row| Ok((order_id(row.try_get(0)?), row.try_get(1)?))).collect()
     }
 
     pub(super) async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Order>, Trouble> {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use orderstream::api::problem::TABLE;
+use orderstream::order::OrderId;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -66,6 +67,11 @@ pub(crate) fn member(text: &str, name: &str) -> String {
     let found = members(text).into_iter().find(|(member, _)| member == name);
     let (_, value) = found.unwrap_or_else(|| panic!("no {name} in {text}"));
     serde_json::from_str::<String>(&value).unwrap_or(value)
+}
+
+/// The id of the order that an answer is about.
+pub(crate) fn order_id(answer: &Answer) -> OrderId {
+    OrderId::parse(&member(answer.text(), "order_id")).expect("an id")
 }
 
 /// Asserts that a text is an RFC 3339 time in UTC, and answers it.

@@ -1,5 +1,5 @@
-//! The real binary as a process that can be killed. It is started on a free port and has said that it listens
-//! before a test gets hold of it; it never outlives its handle.
+//! The real binary as a process that can be killed. It is started on a free port and has said that it listens,
+//! or that it works, before a test gets hold of it; it never outlives its handle.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -13,12 +13,15 @@ use super::wait::within;
 use super::wire::{Answer, Wire};
 
 /// What the ready line says before the address.
-const READY: &str = "OrderStream listens on http://";
+const LISTENS: &str = "OrderStream listens on http://";
 
-/// A running process that serves HTTP.
+/// What the ready line of a worker says, which listens nowhere.
+const WORKS: &str = "OrderStream works on ";
+
+/// A running process.
 pub(crate) struct Child {
     process: tokio::process::Child,
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     // Kept open: a process that writes into a closed pipe fails.
     _stdout: Lines<BufReader<ChildStdout>>,
 }
@@ -39,10 +42,13 @@ impl Child {
         let address = within("the ready line", async {
             loop {
                 let line =
-                    lines.next_line().await.expect("its output is text").expect("it says that it listens");
-                if let Some((_, rest)) = line.split_once(READY) {
+                    lines.next_line().await.expect("its output is text").expect("it says that it is ready");
+                if let Some((_, rest)) = line.split_once(LISTENS) {
                     let address = rest.split(' ').next().expect("an address follows");
-                    return address.parse().expect("an address follows");
+                    return Some(address.parse().expect("an address follows"));
+                }
+                if line.starts_with(WORKS) {
+                    return None;
                 }
             }
         })
@@ -51,12 +57,17 @@ impl Child {
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.address.expect("a process that listens")
+    }
+
+    /// The number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id().expect("it has not been waited for")
     }
 
     /// Opens a connection.
     pub(crate) async fn connect(&self) -> Wire {
-        Wire::connect(self.address).await.expect("it listens")
+        Wire::connect(self.address()).await.expect("it listens")
     }
 
     /// Sends one request on a connection of its own, and expects an answer.
@@ -72,7 +83,7 @@ impl Child {
 
     /// Sends SIGTERM.
     pub(crate) async fn terminate(&self) {
-        let id = self.process.id().expect("it has not been waited for").to_string();
+        let id = self.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &id]).status().await.expect("kill is installed");
         assert!(sent.success(), "SIGTERM could not be sent to {id}");
     }

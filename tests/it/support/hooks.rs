@@ -31,6 +31,8 @@ pub(crate) enum Pass {
     On,
     /// Events do not reach the worker, and the publisher is told that they will: a broker that has stored them.
     Withheld,
+    /// Events are refused by the bus, for their own sake.
+    Refused,
     /// Commands are committed, and the answer of the disk is lost.
     Torn,
     /// Commands are not committed, because of one of them.
@@ -61,7 +63,7 @@ impl Store for HookedStore {
                 self.inner.apply(batch).await?;
                 Err(Error::OutcomeUnknown("by a test".to_owned()))
             }
-            Pass::On | Pass::Withheld => self.inner.apply(batch).await,
+            Pass::On | Pass::Withheld | Pass::Refused => self.inner.apply(batch).await,
         }
     }
 
@@ -74,6 +76,10 @@ impl Store for HookedStore {
 
     async fn published(&self, events: &[(OrderId, Version)]) -> Result<(), Error> {
         self.inner.published(events).await
+    }
+
+    async fn unannounced(&self) -> Result<Vec<(OrderId, Version)>, Error> {
+        self.inner.unannounced().await
     }
 
     async fn outbox_orphans(&self) -> Result<Vec<OrderId>, Error> {
@@ -132,6 +138,7 @@ impl Bus for HookedBus {
     async fn publish(&self, batch: Vec<Event>) -> Vec<Result<(), PublishError>> {
         match (self.hook)(Point::Publish(&batch)) {
             Pass::Withheld => vec![Ok(()); batch.len()],
+            Pass::Refused => vec![Err(PublishError::Refused("by a test".to_owned())); batch.len()],
             Pass::On | Pass::Torn | Pass::Spoiled => self.inner.publish(batch).await,
         }
     }

@@ -70,6 +70,8 @@ impl Corner {
             .set("bootstrap.servers", self.options.brokers.join(","))
             .set("group.id", &self.options.group)
             .set("message.max.bytes", "8000000")
+            // Whoever looks must not take the records away from the workers of the group.
+            .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "earliest");
         config
     }

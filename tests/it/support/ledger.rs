@@ -60,7 +60,7 @@ pub(crate) fn order(orders: &[Order], id: &str) -> Order {
 }
 
 /// The rules of a row that has been processed, once more and apart from the checker.
-fn check(order: &Order) {
+pub(crate) fn check(order: &Order) {
     assert_eq!(order.processed_version, order.version, "pending: {order:?}");
     match order.status {
         Status::New | Status::Processing => panic!("processed and yet not done: {order:?}"),

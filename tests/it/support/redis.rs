@@ -1,15 +1,14 @@
-//! A Redis of one test's own, to be filled, emptied and broken; it goes when its handle does. `scripts/servers` has
-//! the verbs, and a folder of the test's own keeps them off everybody else's server.
+//! A Redis of one test's own, to be filled, emptied and broken, and the caches of processes that use it. It goes
+//! when its handle does. Each test has its own, because they all share one key, the generation.
 
-use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
 use orderstream::cache::{Cache, RedisCache};
 use redis::{Client, FromRedisValue, cmd};
-use tempfile::TempDir;
 use tokio::task::spawn_blocking;
 
+use super::servers::{Private, Server};
 use super::wait::{until, within};
 
 /// Longer than a busy machine takes for an answer, so that only what a test breaks is broken.
@@ -20,23 +19,20 @@ const TTL: Duration = Duration::from_secs(3600);
 
 /// A running Redis, or one that was killed.
 pub(crate) struct OwnRedis {
-    folder: Arc<TempDir>,
+    servers: Arc<Private>,
     address: String,
 }
 
 impl OwnRedis {
     /// Starts one.
     pub(crate) async fn start() -> OwnRedis {
-        let folder = Arc::new(TempDir::new().expect("a temporary folder"));
-        let mut redis = OwnRedis { folder, address: String::new() };
+        let mut redis = OwnRedis { servers: Arc::new(Private::new()), address: String::new() };
         redis.address = redis.up().await;
         redis
     }
 
     async fn up(&self) -> String {
-        let said = self.run(&["up", "redis"]).await;
-        let address = said.trim().strip_prefix("REDIS_ADDR=").expect("an address");
-        address.to_owned()
+        self.blocking(|servers| servers.up(Server::Redis)).await
     }
 
     /// `host:port`.
@@ -46,7 +42,7 @@ impl OwnRedis {
 
     /// Ends it by SIGKILL.
     pub(crate) async fn kill(&self) {
-        self.run(&["kill", "redis"]).await;
+        self.blocking(|servers| servers.kill("redis")).await;
     }
 
     /// Starts it again where it was.
@@ -56,12 +52,12 @@ impl OwnRedis {
 
     /// Freezes it by SIGSTOP.
     pub(crate) async fn pause(&self) {
-        self.run(&["pause", "redis"]).await;
+        self.blocking(|servers| servers.pause("redis")).await;
     }
 
     /// Has it go on.
     pub(crate) async fn resume(&self) {
-        self.run(&["resume", "redis"]).await;
+        self.blocking(|servers| servers.resume("redis")).await;
     }
 
     /// Has it carry out a command.
@@ -89,12 +85,10 @@ impl OwnRedis {
         joined(self.address(), Duration::from_millis(30)).await
     }
 
-    async fn run(&self, arguments: &'static [&str]) -> String {
-        let folder = Arc::clone(&self.folder);
-        let output = spawn_blocking(move || servers(&folder, arguments)).await.expect("no panic");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "scripts/servers {arguments:?}: {said}");
-        String::from_utf8(output.stdout).expect("it prints text")
+    /// Runs the script on a thread that may wait for it.
+    async fn blocking<T: Send + 'static>(&self, verb: impl FnOnce(&Private) -> T + Send + 'static) -> T {
+        let servers = Arc::clone(&self.servers);
+        spawn_blocking(move || verb(&servers)).await.expect("a script that succeeds")
     }
 }
 
@@ -108,17 +102,4 @@ pub(crate) async fn joined(address: &str, timeout: Duration) -> Arc<RedisCache> 
 /// Waits until a cache answers.
 pub(crate) async fn in_use(cache: &dyn Cache) {
     until("the cache", async || cache.check().await.ok()).await;
-}
-
-fn servers(folder: &TempDir, arguments: &[&str]) -> Output {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/servers");
-    let mut command = Command::new(script);
-    command.args(arguments).env("ORDERSTREAM_SERVERS", folder.path().join("servers"));
-    command.env_remove("REDIS_ADDR").output().expect("scripts/servers can be run")
-}
-
-impl Drop for OwnRedis {
-    fn drop(&mut self) {
-        let _ = servers(&self.folder, &["down", "--purge"]);
-    }
 }

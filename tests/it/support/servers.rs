@@ -12,12 +12,6 @@ pub(crate) fn postgres() -> &'static str {
     DSN.get_or_init(|| given_or_started(Server::Postgres))
 }
 
-/// The address of a Redis.
-pub(crate) fn redis() -> &'static str {
-    static ADDRESS: OnceLock<String> = OnceLock::new();
-    ADDRESS.get_or_init(|| given_or_started(Server::Redis))
-}
-
 /// The brokers of a Kafka.
 pub(crate) fn kafka() -> &'static str {
     static BROKERS: OnceLock<String> = OnceLock::new();

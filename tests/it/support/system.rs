@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use orderstream::app::{self, Parts};
 use orderstream::bus::Record;
 use orderstream::bus::local::LocalBus;
-use orderstream::cache::NoCache;
+use orderstream::cache::{Cache, NoCache};
 use orderstream::config::Settings;
 use orderstream::order::{Event, Order, OrderId};
 use orderstream::service::{AmountProcessor, Processor};
@@ -67,6 +67,17 @@ impl System {
         listener: TcpListener,
         hook: Hook,
     ) -> System {
+        System::cached(settings, processor, listener, hook, Arc::new(NoCache))
+    }
+
+    /// Starts a system where a hook steps in, with a cache.
+    pub(crate) fn cached(
+        settings: &Settings,
+        processor: Arc<dyn Processor>,
+        listener: TcpListener,
+        hook: Hook,
+        cache: Arc<dyn Cache>,
+    ) -> System {
         let store = Arc::new(SqliteStore::open(&settings.data_dir).expect("a folder that is free and whole"));
         let dead_letters = settings.data_dir.join(DEAD_LETTERS);
         let bus = LocalBus::open(&dead_letters, &settings.orders_events_topic, 32 << 20).expect("a bus");
@@ -78,7 +89,7 @@ impl System {
                 hook: Arc::clone(&hook),
             }),
             bus: Arc::new(HookedBus { inner: recording, hook }),
-            cache: Arc::new(NoCache),
+            cache,
             processor,
         };
         let address = listener.local_addr().expect("a listener's address");

@@ -1,0 +1,72 @@
+//! Caches for tests of those who use them: one that keeps everything for ever, so that whatever is not forgotten
+//! shows, and one that counts what another one finds.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use orderstream::cache::{Cache, Lookup, Ticket, Unavailable};
+use orderstream::order::{Order, OrderId};
+
+/// Keeps everything until it is told to forget it. It has no tickets to speak of, so nobody may read while
+/// somebody writes.
+#[derive(Default)]
+pub(crate) struct Elephant(Mutex<HashMap<OrderId, Order>>);
+
+impl Elephant {
+    fn lock(&self) -> MutexGuard<'_, HashMap<OrderId, Order>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Cache for Elephant {
+    async fn get(&self, order_id: OrderId) -> Lookup {
+        match self.lock().get(&order_id) {
+            Some(order) => Lookup::Hit(Box::new(order.clone())),
+            None => Lookup::Miss(Some(Ticket { order_id, token: [0; 32] })),
+        }
+    }
+
+    async fn fill(&self, ticket: Ticket, order: &Order) {
+        self.lock().insert(ticket.order_id, order.clone());
+    }
+
+    async fn forget(&self, orders: &[OrderId]) {
+        self.lock().retain(|id, _| !orders.contains(id));
+    }
+
+    async fn check(&self) -> Result<(), Unavailable> {
+        Ok(())
+    }
+}
+
+/// Another cache, and how often it found something.
+pub(crate) struct Counting {
+    pub(crate) inner: Arc<dyn Cache>,
+    pub(crate) hits: AtomicU64,
+}
+
+#[async_trait]
+impl Cache for Counting {
+    async fn get(&self, order_id: OrderId) -> Lookup {
+        let lookup = self.inner.get(order_id).await;
+        if matches!(lookup, Lookup::Hit(_)) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+        }
+        lookup
+    }
+
+    async fn fill(&self, ticket: Ticket, order: &Order) {
+        self.inner.fill(ticket, order).await;
+    }
+
+    async fn forget(&self, orders: &[OrderId]) {
+        self.inner.forget(orders).await;
+    }
+
+    async fn check(&self) -> Result<(), Unavailable> {
+        self.inner.check().await
+    }
+}
