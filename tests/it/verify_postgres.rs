@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use orderstream::order::{OrderId, Status};
 use orderstream::service::verify::{Confirmed, Options, Report, verify};
 use orderstream::store::postgres::PostgresStore;
-use orderstream::store::{Basis, Completed, Completion, Store};
+use orderstream::store::{Basis, Completed, Completion};
 
 use crate::store_conformance::{accept, complete, create, deletion, done, failed, some_user};
 use crate::support::schema::Schema;
