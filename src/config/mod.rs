@@ -8,6 +8,7 @@
 mod check;
 mod display;
 mod flags;
+mod kafka;
 mod keys;
 mod load;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use thiserror::Error;
 
 pub use check::REQUEST_OVERHEAD;
 pub use flags::Flags;
+pub use kafka::{AckRead, KafkaSecurity, SaslMechanism};
 pub use keys::Key;
 
 // This is the whole table: a row makes a field, a flag, a variable, a key of the file and a line of
@@ -104,76 +106,6 @@ keys::settings! {
     log_level: String,
     /// How it is logged.
     log_format: LogFormat,
-}
-
-/// How the connection to Kafka is secured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KafkaSecurity {
-    /// Neither encrypted nor with a login.
-    Plaintext,
-    /// Encrypted.
-    Ssl,
-    /// With a login, and not encrypted.
-    SaslPlaintext,
-    /// Encrypted, and with a login.
-    SaslSsl,
-}
-
-impl KafkaSecurity {
-    /// Whether the connection is encrypted.
-    #[must_use]
-    pub fn is_encrypted(self) -> bool {
-        matches!(self, KafkaSecurity::Ssl | KafkaSecurity::SaslSsl)
-    }
-
-    /// Whether there is a login.
-    #[must_use]
-    pub fn has_login(self) -> bool {
-        matches!(self, KafkaSecurity::SaslPlaintext | KafkaSecurity::SaslSsl)
-    }
-
-    /// Its name, as it is written.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            KafkaSecurity::Plaintext => "plaintext",
-            KafkaSecurity::Ssl => "ssl",
-            KafkaSecurity::SaslPlaintext => "sasl_plaintext",
-            KafkaSecurity::SaslSsl => "sasl_ssl",
-        }
-    }
-}
-
-/// How the login to Kafka is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SaslMechanism {
-    /// The password itself is sent.
-    Plain,
-    /// A proof of it is sent, made with SHA-256.
-    ScramSha256,
-    /// A proof of it is sent, made with SHA-512.
-    ScramSha512,
-}
-
-impl SaslMechanism {
-    /// Its name, as it is written.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            SaslMechanism::Plain => "PLAIN",
-            SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
-            SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
-        }
-    }
-}
-
-/// Which ACKs a process reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AckRead {
-    /// Those of its own partition, which the workers learn from its events.
-    Own,
-    /// All, for workers that do not heed where an ACK is waited for.
-    All,
 }
 
 /// What a line of the log looks like.

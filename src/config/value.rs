@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::LogFormat;
 use super::keys::Shape;
-use super::{AckRead, KafkaSecurity, LogFormat, SaslMechanism};
 
 /// A type that a setting can have.
 pub(super) trait Value: Sized {
@@ -134,42 +134,6 @@ impl Value for LogFormat {
     }
 }
 
-impl Value for KafkaSecurity {
-    const PLACEHOLDER: &'static str = "plaintext|ssl|sasl_plaintext|sasl_ssl";
-
-    fn parse(text: &str) -> Result<Self, String> {
-        use KafkaSecurity::{Plaintext, SaslPlaintext, SaslSsl, Ssl};
-        let known = [Plaintext, Ssl, SaslPlaintext, SaslSsl];
-        known.into_iter().find(|protocol| text.eq_ignore_ascii_case(protocol.as_str())).ok_or_else(|| {
-            r#"there are four protocols; write "plaintext", "ssl", "sasl_plaintext" or "sasl_ssl""#.to_owned()
-        })
-    }
-}
-
-impl Value for SaslMechanism {
-    const PLACEHOLDER: &'static str = "PLAIN|SCRAM-SHA-256|SCRAM-SHA-512";
-
-    fn parse(text: &str) -> Result<Self, String> {
-        use SaslMechanism::{Plain, ScramSha256, ScramSha512};
-        let known = [Plain, ScramSha256, ScramSha512];
-        known.into_iter().find(|mechanism| text.eq_ignore_ascii_case(mechanism.as_str())).ok_or_else(|| {
-            r#"there are three mechanisms; write "PLAIN", "SCRAM-SHA-256" or "SCRAM-SHA-512""#.to_owned()
-        })
-    }
-}
-
-impl Value for AckRead {
-    const PLACEHOLDER: &'static str = "own|all";
-
-    fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "own" => Ok(AckRead::Own),
-            "all" => Ok(AckRead::All),
-            _ => Err(r#"one reads one's own or all; write "own" or "all""#.to_owned()),
-        }
-    }
-}
-
 impl Value for Duration {
     const PLACEHOLDER: &'static str = "DURATION";
 
@@ -275,23 +239,13 @@ mod tests {
     }
 
     #[test]
-    fn what_kafka_calls_its_protocols_and_mechanisms_is_read_in_any_case() {
-        assert_eq!(KafkaSecurity::parse("SASL_SSL"), Ok(KafkaSecurity::SaslSsl));
-        assert_eq!(SaslMechanism::parse("scram-sha-256"), Ok(SaslMechanism::ScramSha256));
-        assert_eq!(Option::<PathBuf>::parse(""), Ok(None));
-        assert_eq!(Option::parse("/ca.pem"), Ok(Some(PathBuf::from("/ca.pem"))));
-    }
-
-    #[test]
     fn what_does_not_fit_its_type_is_told_what_does() {
         assert!(u16::parse("65536").unwrap_err().contains("from 0 to 65535"));
         assert!(NonZeroU32::parse("0").unwrap_err().contains("from 1 to"));
         assert!(IpAddr::parse("localhost").unwrap_err().contains(r#""0.0.0.0""#));
         assert!(u8::parse("256").unwrap_err().contains("from 0 to 255"));
-        assert!(AckRead::parse("mine").unwrap_err().contains(r#""own" or "all""#));
-        assert!(KafkaSecurity::parse("tls").unwrap_err().contains(r#""sasl_ssl""#));
-        assert!(SaslMechanism::parse("SCRAM").unwrap_err().contains(r#""SCRAM-SHA-512""#));
         assert!(LogFormat::parse("xml").unwrap_err().contains(r#""text" or "json""#));
+        assert_eq!(Option::<PathBuf>::parse(""), Ok(None));
         assert!(PathBuf::parse("").unwrap_err().contains("cannot be empty"));
     }
 }

@@ -25,9 +25,10 @@ pub(super) fn count(options: &Options) -> Result<u64, PublishError> {
 
 fn lag(consumer: &BaseConsumer, topic: &str) -> Result<u64, KafkaError> {
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER)?;
-    let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
     let mut list = TopicPartitionList::new();
-    partitions.for_each(|partition| drop(list.add_partition(topic, partition.id())));
+    for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+        list.add_partition(topic, partition.id());
+    }
     let mut lag = 0;
     for element in consumer.committed_offsets(list, ANSWER)?.elements() {
         let (begin, end) = consumer.fetch_watermarks(topic, element.partition(), ANSWER)?;

@@ -4,14 +4,12 @@
 
 use std::sync::Arc;
 
-use rdkafka::message::OwnedHeaders;
-
 use super::producer::Producer;
-use super::records::{Outgoing, with};
+use super::records::{Outgoing, header};
 use crate::bus::{Delivery, PublishError, Record, Source};
 
 /// Names of the headers of a dead letter.
-mod header {
+mod name {
     /// Why it is one.
     pub(super) const REASON: &str = "dlq-reason";
     /// Where its record came from.
@@ -65,34 +63,26 @@ async fn send(producer: &Producer, letter: Outgoing) -> Result<(), PublishError>
 }
 
 fn whole(topic: &Arc<str>, record: &Record, source: &Source, reason: &str) -> Outgoing {
-    let headers =
-        record.header_pairs().fold(OwnedHeaders::new(), |headers, (name, value)| with(headers, name, value));
-    Outgoing {
-        topic: Arc::clone(topic),
-        partition: None,
-        key: record.key.clone(),
-        headers: labelled(headers, source, reason),
-        value: record.value.clone(),
-    }
+    let mut record = record.clone();
+    record.headers.extend(labels(source, reason));
+    Outgoing { topic: Arc::clone(topic), partition: None, record }
 }
 
 /// Without the record's own headers: they may be what is too large.
 fn cut(topic: &Arc<str>, record: &Record, source: &Source, reason: &str) -> Outgoing {
     let beginning = |bytes: &Vec<u8>| bytes[..bytes.len().min(KEPT)].to_vec();
-    let headers = with(OwnedHeaders::new(), header::CUT, &record.value.len().to_string());
-    Outgoing {
-        topic: Arc::clone(topic),
-        partition: None,
-        key: record.key.as_ref().map(beginning),
-        headers: labelled(headers, source, reason),
-        value: beginning(&record.value),
-    }
+    let mut headers = vec![header(name::CUT, record.value.len().to_string())];
+    headers.extend(labels(source, reason));
+    let record = Record { key: record.key.as_ref().map(beginning), headers, value: beginning(&record.value) };
+    Outgoing { topic: Arc::clone(topic), partition: None, record }
 }
 
-fn labelled(headers: OwnedHeaders, source: &Source, reason: &str) -> OwnedHeaders {
-    let headers = with(headers, header::REASON, reason);
-    let headers = with(headers, header::TOPIC, &*source.topic);
-    let headers = with(headers, header::PARTITION, &source.partition.to_string());
-    let headers = with(headers, header::OFFSET, &source.offset.to_string());
-    with(headers, header::TIMESTAMP, &source.timestamp.to_string())
+fn labels(source: &Source, reason: &str) -> [(String, Vec<u8>); 5] {
+    [
+        header(name::REASON, reason),
+        header(name::TOPIC, &*source.topic),
+        header(name::PARTITION, source.partition.to_string()),
+        header(name::OFFSET, source.offset.to_string()),
+        header(name::TIMESTAMP, source.timestamp.to_string()),
+    ]
 }

@@ -41,7 +41,7 @@ impl Inbox {
         if state.ended {
             drop(state);
         } else {
-            state.bytes += size(&delivery);
+            state.bytes += size(&delivery.record);
             state.waiting.push_back(delivery);
         }
     }
@@ -86,7 +86,7 @@ impl Inbox {
         let mut state = self.lock();
         let (gone, waiting): (VecDeque<_>, VecDeque<_>) =
             state.waiting.drain(..).partition(|delivery| delivery.source.partition == partition);
-        state.bytes -= gone.iter().map(size).sum::<usize>();
+        state.bytes -= gone.iter().map(|delivery| size(&delivery.record)).sum::<usize>();
         state.waiting = waiting;
         drop(state);
         // Their trackers are told without the lock.
@@ -112,9 +112,9 @@ impl State {
     fn take(&mut self, limit: usize) -> Vec<Delivery> {
         let (mut count, mut bytes) = (0, 0);
         for delivery in self.waiting.iter().take(limit) {
-            bytes += size(delivery);
+            bytes += size(&delivery.record);
             if count > 0 && bytes > HANDFUL {
-                bytes -= size(delivery);
+                bytes -= size(&delivery.record);
                 break;
             }
             count += 1;

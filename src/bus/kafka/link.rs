@@ -3,7 +3,7 @@
 //!
 //! It is the one place that tells in the log that Kafka is away, and that it is back.
 
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,10 +22,13 @@ use crate::bus::PublishError;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How long the client may have something to say, or somebody to ask, before it is heeded.
-const HEED_EVERY: Duration = Duration::from_millis(100);
+const HEED_EVERY: Duration = Duration::from_millis(50);
 
-/// How long whoever asks waits for the first look.
+/// How long whoever publishes waits for the first look.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
+
+/// How long whoever only asks does.
+const FIRST_GLANCE: Duration = Duration::from_millis(500);
 
 /// How things are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,6 +37,13 @@ pub(super) struct State {
     health: Option<Result<(), String>>,
     /// How many partitions the topic of the ACKs has. Known once all topics are there.
     pub(super) ack_partitions: Option<i32>,
+}
+
+impl State {
+    /// Whether Kafka is there.
+    pub(super) fn is_up(&self) -> bool {
+        self.health == Some(Ok(()))
+    }
 }
 
 type Answer = Result<u64, PublishError>;
@@ -49,14 +59,13 @@ impl Link {
     /// Starts the thread.
     pub(super) fn open(options: &Arc<Options>) -> Result<Link, OpenError> {
         let (sender, state) = watch::channel(State::default());
-        let heard = Heard { state: sender, brokers: options.brokers.join(","), last: Mutex::default() };
-        let client: BaseConsumer<Heard> =
-            options.client().create_with_context(heard).map_err(|error| not_made(&error))?;
+        let heard = Heard { state: sender, brokers: options.brokers.join(","), last: Arc::default() };
+        let client = heard.client(options)?;
         let (questions, asked) = mpsc::channel();
         let options = Arc::clone(options);
         thread::Builder::new()
             .name("kafka-link".to_owned())
-            .spawn(move || run(&client, &options, &asked))
+            .spawn(move || run(client, &options, &asked))
             .map_err(|error| OpenError(error.to_string()))?;
         Ok(Link { state, questions: Mutex::new(Some(questions)) })
     }
@@ -66,10 +75,17 @@ impl Link {
         self.state.clone()
     }
 
-    /// Waits for the first look, and answers how things are.
+    /// How things are. Waits only in the first moments, when nobody knows yet.
     pub(super) async fn health(&self) -> Result<(), PublishError> {
+        if self.questions().is_none() {
+            return Err(closed());
+        }
+        self.first_look(FIRST_GLANCE).await
+    }
+
+    async fn first_look(&self, patience: Duration) -> Result<(), PublishError> {
         let mut state = self.state.clone();
-        let looked = timeout(FIRST_LOOK, state.wait_for(|state| state.health.is_some())).await;
+        let looked = timeout(patience, state.wait_for(|state| state.health.is_some())).await;
         let health = match looked {
             Ok(Ok(state)) => state.health.clone(),
             _ => None,
@@ -85,32 +101,36 @@ impl Link {
         if self.state.borrow().ack_partitions.is_some() {
             return Ok(());
         }
-        self.health().await
+        self.first_look(FIRST_LOOK).await
     }
 
     /// How many dead letters there are.
     pub(super) async fn dead_letters(&self) -> Answer {
-        let closed = || PublishError::Unavailable("the bus is closed".to_owned());
         let (asker, answer) = oneshot::channel();
-        let sent = match &*self.questions.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(questions) => questions.send(asker).is_ok(),
-            None => false,
-        };
+        let sent = self.questions().as_ref().is_some_and(|questions| questions.send(asker).is_ok());
         if sent { answer.await.unwrap_or_else(|_| Err(closed())) } else { Err(closed()) }
     }
 
     /// Ends the thread.
     pub(super) fn close(&self) {
-        self.questions.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.questions().take();
+    }
+
+    fn questions(&self) -> MutexGuard<'_, Option<mpsc::Sender<oneshot::Sender<Answer>>>> {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn run(client: &BaseConsumer<Heard>, options: &Options, asked: &mpsc::Receiver<oneshot::Sender<Answer>>) {
+fn closed() -> PublishError {
+    PublishError::Unavailable("the bus is closed".to_owned())
+}
+
+fn run(mut client: BaseConsumer<Heard>, options: &Options, asked: &mpsc::Receiver<oneshot::Sender<Answer>>) {
     let (mut backoff, mut told) = (Backoff::new(), topics::Told::new());
-    let heard = client.client().context();
+    let heard = client.client().context().as_ref().clone();
     loop {
         let mut pause = LOOK_EVERY;
-        match topics::ensure(client, options, &mut told) {
+        match topics::ensure(&client, options, &mut told) {
             Ok(ack_partitions) => {
                 heard.up(ack_partitions);
                 backoff.reset();
@@ -118,36 +138,45 @@ fn run(client: &BaseConsumer<Heard>, options: &Options, asked: &mpsc::Receiver<o
             Err(reason) => {
                 heard.down(&reason);
                 pause = backoff.next();
+                // It may have lost its brokers for good, see `pulse`; a new one begins at the beginning.
+                if let Ok(new) = heard.client(options) {
+                    client = new;
+                }
             }
         }
         let (began, was_up) = (Instant::now(), heard.is_up());
         // A connection that breaks ends the pause; what the client has to say is heard meanwhile.
         while began.elapsed() < pause && heard.is_up() == was_up {
-            while client.poll(Duration::ZERO).is_some() {}
-            match asked.recv_timeout(pause.min(HEED_EVERY)) {
+            let _ = client.poll(HEED_EVERY);
+            match asked.try_recv() {
                 Ok(asker) => {
-                    let answer = topics::count(client, &options.dead_letter_topic());
+                    let answer = topics::count(&client, &options.dead_letter_topic());
                     // Whoever asked may have gone.
                     let _ = asker.send(answer.map_err(|error| PublishError::Unavailable(error.to_string())));
                 }
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
-                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                Err(mpsc::TryRecvError::Empty) => {}
+                Err(mpsc::TryRecvError::Disconnected) => return,
             }
         }
     }
 }
 
-/// What the thread's client hears, and what follows from it.
+/// What the thread's clients hear, and what follows from it.
+#[derive(Clone)]
 struct Heard {
     state: watch::Sender<State>,
     brokers: String,
     // std Mutex: held to keep or take a text, never across .await
-    last: Mutex<Option<String>>,
+    last: Arc<Mutex<Option<String>>>,
 }
 
 impl Heard {
+    fn client(&self, options: &Options) -> Result<BaseConsumer<Heard>, OpenError> {
+        options.client().create_with_context(self.clone()).map_err(|error| not_made(&error))
+    }
+
     fn is_up(&self) -> bool {
-        self.state.borrow().health == Some(Ok(()))
+        self.state.borrow().is_up()
     }
 
     fn up(&self, ack_partitions: i32) {

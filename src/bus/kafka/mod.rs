@@ -5,16 +5,19 @@
 //! Everything that blocks is on threads of its own: the link (is Kafka there?), the producers, the reader of
 //! ACKs, and one consumer for each worker.
 
+mod ack_reader;
 mod acks;
 mod backlog;
 mod backoff;
 mod client;
 mod consumer;
 mod dead_letters;
+mod held;
 mod inbox;
 mod link;
 mod offsets;
 mod producer;
+mod pulse;
 mod records;
 mod subscription;
 mod topics;
@@ -62,7 +65,7 @@ impl KafkaBus {
         };
         let options = Arc::new(options);
         let link = Link::open(&options)?;
-        let producer = Producer::open(&options)?;
+        let producer = Producer::open(&options, link.watch())?;
         let acks = Acks::new(&options, link.watch());
         Ok(Arc::new(KafkaBus { options, topics, link, producer, acks }))
     }

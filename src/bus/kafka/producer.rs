@@ -4,8 +4,9 @@
 //!
 //! There are two producers. What is alone leaves at once; what comes as a batch waits a moment for its like,
 //! because a broker is paid per request and not per record. A lone record does not overtake a batch that is on
-//! its way: it joins it. An idempotent producer can fail for good, and is then replaced.
+//! its way: it joins it. A producer can fail for good, or lose all brokers for good; it is then replaced.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
@@ -14,12 +15,13 @@ use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::client::{OpenError, Options, logs, not_made, refusal};
-use super::records::Outgoing;
+use super::link::State;
+use super::records::{Outgoing, size};
 use crate::bus::PublishError;
 
 /// How long a record of a batch waits for others. Any value above 0 costs a lone record 2 ms and more.
@@ -39,6 +41,7 @@ type Confirmed = Vec<Result<(), PublishError>>;
 /// Publishes records.
 pub(super) struct Producer {
     options: Arc<Options>,
+    link: watch::Receiver<State>,
     // std RwLock: held to take the pair, or to replace one that failed for good; never across .await
     pair: RwLock<Option<Arc<Pair>>>,
     room: Arc<Semaphore>,
@@ -46,23 +49,38 @@ pub(super) struct Producer {
 
 /// The two producers. Each belongs to a thread, which ends when nobody else holds the producer.
 struct Pair {
+    ails: Arc<AtomicBool>,
     lone: Arc<BaseProducer<Confirmations>>,
     batch: Arc<BaseProducer<Confirmations>>,
 }
 
 impl Producer {
     /// Makes the producers. They connect in the background.
-    pub(super) fn open(options: &Arc<Options>) -> Result<Producer, OpenError> {
+    pub(super) fn open(options: &Arc<Options>, link: watch::Receiver<State>) -> Result<Producer, OpenError> {
         let pair = RwLock::new(Some(Arc::new(Pair::open(options)?)));
-        Ok(Producer { options: Arc::clone(options), pair, room: Arc::new(Semaphore::new(ROOM)) })
+        let room = Arc::new(Semaphore::new(ROOM));
+        Ok(Producer { options: Arc::clone(options), link, pair, room })
     }
 
     /// Publishes records, and answers for each when a broker has stored it.
     pub(super) async fn publish(&self, records: Vec<Outgoing>) -> Confirmed {
-        let count = records.len();
+        let mut answers = self.publish_together(&records).await;
+        if records.len() > 1 {
+            // A broker refuses together what came to it together. Which record is at fault is seen alone.
+            for (record, answer) in records.iter().zip(&mut answers) {
+                if matches!(answer, Err(PublishError::Refused(_))) {
+                    let alone = self.publish_together(std::slice::from_ref(record)).await.pop();
+                    *answer = alone.unwrap_or_else(|| Err(closed()));
+                }
+            }
+        }
+        answers
+    }
+
+    async fn publish_together(&self, records: &[Outgoing]) -> Confirmed {
         match self.hand_over(records).await {
-            Ok(confirmed) => confirmed.await.unwrap_or_else(|_| vec![Err(closed()); count]),
-            Err(error) => vec![Err(error); count],
+            Ok(confirmed) => confirmed.await.unwrap_or_else(|_| vec![Err(closed()); records.len()]),
+            Err(error) => vec![Err(error); records.len()],
         }
     }
 
@@ -71,28 +89,31 @@ impl Producer {
     /// # Errors
     /// Where one of them could not even be handed over.
     pub(super) async fn send(&self, records: Vec<Outgoing>) -> Result<(), PublishError> {
-        let mut confirmed = self.hand_over(records).await?;
+        let mut confirmed = self.hand_over(&records).await?;
         match confirmed.try_recv() {
             Ok(answers) => answers.into_iter().collect(),
             Err(_) => Ok(()),
         }
     }
 
-    async fn hand_over(&self, records: Vec<Outgoing>) -> Result<oneshot::Receiver<Confirmed>, PublishError> {
-        let size: usize = records.iter().map(Outgoing::size).sum();
+    async fn hand_over(&self, records: &[Outgoing]) -> Result<oneshot::Receiver<Confirmed>, PublishError> {
+        let size: usize = records.iter().map(|it| size(&it.record)).sum();
         // A batch larger than all the room passes alone.
         let permits = u32::try_from(size.min(ROOM)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.room).acquire_many_owned(permits).await.map_err(|_| closed())?;
-        let pair = self.pair().ok_or_else(closed)?;
+        let mut pair = self.pair().ok_or_else(closed)?;
+        // After an outage that is only a precaution; see `pulse` for what else it may be.
+        if pair.ails.load(Ordering::Relaxed) && self.link.borrow().is_up() {
+            self.replace(&pair);
+            pair = self.pair().ok_or_else(closed)?;
+        }
         let alone = records.len() == 1 && pair.batch.in_flight_count() == 0;
         let producer = if alone { &pair.lone } else { &pair.batch };
         let (batch, confirmed) = Batch::new(records.len(), permit);
-        for (index, record) in records.into_iter().enumerate() {
+        for (index, record) in records.iter().enumerate() {
             let ticket = Box::new(Ticket { batch: Arc::clone(&batch), index });
             if let Err(error) = enqueue(producer, record, ticket) {
-                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-                    self.replace(&pair);
-                }
+                pair.ails.fetch_or(is_ailing(&error), Ordering::Relaxed);
                 batch.answer(index, Err(refusal(&error)));
             }
         }
@@ -115,30 +136,37 @@ impl Producer {
         self.pair.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Puts a new pair in the place of one that failed for good.
-    fn replace(&self, failed: &Arc<Pair>) {
+    /// Puts a new pair in the place of one that ails. What that one holds it still sends, if it can.
+    fn replace(&self, ailing: &Arc<Pair>) {
         let mut pair = self.pair.write().unwrap_or_else(PoisonError::into_inner);
-        if pair.as_ref().is_some_and(|pair| Arc::ptr_eq(pair, failed)) {
-            let error = [&failed.lone, &failed.batch].into_iter().find_map(|it| it.client().fatal_error());
-            tracing::error!(?error, "a producer failed for good; a new one takes its place");
+        if pair.as_ref().is_some_and(|pair| Arc::ptr_eq(pair, ailing)) {
+            let fatal = [&ailing.lone, &ailing.batch].into_iter().find_map(|it| it.client().fatal_error());
             match Pair::open(&self.options) {
-                Ok(new) => *pair = Some(Arc::new(new)),
-                Err(error) => tracing::error!(%error, "there is no new producer yet"),
+                Ok(new) => {
+                    tracing::info!(?fatal, "records were not confirmed; new producers take over");
+                    *pair = Some(Arc::new(new));
+                }
+                Err(error) => tracing::error!(%error, ?fatal, "the producers ail, and there are no new ones"),
             }
         }
     }
 }
 
+/// Whether the error says that the producer may not recover.
+fn is_ailing(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::MessageTimedOut))
+}
+
 /// A partition that does not exist is a reply to somebody who is gone or never was: its key says where else.
 fn enqueue(
     producer: &BaseProducer<Confirmations>,
-    record: Outgoing,
+    outgoing: &Outgoing,
     ticket: Box<Ticket>,
 ) -> Result<(), KafkaError> {
-    let Outgoing { topic, partition, key, headers, value } = record;
-    let mut message = BaseRecord::with_opaque_to(&topic, ticket).payload(&value).headers(headers);
-    message.key = key.as_ref();
-    message.partition = partition;
+    let Outgoing { topic, partition, record } = outgoing;
+    let mut message =
+        BaseRecord::with_opaque_to(topic, ticket).payload(&record.value).headers(outgoing.headers());
+    (message.key, message.partition) = (record.key.as_ref(), *partition);
     let (error, mut message) = match producer.send(message) {
         Ok(()) => return Ok(()),
         Err(refused) => refused,
@@ -157,11 +185,17 @@ fn closed() -> PublishError {
 
 impl Pair {
     fn open(options: &Options) -> Result<Pair, OpenError> {
-        Ok(Pair { lone: producer(options, "0")?, batch: producer(options, BATCH_LINGER_MS)? })
+        let ails = Arc::default();
+        let (lone, batch) = (producer(options, "0", &ails)?, producer(options, BATCH_LINGER_MS, &ails)?);
+        Ok(Pair { ails, lone, batch })
     }
 }
 
-fn producer(options: &Options, linger_ms: &str) -> Result<Arc<BaseProducer<Confirmations>>, OpenError> {
+fn producer(
+    options: &Options,
+    linger_ms: &str,
+    ails: &Arc<AtomicBool>,
+) -> Result<Arc<BaseProducer<Confirmations>>, OpenError> {
     let mut config = options.client();
     config
         .set("enable.idempotence", "true")
@@ -175,8 +209,9 @@ fn producer(options: &Options, linger_ms: &str) -> Result<Arc<BaseProducer<Confi
         // Both beyond what the room holds, and it may hold one batch of any size besides.
         .set("queue.buffering.max.messages", "1000000")
         .set("queue.buffering.max.kbytes", "1048576");
+    let confirmations = Confirmations { ails: Arc::clone(ails) };
     let producer: BaseProducer<Confirmations> =
-        config.create_with_context(Confirmations).map_err(|error| not_made(&error))?;
+        config.create_with_context(confirmations).map_err(|error| not_made(&error))?;
     let producer = Arc::new(producer);
     let served = Arc::clone(&producer);
     let serve = move || {
@@ -194,7 +229,9 @@ fn producer(options: &Options, linger_ms: &str) -> Result<Arc<BaseProducer<Confi
 }
 
 /// Is told by librdkafka what became of each record.
-struct Confirmations;
+struct Confirmations {
+    ails: Arc<AtomicBool>,
+}
 
 impl ClientContext for Confirmations {
     logs!();
@@ -208,7 +245,10 @@ impl ProducerContext for Confirmations {
     type DeliveryOpaque = Box<Ticket>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
-        let answer = result.as_ref().map(|_| ()).map_err(|(error, _)| refusal(error));
+        let answer = result.as_ref().map(|_| ()).map_err(|(error, _)| {
+            self.ails.fetch_or(is_ailing(error), Ordering::Relaxed);
+            refusal(error)
+        });
         ticket.batch.answer(ticket.index, answer);
     }
 }

@@ -12,7 +12,7 @@ use crate::bus::{Delivery, PublishError, Receipt, Record, Reply, Source};
 use crate::order::header::REPLY_PARTITION;
 use crate::order::{Event, OrderId};
 
-/// What a record counts besides its key and value, so that tiny ones are bounded too.
+/// What a record counts besides its bytes, so that tiny ones are bounded too.
 const OVERHEAD: usize = 512;
 
 /// Stands for the name of a header that is not UTF-8.
@@ -23,9 +23,7 @@ pub(super) struct Outgoing {
     pub(super) topic: Arc<str>,
     /// `None`: where its key belongs.
     pub(super) partition: Option<i32>,
-    pub(super) key: Option<Vec<u8>>,
-    pub(super) headers: OwnedHeaders,
-    pub(super) value: Vec<u8>,
+    pub(super) record: Record,
 }
 
 impl Outgoing {
@@ -36,43 +34,34 @@ impl Outgoing {
         reply_to: Option<i32>,
     ) -> Result<Outgoing, PublishError> {
         let mut headers = headers(event.headers());
-        if let Some(partition) = reply_to {
-            headers = with(headers, REPLY_PARTITION, &partition.to_string());
-        }
+        headers.extend(reply_to.map(|partition| header(REPLY_PARTITION, partition.to_string())));
         let value = event.encode().map_err(unencodable)?;
-        Ok(Outgoing {
-            topic: Arc::clone(topic),
-            partition: None,
-            key: event.order_id.map(key),
-            headers,
-            value,
-        })
+        let record = Record { key: event.order_id.map(key), headers, value };
+        Ok(Outgoing { topic: Arc::clone(topic), partition: None, record })
     }
 
     /// An ACK for where it is waited for.
     pub(super) fn ack(topic: &Arc<str>, Reply { ack, to }: &Reply) -> Result<Outgoing, PublishError> {
-        Ok(Outgoing {
-            topic: Arc::clone(topic),
-            partition: *to,
-            key: Some(key(ack.order_id)),
-            headers: headers(ack.headers()),
-            value: ack.encode().map_err(unencodable)?,
+        let value = ack.encode().map_err(unencodable)?;
+        let record = Record { key: Some(key(ack.order_id)), headers: headers(ack.headers()), value };
+        Ok(Outgoing { topic: Arc::clone(topic), partition: *to, record })
+    }
+
+    /// The headers as the client takes them.
+    pub(super) fn headers(&self) -> OwnedHeaders {
+        self.record.header_pairs().fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header { key, value: Some(value) })
         })
     }
-
-    /// What it counts where records are bounded.
-    pub(super) fn size(&self) -> usize {
-        self.key.as_ref().map_or(0, Vec::len) + self.value.len() + OVERHEAD
-    }
 }
 
-/// A header more.
-pub(super) fn with(headers: OwnedHeaders, name: &str, value: &(impl AsRef<[u8]> + ?Sized)) -> OwnedHeaders {
-    headers.insert(Header { key: name, value: Some(value.as_ref()) })
+/// A header of ours.
+pub(super) fn header(name: &str, value: impl Into<Vec<u8>>) -> (String, Vec<u8>) {
+    (name.to_owned(), value.into())
 }
 
-fn headers(pairs: Vec<(&'static str, String)>) -> OwnedHeaders {
-    pairs.into_iter().fold(OwnedHeaders::new(), |headers, (name, value)| with(headers, name, &value))
+fn headers(pairs: Vec<(&'static str, String)>) -> Vec<(String, Vec<u8>)> {
+    pairs.into_iter().map(|(name, value)| header(name, value)).collect()
 }
 
 fn key(order_id: OrderId) -> Vec<u8> {
@@ -101,10 +90,9 @@ pub(super) fn delivery(message: &BorrowedMessage<'_>, topic: &Arc<str>, receipt:
     Delivery { event, source, record, reply_to, receipt }
 }
 
-/// What a delivery counts where deliveries are bounded.
-pub(super) fn size(delivery: &Delivery) -> usize {
-    let record = &delivery.record;
-    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+/// What a record counts where records are bounded.
+pub(super) fn size(record: &Record) -> usize {
+    let headers: usize = record.header_pairs().map(|(name, value)| name.len() + value.len()).sum();
     record.key.as_ref().map_or(0, Vec::len) + headers + record.value.len() + OVERHEAD
 }
 
@@ -133,4 +121,29 @@ fn read_headers(headers: &impl Headers) -> Vec<(String, Vec<u8>)> {
 fn timestamp(message: &BorrowedMessage<'_>) -> Timestamp {
     let millis = message.timestamp().to_millis().unwrap_or_default();
     Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Headers of which the second makes the client panic, as a name does that is not UTF-8.
+    struct Odd;
+
+    impl Headers for Odd {
+        fn count(&self) -> usize {
+            3
+        }
+
+        fn try_get(&self, index: usize) -> Option<Header<'_, &[u8]>> {
+            assert_ne!(index, 1, "not UTF-8");
+            Some(Header { key: "name", value: (index == 0).then_some(b"value") })
+        }
+    }
+
+    #[test]
+    fn a_header_that_cannot_be_read_hides_no_other() {
+        let expected = [header("name", "value"), header(UNREADABLE, ""), header("name", "")];
+        assert_eq!(read_headers(&Odd), expected);
+    }
 }

@@ -20,6 +20,9 @@ pub(super) const ANSWER: Duration = Duration::from_secs(4);
 /// The most copies that are made without being asked for.
 const MOST_COPIES: usize = 3;
 
+/// What a topic must take in any case: the limit is one of batches, and the client's grow to 1,000,000 bytes.
+const LARGEST_BATCH: usize = 1 << 20;
+
 /// How often a topic that was just made is looked for before it counts as missing.
 const LOOKS: u32 = 100;
 
@@ -138,7 +141,7 @@ fn create(options: &Options, wanted: &Wanted, copies: usize) -> Result<(), Strin
     // Its own client, for a moment: an admin client serves no log, so its lines would pile up.
     let admin: AdminClient<DefaultClientContext> =
         options.client().create().map_err(|error| failed(error.to_string()))?;
-    let largest = wanted.largest_record.to_string();
+    let largest = wanted.largest_record.max(LARGEST_BATCH).to_string();
     let copies = i32::try_from(copies).unwrap_or(i32::MAX);
     let mut topic = NewTopic::new(&wanted.name, wanted.partitions, TopicReplication::Fixed(copies))
         .set("max.message.bytes", &largest);

@@ -78,7 +78,13 @@ impl Corner {
 
     /// Makes a topic before the bus does.
     pub(crate) async fn create(&self, topic: &str, partitions: i32) {
+        self.create_with(topic, partitions, &[]).await;
+    }
+
+    /// The same with some configuration.
+    pub(crate) async fn create_with(&self, topic: &str, partitions: i32, config: &[(&str, &str)]) {
         let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let topic = config.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
         let answers = self.admin().create_topics([&topic], &AdminOptions::new()).await;
         answers.expect("an answer").remove(0).expect("a new topic");
     }

@@ -1,0 +1,168 @@
+//! The partitions that are a worker's, and how they come and go. One that goes to another worker goes in order:
+//! what waits is let go of, what is in hand is waited for, what is settled is committed, and only then it is
+//! given up. So nothing that was settled comes again there.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
+
+use super::client::logs;
+use super::inbox::Inbox;
+use super::offsets::{Arrival, Tracker};
+use super::records;
+use crate::bus::{Delivery, Receipt};
+
+/// How long a partition that is given up waits for what is in hand.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The partitions that are this worker's.
+pub(super) struct Held {
+    topic: Arc<str>,
+    // std Mutex: held for a look at the map, on the polling thread alone
+    partitions: Mutex<BTreeMap<i32, Arc<Tracker>>>,
+    pub(super) inbox: Arc<Inbox>,
+    /// Whether fetching is, because the inbox is full.
+    pub(super) paused: AtomicBool,
+}
+
+/// Partitions and what became of their records.
+pub(super) type Trackers = Vec<(i32, Arc<Tracker>)>;
+
+impl Held {
+    pub(super) fn new(topic: &Arc<str>, inbox: &Arc<Inbox>) -> Held {
+        Held {
+            topic: Arc::clone(topic),
+            partitions: Mutex::default(),
+            inbox: Arc::clone(inbox),
+            paused: AtomicBool::new(false),
+        }
+    }
+
+    /// A record as a delivery, unless it has been delivered already.
+    pub(super) fn delivery(&self, message: &BorrowedMessage<'_>) -> Option<Delivery> {
+        let (partition, offset) = (message.partition(), message.offset());
+        let index = usize::try_from(offset).ok()?;
+        let mut partitions = self.partitions();
+        let tracker = partitions.get_mut(&partition)?;
+        match tracker.arrived(offset) {
+            Arrival::Known => return None,
+            Arrival::Deliver => {}
+            Arrival::Restarted => {
+                tracing::warn!(partition, offset, "topic {} begins anew", self.topic);
+                tracker.retire();
+                *tracker = Arc::default();
+                tracker.arrived(offset);
+            }
+        }
+        let receipt = Receipt::new(Arc::<Tracker>::clone(tracker), index);
+        drop(partitions);
+        Some(records::delivery(message, &self.topic, receipt))
+    }
+
+    pub(super) fn all(&self) -> Trackers {
+        self.partitions().iter().map(|(partition, tracker)| (*partition, Arc::clone(tracker))).collect()
+    }
+
+    fn of(&self, list: &TopicPartitionList) -> Trackers {
+        let named = |partition: i32| list.elements().iter().any(|element| element.partition() == partition);
+        self.all().into_iter().filter(|(partition, _)| named(*partition)).collect()
+    }
+
+    /// Commits what moved since the last time.
+    pub(super) fn commit(&self, consumer: &BaseConsumer<Held>, mode: CommitMode) {
+        self.commit_of(consumer, &self.all(), mode);
+    }
+
+    fn commit_of(&self, consumer: &BaseConsumer<Held>, trackers: &Trackers, mode: CommitMode) {
+        let mut moved = TopicPartitionList::new();
+        for (partition, tracker) in trackers {
+            if let Some(offset) = tracker.to_commit()
+                && let Err(error) =
+                    moved.add_partition_offset(&self.topic, *partition, Offset::Offset(offset))
+            {
+                tracing::warn!(%error, partition, offset, "no offset to commit");
+            }
+        }
+        if moved.count() > 0
+            && let Err(error) = consumer.commit(&moved, mode)
+        {
+            tracing::debug!(%error, "offsets were not committed; the next commit includes them");
+            trackers.iter().for_each(|(_, tracker)| tracker.commit_failed());
+        }
+    }
+
+    /// Lets go of partitions in order.
+    pub(super) fn give_up(&self, consumer: &BaseConsumer<Held>, trackers: &Trackers) {
+        trackers.iter().for_each(|(partition, _)| self.inbox.forget(*partition));
+        let deadline = Instant::now() + DRAIN;
+        for (partition, tracker) in trackers {
+            if !tracker.drained(deadline) {
+                tracing::warn!(partition, "a partition was given up with events in hand; they come again");
+            }
+        }
+        // Also what an earlier commit was about: whether that one succeeded may not be known yet.
+        trackers.iter().for_each(|(_, tracker)| tracker.commit_failed());
+        self.commit_of(consumer, trackers, CommitMode::Sync);
+        self.forget(trackers);
+    }
+
+    pub(super) fn forget(&self, trackers: &Trackers) {
+        for (partition, tracker) in trackers {
+            tracker.retire();
+            self.inbox.forget(*partition);
+            self.partitions().remove(partition);
+        }
+    }
+
+    fn partitions(&self) -> MutexGuard<'_, BTreeMap<i32, Arc<Tracker>>> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Held {
+    logs!();
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "the worker's connection");
+    }
+}
+
+impl ConsumerContext for Held {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Held>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Revoke(list) if consumer.assignment_lost() => {
+                tracing::warn!("the group took this worker for dead; its events come again");
+                self.forget(&self.of(list));
+            }
+            Rebalance::Revoke(list) => self.give_up(consumer, &self.of(list)),
+            Rebalance::Assign(_) => {}
+            Rebalance::Error(error) => tracing::warn!(%error, "the group could not be rebalanced"),
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Held>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(list) = rebalance {
+            for element in list.elements() {
+                self.partitions().insert(element.partition(), Arc::default());
+            }
+            if self.paused.load(Ordering::Relaxed)
+                && let Err(error) = consumer.pause(list)
+            {
+                tracing::debug!(%error, "new partitions are fetched although the inbox is full");
+            }
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(%error, "offsets were not committed; the next commit includes them");
+            self.of(offsets).iter().for_each(|(_, tracker)| tracker.commit_failed());
+        }
+    }
+}
