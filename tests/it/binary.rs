@@ -62,12 +62,7 @@ impl Place {
 
     /// Starts `orderstream up` on free ports and waits until it says where it listens.
     pub(crate) fn up(&self) -> Server {
-        let mut command = self.command(&["up"]);
-        let mut process = Process::spawn(command.env("API_PORT", "0").env("GRPC_PORT", "0"));
-        let ready = process.line();
-        let address = ready.split_whitespace().find(|word| word.starts_with("http://"));
-        let url = address.unwrap_or_else(|| panic!("{ready:?} names no address")).to_owned();
-        Server { url, ready, _process: process }
+        Server::start(&mut self.command(&["up"]))
     }
 }
 
@@ -104,6 +99,15 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Starts `up` or `api` on free ports and waits until it says where it listens.
+    pub(crate) fn start(command: &mut Command) -> Server {
+        let mut process = Process::spawn(command.env("API_PORT", "0").env("GRPC_PORT", "0"));
+        let ready = process.line();
+        let address = ready.split_whitespace().find(|word| word.starts_with("http://"));
+        let url = address.unwrap_or_else(|| panic!("{ready:?} names no address")).to_owned();
+        Server { url, ready, _process: process }
+    }
+
     /// Runs a command of the client against this server.
     pub(crate) fn orders(&self, place: &Place, args: &[&str]) -> Ran {
         place.run(&[&["orders", "--server", &self.url], args].concat())

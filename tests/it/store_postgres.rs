@@ -134,6 +134,19 @@ async fn of_several_processes_one_takes_a_pending_event_up() {
 }
 
 #[tokio::test]
+async fn a_row_that_cannot_be_read_keeps_no_other_from_being_published() {
+    let schema = Schema::migrated().await;
+    let (store, user) = (schema.open(), some_user());
+    let (before, damaged) = (create(&store, user, "{}").await, create(&store, user, "{}").await);
+    let after = create(&store, user, "{}").await;
+    schema.execute(&format!("UPDATE orders SET status = 'lost' WHERE order_id = '{damaged}'")).await;
+    let page = store.pending(Timestamp::MAX, None, 10).await.unwrap();
+    let orders: Vec<_> = page.events.iter().map(|event| event.order_id.unwrap()).collect();
+    assert_eq!(orders, [before, after]);
+    assert!(outbox(&schema).await.contains(&(damaged, 1)), "it waits until somebody mends the order");
+}
+
+#[tokio::test]
 async fn the_workers_update_touches_no_index() {
     let schema = Schema::migrated().await;
     let store = schema.open();

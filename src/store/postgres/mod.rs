@@ -52,7 +52,7 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The DSN is not one.
-    #[error("POSTGRES_DSN cannot be used: {0}")]
+    #[error("POSTGRES_DSN cannot be used")]
     Dsn(#[from] DsnError),
 }
 

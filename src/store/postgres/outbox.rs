@@ -120,7 +120,12 @@ impl Outbox {
         for row in &rows {
             let key = (order_id(row.try_get(COLUMN_COUNT)?), row.try_get(COLUMN_COUNT + 1)?);
             match row.try_get(COLUMN_COUNT + 2)? {
-                true => events.push(pending_event(order(row)?)),
+                true => match order(row) {
+                    Ok(order) => events.push(pending_event(order)),
+                    // The others must not wait until somebody mends it.
+                    Err(Trouble::Damaged(what)) => tracing::error!(what, "an event cannot be made"),
+                    Err(trouble) => return Err(trouble),
+                },
                 false => obsolete.push(key),
             }
             last = Some(key);

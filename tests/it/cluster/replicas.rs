@@ -1,6 +1,8 @@
 //! Several apis as one service: each caller is answered by the replica that was asked, at the caller's own version,
 //! and whoever was told `deleted` was told the truth for ever.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::join_all;
 use orderstream::bus::Record;
 use orderstream::order::{AckStatus, OrderId, Status};
@@ -22,8 +24,13 @@ async fn a_thousand_callers_at_three_replicas_are_each_answered_by_their_own_in_
         assert_eq!(told(&answer), (201, "created".to_owned()));
         confirmed.push((order_id(&answer), "created"));
     }
-    // None had to ask the store: each ACK found the replica that waited for it.
-    let acks = cluster.acks();
+    // Each ACK lies where the replica that was asked reads it.
+    let events = cluster.events();
+    let asked: BTreeMap<_, _> = events.iter().map(|event| (&event.key, reply_partition(event))).collect();
+    let acks = cluster.records(&cluster.kafka.options.ack_topic);
+    for (partition, ack) in &acks {
+        assert_eq!(asked.get(&ack.key), Some(partition), "{ack:?}");
+    }
     let orders = cluster.finish(&confirmed, 0).await;
     assert_eq!((orders.len(), acks.len()), (1000, 1000));
     assert!(orders.iter().all(|order| order.status == Status::Done && order.version == 1));
@@ -103,7 +110,8 @@ async fn callers_at_two_replicas_complete_at_their_own_versions_and_not_at_a_lat
     let events = events(&cluster, 2).await;
 
     // Whoever took an ACK of another version would tell of its end, which is always the other one.
-    let partitions: Vec<i32> = (1..=2).map(|number| reply_partition(&events, number)).collect();
+    let of = |number: i64| events.iter().find(|event| version(event) == number).expect("that version");
+    let partitions = [reply_partition(of(1)), reply_partition(of(2))];
     for (to, version, status) in [
         (1, 1, AckStatus::Failed),
         (0, 2, AckStatus::Processed),
@@ -123,9 +131,8 @@ async fn callers_at_two_replicas_complete_at_their_own_versions_and_not_at_a_lat
     assert_eq!((orders.len(), orders[0].version, orders[0].amount.to_string()), (1, 2, "2".to_owned()));
 }
 
-/// Where the sender of that version waits.
-fn reply_partition(events: &[Record], of: i64) -> i32 {
-    let event = events.iter().find(|event| version(event) == of).expect("an event of that version");
+/// Where the sender of an event waits for its ACK.
+fn reply_partition(event: &Record) -> i32 {
     header(event, "reply-partition").parse().expect("a partition")
 }
 

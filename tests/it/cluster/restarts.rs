@@ -6,10 +6,10 @@ use crate::support::load::{Ending, Load};
 use crate::support::wire::Broken;
 
 /// How often every process is restarted.
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 4;
 
 /// How many confirmations lie between two restarts.
-const CONFIRMATIONS: usize = 300;
+const CONFIRMATIONS: usize = 200;
 
 /// How many clients there are.
 const CLIENTS: usize = 24;
