@@ -1,6 +1,6 @@
-//! The pulse of a client that reads. librdkafka can lose every broker for good: a broker that has just come back
-//! may name topics and no brokers at all, and the client then forgets even those it began with (librdkafka
-//! issue 5301, open as of 2.12). Nothing is ever read again, and nothing tells.
+//! The pulse of a client that reads. librdkafka 2.12 can lose every broker for good: a broker that has just come
+//! back may name topics and no brokers at all, and the client then forgets even those it began with. Nothing is
+//! ever read again, and nothing tells.
 //!
 //! So a client from which nothing came for a while is asked for a sign of life, and one that gives none while
 //! the link has Kafka is replaced by a new one.
