@@ -72,7 +72,7 @@ fn update_sql() -> String {
              UPDATE orders o SET status = 'processing', version = o.version + 1, reason = NULL,
                     updated_at = greatest(o.updated_at, now()), payload = c.payload::jsonb
                FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS c (id, user_id, payload)
-              WHERE o.order_id = c.id AND (c.user_id IS NULL OR o.user_id = c.user_id) AND o.status IN ({})
+              WHERE o.order_id = ANY (ARRAY[c.id]) AND (c.user_id IS NULL OR o.user_id = c.user_id) AND o.status IN ({})
              RETURNING o.order_id, o.version, o.user_id, o.updated_at
          ), noted AS (
              INSERT INTO orders_outbox (order_id, version) SELECT order_id, version FROM put
@@ -88,7 +88,7 @@ fn delete_sql() -> String {
              UPDATE orders o SET status = 'deleted', version = o.version + 1, reason = NULL,
                     updated_at = greatest(o.updated_at, now()), deleted_at = now()
                FROM unnest($1::uuid[], $2::uuid[]) AS c (id, user_id)
-              WHERE o.order_id = c.id AND (c.user_id IS NULL OR o.user_id = c.user_id) AND o.status IN ({})
+              WHERE o.order_id = ANY (ARRAY[c.id]) AND (c.user_id IS NULL OR o.user_id = c.user_id) AND o.status IN ({})
              RETURNING o.order_id, o.version, o.user_id, o.updated_at, o.payload
          ), noted AS (
              INSERT INTO orders_outbox (order_id, version) SELECT order_id, version FROM put

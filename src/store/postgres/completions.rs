@@ -85,7 +85,7 @@ fn finish_sql(target: Status) -> String {
                 amount = CASE WHEN {legal} THEN coalesce(c.amount::numeric, o.amount) ELSE o.amount END,
                 reason = CASE WHEN {legal} THEN c.reason ELSE o.reason END{deleted_at}
            FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int8[]) AS c (id, amount, reason, version)
-          WHERE o.order_id = c.id AND o.version = c.version AND o.processed_version < o.version",
+          WHERE o.order_id = ANY (ARRAY[c.id]) AND o.version = c.version AND o.processed_version < o.version",
         deleted_at = deleted_at(target)
     )
 }
@@ -103,7 +103,7 @@ fn overtake_sql(target: Status) -> String {
         "UPDATE orders o SET source_at = c.sent, overtaken_version = o.version, updated_at = greatest(o.updated_at, now()), status = '{target}',
                 amount = coalesce(c.amount::numeric, o.amount), reason = c.reason{deleted_at}
            FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) AS c (id, amount, reason, sent)
-          WHERE o.order_id = c.id
+          WHERE o.order_id = ANY (ARRAY[c.id])
             AND (o.status <> 'deleted' AND o.status IN ('{target}', {sources})
                  AND (o.source_at IS NULL OR o.source_at < c.sent
                       OR (o.processed_version = o.version AND o.status IN ('new', 'processing')))

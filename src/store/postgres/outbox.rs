@@ -50,7 +50,7 @@ impl Prepare for Outbox {
 
 const REMOVE: &str =
     "DELETE FROM orders_outbox b USING unnest($1::uuid[], $2::int8[]) AS k (order_id, version)
-                      WHERE b.order_id = k.order_id AND b.version = k.version";
+                      WHERE b.order_id = ANY (ARRAY[k.order_id]) AND b.version = k.version";
 
 /// Rows that another process is taking up at this moment are its own, and not waited for.
 fn claim_sql() -> String {
@@ -73,7 +73,7 @@ fn pending_sql() -> String {
                   WHERE created_at < $1 AND (order_id, version) > ($2, $3)
                     AND (claimed_until IS NULL OR claimed_until < clock_timestamp())
                   ORDER BY order_id, version LIMIT $4) AS b
-           JOIN orders o ON o.order_id = b.order_id
+           JOIN orders o ON o.order_id = ANY (ARRAY[b.order_id])
           ORDER BY b.order_id, b.version"
     )
 }
