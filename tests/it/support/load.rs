@@ -267,13 +267,13 @@ impl Client {
         };
         let (action, body) = self.next();
         let answer = within("an answer", wire.post(&body)).await.map_err(|broken| {
-            self.story().doubt(action);
+            self.doubt(action);
             Ending::Broken(broken)
         })?;
         if answer.status == 503 {
             let code = answer.text("code");
             if code == "outcome_unknown" {
-                self.story().doubt(action);
+                self.doubt(action);
             }
             return Err(Ending::TurnedAway(code));
         }
@@ -298,6 +298,11 @@ impl Client {
             self.orders.push(Story::new(format!("{}/order-{count}", self.name)));
         }
         (action, self.story().ask(action, step))
+    }
+
+    fn doubt(&mut self, action: Action) {
+        let step = self.step;
+        self.story().doubt(action, step);
     }
 
     fn note(&mut self, action: Action, answer: &Answer) {
