@@ -58,4 +58,17 @@ impl Order {
     pub fn is_pending(&self) -> bool {
         self.processed_version < self.version
     }
+
+    /// The event that a pending order's newest version stands for.
+    #[must_use]
+    pub fn into_event(self) -> Event {
+        Event {
+            order_id: Some(self.id),
+            version: Some(self.version),
+            user_id: Some(self.user_id),
+            payload: self.payload,
+            status: self.status,
+            timestamp: self.updated_at,
+        }
+    }
 }

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
 use super::link::Prepare;
-use super::rows::{COLUMN_COUNT, COLUMNS, order, order_id, pending_event, uuid};
+use super::rows::{COLUMN_COUNT, COLUMNS, order, order_id, uuid};
 use super::trouble::Trouble;
 use crate::order::{OrderId, Version};
 use crate::store::{Cursor, PendingPage, Place};
@@ -121,7 +121,7 @@ impl Outbox {
             let key = (order_id(row.try_get(COLUMN_COUNT)?), row.try_get(COLUMN_COUNT + 1)?);
             match row.try_get(COLUMN_COUNT + 2)? {
                 true => match order(row) {
-                    Ok(order) => events.push(pending_event(order)),
+                    Ok(order) => events.push(order.into_event()),
                     // The others must not wait until somebody mends it.
                     Err(Trouble::Damaged(what)) => tracing::error!(what, "an event cannot be made"),
                     Err(trouble) => return Err(trouble),

@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::trouble::Trouble;
-use crate::order::{Amount, Event, Order, OrderId, Payload, Status, UserId};
+use crate::order::{Amount, Order, OrderId, Payload, Status, UserId};
 
 /// The processed version of an order in a table that is called `o`. Where another service's worker has finished it,
 /// which our own writes never do without saying so, that is its version.
@@ -50,18 +50,6 @@ pub(super) fn order(row: &Row) -> Result<Order, Trouble> {
         reason: row.try_get(9)?,
         payload: Payload::from_store(payload, row.try_get(11)?),
     })
-}
-
-/// The event that a pending order's newest version stands for.
-pub(super) fn pending_event(order: Order) -> Event {
-    Event {
-        order_id: Some(order.id),
-        version: Some(order.version),
-        user_id: Some(order.user_id),
-        payload: order.payload,
-        status: order.status,
-        timestamp: order.updated_at,
-    }
 }
 
 /// Reads a status column of an order's row.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::Semaphore;
 
-use super::rows::{COLUMNS, order, pending_event, status};
+use super::rows::{COLUMNS, order, status};
 use super::schema;
 use crate::order::{Order, OrderId};
 use crate::store::{Cursor, Error, PendingPage, Place, Processed};
@@ -113,7 +113,7 @@ pub(super) fn pending(
         .last()
         .filter(|_| rows.len() == limit)
         .map(|(order, row)| Cursor(Place::Changed { at: order.updated_at.as_microsecond(), row: *row }));
-    Ok(PendingPage { events: rows.into_iter().map(|(order, _)| pending_event(order)).collect(), next })
+    Ok(PendingPage { events: rows.into_iter().map(|(order, _)| order.into_event()).collect(), next })
 }
 
 pub(super) fn scan(

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::Row;
 use rusqlite::types::{FromSqlError, Type};
 
-use crate::order::{Amount, Event, Order, OrderId, Payload, Status, UserId};
+use crate::order::{Amount, Order, OrderId, Payload, Status, UserId};
 
 /// The columns that [`order`] reads, in its order.
 pub(super) const COLUMNS: &str = "order_id, user_id, status, version, processed_version, created_at, \
@@ -30,18 +30,6 @@ pub(super) fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
         reason: row.get(9)?,
         payload: Payload::from_store(row.get_ref(11)?.as_str()?, row.get_ref(10)?.as_str()?),
     })
-}
-
-/// The event that a pending order's newest version stands for.
-pub(super) fn pending_event(order: Order) -> Event {
-    Event {
-        order_id: Some(order.id),
-        version: Some(order.version),
-        user_id: Some(order.user_id),
-        payload: order.payload,
-        status: order.status,
-        timestamp: order.updated_at,
-    }
 }
 
 /// Reads a status column of an order's row.
