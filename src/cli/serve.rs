@@ -28,13 +28,11 @@ pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
     if role != Role::Up {
         app::require_shared_backends(settings, if role == Role::Api { "api" } else { "worker" })?;
     }
-    let mut builder = Builder::new_multi_thread();
-    if settings.postgres_dsn.is_none() {
-        // One processor is left to the thread that writes the store: measured on two, that is faster than sharing both.
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        builder.worker_threads(processors.saturating_sub(1).max(1));
-    }
-    let runtime = builder.enable_all().build()?;
+    // One processor is left to the threads beside the runtime, which write the store or speak to Kafka: measured on two,
+    // that is faster than sharing both.
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let threads = processors.saturating_sub(1).max(1);
+    let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     let ended = runtime.block_on(async {
         let stop = shutdown::on_signals()?;
         if role == Role::Worker {

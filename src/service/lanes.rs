@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,9 @@ const UNDER_WAY: usize = 3;
 /// How long after its commit a batch counts as under way, answered or not: what takes longer waits for something that
 /// larger batches would not hurry.
 const PACE: Duration = Duration::from_millis(15);
+
+/// How many rounds of arrivals a batch waits for at most, so that a lane under a flood goes on.
+const ROUNDS: usize = 32;
 
 /// How long a caller is asked to stay away when the service is full.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -98,8 +102,12 @@ impl Runner {
         let mut busy: HashSet<OrderId> = HashSet::new();
         let mut open = true;
         loop {
-            let is_free = committing.len() + unanswered.len() < UNDER_WAY;
+            let under_way = committing.len() + unanswered.len();
+            let is_free = under_way < UNDER_WAY;
             if is_free {
+                if under_way > 0 && (!held.is_empty() || !queue.is_empty()) {
+                    gather(&queue).await;
+                }
                 while held.len() < BATCH
                     && let Ok(entry) = queue.try_recv()
                 {
@@ -127,6 +135,19 @@ impl Runner {
                 () = shutdown.cancelled(), if !queue.is_closed() => queue.close(),
                 else => return,
             }
+        }
+    }
+}
+
+/// Lets those arrive who are about to, while there is no hurry because other batches are under way: an answered batch
+/// brings many callers back, one just after the other, and the first of them should not go alone. Whatever task is ready
+/// runs first, until a round of them brings nobody new.
+async fn gather(queue: &mpsc::Receiver<Entry>) {
+    for _ in 0..ROUNDS {
+        let before = queue.len();
+        yield_now().await;
+        if queue.len() == before {
+            return;
         }
     }
 }
