@@ -66,6 +66,9 @@ pub enum Fault {
     /// It was processed although its payload has no amount.
     #[error("it is done, but its payload has no amount: {0}")]
     NoAmount(AmountError),
+    /// A value of its row is none that could have been written.
+    #[error("its row cannot be read: {0}")]
+    Unreadable(String),
     /// The payload is none that could have been accepted.
     #[error("the payload is damaged: {0}")]
     BadPayload(String),
@@ -120,6 +123,7 @@ impl Fault {
             Fault::FailedWithoutReason => "failed_without_reason",
             Fault::WrongAmount { .. } => "wrong_amount",
             Fault::NoAmount(_) => "no_amount",
+            Fault::Unreadable(_) => "unreadable",
             Fault::BadPayload(_) => "bad_payload",
             Fault::WrongExternalId { .. } => "wrong_external_id",
             Fault::ChangedBeforeCreated => "changed_before_created",

@@ -129,12 +129,16 @@ impl Checker<'_> {
         loop {
             let page = self.store.scan(last, PAGE).await?;
             let before = last;
-            for order in &page {
-                if let Some(previous) = last.filter(|previous| order.id <= *previous) {
-                    self.report(order.id, Fault::OutOfOrder(previous));
+            for row in page {
+                let order_id = row.as_ref().map_or_else(|damaged| damaged.order_id, |order| order.id);
+                if let Some(previous) = last.filter(|previous| order_id <= *previous) {
+                    self.report(order_id, Fault::OutOfOrder(previous));
                 }
-                last = last.max(Some(order.id));
-                self.see(order).await?;
+                last = last.max(Some(order_id));
+                match row {
+                    Ok(order) => self.see(&order).await?,
+                    Err(damaged) => self.report(order_id, Fault::Unreadable(damaged.what)),
+                }
             }
             // Also ends on a store that gives the same page for ever.
             if last == before {

@@ -99,7 +99,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Unavailable`].
     async fn find_by_external(&self, external_id: &str, user_id: UserId) -> Result<Option<Order>, Error>;
 
-    /// The processed versions of these orders, in the same order; `None` for an order that does not exist.
+    /// The processed versions of these orders, in the same order; `None` for an order that does not exist, or whose
+    /// row is [`Damaged`].
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -117,11 +118,12 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<PendingPage, Error>;
 
-    /// Orders by ascending id, from behind `after` on, at most `limit`: a whole-table scan for the checker.
+    /// Orders by ascending id, from behind `after` on, at most `limit`: a whole-table scan for the checker. A row that
+    /// cannot be read stands in its place.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Order>, Error>;
+    async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Result<Order, Damaged>>, Error>;
 
     /// Whether the store can take writes now.
     ///
@@ -162,6 +164,16 @@ pub enum Error {
     /// Nothing of the batch happened, for a reason that may lie in one of its rows: halve it and try again.
     #[error("a row of the batch cannot be stored: {0}")]
     BadBatch(String),
+}
+
+/// A row with a value that no version of this program wrote.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("order {order_id} is damaged: {what}")]
+pub struct Damaged {
+    /// The row's order.
+    pub order_id: OrderId,
+    /// Which value it is.
+    pub what: String,
 }
 
 /// What the worker did about an event.

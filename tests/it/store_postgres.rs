@@ -134,7 +134,7 @@ async fn of_several_processes_one_takes_a_pending_event_up() {
 }
 
 #[tokio::test]
-async fn a_row_that_cannot_be_read_keeps_no_other_from_being_published() {
+async fn a_row_that_cannot_be_read_is_in_nobodys_way() {
     let schema = Schema::migrated().await;
     let (store, user) = (schema.open(), some_user());
     let (before, damaged) = (create(&store, user, "{}").await, create(&store, user, "{}").await);
@@ -144,6 +144,8 @@ async fn a_row_that_cannot_be_read_keeps_no_other_from_being_published() {
     let orders: Vec<_> = page.events.iter().map(|event| event.order_id.unwrap()).collect();
     assert_eq!(orders, [before, after]);
     assert!(outbox(&schema).await.contains(&(damaged, 1)), "it waits until somebody mends the order");
+    let states = store.processed_versions(&[before, damaged, after]).await.unwrap();
+    assert_eq!(states.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use orderstream::order::{Amount, Command, Event, Order, OrderId, Payload, Status
 use orderstream::service::verify::{Confirmed, Options, Report, verify};
 use orderstream::store::sqlite::SqliteStore;
 use orderstream::store::{
-    Basis, Completed, Completion, Cursor, Error, PendingPage, Processed, Refusal, Store,
+    Basis, Completed, Completion, Cursor, Damaged, Error, PendingPage, Processed, Refusal, Store,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -112,7 +112,7 @@ async fn each_damage_is_reported_and_nothing_else_is() {
     let done = |folder: &Folder| folder.done;
     let failed = |folder: &Folder| folder.failed;
     let deleted = |folder: &Folder| folder.deleted;
-    let cases: [(Which, &str, &str); 11] = [
+    let cases: [(Which, &str, &str); 12] = [
         (done, "processed_version = 2", "processed_too_far"),
         (done, "status = 'processing'", "unfinished"),
         (done, "status = 'new'", "unfinished"),
@@ -124,6 +124,7 @@ async fn each_damage_is_reported_and_nothing_else_is() {
         (failed, "reason = NULL", "failed_without_reason"),
         (deleted, "status = 'done'", "came_back"),
         (deleted, "deleted_at = NULL", "deletion_undated"),
+        (done, "status = 'paid'", "unreadable"),
     ];
     for (which, change, code) in cases {
         let folder = Folder::new().await;
@@ -202,8 +203,8 @@ impl Store for Moving {
         Ok(PendingPage { events: Vec::new(), next: None })
     }
     /// Gives its only page for ever, as a store with a broken index might.
-    async fn scan(&self, _: Option<OrderId>, _: usize) -> Result<Vec<Order>, Error> {
-        Ok(self.scanned.clone())
+    async fn scan(&self, _: Option<OrderId>, _: usize) -> Result<Vec<Result<Order, Damaged>>, Error> {
+        Ok(self.scanned.iter().cloned().map(Ok).collect())
     }
     async fn check(&self) -> Result<(), Error> {
         Ok(())

@@ -88,6 +88,9 @@ async fn each_damage_to_a_row_is_reported_and_nothing_else_is() {
         (Deleted, "status = 'done'", &["came_back"]),
         (Deleted, "status = 'failed', reason = 'no'", &["came_back"]),
         (Deleted, "deleted_at = NULL", &["deletion_undated"]),
+        (Done, "status = 'paid'", &["unreadable"]),
+        (Done, "amount = 'NaN'", &["unreadable"]),
+        (Done, "created_at = '-infinity'", &["unreadable"]),
     ] {
         let id = order(&store, kind).await;
         schema.execute(&format!("UPDATE orders SET {change} WHERE order_id = '{id}'")).await;

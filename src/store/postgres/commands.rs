@@ -200,7 +200,7 @@ impl Commands {
     pub(super) async fn check(&self) -> Result<(), Trouble> {
         let row = self.client.query_one(&self.check, &[]).await?;
         match row.try_get(0)? {
-            true => Err(Trouble::Damaged("the server takes no writes now".to_owned())),
+            true => Err(Trouble::ReadOnly),
             false => Ok(()),
         }
     }

@@ -27,7 +27,7 @@ use self::completions::Completions;
 use self::link::{Link, Server};
 use self::outbox::Outbox;
 use self::reads::Reads;
-use super::{Completed, Completion, Cursor, Error, PendingPage, Processed, Refusal, Store};
+use super::{Completed, Completion, Cursor, Damaged, Error, PendingPage, Processed, Refusal, Store};
 use crate::order::{Command, Event, Order, OrderId, UserId, Version};
 
 pub use self::dsn::DsnError;
@@ -181,7 +181,7 @@ impl Store for PostgresStore {
         self.outbox.read(|session| async move { session.pending(before, after, limit).await }).await
     }
 
-    async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Order>, Error> {
+    async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Result<Order, Damaged>>, Error> {
         self.reads.next().read(|session| async move { session.scan(after, limit).await }).await
     }
 

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
 use super::link::Prepare;
-use super::rows::{COLUMN_COUNT, COLUMNS, order, order_id, uuid};
+use super::rows::{COLUMN_COUNT, COLUMNS, order, order_id, readable, uuid};
 use super::trouble::Trouble;
 use crate::order::{OrderId, Version};
 use crate::store::{Cursor, PendingPage, Place};
@@ -120,11 +120,10 @@ impl Outbox {
         for row in &rows {
             let key = (order_id(row.try_get(COLUMN_COUNT)?), row.try_get(COLUMN_COUNT + 1)?);
             match row.try_get(COLUMN_COUNT + 2)? {
-                true => match order(row) {
+                true => match readable(order(row))? {
                     Ok(order) => events.push(order.into_event()),
                     // The others must not wait until somebody mends it.
-                    Err(Trouble::Damaged(what)) => tracing::error!(what, "an event cannot be made"),
-                    Err(trouble) => return Err(trouble),
+                    Err(damaged) => tracing::error!(%damaged, "an event cannot be made"),
                 },
                 false => obsolete.push(key),
             }

@@ -8,10 +8,10 @@ use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
 use super::link::Prepare;
-use super::rows::{COLUMNS, order, order_id, processed_version, status, user_uuid, uuid};
+use super::rows::{COLUMNS, order, order_id, processed_version, readable, status, user_uuid, uuid};
 use super::trouble::Trouble;
 use crate::order::{Order, OrderId, UserId, Version};
-use crate::store::Processed;
+use crate::store::{Damaged, Processed};
 
 /// A connection that reads.
 pub(super) struct Reads {
@@ -94,8 +94,14 @@ impl Reads {
             let id = order_id(row.try_get(0)?);
             Ok((id, Processed { version: row.try_get(1)?, status: status(row, 2, id)? }))
         };
-        let found: HashMap<OrderId, Processed> =
-            rows.iter().map(processed).collect::<Result<_, Trouble>>()?;
+        let mut found = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            match readable(processed(row))? {
+                Ok((id, processed)) => drop(found.insert(id, processed)),
+                // The others must not wait until somebody mends it.
+                Err(damaged) => tracing::error!(%damaged, "nobody can be told how far an order has come"),
+            }
+        }
         Ok(orders.iter().map(|id| found.get(id).copied()).collect())
     }
 
@@ -105,12 +111,16 @@ impl Reads {
         rows.iter().map(|row| Ok((order_id(row.try_get(0)?), row.try_get(1)?))).collect()
     }
 
-    pub(super) async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Order>, Trouble> {
+    pub(super) async fn scan(
+        &self,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<Vec<Result<Order, Damaged>>, Trouble> {
         let limit = limit as i64;
         let rows = match after {
             None => self.client.query(&self.scan, &[&limit]).await?,
             Some(after) => self.client.query(&self.scan_on, &[&limit, &uuid(after)]).await?,
         };
-        rows.iter().map(order).collect()
+        rows.iter().map(order).map(readable).collect()
     }
 }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::trouble::Trouble;
 use crate::order::{Amount, Order, OrderId, Payload, Status, UserId};
+use crate::store::Damaged;
 
 /// The processed version of an order in a table that is called `o`. Where another service's worker has finished it,
 /// which our own writes never do without saying so, that is its version.
@@ -34,7 +35,12 @@ pub(super) const COLUMN_COUNT: usize = 12;
 /// Reads an order from a row of [`COLUMNS`]. A value that no version of this program wrote is an error that names
 /// the order.
 pub(super) fn order(row: &Row) -> Result<Order, Trouble> {
-    let id = OrderId::from_bytes(row.try_get::<_, Uuid>(0)?.into_bytes());
+    let id = order_id(row.try_get(0)?);
+    let time = |column, name: &str| {
+        let time = row.try_get::<_, Option<Timestamp>>(column);
+        time.map_err(|_| damaged(id, format!("its {name} is out of the range of times")))
+    };
+    let there = |time: Option<Timestamp>| time.unwrap_or(Timestamp::UNIX_EPOCH);
     let amount: &str = row.try_get(8)?;
     let payload: &str = row.try_get(10)?;
     Ok(Order {
@@ -43,10 +49,11 @@ pub(super) fn order(row: &Row) -> Result<Order, Trouble> {
         status: status(row, 2, id)?,
         version: row.try_get(3)?,
         processed_version: row.try_get(4)?,
-        created_at: row.try_get(5)?,
-        updated_at: row.try_get(6)?,
-        deleted_at: row.try_get::<_, Option<Timestamp>>(7)?,
-        amount: Amount::parse(amount).ok_or_else(|| damaged(id, "its amount is no number we know"))?,
+        created_at: there(time(5, "created_at")?),
+        updated_at: there(time(6, "updated_at")?),
+        deleted_at: time(7, "deleted_at")?,
+        amount: Amount::parse(amount)
+            .ok_or_else(|| damaged(id, format!("its amount {amount:?} is no number we know")))?,
         reason: row.try_get(9)?,
         payload: Payload::from_store(payload, row.try_get(11)?),
     })
@@ -55,11 +62,20 @@ pub(super) fn order(row: &Row) -> Result<Order, Trouble> {
 /// Reads a status column of an order's row.
 pub(super) fn status(row: &Row, column: usize, id: OrderId) -> Result<Status, Trouble> {
     let name: &str = row.try_get(column)?;
-    Status::parse(name).ok_or_else(|| damaged(id, &format!("its status {name:?} is unknown")))
+    Status::parse(name).ok_or_else(|| damaged(id, format!("its status {name:?} is unknown")))
 }
 
-fn damaged(id: OrderId, what: &str) -> Trouble {
-    Trouble::Damaged(format!("order {id} is damaged: {what}"))
+fn damaged(order_id: OrderId, what: String) -> Trouble {
+    Trouble::Damaged(Damaged { order_id, what })
+}
+
+/// A value, or what is wrong with its row. Only what concerns the whole batch is an error.
+pub(super) fn readable<T>(read: Result<T, Trouble>) -> Result<Result<T, Damaged>, Trouble> {
+    match read {
+        Ok(value) => Ok(Ok(value)),
+        Err(Trouble::Damaged(damaged)) => Ok(Err(damaged)),
+        Err(trouble) => Err(trouble),
+    }
 }
 
 /// An order's id as a parameter.

@@ -3,7 +3,7 @@
 
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
-use crate::store::Error;
+use crate::store::{Damaged, Error};
 
 /// A failure on a connection.
 #[derive(Debug)]
@@ -11,7 +11,9 @@ pub(super) enum Trouble {
     /// The driver's or the server's.
     Postgres(tokio_postgres::Error),
     /// A row that no version of this program wrote.
-    Damaged(String),
+    Damaged(Damaged),
+    /// The server takes no writes now.
+    ReadOnly,
     /// No answer in time.
     Silence,
 }
@@ -26,7 +28,7 @@ impl Trouble {
     fn server(&self) -> Option<&DbError> {
         match self {
             Trouble::Postgres(error) => error.as_db_error(),
-            Trouble::Damaged(_) | Trouble::Silence => None,
+            Trouble::Damaged(_) | Trouble::ReadOnly | Trouble::Silence => None,
         }
     }
 
@@ -42,7 +44,7 @@ impl Trouble {
     /// was prepared on it is out of date.
     pub(super) fn ends_connection(&self) -> bool {
         match self {
-            Trouble::Damaged(_) => false,
+            Trouble::Damaged(_) | Trouble::ReadOnly => false,
             Trouble::Silence => true,
             Trouble::Postgres(error) => error.as_db_error().is_none_or(|error| {
                 let codes = [
@@ -65,7 +67,7 @@ impl Trouble {
             Some(error) if is_about_a_row(error) => Error::BadBatch(self.to_string()),
             Some(_) => Error::Unavailable(self.to_string()),
             None => match self {
-                Trouble::Damaged(_) => Error::Unavailable(self.to_string()),
+                Trouble::Damaged(_) | Trouble::ReadOnly => Error::Unavailable(self.to_string()),
                 Trouble::Postgres(_) | Trouble::Silence => Error::OutcomeUnknown(self.to_string()),
             },
         }
@@ -92,7 +94,8 @@ impl std::fmt::Display for Trouble {
                     None => write!(f, "{error}"),
                 },
             },
-            Trouble::Damaged(what) => f.write_str(what),
+            Trouble::Damaged(damaged) => damaged.fmt(f),
+            Trouble::ReadOnly => f.write_str("the server takes no writes now"),
             Trouble::Silence => f.write_str("the server did not answer in time"),
         }
     }

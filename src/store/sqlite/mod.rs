@@ -22,7 +22,7 @@ use self::checkpoint::Checkpoints;
 use self::external::Young;
 use self::reader::Readers;
 use self::writer::Writer;
-use super::{Completed, Completion, Cursor, Error, PendingPage, Processed, Refusal, Store};
+use super::{Completed, Completion, Cursor, Damaged, Error, PendingPage, Processed, Refusal, Store};
 use crate::order::{Command, Event, Order, OrderId, UserId};
 
 /// The store in a folder.
@@ -184,7 +184,7 @@ impl Store for SqliteStore {
         self.readers.run(move |connection| reader::pending(connection, before, after, limit)).await
     }
 
-    async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Order>, Error> {
+    async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Result<Order, Damaged>>, Error> {
         self.readers.run(move |connection| reader::scan(connection, after, limit)).await
     }
 

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::Semaphore;
 
-use super::rows::{COLUMNS, order, status};
+use super::rows::{COLUMNS, order, readable, status};
 use super::schema;
 use crate::order::{Order, OrderId};
-use crate::store::{Cursor, Error, PendingPage, Place, Processed};
+use crate::store::{Cursor, Damaged, Error, PendingPage, Place, Processed};
 
 /// More would not read faster: each holds a page cache, and a read takes microseconds.
 const CONNECTIONS: usize = 4;
@@ -75,16 +75,21 @@ pub(super) fn processed_versions(
 ) -> rusqlite::Result<Vec<Option<Processed>>> {
     let mut query =
         connection.prepare_cached("SELECT processed_version, status FROM orders WHERE order_id = ?1")?;
-    orders
-        .iter()
-        .map(|id| {
-            query
-                .query_row([id.as_bytes()], |row| {
-                    Ok(Processed { version: row.get(0)?, status: status(row, 1, *id)? })
-                })
-                .optional()
+    let mut processed = |id: &OrderId| {
+        let found = query.query_row([id.as_bytes()], |row| {
+            readable(status(row, 1, *id).and_then(|status| Ok(Processed { version: row.get(0)?, status })))
+        });
+        Ok(match found.optional()? {
+            Some(Ok(processed)) => Some(processed),
+            // The others must not wait until somebody mends it.
+            Some(Err(damaged)) => {
+                tracing::error!(%damaged, "nobody can be told how far an order has come");
+                None
+            }
+            None => None,
         })
-        .collect()
+    };
+    orders.iter().map(&mut processed).collect()
 }
 
 pub(super) fn pending(
@@ -103,26 +108,31 @@ pub(super) fn pending(
         // No cursor of ours: from the beginning.
         _ => (i64::MIN, 0),
     };
-    let rows = connection
-        .prepare_cached(&sql)?
-        .query_map(params![before.as_microsecond(), at, row, limit as i64], |row| {
-            Ok((order(row)?, row.get(12)?))
-        })?
-        .collect::<rusqlite::Result<Vec<(Order, i64)>>>()?;
-    let next = rows
-        .last()
-        .filter(|_| rows.len() == limit)
-        .map(|(order, row)| Cursor(Place::Changed { at: order.updated_at.as_microsecond(), row: *row }));
-    Ok(PendingPage { events: rows.into_iter().map(|(order, _)| order.into_event()).collect(), next })
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![before.as_microsecond(), at, row, limit as i64])?;
+    let (mut events, mut last, mut count) = (Vec::new(), None, 0);
+    while let Some(row) = rows.next()? {
+        match readable(order(row))? {
+            Ok(order) => events.push(order.into_event()),
+            // The others must not wait until somebody mends it.
+            Err(damaged) => tracing::error!(%damaged, "an event cannot be made"),
+        }
+        last = Some(Cursor(Place::Changed { at: row.get(6)?, row: row.get(12)? }));
+        count += 1;
+    }
+    Ok(PendingPage { events, next: last.filter(|_| count == limit) })
 }
 
 pub(super) fn scan(
     connection: &Connection,
     after: Option<OrderId>,
     limit: usize,
-) -> rusqlite::Result<Vec<Order>> {
+) -> rusqlite::Result<Vec<Result<Order, Damaged>>> {
     let sql = format!("SELECT {COLUMNS} FROM orders WHERE order_id > ?1 ORDER BY order_id LIMIT ?2");
     // An empty blob sorts before every id.
     let after = after.as_ref().map_or(&[][..], |id| id.as_bytes());
-    connection.prepare_cached(&sql)?.query_map(params![after, limit as i64], order)?.collect()
+    connection
+        .prepare_cached(&sql)?
+        .query_map(params![after, limit as i64], |row| readable(order(row)))?
+        .collect()
 }

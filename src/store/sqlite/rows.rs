@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 use rusqlite::Row;
-use rusqlite::types::{FromSqlError, Type};
+use rusqlite::types::Type;
 
 use crate::order::{Amount, Order, OrderId, Payload, Status, UserId};
+use crate::store::Damaged;
 
 /// The columns that [`order`] reads, in its order.
 pub(super) const COLUMNS: &str = "order_id, user_id, status, version, processed_version, created_at, \
@@ -37,8 +38,19 @@ pub(super) fn status(row: &Row<'_>, column: usize, id: OrderId) -> rusqlite::Res
     Status::parse(row.get_ref(column)?.as_str()?).ok_or_else(|| corrupt(id, column, "is no status"))
 }
 
-fn corrupt(id: OrderId, column: usize, what: &str) -> rusqlite::Error {
-    let error =
-        FromSqlError::Other(format!("order {id} is damaged: column {column} of its row {what}").into());
-    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+fn corrupt(order_id: OrderId, column: usize, what: &str) -> rusqlite::Error {
+    let damaged = Damaged { order_id, what: format!("column {column} of its row {what}") };
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(damaged))
+}
+
+/// A value, or what is wrong with its row. Only what concerns the whole query is an error.
+pub(super) fn readable<T>(read: rusqlite::Result<T>) -> rusqlite::Result<Result<T, Damaged>> {
+    match read {
+        Ok(value) => Ok(Ok(value)),
+        Err(rusqlite::Error::FromSqlConversionFailure(column, kind, error)) => match error.downcast() {
+            Ok(damaged) => Ok(Err(*damaged)),
+            Err(error) => Err(rusqlite::Error::FromSqlConversionFailure(column, kind, error)),
+        },
+        Err(error) => Err(error),
+    }
 }

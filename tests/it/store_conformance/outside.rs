@@ -172,7 +172,7 @@ pub(crate) async fn an_event_that_asks_for_an_order_creates_it_once_and_processe
 
     assert_eq!(complete(&*store, event).await, Completed::Stale);
     assert_eq!(row(&*store, id).await, order);
-    assert_eq!(store.scan(None, 10).await, Ok(vec![order.clone()]), "one order and no second");
+    assert_eq!(store.scan(None, 10).await, Ok(vec![Ok(order.clone())]), "one order and no second");
     assert_eq!(store.find_by_external("ext-9", user).await, Ok(Some(order)));
 }
 

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use orderstream::bus::{AckSink, Bus, Delivery, PublishError, Reply, SubscribeError, Subscription};
 use orderstream::order::{Command, Event, Order, OrderId, UserId, Version};
-use orderstream::store::{Completed, Completion, Cursor, Error, PendingPage, Processed, Refusal, Store};
+use orderstream::store::{
+    Completed, Completion, Cursor, Damaged, Error, PendingPage, Processed, Refusal, Store,
+};
 
 /// A point on the way of an order.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -120,7 +122,7 @@ impl Store for HookedStore {
         self.inner.pending(before, after, limit).await
     }
 
-    async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Order>, Error> {
+    async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Result<Order, Damaged>>, Error> {
         self.inner.scan(after, limit).await
     }
 

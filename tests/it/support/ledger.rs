@@ -46,7 +46,7 @@ pub(crate) async fn scan(store: &dyn Store) -> Vec<Order> {
         if page.is_empty() {
             return orders;
         }
-        orders.extend(page);
+        orders.extend(page.into_iter().map(|row| row.unwrap()));
     }
 }
 
