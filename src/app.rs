@@ -52,7 +52,7 @@ impl Parts {
                 Arc::new(tokio::task::spawn_blocking(move || SqliteStore::open(&folder)).await??)
             }
         };
-        let (bus, cache) = (bus(settings)?, cache(settings)?);
+        let (bus, cache) = (bus(settings, true)?, cache(settings)?);
         Ok(Parts { store, bus, cache, processor: Arc::new(AmountProcessor) })
     }
 
@@ -74,8 +74,8 @@ fn postgres(dsn: &SecretString, settings: &Settings) -> Result<PostgresStore> {
     })?)
 }
 
-/// The bus. Brokers that are away are no error yet.
-fn bus(settings: &Settings) -> Result<Arc<dyn Bus>> {
+/// The bus. Brokers that are away are no error yet; topics that do not exist are made on request.
+fn bus(settings: &Settings, make_topics: bool) -> Result<Arc<dyn Bus>> {
     if settings.kafka_brokers.is_empty() {
         return Ok(local_bus(settings)?);
     }
@@ -84,6 +84,7 @@ fn bus(settings: &Settings) -> Result<Arc<dyn Bus>> {
         group: settings.worker_group.clone(),
         events_topic: settings.orders_events_topic.clone(),
         ack_topic: settings.orders_ack_topic.clone(),
+        make_topics,
         events_partitions: settings.orders_events_partitions.get(),
         ack_partitions: settings.orders_ack_partitions.get(),
         replication: settings.kafka_replication,
@@ -153,7 +154,7 @@ pub async fn open_for_reading(settings: &Settings) -> Result<Reading> {
             Arc::new(tokio::task::spawn_blocking(move || SqliteStore::open_read_only(&folder)).await??)
         }
     };
-    let bus = bus(settings)?;
+    let bus = bus(settings, false)?;
     Ok(Reading { store, bus })
 }
 

@@ -1,6 +1,7 @@
 //! How the service is. Live: the process answers. Ready: it takes orders; a load balancer asks this one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::Body;
 use axum::extract::State;
@@ -29,6 +30,29 @@ pub(super) async fn live() -> Response {
     json(StatusCode::OK, br#"{"status":"ok"}"#.to_vec())
 }
 
+/// What the log was told of the parts that readiness depends on.
+#[derive(Default)]
+pub(super) struct Told {
+    store: ToldOf,
+    bus: ToldOf,
+}
+
+/// Whether it was told last that the part does not work.
+#[derive(Default)]
+struct ToldOf(AtomicBool);
+
+impl ToldOf {
+    /// Tells the log of a change: a load balancer asks every second, and nobody reads the same line every second.
+    fn tell(&self, part: &str, state: &Result<(), String>) {
+        let was_told = self.0.swap(state.is_err(), Ordering::Relaxed);
+        match state {
+            Err(reason) if !was_told => tracing::warn!(part, reason, "not ready"),
+            Ok(()) if was_told => tracing::info!(part, "ready again"),
+            _ => {}
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct ReadyBody<'a> {
     status: &'a str,
@@ -50,11 +74,8 @@ pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     };
     let word_of = |part: &Result<(), String>| if part.is_ok() { "ok" } else { "not available" };
     // The cache itself logs when it goes and comes.
-    for (part, state) in [("store", &store), ("bus", &bus)] {
-        if let Err(reason) = state {
-            tracing::warn!(part, reason, "not ready");
-        }
-    }
+    shared.readiness.store.tell("store", &store);
+    shared.readiness.bus.tell("bus", &bus);
     let (store, bus, cache) = (word_of(&store), word_of(&bus), cache.as_ref().map(word_of));
     json(status, to_json(&ReadyBody { status: word, store, bus, cache }))
 }

@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub(super) options: Options,
     /// Cancelled when the process has been told to stop.
     pub(super) draining: CancellationToken,
+    /// What the log knows of it.
+    pub(super) readiness: health::Told,
 }
 
 type Api = State<Arc<Shared>>;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Options;
 use super::edge::Edge;
+use super::health::Told;
 use super::http::{Shared, routes};
 use crate::service::Service;
 
@@ -33,7 +34,12 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let connections = Arc::new(Semaphore::new(options.max_connections));
-    let shared = Arc::new(Shared { service, options: options.clone(), draining: shutdown.clone() });
+    let shared = Arc::new(Shared {
+        service,
+        options: options.clone(),
+        draining: shutdown.clone(),
+        readiness: Told::default(),
+    });
     let edge = Edge::new(routes(shared), options.memory_budget, options.body_limit);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(options.header_timeout).max_buf_size(HEADER_LIMIT);

@@ -63,6 +63,7 @@ async fn before_the_schema_is_there_every_command_says_what_to_do() {
     let ran = site.run(&["verify"]);
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("run `orderstream migrate`"), "{}", ran.stderr);
+    assert_eq!(site.corner.topics(), 0, "whoever looks makes no topics");
     let api = Server::start(site.command(&["api"]).stderr(Stdio::null()));
     let message = api.orders(&site.place, &["get", &OrderId::generate().to_string()]).refused(1);
     assert!(message.contains("(503)"), "{message}");
@@ -196,6 +197,33 @@ fn a_dsn_that_cannot_be_read_is_told_without_the_password() {
             assert!(message.matches("; write ").count() <= 1, "the reason is told once: {message}");
             assert!(!message.contains("hunter2"), "{message}");
         }
+    }
+}
+
+#[tokio::test]
+async fn servers_that_are_away_are_told_by_place_and_setting_and_once() {
+    let (place, log) = (Place::new(), NamedTempFile::new().unwrap());
+    let dsn = "postgres://clerk@127.0.0.1:1/orders";
+    for name in ["migrate", "verify"] {
+        let message = Ran::from(place.command(&[name]).env("POSTGRES_DSN", dsn).output().unwrap()).refused(2);
+        assert!(message.contains("Postgres at 127.0.0.1:1 (POSTGRES_DSN): "), "{message}");
+    }
+    let mut command = place.command(&["api"]);
+    command.env("POSTGRES_DSN", dsn).env("KAFKA_BROKERS", "127.0.0.1:1").stderr(log.reopen().unwrap());
+    let api = Server::start(&mut command);
+    let client = client_of(&api);
+    let told = || std::fs::read_to_string(log.path()).unwrap();
+    let kafka = "no Kafka broker answers at 127.0.0.1:1 (KAFKA_BROKERS)";
+    until("a log that tells of Kafka", async || told().contains(kafka).then_some(())).await;
+    for _ in 0..10 {
+        assert_eq!(client.get("/health/ready").await.status, 503);
+    }
+    drop(api);
+    let told = told();
+    assert!(told.contains("Postgres at 127.0.0.1:1 (POSTGRES_DSN): "), "{told}");
+    for part in ["store", "bus"] {
+        let lines = told.lines().filter(|line| line.contains("not ready") && line.contains(part)).count();
+        assert_eq!(lines, 1, "{part}: {told}");
     }
 }
 

@@ -185,9 +185,9 @@ impl Heard {
         self.state.borrow().is_up()
     }
 
-    fn up(&self, ack_partitions: i32) {
+    fn up(&self, ack_partitions: Option<i32>) {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let up = State { health: Some(Ok(())), ack_partitions: Some(ack_partitions) };
+        let up = State { health: Some(Ok(())), ack_partitions };
         if self.state.send_replace(up).health != Some(Ok(())) {
             tracing::info!(brokers = self.brokers, "connected to Kafka");
         }

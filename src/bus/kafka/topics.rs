@@ -43,12 +43,13 @@ struct Found {
 /// What was told of a topic, so that it is told once.
 pub(super) type Told = Vec<String>;
 
-/// Makes the topics that are missing, and answers how many partitions that of the ACKs has.
+/// Makes the topics that are missing, unless the options forbid it, and answers how many partitions that of the ACKs
+/// has; `None` where it is missing and stays so.
 pub(super) fn ensure<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     options: &Options,
     told: &mut Told,
-) -> Result<i32, String> {
+) -> Result<Option<i32>, String> {
     let wanted = |name: &str, partitions: u32, largest_record, kept_for_ever| Wanted {
         name: name.to_owned(),
         partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
@@ -64,7 +65,7 @@ pub(super) fn ensure<C: ConsumerContext>(
     )?;
     ensure_one(client, options, &wanted(&options.dead_letter_topic(), 1, record, true), told)?;
     let acks = wanted(&options.ack_topic, options.ack_partitions, record, false);
-    Ok(ensure_one(client, options, &acks, told)?.partitions)
+    Ok(ensure_one(client, options, &acks, told)?.map(|found| found.partitions))
 }
 
 fn ensure_one<C: ConsumerContext>(
@@ -72,7 +73,7 @@ fn ensure_one<C: ConsumerContext>(
     options: &Options,
     wanted: &Wanted,
     told: &mut Told,
-) -> Result<Found, String> {
+) -> Result<Option<Found>, String> {
     let failed = |error: KafkaError| match error.rdkafka_error_code() {
         Some(
             RDKafkaErrorCode::BrokerTransportFailure
@@ -101,14 +102,17 @@ fn ensure_one<C: ConsumerContext>(
                 told.push(difference);
             }
         }
-        return Ok(found);
+        return Ok(Some(found));
+    }
+    if !options.make_topics {
+        return Ok(None);
     }
     create(options, wanted, copies)?;
     tracing::info!(partitions = wanted.partitions, copies, "made the topic {}", wanted.name);
     // Every broker must have heard of it before somebody relies on it.
     for _ in 0..LOOKS {
         if let (Some(found), _) = look(client, &wanted.name).map_err(failed)? {
-            return Ok(found);
+            return Ok(Some(found));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -178,5 +182,5 @@ pub(super) fn count<C: ConsumerContext>(client: &BaseConsumer<C>, topic: &str) -
 
 /// That Kafka is not there.
 pub(super) fn silence(brokers: &str) -> String {
-    format!("no Kafka broker answers at {brokers}")
+    format!("no Kafka broker answers at {brokers} (KAFKA_BROKERS)")
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
-use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::config::{Host, TargetSessionAttrs};
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use uuid::Uuid;
@@ -40,6 +40,8 @@ const SMALL_BATCHES: &str = "SET plan_cache_mode = force_generic_plan; SET enabl
 /// Where connections go, and what they all share.
 pub(super) struct Server {
     config: Config,
+    /// The hosts and ports, for messages.
+    place: String,
     tls: MakeRustlsConnect,
     statement_timeout: Duration,
     connect_timeout: Duration,
@@ -70,12 +72,18 @@ impl Server {
             config.application_name("orderstream");
         }
         Ok(Server {
+            place: place(&config),
             config,
             tls,
             statement_timeout: options.statement_timeout,
             connect_timeout: options.connect_timeout,
             closed: AtomicBool::new(false),
         })
+    }
+
+    /// Why there is no connection, and where to.
+    pub(super) fn unreachable(&self, trouble: &Trouble) -> String {
+        format!("Postgres at {} (POSTGRES_DSN): {trouble}", self.place)
     }
 
     /// Refuses further connections.
@@ -160,9 +168,9 @@ impl<S: Prepare> Link<S> {
                 Ok(Arc::clone(state.session.insert(Arc::new(session))))
             }
             Err(trouble) => {
-                let reason = trouble.to_string();
+                let reason = self.server.unreachable(&trouble);
                 if state.failures == 0 {
-                    tracing::warn!(reason, "cannot connect to Postgres; trying again and again");
+                    tracing::warn!("{reason}; trying again and again");
                 }
                 state.retry_at = Instant::now() + pause(state.failures);
                 state.failures = state.failures.saturating_add(1);
@@ -227,6 +235,20 @@ impl<S: Prepare> Link<S> {
     pub(super) async fn close(&self) {
         self.state.lock().await.session = None;
     }
+}
+
+/// Where the servers of a configuration are.
+fn place(config: &Config) -> String {
+    let hosts = config.get_hosts().iter().map(|host| match host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(path) => path.display().to_string(),
+    });
+    // As libpq does: one port for all, or one for each.
+    let ports = config.get_ports();
+    let port = |index: usize| *ports.get(index).or_else(|| ports.first()).unwrap_or(&5432);
+    let places: Vec<String> =
+        hosts.enumerate().map(|(index, host)| format!("{host}:{}", port(index))).collect();
+    places.join(", ")
 }
 
 /// How long to wait after so many failures: twice as long each time, give or take a half, so that many processes

@@ -36,7 +36,7 @@ pub struct Migrated {
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// The database cannot be reached.
-    #[error("cannot connect to Postgres: {0}")]
+    #[error("{0}")]
     Unreachable(String),
     /// It was made by a newer version of this program.
     #[error(
@@ -69,8 +69,10 @@ impl From<Trouble> for MigrateError {
 
 /// Brings the database to this program's version.
 pub(super) async fn run(server: &Server) -> Result<Migrated, MigrateError> {
-    let client =
-        server.connect(true).await.map_err(|trouble| MigrateError::Unreachable(trouble.to_string()))?;
+    let client = server
+        .connect(true)
+        .await
+        .map_err(|trouble| MigrateError::Unreachable(server.unreachable(&trouble)))?;
     let prepare = format!("SET statement_timeout = {}; SELECT pg_advisory_lock({LOCK})", LIMIT.as_millis());
     client.batch_execute(&prepare).await.map_err(Trouble::from)?;
     let known = MIGRATIONS.len() as u32;

@@ -29,7 +29,7 @@ async fn without_a_broker_the_bus_opens_says_what_is_missing_and_closes() {
     let corner = Corner::at(&format!("127.0.0.1:{port}"));
     let bus = KafkaBus::open(corner.options.clone()).unwrap();
     bus.on_acks(Arc::new(Told(mpsc::unbounded_channel().0)));
-    let missing = format!("no Kafka broker answers at 127.0.0.1:{port}");
+    let missing = format!("no Kafka broker answers at 127.0.0.1:{port} (KAFKA_BROKERS)");
     until("a check that says so", async || reason(bus.check().await).contains(&missing).then_some(())).await;
     for answer in within("a publish", bus.publish(orders(2))).await {
         reason(answer);

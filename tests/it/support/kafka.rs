@@ -42,6 +42,7 @@ impl Corner {
             group: format!("workers-{name}"),
             events_topic: format!("events-{name}"),
             ack_topic: format!("ack-{name}"),
+            make_topics: true,
             events_partitions: 4,
             ack_partitions: 1,
             replication: 0,
@@ -66,6 +67,15 @@ impl Corner {
 
     pub(crate) fn dead_letter_topic(&self) -> String {
         format!("{}.dlq", self.options.events_topic)
+    }
+
+    /// How many of its topics there are.
+    pub(crate) fn topics(&self) -> usize {
+        let consumer: BaseConsumer = self.client().create().unwrap();
+        let (options, dead_letters) = (&self.options, self.dead_letter_topic());
+        let names = [&options.events_topic, &options.ack_topic, &dead_letters];
+        let found = consumer.fetch_metadata(None, GUARD).unwrap();
+        found.topics().iter().filter(|topic| names.iter().any(|name| *name == topic.name())).count()
     }
 
     pub(crate) fn client(&self) -> ClientConfig {
