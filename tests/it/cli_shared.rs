@@ -208,6 +208,10 @@ async fn servers_that_are_away_are_told_by_place_and_setting_and_once() {
         let message = Ran::from(place.command(&[name]).env("POSTGRES_DSN", dsn).output().unwrap()).refused(2);
         assert!(message.contains("Postgres at 127.0.0.1:1 (POSTGRES_DSN): "), "{message}");
     }
+    let mut command = place.command(&["verify"]);
+    command.env("POSTGRES_DSN", dsn).env("KAFKA_BROKERS", "127.0.0.1:1");
+    let message = Ran::from(command.output().unwrap()).refused(2);
+    assert!(message.contains("no Kafka broker answers at 127.0.0.1:1 (KAFKA_BROKERS)"), "{message}");
     let mut command = place.command(&["api"]);
     command.env("POSTGRES_DSN", dsn).env("KAFKA_BROKERS", "127.0.0.1:1").stderr(log.reopen().unwrap());
     let api = Server::start(&mut command);

@@ -156,9 +156,9 @@ fn run(mut client: BaseConsumer<Heard>, options: &Options, asked: &mpsc::Receive
             let _ = client.poll(HEED_EVERY);
             match asked.try_recv() {
                 Ok(asker) => {
-                    let answer = topics::count(&client, &options.dead_letter_topic());
+                    let answer = topics::dead_letters(&client, options);
                     // Whoever asked may have gone.
-                    let _ = asker.send(answer.map_err(|error| PublishError::Unavailable(error.to_string())));
+                    let _ = asker.send(answer.map_err(PublishError::Unavailable));
                 }
                 Err(mpsc::TryRecvError::Empty) => {}
                 Err(mpsc::TryRecvError::Disconnected) => return,

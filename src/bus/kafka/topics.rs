@@ -74,16 +74,7 @@ fn ensure_one<C: ConsumerContext>(
     wanted: &Wanted,
     told: &mut Told,
 ) -> Result<Option<Found>, String> {
-    let failed = |error: KafkaError| match error.rdkafka_error_code() {
-        Some(
-            RDKafkaErrorCode::BrokerTransportFailure
-            | RDKafkaErrorCode::AllBrokersDown
-            | RDKafkaErrorCode::OperationTimedOut
-            | RDKafkaErrorCode::Resolve,
-        ) => silence(&options.brokers.join(",")),
-        Some(code) => format!("topic {}: {code}", wanted.name),
-        None => format!("topic {}: {error}", wanted.name),
-    };
+    let failed = |error: KafkaError| why(&error, options, &wanted.name);
     let (found, brokers) = look(client, &wanted.name).map_err(failed)?;
     let copies = match usize::from(options.replication) {
         0 => brokers.clamp(1, MOST_COPIES),
@@ -169,8 +160,17 @@ fn create(options: &Options, wanted: &Wanted, copies: usize) -> Result<(), Strin
     }
 }
 
+/// How many dead letters there are: 0 where their topic is not there.
+pub(super) fn dead_letters<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    options: &Options,
+) -> Result<u64, String> {
+    let topic = options.dead_letter_topic();
+    count(client, &topic).map_err(|error| why(&error, options, &topic))
+}
+
 /// How many records lie in a topic: 0 where there is none.
-pub(super) fn count<C: ConsumerContext>(client: &BaseConsumer<C>, topic: &str) -> Result<u64, KafkaError> {
+fn count<C: ConsumerContext>(client: &BaseConsumer<C>, topic: &str) -> Result<u64, KafkaError> {
     let (found, _) = look(client, topic)?;
     let mut records = 0;
     for partition in 0..found.map_or(0, |found| found.partitions) {
@@ -178,6 +178,20 @@ pub(super) fn count<C: ConsumerContext>(client: &BaseConsumer<C>, topic: &str) -
         records += u64::try_from(high - low).unwrap_or_default();
     }
     Ok(records)
+}
+
+/// What an error means that came of asking about a topic.
+fn why(error: &KafkaError, options: &Options, topic: &str) -> String {
+    match error.rdkafka_error_code() {
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::Resolve,
+        ) => silence(&options.brokers.join(",")),
+        Some(code) => format!("topic {topic}: {code}"),
+        None => format!("topic {topic}: {error}"),
+    }
 }
 
 /// That Kafka is not there.
