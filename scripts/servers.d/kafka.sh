@@ -5,7 +5,7 @@
 # in sync, and at least two of three brokers, have the record in the page cache of their system; the flush to
 # disk is left to that system, as is Kafka's default. So the death of a broker loses nothing, and of all three
 # at once neither; that three machines lose their power at once is what Kafka does not insure against.
-# shellcheck shell=bash disable=SC2154 # `here` and `root` are of scripts/servers
+# shellcheck shell=bash disable=SC2154 # `here`, `root`, START_SECONDS: of scripts/servers
 
 kafka_pom=$here/kafka/pom.xml
 kafka_cache=${XDG_CACHE_HOME:-~/.cache}/orderstream/kafka-$(sed -n 's:.*<kafka.version>\(.*\)</.*:\1:p' "$kafka_pom")
@@ -51,6 +51,7 @@ kafka_create() {
   echo "k$(head -c 15 /dev/urandom | base64 | tr +/ _-)A" >"$1/cluster"
 }
 
+# A broker that finds no active controller ends itself after a minute, unless told to be as patient as we are.
 kafka_properties() {
   cat <<PROPERTIES
 process.roles=broker,controller
@@ -72,17 +73,20 @@ transaction.state.log.min.isr=$((($2 + 1) / 2))
 transaction.state.log.num.partitions=4
 broker.session.timeout.ms=4000
 broker.heartbeat.interval.ms=500
+initial.broker.registration.timeout.ms=$((START_SECONDS * 1000))
 group.initial.rebalance.delay.ms=0
 log.cleaner.dedupe.buffer.size=8388608
 PROPERTIES
 }
 
-# Its data folder is formatted at the first start, in the same process, for three do that faster side by side.
+# Its data folder is formatted at the first start, in the same process, for three do that faster side by side. That
+# is over before it would pay to optimise its code.
 kafka_start() {
   # shellcheck disable=SC2016 # expanded by that bash
   launch "$1" bash -c '
     cluster=$(<../../cluster)
-    [[ -e meta.properties ]] || "$@" kafka.tools.StorageTool format -t "$cluster" -c ../server.properties || exit
+    [[ -e meta.properties ]] ||
+      "$@" -XX:TieredStopAtLevel=1 kafka.tools.StorageTool format -t "$cluster" -c ../server.properties || exit
     exec "$@" kafka.Kafka ../server.properties' kafka \
     java -Xmx384m -XX:+UseSerialGC -Dlog4j2.configurationFile="$here/kafka/log4j2.properties" \
     -cp "$kafka_cache/libs/*"
