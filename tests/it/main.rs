@@ -33,6 +33,7 @@ mod limits;
 mod migrations;
 mod outages;
 mod poison;
+mod postgres_tls;
 mod races;
 mod redelivery;
 mod stopping;

@@ -8,6 +8,7 @@ pub(crate) mod backend;
 pub(crate) mod bus;
 pub(crate) mod cable;
 pub(crate) mod caches;
+pub(crate) mod certificates;
 pub(crate) mod child;
 pub(crate) mod client;
 pub(crate) mod cluster;
