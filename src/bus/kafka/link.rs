@@ -24,6 +24,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long the client may have something to say, or somebody to ask, before it is heeded.
 const HEED_EVERY: Duration = Duration::from_millis(50);
 
+/// How many errors of one client are heard out before it is told that Kafka is away.
+const MOST_ERRORS: usize = 20;
+
 /// How long whoever publishes waits for the first look.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 
@@ -142,6 +145,8 @@ fn run(mut client: BaseConsumer<Heard>, options: &Options, asked: &mpsc::Receive
                 backoff.reset();
             }
             Err(reason) => {
+                // Why nothing came, the client says itself, and has kept to itself while it was asked.
+                listen(&client);
                 heard.down(&reason);
                 pause = backoff.next();
                 // It may have lost its brokers for good, see `pulse`; a new one begins at the beginning.
@@ -165,6 +170,11 @@ fn run(mut client: BaseConsumer<Heard>, options: &Options, asked: &mpsc::Receive
             }
         }
     }
+}
+
+/// Hears what a client has to say, until it is silent for a moment.
+fn listen(client: &BaseConsumer<Heard>) {
+    let _ = (0..MOST_ERRORS).find(|_| client.poll(HEED_EVERY).is_none());
 }
 
 /// What the thread's clients hear, and what follows from it.

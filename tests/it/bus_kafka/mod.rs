@@ -3,6 +3,7 @@
 
 mod acks;
 mod dead_letters;
+mod logins;
 mod outages;
 mod wire;
 mod workers;

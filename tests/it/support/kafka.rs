@@ -14,6 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use secrecy::ExposeSecret;
 
 use super::client::GUARD;
 use super::servers;
@@ -79,8 +80,18 @@ impl Corner {
     }
 
     pub(crate) fn client(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
+        let (mut config, security) = (ClientConfig::new(), &self.options.security);
+        if let Some(password) = &security.password {
+            config
+                .set("sasl.mechanism", security.mechanism.as_str())
+                .set("sasl.username", &security.username)
+                .set("sasl.password", password.expose_secret());
+        }
+        if let Some(file) = &security.ca_file {
+            config.set("ssl.ca.location", file.to_string_lossy());
+        }
         config
+            .set("security.protocol", security.protocol.as_str())
             .set("bootstrap.servers", self.options.brokers.join(","))
             .set("group.id", &self.options.group)
             .set("message.max.bytes", "8000000")

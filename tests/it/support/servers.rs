@@ -1,6 +1,8 @@
 //! The real servers that tests run against: those that the environment names, or the private ones that
 //! `scripts/servers` starts once for all tests; and servers of a test's own, for it to break.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -63,6 +65,21 @@ impl Private {
     /// Starts a Kafka of three brokers.
     pub(crate) fn three_brokers(&self) -> String {
         value(&self.run(&["up", "kafka", "--brokers", "3"]), "KAFKA_BROKERS")
+    }
+
+    /// Starts a Kafka of one broker that was up again, with further settings: each wins over what it was.
+    pub(crate) fn kafka_with(&self, settings: &str) -> String {
+        self.kill("kafka");
+        let file = self.folder.path().join("servers/kafka/1/server.properties");
+        let mut file = OpenOptions::new().append(true).open(file).expect("a broker's settings");
+        file.write_all(settings.as_bytes()).expect("a file that can be written");
+        self.up(Server::Kafka)
+    }
+
+    /// Runs one of Kafka's own tools.
+    #[cfg(feature = "kafka-tls")]
+    pub(crate) fn tool(&self, arguments: &[&str]) {
+        self.run(&[&["tool"], arguments].concat());
     }
 
     /// Ends a server, or one broker by its number as `kafka.2`, by SIGKILL.
