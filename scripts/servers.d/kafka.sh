@@ -97,8 +97,17 @@ kafka_ready() {
   grep -q 'Kafka Server started' "$(folder "$1")/log"
 }
 
+# The broker, or what is to become it; then whatever of it outlived that, as the formatting may: it works in the
+# data folder, too, and would be in the way of the next.
 kafka_processes() {
-  main_process "$1"
+  local main process program data
+  program=$(command -v java)
+  data=$(folder "$1")/data
+  main=$(main_process "$1") && echo "$main"
+  for process in /proc/[0-9]*; do
+    [[ $process/cwd -ef $data && $process/exe -ef $program && ${process#/proc/} != "$main" ]] || continue
+    echo "${process#/proc/}"
+  done
 }
 
 kafka_address() {
