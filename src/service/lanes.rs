@@ -105,7 +105,8 @@ impl Runner {
             let under_way = committing.len() + unanswered.len();
             let is_free = under_way < UNDER_WAY;
             if is_free {
-                if under_way > 0 && (!held.is_empty() || !queue.is_empty()) {
+                let anybody = !held.is_empty() || !queue.is_empty();
+                if anybody && under_way > 0 && commit.store.is_shared() {
                     gather(&queue).await;
                 }
                 while held.len() < BATCH
@@ -141,7 +142,8 @@ impl Runner {
 
 /// Lets those arrive who are about to, while there is no hurry because other batches are under way: an answered batch
 /// brings many callers back, one just after the other, and the first of them should not go alone. Whatever task is ready
-/// runs first, until a round of them brings nobody new.
+/// runs first, until a round of them brings nobody new. Where a store is shared, a batch pays for its way to servers; an
+/// embedded one it costs less than the wait.
 async fn gather(queue: &mpsc::Receiver<Entry>) {
     for _ in 0..ROUNDS {
         let before = queue.len();
