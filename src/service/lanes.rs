@@ -34,8 +34,8 @@ const BATCH: usize = 1024;
 /// would only be smaller, and every hop pays by the batch.
 const UNDER_WAY: usize = 3;
 
-/// How long after its commit a batch counts as under way, answered or not: what takes longer waits for something that
-/// larger batches would not hurry.
+/// How long after its commit a batch of a shared store counts as under way, answered or not: what takes longer waits for
+/// something that larger batches would not hurry.
 const PACE: Duration = Duration::from_millis(15);
 
 /// How many rounds of arrivals a batch waits for at most, so that a lane under a flood goes on.
@@ -100,13 +100,15 @@ impl Runner {
         let (mut committing, mut unanswered) = (FuturesUnordered::new(), FuturesUnordered::new());
         // Orders with a command under way: the next command for one of them waits for its outcome.
         let mut busy: HashSet<OrderId> = HashSet::new();
+        // Only where a batch has a long way to go does it pay to have larger ones.
+        let is_shared = commit.store.is_shared();
         let mut open = true;
         loop {
             let under_way = committing.len() + unanswered.len();
             let is_free = under_way < UNDER_WAY;
             if is_free {
                 let anybody = !held.is_empty() || !queue.is_empty();
-                if anybody && under_way > 0 && commit.store.is_shared() {
+                if is_shared && anybody && under_way > 0 {
                     gather(&queue).await;
                 }
                 while held.len() < BATCH
@@ -126,7 +128,9 @@ impl Runner {
             tokio::select! {
                 Some((orders, mut answered)) = committing.next() => {
                     busy.retain(|order| !orders.contains(order));
-                    unanswered.push(async move { timeout(PACE, answered.recv()).await });
+                    if is_shared {
+                        unanswered.push(async move { timeout(PACE, answered.recv()).await });
+                    }
                 }
                 Some(_) = unanswered.next() => {}
                 entry = queue.recv(), if open && is_free && held.len() < BATCH => match entry {
@@ -142,8 +146,7 @@ impl Runner {
 
 /// Lets those arrive who are about to, while there is no hurry because other batches are under way: an answered batch
 /// brings many callers back, one just after the other, and the first of them should not go alone. Whatever task is ready
-/// runs first, until a round of them brings nobody new. Where a store is shared, a batch pays for its way to servers; an
-/// embedded one it costs less than the wait.
+/// runs first, until a round of them brings nobody new.
 async fn gather(queue: &mpsc::Receiver<Entry>) {
     for _ in 0..ROUNDS {
         let before = queue.len();
