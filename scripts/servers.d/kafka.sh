@@ -100,14 +100,7 @@ kafka_ready() {
 # The broker, or what is to become it; then whatever of it outlived that, as the formatting may: it works in the
 # data folder, too, and would be in the way of the next.
 kafka_processes() {
-  local main process program data
-  program=$(command -v java)
-  data=$(folder "$1")/data
-  main=$(main_process "$1") && echo "$main"
-  for process in /proc/[0-9]*; do
-    [[ $process/cwd -ef $data && $process/exe -ef $program && ${process#/proc/} != "$main" ]] || continue
-    echo "${process#/proc/}"
-  done
+  processes_in_data "$1" "$(command -v java)"
 }
 
 kafka_address() {

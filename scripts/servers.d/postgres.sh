@@ -49,14 +49,7 @@ postgres_ready() {
 
 # The postmaster first, then its children, also those that outlived it: each works in the data folder.
 postgres_processes() {
-  local main process program data
-  program=$(postgres_bin)/postgres
-  data=$(folder "$1")/data
-  main=$(main_process "$1") && echo "$main"
-  for process in /proc/[0-9]*; do
-    [[ $process/cwd -ef $data && $process/exe -ef $program && ${process#/proc/} != "$main" ]] || continue
-    echo "${process#/proc/}"
-  done
+  processes_in_data "$1" "$(postgres_bin)/postgres"
 }
 
 postgres_address() {

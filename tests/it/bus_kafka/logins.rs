@@ -6,8 +6,7 @@ use orderstream::bus::kafka::{KafkaBus, Options};
 use orderstream::config::KafkaSecurity::{self, SaslPlaintext};
 use orderstream::config::SaslMechanism::{self, Plain};
 
-use super::{orders, publish, worker};
-use crate::bus_conformance::{events, receive};
+use super::{orders, pass_one, worker};
 use crate::support::kafka::Corner;
 use crate::support::servers::{Private, Server};
 use crate::support::wait::{until, within};
@@ -43,11 +42,7 @@ async fn use_it(options: Options) {
     let corner = Corner { options };
     let bus = corner.bus().await;
     let mut worker = worker(&*bus).await;
-    let batch = orders(1);
-    publish(&*bus, &batch).await;
-    let deliveries = receive(&mut *worker, 1).await;
-    assert_eq!(events(&deliveries), batch);
-    bus.settle(deliveries).await;
+    pass_one(&*bus, &mut *worker).await;
     worker.close().await;
     bus.close().await;
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use orderstream::bus::{Bus, Subscription};
 use orderstream::order::{Event, OrderId};
 
-use crate::bus_conformance::{Fresh, bus_conformance, event};
+use crate::bus_conformance::{Fresh, bus_conformance, event, events, receive};
 use crate::support::kafka::Corner;
 
 async fn fresh() -> Fresh {
@@ -41,6 +41,16 @@ async fn publish(bus: &dyn Bus, events: &[Event]) {
     for answer in bus.publish(events.to_vec()).await {
         answer.expect("the broker takes it");
     }
+}
+
+/// Publishes an event, reads it and settles it; answers with it.
+async fn pass_one(bus: &dyn Bus, worker: &mut dyn Subscription) -> Vec<Event> {
+    let batch = orders(1);
+    publish(bus, &batch).await;
+    let deliveries = receive(worker, 1).await;
+    assert_eq!(events(&deliveries), batch);
+    bus.settle(deliveries).await;
+    batch
 }
 
 /// So many bytes that cannot be compressed: each digest is of the one before it.

@@ -10,8 +10,8 @@ use orderstream::config::{KafkaSecurity, SaslMechanism};
 use orderstream::order::AckStatus;
 use tokio::sync::mpsc;
 
-use super::{orders, publish, worker};
-use crate::bus_conformance::{Told, ack, events, receive};
+use super::{orders, pass_one, publish, worker};
+use crate::bus_conformance::{Told, ack, events};
 use crate::support::kafka::{Corner, ready};
 use crate::support::servers::{Private, Server};
 use crate::support::wait::{until, within};
@@ -49,12 +49,7 @@ async fn a_broker_that_hangs_dies_and_comes_back_is_found_again() {
     let corner = Corner::at(&servers.up(Server::Kafka));
     let bus = corner.bus().await;
     let mut worker = worker(&*bus).await;
-    let batch = orders(1);
-    publish(&*bus, &batch).await;
-    let deliveries = receive(&mut *worker, 1).await;
-    assert_eq!(events(&deliveries), batch);
-    bus.settle(deliveries).await;
-    let mut published = batch;
+    let mut published = pass_one(&*bus, &mut *worker).await;
 
     for killed in [false, true] {
         if killed {
