@@ -48,8 +48,10 @@ impl Parts {
         let store: Arc<dyn Store> = match &settings.postgres_dsn {
             Some(dsn) => Arc::new(postgres(dsn, settings)?),
             None => {
-                let folder = settings.data_dir.clone();
-                Arc::new(tokio::task::spawn_blocking(move || SqliteStore::open(&folder)).await??)
+                let (folder, history) = (settings.data_dir.clone(), settings.history);
+                Arc::new(
+                    tokio::task::spawn_blocking(move || SqliteStore::open_with(&folder, history)).await??,
+                )
             }
         };
         let (bus, cache) = (bus(settings, true)?, cache(settings)?);
@@ -71,6 +73,7 @@ fn postgres(dsn: &SecretString, settings: &Settings) -> Result<PostgresStore> {
         read_connections: settings.postgres_read_connections.get() as usize,
         connect_timeout: settings.postgres_connect_timeout,
         statement_timeout: settings.postgres_statement_timeout,
+        history: settings.history,
     })?)
 }
 
@@ -261,7 +264,11 @@ pub fn api(
     settings: &Settings,
     stop: CancellationToken,
 ) -> impl Future<Output = Result<()>> + Send + 'static {
-    let options = service::Options { ack_wait: settings.ack_wait.then_some(settings.ack_wait_timeout) };
+    let options = service::Options {
+        ack_wait: settings.ack_wait,
+        ack_wait_timeout: settings.ack_wait_timeout,
+        history: settings.history.then_some(settings.history_retention),
+    };
     let front = api::Options {
         body_limit: settings.http_body_limit,
         memory_budget: settings.http_memory_budget,

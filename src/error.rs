@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::order::{Invalid, OrderId};
+use crate::order::{Invalid, OrderId, Version};
 
 /// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -25,6 +25,22 @@ pub enum Error {
         /// The order.
         order_id: OrderId,
     },
+    /// The order is not in the state that the request asks for. Look at it, and decide anew.
+    #[error("{}", not_as_asked(*current))]
+    PreconditionFailed {
+        /// The order.
+        order_id: OrderId,
+        /// The version that it has; `None` where that is no business of the caller's.
+        current: Option<Version>,
+    },
+    /// The key belongs to another request.
+    #[error(
+        "the idempotency key was used before for a request with another content; make a new key for each request"
+    )]
+    KeyReused,
+    /// No history is kept.
+    #[error("this service keeps no history of orders; set HISTORY=on to have one from then on")]
+    HistoryOff,
     /// Too much is under way. Nothing was stored; try again after the pause.
     #[error(
         "the service is at its limit and stored nothing; try again after the pause that Retry-After names"
@@ -45,4 +61,16 @@ pub enum Error {
     /// A defect of the service.
     #[error("the service failed on its own account; the log has the reason under this request's id")]
     Internal,
+}
+
+/// What a caller is told whose precondition does not hold.
+fn not_as_asked(current: Option<Version>) -> String {
+    match current {
+        Some(version) => {
+            format!(
+                "the order has version {version}; read it, and send the request again for that version if it still applies"
+            )
+        }
+        None => "an order of this id exists already; choose another id".to_owned(),
+    }
 }

@@ -21,7 +21,7 @@ use super::problem::{
 };
 use super::{Options, health, view};
 use crate::order::{Invalid, OrderId, Submission, UserId};
-use crate::service::{Change, Progress, Receipt, Service};
+use crate::service::{Change, Patience, Progress, Receipt, Service};
 
 /// What the handlers share.
 pub(super) struct Shared {
@@ -62,7 +62,7 @@ async fn submit_order(State(api): Api, request: Request) -> Result<Response, Pro
     let text = std::str::from_utf8(&body)
         .map_err(|error| Invalid::new("body", format!("not UTF-8 from byte {} on", error.valid_up_to())))?;
     let command = Submission::from_json(text)?.into_command()?;
-    let receipt = api.service.submit(command).await?;
+    let receipt = api.service.submit(command.into(), Patience::Usual).await?;
     Ok(submitted(&receipt))
 }
 

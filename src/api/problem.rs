@@ -11,7 +11,7 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::order::{Invalid, OrderId};
+use crate::order::{Invalid, OrderId, Version};
 
 /// A kind of problem: one row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -41,10 +41,18 @@ pub const METHOD_NOT_ALLOWED: Kind =
     kind(405, "method_not_allowed", "The path does not take this method", false);
 /// The body came too slowly.
 pub const BODY_TIMEOUT: Kind = kind(408, "body_timeout", "The body did not arrive in time", true);
+/// No history is kept.
+pub const HISTORY_OFF: Kind = kind(404, "history_off", "No history is kept", false);
 /// The order is deleted for ever.
 pub const ORDER_DELETED: Kind = kind(409, "order_deleted", "The order has been deleted", false);
+/// The order is in another state than the request asks for.
+pub const PRECONDITION_FAILED: Kind =
+    kind(412, "precondition_failed", "The order is not in the state that was asked for", false);
 /// The body is over the limit.
 pub const BODY_TOO_LARGE: Kind = kind(413, "body_too_large", "The body is too large", false);
+/// The key belongs to another request.
+pub const KEY_REUSED: Kind =
+    kind(422, "idempotency_key_reused", "The key was used for another request", false);
 /// A defect of the service.
 pub const INTERNAL: Kind = kind(500, "internal", "The service failed", false);
 /// Turned away before anything was done.
@@ -56,14 +64,17 @@ pub const OUTCOME_UNKNOWN: Kind =
     kind(503, "outcome_unknown", "Whether the order was stored is not known", false);
 
 /// Every kind of problem there is, by status.
-pub const TABLE: [Kind; 11] = [
+pub const TABLE: [Kind; 14] = [
     INVALID,
     ORDER_NOT_FOUND,
     ROUTE_NOT_FOUND,
+    HISTORY_OFF,
     METHOD_NOT_ALLOWED,
     BODY_TIMEOUT,
     ORDER_DELETED,
+    PRECONDITION_FAILED,
     BODY_TOO_LARGE,
+    KEY_REUSED,
     INTERNAL,
     OVERLOADED,
     STORE_UNAVAILABLE,
@@ -76,13 +87,14 @@ pub(super) struct Problem {
     kind: Kind,
     detail: String,
     order_id: Option<OrderId>,
+    current_version: Option<Version>,
     retry_after: Option<Duration>,
 }
 
 impl Problem {
     pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Problem {
         let retry_after = (kind.status == 503).then_some(Duration::from_secs(1));
-        Problem { kind, detail: detail.into(), order_id: None, retry_after }
+        Problem { kind, detail: detail.into(), order_id: None, current_version: None, retry_after }
     }
 
     fn of_order(self, order_id: Option<OrderId>) -> Problem {
@@ -114,6 +126,7 @@ impl Problem {
             code: self.kind.code,
             retryable: self.kind.retryable,
             order_id: self.order_id.map(|id| id.to_string()),
+            current_version: self.current_version,
         };
         let (media_type, text) = match &body.order_id {
             Some(order_id) if self.kind == ORDER_DELETED && !wants_problem => {
@@ -148,6 +161,8 @@ struct ProblemBody<'a> {
     retryable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     order_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current_version: Option<Version>,
 }
 
 #[derive(Serialize)]
@@ -164,6 +179,12 @@ impl From<Error> for Problem {
             Error::Invalid(_) => Problem::new(INVALID, detail),
             Error::NotFound { order_id } => Problem::new(ORDER_NOT_FOUND, detail).of_order(order_id),
             Error::Deleted { order_id } => Problem::new(ORDER_DELETED, detail).of_order(Some(order_id)),
+            Error::PreconditionFailed { order_id, current } => {
+                let problem = Problem::new(PRECONDITION_FAILED, detail).of_order(Some(order_id));
+                Problem { current_version: current, ..problem }
+            }
+            Error::KeyReused => Problem::new(KEY_REUSED, detail),
+            Error::HistoryOff => Problem::new(HISTORY_OFF, detail),
             Error::Overloaded { retry_after } => {
                 Problem { retry_after: Some(retry_after), ..Problem::new(OVERLOADED, detail) }
             }

@@ -29,6 +29,7 @@ pub(super) fn check(settings: &Settings) -> Vec<Problem> {
 
     let positive = r#"with no time at all nothing succeeds; write a duration above zero, as "30s""#;
     rule(!settings.ack_wait_timeout.is_zero(), &["ack_wait_timeout"], positive);
+    rule(!settings.history_retention.is_zero(), &["history_retention"], positive);
     rule(!settings.postgres_connect_timeout.is_zero(), &["postgres_connect_timeout"], positive);
     rule(!settings.postgres_statement_timeout.is_zero(), &["postgres_statement_timeout"], positive);
     rule(!settings.cache_ttl.is_zero(), &["cache_ttl"], positive);

@@ -82,6 +82,12 @@ keys::settings! {
     ack_wait: bool,
     /// How long a write waits for the worker before it is answered 202.
     ack_wait_timeout: Duration,
+    /// Whether the history of orders is kept.
+    history: bool,
+    /// How long a step of the history is kept.
+    history_retention: Duration,
+    /// How many streams of changes may be open at once.
+    max_streams: NonZeroU32,
     /// IP address to listen on; 0.0.0.0 is every interface.
     bind: IpAddr,
     /// TCP port of HTTP; 0 takes any free one.

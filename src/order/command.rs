@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::json::{pick, too_deep};
-use super::{OrderId, Payload, UserId};
+use super::{OrderId, Payload, UserId, Version};
 
 /// A request that has been understood.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +30,8 @@ pub enum Command {
         user_id: Option<UserId>,
         /// The new content.
         payload: Payload,
+        /// The version that the order must have, where that matters. No order has version 0.
+        if_version: Option<Version>,
     },
     /// Delete an order for ever. Its content stays readable.
     Delete {
@@ -37,6 +39,8 @@ pub enum Command {
         order_id: OrderId,
         /// Who asks; where given, the order must be theirs.
         user_id: Option<UserId>,
+        /// The version that the order must have, where that matters. No order has version 0.
+        if_version: Option<Version>,
     },
 }
 
@@ -50,6 +54,19 @@ impl Command {
             | Command::Delete { order_id, .. } => *order_id,
         }
     }
+}
+
+/// The content that an order is to have, under an id that its caller chose.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Put {
+    /// The order.
+    pub order_id: OrderId,
+    /// Whose it is; needed where it does not exist yet.
+    pub user_id: Option<UserId>,
+    /// Its content.
+    pub payload: Payload,
+    /// The version that the order must have, where that matters; it must exist then.
+    pub if_version: Option<Version>,
 }
 
 /// A field that breaks its rule: which one, what is wrong with it and what to send instead.
@@ -82,6 +99,8 @@ pub struct Submission<'a> {
     pub payload: Option<Cow<'a, str>>,
     /// JSON text that wins over `payload`; `""` counts as absent.
     pub payload_json: Option<Cow<'a, str>>,
+    /// The version that the order must have to be changed.
+    pub version: Option<Version>,
 }
 
 impl<'a> Submission<'a> {
@@ -90,8 +109,8 @@ impl<'a> Submission<'a> {
     /// # Errors
     /// [`Invalid`] where the text is no JSON object or a field is not of its type.
     pub fn from_json(body: &'a str) -> Result<Submission<'a>, Invalid> {
-        let [order_id, user_id, status, payload, payload_json] =
-            pick(body, ["order_id", "user_id", "status", "payload", "payload_json"])
+        let [order_id, user_id, status, payload, payload_json, version] =
+            pick(body, ["order_id", "user_id", "status", "payload", "payload_json", "version"])
                 .map_err(|error| Invalid::new("body", format!("not valid JSON: {error}")))?;
         if !body.trim_ascii_start().starts_with('{') {
             return Err(Invalid::new("body", "send one JSON object"));
@@ -116,7 +135,29 @@ impl<'a> Submission<'a> {
             status: text("status", STATUSES, status)?,
             payload: payload.map(RawValue::get).filter(|json| *json != "null").map(Cow::Borrowed),
             payload_json,
+            version: version
+                .map(RawValue::get)
+                .filter(|json| *json != "null")
+                .map(whole_number)
+                .transpose()?,
         })
+    }
+
+    /// Asks for that version, as a header does. A body that asks for another one contradicts it.
+    ///
+    /// # Errors
+    /// [`Invalid`] where the body names another version.
+    pub fn require(&mut self, if_version: Option<Version>) -> Result<(), Invalid> {
+        match (if_version, self.version) {
+            (Some(asked), Some(named)) if asked != named => Err(Invalid::new(
+                "version",
+                "it differs from the one that If-Match names; send one of the two",
+            )),
+            (asked, named) => {
+                self.version = asked.or(named);
+                Ok(())
+            }
+        }
     }
 
     /// Applies the rules of the fields. A creation gets a fresh order id here.
@@ -124,10 +165,7 @@ impl<'a> Submission<'a> {
     /// # Errors
     /// [`Invalid`] naming the first field that breaks its rule.
     pub fn into_command(self) -> Result<Command, Invalid> {
-        let user_id = match self.user_id.as_deref() {
-            None | Some("") => None,
-            Some(text) => Some(UserId::parse(text).ok_or_else(|| not_a_uuid("user_id", text))?),
-        };
+        let user_id = self.owner()?;
         let deletes = match self.status.as_deref() {
             None | Some("" | "new") => false,
             Some("deleted") => true,
@@ -142,15 +180,44 @@ impl<'a> Submission<'a> {
             if deletes {
                 return Err(Invalid::new("order_id", "a deletion needs the UUID of the order to delete"));
             }
-            let user_id =
-                user_id.ok_or_else(|| Invalid::new("user_id", "a new order needs its user's UUID"))?;
+            if self.version.is_some() {
+                return Err(Invalid::new(
+                    "version",
+                    "a new order has none before; leave it out, and If-Match, too",
+                ));
+            }
+            let user_id = user_id.ok_or_else(needs_user)?;
             return Ok(Command::Create { order_id: OrderId::generate(), user_id, payload: self.content()? });
         };
         let order_id = OrderId::parse(order_id).ok_or_else(|| not_a_uuid("order_id", order_id))?;
+        let if_version = self.version;
         if deletes {
-            return Ok(Command::Delete { order_id, user_id });
+            return Ok(Command::Delete { order_id, user_id, if_version });
         }
-        Ok(Command::Update { order_id, user_id, payload: self.content()? })
+        Ok(Command::Update { order_id, user_id, payload: self.content()?, if_version })
+    }
+
+    /// Applies the rules of the fields to a request that names the order by its path, and is about its content alone.
+    ///
+    /// # Errors
+    /// [`Invalid`] naming the first field that breaks its rule.
+    pub fn into_put(self, order_id: OrderId) -> Result<Put, Invalid> {
+        let named = self.order_id.as_deref().filter(|id| !matches!(*id, "" | "0"));
+        if named.is_some_and(|id| OrderId::parse(id) != Some(order_id)) {
+            return Err(Invalid::new("order_id", "it differs from the one in the path; leave it out"));
+        }
+        if !matches!(self.status.as_deref(), None | Some("" | "new")) {
+            return Err(Invalid::new("status", "leave it out; to delete the order, send DELETE"));
+        }
+        let payload = self.content()?;
+        Ok(Put { order_id, user_id: self.owner()?, payload, if_version: self.version })
+    }
+
+    fn owner(&self) -> Result<Option<UserId>, Invalid> {
+        match self.user_id.as_deref() {
+            None | Some("") => Ok(None),
+            Some(text) => Ok(Some(UserId::parse(text).ok_or_else(|| not_a_uuid("user_id", text))?)),
+        }
     }
 
     fn content(&self) -> Result<Payload, Invalid> {
@@ -162,6 +229,19 @@ impl<'a> Submission<'a> {
             .ok_or_else(|| Invalid::new("payload", "an order needs a payload; send a JSON object"))?;
         Payload::parse(text).map_err(|error| Invalid::new(field, format!("{error} of the {field}")))
     }
+}
+
+/// What a request without a user is told that needs one.
+pub(crate) fn needs_user() -> Invalid {
+    Invalid::new("user_id", "a new order needs its user's UUID")
+}
+
+/// A version as JSON writes it.
+fn whole_number(json: &str) -> Result<Version, Invalid> {
+    let version = json.parse().ok().filter(|version| *version >= 0);
+    version.ok_or_else(|| {
+        Invalid::new("version", format!("{} is no version; send a whole number such as 1", quote(json)))
+    })
 }
 
 const STATUSES: &str = "\"deleted\" to delete an existing order, \"new\", \"\" or nothing";
@@ -224,10 +304,13 @@ mod tests {
         let id = OrderId::generate();
         let update = format!(r#"{{"order_id":"urn:uuid:{id}","payload":[1.10]}}"#);
         let payload = Payload::parse("[1.10]").unwrap();
-        assert_eq!(command(&update), Ok(Command::Update { order_id: id, user_id: None, payload }));
+        assert_eq!(
+            command(&update),
+            Ok(Command::Update { order_id: id, user_id: None, payload, if_version: None })
+        );
         let delete = format!(r#"{{"order_id":"{id}","user_id":"{USER}","status":"del\u0065ted"}}"#);
         let user_id = UserId::parse(USER);
-        assert_eq!(command(&delete), Ok(Command::Delete { order_id: id, user_id }));
+        assert_eq!(command(&delete), Ok(Command::Delete { order_id: id, user_id, if_version: None }));
     }
 
     #[test]

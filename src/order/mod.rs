@@ -4,18 +4,25 @@
 
 mod amount;
 mod command;
+mod history;
 mod id;
 mod json;
+mod listing;
 mod message;
 mod payload;
+mod request;
 mod status;
 
 pub use amount::{Amount, AmountError};
-pub use command::{Command, Invalid, Submission};
+pub(crate) use command::needs_user;
+pub use command::{Command, Invalid, Put, Submission};
+pub use history::{BadSequence, Cause, Sequence, Step, Stretch, Whose};
 pub use id::{OrderId, UserId};
 pub use json::pick;
+pub use listing::{BadPosition, Filter, Page, Position};
 pub use message::{Ack, AckStatus, Event, Undecodable, header};
 pub use payload::{Payload, PayloadError};
+pub use request::{BadKey, Key, KeyText, Request};
 pub use status::{IllegalTransition, Status};
 
 use jiff::Timestamp;

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::forget;
-use super::intake::{Progress, Receipt};
+use super::intake::{Change, Progress, Receipt};
 use crate::bus::AckSink;
 use crate::cache::Cache;
 use crate::error::Error;
@@ -23,6 +23,9 @@ const TICK: Duration = Duration::from_millis(50);
 /// After how long without an ACK the store is asked: at first, next, and from then on.
 const CHECKS: [Duration; 3] =
     [Duration::from_millis(250), Duration::from_millis(750), Duration::from_secs(2)];
+
+/// How often the store is asked for those whose ACK may go to another process.
+const FOLLOW: Duration = Duration::from_millis(100);
 
 /// Who waits, by order. Two requests on one order wait for a version each.
 #[derive(Default)]
@@ -38,7 +41,8 @@ pub(super) struct Waiter {
     until: Instant,
     check_at: Instant,
     checks: usize,
-    _under_way: UnderWay,
+    /// What it holds up; `None` for somebody who did not bring the version about, and is content with a newer one.
+    under_way: Option<UnderWay>,
 }
 
 /// Held by every caller of a batch who has not been answered.
@@ -53,7 +57,23 @@ impl Waiter {
         until: Instant,
         under_way: UnderWay,
     ) -> Waiter {
-        Waiter { receipt, reply, until, check_at: now + CHECKS[0], checks: 1, _under_way: under_way }
+        Waiter { receipt, reply, until, check_at: now + CHECKS[0], checks: 1, under_way: Some(under_way) }
+    }
+
+    /// Whether the ACK of a version answers it; one without a version answers everybody.
+    fn is_answered_by(&self, acked: Option<Version>) -> bool {
+        acked.is_none_or(|acked| match self.under_way {
+            Some(_) => acked == self.receipt.version,
+            None => acked >= self.receipt.version,
+        })
+    }
+
+    /// The time of the check after the next.
+    fn pause(&self) -> Duration {
+        match self.under_way {
+            Some(_) => CHECKS[self.checks.min(CHECKS.len() - 1)],
+            None => FOLLOW,
+        }
     }
 
     fn answer(self, progress: Progress) {
@@ -71,6 +91,21 @@ impl Acks {
         }
     }
 
+    /// Registers somebody who waits, until `until`, for a version that another request brought about.
+    pub(super) fn follow(
+        &self,
+        order_id: OrderId,
+        version: Version,
+        until: Instant,
+    ) -> oneshot::Receiver<Result<Receipt, Error>> {
+        let (reply, answer) = oneshot::channel();
+        let (change, progress) = (Change::Updated, Progress::Pending);
+        let receipt = Receipt { order_id, version, change, progress, replayed: true };
+        let check_at = Instant::now() + FOLLOW;
+        self.register(vec![Waiter { receipt, reply, until, check_at, checks: 0, under_way: None }]);
+        answer
+    }
+
     /// Asks the store about late ACKs and ends waits that are over, for ever.
     pub(super) async fn watch(&self, store: &dyn Store, cache: &dyn Cache) {
         let mut ticks = interval(TICK);
@@ -82,23 +117,27 @@ impl Acks {
                 waiter.answer(Progress::Pending);
             }
             let late = self.late(now);
-            if late.is_empty() {
-                continue;
+            if !late.is_empty() {
+                self.look(&late, store, cache).await;
             }
-            let states = match store.processed_versions(&late).await {
-                Ok(states) => states,
-                Err(error) => {
-                    // The store is away: later ACKs and checks may still find out.
-                    tracing::warn!(%error, "cannot ask the store about late acknowledgements");
-                    continue;
-                }
-            };
-            let found: Vec<(Waiter, Progress)> =
-                late.into_iter().zip(states).flat_map(|(id, state)| self.found(id, state)).collect();
-            // The store knows it before the worker has come to this.
-            forget(cache, found.iter().map(|(waiter, _)| waiter.receipt.order_id)).await;
-            found.into_iter().for_each(|(waiter, progress)| waiter.answer(progress));
         }
+    }
+
+    /// Asks the store about orders, and answers those whose version has been processed.
+    pub(super) async fn look(&self, orders: &[OrderId], store: &dyn Store, cache: &dyn Cache) {
+        let states = match store.processed_versions(orders).await {
+            Ok(states) => states,
+            Err(error) => {
+                // The store is away: later ACKs and checks may still find out.
+                tracing::warn!(%error, "cannot ask the store about late acknowledgements");
+                return;
+            }
+        };
+        let found: Vec<(Waiter, Progress)> =
+            orders.iter().zip(states).flat_map(|(id, state)| self.found(*id, state)).collect();
+        // The store knows it before the worker has come to this.
+        forget(cache, found.iter().map(|(waiter, _)| waiter.receipt.order_id)).await;
+        found.into_iter().for_each(|(waiter, progress)| waiter.answer(progress));
     }
 
     /// The orders whose waiters are due for a check, which is noted as made.
@@ -107,7 +146,7 @@ impl Acks {
         for (id, waiters) in self.lock().iter_mut() {
             let mut due = false;
             for waiter in waiters.iter_mut().filter(|waiter| waiter.check_at <= now) {
-                waiter.check_at = now + CHECKS[waiter.checks.min(CHECKS.len() - 1)];
+                waiter.check_at = now + waiter.pause();
                 waiter.checks += 1;
                 due = true;
             }
@@ -121,7 +160,7 @@ impl Acks {
     /// Takes everyone whose version has been processed, and what the store's state of the order is an answer of.
     fn found(&self, order_id: OrderId, state: Option<Processed>) -> Vec<(Waiter, Progress)> {
         let Some(Processed { version, status }) = state else { return Vec::new() };
-        let taken = self.take_of(order_id, |waited_for| waited_for <= version).into_iter();
+        let taken = self.take_of(order_id, |waiter| waiter.receipt.version <= version).into_iter();
         let with_progress = |waiter: Waiter| match status {
             Status::Failed if waiter.receipt.version == version => (waiter, Progress::Failed),
             // An older version than the newest was dealt with, whatever became of the newest.
@@ -139,10 +178,10 @@ impl Acks {
         taken
     }
 
-    fn take_of(&self, order_id: OrderId, which: impl Fn(Version) -> bool) -> Vec<Waiter> {
+    fn take_of(&self, order_id: OrderId, which: impl Fn(&Waiter) -> bool) -> Vec<Waiter> {
         let mut waiting = self.lock();
         let Some(waiters) = waiting.get_mut(&order_id) else { return Vec::new() };
-        let taken = waiters.extract_if(.., |waiter| which(waiter.receipt.version)).collect();
+        let taken = waiters.extract_if(.., |waiter| which(waiter)).collect();
         if waiters.is_empty() {
             waiting.remove(&order_id);
         }
@@ -155,7 +194,7 @@ impl Acks {
 }
 
 impl AckSink for Acks {
-    /// An ACK answers the waiter of its version alone; one without a version, from a worker that knows none,
+    /// An ACK answers the waiter of its version alone, and those who follow an order up to it; one without a version, from a worker that knows none,
     /// answers all waiters of its order.
     fn acked(&self, acks: Vec<Ack>) {
         for ack in acks {
@@ -163,9 +202,7 @@ impl AckSink for Acks {
                 AckStatus::Processed | AckStatus::Updated => Progress::Processed,
                 AckStatus::Failed => Progress::Failed,
             };
-            for waiter in
-                self.take_of(ack.order_id, |version| ack.version.is_none_or(|acked| acked == version))
-            {
+            for waiter in self.take_of(ack.order_id, |waiter| waiter.is_answered_by(ack.version)) {
                 waiter.answer(progress);
             }
         }

@@ -20,8 +20,8 @@ use super::intake::{Progress, Receipt};
 use super::relay::Relay;
 use crate::cache::Cache;
 use crate::error::Error;
-use crate::order::{Command, Event, Invalid, OrderId};
-use crate::store::{self, Refusal, Store};
+use crate::order::{Command, Invalid, OrderId, Request};
+use crate::store::{self, Accepted, Refusal, Store};
 
 /// How many commands wait in a lane before the next one is turned away.
 const QUEUE: usize = 16_384;
@@ -46,7 +46,7 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A command on its way, and who wants to know.
 pub(super) struct Entry {
-    pub(super) command: Command,
+    pub(super) request: Request,
     /// Until when the caller waits for the ACK; `None`: only for the commit.
     pub(super) wait_until: Option<Instant>,
     pub(super) reply: oneshot::Sender<Result<Receipt, Error>>,
@@ -98,8 +98,8 @@ impl Runner {
         let Runner { mut queue, commit } = self;
         let mut held: Vec<Entry> = Vec::new();
         let (mut committing, mut unanswered) = (FuturesUnordered::new(), FuturesUnordered::new());
-        // Orders with a command under way: the next command for one of them waits for its outcome.
-        let mut busy: HashSet<OrderId> = HashSet::new();
+        // Orders and keys with a request under way: the next one for any of them waits for its outcome.
+        let mut busy = Busy::default();
         // Only where a batch has a long way to go does it pay to have larger ones.
         let is_shared = commit.store.is_shared();
         let mut open = true;
@@ -117,17 +117,16 @@ impl Runner {
                     held.push(entry);
                 }
                 let batch: Vec<Entry>;
-                (batch, held) = held.into_iter().partition(|entry| busy.insert(entry.command.order_id()));
+                (batch, held) = held.into_iter().partition(|entry| busy.take(&entry.request));
                 if !batch.is_empty() {
-                    let orders: HashSet<OrderId> =
-                        batch.iter().map(|entry| entry.command.order_id()).collect();
-                    committing.push(commit.run(batch).map(|answered| (orders, answered)));
+                    let taken = Busy::of(&batch);
+                    committing.push(commit.run(batch).map(|answered| (taken, answered)));
                     continue;
                 }
             }
             tokio::select! {
-                Some((orders, mut answered)) = committing.next() => {
-                    busy.retain(|order| !orders.contains(order));
+                Some((taken, mut answered)) = committing.next() => {
+                    busy.release(&taken);
                     if is_shared {
                         unanswered.push(async move { timeout(PACE, answered.recv()).await });
                     }
@@ -141,6 +140,37 @@ impl Runner {
                 else => return,
             }
         }
+    }
+}
+
+/// Orders and keys that a batch is about.
+#[derive(Default)]
+struct Busy {
+    orders: HashSet<OrderId>,
+    keys: HashSet<[u8; 16]>,
+}
+
+impl Busy {
+    /// What a batch has taken.
+    fn of(batch: &[Entry]) -> Busy {
+        let requests = batch.iter().map(|entry| &entry.request);
+        let keys = requests.clone().filter_map(|request| Some(request.key?.digest));
+        Busy { orders: requests.map(|request| request.command.order_id()).collect(), keys: keys.collect() }
+    }
+
+    /// Takes what a request is about; `false`, and nothing taken, where any of it is busy.
+    fn take(&mut self, request: &Request) -> bool {
+        let (order_id, key) = (request.command.order_id(), request.key.map(|key| key.digest));
+        if self.orders.contains(&order_id) || key.is_some_and(|key| self.keys.contains(&key)) {
+            return false;
+        }
+        self.keys.extend(key);
+        self.orders.insert(order_id)
+    }
+
+    fn release(&mut self, taken: &Busy) {
+        self.orders.retain(|order| !taken.orders.contains(order));
+        self.keys.retain(|key| !taken.keys.contains(key));
     }
 }
 
@@ -164,8 +194,8 @@ impl Commit {
         let (under_way, answered) = mpsc::channel(1);
         let mut parts = vec![batch];
         while let Some(mut entries) = parts.pop() {
-            let commands: Arc<[Command]> = entries.iter().map(|entry| entry.command.clone()).collect();
-            match self.store.apply(commands).await {
+            let requests: Arc<[Request]> = entries.iter().map(|entry| entry.request.clone()).collect();
+            match self.store.apply(requests).await {
                 Ok(results) => {
                     self.forget(&entries).await;
                     self.hand_on(entries, results, &under_way);
@@ -188,21 +218,26 @@ impl Commit {
     /// Has the cache forget what the batch was about; also where a command was refused, for that too tells its
     /// caller where the order stands. Nobody has a copy of an order that is being created.
     async fn forget(&self, entries: &[Entry]) {
-        let commands = entries.iter().map(|entry| &entry.command);
+        let commands = entries.iter().map(|entry| &entry.request.command);
         let changes = commands.filter(|command| !matches!(command, Command::Create { .. }));
         forget(&*self.cache, changes.map(Command::order_id)).await;
     }
 
     /// Answers those who were refused, registers those who wait, and only then lets the events go.
-    fn hand_on(&self, entries: Vec<Entry>, results: Vec<Result<Event, Refusal>>, under_way: &UnderWay) {
+    fn hand_on(&self, entries: Vec<Entry>, results: Vec<Result<Accepted, Refusal>>, under_way: &UnderWay) {
         let now = Instant::now();
         let mut waiters = Vec::with_capacity(entries.len());
         let mut events = Vec::with_capacity(entries.len());
-        for (Entry { command, wait_until, reply }, result) in entries.into_iter().zip(results) {
+        for (Entry { request, wait_until, reply }, result) in entries.into_iter().zip(results) {
             let event = match result {
-                Ok(event) => event,
+                Ok(Accepted::Now(event)) => event,
+                // Whoever made it happen has its event published.
+                Ok(Accepted::Before(earlier)) => {
+                    let _ = reply.send(Ok(Receipt::of_earlier(&earlier)));
+                    continue;
+                }
                 Err(refusal) => {
-                    let _ = reply.send(Err(refused(refusal, &command)));
+                    let _ = reply.send(Err(refused(refusal, &request.command)));
                     continue;
                 }
             };
@@ -222,10 +257,10 @@ impl Commit {
 }
 
 fn fail(entries: Vec<Entry>, error: &store::Error) {
-    for Entry { command, reply, .. } in entries {
+    for Entry { request, reply, .. } in entries {
         let error = match error {
             store::Error::Unavailable(_) => Error::Unavailable,
-            store::Error::OutcomeUnknown(_) => Error::OutcomeUnknown { order_id: command.order_id() },
+            store::Error::OutcomeUnknown(_) => Error::OutcomeUnknown { order_id: request.command.order_id() },
             store::Error::BadBatch(_) => cannot_be_stored(),
         };
         let _ = reply.send(Err(error));
@@ -237,12 +272,19 @@ fn refused(refusal: Refusal, command: &Command) -> Error {
     match refusal {
         Refusal::NotFound => Error::NotFound { order_id: Some(order_id) },
         Refusal::Deleted => Error::Deleted { order_id },
+        Refusal::Changed { current } => Error::PreconditionFailed { order_id, current: Some(current) },
+        Refusal::KeyReused => Error::KeyReused,
+        Refusal::Exists { user_id, version, deleted } => match command {
+            Command::Create { user_id: asker, .. } if *asker != user_id => {
+                Error::PreconditionFailed { order_id, current: None }
+            }
+            _ if deleted => Error::Deleted { order_id },
+            _ => Error::PreconditionFailed { order_id, current: Some(version) },
+        },
         Refusal::BadRow(reason) => {
             tracing::warn!(%order_id, reason, "a row cannot be stored");
             cannot_be_stored()
         }
-        // A created id is fresh; to meet it again is a defect.
-        Refusal::Exists => Error::Internal,
     }
 }
 

@@ -13,7 +13,7 @@ mod stuck;
 pub mod verify;
 pub mod worker;
 
-pub use intake::{Change, Progress, Receipt};
+pub use intake::{Change, Patience, Progress, PutMode, Receipt};
 pub use lanes::RETRY_AFTER;
 pub use processor::{AmountProcessor, ProcessError, Processor};
 
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::Bus;
 use crate::cache::{Cache, Lookup};
 use crate::error::Error;
-use crate::order::{Order, OrderId, UserId};
+use crate::order::{Filter, Order, OrderId, Page, Position, UserId};
 use crate::store::{self, Store};
 
 /// What callers reach the service by. Cheap to share.
@@ -35,14 +35,22 @@ pub struct Service {
     bus: Arc<dyn Bus>,
     cache: Arc<dyn Cache>,
     lanes: lanes::Lanes,
-    ack_wait: Option<Duration>,
+    acks: Arc<acks::Acks>,
+    ack_wait: bool,
+    ack_wait_timeout: Duration,
+    history: Option<Duration>,
 }
 
 /// How the service behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// How long a caller waits for the worker's ACK; `None` answers as soon as the order is durable.
-    pub ack_wait: Option<Duration>,
+    /// Whether a caller waits for the worker's ACK, unless it says otherwise; else it is answered as soon as the order
+    /// is durable.
+    pub ack_wait: bool,
+    /// How long a caller waits at most.
+    pub ack_wait_timeout: Duration,
+    /// How long steps of the history are kept; `None` where the store keeps no history.
+    pub history: Option<Duration>,
 }
 
 /// The parts of the service that run by themselves: lanes, relay and the watch over waiting callers.
@@ -70,11 +78,15 @@ impl Service {
         let background = Background {
             lanes: lanes_runner,
             relay: relay_runner,
-            acks,
+            acks: Arc::clone(&acks),
             store: Arc::clone(&store),
             cache: Arc::clone(&cache),
         };
-        (Arc::new(Service { store, bus, cache, lanes, ack_wait: options.ack_wait }), background)
+        let Options { ack_wait, ack_wait_timeout, history } = *options;
+        (
+            Arc::new(Service { store, bus, cache, lanes, acks, ack_wait, ack_wait_timeout, history }),
+            background,
+        )
     }
 
     /// The order of that id, deleted or not; from the cache where it is there.
@@ -101,6 +113,14 @@ impl Service {
     pub async fn find_by_external(&self, external_id: &str, user_id: UserId) -> Result<Order, Error> {
         let found = self.store.find_by_external(external_id, user_id).await.map_err(read_failed)?;
         found.ok_or(Error::NotFound { order_id: None })
+    }
+
+    /// A page of the orders that fit a filter, from behind `after` on, the newest first.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn list(&self, filter: &Filter, after: Option<Position>, limit: usize) -> Result<Page, Error> {
+        self.store.list(filter, after, limit).await.map_err(read_failed)
     }
 
     /// What the service depends on, and whether each works now.

@@ -12,22 +12,27 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::order::{Amount, Command, Event, Order, OrderId, Status, UserId, Version};
+use crate::order::{
+    Amount, Event, Filter, Order, OrderId, Page, Position, Request, Sequence, Status, Step, Stretch, UserId,
+    Version, Whose,
+};
 
 /// Keeps orders. All times come from the store's own clock, in microseconds.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Carries out commands. Answers one result per command, in their order, once everything that was
+    /// Carries out requests. Answers one result per request, in their order, once everything that was
     /// accepted is durable.
     ///
-    /// Atomic: each command on its own; its row and what makes it pending become durable together.
-    /// Conditional: a creation needs the id to be free, an update or deletion needs the order to exist, not
-    /// to be deleted, and to belong to the user where the command names one. A row that cannot be written
-    /// fails alone. The caller names each order at most once in a batch.
+    /// Atomic: each request on its own; its row, what makes it pending, its key and its step of the history become
+    /// durable together. Conditional: a creation needs the id to be free, an update or deletion needs the order to
+    /// exist, to belong to the user where the command names one, not to be deleted, and to have the version that the
+    /// command names; of several reasons to refuse, the first of these counts. A request whose key was used before is
+    /// not carried out: it is answered with what happened then. A refusal leaves no key behind. A row that cannot be
+    /// written fails alone. The caller names each order, and each key, at most once in a batch.
     ///
     /// # Errors
     /// [`Error`] where the whole batch failed.
-    async fn apply(&self, batch: Arc<[Command]>) -> Result<Vec<Result<Event, Refusal>>, Error>;
+    async fn apply(&self, batch: Arc<[Request]>) -> Result<Vec<Result<Accepted, Refusal>>, Error>;
 
     /// Records what the worker did. Answers one result per completion, in their order, once durable.
     ///
@@ -125,6 +130,45 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Unavailable`].
     async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Result<Order, Damaged>>, Error>;
 
+    /// A page of the orders that fit a filter, from behind `after` on, the newest first. Looks at a bounded number of
+    /// orders and bytes, whatever the size of the table: a page may be short, or empty, and still have a next one.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    async fn list(&self, filter: &Filter, after: Option<Position>, limit: usize) -> Result<Page, Error>;
+
+    /// The steps of an order's history that belong to versions above `after`, up to `after + versions`, by ascending
+    /// version and sequence. Empty where the store keeps no history.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<Vec<Step>, Error>;
+
+    /// Steps behind a place in the history, by ascending sequence, at most `limit`; looks at a bounded number of
+    /// others. No step will ever become visible before the place that this answers as `upto`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    async fn steps(&self, of: Whose, after: Sequence, limit: usize) -> Result<Stretch, Error>;
+
+    /// Where the history ends now: all steps to come are behind this place.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    async fn history_end(&self) -> Result<Sequence, Error>;
+
+    /// Drops keys and steps that were written before these times, the oldest first, at most `limit` of each. Answers
+    /// how many were dropped.
+    ///
+    /// # Errors
+    /// [`Error`]; whatever was not dropped is dropped later.
+    async fn clean(
+        &self,
+        keys_before: Timestamp,
+        steps_before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<usize, Error>;
+
     /// Whether the store can take writes now.
     ///
     /// # Errors
@@ -135,7 +179,27 @@ pub trait Store: Send + Sync + 'static {
     async fn close(&self);
 }
 
-/// Why one command of a batch was not carried out.
+/// What became of a request that was not refused.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Accepted {
+    /// It was carried out. The event tells of it.
+    Now(Event),
+    /// A request of that key and content had been carried out before.
+    Before(Earlier),
+}
+
+/// What a request did when it came the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Earlier {
+    /// The order.
+    pub order_id: OrderId,
+    /// Its version after the request.
+    pub version: Version,
+    /// Its status after the request: `new`, `processing` (updated) or `deleted`.
+    pub status: Status,
+}
+
+/// Why one request of a batch was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No such order, or another user's.
@@ -144,9 +208,25 @@ pub enum Refusal {
     /// The order is deleted.
     #[error("the order is deleted")]
     Deleted,
+    /// The order has another version than the command names.
+    #[error("the order has version {current}")]
+    Changed {
+        /// The version that it has.
+        current: Version,
+    },
     /// A creation's id is taken.
     #[error("an order of this id exists")]
-    Exists,
+    Exists {
+        /// Whose that order is.
+        user_id: UserId,
+        /// Its version.
+        version: Version,
+        /// Whether it is deleted.
+        deleted: bool,
+    },
+    /// The key was used for a request with another content.
+    #[error("the key was used for another request")]
+    KeyReused,
     /// This row, and no other, cannot be stored.
     #[error("the row cannot be stored: {0}")]
     BadRow(String),

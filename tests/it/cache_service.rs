@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use orderstream::cache::RedisCache;
 use orderstream::config::Settings;
-use orderstream::order::{Command, OrderId, Status};
+use orderstream::order::{Command, OrderId, Request, Status};
 use orderstream::service::AmountProcessor;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -60,7 +60,7 @@ async fn who_is_told_that_an_order_is_deleted_sees_it_deleted() {
     assert_eq!(state(&app.client, &id).await, is(Status::Done, 1));
     // By another process, which has not come to have it forgotten yet.
     let order_id = OrderId::parse(&id).unwrap();
-    app.store.apply(Arc::new([deletion(order_id)])).await.unwrap();
+    app.store.apply(Arc::new([deletion(order_id).into()])).await.unwrap();
     let answer = app.client.post("/orders", update(&id, "{}")).await;
     assert_eq!(answer.status, 409, "{answer:?}");
     assert_eq!(state(&app.client, &id).await, is(Status::Deleted, 2));
@@ -91,7 +91,7 @@ async fn who_hears_from_the_store_that_an_order_is_done_sees_it_done() {
 async fn who_is_told_that_nobody_knows_sees_what_the_store_says() {
     let folder = TempDir::new().unwrap();
     let hook: Hook = Arc::new(|point| match point {
-        Point::Commit([Command::Update { .. }]) => Pass::Torn,
+        Point::Commit([Request { command: Command::Update { .. }, .. }]) => Pass::Torn,
         _ => Pass::On,
     });
     let system = cached(&settings(folder.path()), hook).await;

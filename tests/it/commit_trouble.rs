@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use orderstream::order::Command;
+use orderstream::order::{Command, Request};
 use orderstream::service::AmountProcessor;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -46,7 +46,7 @@ async fn a_commit_whose_outcome_is_lost_is_said_to_be_unknown_and_the_order_is_p
 #[tokio::test]
 async fn a_row_that_spoils_its_batch_fails_alone() {
     let folder = TempDir::new().unwrap();
-    let spoils = |command: &Command| match command {
+    let spoils = |request: &Request| match &request.command {
         Command::Create { payload, .. } => payload.as_str().contains("spoiled"),
         _ => false,
     };

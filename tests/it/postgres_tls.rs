@@ -93,6 +93,7 @@ impl Postgres {
             read_connections: 1,
             connect_timeout: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(30),
+            history: true,
         };
         PostgresStore::open(&options).expect("a DSN that can be used")
     }

@@ -52,7 +52,7 @@ async fn a_row_that_cannot_be_stored_spoils_its_batch_and_nothing_of_it_happens(
     let id = good.order_id();
     // Of every kind, so that it takes more than one statement.
     let batch = [good, update(old, UNSTORABLE), deletion(gone)];
-    let error = store.apply(batch.into()).await.unwrap_err();
+    let error = store.apply(batch.map(Into::into).into()).await.unwrap_err();
     assert!(matches!(&error, Error::BadBatch(reason) if reason.contains("22003")), "{error}");
     assert_eq!(store.get(id).await, Ok(None));
     assert_eq!((row(&*store, old).await.version, row(&*store, gone).await.version), (1, 1));

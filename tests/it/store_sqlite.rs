@@ -84,7 +84,7 @@ async fn what_was_handed_over_before_closing_is_finished() {
     let command = creation(some_user(), "{}");
     let id = command.order_id();
     // Polled in this order: the command is handed over before the store begins to close.
-    let (answer, ()) = tokio::join!(biased; store.apply(Arc::new([command])), store.close());
+    let (answer, ()) = tokio::join!(biased; store.apply(Arc::new([command.into()])), store.close());
     assert!(answer.unwrap()[0].is_ok());
     let store = SqliteStore::open(folder.path()).unwrap();
     assert_eq!(row(&store, id).await.version, 1);
@@ -151,7 +151,7 @@ async fn a_reader_sees_what_a_writer_commits_and_refuses_to_write() {
     let id = create(&writer, some_user(), "{}").await;
     assert_eq!(row(&reader, id).await, row(&writer, id).await);
     assert_eq!(reader.check().await, Ok(()));
-    assert!(reader.apply(Arc::new([deletion(id)])).await.is_err());
+    assert!(reader.apply(Arc::new([deletion(id).into()])).await.is_err());
     assert_eq!(row(&writer, id).await.version, 1);
     writer.close().await;
 }

@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use orderstream::order::{Amount, Command, Event, Order, OrderId, Payload, Status, UserId, Version};
+use orderstream::order::{
+    Amount, Command, Filter, Order, OrderId, Page, Payload, Position, Request, Sequence, Status, Step,
+    Stretch, UserId, Version, Whose,
+};
 use orderstream::service::verify::{Confirmed, Options, Report, verify};
 use orderstream::store::sqlite::SqliteStore;
 use orderstream::store::{
-    Basis, Completed, Completion, Cursor, Damaged, Error, PendingPage, Processed, Refusal, Store,
+    Accepted, Basis, Completed, Completion, Cursor, Damaged, Error, PendingPage, Processed, Refusal, Store,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -46,7 +49,7 @@ impl Folder {
         complete(&store, done, 1, Status::Done, None).await;
         complete(&store, failed, 1, Status::Failed, Some("no")).await;
         complete(&store, deleted, 1, Status::Done, None).await;
-        apply(&store, Command::Delete { order_id: deleted, user_id: None }).await;
+        apply(&store, Command::Delete { order_id: deleted, user_id: None, if_version: None }).await;
         complete(&store, deleted, 2, Status::Deleted, None).await;
         store.close().await;
         Folder { directory, done, failed, pending, deleted }
@@ -72,7 +75,7 @@ async fn check(folder: &Path, confirmed: Confirmed, options: &Options) -> Report
 }
 
 async fn apply(store: &SqliteStore, command: Command) {
-    assert!(store.apply(Arc::new([command])).await.unwrap()[0].is_ok());
+    assert!(store.apply(Arc::new([command.into()])).await.unwrap()[0].is_ok());
 }
 
 async fn complete(
@@ -179,7 +182,7 @@ struct Moving {
 
 #[async_trait]
 impl Store for Moving {
-    async fn apply(&self, _: Arc<[Command]>) -> Result<Vec<Result<Event, Refusal>>, Error> {
+    async fn apply(&self, _: Arc<[Request]>) -> Result<Vec<Result<Accepted, Refusal>>, Error> {
         unreachable!("the checker only reads")
     }
     async fn complete(&self, _: Arc<[Completion]>) -> Result<Vec<Completed>, Error> {
@@ -205,6 +208,21 @@ impl Store for Moving {
     /// Gives its only page for ever, as a store with a broken index might.
     async fn scan(&self, _: Option<OrderId>, _: usize) -> Result<Vec<Result<Order, Damaged>>, Error> {
         Ok(self.scanned.iter().cloned().map(Ok).collect())
+    }
+    async fn list(&self, _: &Filter, _: Option<Position>, _: usize) -> Result<Page, Error> {
+        unreachable!("the checker lists nothing")
+    }
+    async fn history(&self, _: OrderId, _: Version, _: u32) -> Result<Vec<Step>, Error> {
+        unreachable!("the checker looks at orders alone")
+    }
+    async fn steps(&self, _: Whose, _: Sequence, _: usize) -> Result<Stretch, Error> {
+        unreachable!("the checker looks at orders alone")
+    }
+    async fn history_end(&self) -> Result<Sequence, Error> {
+        unreachable!("the checker looks at orders alone")
+    }
+    async fn clean(&self, _: Timestamp, _: Option<Timestamp>, _: usize) -> Result<usize, Error> {
+        unreachable!("the checker only reads")
     }
     async fn check(&self) -> Result<(), Error> {
         Ok(())

@@ -14,10 +14,10 @@ use super::link::Prepare;
 use super::rows::{order_id, sources, user_uuid, uuid};
 use super::transaction;
 use super::trouble::Trouble;
-use crate::order::{Command, Event, OrderId, Payload, Status, UserId, Version};
-use crate::store::Refusal;
+use crate::order::{Command, Event, OrderId, Payload, Request, Status, UserId, Version};
+use crate::store::{Accepted, Refusal};
 
-type Answers = HashMap<OrderId, Accepted>;
+type Answers = HashMap<OrderId, Kept>;
 
 /// A connection that carries out commands.
 pub(super) struct Commands {
@@ -30,7 +30,7 @@ pub(super) struct Commands {
 }
 
 /// What a statement says of an order whose command was accepted.
-struct Accepted {
+struct Kept {
     version: Version,
     user_id: UserId,
     at: Timestamp,
@@ -108,17 +108,18 @@ const CHECK: &str = "SELECT pg_is_in_recovery() OR current_setting('transaction_
 
 impl Commands {
     /// Carries out a batch.
-    pub(super) async fn apply(&self, batch: &[Command]) -> Result<Vec<Result<Event, Refusal>>, Trouble> {
+    pub(super) async fn apply(&self, batch: &[Request]) -> Result<Vec<Result<Accepted, Refusal>>, Trouble> {
+        let batch: Vec<&Command> = batch.iter().map(|request| &request.command).collect();
         let (mut creations, mut updates, mut deletions) = (Vec::new(), Vec::new(), Vec::new());
-        for command in batch {
+        for command in &batch {
             match command {
                 Command::Create { order_id, user_id, payload } => {
                     creations.push((*order_id, *user_id, payload))
                 }
-                Command::Update { order_id, user_id, payload } => {
+                Command::Update { order_id, user_id, payload, .. } => {
                     updates.push((*order_id, *user_id, payload))
                 }
-                Command::Delete { order_id, user_id } => deletions.push((*order_id, *user_id)),
+                Command::Delete { order_id, user_id, .. } => deletions.push((*order_id, *user_id)),
             }
         }
         // In one order everywhere, so that two batches never wait for each other in a circle.
@@ -134,10 +135,14 @@ impl Commands {
         let mut answers = created;
         answers.extend(updated);
         answers.extend(deleted);
-        let refused: Vec<Uuid> =
-            batch.iter().map(Command::order_id).filter(|id| !answers.contains_key(id)).map(uuid).collect();
+        let refused: Vec<Uuid> = batch
+            .iter()
+            .map(|command| command.order_id())
+            .filter(|id| !answers.contains_key(id))
+            .map(uuid)
+            .collect();
         let known = if refused.is_empty() { HashMap::new() } else { self.look(&refused).await? };
-        Ok(batch.iter().map(|command| answer(command, &mut answers, &known)).collect())
+        Ok(batch.iter().map(|command| answer(command, &mut answers, &known).map(Accepted::Now)).collect())
     }
 
     async fn create(&self, batch: &[(OrderId, UserId, &Payload)]) -> Result<Answers, Trouble> {
@@ -153,7 +158,7 @@ impl Commands {
         let created: Option<Vec<Uuid>> = row.try_get(1)?;
         let is_created = |id: OrderId| created.as_ref().is_none_or(|created| created.contains(&uuid(id)));
         let accepted = |(id, user_id, _): &(OrderId, UserId, &Payload)| {
-            (*id, Accepted { version: 1, user_id: *user_id, at, payload: None })
+            (*id, Kept { version: 1, user_id: *user_id, at, payload: None })
         };
         Ok(batch.iter().filter(|(id, ..)| is_created(*id)).map(accepted).collect())
     }
@@ -207,14 +212,14 @@ impl Commands {
 }
 
 /// A row of an update or a deletion.
-fn accepted(row: &Row) -> Result<(OrderId, Accepted), Trouble> {
+fn accepted(row: &Row) -> Result<(OrderId, Kept), Trouble> {
     let payload = match row.len() {
         6 => Some(Payload::from_store(row.try_get(4)?, row.try_get(5)?)),
         _ => None,
     };
     let user_id = UserId::from_bytes(row.try_get::<_, Uuid>(2)?.into_bytes());
     let (version, at) = (row.try_get(1)?, row.try_get(3)?);
-    Ok((order_id(row.try_get(0)?), Accepted { version, user_id, at, payload }))
+    Ok((order_id(row.try_get(0)?), Kept { version, user_id, at, payload }))
 }
 
 /// What a command's caller is told.
@@ -231,12 +236,14 @@ fn answer(
     };
     let Some(accepted) = answers.remove(&id) else {
         return Err(match (status, known.get(&id)) {
-            (Status::New, _) => Refusal::Exists,
+            (Status::New, _) => {
+                Refusal::Exists { user_id: UserId::from_bytes([0; 16]), version: 1, deleted: false }
+            }
             (_, Some((owner, true))) if named.is_none_or(|named| named == *owner) => Refusal::Deleted,
             _ => Refusal::NotFound,
         });
     };
-    let Accepted { version, user_id, at, payload: kept } = accepted;
+    let Kept { version, user_id, at, payload: kept } = accepted;
     Ok(Event {
         order_id: Some(id),
         version: Some(version),

@@ -27,8 +27,12 @@ use self::completions::Completions;
 use self::link::{Link, Server};
 use self::outbox::Outbox;
 use self::reads::Reads;
-use super::{Completed, Completion, Cursor, Damaged, Error, PendingPage, Processed, Refusal, Store};
-use crate::order::{Command, Event, Order, OrderId, UserId, Version};
+use super::{
+    Accepted, Completed, Completion, Cursor, Damaged, Error, PendingPage, Processed, Refusal, Store,
+};
+use crate::order::{
+    Filter, Order, OrderId, Page, Position, Request, Sequence, Step, Stretch, UserId, Version, Whose,
+};
 
 pub use self::dsn::DsnError;
 pub use self::migrations::{MigrateError, Migrated};
@@ -46,6 +50,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How long a statement may take before the server ends it.
     pub statement_timeout: Duration,
+    /// Whether to keep a history.
+    pub history: bool,
 }
 
 /// Why a Postgres store cannot be opened.
@@ -115,7 +121,7 @@ impl PostgresStore {
 
 #[async_trait]
 impl Store for PostgresStore {
-    async fn apply(&self, batch: Arc<[Command]>) -> Result<Vec<Result<Event, Refusal>>, Error> {
+    async fn apply(&self, batch: Arc<[Request]>) -> Result<Vec<Result<Accepted, Refusal>>, Error> {
         let apply = |session: Arc<Commands>| {
             let batch = Arc::clone(&batch);
             Box::pin(async move { session.apply(&batch).await })
@@ -183,6 +189,26 @@ impl Store for PostgresStore {
 
     async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Result<Order, Damaged>>, Error> {
         self.reads.next().read(|session| async move { session.scan(after, limit).await }).await
+    }
+
+    async fn list(&self, _: &Filter, _: Option<Position>, _: usize) -> Result<Page, Error> {
+        Err(Error::Unavailable("TO BE WRITTEN".to_owned()))
+    }
+
+    async fn history(&self, _: OrderId, _: Version, _: u32) -> Result<Vec<Step>, Error> {
+        Err(Error::Unavailable("TO BE WRITTEN".to_owned()))
+    }
+
+    async fn steps(&self, _: Whose, _: Sequence, _: usize) -> Result<Stretch, Error> {
+        Err(Error::Unavailable("TO BE WRITTEN".to_owned()))
+    }
+
+    async fn history_end(&self) -> Result<Sequence, Error> {
+        Err(Error::Unavailable("TO BE WRITTEN".to_owned()))
+    }
+
+    async fn clean(&self, _: Timestamp, _: Option<Timestamp>, _: usize) -> Result<usize, Error> {
+        Ok(0)
     }
 
     async fn check(&self) -> Result<(), Error> {

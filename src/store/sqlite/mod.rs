@@ -22,8 +22,12 @@ use self::checkpoint::Checkpoints;
 use self::external::Young;
 use self::reader::Readers;
 use self::writer::Writer;
-use super::{Completed, Completion, Cursor, Damaged, Error, PendingPage, Processed, Refusal, Store};
-use crate::order::{Command, Event, Order, OrderId, UserId};
+use super::{
+    Accepted, Completed, Completion, Cursor, Damaged, Error, PendingPage, Processed, Refusal, Store,
+};
+use crate::order::{
+    Filter, Order, OrderId, Page, Position, Request, Sequence, Step, Stretch, UserId, Version, Whose,
+};
 
 /// The store in a folder.
 pub struct SqliteStore {
@@ -77,6 +81,14 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`].
     pub fn open(folder: &Path) -> Result<SqliteStore, OpenError> {
+        SqliteStore::open_with(folder, true)
+    }
+
+    /// The same, with the choice whether to keep a history.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_with(folder: &Path, _history: bool) -> Result<SqliteStore, OpenError> {
         let lock = lock(folder)?;
         let file = database_file(folder);
         let mut connection = schema::open_writer(&file)?;
@@ -149,7 +161,7 @@ fn lock(folder: &Path) -> Result<Lock, OpenError> {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn apply(&self, batch: Arc<[Command]>) -> Result<Vec<Result<Event, Refusal>>, Error> {
+    async fn apply(&self, batch: Arc<[Request]>) -> Result<Vec<Result<Accepted, Refusal>>, Error> {
         self.writer()?.apply(batch).await
     }
 
@@ -186,6 +198,26 @@ impl Store for SqliteStore {
 
     async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Result<Order, Damaged>>, Error> {
         self.readers.run(move |connection| reader::scan(connection, after, limit)).await
+    }
+
+    async fn list(&self, _: &Filter, _: Option<Position>, _: usize) -> Result<Page, Error> {
+        Err(Error::Unavailable("TO BE WRITTEN".to_owned()))
+    }
+
+    async fn history(&self, _: OrderId, _: Version, _: u32) -> Result<Vec<Step>, Error> {
+        Err(Error::Unavailable("TO BE WRITTEN".to_owned()))
+    }
+
+    async fn steps(&self, _: Whose, _: Sequence, _: usize) -> Result<Stretch, Error> {
+        Err(Error::Unavailable("TO BE WRITTEN".to_owned()))
+    }
+
+    async fn history_end(&self) -> Result<Sequence, Error> {
+        Err(Error::Unavailable("TO BE WRITTEN".to_owned()))
+    }
+
+    async fn clean(&self, _: Timestamp, _: Option<Timestamp>, _: usize) -> Result<usize, Error> {
+        Ok(0)
     }
 
     async fn check(&self) -> Result<(), Error> {

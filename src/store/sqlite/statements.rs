@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Statement, params};
 
 use super::external::{ExternalIds, Young};
-use crate::order::{Command, Event, OrderId, Payload, Status, UserId, Version};
-use crate::store::{Basis, Completed, Completion, Creation, Refusal};
+use crate::order::{Command, Event, OrderId, Payload, Request, Status, UserId, Version};
+use crate::store::{Accepted, Basis, Completed, Completion, Creation, Refusal};
 
 /// The prepared statements of the writing connection, and its clock.
 pub(super) struct Statements<'c> {
@@ -81,9 +81,10 @@ impl<'c> Statements<'c> {
     }
 
     /// Carries out a batch of commands; an error fails the whole transaction.
-    pub(super) fn apply(&mut self, batch: &[Command]) -> rusqlite::Result<Vec<Result<Event, Refusal>>> {
+    pub(super) fn apply(&mut self, batch: &[Request]) -> rusqlite::Result<Vec<Result<Accepted, Refusal>>> {
         let now = self.now();
-        batch.iter().map(|command| bad_row(self.apply_one(command, now))).collect()
+        let accepted = |event: Result<Event, Refusal>| event.map(Accepted::Now);
+        batch.iter().map(|request| bad_row(self.apply_one(&request.command, now)).map(accepted)).collect()
     }
 
     fn apply_one(&mut self, command: &Command, now: Timestamp) -> rusqlite::Result<Result<Event, Refusal>> {
@@ -100,11 +101,11 @@ impl<'c> Statements<'c> {
             Command::Create { order_id, user_id, payload } => {
                 let set = (Status::New, 0, at, "0", None);
                 return Ok(match self.insert(*order_id, *user_id, payload, set)? {
-                    false => Err(Refusal::Exists),
+                    false => Err(Refusal::Exists { user_id: *user_id, version: 1, deleted: false }),
                     true => Ok(event(1, *user_id, payload.clone(), Status::New)),
                 });
             }
-            Command::Update { order_id, user_id, payload } => {
+            Command::Update { order_id, user_id, payload, .. } => {
                 let user = user_id.as_ref().map(UserId::as_bytes);
                 let row = params![order_id.as_bytes(), user, at, payload.external_id(), payload.as_str()];
                 let accepted = self.update.query_row(row, |row| {
@@ -117,7 +118,7 @@ impl<'c> Statements<'c> {
                 }
                 (accepted.map(|(event, ..)| event), user_id)
             }
-            Command::Delete { order_id, user_id } => {
+            Command::Delete { order_id, user_id, .. } => {
                 let user = user_id.as_ref().map(UserId::as_bytes);
                 let accepted = self.delete.query_row(params![order_id.as_bytes(), user, at], |row| {
                     let owner = UserId::from_bytes(row.get(1)?);

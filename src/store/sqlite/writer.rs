@@ -14,15 +14,15 @@ use super::checkpoint::Checkpoints;
 use super::external::Young;
 use super::statements::Statements;
 use super::{Lock, OpenError};
-use crate::order::{Command, Event};
-use crate::store::{Completed, Completion, Error, Refusal};
+use crate::order::Request;
+use crate::store::{Accepted, Completed, Completion, Error, Refusal};
 
-type Applied = Vec<Result<Event, Refusal>>;
+type Applied = Vec<Result<Accepted, Refusal>>;
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 /// Something for the writing thread to do.
 enum Job {
-    Apply(Arc<[Command]>, Reply<Applied>),
+    Apply(Arc<[Request]>, Reply<Applied>),
     Complete(Arc<[Completion]>, Reply<Vec<Completed>>),
     Check(Reply<()>),
 }
@@ -92,7 +92,7 @@ impl Writer {
         Ok(Writer { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) })
     }
 
-    pub(super) async fn apply(&self, batch: Arc<[Command]>) -> Result<Applied, Error> {
+    pub(super) async fn apply(&self, batch: Arc<[Request]>) -> Result<Applied, Error> {
         self.call(|reply| Job::Apply(batch, reply)).await
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use orderstream::order::{Command, OrderId, Status};
 use orderstream::store::{Refusal, Store};
 
-use super::{accept, apply, create, creation, deletion, payload, row, some_user, update};
+use super::{accept, apply, apply_all, create, creation, deletion, payload, row, some_user, update};
 
 /// `apply`: a creation needs the id to be free; version 1, status new, pending, no amount yet.
 pub(crate) async fn a_created_order_is_new_and_its_event_says_the_same(store: Arc<dyn Store>) {
@@ -33,7 +33,7 @@ pub(crate) async fn an_update_raises_the_version_and_its_event_names_the_owner(s
 
     for (version, user_id) in [(2, None), (3, Some(user))] {
         let content = payload(&format!(r#"{{"id": {version}}}"#));
-        let command = Command::Update { order_id: id, user_id, payload: content.clone() };
+        let command = Command::Update { order_id: id, user_id, payload: content.clone(), if_version: None };
         let event = accept(&*store, command).await;
         assert_eq!((event.order_id, event.version, event.user_id), (Some(id), Some(version), Some(user)));
         assert_eq!((event.status, &event.payload), (Status::Processing, &content));
@@ -52,7 +52,7 @@ pub(crate) async fn a_deletion_keeps_the_payload_and_its_event_carries_it(store:
     for user_id in [None, Some(user)] {
         let id = create(&*store, user, r#"{"id": "first"}"#).await;
         accept(&*store, update(id, r#"{"id": "second"}"#)).await;
-        let event = accept(&*store, Command::Delete { order_id: id, user_id }).await;
+        let event = accept(&*store, Command::Delete { order_id: id, user_id, if_version: None }).await;
         assert_eq!((event.order_id, event.version, event.user_id), (Some(id), Some(3), Some(user)));
         assert_eq!((event.status, &event.payload), (Status::Deleted, &payload(r#"{"id": "second"}"#)));
 
@@ -71,10 +71,13 @@ pub(crate) async fn a_deleted_order_takes_no_command_any_more(store: Arc<dyn Sto
     let before = row(&*store, id).await;
     assert_eq!(apply(&*store, update(id, "[]")).await, Err(Refusal::Deleted));
     assert_eq!(apply(&*store, deletion(id)).await, Err(Refusal::Deleted));
-    let own = Command::Delete { order_id: id, user_id: Some(user) };
+    let own = Command::Delete { order_id: id, user_id: Some(user), if_version: None };
     assert_eq!(apply(&*store, own).await, Err(Refusal::Deleted));
     let again = Command::Create { order_id: id, user_id: user, payload: payload("[]") };
-    assert_eq!(apply(&*store, again).await, Err(Refusal::Exists));
+    assert_eq!(
+        apply(&*store, again).await,
+        Err(Refusal::Exists { user_id: user, version: 2, deleted: true })
+    );
     assert_eq!(row(&*store, id).await, before);
 }
 
@@ -96,9 +99,10 @@ pub(crate) async fn an_order_of_another_user_is_not_found_and_does_not_change(st
         }
         let before = row(&*store, id).await;
         let stranger = Some(some_user());
-        let write = Command::Update { order_id: id, user_id: stranger, payload: payload("[]") };
+        let write =
+            Command::Update { order_id: id, user_id: stranger, payload: payload("[]"), if_version: None };
         assert_eq!(apply(&*store, write).await, Err(Refusal::NotFound));
-        let remove = Command::Delete { order_id: id, user_id: stranger };
+        let remove = Command::Delete { order_id: id, user_id: stranger, if_version: None };
         assert_eq!(apply(&*store, remove).await, Err(Refusal::NotFound));
         assert_eq!(row(&*store, id).await, before);
     }
@@ -113,9 +117,9 @@ pub(crate) async fn a_taken_id_is_refused_and_its_neighbours_in_the_batch_are_st
     let (left, right) = (creation(user, r#"{"n": 2}"#), creation(user, r#"{"n": 3}"#));
     let ids = [left.order_id(), right.order_id()];
 
-    let answers = store.apply(Arc::new([left, again, right])).await.expect("the store takes the batch");
+    let answers = apply_all(&*store, [left, again, right]).await;
     assert_eq!(answers.len(), 3);
-    assert_eq!(answers[1], Err(Refusal::Exists));
+    assert_eq!(answers[1], Err(Refusal::Exists { user_id: user, version: 1, deleted: false }));
     for (answer, id) in [(&answers[0], ids[0]), (&answers[2], ids[1])] {
         assert_eq!(answer.as_ref().map(|event| event.order_id), Ok(Some(id)));
         assert_eq!(row(&*store, id).await.version, 1);
@@ -138,10 +142,10 @@ pub(crate) async fn a_batch_answers_in_its_own_order(store: Arc<dyn Store>) {
         update(gone, "[]"),
         update(old, r#"{"n": 6}"#),
         deletion(unknown),
-        Command::Delete { order_id: foreign, user_id: Some(user) },
+        Command::Delete { order_id: foreign, user_id: Some(user), if_version: None },
         first,
     ];
-    let answers = store.apply(Arc::new(batch)).await.expect("the store takes the batch");
+    let answers = apply_all(&*store, batch).await;
     let told: Vec<_> =
         answers.into_iter().map(|answer| answer.map(|event| (event.order_id, event.version))).collect();
     assert_eq!(

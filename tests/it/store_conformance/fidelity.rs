@@ -114,7 +114,7 @@ pub(crate) async fn a_write_that_changes_nothing_touches_no_time(store: Arc<dyn 
     complete(&*store, done(id, 1, "1")).await;
     let before = row(&*store, id).await;
     complete(&*store, done(id, 1, "2")).await;
-    let stranger = Command::Delete { order_id: id, user_id: Some(some_user()) };
+    let stranger = Command::Delete { order_id: id, user_id: Some(some_user()), if_version: None };
     assert!(apply(&*store, stranger).await.is_err());
     assert_eq!(row(&*store, id).await, before);
 }

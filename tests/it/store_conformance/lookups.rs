@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use orderstream::order::{OrderId, Status, UserId};
 use orderstream::store::{Error, Processed, Store};
 
-use super::{accept, complete, create, creation, deletion, done, row, some_user, update};
+use super::{accept, apply_all, complete, create, creation, deletion, done, row, some_user, update};
 
 /// The id of the order that an external id leads to.
 async fn found(store: &dyn Store, external_id: &str, user_id: UserId) -> Option<OrderId> {
@@ -161,7 +161,7 @@ pub(crate) async fn a_scan_walks_all_orders_by_ascending_id(store: Arc<dyn Store
     let mut batch: Vec<_> = (0..10).map(|n| creation(some_user(), &n.to_string())).collect();
     let ids: Vec<OrderId> = batch.iter().map(orderstream::order::Command::order_id).collect();
     batch.reverse();
-    store.apply(batch.into()).await.expect("the store takes the batch");
+    apply_all(&*store, batch).await;
     accept(&*store, deletion(ids[4])).await;
 
     let mut walked = Vec::new();
@@ -190,7 +190,7 @@ pub(crate) async fn a_closed_store_refuses_every_call(store: Arc<dyn Store>) {
     store.close().await;
     let fails = |result: Result<(), Error>| matches!(result, Err(Error::Unavailable(_)));
     assert!(fails(store.check().await));
-    assert!(fails(store.apply(Arc::new([deletion(id)])).await.map(drop)));
+    assert!(fails(store.apply(Arc::new([deletion(id).into()])).await.map(drop)));
     assert!(fails(store.complete(Arc::new([done(id, 1, "1")])).await.map(drop)));
     assert!(fails(store.get(id).await.map(drop)));
     assert!(fails(store.find_by_external("A", some_user()).await.map(drop)));

@@ -19,8 +19,8 @@ pub(crate) mod races;
 use std::any::Any;
 use std::sync::Arc;
 
-use orderstream::order::{Amount, Command, Event, Order, OrderId, Payload, Status, UserId, Version};
-use orderstream::store::{Basis, Completed, Completion, Refusal, Store};
+use orderstream::order::{Amount, Command, Event, Order, OrderId, Payload, Request, Status, UserId, Version};
+use orderstream::store::{Accepted, Basis, Completed, Completion, Refusal, Store};
 
 /// A fresh, empty store, and what must outlive it: its folder, its server.
 pub(crate) struct Fresh {
@@ -132,12 +132,12 @@ pub(crate) fn creation(user_id: UserId, text: &str) -> Command {
 
 /// A command to update, by whoever it is.
 pub(crate) fn update(order_id: OrderId, text: &str) -> Command {
-    Command::Update { order_id, user_id: None, payload: payload(text) }
+    Command::Update { order_id, user_id: None, payload: payload(text), if_version: None }
 }
 
 /// A command to delete, by whoever it is.
 pub(crate) fn deletion(order_id: OrderId) -> Command {
-    Command::Delete { order_id, user_id: None }
+    Command::Delete { order_id, user_id: None, if_version: None }
 }
 
 /// What a worker records that did its work.
@@ -152,9 +152,23 @@ pub(crate) fn failed(order_id: OrderId, version: Version, reason: &str) -> Compl
     Completion { order_id, basis, status: Status::Failed, amount: None, reason }
 }
 
+/// Carries out a batch of commands without keys.
+pub(crate) async fn apply_all(
+    store: &dyn Store,
+    commands: impl IntoIterator<Item = Command>,
+) -> Vec<Result<Event, Refusal>> {
+    let batch = commands.into_iter().map(Request::from).collect();
+    let answers = store.apply(batch).await.expect("the store takes the batch");
+    let event = |accepted| match accepted {
+        Accepted::Now(event) => event,
+        Accepted::Before(earlier) => panic!("without a key, there is nothing before: {earlier:?}"),
+    };
+    answers.into_iter().map(|answer| answer.map(event)).collect()
+}
+
 /// Carries out a batch of one.
 pub(crate) async fn apply(store: &dyn Store, command: Command) -> Result<Event, Refusal> {
-    let mut answers = store.apply(Arc::new([command])).await.expect("the store takes the batch");
+    let mut answers = apply_all(store, [command]).await;
     assert_eq!(answers.len(), 1);
     answers.remove(0)
 }

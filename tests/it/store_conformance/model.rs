@@ -11,7 +11,7 @@ use orderstream::store::{Basis, Completed, Completion, Creation, Refusal, Store}
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
-use super::{Fresh, amount, payload, some_user};
+use super::{Fresh, amount, apply_all, payload, some_user};
 
 /// A write, with places in small lists instead of ids, users and payloads.
 #[derive(Debug, Clone)]
@@ -113,8 +113,9 @@ impl Model {
 
     fn apply(&mut self, command: &Command) -> Result<Told, Refusal> {
         if let Command::Create { order_id, user_id, payload } = command {
-            if self.rows.contains_key(order_id) {
-                return Err(Refusal::Exists);
+            if let Some(row) = self.rows.get(order_id) {
+                let (user_id, version, deleted) = (row.user_id, row.version, row.status == Status::Deleted);
+                return Err(Refusal::Exists { user_id, version, deleted });
             }
             return Ok(self.insert(*order_id, *user_id, payload).told(*order_id));
         }
@@ -220,7 +221,7 @@ impl Run {
             }
         }
         let expected: Vec<_> = commands.iter().map(|command| self.model.apply(command)).collect();
-        let answers = self.store.apply(commands.clone().into()).await.expect("the store takes the batch");
+        let answers = apply_all(&*self.store, commands.clone()).await;
         let told: Vec<Result<Told, Refusal>> = answers.into_iter().map(|answer| answer.map(tell)).collect();
         prop_assert_eq!(told, expected, "of {:?}", commands);
 
@@ -245,10 +246,15 @@ impl Run {
                 let (user_id, payload) = (self.users[*user], payload(TEXTS[*text]));
                 Ok(Command::Create { order_id, user_id, payload })
             }
-            Write::Update { user: place, text } => {
-                Ok(Command::Update { order_id, user_id: user(place), payload: payload(TEXTS[*text]) })
+            Write::Update { user: place, text } => Ok(Command::Update {
+                order_id,
+                user_id: user(place),
+                payload: payload(TEXTS[*text]),
+                if_version: None,
+            }),
+            Write::Delete { user: place } => {
+                Ok(Command::Delete { order_id, user_id: user(place), if_version: None })
             }
-            Write::Delete { user: place } => Ok(Command::Delete { order_id, user_id: user(place) }),
             Write::Version { behind, status, amount } => {
                 let version = self.model.rows.get(&order_id).map_or(1, |row| row.version) - behind;
                 completion(Basis::Version(version), *status, digits(amount))

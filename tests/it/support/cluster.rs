@@ -198,6 +198,7 @@ impl Cluster {
     /// The store, from outside.
     pub(crate) fn store(&self) -> PostgresStore {
         PostgresStore::open(&postgres::Options {
+            history: true,
             dsn: self.dsn.clone(),
             write_connections: 1,
             read_connections: 1,

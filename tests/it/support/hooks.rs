@@ -6,9 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use orderstream::bus::{AckSink, Bus, Delivery, PublishError, Reply, SubscribeError, Subscription};
-use orderstream::order::{Command, Event, Order, OrderId, UserId, Version};
+use orderstream::order::{
+    Event, Filter, Order, OrderId, Page, Position, Request, Sequence, Step, Stretch, UserId, Version, Whose,
+};
 use orderstream::store::{
-    Completed, Completion, Cursor, Damaged, Error, PendingPage, Processed, Refusal, Store,
+    Accepted, Completed, Completion, Cursor, Damaged, Error, PendingPage, Processed, Refusal, Store,
 };
 
 /// A point on the way of an order.
@@ -16,8 +18,8 @@ use orderstream::store::{
 pub(crate) enum Point<'a> {
     /// An order is about to be read.
     Read,
-    /// Commands are about to be committed.
-    Commit(&'a [Command]),
+    /// Requests are about to be committed.
+    Commit(&'a [Request]),
     /// Events are committed and about to be published.
     Publish(&'a [Event]),
     /// The worker's results are about to be recorded.
@@ -58,7 +60,7 @@ pub(crate) struct HookedBus {
 
 #[async_trait]
 impl Store for HookedStore {
-    async fn apply(&self, batch: Arc<[Command]>) -> Result<Vec<Result<Event, Refusal>>, Error> {
+    async fn apply(&self, batch: Arc<[Request]>) -> Result<Vec<Result<Accepted, Refusal>>, Error> {
         match (self.hook)(Point::Commit(&batch)) {
             Pass::Spoiled => Err(Error::BadBatch("by a test".to_owned())),
             Pass::Torn => {
@@ -124,6 +126,31 @@ impl Store for HookedStore {
 
     async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Result<Order, Damaged>>, Error> {
         self.inner.scan(after, limit).await
+    }
+
+    async fn list(&self, filter: &Filter, after: Option<Position>, limit: usize) -> Result<Page, Error> {
+        self.inner.list(filter, after, limit).await
+    }
+
+    async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<Vec<Step>, Error> {
+        self.inner.history(order_id, after, versions).await
+    }
+
+    async fn steps(&self, of: Whose, after: Sequence, limit: usize) -> Result<Stretch, Error> {
+        self.inner.steps(of, after, limit).await
+    }
+
+    async fn history_end(&self) -> Result<Sequence, Error> {
+        self.inner.history_end().await
+    }
+
+    async fn clean(
+        &self,
+        keys_before: Timestamp,
+        steps_before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<usize, Error> {
+        self.inner.clean(keys_before, steps_before, limit).await
     }
 
     async fn check(&self) -> Result<(), Error> {

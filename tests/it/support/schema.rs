@@ -44,6 +44,7 @@ impl Schema {
             read_connections: 1,
             connect_timeout: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(30),
+            history: true,
         }
     }
 

@@ -1,0 +1,156 @@
+//! The history of an order: one step for each command that was accepted and each outcome that was recorded, in the
+//! order in which they became visible. A step is written with what it tells of, and never changes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use thiserror::Error;
+
+use super::{Amount, OrderId, Status, UserId, Version};
+
+/// A place in the history of all orders. Places grow in the order in which steps become visible, so that whoever has
+/// read up to one has missed nothing before it. Written as two numbers with a dash between: `1742-17`. Which numbers
+/// they are is the store's own business.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Sequence(pub u64, pub u64);
+
+/// A text is no place in a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("send an id that the stream gave out, such as 1742-17")]
+pub struct BadSequence;
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0, self.1)
+    }
+}
+
+impl FromStr for Sequence {
+    type Err = BadSequence;
+
+    fn from_str(text: &str) -> Result<Sequence, BadSequence> {
+        let number = |digits: &str| match digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            // Every store counts in the positive half of 64 bits.
+            true => digits.parse::<u64>().ok().filter(|number| i64::try_from(*number).is_ok()),
+            false => None,
+        };
+        let (major, minor) = text.split_once('-').ok_or(BadSequence)?;
+        Ok(Sequence(number(major).ok_or(BadSequence)?, number(minor).ok_or(BadSequence)?))
+    }
+}
+
+/// What changed an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// A command that was accepted; the status tells which: `new`, `processing` (updated) or `deleted`.
+    Command,
+    /// The worker, that was done with a version.
+    Worker,
+    /// An event from outside, of a service that knows no versions.
+    Event,
+}
+
+impl Cause {
+    /// Every cause there is.
+    pub const ALL: [Cause; 3] = [Cause::Command, Cause::Worker, Cause::Event];
+
+    /// The name in every store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::Command => "command",
+            Cause::Worker => "worker",
+            Cause::Event => "event",
+        }
+    }
+
+    /// Reads a name that [`Cause::as_str`] wrote; `None` for any other text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Cause> {
+        Cause::ALL.into_iter().find(|cause| cause.as_str() == text)
+    }
+}
+
+/// One step of an order's history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Its place among all steps.
+    pub sequence: Sequence,
+    /// The order.
+    pub order_id: OrderId,
+    /// Its owner.
+    pub user_id: UserId,
+    /// The version that the step made, or was the outcome of.
+    pub version: Version,
+    /// When, by the store's clock, in microseconds.
+    pub at: Timestamp,
+    /// What changed the order.
+    pub cause: Cause,
+    /// The order's status after it.
+    pub status: Status,
+    /// The amount that the step set, if it set one.
+    pub amount: Option<Amount>,
+    /// Why processing failed, where it did.
+    pub reason: Option<String>,
+}
+
+/// Whose steps are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Whose {
+    /// Everybody's.
+    All,
+    /// An order's.
+    Order(OrderId),
+    /// Those of all orders of a user.
+    User(UserId),
+}
+
+impl Whose {
+    /// Whether a step of that order and user is one of them.
+    #[must_use]
+    pub fn includes(self, order_id: OrderId, user_id: UserId) -> bool {
+        match self {
+            Whose::All => true,
+            Whose::Order(id) => id == order_id,
+            Whose::User(id) => id == user_id,
+        }
+    }
+}
+
+/// A stretch of the history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stretch {
+    /// The steps that were asked for, by ascending sequence.
+    pub steps: Vec<Step>,
+    /// How far the store has looked: all that was asked for up to this place is in `steps`.
+    pub upto: Sequence,
+    /// Whether there may be more right behind it.
+    pub more: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_as_it_is_written_and_nothing_else_is_one() {
+        for place in [Sequence::default(), Sequence(1742, 17), Sequence(i64::MAX as u64, 1)] {
+            assert_eq!(place.to_string().parse(), Ok(place));
+        }
+        for text in
+            ["", "-", "1", "1-", "-1", "1-2-3", "+1-2", " 1-2", "1-2 ", "a-b", "9223372036854775808-0"]
+        {
+            assert_eq!(text.parse::<Sequence>(), Err(BadSequence), "{text:?}");
+        }
+        assert!(Sequence(1, 9) < Sequence(2, 0));
+    }
+
+    #[test]
+    fn a_cause_is_read_as_it_is_written() {
+        for cause in Cause::ALL {
+            assert_eq!(Cause::parse(cause.as_str()), Some(cause));
+        }
+        assert_eq!(Cause::parse("nobody"), None);
+    }
+}

@@ -1,0 +1,102 @@
+//! Lists of orders: which ones are asked for, and where the next page begins.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use thiserror::Error;
+
+use super::{Order, Status, UserId};
+
+/// Which orders are asked for: those that fit every part that is given.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// Whose they are.
+    pub user_id: Option<UserId>,
+    /// Where they stand.
+    pub status: Option<Status>,
+    /// The external id in their payload. Asked for together with a user alone.
+    pub external_id: Option<String>,
+    /// Accepted at that time or later.
+    pub created_from: Option<Timestamp>,
+    /// Accepted before that time.
+    pub created_before: Option<Timestamp>,
+    /// Whether deleted ones are asked for, too.
+    pub with_deleted: bool,
+}
+
+impl Filter {
+    /// Whether an order fits. Stores that cannot ask their index for everything ask here.
+    #[must_use]
+    pub fn admits(&self, order: &Order) -> bool {
+        self.user_id.is_none_or(|user_id| user_id == order.user_id)
+            && self.status.is_none_or(|status| status == order.status)
+            && self.external_id.as_deref().is_none_or(|id| id == order.payload.external_id())
+            && self.created_from.is_none_or(|from| order.created_at >= from)
+            && self.created_before.is_none_or(|before| order.created_at < before)
+            && (self.with_deleted || order.status != Status::Deleted)
+    }
+}
+
+/// A place in a list: right behind one of its orders. Written as 48 hexadecimal digits; only its store can tell
+/// which place it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// What the list is sorted by.
+    pub major: i64,
+    /// What tells those apart that share it.
+    pub minor: [u8; 16],
+}
+
+/// A text is no place in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("send a next_cursor of an earlier page as it was, or leave it out to begin with the newest order")]
+pub struct BadPosition;
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}{:032x}", self.major, u128::from_be_bytes(self.minor))
+    }
+}
+
+impl FromStr for Position {
+    type Err = BadPosition;
+
+    fn from_str(text: &str) -> Result<Position, BadPosition> {
+        let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if text.len() != 48 || !text.bytes().all(is_hex) {
+            return Err(BadPosition);
+        }
+        let major = u64::from_str_radix(&text[..16], 16).map_err(|_| BadPosition)?;
+        let minor = u128::from_str_radix(&text[16..], 16).map_err(|_| BadPosition)?;
+        Ok(Position { major: major.cast_signed(), minor: minor.to_be_bytes() })
+    }
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The orders, the newest first. There may be fewer than were asked for, also none, and still be more behind.
+    pub orders: Vec<Order>,
+    /// Where the next page begins; `None` after the last one.
+    pub next: Option<Position>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_as_it_is_written_and_nothing_else_is_one() {
+        for major in [0, 1, -1, i64::MIN, i64::MAX, 1_760_000_000_123_456] {
+            let place = Position { major, minor: [0xa5; 16] };
+            assert_eq!(place.to_string().parse(), Ok(place));
+        }
+        let place = Position { major: 7, minor: [1; 16] }.to_string();
+        for text in
+            ["", "0", &place[1..], &place.replace('0', "g"), &format!("{place}0"), &place.replace('1', "+")]
+        {
+            assert_eq!(text.parse::<Position>(), Err(BadPosition), "{text:?}");
+        }
+    }
+}
