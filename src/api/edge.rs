@@ -28,6 +28,10 @@ const UNIT: usize = 1 << 10;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The id of a request, among its extensions.
+#[derive(Debug, Clone)]
+pub(super) struct RequestId(pub(super) HeaderValue);
+
 /// The outermost service. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Edge {
@@ -45,9 +49,10 @@ impl Edge {
         }
     }
 
-    async fn answer(self, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(self, mut request: Request<Incoming>) -> Response<Body> {
         let started = Instant::now();
         let id = request_id(request.headers());
+        request.extensions_mut().insert(RequestId(id.clone()));
         let wants_problem = accepts(request.headers(), "application/problem+json");
         let line = tracing::enabled!(tracing::Level::DEBUG)
             .then(|| format!("{} {}", request.method(), request.uri().path()));

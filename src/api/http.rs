@@ -1,27 +1,29 @@
-//! The routes: the index of every URL, and the handlers behind them. A handler parses, asks the service and
-//! shapes the answer; limits, ids and the writing of problems are the edge's.
+//! The routes: the index of every URL. The handlers stand in files of their own; they parse, ask the service and shape the
+//! answer; limits, ids and the writing of problems are the edge's.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
-use serde::Deserialize;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::batch::submit_batch;
 use super::problem::{
     BODY_TIMEOUT, BODY_TOO_LARGE, METHOD_NOT_ALLOWED, Problem, ROUTE_NOT_FOUND, TABLE, to_json,
 };
-use super::{Options, health, view};
-use crate::order::{Invalid, OrderId, Submission, UserId};
-use crate::service::{Change, Patience, Progress, Receipt, Service};
+use super::reads::{find_order, get_order};
+use super::writes::{delete_order, put_order, submit_order};
+use super::{Options, health};
+use crate::order::Invalid;
+use crate::service::Service;
 
 /// What the handlers share.
 pub(super) struct Shared {
@@ -33,19 +35,18 @@ pub(super) struct Shared {
     pub(super) readiness: health::Told,
 }
 
-type Api = State<Arc<Shared>>;
-
 /// A path segment, percent-decoded.
-type Segment = Result<Path<String>, PathRejection>;
+pub(super) type Segment = Result<Path<String>, PathRejection>;
 
 /// Every URL. Each also answers with one trailing slash, and `HEAD` wherever there is `GET`.
 pub(super) fn routes(shared: Arc<Shared>) -> Router {
-    let routes: [(&str, MethodRouter<Arc<Shared>>); 7] = [
+    let routes: [(&str, MethodRouter<Arc<Shared>>); 8] = [
         ("/health", get(health::health)),
         ("/health/live", get(health::live)),
         ("/health/ready", get(health::ready)),
         ("/orders", post(submit_order)),
-        ("/orders/{order_id}", get(get_order)),
+        ("/orders:batch", post(submit_batch)),
+        ("/orders/{order_id}", get(get_order).put(put_order).delete(delete_order)),
         ("/orders/by-external/{external_id}", get(find_order)),
         ("/problems/{code}", get(get_problem)),
     ];
@@ -54,42 +55,6 @@ pub(super) fn routes(shared: Arc<Shared>) -> Router {
         router = router.route(path, methods.clone()).route(&format!("{path}/"), methods);
     }
     router.fallback(route_not_found).method_not_allowed_fallback(method_not_allowed).with_state(shared)
-}
-
-/// `POST /orders`: creates, updates or deletes.
-async fn submit_order(State(api): Api, request: Request) -> Result<Response, Problem> {
-    let body = read_body(request, &api.options).await?;
-    let text = std::str::from_utf8(&body)
-        .map_err(|error| Invalid::new("body", format!("not UTF-8 from byte {} on", error.valid_up_to())))?;
-    let command = Submission::from_json(text)?.into_command()?;
-    let receipt = api.service.submit(command.into(), Patience::Usual).await?;
-    Ok(submitted(&receipt))
-}
-
-/// `GET /orders/{order_id}`.
-async fn get_order(State(api): Api, order_id: Segment) -> Result<Response, Problem> {
-    let order_id = OrderId::parse(&order_id?)
-        .ok_or_else(|| Invalid::new("order_id", "not a UUID; the path is /orders/{order_id}"))?;
-    Ok(json(StatusCode::OK, view::order(&api.service.get(order_id).await?)))
-}
-
-#[derive(Deserialize)]
-struct FindQuery {
-    user_id: Option<String>,
-}
-
-/// `GET /orders/by-external/{external_id}?user_id=`.
-async fn find_order(
-    State(api): Api,
-    external_id: Segment,
-    query: Result<Query<FindQuery>, QueryRejection>,
-) -> Result<Response, Problem> {
-    let Path(external_id) = external_id?;
-    let user_id = query
-        .ok()
-        .and_then(|Query(query)| UserId::parse(&query.user_id?))
-        .ok_or_else(|| Invalid::new("user_id", "send the owner's UUID once, as ?user_id=<uuid>"))?;
-    Ok(json(StatusCode::OK, view::order(&api.service.find_by_external(&external_id, user_id).await?)))
 }
 
 /// `GET /problems/{code}`: what a problem's `type` points to.
@@ -103,7 +68,7 @@ async fn get_problem(code: Segment) -> Result<Response, Problem> {
 async fn route_not_found() -> Problem {
     Problem::new(
         ROUTE_NOT_FOUND,
-        "the paths are /orders, /orders/{order_id}, /orders/by-external/{external_id}, /health",
+        "the paths are /orders, /orders:batch, /orders/{order_id}, /orders/by-external/{external_id}, /health",
     )
 }
 
@@ -112,11 +77,16 @@ async fn method_not_allowed() -> Problem {
     Problem::new(METHOD_NOT_ALLOWED, "the Allow header lists the methods that this path takes")
 }
 
+/// The text of a body.
+pub(super) fn utf8(body: &[u8]) -> Result<&str, Invalid> {
+    std::str::from_utf8(body)
+        .map_err(|error| Invalid::new("body", format!("not UTF-8 from byte {} on", error.valid_up_to())))
+}
+
 /// Reads a body within the limits of size and time.
-async fn read_body(request: Request, options: &Options) -> Result<Bytes, Problem> {
+pub(super) async fn read_body(body: Body, options: &Options) -> Result<Bytes, Problem> {
     let too_large =
         || Problem::new(BODY_TOO_LARGE, format!("body: send at most {} bytes", options.body_limit));
-    let body = request.into_body();
     // The length that a client announces is looked at first: a body over the limit is not read at all. Asked
     // before `Limited` is around the body, which hints at no more than its limit.
     if body.size_hint().lower() > options.body_limit as u64 {
@@ -132,30 +102,6 @@ async fn read_body(request: Request, options: &Options) -> Result<Bytes, Problem
             format!("body: send all of it within {} seconds", options.body_timeout.as_secs_f32()),
         )),
     }
-}
-
-/// The answer to a command that was accepted.
-fn submitted(receipt: &Receipt) -> Response {
-    let id = receipt.order_id;
-    let (status, word) = match (receipt.progress, receipt.change) {
-        (Progress::Pending, _) => (StatusCode::ACCEPTED, "accepted"),
-        (_, Change::Created) => (StatusCode::CREATED, "created"),
-        (_, Change::Updated) => (StatusCode::OK, "updated"),
-        (_, Change::Deleted) => (StatusCode::OK, "deleted"),
-    };
-    // The order was accepted, which the status says; that its processing failed is said besides.
-    let failed = if receipt.progress == Progress::Failed { r#","processing":"failed""# } else { "" };
-    let body = format!(r#"{{"order_id":"{id}","status":"{word}"{failed}}}"#);
-    let mut response = json(status, body.into_bytes());
-    if matches!(status, StatusCode::CREATED | StatusCode::ACCEPTED)
-        && let Ok(location) = HeaderValue::try_from(format!("/orders/{id}"))
-    {
-        response.headers_mut().insert(LOCATION, location);
-    }
-    if status == StatusCode::ACCEPTED {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
 }
 
 /// A JSON response.

@@ -1,12 +1,17 @@
 //! The HTTP front. `edge` is what every request passes, `http` the routes and their handlers, `problem` the one
 //! table of errors. This room knows the service and no store or bus; nothing outside it knows HTTP.
 
+mod batch;
 mod edge;
+mod etag;
 mod health;
 mod http;
 mod listener;
+mod prefer;
 pub mod problem;
+mod reads;
 mod view;
+mod writes;
 
 pub use listener::serve;
 

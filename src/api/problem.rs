@@ -10,6 +10,7 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use serde::Serialize;
 
+use super::edge::RequestId;
 use crate::error::Error;
 use crate::order::{Invalid, OrderId, Version};
 
@@ -117,6 +118,24 @@ impl Problem {
             let request_id = request_id.to_str().unwrap_or("");
             tracing::warn!(request_id, code = self.kind.code, order_id = ?self.order_id, "{}", self.detail);
         }
+        let (media_type, text) = self.body(request_id, wants_problem);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+        if let Some(pause) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(pause.as_secs().max(1)));
+        }
+        // The router noted the length of the empty body.
+        response.headers_mut().remove(CONTENT_LENGTH);
+        *response.body_mut() = Body::from(text);
+    }
+
+    /// The status and body of a problem that is one of many in an answer.
+    pub(super) fn inside(&self, request_id: Option<&RequestId>) -> (u16, String) {
+        let none = HeaderValue::from_static("");
+        let (_, body) = self.body(request_id.map_or(&none, |RequestId(id)| id), false);
+        (self.kind.status, String::from_utf8(body).unwrap_or_default())
+    }
+
+    fn body(&self, request_id: &HeaderValue, wants_problem: bool) -> (&'static str, Vec<u8>) {
         let body = ProblemBody {
             r#type: format!("/problems/{}", self.kind.code),
             title: self.kind.title,
@@ -128,19 +147,12 @@ impl Problem {
             order_id: self.order_id.map(|id| id.to_string()),
             current_version: self.current_version,
         };
-        let (media_type, text) = match &body.order_id {
+        match &body.order_id {
             Some(order_id) if self.kind == ORDER_DELETED && !wants_problem => {
                 ("application/json", to_json(&DeletedBody { order_id, status: "deleted", problem: &body }))
             }
             _ => ("application/problem+json", to_json(&body)),
-        };
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-        if let Some(pause) = self.retry_after {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(pause.as_secs().max(1)));
         }
-        // The router noted the length of the empty body.
-        response.headers_mut().remove(CONTENT_LENGTH);
-        *response.body_mut() = Body::from(text);
     }
 }
 

@@ -149,17 +149,19 @@ impl Service {
         }
     }
 
-    /// The order of that id once the worker has processed that version or a newer one; as it is when `limit` is over.
+    /// The order of that id once the worker has processed that version or a newer one; `None`: the one it has now. As it
+    /// is when `limit` is over.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Unavailable`].
     pub async fn get_processed(
         &self,
         order_id: OrderId,
-        version: Version,
+        version: Option<Version>,
         limit: Duration,
     ) -> Result<Order, Error> {
         let order = self.get(order_id).await?;
+        let version = version.unwrap_or(order.version);
         if order.processed_version >= version {
             return Ok(order);
         }

@@ -1,0 +1,104 @@
+//! Reading one order: by its id, at once or when the worker has come to a version, and by its external id.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use hyper::header::{CACHE_CONTROL, ETAG, HeaderValue, LAST_MODIFIED};
+use hyper::{HeaderMap, StatusCode};
+use jiff::fmt::rfc2822::DateTimePrinter;
+use serde::Deserialize;
+
+use super::etag::Tag;
+use super::http::{Segment, Shared, json};
+use super::prefer::{PREFERENCE_APPLIED, Preferences};
+use super::problem::Problem;
+use super::view;
+use crate::order::{Invalid, Order, OrderId, UserId, Version};
+
+#[derive(Deserialize)]
+pub(super) struct GetQuery {
+    min_version: Option<String>,
+}
+
+/// `GET /orders/{order_id}`. With `Prefer: wait=N` it answers when the worker has processed the order, or the version that
+/// `min_version` names, and as the order is when the time is over.
+pub(super) async fn get_order(
+    State(api): State<Arc<Shared>>,
+    order_id: Segment,
+    query: Result<Query<GetQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let order_id = order_id_of(order_id)?;
+    let min_version = min_version(query)?;
+    let preferences = Preferences::read(&headers);
+    let order = match preferences.wait() {
+        Some(limit) => api.service.get_processed(order_id, min_version, limit).await?,
+        None => api.service.get(order_id).await?,
+    };
+    let mut response = shown(&order, &headers);
+    if let Some(applied) = preferences.applied_to_read() {
+        response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+    }
+    Ok(response)
+}
+
+fn min_version(query: Result<Query<GetQuery>, QueryRejection>) -> Result<Option<Version>, Invalid> {
+    let refused = || Invalid::new("min_version", "send a version once, as ?min_version=1");
+    let Query(query) = query.map_err(|_| refused())?;
+    let version = |text: String| text.parse().ok().filter(|version| *version >= 0).ok_or_else(refused);
+    query.min_version.map(version).transpose()
+}
+
+#[derive(Deserialize)]
+pub(super) struct FindQuery {
+    user_id: Option<String>,
+}
+
+/// `GET /orders/by-external/{external_id}?user_id=`.
+pub(super) async fn find_order(
+    State(api): State<Arc<Shared>>,
+    external_id: Segment,
+    query: Result<Query<FindQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let Path(external_id) = external_id?;
+    let user_id = query
+        .ok()
+        .and_then(|Query(query)| UserId::parse(&query.user_id?))
+        .ok_or_else(|| Invalid::new("user_id", "send the owner's UUID once, as ?user_id=<uuid>"))?;
+    Ok(shown(&api.service.find_by_external(&external_id, user_id).await?, &headers))
+}
+
+/// The id in a path.
+pub(super) fn order_id_of(segment: Segment) -> Result<OrderId, Problem> {
+    let id = OrderId::parse(&segment?);
+    Ok(id.ok_or_else(|| Invalid::new("order_id", "not a UUID; the path is /orders/{order_id}"))?)
+}
+
+/// An order, or the word that the caller has it already.
+fn shown(order: &Order, headers: &HeaderMap) -> Response {
+    let tag = Tag::of_order(order);
+    let mut response = match tag.is_known_to(headers) {
+        true => not_modified(),
+        false => json(StatusCode::OK, view::order(order)),
+    };
+    let headers = response.headers_mut();
+    headers.insert(ETAG, tag.to_header());
+    // It may be kept, and must be asked about each time: the next moment it may be another.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    let changed = DateTimePrinter::new().timestamp_to_rfc9110_string(&order.updated_at);
+    if let Ok(changed) = changed.map(HeaderValue::try_from)
+        && let Ok(changed) = changed
+    {
+        headers.insert(LAST_MODIFIED, changed);
+    }
+    response
+}
+
+fn not_modified() -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response
+}

@@ -1,0 +1,168 @@
+//! Changing one order: `POST /orders`, which creates, updates or deletes, and the same by `PUT` and `DELETE`. A handler
+//! parses, asks the service and shapes the answer.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, Request, State};
+use axum::response::Response;
+use hyper::header::{ETAG, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::{HeaderMap, StatusCode};
+use serde::Deserialize;
+
+use super::etag::{IfMatch, Tag, must_not_exist, single};
+use super::http::{Segment, Shared, json, read_body, utf8};
+use super::prefer::{PREFERENCE_APPLIED, Preferences};
+use super::problem::Problem;
+use super::reads::order_id_of;
+use super::view;
+use crate::order::{self, Command, Invalid, KeyText, Order, OrderId, Submission, UserId};
+use crate::service::{Change, Progress, PutMode, Receipt};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// `POST /orders`: creates, updates or deletes.
+pub(super) async fn submit_order(
+    State(api): State<Arc<Shared>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    let body = read_body(body, &api.options).await?;
+    let (key, if_match) = (key(&head.headers)?, IfMatch::read(&head.headers)?);
+    let mut submission = Submission::from_json(utf8(&body)?)?;
+    submission.require(if_match.and_then(IfMatch::version))?;
+    let command = submission.into_command()?;
+    if if_match.is_some() && matches!(command, Command::Create { .. }) {
+        return Err(Invalid::new("If-Match", "a new order matches nothing; leave it out").into());
+    }
+    let key = key.map(|key| key.of(&command));
+    submit(&api, order::Request { command, key }, &head.headers).await
+}
+
+/// `PUT /orders/{order_id}`: makes the order under an id that the caller chose, or replaces its content. It is safe to
+/// send again; with `If-None-Match: *` it leaves an order alone that exists.
+pub(super) async fn put_order(
+    State(api): State<Arc<Shared>>,
+    order_id: Segment,
+    request: Request,
+) -> Result<Response, Problem> {
+    let order_id = order_id_of(order_id)?;
+    let (head, body) = request.into_parts();
+    let body = read_body(body, &api.options).await?;
+    let (if_match, must_not_exist) = (IfMatch::read(&head.headers)?, must_not_exist(&head.headers)?);
+    let mut submission = Submission::from_json(utf8(&body)?)?;
+    submission.require(if_match.and_then(IfMatch::version))?;
+    let put = submission.into_put(order_id)?;
+    let mode = match (must_not_exist, if_match.is_some() || put.if_version.is_some()) {
+        (true, true) => {
+            let fix = "an order cannot be new and have a version; send this header, or If-Match or a version";
+            return Err(Invalid::new("If-None-Match", fix).into());
+        }
+        (true, false) => PutMode::CreateOnly,
+        (false, true) => PutMode::UpdateOnly,
+        (false, false) => PutMode::Upsert,
+    };
+    let preferences = Preferences::read(&head.headers);
+    let receipt = api.service.put(put, mode, preferences.patience()).await?;
+    Ok(answer(&api, &receipt, preferences).await)
+}
+
+#[derive(Deserialize)]
+pub(super) struct DeleteQuery {
+    user_id: Option<String>,
+}
+
+/// `DELETE /orders/{order_id}?user_id=`: as `POST /orders` with the status `deleted`.
+pub(super) async fn delete_order(
+    State(api): State<Arc<Shared>>,
+    order_id: Segment,
+    query: Result<Query<DeleteQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let order_id = order_id_of(order_id)?;
+    let refused =
+        || Invalid::new("user_id", "send the owner's UUID once, as ?user_id=<uuid>, or leave it out");
+    let Query(query) = query.map_err(|_| refused())?;
+    let user_id = |text: String| UserId::parse(&text).ok_or_else(refused);
+    let user_id = query.user_id.map(user_id).transpose()?;
+    let if_version = IfMatch::read(&headers)?.and_then(IfMatch::version);
+    let command = Command::Delete { order_id, user_id, if_version };
+    let key = key(&headers)?.map(|key| key.of(&command));
+    submit(&api, order::Request { command, key }, &headers).await
+}
+
+async fn submit(api: &Shared, request: order::Request, headers: &HeaderMap) -> Result<Response, Problem> {
+    let preferences = Preferences::read(headers);
+    let receipt = api.service.submit(request, preferences.patience()).await?;
+    Ok(answer(api, &receipt, preferences).await)
+}
+
+/// The key of a request, where it has one.
+pub(super) fn key(headers: &HeaderMap) -> Result<Option<KeyText>, Invalid> {
+    let Some(text) = single(headers, &IDEMPOTENCY_KEY, "Idempotency-Key")? else { return Ok(None) };
+    let key = KeyText::parse(text).map_err(|error| Invalid::new("Idempotency-Key", error.to_string()))?;
+    Ok(Some(key))
+}
+
+/// The answer to a command that was accepted.
+async fn answer(api: &Shared, receipt: &Receipt, preferences: Preferences) -> Response {
+    let order = match preferences.wants_representation() {
+        // The order is stored, whether it can be read now or not: then the answer does without.
+        true => api.service.get(receipt.order_id).await.ok(),
+        false => None,
+    };
+    let status = status(receipt);
+    let mut response = json(status, body(receipt, order.as_ref()).into_bytes());
+    let headers = response.headers_mut();
+    let tag = order.as_ref().map_or_else(|| Tag::of_receipt(receipt), Tag::of_order);
+    headers.insert(ETAG, tag.to_header());
+    if matches!(status, StatusCode::CREATED | StatusCode::ACCEPTED)
+        && let Ok(location) = HeaderValue::try_from(location(receipt.order_id))
+    {
+        headers.insert(LOCATION, location);
+    }
+    if status == StatusCode::ACCEPTED {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if receipt.replayed {
+        headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    if let Some(applied) = preferences.applied_to_write(order.is_some()) {
+        headers.insert(PREFERENCE_APPLIED, applied);
+    }
+    response
+}
+
+fn location(order_id: OrderId) -> String {
+    format!("/orders/{order_id}")
+}
+
+/// The status of the answer to a command that was accepted.
+pub(super) fn status(receipt: &Receipt) -> StatusCode {
+    match (receipt.progress, receipt.change) {
+        (Progress::Pending, _) => StatusCode::ACCEPTED,
+        (_, Change::Created) => StatusCode::CREATED,
+        (_, Change::Updated | Change::Deleted) => StatusCode::OK,
+    }
+}
+
+/// Its body, with the order where the caller wants it.
+pub(super) fn body(receipt: &Receipt, order: Option<&Order>) -> String {
+    let id = receipt.order_id;
+    let word = match (receipt.progress, receipt.change) {
+        (Progress::Pending, _) => "accepted",
+        (_, Change::Created) => "created",
+        (_, Change::Updated) => "updated",
+        (_, Change::Deleted) => "deleted",
+    };
+    // The order was accepted, which the status says; that its processing failed is said besides.
+    let failed = if receipt.progress == Progress::Failed { r#","processing":"failed""# } else { "" };
+    match order {
+        None => format!(r#"{{"order_id":"{id}","status":"{word}"{failed}}}"#),
+        Some(order) => {
+            let order = view::order_object(order);
+            format!(r#"{{"order_id":"{id}","status":"{word}"{failed},"order":{order}}}"#)
+        }
+    }
+}
