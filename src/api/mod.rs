@@ -3,9 +3,13 @@
 
 mod edge;
 mod health;
+mod history;
 mod http;
 mod listener;
+mod lists;
+mod live;
 pub mod problem;
+mod query;
 mod view;
 
 pub use listener::serve;
@@ -21,6 +25,8 @@ pub struct Options {
     pub memory_budget: usize,
     /// The most connections at a time; more wait in the operating system's queue.
     pub max_connections: usize,
+    /// The most streams of changes at a time; beyond it the front answers 503.
+    pub max_streams: usize,
     /// How long the headers of a request may take, counted from the connection's start or its last answer. An
     /// idle connection is closed after it.
     pub header_timeout: Duration,
