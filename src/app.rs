@@ -273,6 +273,7 @@ pub fn api(
         body_limit: settings.http_body_limit,
         memory_budget: settings.http_memory_budget,
         max_connections: settings.max_connections.get() as usize,
+        max_streams: settings.max_streams.get() as usize,
         header_timeout: settings.http_header_timeout,
         body_timeout: settings.http_body_timeout,
         shutdown_delay: settings.shutdown_delay,

@@ -12,10 +12,14 @@ use axum::routing::{MethodRouter, get, post};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::submit_batch;
+use super::history::order_history;
+use super::lists::list_orders;
+use super::live::{follow_order, follow_user};
 use super::problem::{
     BODY_TIMEOUT, BODY_TOO_LARGE, METHOD_NOT_ALLOWED, Problem, ROUTE_NOT_FOUND, TABLE, to_json,
 };
@@ -33,6 +37,8 @@ pub(super) struct Shared {
     pub(super) draining: CancellationToken,
     /// What the log knows of it.
     pub(super) readiness: health::Told,
+    /// Room for streams of changes.
+    pub(super) streams: Arc<Semaphore>,
 }
 
 /// A path segment, percent-decoded.
@@ -40,14 +46,17 @@ pub(super) type Segment = Result<Path<String>, PathRejection>;
 
 /// Every URL. Each also answers with one trailing slash, and `HEAD` wherever there is `GET`.
 pub(super) fn routes(shared: Arc<Shared>) -> Router {
-    let routes: [(&str, MethodRouter<Arc<Shared>>); 8] = [
+    let routes: [(&str, MethodRouter<Arc<Shared>>); 11] = [
         ("/health", get(health::health)),
         ("/health/live", get(health::live)),
         ("/health/ready", get(health::ready)),
-        ("/orders", post(submit_order)),
+        ("/orders", post(submit_order).get(list_orders)),
         ("/orders:batch", post(submit_batch)),
         ("/orders/{order_id}", get(get_order).put(put_order).delete(delete_order)),
+        ("/orders/{order_id}/history", get(order_history)),
+        ("/orders/{order_id}/events", get(follow_order)),
         ("/orders/by-external/{external_id}", get(find_order)),
+        ("/events", get(follow_user)),
         ("/problems/{code}", get(get_problem)),
     ];
     let mut router = Router::new();
@@ -68,7 +77,8 @@ async fn get_problem(code: Segment) -> Result<Response, Problem> {
 async fn route_not_found() -> Problem {
     Problem::new(
         ROUTE_NOT_FOUND,
-        "the paths are /orders, /orders:batch, /orders/{order_id}, /orders/by-external/{external_id}, /health",
+        "the paths are /orders, /orders:batch, /orders/{order_id}, /orders/{order_id}/history, \
+         /orders/{order_id}/events, /orders/by-external/{external_id}, /events, /health",
     )
 }
 

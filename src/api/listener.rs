@@ -39,6 +39,7 @@ pub async fn serve(
         options: options.clone(),
         draining: shutdown.clone(),
         readiness: Told::default(),
+        streams: Arc::new(Semaphore::new(options.max_streams.min(Semaphore::MAX_PERMITS))),
     });
     let edge = Edge::new(routes(shared), options.memory_budget, options.body_limit);
     let mut http = http1::Builder::new();

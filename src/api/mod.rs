@@ -5,10 +5,14 @@ mod batch;
 mod edge;
 mod etag;
 mod health;
+mod history;
 mod http;
 mod listener;
+mod lists;
+mod live;
 mod prefer;
 pub mod problem;
+mod query;
 mod reads;
 mod view;
 mod writes;
@@ -26,6 +30,8 @@ pub struct Options {
     pub memory_budget: usize,
     /// The most connections at a time; more wait in the operating system's queue.
     pub max_connections: usize,
+    /// The most streams of changes at a time; beyond it the front answers 503.
+    pub max_streams: usize,
     /// How long the headers of a request may take, counted from the connection's start or its last answer. An
     /// idle connection is closed after it.
     pub header_timeout: Duration,

@@ -2,36 +2,31 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::Response;
 use hyper::header::{CACHE_CONTROL, ETAG, HeaderValue, LAST_MODIFIED};
-use hyper::{HeaderMap, StatusCode};
+use hyper::{HeaderMap, StatusCode, Uri};
 use jiff::fmt::rfc2822::DateTimePrinter;
-use serde::Deserialize;
 
 use super::etag::Tag;
 use super::http::{Segment, Shared, json};
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
 use super::problem::Problem;
+use super::query::Parameters;
 use super::view;
 use crate::order::{Invalid, Order, OrderId, UserId, Version};
-
-#[derive(Deserialize)]
-pub(super) struct GetQuery {
-    min_version: Option<String>,
-}
 
 /// `GET /orders/{order_id}`. With `Prefer: wait=N` it answers when the worker has processed the order, or the version that
 /// `min_version` names, and as the order is when the time is over.
 pub(super) async fn get_order(
     State(api): State<Arc<Shared>>,
     order_id: Segment,
-    query: Result<Query<GetQuery>, QueryRejection>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let order_id = order_id_of(order_id)?;
-    let min_version = min_version(query)?;
+    let version = |text: &str| text.parse().ok().filter(|version: &Version| *version >= 0);
+    let min_version = Parameters::of(&uri).parsed("min_version", "a version, as ?min_version=1", version)?;
     let preferences = Preferences::read(&headers);
     let order = match preferences.wait() {
         Some(limit) => api.service.get_processed(order_id, min_version, limit).await?,
@@ -44,30 +39,17 @@ pub(super) async fn get_order(
     Ok(response)
 }
 
-fn min_version(query: Result<Query<GetQuery>, QueryRejection>) -> Result<Option<Version>, Invalid> {
-    let refused = || Invalid::new("min_version", "send a version once, as ?min_version=1");
-    let Query(query) = query.map_err(|_| refused())?;
-    let version = |text: String| text.parse().ok().filter(|version| *version >= 0).ok_or_else(refused);
-    query.min_version.map(version).transpose()
-}
-
-#[derive(Deserialize)]
-pub(super) struct FindQuery {
-    user_id: Option<String>,
-}
-
 /// `GET /orders/by-external/{external_id}?user_id=`.
 pub(super) async fn find_order(
     State(api): State<Arc<Shared>>,
     external_id: Segment,
-    query: Result<Query<FindQuery>, QueryRejection>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Path(external_id) = external_id?;
-    let user_id = query
-        .ok()
-        .and_then(|Query(query)| UserId::parse(&query.user_id?))
-        .ok_or_else(|| Invalid::new("user_id", "send the owner's UUID once, as ?user_id=<uuid>"))?;
+    let wanted = "the owner's UUID, as ?user_id=<uuid>";
+    let user_id = Parameters::of(&uri).parsed("user_id", wanted, UserId::parse)?;
+    let user_id = user_id.ok_or_else(|| Invalid::new("user_id", format!("send {wanted}")))?;
     Ok(shown(&api.service.find_by_external(&external_id, user_id).await?, &headers))
 }
 

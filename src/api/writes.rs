@@ -3,17 +3,16 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use hyper::header::{ETAG, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
-use hyper::{HeaderMap, StatusCode};
-use serde::Deserialize;
+use hyper::{HeaderMap, StatusCode, Uri};
 
 use super::etag::{IfMatch, Tag, must_not_exist, single};
 use super::http::{Segment, Shared, json, read_body, utf8};
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
 use super::problem::Problem;
+use super::query::Parameters;
 use super::reads::order_id_of;
 use super::view;
 use crate::order::{self, Command, Invalid, KeyText, Order, OrderId, Submission, UserId};
@@ -68,16 +67,11 @@ pub(super) async fn put_order(
     Ok(answer(&api, &receipt, preferences).await)
 }
 
-#[derive(Deserialize)]
-pub(super) struct DeleteQuery {
-    user_id: Option<String>,
-}
-
 /// `DELETE /orders/{order_id}?user_id=`: as `POST /orders` with the status `deleted`.
 pub(super) async fn delete_order(
     State(api): State<Arc<Shared>>,
     order_id: Segment,
-    query: Result<Query<DeleteQuery>, QueryRejection>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let order_id = order_id_of(order_id)?;

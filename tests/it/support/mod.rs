@@ -24,6 +24,7 @@ pub(crate) mod schema;
 pub(crate) mod servers;
 pub(crate) mod shared;
 pub(crate) mod story;
+pub(crate) mod stream;
 pub(crate) mod system;
 pub(crate) mod wait;
 pub(crate) mod wire;
