@@ -10,6 +10,7 @@
 pub(crate) mod commands;
 pub(crate) mod completions;
 pub(crate) mod fidelity;
+pub(crate) mod history;
 pub(crate) mod lists;
 pub(crate) mod lookups;
 pub(crate) mod model;
@@ -88,6 +89,16 @@ macro_rules! store_conformance {
             pending: a_pending_event_equals_the_one_that_was_accepted,
             pending: pages_walk_every_pending_order_exactly_once,
             pending: what_has_changed_since_is_left_out,
+            history: each_command_and_each_outcome_is_a_step_of_its_order,
+            history: what_changed_nothing_is_no_step,
+            history: a_request_that_comes_again_is_one_step,
+            history: an_event_from_outside_is_a_step_that_says_so,
+            history: a_history_is_read_by_versions,
+            history: steps_come_in_pages_whoever_asks_for_whose,
+            history: all_steps_to_come_are_behind_the_end,
+            history: a_reader_that_comes_back_misses_nothing_and_sees_nothing_twice,
+            history: the_oldest_steps_are_dropped_a_few_at_a_time,
+            history: the_oldest_keys_are_dropped_a_few_at_a_time,
             races: a_hundred_concurrent_updates_get_a_hundred_versions_without_a_gap,
             races: a_hundred_concurrent_creations_of_one_id_make_one_order,
             races: no_update_is_accepted_after_a_deletion,
