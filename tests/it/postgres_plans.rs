@@ -23,7 +23,8 @@ ANALYZE orders"#;
 
 /// What was read of the partitions: walks through one, uses of an index, rows found by them.
 async fn reads(client: &Client) -> (i64, i64, i64) {
-    let sql = "SELECT sum(seq_scan)::int8, sum(idx_scan)::int8, sum(idx_tup_fetch)::int8 FROM pg_stat_user_tables
+    let sql =
+        "SELECT sum(seq_scan)::int8, sum(idx_scan)::int8, sum(idx_tup_fetch)::int8 FROM pg_stat_user_tables
                 WHERE schemaname = current_schema() AND relname LIKE 'orders\\_p_'";
     let row = client.query_one(sql, &[]).await.expect("statistics");
     (row.get(0), row.get(1), row.get(2))
@@ -60,11 +61,23 @@ async fn a_list_walks_an_index_from_where_it_is_and_no_further_than_it_must() {
         (Filter::default(), 50, 20, (1000, 20), 20_000),
         (Filter { user_id: user, ..with_deleted.clone() }, 10, 20, (200, 20), 4_000),
         (Filter { user_id: user, ..with_deleted.clone() }, 100, 9, (400, 4), 4_000),
-        (Filter { created_from: from, created_before: before, ..with_deleted.clone() }, 1000, 20, (10_000, 10), 60_000),
+        (
+            Filter { created_from: from, created_before: before, ..with_deleted.clone() },
+            1000,
+            20,
+            (10_000, 10),
+            60_000,
+        ),
         // Nothing fits: a page looks at so many and says where to go on.
         (Filter { status: Some(Status::Cancelled), ..Filter::default() }, 50, 3, (0, 3), 20_000),
         (Filter { status: Some(Status::Cancelled), ..Filter::default() }, 50, 99, (0, 21), 150_000),
-        (Filter { user_id: user, external_id: Some("E-7".to_owned()), ..with_deleted.clone() }, 7, 9, (40, 6), 4_000),
+        (
+            Filter { user_id: user, external_id: Some("E-7".to_owned()), ..with_deleted.clone() },
+            7,
+            9,
+            (40, 6),
+            4_000,
+        ),
     ] {
         let (seq, idx, rows) = reads(&client).await;
         assert_eq!(walk(&store, &filter, limit, pages).await, expected, "{filter:?}");

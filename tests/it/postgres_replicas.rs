@@ -82,7 +82,8 @@ async fn a_batch_of_all_kinds_is_answered_one_by_one_when_it_comes_again() {
     let (changed, gone) = (create(&store, user, "{}").await, create(&store, user, "{}").await);
     let key = |n: u8| Some(Key { digest: [n; 16], content: [n; 16] });
     let made = OrderId::generate();
-    let make = Command::Create { order_id: made, user_id: user, payload: crate::store_conformance::payload("{}") };
+    let make =
+        Command::Create { order_id: made, user_id: user, payload: crate::store_conformance::payload("{}") };
     let batch: Arc<[Request]> = Arc::new([
         Request { command: crate::store_conformance::deletion(gone), key: key(1) },
         Request { command: make, key: key(2) },
@@ -93,7 +94,9 @@ async fn a_batch_of_all_kinds_is_answered_one_by_one_when_it_comes_again() {
     let again = store.apply(batch).await.unwrap();
     let told = |answers: &[Result<Accepted, _>]| -> Vec<_> {
         let told = |answer: &Result<Accepted, _>| match answer {
-            Ok(Accepted::Now(event)) => Some((false, event.order_id.unwrap(), event.version.unwrap(), event.status)),
+            Ok(Accepted::Now(event)) => {
+                Some((false, event.order_id.unwrap(), event.version.unwrap(), event.status))
+            }
             Ok(Accepted::Before(earlier)) => Some((true, earlier.order_id, earlier.version, earlier.status)),
             Err(orderstream::store::Refusal::NotFound) => None,
             Err(refusal) => panic!("{refusal}"),
@@ -124,7 +127,8 @@ async fn a_step_waits_for_transactions_that_began_before_it() {
     let schema = Schema::migrated().await;
     let (store, user) = (schema.open(), some_user());
     let held = create(&store, user, "{}").await;
-    until("the first step", async || (steps(&store, Sequence::default()).await.len() == 1).then_some(())).await;
+    until("the first step", async || (steps(&store, Sequence::default()).await.len() == 1).then_some(()))
+        .await;
     // As another process writes, which is not done.
     let other = schema.connect().await;
     let place = "pg_current_xact_id()::text::bigint + (SELECT origin FROM orders_history_origin)";
@@ -137,7 +141,11 @@ async fn a_step_waits_for_transactions_that_began_before_it() {
     let id = create(&store, user, "{}").await;
     let end = store.history_end().await.unwrap();
     assert_eq!(steps(&store, start).await, []);
-    assert_eq!(store.history(id, 0, 10).await.unwrap().len(), 1, "whoever asks for the order sees it at once");
+    assert_eq!(
+        store.history(id, 0, 10).await.unwrap().len(),
+        1,
+        "whoever asks for the order sees it at once"
+    );
     other.batch_execute("COMMIT").await.unwrap();
     // Both come, in the order in which they began, and all of it is behind what was the end.
     let came = until("both steps", async || {
@@ -145,7 +153,10 @@ async fn a_step_waits_for_transactions_that_began_before_it() {
         (came.len() == 2).then_some(came)
     })
     .await;
-    assert_eq!(came.iter().map(|step| (step.order_id, step.version)).collect::<Vec<_>>(), [(held, 2), (id, 1)]);
+    assert_eq!(
+        came.iter().map(|step| (step.order_id, step.version)).collect::<Vec<_>>(),
+        [(held, 2), (id, 1)]
+    );
     assert_eq!(steps(&store, end).await, came);
 }
 

@@ -96,7 +96,8 @@ pub(super) async fn run(server: &Server) -> Result<Migrated, MigrateError> {
 /// Has the places of the history go on growing where a server has taken over another one's dump, and so counts its
 /// transactions from another number.
 async fn settle(client: &Client) -> Result<(), Trouble> {
-    let sql = "SELECT system_identifier, cluster FROM pg_control_system(), orders_history_origin WHERE single";
+    let sql =
+        "SELECT system_identifier, cluster FROM pg_control_system(), orders_history_origin WHERE single";
     let row = match client.query_opt(sql, &[]).await {
         // Where not everybody may know the server by its number, nobody can tell.
         Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => return Ok(()),
