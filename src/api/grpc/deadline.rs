@@ -9,8 +9,9 @@ use tonic::Extensions;
 use crate::order::Invalid;
 use crate::service::Patience;
 
-/// The time that an answer takes on its way, and the exactness of the end of a wait.
-const MARGIN: Duration = Duration::from_millis(100);
+/// How much of the time is left for the answer and its way: a tenth, within these bounds. The lower one is also twice
+/// as exact as the end of a wait.
+const MARGIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// When the caller stops listening.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +34,8 @@ impl Deadline {
     /// How long a call of these extensions waits for the worker.
     pub(super) fn patience(extensions: &Extensions) -> Patience {
         let Some(Deadline(at)) = extensions.get::<Deadline>() else { return Patience::Usual };
-        match at.saturating_duration_since(Instant::now()).checked_sub(MARGIN) {
+        let left = at.saturating_duration_since(Instant::now());
+        match left.checked_sub((left / 10).clamp(MARGIN.0, MARGIN.1)) {
             Some(limit) => Patience::Within(limit),
             None => Patience::None,
         }
@@ -87,8 +89,8 @@ mod tests {
         assert_eq!(Deadline::patience(&extensions), Patience::Usual);
         extensions.insert(Deadline(Instant::now() + Duration::from_secs(10)));
         let Patience::Within(limit) = Deadline::patience(&extensions) else { panic!("no limit") };
-        assert!(limit <= Duration::from_secs(10) - MARGIN && limit > Duration::from_secs(5), "{limit:?}");
-        for soon in [Duration::ZERO, MARGIN / 2] {
+        assert!(limit <= Duration::from_secs(9) && limit > Duration::from_secs(5), "{limit:?}");
+        for soon in [Duration::ZERO, MARGIN.0 / 2] {
             extensions.insert(Deadline(Instant::now() + soon));
             assert_eq!(Deadline::patience(&extensions), Patience::None);
         }
