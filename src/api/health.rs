@@ -62,10 +62,24 @@ struct ReadyBody<'a> {
     cache: Option<&'a str>,
 }
 
+/// Looks at the parts, and tells the log where one has changed. The cache itself logs when it goes and comes.
+async fn look(shared: &Shared) -> Readiness {
+    let parts = shared.service.readiness().await;
+    shared.readiness.store.tell("store", &parts.store);
+    shared.readiness.bus.tell("bus", &parts.bus);
+    parts
+}
+
+/// Whether orders are taken, as [`ready`] says it at length.
+pub(super) async fn takes_orders(shared: &Shared) -> bool {
+    let parts = look(shared).await;
+    !shared.draining.is_cancelled() && parts.store.is_ok()
+}
+
 /// `GET /health/ready`: 200 while orders are taken. A bus that is away only delays them, and without its cache the
 /// service is only slower; both are said.
 pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
-    let Readiness { store, bus, cache } = shared.service.readiness().await;
+    let Readiness { store, bus, cache } = look(&shared).await;
     let (status, word) = match (&store, &bus, &cache) {
         _ if shared.draining.is_cancelled() => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
         (Err(_), _, _) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
@@ -73,9 +87,6 @@ pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
         (Ok(()), _, _) => (StatusCode::OK, "degraded"),
     };
     let word_of = |part: &Result<(), String>| if part.is_ok() { "ok" } else { "not available" };
-    // The cache itself logs when it goes and comes.
-    shared.readiness.store.tell("store", &store);
-    shared.readiness.bus.tell("bus", &bus);
     let (store, bus, cache) = (word_of(&store), word_of(&bus), cache.as_ref().map(word_of));
     json(status, to_json(&ReadyBody { status: word, store, bus, cache }))
 }

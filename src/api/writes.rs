@@ -75,11 +75,8 @@ pub(super) async fn delete_order(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let order_id = order_id_of(order_id)?;
-    let refused =
-        || Invalid::new("user_id", "send the owner's UUID once, as ?user_id=<uuid>, or leave it out");
-    let Query(query) = query.map_err(|_| refused())?;
-    let user_id = |text: String| UserId::parse(&text).ok_or_else(refused);
-    let user_id = query.user_id.map(user_id).transpose()?;
+    let user_id =
+        Parameters::of(&uri).parsed("user_id", "the owner's UUID, or leave it out", UserId::parse)?;
     let if_version = IfMatch::read(&headers)?.and_then(IfMatch::version);
     let command = Command::Delete { order_id, user_id, if_version };
     let key = key(&headers)?.map(|key| key.of(&command));

@@ -33,6 +33,8 @@ pub enum Patience {
     Usual,
     /// No longer than this, nor than the service's limit; also where the service is set not to wait.
     AtMost(Duration),
+    /// As long as the service is set to, and no longer than this.
+    Within(Duration),
     /// Not at all: an order that is durable is good enough.
     None,
 }
@@ -175,6 +177,7 @@ impl Service {
         let limit = match patience {
             Patience::Usual => self.ack_wait.then_some(self.ack_wait_timeout),
             Patience::AtMost(limit) => Some(limit.min(self.ack_wait_timeout)),
+            Patience::Within(limit) => self.ack_wait.then_some(limit.min(self.ack_wait_timeout)),
             Patience::None => None,
         };
         limit.map(|limit| Instant::now() + limit)

@@ -114,6 +114,7 @@ pub(super) async fn every_problem_has_a_page<B: Backend>() {
         let page = [
             ("code", quoted(kind.code)),
             ("status", kind.status.to_string()),
+            ("grpc", quoted(kind.grpc_name())),
             ("title", quoted(kind.title)),
             ("retryable", kind.retryable.to_string()),
         ];

@@ -12,6 +12,7 @@ pub(crate) mod certificates;
 pub(crate) mod child;
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod grpc;
 pub(crate) mod hooks;
 pub(crate) mod kafka;
 pub(crate) mod ledger;
