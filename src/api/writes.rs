@@ -47,6 +47,9 @@ pub(super) async fn put_order(
     request: Request,
 ) -> Result<Response, Problem> {
     let order_id = order_id_of(order_id)?;
+    if order_id.is_nil() {
+        return Err(Invalid::new("order_id", "all zeros are nobody's own; choose a random UUID").into());
+    }
     let (head, body) = request.into_parts();
     let body = read_body(body, &api.options).await?;
     let (if_match, must_not_exist) = (IfMatch::read(&head.headers)?, must_not_exist(&head.headers)?);

@@ -40,6 +40,12 @@ impl OrderId {
         OrderId(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
     }
 
+    /// Whether it is the nil UUID, all zeros, which stands for no id at all.
+    #[must_use]
+    pub fn is_nil(self) -> bool {
+        self.0.is_nil()
+    }
+
     /// The bucket, 0 to 3: the id's last byte modulo 4. Not the first byte: in a UUIDv7 that is a clock.
     #[must_use]
     pub fn bucket(self) -> u8 {

@@ -2,14 +2,18 @@
 //! case is written against [`Backend`](crate::support::backend::Backend) and held on every implementation of
 //! it: one line at the end of this file per pair of store and bus.
 
+mod conditions;
 mod deletion;
 mod events;
 mod history;
+mod keys;
 mod life;
 mod lists;
 mod live;
+mod preferences;
 mod reads;
 mod service;
+mod verbs;
 mod writes;
 
 /// Makes a module of tests, one per case, on a backend. A case that is missing here is dead code and fails the
@@ -59,6 +63,38 @@ macro_rules! contract {
                     an_external_id_may_hold_anything,
                     a_search_without_a_user_is_a_400,
                     digits_are_kept,
+                }
+                keys {
+                    a_request_that_comes_again_is_answered_with_its_first_outcome,
+                    a_key_belongs_to_one_content_and_one_user,
+                    a_refusal_uses_no_key_up,
+                    equal_requests_at_once_share_one_order,
+                    a_replay_waits_for_the_worker_as_the_first_request_did,
+                }
+                conditions {
+                    a_tag_follows_the_version_and_says_what_is_unsettled,
+                    a_reader_who_has_it_already_is_told_so,
+                    a_write_for_another_version_changes_nothing,
+                    of_two_who_saw_the_same_version_one_writes,
+                    a_condition_that_makes_no_sense_is_a_400,
+                    a_stranger_learns_no_version,
+                }
+                verbs {
+                    a_put_makes_an_order_of_a_chosen_id_and_replaces_its_content,
+                    a_put_for_a_new_order_alone_makes_no_second_one,
+                    puts_that_race_for_a_new_id_make_one_order,
+                    a_put_that_breaks_a_rule_changes_nothing,
+                    a_delete_is_the_deletion_of_a_post,
+                    a_batch_answers_for_each_of_its_items,
+                    a_batch_of_a_thousand_is_taken_and_one_more_is_not,
+                    a_batch_that_comes_again_is_answered_item_by_item,
+                }
+                preferences {
+                    a_caller_in_a_hurry_is_answered_before_the_worker_is_done,
+                    a_caller_may_wait_where_others_do_not,
+                    an_answer_may_hold_the_order,
+                    a_reader_sees_what_it_wrote,
+                    a_reader_cannot_wait_for_what_is_no_version,
                 }
                 lists {
                     a_list_shows_the_newest_orders_first_and_each_as_it_is,

@@ -29,7 +29,8 @@ pub(crate) fn problem_body(answer: &Answer, text: &str, code: &str) -> String {
     assert_eq!(body["retryable"], kind.retryable, "{text}");
     assert_eq!(body["instance"].as_str(), answer.header("x-request-id"), "{text}");
     assert_eq!(answer.header("retry-after").is_some(), kind.status == 503, "{answer:?}");
-    let known = ["type", "title", "status", "detail", "instance", "code", "retryable", "order_id"];
+    let known =
+        ["type", "title", "status", "detail", "instance", "code", "retryable", "order_id", "current_version"];
     let names = members(text).into_iter().map(|(name, _)| name);
     assert_eq!(names.filter(|name| !known.contains(&name.as_str())).count(), 0, "{text}");
     let detail = body["detail"].as_str().expect("a detail").to_owned();
