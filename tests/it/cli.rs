@@ -35,8 +35,14 @@ fn a_folder_is_free_again_when_its_process_was_killed() {
 fn a_port_in_use_is_told_with_the_setting_to_change() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let message = Place::new().run(&["up", "--api-port", &address.port().to_string()]).refused(2);
-    assert!(message.contains(&format!("cannot listen on {address}; set API_PORT")), "{message}");
+    let port = address.port().to_string();
+    for (args, key) in [
+        (["--api-port", &port, "--grpc-port", "0"], "API_PORT"),
+        (["--api-port", "0", "--grpc-port", &port], "GRPC_PORT"),
+    ] {
+        let message = Place::new().run(&[&["up"], &args[..]].concat()).refused(2);
+        assert!(message.contains(&format!("cannot listen on {address}; set {key}")), "{message}");
+    }
 }
 
 #[test]
