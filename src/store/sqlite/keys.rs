@@ -154,3 +154,57 @@ impl<'c> Keys<'c> {
         self.index.committed();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::Status;
+
+    fn key(n: u8) -> Key {
+        Key { digest: [n; 16], content: [n; 16] }
+    }
+
+    #[test]
+    fn keys_are_found_on_every_shelf_and_an_empty_shelf_is_cleared() {
+        let connection = Connection::open_in_memory().unwrap();
+        for sql in [
+            include_str!("../../../migrations/sqlite/0001_orders.up.sql"),
+            include_str!("../../../migrations/sqlite/0002_keys_history_and_lists.up.sql"),
+        ] {
+            connection.execute_batch(sql).unwrap();
+        }
+        // Entries go straight into the table, as if they had been merged.
+        connection.execute("UPDATE key_entries_upto SET seq = ?1", [1 << 40]).unwrap();
+        let mut keys = Keys::prepare(&connection, Arc::new(load(&connection).unwrap())).unwrap();
+        (keys.first, keys.next) = ((1 << SHELF_BITS) - 3, (1 << SHELF_BITS) - 3);
+        let did = Earlier { order_id: OrderId::generate(), version: 1, status: Status::New };
+        let at = |n: u8| Timestamp::from_microsecond(i64::from(n)).unwrap();
+        for n in 0..6 {
+            keys.keep(&key(n), &did, at(n)).unwrap();
+        }
+        let found = |keys: &mut Keys<'_>| -> Vec<u8> {
+            let is_known = |keys: &mut Keys<'_>, n| match keys.find(&[n; 16]).unwrap() {
+                Some(used) => used.content == [n; 16] && used.earlier == did,
+                None => false,
+            };
+            (0..7).filter(|n| is_known(keys, *n)).collect()
+        };
+        let entries = || -> i64 {
+            connection.query_row("SELECT count(*) FROM key_entries", [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(found(&mut keys), [0, 1, 2, 3, 4, 5]);
+        for (before, left, entries_left) in [(2, vec![2, 3, 4, 5], 6), (4, vec![4, 5], 3)] {
+            keys.begin();
+            keys.clean(at(before), 10).unwrap();
+            keys.committed();
+            assert_eq!((found(&mut keys), entries()), (left, entries_left));
+        }
+        // A transaction that is rolled back drops nothing.
+        connection.execute_batch("BEGIN").unwrap();
+        keys.begin();
+        assert_eq!(keys.clean(at(9), 10), Ok(2));
+        connection.execute_batch("ROLLBACK").unwrap();
+        keys.begin();
+        assert_eq!(found(&mut keys), [4, 5]);
+    }
+}
