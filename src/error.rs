@@ -1,5 +1,5 @@
 //! What can go wrong with a request, said without a protocol: what happened, and whether doing it again is
-//! safe. The `api` room holds the one table that turns these into HTTP.
+//! safe. The `api` room holds the one table that turns these into HTTP and gRPC.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! OrderStream: order intake that loses nothing. An order comes in over HTTP, is made durable, is processed
+//! OrderStream: order intake that loses nothing. An order comes in over HTTP or gRPC, is made durable, is processed
 //! asynchronously, and its caller still gets a synchronous, true answer.
 //!
 //! # The life of an order

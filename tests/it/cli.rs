@@ -35,8 +35,14 @@ fn a_folder_is_free_again_when_its_process_was_killed() {
 fn a_port_in_use_is_told_with_the_setting_to_change() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let message = Place::new().run(&["up", "--api-port", &address.port().to_string()]).refused(2);
-    assert!(message.contains(&format!("cannot listen on {address}; set API_PORT")), "{message}");
+    let port = address.port().to_string();
+    for (args, key) in [
+        (["--api-port", &port, "--grpc-port", "0"], "API_PORT"),
+        (["--api-port", "0", "--grpc-port", &port], "GRPC_PORT"),
+    ] {
+        let message = Place::new().run(&[&["up"], &args[..]].concat()).refused(2);
+        assert!(message.contains(&format!("cannot listen on {address}; set {key}")), "{message}");
+    }
 }
 
 #[test]
@@ -72,9 +78,9 @@ fn a_setting_that_is_wrong_is_told_with_its_variable() {
 fn migrate_prints_the_version_and_does_nothing_the_second_time() {
     let place = Place::new();
     let first = place.run(&["migrate"]).ok();
-    assert!(first.contains("schema version 1, 1 migration"), "{first}");
+    assert!(first.contains("schema version 2, 2 migrations applied"), "{first}");
     let second = place.run(&["migrate"]).ok();
-    assert!(second.contains("schema version 1, 0 migrations"), "{second}");
+    assert!(second.contains("schema version 2, 0 migrations"), "{second}");
 }
 
 #[test]

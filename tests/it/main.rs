@@ -39,6 +39,7 @@ mod postgres_replicas;
 mod postgres_tls;
 mod races;
 mod redelivery;
+mod sqlite_upgrades;
 mod stopping;
 mod store_conformance;
 mod store_postgres;

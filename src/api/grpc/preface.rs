@@ -15,7 +15,7 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What a client of HTTP/1 is told.
 const NOT_HTTP_2: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\n\
-    content-length: 59\r\nconnection: close\r\n\r\nthis port speaks gRPC, over HTTP/2; HTTP/1 is on API_PORT.\r\n";
+    content-length: 60\r\nconnection: close\r\n\r\nthis port speaks gRPC, over HTTP/2; HTTP/1 is on API_PORT.\r\n";
 
 /// A connection whose preface is read once more.
 pub(super) type Begun = TokioIo<Join<Chain<Cursor<[u8; 24]>, OwnedReadHalf>, OwnedWriteHalf>>;
