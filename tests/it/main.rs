@@ -34,6 +34,8 @@ mod limits;
 mod migrations;
 mod outages;
 mod poison;
+mod postgres_plans;
+mod postgres_replicas;
 mod postgres_tls;
 mod races;
 mod redelivery;

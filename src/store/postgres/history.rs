@@ -13,9 +13,10 @@ use crate::order::{Amount, Cause, OrderId, Sequence, Step, Stretch, Version, Who
 /// How many steps are looked at, at most, for those of a user.
 const LOOKED_AT: usize = 10_000;
 
-/// The place of a step that this statement writes. No two clusters count alike, so an origin is added.
+/// The place of a step that this statement writes. No two clusters count alike, so an origin is added; it is found by
+/// its key, since write connections may not walk through tables.
 pub(super) fn own_place() -> &'static str {
-    "(SELECT pg_current_xact_id()::text::bigint + origin FROM orders_history_origin)"
+    "(SELECT pg_current_xact_id()::text::bigint + origin FROM orders_history_origin WHERE single)"
 }
 
 /// Part of an UPDATE of orders: the place of the step. A transaction that began earlier may come to an order later;
@@ -40,7 +41,8 @@ pub(super) fn told(cause: Cause, amount_and_reason: &str) -> String {
 }
 
 /// Nothing before it will change any more.
-const EDGE: &str = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + origin AS edge FROM orders_history_origin";
+const EDGE: &str = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + origin AS edge
+                      FROM orders_history_origin WHERE single";
 
 /// The columns that [`step`] reads.
 const COLUMNS: &str =

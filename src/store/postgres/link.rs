@@ -111,7 +111,12 @@ impl Server {
                 }
             });
             let limit = self.statement_timeout.as_millis();
-            client.batch_execute(&format!("SET statement_timeout = {limit}; SET timezone = 'UTC'")).await?;
+            // No statement here runs for as long as compiling it would take.
+            client
+                .batch_execute(&format!(
+                    "SET statement_timeout = {limit}; SET timezone = 'UTC'; SET jit = off"
+                ))
+                .await?;
             Ok(client)
         };
         timeout(self.connect_timeout, connecting).await.unwrap_or(Err(Trouble::Silence))

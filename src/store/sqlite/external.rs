@@ -1,44 +1,20 @@
-//! The index of external ids. Its keys arrive in no order, so to write each with its order would touch a page of
-//! its own: more bytes than the order itself. The entries of young orders are therefore kept in memory, sorted,
-//! and go into the table `external_ids` many at a time, in slices that ride on the transactions of other writes.
-//! Nothing is lost by that: `external_ids_upto` says which orders the table covers, and the entries of all
-//! younger ones are read from `orders` when the store is opened.
-//!
-//! An entry is a hint. Whoever follows one compares the row, which may have another id since.
+//! The index of orders by user, and by user and external id: one table of digests, filled as [`Index`] says. An order
+//! stands in it under the empty external id from its creation on, and under each external id that it has or had.
 
 use std::collections::BTreeSet;
-use std::ops::Bound;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Statement, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
+use super::index::{self, Entry, Index, Young, newest_first};
 use super::rows::{COLUMNS, order};
 use crate::order::{Order, UserId};
 
-/// How many young entries are kept before they are merged into the table.
-const YOUNG: usize = 65_536;
+const TABLE: &str = "external_ids";
 
-/// The fewest entries of a slice; more where more new ones arrive than that.
-const SLICE: usize = 512;
-
-/// A digest of user and external id, and the row that had them.
-type Entry = (i64, i64);
-
-/// The entries that the table does not hold for certain. Shared by the writer and the readers.
-#[derive(Default)]
-pub(super) struct Young {
-    // std RwLock: held for a few set operations, never across .await
-    sets: RwLock<Sets>,
-}
-
-#[derive(Default)]
-struct Sets {
-    /// Since the last merge began.
-    current: BTreeSet<Entry>,
-    /// On their way into the table.
-    merging: BTreeSet<Entry>,
-}
+/// How many orders are read at once to give those of an older schema their users' entries.
+const BACKFILL: i64 = 500_000;
 
 /// Eight bytes of a SHA-1 over user and external id, by way of a UUIDv5: short, whatever the length of the id.
 fn digest(user_id: UserId, external_id: &str) -> i64 {
@@ -46,159 +22,130 @@ fn digest(user_id: UserId, external_id: &str) -> i64 {
     digest.as_u64_pair().0.cast_signed()
 }
 
-impl Young {
-    /// Reads the entries of the orders that the table does not cover.
-    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Young> {
-        let mut query = connection.prepare(
-            "SELECT user_id, external_id, seq FROM orders
-             WHERE seq > (SELECT seq FROM external_ids_upto) AND external_id <> ''",
-        )?;
-        let entries = query.query_map([], |row| {
-            Ok((digest(UserId::from_bytes(row.get(0)?), row.get_ref(1)?.as_str()?), row.get(2)?))
-        })?;
-        let current = entries.collect::<rusqlite::Result<_>>()?;
-        Ok(Young { sets: RwLock::new(Sets { current, merging: BTreeSet::new() }) })
+/// Reads the entries of the orders that the table does not cover.
+pub(super) fn load(connection: &Connection) -> rusqlite::Result<Young> {
+    let mut query = connection.prepare("SELECT user_id, external_id, seq FROM orders WHERE seq > ?1")?;
+    let mut rows = query.query([index::covered(connection, TABLE)?])?;
+    let mut entries = BTreeSet::new();
+    while let Some(row) = rows.next()? {
+        let (user_id, seq) = (UserId::from_bytes(row.get(0)?), row.get(2)?);
+        entries.insert((digest(user_id, ""), seq));
+        entries.insert((digest(user_id, row.get_ref(1)?.as_str()?), seq));
     }
+    Ok(Young::new(entries))
+}
 
-    /// The newest order of that user with that external id.
-    pub(super) fn find(
-        &self,
-        connection: &Connection,
-        external_id: &str,
-        user_id: UserId,
-    ) -> rusqlite::Result<Option<Order>> {
-        if external_id.is_empty() {
-            return Ok(None);
+/// Enters the orders that the table covers under their users: version 1 of the schema had no such entries.
+pub(super) fn backfill(connection: &Connection) -> rusqlite::Result<()> {
+    let upto = index::covered(connection, TABLE)?;
+    let mut insert = connection.prepare("INSERT OR IGNORE INTO external_ids (key, seq) VALUES (?1, ?2)")?;
+    let mut query = connection.prepare("SELECT user_id, seq FROM orders WHERE seq > ?1 AND seq <= ?2")?;
+    let mut after = 0;
+    while after < upto {
+        let end = upto.min(after + BACKFILL);
+        let entries = query
+            .query_map([after, end], |row| Ok((digest(UserId::from_bytes(row.get(0)?), ""), row.get(1)?)))?;
+        let mut entries = entries.collect::<rusqlite::Result<Vec<Entry>>>()?;
+        // Sorted, they touch each page once.
+        entries.sort_unstable();
+        for entry in entries {
+            insert.execute(entry)?;
         }
-        let key = digest(user_id, external_id);
-        let matches = "external_id = ?2 AND user_id = ?3";
-        let row = format!("SELECT {COLUMNS} FROM orders WHERE seq = ?1 AND {matches}");
-        let mut row = connection.prepare_cached(&row)?;
-        let mut older_than = i64::MAX;
-        // Almost always the first one is it; the others have another id by now, or the same digest by chance.
-        while let Some(seq) = self.newest(key, older_than) {
-            let found = row.query_row(params![seq, external_id, user_id.as_bytes()], order).optional()?;
-            if found.is_some() {
-                return Ok(found);
-            }
-            older_than = seq;
-        }
-        let table = format!(
-            "SELECT {COLUMNS} FROM external_ids JOIN orders USING (seq)
-             WHERE key = ?1 AND {matches} ORDER BY seq DESC LIMIT 1"
-        );
-        let mut table = connection.prepare_cached(&table)?;
-        table.query_row(params![key, external_id, user_id.as_bytes()], order).optional()
+        after = end;
     }
+    Ok(())
+}
 
-    /// The newest row behind `older_than` that has, or had, that key.
-    fn newest(&self, key: i64, older_than: i64) -> Option<i64> {
-        let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
-        let range = (Bound::Included((key, i64::MIN)), Bound::Excluded((key, older_than)));
-        let newest = |set: &BTreeSet<Entry>| set.range(range).next_back().map(|(_, seq)| *seq);
-        newest(&sets.current).max(newest(&sets.merging))
+/// The newest order of that user with that external id.
+pub(super) fn find(
+    connection: &Connection,
+    young: &Young,
+    external_id: &str,
+    user_id: UserId,
+) -> rusqlite::Result<Option<Order>> {
+    if external_id.is_empty() {
+        return Ok(None);
     }
+    let key = digest(user_id, external_id);
+    let matches = "external_id = ?2 AND user_id = ?3";
+    let row = format!("SELECT {COLUMNS} FROM orders WHERE seq = ?1 AND {matches}");
+    let mut row = connection.prepare_cached(&row)?;
+    let mut older_than = i64::MAX;
+    // Almost always the first one is it; the others have another id by now, or the same digest by chance.
+    while let Some(seq) = young.rows(key, i64::MIN, older_than, 1).first().copied() {
+        let found = row.query_row(params![seq, external_id, user_id.as_bytes()], order).optional()?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        older_than = seq;
+    }
+    let table = format!(
+        "SELECT {COLUMNS} FROM external_ids JOIN orders USING (seq)
+         WHERE key = ?1 AND {matches} ORDER BY seq DESC LIMIT 1"
+    );
+    let mut table = connection.prepare_cached(&table)?;
+    table.query_row(params![key, external_id, user_id.as_bytes()], order).optional()
+}
+
+/// Rows from `from` on and below `below` that have, or had, that external id, or are that user's where there is none:
+/// the newest first, at most `count`.
+pub(super) fn rows(
+    connection: &Connection,
+    young: &Young,
+    (user_id, external_id): (UserId, Option<&str>),
+    (from, below): (i64, i64),
+    count: usize,
+) -> rusqlite::Result<Vec<i64>> {
+    let key = digest(user_id, external_id.unwrap_or_default());
+    // First the young: what is no longer among them is in the table by the time that it is read.
+    let mut rows = young.rows(key, from, below, count);
+    let mut table = connection.prepare_cached(
+        "SELECT seq FROM external_ids WHERE key = ?1 AND seq >= ?2 AND seq < ?3 ORDER BY seq DESC LIMIT ?4",
+    )?;
+    for row in table.query_map(params![key, from, below, count as i64], |row| row.get(0))? {
+        rows.push(row?);
+    }
+    newest_first(&mut rows, count);
+    Ok(rows)
 }
 
 /// The writer's side of the index.
-pub(super) struct ExternalIds<'c> {
-    young: Arc<Young>,
-    insert: Statement<'c>,
-    cover: Statement<'c>,
-    /// Entries of the transaction under way.
-    fresh: Vec<Entry>,
-    /// The newest row of the last merge that began: entries of older rows go straight into the table.
-    upto: i64,
-    /// The newest row there is.
-    newest: i64,
-    /// How far the merge has come: its last entry in the table.
-    merged: Option<Entry>,
-    /// How far it will have come after the transaction under way.
-    merging: Progress,
-}
-
-/// What a transaction does for the merge.
-enum Progress {
-    Nothing,
-    Slice(Entry),
-    Finish,
-}
+pub(super) struct ExternalIds<'c>(Index<'c>);
 
 impl<'c> ExternalIds<'c> {
     pub(super) fn prepare(
         connection: &'c Connection,
         young: Arc<Young>,
     ) -> rusqlite::Result<ExternalIds<'c>> {
-        Ok(ExternalIds {
-            young,
-            insert: connection.prepare("INSERT OR IGNORE INTO external_ids (key, seq) VALUES (?1, ?2)")?,
-            cover: connection.prepare("UPDATE external_ids_upto SET seq = ?1")?,
-            fresh: Vec::new(),
-            upto: connection.query_row("SELECT seq FROM external_ids_upto", [], |row| row.get(0))?,
-            newest: connection.query_row("SELECT coalesce(max(seq), 0) FROM orders", [], |row| row.get(0))?,
-            merged: None,
-            merging: Progress::Nothing,
-        })
+        let newest =
+            connection.query_row("SELECT coalesce(max(seq), 0) FROM orders", [], |row| row.get(0))?;
+        Index::prepare(connection, TABLE, young, newest).map(ExternalIds)
     }
 
-    /// Begins a transaction: forgets what one that failed has left.
+    /// Notes a new order.
+    pub(super) fn created(&mut self, user_id: UserId, external_id: &str, seq: i64) -> rusqlite::Result<()> {
+        self.0.note(digest(user_id, ""), seq)?;
+        self.updated(user_id, external_id, seq)
+    }
+
+    /// Notes that an order has, or has got, that external id.
+    pub(super) fn updated(&mut self, user_id: UserId, external_id: &str, seq: i64) -> rusqlite::Result<()> {
+        // Under the empty one it stands already.
+        if external_id.is_empty() { Ok(()) } else { self.0.note(digest(user_id, external_id), seq) }
+    }
+
+    /// See [`Index::begin`].
     pub(super) fn begin(&mut self) {
-        self.fresh.clear();
-        self.merging = Progress::Nothing;
+        self.0.begin();
     }
 
-    /// Notes that a row has, or has got, that external id.
-    pub(super) fn note(&mut self, user_id: UserId, external_id: &str, seq: i64) -> rusqlite::Result<()> {
-        self.newest = self.newest.max(seq);
-        if external_id.is_empty() {
-            return Ok(());
-        }
-        let entry = (digest(user_id, external_id), seq);
-        if seq <= self.upto {
-            // At the next start nobody would look for it among the young.
-            return self.insert.execute(entry).map(drop);
-        }
-        self.fresh.push(entry);
-        Ok(())
-    }
-
-    /// Adds a slice of the merge to the transaction that is about to be committed.
+    /// See [`Index::merge`].
     pub(super) fn merge(&mut self) -> rusqlite::Result<()> {
-        let after = self.merged.map_or(Bound::Unbounded, Bound::Excluded);
-        let size = SLICE.max(2 * self.fresh.len());
-        let slice: Vec<Entry> = {
-            let sets = self.young.sets.read().unwrap_or_else(PoisonError::into_inner);
-            sets.merging.range((after, Bound::Unbounded)).take(size).copied().collect()
-        };
-        for entry in &slice {
-            self.insert.execute(*entry)?;
-        }
-        match slice.last() {
-            Some(last) if slice.len() == size => self.merging = Progress::Slice(*last),
-            None if self.merged.is_none() => {}
-            _ => {
-                self.cover.execute([self.upto])?;
-                self.merging = Progress::Finish;
-            }
-        }
-        Ok(())
+        self.0.merge()
     }
 
-    /// The transaction is committed: its entries may be found now. Begins a merge when there are enough of them.
+    /// See [`Index::committed`].
     pub(super) fn committed(&mut self) {
-        let mut sets = self.young.sets.write().unwrap_or_else(PoisonError::into_inner);
-        sets.current.extend(self.fresh.drain(..));
-        match self.merging {
-            Progress::Nothing => {}
-            Progress::Slice(last) => self.merged = Some(last),
-            Progress::Finish => {
-                self.merged = None;
-                sets.merging.clear();
-            }
-        }
-        if sets.merging.is_empty() && sets.current.len() >= YOUNG {
-            sets.merging = std::mem::take(&mut sets.current);
-            self.upto = self.newest;
-        }
+        self.0.committed();
     }
 }

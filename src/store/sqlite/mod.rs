@@ -3,10 +3,19 @@
 //! connections of their own. A second process that opens the folder is refused.
 
 mod checkpoint;
+mod clean;
+mod clock;
+mod commands;
+mod completions;
 mod external;
+mod history;
+mod index;
+mod keys;
+mod lists;
 mod reader;
 mod rows;
 mod schema;
+mod search;
 mod statements;
 mod writer;
 
@@ -19,8 +28,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use self::checkpoint::Checkpoints;
-use self::external::Young;
+use self::clock::Clock;
+use self::index::Young;
 use self::reader::Readers;
+use self::statements::Shared;
 use self::writer::Writer;
 use super::{
     Accepted, Completed, Completion, Cursor, Damaged, Error, PendingPage, Processed, Refusal, Store,
@@ -33,6 +44,8 @@ use crate::order::{
 pub struct SqliteStore {
     readers: Readers,
     young: Arc<Young>,
+    clock: Arc<Clock>,
+    history: bool,
     writer: Option<Writer>,
 }
 
@@ -50,6 +63,16 @@ pub enum OpenError {
         "the data folder has schema version {found} and this program knows {known}; use a newer orderstream"
     )]
     TooNew {
+        /// The folder's version.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// It was made by an older version of this program, and has not been migrated.
+    #[error(
+        "the data folder has schema version {found} and this program needs {known}; run `orderstream migrate` first"
+    )]
+    TooOld {
         /// The folder's version.
         found: u32,
         /// Ours.
@@ -84,36 +107,49 @@ impl SqliteStore {
         SqliteStore::open_with(folder, true)
     }
 
-    /// The same, with the choice whether to keep a history.
+    /// The same, with the choice whether to keep a history. Without one no step is written and none is read; those
+    /// that are there from before stay until they are cleaned away.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open_with(folder: &Path, _history: bool) -> Result<SqliteStore, OpenError> {
+    pub fn open_with(folder: &Path, history: bool) -> Result<SqliteStore, OpenError> {
         let lock = lock(folder)?;
         let file = database_file(folder);
         let mut connection = schema::open_writer(&file)?;
         schema::migrate(&mut connection)?;
-        let young = Arc::new(Young::load(&connection)?);
-        let writer = Writer::start(connection, Arc::clone(&young), Checkpoints::start(&file)?, lock)?;
-        Ok(SqliteStore { readers: Readers::new(file), young, writer: Some(writer) })
+        let clock = Arc::new(Clock::load(&connection)?);
+        let young = Arc::new(external::load(&connection)?);
+        let shared = Shared {
+            clock: Arc::clone(&clock),
+            young_orders: Arc::clone(&young),
+            young_keys: Arc::new(keys::load(&connection)?),
+            history,
+        };
+        let writer = Writer::start(connection, shared, Checkpoints::start(&file)?, lock)?;
+        Ok(SqliteStore { readers: Readers::new(file), young, clock, history, writer: Some(writer) })
     }
 
-    /// Opens a data folder for reading only, beside a process that may be working in it. By external id it finds
-    /// the orders that were there when it was opened; everything else it reads as it is.
+    /// Opens a data folder for reading only, beside a process that may be working in it. By user and by external id it
+    /// finds the orders that were there when it was opened; everything else it reads as it is.
     ///
     /// # Errors
-    /// [`OpenError`]; also where the folder holds no database.
+    /// [`OpenError`]; also where the folder holds no database, or one that has not been migrated.
     pub fn open_read_only(folder: &Path) -> Result<SqliteStore, OpenError> {
         let file = database_file(folder);
         if !file.exists() {
             return Err(OpenError::Missing { folder: folder.to_owned() });
         }
         let reader = schema::open_reader(&file)?;
-        if schema::version(&reader)? == 0 {
-            return Err(OpenError::Missing { folder: folder.to_owned() });
+        match schema::version(&reader)? {
+            0 => return Err(OpenError::Missing { folder: folder.to_owned() }),
+            found if found < schema::VERSION => {
+                return Err(OpenError::TooOld { found, known: schema::VERSION });
+            }
+            _ => {}
         }
-        let young = Arc::new(Young::load(&reader)?);
-        Ok(SqliteStore { readers: Readers::new(file), young, writer: None })
+        let young = Arc::new(external::load(&reader)?);
+        let clock = Arc::new(Clock::load(&reader)?);
+        Ok(SqliteStore { readers: Readers::new(file), young, clock, history: true, writer: None })
     }
 
     /// Makes and migrates a data folder, and answers how many migrations were applied and the version now.
@@ -170,7 +206,7 @@ impl Store for SqliteStore {
     }
 
     async fn now(&self) -> Result<Timestamp, Error> {
-        Ok(Timestamp::now())
+        Ok(self.clock.now())
     }
 
     async fn get(&self, order_id: OrderId) -> Result<Option<Order>, Error> {
@@ -179,7 +215,7 @@ impl Store for SqliteStore {
 
     async fn find_by_external(&self, external_id: &str, user_id: UserId) -> Result<Option<Order>, Error> {
         let (external_id, young) = (external_id.to_owned(), Arc::clone(&self.young));
-        self.readers.run(move |connection| young.find(connection, &external_id, user_id)).await
+        self.readers.run(move |connection| external::find(connection, &young, &external_id, user_id)).await
     }
 
     async fn processed_versions(&self, orders: &[OrderId]) -> Result<Vec<Option<Processed>>, Error> {
@@ -200,24 +236,36 @@ impl Store for SqliteStore {
         self.readers.run(move |connection| reader::scan(connection, after, limit)).await
     }
 
-    async fn list(&self, _: &Filter, _: Option<Position>, _: usize) -> Result<Page, Error> {
-        Err(Error::Unavailable("TO BE WRITTEN".to_owned()))
+    async fn list(&self, filter: &Filter, after: Option<Position>, limit: usize) -> Result<Page, Error> {
+        let (filter, young) = (filter.clone(), Arc::clone(&self.young));
+        self.readers.run(move |connection| lists::list(connection, &young, &filter, after, limit)).await
     }
 
-    async fn history(&self, _: OrderId, _: Version, _: u32) -> Result<Vec<Step>, Error> {
-        Err(Error::Unavailable("TO BE WRITTEN".to_owned()))
+    async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<Vec<Step>, Error> {
+        if !self.history {
+            return Ok(Vec::new());
+        }
+        self.readers.run(move |connection| history::of_order(connection, order_id, after, versions)).await
     }
 
-    async fn steps(&self, _: Whose, _: Sequence, _: usize) -> Result<Stretch, Error> {
-        Err(Error::Unavailable("TO BE WRITTEN".to_owned()))
+    async fn steps(&self, of: Whose, after: Sequence, limit: usize) -> Result<Stretch, Error> {
+        if !self.history {
+            return Ok(Stretch { steps: Vec::new(), upto: after, more: false });
+        }
+        self.readers.run(move |connection| history::steps(connection, of, after, limit)).await
     }
 
     async fn history_end(&self) -> Result<Sequence, Error> {
-        Err(Error::Unavailable("TO BE WRITTEN".to_owned()))
+        self.readers.run(history::end).await
     }
 
-    async fn clean(&self, _: Timestamp, _: Option<Timestamp>, _: usize) -> Result<usize, Error> {
-        Ok(0)
+    async fn clean(
+        &self,
+        keys_before: Timestamp,
+        steps_before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<usize, Error> {
+        self.writer()?.clean(keys_before, steps_before, limit).await
     }
 
     async fn check(&self) -> Result<(), Error> {

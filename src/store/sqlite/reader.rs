@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::Semaphore;
 
-use super::rows::{COLUMNS, order, readable, status};
+use super::rows::{COLUMNS, known_status, order, readable};
 use super::schema;
 use crate::order::{Order, OrderId};
 use crate::store::{Cursor, Damaged, Error, PendingPage, Place, Processed};
@@ -77,7 +77,9 @@ pub(super) fn processed_versions(
         connection.prepare_cached("SELECT processed_version, status FROM orders WHERE order_id = ?1")?;
     let mut processed = |id: &OrderId| {
         let found = query.query_row([id.as_bytes()], |row| {
-            readable(status(row, 1, *id).and_then(|status| Ok(Processed { version: row.get(0)?, status })))
+            readable(
+                known_status(row, 1, *id).and_then(|status| Ok(Processed { version: row.get(0)?, status })),
+            )
         });
         Ok(match found.optional()? {
             Some(Ok(processed)) => Some(processed),

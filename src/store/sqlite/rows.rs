@@ -21,7 +21,7 @@ pub(super) fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
     Ok(Order {
         id,
         user_id: UserId::from_bytes(row.get(1)?),
-        status: status(row, 2, id)?,
+        status: known_status(row, 2, id)?,
         version: row.get(3)?,
         processed_version: row.get(4)?,
         created_at: time(5, row.get(5)?)?,
@@ -34,11 +34,12 @@ pub(super) fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
 }
 
 /// Reads a status column of an order's row.
-pub(super) fn status(row: &Row<'_>, column: usize, id: OrderId) -> rusqlite::Result<Status> {
+pub(super) fn known_status(row: &Row<'_>, column: usize, id: OrderId) -> rusqlite::Result<Status> {
     Status::parse(row.get_ref(column)?.as_str()?).ok_or_else(|| corrupt(id, column, "is no status"))
 }
 
-fn corrupt(order_id: OrderId, column: usize, what: &str) -> rusqlite::Error {
+/// What is wrong with an order's row.
+pub(super) fn corrupt(order_id: OrderId, column: usize, what: &str) -> rusqlite::Error {
     let damaged = Damaged { order_id, what: format!("column {column} of its row {what}") };
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(damaged))
 }

@@ -6,10 +6,16 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::OpenError;
+use super::{OpenError, external};
+
+/// A migration: its statements, and what the program does after them in the same transaction.
+type Migration = (&'static str, fn(&Connection) -> rusqlite::Result<()>);
 
 /// The migrations, oldest first. Files that were released never change; new ones are added at the end.
-const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/sqlite/0001_orders.up.sql")];
+const MIGRATIONS: [Migration; 2] = [
+    (include_str!("../../../migrations/sqlite/0001_orders.up.sql"), |_| Ok(())),
+    (include_str!("../../../migrations/sqlite/0002_keys_history_and_lists.up.sql"), external::backfill),
+];
 
 /// The number of migrations that this program knows: the schema version it works with.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
@@ -41,9 +47,10 @@ pub(super) fn open_reader(file: &Path) -> Result<Connection, OpenError> {
 /// Brings a database to this program's version and answers how many migrations that took.
 pub(super) fn migrate(connection: &mut Connection) -> Result<u32, OpenError> {
     let seen = version(connection)?;
-    for (version, sql) in (1..).zip(MIGRATIONS).skip(seen as usize) {
+    for (version, (sql, finish)) in (1..).zip(MIGRATIONS).skip(seen as usize) {
         let step = connection.transaction()?;
         step.execute_batch(sql)?;
+        finish(&step)?;
         step.pragma_update(None, "user_version", version)?;
         step.commit()?;
     }

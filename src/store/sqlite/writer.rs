@@ -7,15 +7,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 
+use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::checkpoint::Checkpoints;
-use super::external::Young;
-use super::statements::Statements;
+use super::statements::{Shared, Statements};
 use super::{Lock, OpenError};
 use crate::order::Request;
 use crate::store::{Accepted, Completed, Completion, Error, Refusal};
+
+/// How many rows are dropped in one transaction: commits that arrive meanwhile wait for it.
+const CLEANED_AT_ONCE: usize = 1_000;
 
 type Applied = Vec<Result<Accepted, Refusal>>;
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -24,13 +27,18 @@ type Reply<T> = oneshot::Sender<Result<T, Error>>;
 enum Job {
     Apply(Arc<[Request]>, Reply<Applied>),
     Complete(Arc<[Completion]>, Reply<Vec<Completed>>),
+    Clean { keys_before: Timestamp, steps_before: Option<Timestamp>, limit: usize, reply: Reply<Cleaned> },
     Check(Reply<()>),
 }
+
+/// How many keys and steps were dropped.
+type Cleaned = (usize, usize);
 
 /// What came of a job, to be told after the commit.
 enum Outcome {
     Applied(Applied),
     Completed(Vec<Completed>),
+    Cleaned(Cleaned),
     Checked,
 }
 
@@ -39,6 +47,9 @@ impl Job {
         Ok(match self {
             Job::Apply(batch, _) => Outcome::Applied(statements.apply(batch)?),
             Job::Complete(batch, _) => Outcome::Completed(statements.complete(batch)?),
+            Job::Clean { keys_before, steps_before, limit, .. } => {
+                Outcome::Cleaned(statements.clean(*keys_before, *steps_before, *limit)?)
+            }
             Job::Check(_) => Outcome::Checked,
         })
     }
@@ -48,8 +59,11 @@ impl Job {
         match (self, outcome) {
             (Job::Apply(_, reply), Outcome::Applied(results)) => drop(reply.send(Ok(results))),
             (Job::Complete(_, reply), Outcome::Completed(results)) => drop(reply.send(Ok(results))),
+            (Job::Clean { reply, .. }, Outcome::Cleaned(counts)) => drop(reply.send(Ok(counts))),
             (Job::Check(reply), _) => drop(reply.send(Ok(()))),
-            (Job::Apply(..) | Job::Complete(..), _) => unreachable!("each job makes its own outcome"),
+            (Job::Apply(..) | Job::Complete(..) | Job::Clean { .. }, _) => {
+                unreachable!("each job makes its own outcome")
+            }
         }
     }
 
@@ -57,6 +71,7 @@ impl Job {
         match self {
             Job::Apply(_, reply) => drop(reply.send(Err(error))),
             Job::Complete(_, reply) => drop(reply.send(Err(error))),
+            Job::Clean { reply, .. } => drop(reply.send(Err(error))),
             Job::Check(reply) => drop(reply.send(Err(error))),
         }
     }
@@ -73,17 +88,17 @@ impl Writer {
     /// Starts the thread. It holds the folder's lock as long as it lives.
     pub(super) fn start(
         connection: Connection,
-        young: Arc<Young>,
+        shared: Shared,
         checkpoints: Checkpoints,
         lock: Lock,
     ) -> Result<Writer, OpenError> {
         let (jobs, queue) = mpsc::channel();
         // The statements are prepared on the thread; here only whether that works is checked.
-        Statements::prepare(&connection, Arc::clone(&young))?;
+        Statements::prepare(&connection, shared.clone())?;
         let thread = thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(move || {
-                write(&connection, young, &queue, &checkpoints);
+                write(&connection, shared, &queue, &checkpoints);
                 drop(checkpoints);
                 drop(connection);
                 drop(lock);
@@ -98,6 +113,28 @@ impl Writer {
 
     pub(super) async fn complete(&self, batch: Arc<[Completion]>) -> Result<Vec<Completed>, Error> {
         self.call(|reply| Job::Complete(batch, reply)).await
+    }
+
+    /// Drops keys and steps that are too old, some in each transaction, so that others come in between. Answers how
+    /// many.
+    pub(super) async fn clean(
+        &self,
+        keys_before: Timestamp,
+        steps_before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<usize, Error> {
+        let (mut dropped, mut left) = (0, limit);
+        while left > 0 {
+            let limit = left.min(CLEANED_AT_ONCE);
+            let (keys, steps) =
+                self.call(|reply| Job::Clean { keys_before, steps_before, limit, reply }).await?;
+            dropped += keys + steps;
+            left -= limit;
+            if keys < limit && steps < limit {
+                break;
+            }
+        }
+        Ok(dropped)
     }
 
     /// Whether a transaction can begin now.
@@ -128,18 +165,27 @@ impl Writer {
 }
 
 /// The thread: ends when the last sender is gone and the queue is empty.
-fn write(connection: &Connection, young: Arc<Young>, queue: &mpsc::Receiver<Job>, checkpoints: &Checkpoints) {
-    let mut statements = match Statements::prepare(connection, young) {
+fn write(connection: &Connection, shared: Shared, queue: &mpsc::Receiver<Job>, checkpoints: &Checkpoints) {
+    let mut statements = match Statements::prepare(connection, shared) {
         Ok(statements) => statements,
         Err(error) => return tracing::error!(%error, "the writer cannot prepare its statements"),
     };
     while let Ok(first) = queue.recv() {
-        let group: Vec<Job> = iter::once(first).chain(queue.try_iter()).collect();
-        match transact(connection, &mut statements, &group) {
-            Ok(outcomes) => group.into_iter().zip(outcomes).for_each(|(job, outcome)| job.answer(outcome)),
-            Err(error) => group.into_iter().for_each(|job| job.fail(error.clone())),
+        // Nobody waits for cleaning but who asked for it.
+        let (cleaning, group): (Vec<Job>, Vec<Job>) =
+            iter::once(first).chain(queue.try_iter()).partition(|job| matches!(job, Job::Clean { .. }));
+        for group in iter::once(group).chain(cleaning.into_iter().map(|job| vec![job])) {
+            if group.is_empty() {
+                continue;
+            }
+            match transact(connection, &mut statements, &group) {
+                Ok(outcomes) => {
+                    group.into_iter().zip(outcomes).for_each(|(job, outcome)| job.answer(outcome))
+                }
+                Err(error) => group.into_iter().for_each(|job| job.fail(error.clone())),
+            }
+            checkpoints.after_commit(connection);
         }
-        checkpoints.after_commit(connection);
     }
 }
 

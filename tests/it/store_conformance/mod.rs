@@ -11,11 +11,13 @@ pub(crate) mod commands;
 pub(crate) mod completions;
 pub(crate) mod fidelity;
 pub(crate) mod history;
+pub(crate) mod lists;
 pub(crate) mod lookups;
 pub(crate) mod model;
 pub(crate) mod outside;
 pub(crate) mod pending;
 pub(crate) mod races;
+pub(crate) mod requests;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -102,6 +104,26 @@ macro_rules! store_conformance {
             races: no_update_is_accepted_after_a_deletion,
             races: a_version_completed_by_many_workers_is_applied_once,
             races: an_update_that_races_a_completion_stays_pending,
+            requests: a_command_that_names_a_version_needs_the_order_to_have_it,
+            requests: of_several_reasons_to_refuse_the_first_counts,
+            requests: a_taken_id_says_whose_order_it_is_and_where_it_stands,
+            requests: a_request_that_comes_again_is_answered_with_what_it_did,
+            requests: the_answer_to_a_used_key_stays_when_the_order_goes_on,
+            requests: a_key_that_comes_with_another_content_is_refused,
+            requests: a_refused_request_leaves_no_key_behind,
+            requests: requests_of_every_kind_share_a_batch,
+            requests: fifty_equal_requests_at_once_make_one_order,
+            requests: of_different_requests_at_once_under_one_key_one_is_carried_out,
+            requests: of_many_updates_at_once_that_name_one_version_one_is_accepted,
+            lists: all_orders_are_listed_the_newest_first,
+            lists: a_users_orders_are_listed_and_no_others,
+            lists: a_status_is_where_the_order_stands_now,
+            lists: every_order_of_a_user_with_an_external_id_is_listed,
+            lists: deleted_orders_are_listed_only_where_they_are_asked_for,
+            lists: a_range_of_creation_begins_with_its_first_time_and_ends_before_its_last,
+            lists: pages_walk_every_order_exactly_once_also_when_orders_share_a_time,
+            lists: orders_that_arrive_during_a_walk_do_not_disturb_it,
+            lists: a_walk_goes_on_behind_an_order_that_was_deleted_meanwhile,
         );
 
         #[test]

@@ -1,0 +1,180 @@
+//! Requests: what a command writes, the key that is kept with it, and why one is refused.
+
+use jiff::Timestamp;
+use rusqlite::{ErrorCode, OptionalExtension, params};
+
+use super::history::Written;
+use super::rows::readable;
+use super::statements::Statements;
+use crate::order::{Cause, Command, Event, Payload, Request, Status, UserId, Version};
+use crate::store::{Accepted, Earlier, Refusal};
+
+/// What a command has done to an order.
+struct Change {
+    user_id: UserId,
+    version: Version,
+    status: Status,
+    payload: Payload,
+    indexed: Indexed,
+}
+
+/// What the change means for the index of external ids: the number of the row, where there is anything to note.
+enum Indexed {
+    Created(i64),
+    Updated(i64),
+    Nothing,
+}
+
+impl Statements<'_> {
+    /// Carries out a batch of requests; an error fails the whole transaction.
+    pub(super) fn apply(&mut self, batch: &[Request]) -> rusqlite::Result<Vec<Result<Accepted, Refusal>>> {
+        let now = self.clock.now();
+        batch.iter().map(|request| self.apply_one(request, now)).collect()
+    }
+
+    fn apply_one(
+        &mut self,
+        request: &Request,
+        now: Timestamp,
+    ) -> rusqlite::Result<Result<Accepted, Refusal>> {
+        if let Some(key) = &request.key {
+            match readable(self.keys.find(&key.digest))? {
+                Ok(None) => {}
+                Ok(Some(used)) if used.content == key.content => {
+                    return Ok(Ok(Accepted::Before(used.earlier)));
+                }
+                Ok(Some(_)) => return Ok(Err(Refusal::KeyReused)),
+                Err(damaged) => return Ok(Err(Refusal::BadRow(damaged.to_string()))),
+            }
+        }
+        let order_id = request.command.order_id();
+        let Change { user_id, version, status, payload, indexed } =
+            match bad_row(self.change(&request.command, now))? {
+                Ok(change) => change,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+        // The order's row is written, and the rest belongs to it: what fails now fails the whole transaction.
+        match indexed {
+            Indexed::Created(row) => self.external_ids.created(user_id, payload.external_id(), row)?,
+            Indexed::Updated(row) => self.external_ids.updated(user_id, payload.external_id(), row)?,
+            Indexed::Nothing => {}
+        }
+        if let Some(key) = &request.key {
+            self.keys.keep(key, &Earlier { order_id, version, status }, now)?;
+        }
+        let (cause, amount, reason) = (Cause::Command, None, None);
+        let status_name = status.as_str();
+        self.history.write(&Written {
+            order_id,
+            user_id,
+            version,
+            at: now,
+            cause,
+            status: status_name,
+            amount,
+            reason,
+        })?;
+        Ok(Ok(Accepted::Now(Event {
+            order_id: Some(order_id),
+            version: Some(version),
+            user_id: Some(user_id),
+            payload,
+            status,
+            timestamp: now,
+        })))
+    }
+
+    /// Writes the order's own row: one statement, which does all of it or nothing.
+    fn change(&mut self, command: &Command, now: Timestamp) -> rusqlite::Result<Result<Change, Refusal>> {
+        let at = now.as_microsecond();
+        let change = match command {
+            Command::Create { order_id, user_id, payload } => {
+                let (set, user_id) = ((Status::New, 0, now, "0", None), *user_id);
+                self.insert(*order_id, user_id, payload, set)?.map(|row| Change {
+                    user_id,
+                    version: 1,
+                    status: Status::New,
+                    payload: payload.clone(),
+                    indexed: Indexed::Created(row),
+                })
+            }
+            Command::Update { order_id, user_id, payload, if_version } => {
+                let user = user_id.as_ref().map(UserId::as_bytes);
+                let (external_id, text) = (payload.external_id(), payload.as_str());
+                let row = params![order_id.as_bytes(), user, if_version, at, external_id, text];
+                let change = self.update.query_row(row, |row| {
+                    Ok(Change {
+                        user_id: UserId::from_bytes(row.get(1)?),
+                        version: row.get(0)?,
+                        status: Status::Processing,
+                        payload: payload.clone(),
+                        indexed: Indexed::Updated(row.get(2)?),
+                    })
+                });
+                change.optional()?
+            }
+            Command::Delete { order_id, user_id, if_version } => {
+                let user = user_id.as_ref().map(UserId::as_bytes);
+                let change =
+                    self.delete.query_row(params![order_id.as_bytes(), user, if_version, at], |row| {
+                        Ok(Change {
+                            user_id: UserId::from_bytes(row.get(1)?),
+                            version: row.get(0)?,
+                            status: Status::Deleted,
+                            payload: Payload::from_store(
+                                row.get_ref(3)?.as_str()?,
+                                row.get_ref(2)?.as_str()?,
+                            ),
+                            indexed: Indexed::Nothing,
+                        })
+                    });
+                change.optional()?
+            }
+        };
+        match change {
+            Some(change) => Ok(Ok(change)),
+            None => self.explain(command).map(Err),
+        }
+    }
+
+    /// Why an order did not take a command. The transaction still sees what the command saw.
+    fn explain(&mut self, command: &Command) -> rusqlite::Result<Refusal> {
+        let found = self.look.query_row([command.order_id().as_bytes()], |row| {
+            Ok((UserId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?))
+        });
+        let Some((owner, current, status)) = found.optional()? else { return Ok(Refusal::NotFound) };
+        let (current, status): (Version, String) = (current, status);
+        let deleted = status == Status::Deleted.as_str();
+        Ok(match command {
+            Command::Create { .. } => Refusal::Exists { user_id: owner, version: current, deleted },
+            Command::Update { user_id: Some(user), .. } | Command::Delete { user_id: Some(user), .. }
+                if *user != owner =>
+            {
+                Refusal::NotFound
+            }
+            _ if deleted => Refusal::Deleted,
+            Command::Update { if_version: Some(version), .. }
+            | Command::Delete { if_version: Some(version), .. }
+                if *version != current =>
+            {
+                Refusal::Changed { current }
+            }
+            _ => Refusal::BadRow(format!("nothing may follow the status {status:?} of its row")),
+        })
+    }
+}
+
+/// Tells a row that SQLite will not take from a failure of the database.
+fn bad_row<T>(result: rusqlite::Result<Result<T, Refusal>>) -> rusqlite::Result<Result<T, Refusal>> {
+    match result {
+        Err(rusqlite::Error::SqliteFailure(error, message))
+            if matches!(
+                error.code,
+                ErrorCode::TooBig | ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch
+            ) =>
+        {
+            Ok(Err(Refusal::BadRow(message.unwrap_or_else(|| error.to_string()))))
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,110 @@
+//! Completions: what the worker has done, recorded where the order is not past it.
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::history::Written;
+use super::statements::{Statements, sources};
+use crate::order::{Cause, Status, UserId, Version};
+use crate::store::{Basis, Completed, Completion, Creation};
+
+/// An order that took a completion: its owner, its version and its status now.
+type Taken = (UserId, Version, String);
+
+fn taken(row: &Row<'_>) -> rusqlite::Result<Taken> {
+    Ok((UserId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?))
+}
+
+impl Statements<'_> {
+    /// Records a batch of completions; an error fails the whole transaction.
+    pub(super) fn complete(&mut self, batch: &[Completion]) -> rusqlite::Result<Vec<Completed>> {
+        let now = self.clock.now();
+        batch.iter().map(|completion| self.complete_one(completion, now)).collect()
+    }
+
+    fn complete_one(&mut self, completion: &Completion, now: Timestamp) -> rusqlite::Result<Completed> {
+        let (order_id, target) = (completion.order_id, completion.status);
+        let (id, at) = (order_id.as_bytes(), now.as_microsecond());
+        let amount = completion.amount.as_ref().map(ToString::to_string);
+        let reason = completion.reason.as_deref();
+        let (cause, taken) = match &completion.basis {
+            Basis::Version(version) => {
+                let row = params![id, version, at, amount, reason];
+                (Cause::Worker, self.finish[target as usize].query_row(row, taken).optional()?)
+            }
+            Basis::Unversioned(sent) => {
+                let row = params![id, sent.as_microsecond(), at, amount, reason];
+                (Cause::Event, self.overtake[target as usize].query_row(row, taken).optional()?)
+            }
+            Basis::Creation(creation) => (Cause::Event, self.create(completion, creation, now)?),
+        };
+        let Some((user_id, version, status)) = taken else {
+            let exists = self.look.exists([id])?;
+            return Ok(if exists { Completed::Stale } else { Completed::Unknown });
+        };
+        // Where the status stays another one, so do amount and reason.
+        let (amount, reason) =
+            if status == target.as_str() { (amount.as_deref(), reason) } else { (None, None) };
+        let status = status.as_str();
+        self.history.write(&Written {
+            order_id,
+            user_id,
+            version,
+            at: now,
+            cause,
+            status,
+            amount,
+            reason,
+        })?;
+        Ok(Completed::Applied)
+    }
+
+    /// Makes the order that an event asks for, as processed, unless its id is taken.
+    fn create(
+        &mut self,
+        completion: &Completion,
+        Creation { user_id, payload }: &Creation,
+        now: Timestamp,
+    ) -> rusqlite::Result<Option<Taken>> {
+        let amount = completion.amount.as_ref().map_or_else(|| "0".to_owned(), ToString::to_string);
+        let set = (completion.status, 1, now, amount.as_str(), completion.reason.as_deref());
+        let Some(row) = self.insert(completion.order_id, *user_id, payload, set)? else { return Ok(None) };
+        self.external_ids.created(*user_id, payload.external_id(), row)?;
+        Ok(Some((*user_id, 1, completion.status.as_str().to_owned())))
+    }
+}
+
+/// A completion of a version: moves `processed_version`, and the rest where the order may take that status. The
+/// time of the version is noted, so that an event without a version that is no newer changes nothing.
+pub(super) fn finish_sql(target: Status) -> String {
+    let legal = format!("status IN ('{target}', {})", sources(target));
+    format!(
+        "UPDATE orders SET processed_version = version, updated_at = max(updated_at, ?3),
+             source_at = max(coalesce(source_at, updated_at), updated_at),
+             status = CASE WHEN {legal} THEN '{target}' ELSE status END,
+             amount = CASE WHEN {legal} THEN coalesce(?4, amount) ELSE amount END,
+             reason = CASE WHEN {legal} THEN ?5 ELSE reason END{deleted_at}
+         WHERE order_id = ?1 AND version = ?2 AND processed_version < version
+         RETURNING user_id, version, status",
+        deleted_at = deleted_at(target)
+    )
+}
+
+/// A completion without a version: in the order of the events' own times, and only where the order may take
+/// that status. To stay as it is is no step, but for a deleted order, which nothing touches.
+pub(super) fn overtake_sql(target: Status) -> String {
+    format!(
+        "UPDATE orders SET source_at = ?2, updated_at = max(updated_at, ?3), status = '{target}',
+             amount = coalesce(?4, amount), reason = ?5{deleted_at}
+         WHERE order_id = ?1 AND (source_at IS NULL OR source_at < ?2) AND status <> 'deleted'
+           AND status IN ('{target}', {sources})
+         RETURNING user_id, version, status",
+        deleted_at = deleted_at(target),
+        sources = sources(target)
+    )
+}
+
+/// A deletion notes its time, once.
+fn deleted_at(target: Status) -> &'static str {
+    if target == Status::Deleted { ", deleted_at = coalesce(deleted_at, ?3)" } else { "" }
+}

@@ -1,0 +1,215 @@
+//! The history: steps are numbered by the one thread that writes, so they become visible in the order of their
+//! numbers, and whoever has read up to one has missed none before it. A number is never given out twice, also when the
+//! newest steps have been dropped.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
+
+use super::clean;
+use super::rows::{corrupt, known_status, readable};
+use super::search::lowest;
+use crate::order::{Amount, Cause, OrderId, Sequence, Step, Stretch, UserId, Version, Whose};
+
+/// How many steps are looked at, at most, for a page of those of one user.
+const LOOKED_AT: usize = 10_000;
+
+/// The columns that [`step`] reads, in its order.
+const COLUMNS: &str = "seq, order_id, user_id, version, at, cause, status, amount, reason";
+
+/// A step that is to be written.
+pub(super) struct Written<'a> {
+    pub(super) order_id: OrderId,
+    pub(super) user_id: UserId,
+    pub(super) version: Version,
+    pub(super) at: Timestamp,
+    pub(super) cause: Cause,
+    /// The name of the order's status, as its row has it.
+    pub(super) status: &'a str,
+    pub(super) amount: Option<&'a str>,
+    pub(super) reason: Option<&'a str>,
+}
+
+/// The writer's side. Cleans, but writes nothing, where no history is wanted.
+pub(super) struct History<'c> {
+    insert: Option<Statement<'c>>,
+    oldest: Statement<'c>,
+    drop: Statement<'c>,
+    dropped: Statement<'c>,
+    /// The number of the next step.
+    next: i64,
+}
+
+impl<'c> History<'c> {
+    pub(super) fn prepare(connection: &'c Connection, is_wanted: bool) -> rusqlite::Result<History<'c>> {
+        let insert = format!("INSERT INTO history ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)");
+        Ok(History {
+            insert: is_wanted.then(|| connection.prepare(&insert)).transpose()?,
+            oldest: connection.prepare("SELECT seq, at FROM history ORDER BY seq LIMIT ?1")?,
+            drop: connection.prepare("DELETE FROM history WHERE seq <= ?1")?,
+            dropped: connection.prepare("UPDATE history_dropped SET seq = max(seq, ?1)")?,
+            next: newest(connection)? + 1,
+        })
+    }
+
+    /// Writes a step.
+    pub(super) fn write(&mut self, step: &Written<'_>) -> rusqlite::Result<()> {
+        let Some(insert) = &mut self.insert else { return Ok(()) };
+        insert.execute(params![
+            self.next,
+            step.order_id.as_bytes(),
+            step.user_id.as_bytes(),
+            step.version,
+            step.at.as_microsecond(),
+            letter(step.cause),
+            step.status,
+            step.amount,
+            step.reason,
+        ])?;
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Drops the oldest steps, and answers how many.
+    pub(super) fn clean(&mut self, before: Timestamp, limit: usize) -> rusqlite::Result<usize> {
+        let (count, last) = clean::oldest(&mut self.oldest, before, limit)?;
+        if let Some(last) = last {
+            self.drop.execute([last])?;
+            self.dropped.execute([last])?;
+        }
+        Ok(count)
+    }
+}
+
+/// A cause as the table has it: there is one in every row.
+fn letter(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Command => "c",
+        Cause::Worker => "w",
+        Cause::Event => "e",
+    }
+}
+
+/// The number of the newest step there ever was.
+fn newest(connection: &Connection) -> rusqlite::Result<i64> {
+    let mut query = connection.prepare_cached(
+        "SELECT max(coalesce((SELECT max(seq) FROM history), 0), (SELECT seq FROM history_dropped))",
+    )?;
+    query.query_row([], |row| row.get(0))
+}
+
+/// Where the history ends now.
+pub(super) fn end(connection: &Connection) -> rusqlite::Result<Sequence> {
+    newest(connection).map(place)
+}
+
+/// The steps of an order that belong to versions above `after`, up to `after + versions`.
+pub(super) fn of_order(
+    connection: &Connection,
+    order_id: OrderId,
+    after: Version,
+    versions: u32,
+) -> rusqlite::Result<Vec<Step>> {
+    let mut query = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM history WHERE order_id = ?1 AND version > ?2 AND version <= ?3
+         ORDER BY version, seq"
+    ))?;
+    let last = after.saturating_add(i64::from(versions));
+    let mut rows = query.query(params![order_id.as_bytes(), after, last])?;
+    let mut steps = Vec::new();
+    while let Some(row) = rows.next()? {
+        steps.extend(step(row)?);
+    }
+    Ok(steps)
+}
+
+/// A stretch of the history behind a place.
+pub(super) fn steps(
+    connection: &Connection,
+    of: Whose,
+    after: Sequence,
+    limit: usize,
+) -> rusqlite::Result<Stretch> {
+    let (limit, behind) = (limit.max(1), i64::try_from(after.0).unwrap_or(i64::MAX));
+    let look_at = match of {
+        Whose::User(_) => LOOKED_AT.max(limit),
+        Whose::All | Whose::Order(_) => limit,
+    };
+    let count = look_at as i64;
+    let mut query;
+    let mut rows = match of {
+        Whose::All | Whose::User(_) => {
+            let sql = format!("SELECT {COLUMNS} FROM history WHERE seq > ?1 ORDER BY seq LIMIT ?2");
+            query = connection.prepare_cached(&sql)?;
+            query.query([behind, count])?
+        }
+        Whose::Order(id) => {
+            // An order's versions grow with the numbers of its steps: its index has them in their order, too.
+            query = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM history WHERE order_id = ?1 AND version >= ?2 AND seq > ?3
+                 ORDER BY version, seq LIMIT ?4"
+            ))?;
+            query.query(params![id.as_bytes(), version_behind(connection, id, behind)?, behind, count])?
+        }
+    };
+    let mut stretch = Stretch { steps: Vec::new(), upto: after, more: false };
+    let mut looked_at = 0;
+    while let Some(row) = rows.next()? {
+        looked_at += 1;
+        stretch.upto = place(row.get(0)?);
+        if of.includes(OrderId::from_bytes(row.get(1)?), UserId::from_bytes(row.get(2)?)) {
+            stretch.steps.extend(step(row)?);
+        }
+        if looked_at == look_at || stretch.steps.len() == limit {
+            stretch.more = true;
+            break;
+        }
+    }
+    Ok(stretch)
+}
+
+/// The lowest version of an order that has steps behind that number, or one above its newest.
+fn version_behind(connection: &Connection, order_id: OrderId, behind: i64) -> rusqlite::Result<Version> {
+    let mut newest = connection.prepare_cached(
+        "SELECT version, seq FROM history WHERE order_id = ?1 AND version <= ?2
+         ORDER BY version DESC, seq DESC LIMIT 1",
+    )?;
+    let mut newest = |version: Version| {
+        let found = newest.query_row(params![order_id.as_bytes(), version], |row| {
+            Ok((row.get::<_, Version>(0)?, row.get::<_, i64>(1)?))
+        });
+        found.optional()
+    };
+    let Some((last, _)) = newest(Version::MAX)? else { return Ok(0) };
+    lowest(1, last + 1, |version| Ok(newest(version)?.is_some_and(|(_, seq)| seq > behind)))
+}
+
+/// The place of the step of that number: none is negative.
+fn place(seq: i64) -> Sequence {
+    Sequence(u64::try_from(seq).unwrap_or(0), 0)
+}
+
+/// Reads a step from a row of [`COLUMNS`]. One that no version of this program wrote is reported and passed over: the
+/// others must not wait until somebody mends it.
+fn step(row: &Row<'_>) -> rusqlite::Result<Option<Step>> {
+    let order_id = OrderId::from_bytes(row.get(1)?);
+    let read = || {
+        let (letters, amount) = (row.get_ref(5)?.as_str()?, row.get_ref(7)?.as_str_or_null()?);
+        let cause = Cause::ALL.into_iter().find(|cause| letter(*cause) == letters);
+        let amount =
+            amount.map(|text| Amount::parse(text).ok_or_else(|| corrupt(order_id, 7, "is no amount")));
+        Ok(Step {
+            sequence: place(row.get(0)?),
+            order_id,
+            user_id: UserId::from_bytes(row.get(2)?),
+            version: row.get(3)?,
+            at: Timestamp::from_microsecond(row.get(4)?)
+                .map_err(|_| corrupt(order_id, 4, "is out of the range of times"))?,
+            cause: cause.ok_or_else(|| corrupt(order_id, 5, "is no cause"))?,
+            status: known_status(row, 6, order_id)?,
+            amount: amount.transpose()?,
+            reason: row.get(8)?,
+        })
+    };
+    let step = readable(read())?;
+    Ok(step.inspect_err(|damaged| tracing::error!(%damaged, "a step of the history cannot be read")).ok())
+}

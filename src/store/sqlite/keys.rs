@@ -1,0 +1,156 @@
+//! The keys of requests: what each did, in the order of their arrival, and an [`Index`] of their digests. Keys of one
+//! age stand together in the index, in shelves: a key is looked for on each shelf, newest first, and a shelf of which
+//! all keys have been dropped is cleared from one end to the other, a few pages at a time.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Statement, params};
+
+use super::clean;
+use super::index::{self, Index, Young};
+use super::rows::known_status;
+use crate::order::{Key, OrderId};
+use crate::store::Earlier;
+
+const TABLE: &str = "key_entries";
+
+/// Two million keys stand on a shelf. More would spread a merge over more pages; fewer would have a day's keys stand
+/// on more shelves, and each costs a look.
+const SHELF_BITS: u32 = 21;
+
+/// Of a digest, so many bits stand in the index.
+const DIGEST_BITS: u32 = 48;
+
+/// A key that was used.
+pub(super) struct Used {
+    /// Of which content it was the key.
+    pub(super) content: [u8; 16],
+    /// What the request did.
+    pub(super) earlier: Earlier,
+}
+
+/// The writer's side: nobody else reads keys.
+pub(super) struct Keys<'c> {
+    index: Index<'c>,
+    select: Statement<'c>,
+    insert: Statement<'c>,
+    oldest: Statement<'c>,
+    drop: Statement<'c>,
+    clear: Statement<'c>,
+    /// The number of the next key.
+    next: i64,
+    /// No key has a lower number.
+    first: i64,
+    /// The same, once the transaction under way is committed.
+    first_after: Option<i64>,
+}
+
+fn shelf(seq: i64) -> i64 {
+    seq >> SHELF_BITS
+}
+
+/// Where a digest stands on a shelf.
+fn place(shelf: i64, digest: &[u8; 16]) -> i64 {
+    let digest =
+        digest.iter().take(DIGEST_BITS as usize / 8).fold(0, |bits, byte| bits << 8 | i64::from(*byte));
+    shelf << DIGEST_BITS | digest
+}
+
+/// Reads the entries of the keys that the table does not cover.
+pub(super) fn load(connection: &Connection) -> rusqlite::Result<Young> {
+    let mut query = connection.prepare("SELECT seq, digest FROM keys WHERE seq > ?1")?;
+    let entries = query.query_map([index::covered(connection, TABLE)?], |row| {
+        let seq = row.get(0)?;
+        Ok((place(shelf(seq), &row.get(1)?), seq))
+    })?;
+    Ok(Young::new(entries.collect::<rusqlite::Result<BTreeSet<_>>>()?))
+}
+
+impl<'c> Keys<'c> {
+    pub(super) fn prepare(connection: &'c Connection, young: Arc<Young>) -> rusqlite::Result<Keys<'c>> {
+        // Above what the index covers, also where all keys have been dropped: only young ones are kept in memory.
+        let newest = connection.query_row("SELECT coalesce(max(seq), 0) FROM keys", [], |row| row.get(0))?;
+        let newest = index::covered(connection, TABLE)?.max(newest);
+        let first: Option<i64> = connection.query_row("SELECT min(seq) FROM keys", [], |row| row.get(0))?;
+        Ok(Keys {
+            index: Index::prepare(connection, TABLE, young, newest)?,
+            select: connection.prepare(
+                "SELECT content, order_id, version, status FROM keys WHERE seq = ?1 AND digest = ?2",
+            )?,
+            insert: connection.prepare(
+                "INSERT INTO keys (seq, digest, content, order_id, version, status, created_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?,
+            oldest: connection.prepare("SELECT seq, created_at FROM keys ORDER BY seq LIMIT ?1")?,
+            drop: connection.prepare("DELETE FROM keys WHERE seq <= ?1")?,
+            clear: connection.prepare(
+                "DELETE FROM key_entries WHERE (key, seq) IN
+                     (SELECT key, seq FROM key_entries WHERE key < ?1 ORDER BY key, seq LIMIT ?2)",
+            )?,
+            next: newest + 1,
+            first: first.unwrap_or(newest + 1),
+            first_after: None,
+        })
+    }
+
+    /// What the key was used for, if it was.
+    pub(super) fn find(&mut self, digest: &[u8; 16]) -> rusqlite::Result<Option<Used>> {
+        for shelf in (shelf(self.first)..=shelf(self.next)).rev() {
+            for seq in self.index.rows(place(shelf, digest))? {
+                let found = self.select.query_row(params![seq, digest], |row| {
+                    let order_id = OrderId::from_bytes(row.get(1)?);
+                    let status = known_status(row, 3, order_id)?;
+                    let earlier = Earlier { order_id, version: row.get(2)?, status };
+                    Ok(Used { content: row.get(0)?, earlier })
+                });
+                if let Some(used) = found.optional()? {
+                    return Ok(Some(used));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Keeps what the request of a key did.
+    pub(super) fn keep(&mut self, key: &Key, did: &Earlier, at: Timestamp) -> rusqlite::Result<()> {
+        let seq = self.next;
+        let (order_id, status) = (did.order_id.as_bytes(), did.status.as_str());
+        let row = params![seq, key.digest, key.content, order_id, did.version, status, at.as_microsecond()];
+        self.insert.execute(row)?;
+        self.next += 1;
+        self.index.note(place(shelf(seq), &key.digest), seq)
+    }
+
+    /// Drops the oldest keys, and entries of shelves that are empty. Answers how many keys.
+    pub(super) fn clean(&mut self, before: Timestamp, limit: usize) -> rusqlite::Result<usize> {
+        let (count, last) = clean::oldest(&mut self.oldest, before, limit)?;
+        if let Some(last) = last {
+            self.drop.execute([last])?;
+            self.first_after = Some(last + 1);
+        }
+        let first = self.first_after.unwrap_or(self.first);
+        // Faster than keys are dropped, so that this ends.
+        let entries = i64::try_from(limit).unwrap_or(i64::MAX).saturating_mul(2);
+        self.clear.execute([place(shelf(first), &[0; 16]), entries])?;
+        Ok(count)
+    }
+
+    /// See [`Index::begin`].
+    pub(super) fn begin(&mut self) {
+        self.first_after = None;
+        self.index.begin();
+    }
+
+    /// See [`Index::merge`].
+    pub(super) fn merge(&mut self) -> rusqlite::Result<()> {
+        self.index.merge()
+    }
+
+    /// See [`Index::committed`].
+    pub(super) fn committed(&mut self) {
+        self.first = self.first_after.take().unwrap_or(self.first);
+        self.index.committed();
+    }
+}
