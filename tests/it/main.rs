@@ -26,6 +26,7 @@ mod crash_under_load;
 mod dead_letters;
 mod domain_properties;
 mod external_ids;
+mod following;
 mod golden_messages;
 mod golden_topics;
 mod house;

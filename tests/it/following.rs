@@ -1,0 +1,138 @@
+//! Following orders through restarts: of the one process there is, and of one of several while clients write at another
+//! and the follower's own is stopped and killed. And what the janitor has dropped is gone, and nothing else.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use orderstream::order::OrderId;
+
+use crate::support::USER;
+use crate::support::answers::{create, member, order, order_id};
+use crate::support::app::{Setup, TestApp};
+use crate::support::cluster::Cluster;
+use crate::support::stream::{Stream, Told};
+use crate::support::wait::until;
+
+/// The path of a user's stream.
+fn of_user() -> String {
+    format!("/events?user_id={USER}")
+}
+
+/// Each step of each order, in the order in which they came.
+fn by_order(told: &[Told]) -> BTreeMap<String, Vec<(i64, String)>> {
+    let mut orders: BTreeMap<String, Vec<(i64, String)>> = BTreeMap::new();
+    for one in told {
+        let (id, version, by, _) = one.step();
+        orders.entry(id).or_default().push((version, by));
+    }
+    orders
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_goes_on_while_processes_come_and_go_and_others_write() {
+    const WRITERS: usize = 4;
+    const ORDERS: usize = 30;
+    const STEPS: usize = WRITERS * ORDERS * 4;
+    let mut cluster = Cluster::setup().await.start(2, 1).await;
+    let writing_at = cluster.clients().remove(0);
+    let mut stream = Stream::open(cluster.apis[1].address(), &of_user(), None).await;
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|_| {
+            let client = std::sync::Arc::clone(&writing_at);
+            tokio::spawn(async move {
+                let mut made = Vec::new();
+                for _ in 0..ORDERS {
+                    let id = create(&client, r#"{"amount":1}"#).await;
+                    let update = format!(r#"{{"order_id":"{id}","payload":{{"amount":2}}}}"#);
+                    let answer = client.post("/orders", update).await;
+                    assert_eq!(answer.status, 200, "{answer:?}");
+                    made.push((order_id(&answer), "updated"));
+                }
+                made
+            })
+        })
+        .collect();
+
+    // What the first process wrote is told by the second, which stops in order in the middle of it.
+    let mut told = stream.take(STEPS / 8).await;
+    let followed = cluster.take_out_api(1);
+    followed.stop().await;
+    while let Some(one) = stream.next().await {
+        told.push(one);
+    }
+    cluster.start_api().await;
+    let last = told[told.len() - 1].id.clone();
+    let mut stream = Stream::open(cluster.apis[1].address(), &of_user(), Some(&last)).await;
+    told.extend(stream.take(STEPS / 8).await);
+    // The next one is killed; the rest is told by the process that is written to.
+    cluster.take_out_api(1).kill_9().await;
+    let last = told[told.len() - 1].id.clone();
+    let mut stream = Stream::open(cluster.apis[0].address(), &of_user(), Some(&last)).await;
+    told.extend(stream.take(STEPS - told.len()).await);
+
+    let orders = by_order(&told);
+    assert_eq!(orders.len(), WRITERS * ORDERS);
+    let life = [(1, "create"), (1, "worker"), (2, "update"), (2, "worker")];
+    for steps in orders.values() {
+        assert_eq!(*steps, life.map(|(version, by)| (version, by.to_owned())));
+    }
+    let mut made: Vec<(OrderId, &str)> = Vec::new();
+    for writer in writers {
+        made.extend(writer.await.expect("a writer that does not fail"));
+    }
+    assert_eq!(cluster.finish(&made, 0).await.len(), WRITERS * ORDERS);
+}
+
+async fn comes_back_after_a_restart(app: TestApp) {
+    let mut stream = Stream::open(app.address, &of_user(), None).await;
+    let first = create(&app.client, "{}").await;
+    let told = stream.take(1).await;
+    let app = app.restart().await;
+    let second = create(&app.client, "{}").await;
+    let mut stream = Stream::open(app.address, &of_user(), Some(&told[0].id)).await;
+    let rest = stream.take(3).await;
+    let steps =
+        [told, rest].concat().iter().map(Told::step).map(|(id, _, by, _)| (id, by)).collect::<Vec<_>>();
+    let expected = [(&first, "create"), (&first, "worker"), (&second, "create"), (&second, "worker")];
+    assert_eq!(steps, expected.map(|(id, by)| (id.clone(), by.to_owned())));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn whoever_comes_back_after_a_restart_has_missed_nothing() {
+    comes_back_after_a_restart(TestApp::embedded().start().await).await;
+}
+
+#[tokio::test]
+async fn whoever_comes_back_after_a_restart_on_postgres_has_missed_nothing() {
+    comes_back_after_a_restart(TestApp::embedded().start_on_postgres().await).await;
+}
+
+/// A service that keeps its history for as good as no time.
+fn forgetful() -> Setup {
+    TestApp::embedded().settings(|settings| settings.history_retention = Duration::from_millis(1))
+}
+
+async fn forgets_its_history(app: TestApp) {
+    let id = create(&app.client, r#"{"amount":7}"#).await;
+    let before = order(&app.client, &id).await;
+    // The janitor's first turn comes at the start, whatever there was before it.
+    let app = app.restart().await;
+    let path = format!("/orders/{id}/history");
+    until("the steps to be dropped", async || {
+        (member(app.client.get(&path).await.text(), "history") == "[]").then_some(())
+    })
+    .await;
+    assert_eq!(order(&app.client, &id).await, before);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_history_is_dropped_when_it_is_too_old_and_the_orders_stay() {
+    forgets_its_history(forgetful().start().await).await;
+}
+
+#[tokio::test]
+async fn a_history_on_postgres_is_dropped_when_it_is_too_old_and_the_orders_stay() {
+    forgets_its_history(forgetful().start_on_postgres().await).await;
+}
