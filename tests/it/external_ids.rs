@@ -113,7 +113,7 @@ async fn of_many_orders_with_one_external_id_the_newest_is_found_on_both_sides_o
 /// A request to create, under the key of that number.
 fn keyed(user: UserId, number: u32, content: u8) -> Request {
     let mut digest = *uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &number.to_be_bytes()).as_bytes();
-    // The same order that no index would choose, and no two alike.
+    // In no order, like every digest, and no two alike.
     digest[12..].copy_from_slice(&number.to_be_bytes());
     Request { command: creation(user, "{}"), key: Some(Key { digest, content: [content; 16] }) }
 }

@@ -24,6 +24,13 @@ const ROUNDS: usize = 5;
 type Answer = Result<Accepted, Refusal>;
 type Answers = HashMap<OrderId, Kept>;
 
+/// What there is to say of an order whose command was refused: its owner, its version, its status if it is one that we
+/// know.
+type Found = (UserId, Version, Option<Status>);
+
+/// What was kept with a key: the digest of the content, and what the request did.
+type Used = ([u8; 16], Earlier);
+
 /// A connection that carries out commands.
 pub(super) struct Commands {
     client: Client,
@@ -59,10 +66,9 @@ struct Kept {
 /// What was found about requests that were not carried out.
 #[derive(Default)]
 struct Known {
-    /// By order: its owner, its version, its status if it is one that we know.
-    orders: HashMap<OrderId, (UserId, Version, Option<Status>)>,
-    /// By the digest of the key: the digest of the content, and what the request did.
-    keys: HashMap<[u8; 16], ([u8; 16], Earlier)>,
+    orders: HashMap<OrderId, Found>,
+    /// By the digest of the key.
+    keys: HashMap<[u8; 16], Used>,
 }
 
 impl Prepare for Commands {
@@ -201,11 +207,11 @@ impl Commands {
     }
 
     /// Runs the one of two statements that the batch needs.
-    async fn run<'a>(
+    async fn run(
         &self,
         Pair([plain, keyed]): &Pair,
         batch: &[Item<'_>],
-        mut parameters: Vec<&'a (dyn ToSql + Sync)>,
+        mut parameters: Vec<&(dyn ToSql + Sync)>,
     ) -> Result<Vec<Row>, Trouble> {
         if batch.iter().all(|item| item.key.is_none()) {
             return Ok(self.client.query(plain, &parameters).await?);
@@ -277,12 +283,12 @@ fn changed(row: &Row) -> Result<(OrderId, Kept), Trouble> {
     Ok((order_id(row.try_get(0)?), Kept { version, user_id, at, payload }))
 }
 
-fn known_order(row: &Row) -> Result<(OrderId, (UserId, Version, Option<Status>)), Trouble> {
+fn known_order(row: &Row) -> Result<(OrderId, Found), Trouble> {
     let status = Status::parse(row.try_get(3)?);
     Ok((order_id(row.try_get(0)?), (user_id(row.try_get(1)?), row.try_get(2)?, status)))
 }
 
-fn known_key(row: &Row) -> Result<([u8; 16], ([u8; 16], Earlier)), Trouble> {
+fn known_key(row: &Row) -> Result<([u8; 16], Used), Trouble> {
     let id = order_id(row.try_get(2)?);
     let earlier = Earlier { order_id: id, version: row.try_get(3)?, status: status(row, 4, id)? };
     let digest = |column| Ok::<_, Trouble>(row.try_get::<_, Uuid>(column)?.into_bytes());

@@ -174,7 +174,7 @@ mod tests {
             connection.execute_batch(sql).unwrap();
         }
         // Entries go straight into the table, as if they had been merged.
-        connection.execute("UPDATE key_entries_upto SET seq = ?1", [1 << 40]).unwrap();
+        connection.execute("UPDATE key_entries_upto SET seq = ?1", [1_i64 << 40]).unwrap();
         let mut keys = Keys::prepare(&connection, Arc::new(load(&connection).unwrap())).unwrap();
         (keys.first, keys.next) = ((1 << SHELF_BITS) - 3, (1 << SHELF_BITS) - 3);
         let did = Earlier { order_id: OrderId::generate(), version: 1, status: Status::New };
