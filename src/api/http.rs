@@ -8,18 +8,23 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, post};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
 use serde::Deserialize;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::UtoipaMethodRouter;
+use utoipa_axum::routes;
 
+use super::docs::parameters::{ExternalIdInPath, OrderInPath, UserInQuery};
+use super::docs::problems::{FileProblems, ReadProblems, WriteProblems};
+use super::docs::requests::{self, deletion, new_order, update};
+use super::docs::responses::{Found, ProblemPage, Submitted};
 use super::problem::{
     BODY_TIMEOUT, BODY_TOO_LARGE, METHOD_NOT_ALLOWED, Problem, ROUTE_NOT_FOUND, TABLE, to_json,
 };
-use super::{Options, health, view};
+use super::{Options, docs, health, view};
 use crate::order::{Invalid, OrderId, Submission, UserId};
 use crate::service::{Change, Patience, Progress, Receipt, Service};
 
@@ -31,32 +36,57 @@ pub(super) struct Shared {
     pub(super) draining: CancellationToken,
     /// What the log knows of it.
     pub(super) readiness: health::Told,
+    pub(super) docs: docs::Docs,
 }
 
 type Api = State<Arc<Shared>>;
 
 /// A path segment, percent-decoded.
-type Segment = Result<Path<String>, PathRejection>;
+pub(super) type Segment = Result<Path<String>, PathRejection>;
 
-/// Every URL. Each also answers with one trailing slash, and `HEAD` wherever there is `GET`.
-pub(super) fn routes(shared: Arc<Shared>) -> Router {
-    let routes: [(&str, MethodRouter<Arc<Shared>>); 7] = [
-        ("/health", get(health::health)),
-        ("/health/live", get(health::live)),
-        ("/health/ready", get(health::ready)),
-        ("/orders", post(submit_order)),
-        ("/orders/{order_id}", get(get_order)),
-        ("/orders/by-external/{external_id}", get(find_order)),
-        ("/problems/{code}", get(get_problem)),
-    ];
+/// Every route: one line for each path, with the handlers of its methods. Path and method stand at the handler.
+pub(super) fn index() -> Vec<UtoipaMethodRouter<Arc<Shared>>> {
+    vec![
+        routes!(health::health),
+        routes!(health::live),
+        routes!(health::ready),
+        routes!(submit_order),
+        routes!(get_order),
+        routes!(find_order),
+        routes!(get_problem),
+        routes!(docs::openapi),
+        routes!(docs::asyncapi),
+        routes!(docs::page),
+        routes!(docs::file),
+    ]
+}
+
+/// The router. Every path also answers with one trailing slash, and `HEAD` wherever there is `GET`.
+pub(super) fn router(shared: Arc<Shared>) -> Router {
     let mut router = Router::new();
-    for (path, methods) in routes {
-        router = router.route(path, methods.clone()).route(&format!("{path}/"), methods);
+    for (_, paths, methods) in index() {
+        for path in paths.paths.keys() {
+            router = router.route(path, methods.clone()).route(&format!("{path}/"), methods.clone());
+        }
     }
     router.fallback(route_not_found).method_not_allowed_fallback(method_not_allowed).with_state(shared)
 }
 
-/// `POST /orders`: creates, updates or deletes.
+/// Create, update or delete an order
+///
+/// The answer comes when the order has been processed, or when the time to wait for that is over.
+#[utoipa::path(
+    post, path = "/orders", tag = "orders",
+    request_body(
+        content = requests::Submission, content_type = "application/json",
+        examples(
+            ("create" = (summary = "Create", value = json!(new_order()))),
+            ("update" = (summary = "Update", value = json!(update()))),
+            ("delete" = (summary = "Delete", value = json!(deletion()))),
+        ),
+    ),
+    responses(Submitted, WriteProblems)
+)]
 async fn submit_order(State(api): Api, request: Request) -> Result<Response, Problem> {
     let body = read_body(request, &api.options).await?;
     let text = std::str::from_utf8(&body)
@@ -66,7 +96,16 @@ async fn submit_order(State(api): Api, request: Request) -> Result<Response, Pro
     Ok(submitted(&receipt))
 }
 
-/// `GET /orders/{order_id}`.
+/// Read an order
+///
+/// A deleted one, too.
+#[utoipa::path(
+    get,
+    path = "/orders/{order_id}",
+    tag = "orders",
+    params(OrderInPath),
+    responses(Found, ReadProblems)
+)]
 async fn get_order(State(api): Api, order_id: Segment) -> Result<Response, Problem> {
     let order_id = OrderId::parse(&order_id?)
         .ok_or_else(|| Invalid::new("order_id", "not a UUID; the path is /orders/{order_id}"))?;
@@ -78,7 +117,16 @@ struct FindQuery {
     user_id: Option<String>,
 }
 
-/// `GET /orders/by-external/{external_id}?user_id=`.
+/// Find a user's order by its external id
+///
+/// The newest one, if several have it.
+#[utoipa::path(
+    get,
+    path = "/orders/by-external/{external_id}",
+    tag = "orders",
+    params(ExternalIdInPath, UserInQuery),
+    responses(Found, ReadProblems)
+)]
 async fn find_order(
     State(api): Api,
     external_id: Segment,
@@ -92,7 +140,12 @@ async fn find_order(
     Ok(json(StatusCode::OK, view::order(&api.service.find_by_external(&external_id, user_id).await?)))
 }
 
-/// `GET /problems/{code}`: what a problem's `type` points to.
+/// What a problem's `type` points to
+#[utoipa::path(
+    get, path = "/problems/{code}", tag = "reference",
+    params(("code" = String, Path, description = "A problem's code.", min_length = 1, example = "order_not_found")),
+    responses(ProblemPage, FileProblems)
+)]
 async fn get_problem(code: Segment) -> Result<Response, Problem> {
     let Path(code) = code?;
     let kind = TABLE.iter().find(|kind| kind.code == code);
@@ -103,7 +156,7 @@ async fn get_problem(code: Segment) -> Result<Response, Problem> {
 async fn route_not_found() -> Problem {
     Problem::new(
         ROUTE_NOT_FOUND,
-        "the paths are /orders, /orders/{order_id}, /orders/by-external/{external_id}, /health",
+        "the paths are /orders, /orders/{order_id}, /orders/by-external/{external_id}, /health; /docs has them all",
     )
 }
 
@@ -144,9 +197,9 @@ fn submitted(receipt: &Receipt) -> Response {
         (_, Change::Deleted) => (StatusCode::OK, "deleted"),
     };
     // The order was accepted, which the status says; that its processing failed is said besides.
-    let failed = if receipt.progress == Progress::Failed { r#","processing":"failed""# } else { "" };
-    let body = format!(r#"{{"order_id":"{id}","status":"{word}"{failed}}}"#);
-    let mut response = json(status, body.into_bytes());
+    let processing = (receipt.progress == Progress::Failed).then_some("failed");
+    let body = view::SubmittedBody { order_id: id.to_string(), status: word, processing };
+    let mut response = json(status, to_json(&body));
     if matches!(status, StatusCode::CREATED | StatusCode::ACCEPTED)
         && let Ok(location) = HeaderValue::try_from(format!("/orders/{id}"))
     {

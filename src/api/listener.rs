@@ -14,9 +14,10 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Options;
+use super::docs::Docs;
 use super::edge::Edge;
 use super::health::Told;
-use super::http::{Shared, routes};
+use super::http::{Shared, router};
 use crate::service::Service;
 
 /// The most bytes of request headers: enough for an external id of 4 KiB in percent-encoding, and then some.
@@ -39,8 +40,9 @@ pub async fn serve(
         options: options.clone(),
         draining: shutdown.clone(),
         readiness: Told::default(),
+        docs: Docs::new(),
     });
-    let edge = Edge::new(routes(shared), options.memory_budget, options.body_limit);
+    let edge = Edge::new(router(shared), options.memory_budget, options.body_limit);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(options.header_timeout).max_buf_size(HEADER_LIMIT);
     // Head and body of an answer fit into one small buffer: to copy them costs less than to gather them.

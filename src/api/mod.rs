@@ -1,6 +1,7 @@
 //! The HTTP front. `edge` is what every request passes, `http` the routes and their handlers, `problem` the one
-//! table of errors. This room knows the service and no store or bus; nothing outside it knows HTTP.
+//! table of errors, `docs` what the service tells about itself. This room knows the service and no store or bus; nothing outside it knows HTTP.
 
+mod docs;
 mod edge;
 mod health;
 mod http;
@@ -8,6 +9,7 @@ mod listener;
 pub mod problem;
 mod view;
 
+pub use docs::{ASYNCAPI_JSON, openapi_json};
 pub use listener::serve;
 
 use std::time::Duration;

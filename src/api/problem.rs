@@ -9,14 +9,18 @@ use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use crate::error::Error;
 use crate::order::{Invalid, OrderId, Version};
 
 /// A kind of problem: one row of the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ProblemKind)]
 pub struct Kind {
     /// Its stable name.
+    #[schema(schema_with = codes)]
     pub code: &'static str,
     /// The HTTP status.
     pub status: u16,
@@ -97,6 +101,11 @@ impl Problem {
         Problem { kind, detail: detail.into(), order_id: None, current_version: None, retry_after }
     }
 
+    /// Which kind it is of.
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     fn of_order(self, order_id: Option<OrderId>) -> Problem {
         Problem { order_id, ..self }
     }
@@ -110,6 +119,21 @@ impl Problem {
         response
     }
 
+    /// What is sent of it.
+    pub(super) fn body<'a>(&'a self, request_id: &'a str) -> ProblemBody<'a> {
+        ProblemBody {
+            r#type: format!("/problems/{}", self.kind.code),
+            title: self.kind.title,
+            status: self.kind.status,
+            detail: &self.detail,
+            instance: request_id,
+            code: self.kind.code,
+            retryable: self.kind.retryable,
+            order_id: self.order_id.map(|id| id.to_string()),
+            current_version: self.current_version,
+        }
+    }
+
     /// Writes the body and headers. A deleted order's caller gets the members that old clients read with the problem
     /// inside, unless it asks for a pure problem: the two disagree about what `status` is.
     pub(super) fn write(self, response: &mut Response, request_id: &HeaderValue, wants_problem: bool) {
@@ -117,20 +141,10 @@ impl Problem {
             let request_id = request_id.to_str().unwrap_or("");
             tracing::warn!(request_id, code = self.kind.code, order_id = ?self.order_id, "{}", self.detail);
         }
-        let body = ProblemBody {
-            r#type: format!("/problems/{}", self.kind.code),
-            title: self.kind.title,
-            status: self.kind.status,
-            detail: &self.detail,
-            instance: request_id.to_str().unwrap_or(""),
-            code: self.kind.code,
-            retryable: self.kind.retryable,
-            order_id: self.order_id.map(|id| id.to_string()),
-            current_version: self.current_version,
-        };
+        let body = self.body(request_id.to_str().unwrap_or(""));
         let (media_type, text) = match &body.order_id {
             Some(order_id) if self.kind == ORDER_DELETED && !wants_problem => {
-                ("application/json", to_json(&DeletedBody { order_id, status: "deleted", problem: &body }))
+                ("application/json", to_json(&body.of_deleted(order_id)))
             }
             _ => ("application/problem+json", to_json(&body)),
         };
@@ -150,26 +164,58 @@ pub(super) fn to_json(body: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(body).unwrap_or_default()
 }
 
-#[derive(Serialize)]
-struct ProblemBody<'a> {
+/// A problem (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemBody<'a> {
+    /// Where the kind of problem is explained.
+    #[schema(format = "uri-reference")]
     r#type: String,
+    /// What it is; the same for every problem of the code.
     title: &'a str,
+    /// The HTTP status.
     status: u16,
+    /// What went wrong here, for people: it names the field and the fix.
     detail: &'a str,
+    /// The id of the request, as in `X-Request-Id`.
     instance: &'a str,
+    /// The kind of problem, for programs. More may come.
+    #[schema(schema_with = codes)]
     code: &'a str,
+    /// Whether the same request may be sent again without harm, and may then succeed.
     retryable: bool,
+    /// The order, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = "uuid", nullable = false)]
     order_id: Option<String>,
+    /// The version that the order has, where another one was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     current_version: Option<Version>,
 }
 
-#[derive(Serialize)]
-struct DeletedBody<'a> {
+impl ProblemBody<'_> {
+    /// The same inside of what callers of a deleted order get.
+    pub(super) fn of_deleted<'a>(&'a self, order_id: &'a str) -> DeletedBody<'a> {
+        DeletedBody { order_id, status: "deleted", problem: self }
+    }
+}
+
+/// The answer to a write to a deleted order: the members that old clients read, and the problem. With `Accept:
+/// application/problem+json` the problem comes alone.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeletedOrder)]
+pub(super) struct DeletedBody<'a> {
+    #[schema(format = "uuid")]
     order_id: &'a str,
+    /// `deleted`.
     status: &'a str,
     problem: &'a ProblemBody<'a>,
+}
+
+fn codes() -> Object {
+    let codes = TABLE.map(|kind| kind.code);
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(codes)).build()
 }
 
 impl From<Error> for Problem {
