@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::api;
+use crate::api::{self, Listeners};
 use crate::bus::Bus;
 use crate::bus::kafka::{self, KafkaBus};
 use crate::bus::local::LocalBus;
@@ -181,13 +180,13 @@ pub fn require_shared_backends(settings: &Settings, role: &str) -> Result<()> {
 /// The failure of a role; the other one is shut down in order then, too.
 pub async fn up(
     parts: Parts,
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     settings: &Settings,
     stop: CancellationToken,
 ) -> Result<()> {
     let worker_stop = CancellationToken::new();
     let worker = spawn("worker", worker(parts.clone(), worker_stop.clone()), stop.clone());
-    let api = spawn("api", api(parts.clone(), listener, settings, stop.clone()), stop);
+    let api = spawn("api", api(parts.clone(), listeners, settings, stop.clone()), stop);
     let api = api.await;
     worker_stop.cancel();
     let worker = finished(worker, settings).await;
@@ -202,11 +201,11 @@ pub async fn up(
 /// The failure of the role.
 pub async fn api_alone(
     parts: Parts,
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     settings: &Settings,
     stop: CancellationToken,
 ) -> Result<()> {
-    let ended = spawn("api", api(parts.clone(), listener, settings, stop.clone()), stop).await;
+    let ended = spawn("api", api(parts.clone(), listeners, settings, stop.clone()), stop).await;
     parts.close().await;
     ended?
 }
@@ -257,10 +256,10 @@ fn spawn<R: Future<Output = Result<()>> + Send + 'static>(
 /// The api role: takes orders until `stop`, then finishes what was taken.
 ///
 /// # Errors
-/// What the listener says.
+/// What the listeners say.
 pub fn api(
     parts: Parts,
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     settings: &Settings,
     stop: CancellationToken,
 ) -> impl Future<Output = Result<()>> + Send + 'static {
@@ -273,17 +272,19 @@ pub fn api(
         body_limit: settings.http_body_limit,
         memory_budget: settings.http_memory_budget,
         max_connections: settings.max_connections.get() as usize,
+        max_streams: settings.max_streams.get() as usize,
         header_timeout: settings.http_header_timeout,
         body_timeout: settings.http_body_timeout,
         shutdown_delay: settings.shutdown_delay,
         shutdown_timeout: settings.shutdown_timeout,
     };
+    let listeners = listeners.into();
     async move {
         let (service, background) = Service::new(parts.store, parts.bus, parts.cache, &options);
         let (drained, deadline) = (CancellationToken::new(), front.shutdown_timeout);
         let mut background = tokio::spawn(background.run(drained.clone()));
         let served = tokio::select! {
-            served = api::serve(listener, service, front, stop) => served,
+            served = api::serve(listeners, service, front, stop) => served,
             ended = &mut background => bail!("the service's own tasks ended while it was serving: {ended:?}"),
         };
         drained.cancel();

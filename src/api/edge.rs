@@ -4,7 +4,6 @@
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
@@ -15,39 +14,37 @@ use hyper::header::{ACCEPT, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_EN
 use hyper::service::Service;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::{Semaphore, TryAcquireError};
 use uuid::Uuid;
 
+use super::budget::Budget;
 use super::problem::Problem;
 use crate::config::REQUEST_OVERHEAD;
 use crate::error::Error;
-use crate::service::RETRY_AFTER;
 
-/// The budget is counted in units of this many bytes.
-const UNIT: usize = 1 << 10;
+/// The header that carries the id of a request.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The id of a request, among its extensions.
+#[derive(Debug, Clone)]
+pub(super) struct RequestId(pub(super) HeaderValue);
 
 /// The outermost service. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Edge {
     router: TowerToHyperService<Router>,
-    budget: Arc<Semaphore>,
+    budget: Budget,
     body_limit: usize,
 }
 
 impl Edge {
-    pub(super) fn new(router: Router, memory_budget: usize, body_limit: usize) -> Edge {
-        Edge {
-            router: TowerToHyperService::new(router),
-            budget: Arc::new(Semaphore::new(memory_budget / UNIT)),
-            body_limit,
-        }
+    pub(super) fn new(router: Router, budget: Budget, body_limit: usize) -> Edge {
+        Edge { router: TowerToHyperService::new(router), budget, body_limit }
     }
 
-    async fn answer(self, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(self, mut request: Request<Incoming>) -> Response<Body> {
         let started = Instant::now();
         let id = request_id(request.headers());
+        request.extensions_mut().insert(RequestId(id.clone()));
         let wants_problem = accepts(request.headers(), "application/problem+json");
         let line = tracing::enabled!(tracing::Level::DEBUG)
             .then(|| format!("{} {}", request.method(), request.uri().path()));
@@ -69,13 +66,10 @@ impl Edge {
         let _permit = if request.uri().path().starts_with("/health") {
             None
         } else {
-            let cost = (REQUEST_OVERHEAD + expected_body(request.headers(), self.body_limit)).div_ceil(UNIT);
-            match Arc::clone(&self.budget).try_acquire_many_owned(u32::try_from(cost).unwrap_or(u32::MAX)) {
+            let cost = REQUEST_OVERHEAD + expected_body(request.headers(), self.body_limit);
+            match self.budget.take(cost) {
                 Ok(permit) => Some(permit),
-                Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => {
-                    return Problem::from(Error::Overloaded { retry_after: RETRY_AFTER })
-                        .into_bare_response();
-                }
+                Err(overloaded) => return overloaded.into_bare_response(),
             }
         };
         match self.router.call(request).await {
@@ -107,7 +101,7 @@ fn expected_body(headers: &HeaderMap, limit: usize) -> usize {
 }
 
 /// The caller's id for the request where it is short and plain, else a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
+pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
     let given = headers
         .get(REQUEST_ID)
         .filter(|id| (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic));

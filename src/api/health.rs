@@ -11,6 +11,7 @@ use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::docs::parameters::Accept;
 use super::docs::problems::HealthProblems;
 use super::docs::responses::{Health, Live, Ready};
 use super::edge::accepts;
@@ -22,18 +23,13 @@ use crate::service::Readiness;
 #[derive(Serialize, ToSchema)]
 pub(super) struct HealthBody {
     /// Always `ok`.
-    #[schema(example = "ok")]
     status: &'static str,
 }
 
 /// Whether the process answers
 ///
 /// As JSON, or as bare text where that is asked for.
-#[utoipa::path(
-    get, path = "/health", tag = "health",
-    params(("Accept" = Option<String>, Header, description = "`text/plain` for bare text.", example = "text/plain")),
-    responses(Health, HealthProblems)
-)]
+#[utoipa::path(get, path = "/health", tag = "health", params(Accept), responses(Health, HealthProblems))]
 pub(super) async fn health(headers: HeaderMap) -> Response {
     if !accepts(&headers, "text/plain") {
         return live().await;
@@ -43,7 +39,7 @@ pub(super) async fn health(headers: HeaderMap) -> Response {
     response
 }
 
-/// Whether the process answers
+/// Whether the process answers, for those who start it anew
 #[utoipa::path(get, path = "/health/live", tag = "health", responses(Live, HealthProblems))]
 pub(super) async fn live() -> Response {
     json(StatusCode::OK, to_json(&HealthBody { status: "ok" }))
@@ -77,13 +73,28 @@ impl ToldOf {
 pub(super) struct ReadyBody<'a> {
     /// `ready`, `degraded`, `not ready` or `stopping`.
     status: &'a str,
-    /// `ok` or `not available`, as the next ones.
+    /// `ok` or `not available`, as the next ones. Without the store no orders are taken.
     store: &'a str,
-    /// Without it orders are accepted and wait.
+    /// Without the bus orders are taken and wait.
     bus: &'a str,
-    /// Without it the service is only slower. Absent where none is wanted.
+    /// Without the cache the service is only slower. Absent where none is wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     cache: Option<&'a str>,
+}
+
+/// Looks at the parts, and tells the log where one has changed. The cache itself logs when it goes and comes.
+async fn look(shared: &Shared) -> Readiness {
+    let parts = shared.service.readiness().await;
+    shared.readiness.store.tell("store", &parts.store);
+    shared.readiness.bus.tell("bus", &parts.bus);
+    parts
+}
+
+/// Whether orders are taken, as [`ready`] says it at length.
+pub(super) async fn takes_orders(shared: &Shared) -> bool {
+    let parts = look(shared).await;
+    !shared.draining.is_cancelled() && parts.store.is_ok()
 }
 
 /// Whether orders are taken
@@ -92,7 +103,7 @@ pub(super) struct ReadyBody<'a> {
 /// slower; both are said.
 #[utoipa::path(get, path = "/health/ready", tag = "health", responses(HealthProblems, Ready))]
 pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
-    let Readiness { store, bus, cache } = shared.service.readiness().await;
+    let Readiness { store, bus, cache } = look(&shared).await;
     let (status, word) = match (&store, &bus, &cache) {
         _ if shared.draining.is_cancelled() => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
         (Err(_), _, _) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
@@ -100,9 +111,6 @@ pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
         (Ok(()), _, _) => (StatusCode::OK, "degraded"),
     };
     let word_of = |part: &Result<(), String>| if part.is_ok() { "ok" } else { "not available" };
-    // The cache itself logs when it goes and comes.
-    shared.readiness.store.tell("store", &store);
-    shared.readiness.bus.tell("bus", &bus);
     let (store, bus, cache) = (word_of(&store), word_of(&bus), cache.as_ref().map(word_of));
     json(status, to_json(&ReadyBody { status: word, store, bus, cache }))
 }

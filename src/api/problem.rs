@@ -1,4 +1,4 @@
-//! Problems: the one table that turns what went wrong into HTTP, and the RFC 9457 body that says so. A code
+//! Problems: the one table that turns what went wrong into HTTP and gRPC, and the RFC 9457 body that says so. A code
 //! is stable; a title never varies; a detail names the field and the fix and never holds a driver's words.
 
 use std::time::Duration;
@@ -8,10 +8,12 @@ use axum::extract::rejection::PathRejection;
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use tonic::Code;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
+use super::edge::RequestId;
 use crate::error::Error;
 use crate::order::{Invalid, OrderId, Version};
 
@@ -24,51 +26,101 @@ pub struct Kind {
     pub code: &'static str,
     /// The HTTP status.
     pub status: u16,
+    /// The gRPC code.
+    #[serde(serialize_with = "as_name")]
+    #[schema(value_type = String)]
+    pub grpc: Code,
     /// What it is, in a few words.
     pub title: &'static str,
     /// Whether the same request may be sent again without harm, and may then succeed.
     pub retryable: bool,
 }
 
-const fn kind(status: u16, code: &'static str, title: &'static str, retryable: bool) -> Kind {
-    Kind { code, status, title, retryable }
+impl Kind {
+    /// The gRPC code's name, as the documents of gRPC write it.
+    #[must_use]
+    pub fn grpc_name(&self) -> &'static str {
+        match self.grpc {
+            Code::Ok => "OK",
+            Code::Cancelled => "CANCELLED",
+            Code::Unknown => "UNKNOWN",
+            Code::InvalidArgument => "INVALID_ARGUMENT",
+            Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Code::NotFound => "NOT_FOUND",
+            Code::AlreadyExists => "ALREADY_EXISTS",
+            Code::PermissionDenied => "PERMISSION_DENIED",
+            Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+            Code::FailedPrecondition => "FAILED_PRECONDITION",
+            Code::Aborted => "ABORTED",
+            Code::OutOfRange => "OUT_OF_RANGE",
+            Code::Unimplemented => "UNIMPLEMENTED",
+            Code::Internal => "INTERNAL",
+            Code::Unavailable => "UNAVAILABLE",
+            Code::DataLoss => "DATA_LOSS",
+            Code::Unauthenticated => "UNAUTHENTICATED",
+        }
+    }
+}
+
+fn as_name<S: Serializer>(code: &Code, serializer: S) -> Result<S::Ok, S::Error> {
+    let named = Kind { grpc: *code, ..INTERNAL };
+    serializer.serialize_str(named.grpc_name())
+}
+
+const fn kind(status: u16, grpc: Code, code: &'static str, title: &'static str, retryable: bool) -> Kind {
+    Kind { code, status, grpc, title, retryable }
 }
 
 /// A field breaks its rule.
-pub const INVALID: Kind = kind(400, "invalid_request", "The request is not valid", false);
+pub const INVALID: Kind =
+    kind(400, Code::InvalidArgument, "invalid_request", "The request is not valid", false);
 /// No such order, or another user's.
-pub const ORDER_NOT_FOUND: Kind = kind(404, "order_not_found", "There is no such order", false);
-/// No such path.
-pub const ROUTE_NOT_FOUND: Kind = kind(404, "route_not_found", "There is nothing at this path", false);
+pub const ORDER_NOT_FOUND: Kind =
+    kind(404, Code::NotFound, "order_not_found", "There is no such order", false);
+/// No such path, or no such method of gRPC.
+pub const ROUTE_NOT_FOUND: Kind =
+    kind(404, Code::Unimplemented, "route_not_found", "There is nothing at this path", false);
 /// The path knows other methods.
 pub const METHOD_NOT_ALLOWED: Kind =
-    kind(405, "method_not_allowed", "The path does not take this method", false);
+    kind(405, Code::Unimplemented, "method_not_allowed", "The path does not take this method", false);
 /// The body came too slowly.
-pub const BODY_TIMEOUT: Kind = kind(408, "body_timeout", "The body did not arrive in time", true);
+pub const BODY_TIMEOUT: Kind =
+    kind(408, Code::Unavailable, "body_timeout", "The body did not arrive in time", true);
 /// No history is kept.
-pub const HISTORY_OFF: Kind = kind(404, "history_off", "No history is kept", false);
+pub const HISTORY_OFF: Kind = kind(404, Code::NotFound, "history_off", "No history is kept", false);
 /// The order is deleted for ever.
-pub const ORDER_DELETED: Kind = kind(409, "order_deleted", "The order has been deleted", false);
-/// The order is in another state than the request asks for.
-pub const PRECONDITION_FAILED: Kind =
-    kind(412, "precondition_failed", "The order is not in the state that was asked for", false);
-/// The body is over the limit.
-pub const BODY_TOO_LARGE: Kind = kind(413, "body_too_large", "The body is too large", false);
+pub const ORDER_DELETED: Kind =
+    kind(409, Code::FailedPrecondition, "order_deleted", "The order has been deleted", false);
+/// The order is in another state than the request asks for. `ABORTED`: read the order and decide anew (AIP-154).
+pub const PRECONDITION_FAILED: Kind = kind(
+    412,
+    Code::Aborted,
+    "precondition_failed",
+    "The order is not in the state that was asked for",
+    false,
+);
+/// The body is over the limit. The code is the one that gRPC's own libraries have for it.
+pub const BODY_TOO_LARGE: Kind =
+    kind(413, Code::ResourceExhausted, "body_too_large", "The body is too large", false);
 /// The key belongs to another request.
 pub const KEY_REUSED: Kind =
-    kind(422, "idempotency_key_reused", "The key was used for another request", false);
+    kind(422, Code::InvalidArgument, "idempotency_key_reused", "The key was used for another request", false);
 /// A defect of the service.
-pub const INTERNAL: Kind = kind(500, "internal", "The service failed", false);
+pub const INTERNAL: Kind = kind(500, Code::Internal, "internal", "The service failed", false);
 /// Turned away before anything was done.
-pub const OVERLOADED: Kind = kind(503, "overloaded", "The service is at its limit", true);
+pub const OVERLOADED: Kind = kind(503, Code::Unavailable, "overloaded", "The service is at its limit", true);
 /// The store is away; nothing was done.
-pub const STORE_UNAVAILABLE: Kind = kind(503, "store_unavailable", "The order store is not available", true);
-/// The store failed in the middle of the commit.
+pub const STORE_UNAVAILABLE: Kind =
+    kind(503, Code::Unavailable, "store_unavailable", "The order store is not available", true);
+/// The store failed in the middle of the commit. Not `UNAVAILABLE`, after which clients try again by themselves.
 pub const OUTCOME_UNKNOWN: Kind =
-    kind(503, "outcome_unknown", "Whether the order was stored is not known", false);
+    kind(503, Code::Unknown, "outcome_unknown", "Whether the order was stored is not known", false);
+/// The caller's deadline came before an answer; of gRPC alone.
+pub const DEADLINE_EXCEEDED: Kind =
+    kind(504, Code::DeadlineExceeded, "deadline_exceeded", "The caller's deadline has passed", false);
 
 /// Every kind of problem there is, by status.
-pub const TABLE: [Kind; 14] = [
+pub const TABLE: [Kind; 15] = [
     INVALID,
     ORDER_NOT_FOUND,
     ROUTE_NOT_FOUND,
@@ -83,27 +135,23 @@ pub const TABLE: [Kind; 14] = [
     OVERLOADED,
     STORE_UNAVAILABLE,
     OUTCOME_UNKNOWN,
+    DEADLINE_EXCEEDED,
 ];
 
 /// A problem with one request.
 #[derive(Debug, Clone)]
 pub(super) struct Problem {
-    kind: Kind,
-    detail: String,
-    order_id: Option<OrderId>,
-    current_version: Option<Version>,
-    retry_after: Option<Duration>,
+    pub(super) kind: Kind,
+    pub(super) detail: String,
+    pub(super) order_id: Option<OrderId>,
+    pub(super) current_version: Option<Version>,
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl Problem {
     pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Problem {
         let retry_after = (kind.status == 503).then_some(Duration::from_secs(1));
         Problem { kind, detail: detail.into(), order_id: None, current_version: None, retry_after }
-    }
-
-    /// Which kind it is of.
-    pub(super) fn kind(&self) -> Kind {
-        self.kind
     }
 
     fn of_order(self, order_id: Option<OrderId>) -> Problem {
@@ -119,8 +167,32 @@ impl Problem {
         response
     }
 
-    /// What is sent of it.
-    pub(super) fn body<'a>(&'a self, request_id: &'a str) -> ProblemBody<'a> {
+    /// Writes the body and headers. A deleted order's caller gets the members that old clients read with the problem
+    /// inside, unless it asks for a pure problem: the two disagree about what `status` is.
+    pub(super) fn write(self, response: &mut Response, request_id: &HeaderValue, wants_problem: bool) {
+        if self.kind.status >= 500 {
+            let request_id = request_id.to_str().unwrap_or("");
+            tracing::warn!(request_id, code = self.kind.code, order_id = ?self.order_id, "{}", self.detail);
+        }
+        let (media_type, text) = self.body(request_id, wants_problem);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+        if let Some(pause) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(pause.as_secs().max(1)));
+        }
+        // The router noted the length of the empty body.
+        response.headers_mut().remove(CONTENT_LENGTH);
+        *response.body_mut() = Body::from(text);
+    }
+
+    /// The status and body of a problem that is one of many in an answer.
+    pub(super) fn inside(&self, request_id: Option<&RequestId>) -> (u16, String) {
+        let none = HeaderValue::from_static("");
+        let (_, body) = self.body(request_id.map_or(&none, |RequestId(id)| id), false);
+        (self.kind.status, String::from_utf8(body).unwrap_or_default())
+    }
+
+    /// The members of the body.
+    pub(super) fn members<'a>(&'a self, request_id: &'a str) -> ProblemBody<'a> {
         ProblemBody {
             r#type: format!("/problems/{}", self.kind.code),
             title: self.kind.title,
@@ -134,27 +206,14 @@ impl Problem {
         }
     }
 
-    /// Writes the body and headers. A deleted order's caller gets the members that old clients read with the problem
-    /// inside, unless it asks for a pure problem: the two disagree about what `status` is.
-    pub(super) fn write(self, response: &mut Response, request_id: &HeaderValue, wants_problem: bool) {
-        if self.kind.status >= 500 {
-            let request_id = request_id.to_str().unwrap_or("");
-            tracing::warn!(request_id, code = self.kind.code, order_id = ?self.order_id, "{}", self.detail);
-        }
-        let body = self.body(request_id.to_str().unwrap_or(""));
-        let (media_type, text) = match &body.order_id {
+    fn body(&self, request_id: &HeaderValue, wants_problem: bool) -> (&'static str, Vec<u8>) {
+        let body = self.members(request_id.to_str().unwrap_or(""));
+        match &body.order_id {
             Some(order_id) if self.kind == ORDER_DELETED && !wants_problem => {
                 ("application/json", to_json(&body.of_deleted(order_id)))
             }
             _ => ("application/problem+json", to_json(&body)),
-        };
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-        if let Some(pause) = self.retry_after {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(pause.as_secs().max(1)));
         }
-        // The router noted the length of the empty body.
-        response.headers_mut().remove(CONTENT_LENGTH);
-        *response.body_mut() = Body::from(text);
     }
 }
 

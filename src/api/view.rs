@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use super::problem::to_json;
-use crate::order::{Order, Status};
+use crate::order::{Amount, Order, Status};
 
 /// An order.
 #[derive(Serialize, ToSchema)]
@@ -15,23 +15,24 @@ pub(super) struct OrderBody<'a> {
     order: OrderView<'a>,
 }
 
-/// An order.
+/// An order's members. Amount and payload are copied digit for digit.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Order)]
-struct OrderView<'a> {
+pub(super) struct OrderView<'a> {
     #[schema(format = "uuid")]
     order_id: String,
     /// The owner.
     #[schema(format = "uuid")]
     user_id: String,
-    /// What it costs, exactly: more digits than a double has are no mistake.
-    #[schema(schema_with = amount)]
+    /// What it costs, exactly: it may have more digits than a double holds.
+    #[schema(schema_with = any_number)]
     amount: Box<RawValue>,
     /// Where it stands.
     #[schema(schema_with = statuses)]
     status: &'a str,
     /// Why it could not be processed. Absent unless it `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reason: Option<&'a str>,
     /// The content as it was sent, digit for digit.
     #[schema(value_type = serde_json::Value)]
@@ -50,60 +51,72 @@ struct OrderView<'a> {
     version: i64,
 }
 
-fn amount() -> Object {
-    ObjectBuilder::new().schema_type(Type::Number).build()
-}
-
-fn statuses() -> Object {
-    let names = Status::ALL.map(Status::as_str);
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()
-}
-
 /// What became of a command.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Outcome)]
 pub(super) struct SubmittedBody<'a> {
     #[schema(format = "uuid")]
     pub(super) order_id: String,
     /// `created`, `updated` or `deleted`; `accepted` where the worker was not done in time.
     #[schema(schema_with = words)]
-    pub(super) status: &'a str,
+    pub(super) status: &'static str,
     /// `failed` where the order was accepted, and could not be processed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = failed)]
-    pub(super) processing: Option<&'a str>,
+    pub(super) processing: Option<&'static str>,
+    /// The order, where the caller prefers `return=representation`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) order: Option<OrderView<'a>>,
+}
+
+/// A number without bounds.
+pub(super) fn any_number() -> Object {
+    ObjectBuilder::new().schema_type(Type::Number).build()
+}
+
+/// Where an order may stand.
+pub(super) fn statuses() -> Object {
+    one_of(Status::ALL.map(Status::as_str))
 }
 
 fn words() -> Object {
-    let words = ["created", "updated", "deleted", "accepted"];
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).build()
+    one_of(["created", "updated", "deleted", "accepted"])
 }
 
 fn failed() -> Object {
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["failed"])).build()
+    one_of(["failed"])
 }
 
-/// `{"order":{...}}`. Amount and payload are copied digit for digit.
-pub(super) fn order(order: &Order) -> Vec<u8> {
-    to_json(&body(order))
+/// One of some words.
+pub(super) fn one_of<const N: usize>(words: [&str; N]) -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).build()
 }
 
-fn body(order: &Order) -> OrderBody<'_> {
-    // Both are JSON by their types' promises; a row that was damaged on disk shows as null.
-    let amount =
-        RawValue::from_string(order.amount.to_string()).unwrap_or_else(|_| RawValue::NULL.to_owned());
-    let payload = serde_json::from_str(order.payload.as_str()).unwrap_or(RawValue::NULL);
-    OrderBody {
-        order: OrderView {
+impl OrderView<'_> {
+    pub(super) fn of(order: &Order) -> OrderView<'_> {
+        OrderView {
             order_id: order.id.to_string(),
             user_id: order.user_id.to_string(),
-            amount,
+            amount: number(&order.amount),
             status: order.status.as_str(),
             reason: order.reason.as_deref(),
-            payload,
+            // JSON by its type's promise; a row that was damaged on disk shows as null.
+            payload: serde_json::from_str(order.payload.as_str()).unwrap_or(RawValue::NULL),
             created_at: order.created_at,
             updated_at: order.updated_at,
             bucket: order.id.bucket(),
             version: order.version,
-        },
+        }
     }
+}
+
+/// `{"order":{...}}`.
+pub(super) fn order(order: &Order) -> Vec<u8> {
+    to_json(&OrderBody { order: OrderView::of(order) })
+}
+
+/// An amount as a JSON number, digit for digit, which it is by its type's promise.
+pub(super) fn number(amount: &Amount) -> Box<RawValue> {
+    RawValue::from_string(amount.to_string()).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
+use crate::api::Listeners;
 use crate::app::{self, Parts};
 use crate::config::Settings;
 use crate::shutdown;
@@ -45,11 +46,13 @@ pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
                 tracing::info!("{migrated}");
             }
             let parts = Parts::open(settings).await?;
-            let listener = listen(settings).await?;
-            greet(listener.local_addr()?, settings)?;
+            let http = listen(settings, settings.api_port, "API_PORT").await?;
+            let grpc = listen(settings, settings.grpc_port, "GRPC_PORT").await?;
+            greet(http.local_addr()?, grpc.local_addr()?, settings)?;
+            let listeners = Listeners { http, grpc: Some(grpc) };
             match role {
-                Role::Up => app::up(parts, listener, settings, stop).await?,
-                Role::Api | Role::Worker => app::api_alone(parts, listener, settings, stop).await?,
+                Role::Up => app::up(parts, listeners, settings, stop).await?,
+                Role::Api | Role::Worker => app::api_alone(parts, listeners, settings, stop).await?,
             }
         }
         tracing::info!("stopped; nothing is lost");
@@ -60,22 +63,21 @@ pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
     ended
 }
 
-async fn listen(settings: &Settings) -> Result<TcpListener> {
-    let address = SocketAddr::new(settings.bind, settings.api_port);
+async fn listen(settings: &Settings, port: u16, key: &str) -> Result<TcpListener> {
+    let address = SocketAddr::new(settings.bind, port);
     TcpListener::bind(address).await.with_context(|| {
-        format!(
-            "cannot listen on {address}; set API_PORT to a free port, or BIND to an address of this machine"
-        )
+        format!("cannot listen on {address}; set {key} to a free port, or BIND to an address of this machine")
     })
 }
 
-fn greet(address: SocketAddr, settings: &Settings) -> Result<()> {
+fn greet(address: SocketAddr, grpc: SocketAddr, settings: &Settings) -> Result<()> {
     let place = match settings.postgres_dsn {
         Some(_) => "Postgres".to_owned(),
         None => std::path::absolute(&settings.data_dir)?.display().to_string(),
     };
     println!(
-        "OrderStream listens on http://{address} and keeps its data in {place}\n\n  \
+        "OrderStream listens on http://{address} and keeps its data in {place}\n\
+         gRPC, with health and reflection, is on {grpc}\n\n  \
          curl -i http://{address}/orders -d '{{\"user_id\":\"{EXAMPLE_USER}\",\"payload\":{{\"id\":\"A-1\",\"items\":[{{\"price\":9.90,\"qty\":2}}]}}}}'\n",
     );
     Ok(())

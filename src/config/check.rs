@@ -40,6 +40,20 @@ pub(super) fn check(settings: &Settings) -> Vec<Problem> {
     );
     rule(!settings.http_header_timeout.is_zero(), &["http_header_timeout"], positive);
     rule(!settings.http_body_timeout.is_zero(), &["http_body_timeout"], positive);
+    let short = r#"nobody waits for more than a day; write "24h" or less"#;
+    let waits: [(Duration, &[&str]); 8] = [
+        (settings.ack_wait_timeout, &["ack_wait_timeout"]),
+        (settings.cache_ttl, &["cache_ttl"]),
+        (settings.postgres_connect_timeout, &["postgres_connect_timeout"]),
+        (settings.postgres_statement_timeout, &["postgres_statement_timeout"]),
+        (settings.http_header_timeout, &["http_header_timeout"]),
+        (settings.http_body_timeout, &["http_body_timeout"]),
+        (settings.shutdown_delay, &["shutdown_delay"]),
+        (settings.shutdown_timeout, &["shutdown_timeout"]),
+    ];
+    for (duration, key) in waits {
+        rule(duration <= Duration::from_hours(24), key, short);
+    }
 
     rule(
         settings.http_body_limit > 0,
@@ -206,6 +220,14 @@ mod tests {
             assert_eq!(keys, ["orders_events_topic", "orders_ack_topic"], "{name}");
         }
         assert_eq!(broken(|s| s.worker_group.clear()), ["worker_group"]);
+    }
+
+    #[test]
+    fn a_wait_is_at_most_a_day_and_what_is_kept_may_be_older() {
+        let longer = Duration::from_secs(24 * 60 * 60 + 1);
+        assert_eq!(broken(|s| s.postgres_statement_timeout = longer), ["postgres_statement_timeout"]);
+        assert_eq!(broken(|s| s.shutdown_delay = longer), ["shutdown_delay"]);
+        assert!(broken(|s| s.history_retention = longer).is_empty());
     }
 
     #[test]

@@ -92,9 +92,9 @@ keys::settings! {
     bind: IpAddr,
     /// TCP port of HTTP; 0 takes any free one.
     api_port: u16,
-    /// TCP port of gRPC; not served yet.
+    /// TCP port of gRPC; 0 takes any free one.
     grpc_port: u16,
-    /// How many connections may be open at once.
+    /// How many connections each port may have open at once.
     max_connections: NonZeroU32,
     /// How long a client may take to send a request's head, or a connection be idle.
     http_header_timeout: Duration,

@@ -33,6 +33,8 @@ pub enum Patience {
     Usual,
     /// No longer than this, nor than the service's limit; also where the service is set not to wait.
     AtMost(Duration),
+    /// As long as the service is set to, and no longer than this.
+    Within(Duration),
     /// Not at all: an order that is durable is good enough.
     None,
 }
@@ -149,17 +151,19 @@ impl Service {
         }
     }
 
-    /// The order of that id once the worker has processed that version or a newer one; as it is when `limit` is over.
+    /// The order of that id once the worker has processed that version or a newer one; `None`: the one it has now. As it
+    /// is when `limit` is over.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Unavailable`].
     pub async fn get_processed(
         &self,
         order_id: OrderId,
-        version: Version,
+        version: Option<Version>,
         limit: Duration,
     ) -> Result<Order, Error> {
         let order = self.get(order_id).await?;
+        let version = version.unwrap_or(order.version);
         if order.processed_version >= version {
             return Ok(order);
         }
@@ -173,6 +177,7 @@ impl Service {
         let limit = match patience {
             Patience::Usual => self.ack_wait.then_some(self.ack_wait_timeout),
             Patience::AtMost(limit) => Some(limit.min(self.ack_wait_timeout)),
+            Patience::Within(limit) => self.ack_wait.then_some(limit.min(self.ack_wait_timeout)),
             Patience::None => None,
         };
         limit.map(|limit| Instant::now() + limit)

@@ -4,8 +4,11 @@
 //! and none of their implementations, and no protocol.
 
 mod acks;
+mod feed;
 mod findings;
+mod follow;
 mod intake;
+mod janitor;
 mod lanes;
 mod processor;
 mod relay;
@@ -13,7 +16,9 @@ mod stuck;
 pub mod verify;
 pub mod worker;
 
+pub use follow::{History, Pages};
 pub use intake::{Change, Patience, Progress, PutMode, Receipt};
+pub use janitor::KEY_RETENTION;
 pub use lanes::RETRY_AFTER;
 pub use processor::{AmountProcessor, ProcessError, Processor};
 
@@ -36,6 +41,7 @@ pub struct Service {
     cache: Arc<dyn Cache>,
     lanes: lanes::Lanes,
     acks: Arc<acks::Acks>,
+    feed: Arc<feed::Hub>,
     ack_wait: bool,
     ack_wait_timeout: Duration,
     history: Option<Duration>,
@@ -53,13 +59,16 @@ pub struct Options {
     pub history: Option<Duration>,
 }
 
-/// The parts of the service that run by themselves: lanes, relay and the watch over waiting callers.
+/// The parts of the service that run by themselves: lanes, relay, the watch over waiting callers, the feed of those who
+/// follow orders, and the janitor.
 pub struct Background {
     lanes: lanes::Runner,
     relay: relay::Runner,
     acks: Arc<acks::Acks>,
+    feed: Arc<feed::Hub>,
     store: Arc<dyn Store>,
     cache: Arc<dyn Cache>,
+    history: Option<Duration>,
 }
 
 impl Service {
@@ -75,18 +84,19 @@ impl Service {
         let (relay, relay_runner) = relay::new(Arc::clone(&store), Arc::clone(&bus), Arc::clone(&cache));
         let (lanes, lanes_runner) =
             lanes::new(Arc::clone(&store), Arc::clone(&cache), Arc::clone(&acks), relay);
+        let feed = Arc::new(feed::Hub::default());
+        let Options { ack_wait, ack_wait_timeout, history } = *options;
         let background = Background {
             lanes: lanes_runner,
             relay: relay_runner,
             acks: Arc::clone(&acks),
+            feed: Arc::clone(&feed),
             store: Arc::clone(&store),
             cache: Arc::clone(&cache),
+            history,
         };
-        let Options { ack_wait, ack_wait_timeout, history } = *options;
-        (
-            Arc::new(Service { store, bus, cache, lanes, acks, ack_wait, ack_wait_timeout, history }),
-            background,
-        )
+        let service = Service { store, bus, cache, lanes, acks, feed, ack_wait, ack_wait_timeout, history };
+        (Arc::new(service), background)
     }
 
     /// The order of that id, deleted or not; from the cache where it is there.
@@ -153,10 +163,13 @@ impl Background {
     pub async fn run(self, shutdown: CancellationToken) {
         // The relay ends after the lanes, when the bus has confirmed what they handed on.
         let watch = self.acks.watch(&*self.store, &*self.cache);
+        let (feed, janitor) = (self.feed.run(&*self.store), janitor::run(&*self.store, self.history));
         let work = async { tokio::join!(self.lanes.run(shutdown.clone()), self.relay.run(shutdown)) };
         tokio::select! {
             _ = work => {}
             () = watch => {}
+            () = feed => {}
+            () = janitor => {}
         }
     }
 }

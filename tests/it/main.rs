@@ -1,5 +1,5 @@
-//! The integration tests, in one binary so that they link once. One module per subject: the contract over HTTP,
-//! input that nobody should send, limits and outages; the faults that a whole system survives; the command line
+//! The integration tests, in one binary so that they link once. One module per subject: the contract over HTTP and
+//! gRPC, input that nobody should send, limits and outages; the faults that a whole system survives; the command line
 //! and the checker; what the domain promises, the golden messages; one conformance suite per port with an entry
 //! for each implementation; and the rules of the house.
 
@@ -19,6 +19,7 @@ mod cli_orders;
 mod cli_shared;
 mod cluster;
 mod commit_trouble;
+mod contract_grpc;
 mod contract_http;
 mod crash_points;
 mod crash_under_load;
@@ -33,6 +34,8 @@ mod limits;
 mod migrations;
 mod outages;
 mod poison;
+mod postgres_plans;
+mod postgres_replicas;
 mod postgres_tls;
 mod races;
 mod redelivery;

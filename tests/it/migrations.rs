@@ -4,16 +4,22 @@
 use std::process::Command;
 
 use futures_util::future::join_all;
-use orderstream::order::{OrderId, Status};
+use jiff::Timestamp;
+use orderstream::order::{Filter, OrderId, Sequence, Status, Whose};
 use orderstream::store::postgres::{MigrateError, Migrated};
 use orderstream::store::{Basis, Completed, Completion, Refusal, Store};
 
 use crate::store_conformance::{accept, amount, apply, complete, deletion, done, row, update};
 use crate::support::schema::Schema;
+use crate::support::wait::until;
 
 /// The files, in their order.
-const FILES: [&str; 3] =
-    ["0001_init.up.sql", "0002_remove_external_id.up.sql", "0003_versions_and_outbox.up.sql"];
+const FILES: [&str; 4] = [
+    "0001_init.up.sql",
+    "0002_remove_external_id.up.sql",
+    "0003_versions_and_outbox.up.sql",
+    "0004_keys_history_and_lists.up.sql",
+];
 
 const ALL: u32 = FILES.len() as u32;
 
@@ -32,7 +38,7 @@ async fn each_file_works_by_hand_and_leaves_nothing_to_migrate() {
     for (applied, file) in FILES.into_iter().enumerate() {
         psql(&schema, file);
         // What was applied by hand is known, whether or not a ledger says so.
-        if applied == 2 {
+        if applied == FILES.len() - 1 {
             let migrated = schema.open().migrate().await.unwrap();
             assert_eq!(migrated, Migrated { applied: 0, version: ALL });
         }
@@ -77,7 +83,65 @@ async fn a_store_without_its_tables_says_what_to_do() {
     assert!(error.contains("orderstream migrate"), "{error}");
     // And needs no restart once that was done.
     schema.open().migrate().await.unwrap();
-    crate::support::wait::until("the store", async || store.check().await.ok()).await;
+    until("the store", async || store.check().await.ok()).await;
+}
+
+#[tokio::test]
+async fn a_database_of_the_version_before_is_brought_up_with_all_its_rows() {
+    let schema = Schema::empty().await;
+    FILES[..3].iter().for_each(|file| psql(&schema, file));
+    schema.execute(ROWS).await;
+    let store = schema.open();
+    // It says what to do, and until then does nothing by halves.
+    let error = store.check().await.unwrap_err().to_string();
+    assert!(error.contains("orderstream migrate"), "{error}");
+    let store = schema.open();
+    assert_eq!(store.migrate().await.unwrap(), Migrated { applied: 1, version: ALL });
+    psql(&schema, FILES[3]);
+    assert_eq!(store.check().await, Ok(()));
+    let with_deleted = Filter { with_deleted: true, ..Filter::default() };
+    let page = store.list(&with_deleted, None, 10).await.unwrap();
+    let listed: Vec<OrderId> = page.orders.iter().map(|order| order.id).collect();
+    // The one without a time of creation is the oldest; as it was read before.
+    assert_eq!((listed, page.next), (vec![id(4), id(1), id(2), id(3)], None));
+    assert_eq!(row(&store, id(3)).await.created_at, Timestamp::UNIX_EPOCH);
+    accept(&store, update(id(1), "[]")).await;
+    let steps = store.history(id(1), 0, 10).await.unwrap();
+    assert_eq!(steps.iter().map(|step| step.version).collect::<Vec<_>>(), [2]);
+}
+
+#[tokio::test]
+async fn places_go_on_growing_on_a_server_that_took_over_a_dump() {
+    let schema = Schema::migrated().await;
+    let store = schema.open();
+    let order_id =
+        crate::store_conformance::create(&store, crate::store_conformance::some_user(), "{}").await;
+    // Another server wrote all this, and it had come much further.
+    schema
+        .execute(
+            "UPDATE orders_history SET place = place + 1000000000000;
+             UPDATE orders SET history_place = history_place + 1000000000000;
+             UPDATE orders_history_origin SET cluster = 1",
+        )
+        .await;
+    store.migrate().await.unwrap();
+    let old = until("the old step", async || {
+        let page = store.steps(Whose::All, Sequence::default(), 10).await.unwrap();
+        (page.steps.len() == 1).then_some(page)
+    })
+    .await;
+    assert!(store.history_end().await.unwrap() >= old.steps[0].sequence);
+    accept(&store, update(order_id, "[]")).await;
+    let new = until("the new step", async || {
+        let page = store.steps(Whose::All, old.upto, 10).await.unwrap();
+        page.steps.first().cloned()
+    })
+    .await;
+    assert_eq!((new.order_id, new.version), (order_id, 2));
+    // Once is enough.
+    let end = store.history_end().await.unwrap();
+    store.migrate().await.unwrap();
+    assert!(store.history_end().await.unwrap().0 - end.0 < 1_000_000);
 }
 
 /// Rows as the other service writes them, in every state, with nulls where it leaves them.
@@ -99,7 +163,7 @@ async fn a_database_of_another_service_is_adopted_with_all_its_rows() {
     FILES[..2].iter().for_each(|file| psql(&schema, file));
     schema.execute(ROWS).await;
     let store = schema.open();
-    assert_eq!(store.migrate().await.unwrap(), Migrated { applied: 1, version: ALL });
+    assert_eq!(store.migrate().await.unwrap(), Migrated { applied: 2, version: ALL });
 
     let finished = row(&store, id(1)).await;
     assert_eq!((finished.status, finished.amount.to_string()), (Status::Done, "12.30".to_owned()));

@@ -8,8 +8,8 @@ use utoipa::openapi::{
 };
 
 use super::parameters::RequestId;
-use super::problems;
 use super::responses::request_id;
+use super::{problems, responses};
 use crate::api::http::index;
 
 const DESCRIPTION: &str = "\
@@ -34,7 +34,7 @@ pub(super) fn document() -> OpenApi {
     for item in paths.paths.values_mut() {
         operations(item).for_each(add_what_the_edge_does);
     }
-    problems::schemas(&mut schemas);
+    responses::schemas(&mut schemas);
     let components = ComponentsBuilder::new().schemas_from_iter(schemas);
     let components = problems::examples()
         .into_iter()
@@ -61,6 +61,7 @@ fn info() -> Info {
 fn tags() -> Vec<Tag> {
     [
         ("orders", "Orders: create, change, delete and read them."),
+        ("history", "What happened to orders, and what is happening."),
         ("health", "How the service is."),
         ("reference", "What the service tells about itself."),
     ]

@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 
 use utoipa::openapi::example::Example;
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::schema::Schema;
+use utoipa::openapi::schema::{AnyOfBuilder, Schema};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr};
-use utoipa::{IntoResponses, PartialSchema, ToSchema};
+use utoipa::{IntoResponses, ToSchema};
 
 use super::parameters::ORDER;
 use super::responses::{json, retry_after};
 use crate::api::problem::{
-    BODY_TIMEOUT, BODY_TOO_LARGE, DeletedBody, INTERNAL, INVALID, Kind, METHOD_NOT_ALLOWED, ORDER_DELETED,
-    ORDER_NOT_FOUND, OUTCOME_UNKNOWN, OVERLOADED, Problem, ProblemBody, ROUTE_NOT_FOUND, STORE_UNAVAILABLE,
+    BODY_TIMEOUT, BODY_TOO_LARGE, DEADLINE_EXCEEDED, DeletedBody, HISTORY_OFF, INTERNAL, INVALID, KEY_REUSED,
+    Kind, METHOD_NOT_ALLOWED, ORDER_DELETED, ORDER_NOT_FOUND, OUTCOME_UNKNOWN, OVERLOADED,
+    PRECONDITION_FAILED, Problem, ProblemBody, ROUTE_NOT_FOUND, STORE_UNAVAILABLE,
 };
+use crate::api::view::SubmittedBody;
 use crate::error::Error;
 use crate::order::{Invalid, OrderId};
 use crate::service::RETRY_AFTER;
@@ -42,9 +44,23 @@ problems! {
     FileProblems: INVALID, ROUTE_NOT_FOUND, INTERNAL, OVERLOADED;
     /// What may happen to one who reads an order.
     ReadProblems: INVALID, ORDER_NOT_FOUND, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
-    /// What may happen to one who changes an order.
-    WriteProblems: INVALID, ORDER_NOT_FOUND, BODY_TIMEOUT, ORDER_DELETED, BODY_TOO_LARGE, INTERNAL, OVERLOADED,
+    /// What may happen to one who lists orders.
+    ListProblems: INVALID, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
+    /// What may happen to one who asks for a history.
+    HistoryProblems: INVALID, ORDER_NOT_FOUND, HISTORY_OFF, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
+    /// What may happen to one who follows orders.
+    StreamProblems: INVALID, ORDER_NOT_FOUND, HISTORY_OFF, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
+    /// What may happen to one who creates or changes an order.
+    WriteProblems: INVALID, ORDER_NOT_FOUND, BODY_TIMEOUT, ORDER_DELETED, PRECONDITION_FAILED, BODY_TOO_LARGE,
+        KEY_REUSED, INTERNAL, OVERLOADED, STORE_UNAVAILABLE, OUTCOME_UNKNOWN;
+    /// What may happen to one who does so under an id of its own.
+    PutProblems: INVALID, ORDER_NOT_FOUND, BODY_TIMEOUT, ORDER_DELETED, PRECONDITION_FAILED, BODY_TOO_LARGE, INTERNAL,
+        OVERLOADED, STORE_UNAVAILABLE, OUTCOME_UNKNOWN;
+    /// What may happen to one who deletes an order.
+    DeleteProblems: INVALID, ORDER_NOT_FOUND, ORDER_DELETED, PRECONDITION_FAILED, KEY_REUSED, INTERNAL, OVERLOADED,
         STORE_UNAVAILABLE, OUTCOME_UNKNOWN;
+    /// What may happen to a batch as a whole.
+    BatchProblems: INVALID, BODY_TIMEOUT, BODY_TOO_LARGE, INTERNAL, OVERLOADED;
 }
 
 /// One response for each status, with an example for each code.
@@ -73,31 +89,39 @@ fn response(kinds: &[&Kind]) -> Response {
     response.build()
 }
 
+/// The schema of what a change is answered with, whether it was accepted or not.
+pub(in crate::api) fn any_answer() -> Schema {
+    AnyOfBuilder::new()
+        .item(reference::<SubmittedBody>())
+        .item(reference::<ProblemBody>())
+        .item(reference::<DeletedBody>())
+        .into()
+}
+
 /// A reference to the schema of a type.
 pub(super) fn reference<T: ToSchema>() -> RefOr<Schema> {
     RefOr::Ref(Ref::from_schema_name(T::name()))
-}
-
-/// The schemas that the responses refer to.
-pub(super) fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-    schemas.push((ProblemBody::name().into(), ProblemBody::schema()));
-    schemas.push((DeletedBody::name().into(), DeletedBody::schema()));
 }
 
 /// An example of every kind of problem.
 pub(super) fn examples() -> Vec<(&'static str, Example)> {
     let named = |problem: Problem| {
         let mut example = Example::new();
-        example.summary = problem.kind().title.to_owned();
-        example.value = serde_json::to_value(problem.body(REQUEST)).ok();
-        (problem.kind().code, example)
+        example.summary = problem.kind.title.to_owned();
+        example.value = serde_json::to_value(problem.members(REQUEST)).ok();
+        (problem.kind.code, example)
     };
     samples().into_iter().map(named).collect()
 }
 
+/// A problem, as it is written.
+pub(super) fn problem(error: Error) -> serde_json::Value {
+    serde_json::to_value(Problem::from(error).members(REQUEST)).unwrap_or_default()
+}
+
 fn example_of_deleted() -> serde_json::Value {
     let problem = Problem::from(Error::Deleted { order_id: order_id() });
-    serde_json::to_value(problem.body(REQUEST).of_deleted(ORDER)).unwrap_or_default()
+    serde_json::to_value(problem.members(REQUEST).of_deleted(ORDER)).unwrap_or_default()
 }
 
 /// A request of the examples.
@@ -126,6 +150,7 @@ fn samples() -> Vec<Problem> {
         (ROUTE_NOT_FOUND, "the paths are in /openapi.json"),
         (METHOD_NOT_ALLOWED, "the Allow header lists the methods that this path takes"),
         (BODY_TIMEOUT, "body: send all of it within 30 seconds"),
+        (DEADLINE_EXCEEDED, "the deadline of the call has passed; the order may be stored all the same"),
         (BODY_TOO_LARGE, "body: send at most 1048576 bytes"),
     ];
     let of_http = of_http.map(|(kind, detail)| Problem::new(kind, detail));
@@ -139,7 +164,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_problem_has_an_example() {
-        let mut told: Vec<&str> = samples().iter().map(|problem| problem.kind().code).collect();
+        let mut told: Vec<&str> = samples().iter().map(|problem| problem.kind.code).collect();
         let mut all: Vec<&str> = TABLE.iter().map(|kind| kind.code).collect();
         told.sort_unstable();
         all.sort_unstable();

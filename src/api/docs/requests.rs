@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{
-    AllOfBuilder, AnyOfBuilder, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
+    AllOfBuilder, AnyOfBuilder, ArrayBuilder, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
 };
 use utoipa::{PartialSchema, ToSchema};
 
@@ -57,6 +57,27 @@ schemas! {
         .item(reference::<OrderUpdate>())
         .item(reference::<OrderDeletion>());
 
+    /// The body of `PUT /orders/{order_id}`.
+    PutOrder (OrderContent): AllOfBuilder::new()
+        .description(Some("The content that the order is to have."))
+        .item(object(&[])
+            .property("order_id", one_of(
+                [Value::Null, json!(""), json!("0"), json!(0)], "Absent, or one of these, or the order of the path.",
+            ))
+            .property("user_id", owner("Whose it is. Needed where the order does not exist yet; it must be theirs else."))
+            .property("status", unchanged())
+            .property("version", version()))
+        .item(reference::<OrderContent>());
+
+    /// The body of `POST /orders:batch`.
+    Batch (Submission): object(&["orders"])
+        .description(Some("Many requests in one."))
+        .property("orders", ArrayBuilder::new()
+            .description(Some("Each is a request of its own; what is wrong with one is said in its result."))
+            .items(AnyOfBuilder::new().item(reference::<Submission>()).item(ObjectBuilder::new().schema_type(SchemaType::AnyValue)))
+            .min_items(Some(1))
+            .max_items(Some(1000)));
+
     /// An order to be created.
     NewOrder (OrderContent): AllOfBuilder::new()
         .description(Some("Creates an order."))
@@ -104,21 +125,24 @@ fn object(required: &[&str]) -> ObjectBuilder {
 fn existing(required: &[&str]) -> ObjectBuilder {
     object(required)
         .property("order_id", text(ANY_UUID).description(Some("The order, in any spelling of its UUID.")))
-        .property(
-            "user_id",
-            AnyOfBuilder::new()
-                .description(Some("Whoever asks. Where it is given, the order must be theirs."))
-                .item(text(ANY_UUID))
-                .item(one_of([Value::Null, json!("")], "")),
-        )
-        .property(
-            "version",
-            ObjectBuilder::new()
-                .schema_type(SchemaType::from_iter([Type::Integer, Type::Null]))
-                .minimum(Some(0))
-                .maximum(Some(i64::MAX))
-                .description(Some("The version that the order must have, where that matters.")),
-        )
+        .property("user_id", owner("Whoever asks. Where it is given, the order must be theirs."))
+        .property("version", version())
+}
+
+/// A user who may be left out.
+fn owner(description: &str) -> AnyOfBuilder {
+    AnyOfBuilder::new()
+        .description(Some(description))
+        .item(text(ANY_UUID))
+        .item(one_of([Value::Null, json!("")], ""))
+}
+
+fn version() -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Integer, Type::Null]))
+        .minimum(Some(0))
+        .maximum(Some(i64::MAX))
+        .description(Some("The version that the order must have, where that matters."))
 }
 
 fn one_of<const N: usize>(values: [Value; N], description: &str) -> ObjectBuilder {
@@ -160,6 +184,14 @@ pub(in crate::api) fn new_order() -> Value {
 
 pub(in crate::api) fn update() -> Value {
     json!({"order_id": ORDER, "payload": {"id": "A-1", "items": [{"price": 9.90, "qty": 3}]}})
+}
+
+pub(in crate::api) fn put() -> Value {
+    json!({"user_id": USER, "payload": {"id": "A-1", "amount": 19.80}})
+}
+
+pub(in crate::api) fn batch() -> Value {
+    json!({"orders": [new_order(), deletion()]})
 }
 
 pub(in crate::api) fn deletion() -> Value {

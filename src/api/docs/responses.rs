@@ -11,10 +11,14 @@ use utoipa::openapi::{ContentBuilder, RefOr};
 use utoipa::{IntoResponses, ToSchema};
 
 use super::parameters::{ORDER, USER, text};
-use super::problems::reference;
+use super::problems::{problem, reference};
+use crate::api::batch::BatchBody;
 use crate::api::health::{HealthBody, ReadyBody};
-use crate::api::problem::Kind;
+use crate::api::history::{HistoryBody, StepBody};
+use crate::api::lists::ListBody;
+use crate::api::problem::{DeletedBody, Kind, ORDER_NOT_FOUND, ProblemBody};
 use crate::api::view::{OrderBody, SubmittedBody};
+use crate::error::Error;
 
 /// Declares answers, each set as a type that an operation can name.
 macro_rules! responses {
@@ -33,20 +37,47 @@ macro_rules! responses {
 responses! {
     /// A command that was accepted.
     Submitted:
-        "200" => saying("The order was updated, or deleted.")
-            .content("application/json", json::<SubmittedBody>(submitted("updated"))),
-        "201" => saying("The order was created.")
-            .content("application/json", json::<SubmittedBody>(submitted("created")))
-            .header("Location", location()),
-        "202" => saying(
-            "The order is stored and will be processed; the worker was not done within the time that the caller waits.",
-        )
-            .content("application/json", json::<SubmittedBody>(submitted("accepted")))
-            .header("Location", location())
-            .header("Retry-After", retry_after());
+        "200" => changed("The order was updated, or deleted.", "updated"),
+        "201" => changed("The order was created.", "created").header("Location", location()),
+        "202" => pending();
+
+    /// A change of an order that exists.
+    Changed: "200" => changed("The order is deleted.", "deleted"), "202" => pending();
+
+    /// An order that has the content that was sent.
+    Put:
+        "200" => put("The order was updated.", "updated"),
+        "201" => put("The order was created.", "created").header("Location", location()),
+        "202" => put(PENDING, "accepted").header("Location", location()).header("Retry-After", retry_after());
+
+    /// What became of many commands.
+    Batch: "207" => saying("What became of each item, in their order.")
+        .content("application/json", json::<BatchBody>(batch()))
+        .header("Preference-Applied", applied());
 
     /// An order.
-    Found: "200" => saying("The order.").content("application/json", json::<OrderBody>(order()));
+    Found: "200" => found(), "304" => known();
+
+    /// An order, for one who may have waited.
+    FoundInTime:
+        "200" => found().header("Preference-Applied", applied()),
+        "304" => known().header("Preference-Applied", applied());
+
+    /// A page of orders.
+    Listed: "200" => saying("A page of orders.")
+        .content("application/json", json::<ListBody>(list()))
+        .header("Link", header("The first page, and the next one (RFC 8288).", any_text(), "</orders>; rel=\"first\""));
+
+    /// A page of a history.
+    Told: "200" => saying("A page of the order's history.").content("application/json", json::<HistoryBody>(history()));
+
+    /// A stream of steps.
+    Stream: "200" => saying(
+        "Server-sent events: `event: order`, with the step as `data` and its place as `id`. A comment comes at once, and \
+         every 15 seconds while nothing happens.",
+    )
+        .content("text/event-stream", stream())
+        .header("Cache-Control", header("It is never kept.", any_text(), "no-store"));
 
     /// The process answers.
     Live: "200" => saying("The process answers.").content("application/json", json::<HealthBody>(value!({"status": "ok"})));
@@ -112,7 +143,7 @@ fn submitted(status: &str) -> Value {
 }
 
 fn order() -> Value {
-    value!({"order": {
+    value!({
         "order_id": ORDER,
         "user_id": USER,
         "amount": 19.80,
@@ -122,27 +153,99 @@ fn order() -> Value {
         "updated_at": "2025-10-09T08:53:20.131072Z",
         "bucket": 2,
         "version": 1,
-    }})
+    })
+}
+
+fn list() -> Value {
+    value!({"orders": [order()], "next_cursor": "00064f8dd1f0a3c00196f1c87b1e7000800000000000002a"})
+}
+
+fn history() -> Value {
+    let outcome = value!({"at": "2025-10-09T08:53:20.131072Z", "status": "done", "amount": 19.80});
+    let entry = value!({
+        "version": 1, "at": "2025-10-09T08:53:20.123456Z", "by": "create", "status": "new", "outcome": outcome,
+    });
+    value!({"order_id": ORDER, "history": [entry]})
+}
+
+fn batch() -> Value {
+    let created = value!({"status": 201, "version": 1, "body": submitted("created")});
+    let refused = value!({"status": 404, "body": problem(Error::NotFound { order_id: None })});
+    value!({"results": [created, refused]})
+}
+
+/// Events as they come, one step in each.
+fn stream() -> Content {
+    let example = format!(
+        ":\n\nid: 1742-17\nevent: order\ndata: {{\"order_id\":\"{ORDER}\",\"user_id\":\"{USER}\",\"version\":1,\
+         \"status\":\"new\",\"by\":\"create\",\"at\":\"2025-10-09T08:53:20.123456Z\"}}\n\n"
+    );
+    let schema = ObjectBuilder::new().schema_type(Type::String).description(Some("Each `data` is a `Step`."));
+    ContentBuilder::new().schema(Some(schema)).example(Some(example.into())).build()
+}
+
+const PENDING: &str = "The order is stored and will be processed; the worker was not done within the time that the caller waits.";
+
+/// An answer to a change.
+fn changed(description: &str, status: &str) -> ResponseBuilder {
+    put(description, status).header(
+        "Idempotency-Replayed",
+        header("`true` where the request was accepted before, under the same key.", text("^true$"), "true"),
+    )
+}
+
+fn pending() -> ResponseBuilder {
+    changed(PENDING, "accepted").header("Location", location()).header("Retry-After", retry_after())
+}
+
+/// An answer to a change that has no key.
+fn put(description: &str, status: &str) -> ResponseBuilder {
+    saying(description)
+        .content("application/json", json::<SubmittedBody>(submitted(status)))
+        .header("ETag", etag("\"v1\""))
+        .header("Preference-Applied", applied())
+}
+
+fn found() -> ResponseBuilder {
+    saying("The order.")
+        .content("application/json", json::<OrderBody>(value!({"order": order()})))
+        .header("ETag", etag("\"v1\""))
+        .header("Cache-Control", cache_control("private, no-cache"))
+        .header(
+            "Last-Modified",
+            header("When the order was last changed.", any_text(), "Thu, 09 Oct 2025 08:53:20 GMT"),
+        )
+}
+
+fn applied() -> Header {
+    header("The preferences that were honoured, where there were any.", any_text(), "wait=5")
+}
+
+fn any_text() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
 }
 
 fn kind() -> Value {
-    serde_json::to_value(crate::api::problem::ORDER_NOT_FOUND).unwrap_or_default()
+    serde_json::to_value(ORDER_NOT_FOUND).unwrap_or_default()
 }
 
 /// What the edge says of itself: the content that a browser may keep.
 fn served(description: &str) -> ResponseBuilder {
-    saying(description).header("ETag", etag()).header("Cache-Control", cache_control("no-cache")).header(
-        "Content-Security-Policy",
-        header(
-            "What the content may do in a browser.",
-            ObjectBuilder::new().schema_type(Type::String),
-            "default-src 'none'",
-        ),
-    )
+    saying(description)
+        .header("ETag", etag("\"6e4f0a3e5d0c5a0f9d3a1b2c3d4e5f60\""))
+        .header("Cache-Control", cache_control("no-cache"))
+        .header(
+            "Content-Security-Policy",
+            header(
+                "What the content may do in a browser.",
+                ObjectBuilder::new().schema_type(Type::String),
+                "default-src 'none'",
+            ),
+        )
 }
 
 fn known() -> ResponseBuilder {
-    saying("`If-None-Match` names the content as it is.").header("ETag", etag())
+    saying("The caller has it already, as `If-None-Match` says.").header("ETag", etag("\"v1\""))
 }
 
 fn header(description: &str, schema: impl Into<RefOr<Schema>>, example: impl Into<Value>) -> Header {
@@ -169,8 +272,8 @@ fn location() -> Header {
     header("Where the order is.", reference, format!("/orders/{ORDER}"))
 }
 
-fn etag() -> Header {
-    header("Which content this is.", text("^\"[^\"]*\"$"), "\"6e4f0a3e5d0c5a0f9d3a1b2c3d4e5f60\"")
+fn etag(example: &str) -> Header {
+    header("Which content this is.", text("^\"[^\"]*\"$"), example)
 }
 
 fn cache_control(example: &str) -> Header {
@@ -179,4 +282,23 @@ fn cache_control(example: &str) -> Header {
         ObjectBuilder::new().schema_type(Type::String),
         example,
     )
+}
+
+/// The schemas that answers refer to, and the step of a stream.
+pub(super) fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+    fn add<T: ToSchema>(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((T::name().into(), T::schema()));
+        T::schemas(schemas);
+    }
+    add::<SubmittedBody>(schemas);
+    add::<BatchBody>(schemas);
+    add::<OrderBody>(schemas);
+    add::<ListBody>(schemas);
+    add::<HistoryBody>(schemas);
+    add::<StepBody>(schemas);
+    add::<HealthBody>(schemas);
+    add::<ReadyBody>(schemas);
+    add::<Kind>(schemas);
+    add::<ProblemBody>(schemas);
+    add::<DeletedBody>(schemas);
 }

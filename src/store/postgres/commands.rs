@@ -1,6 +1,6 @@
-//! The statements that carry out commands: one for all creations of a batch, one for all updates, one for all
-//! deletions, each with its outbox rows. A batch of several kinds is one transaction, so an error always means that
-//! nothing of the batch happened.
+//! Carries out commands: one statement for all creations of a batch, one for all updates, one for all deletions, each
+//! with its outbox rows, keys and steps. A batch of several kinds is one transaction, so an error always means that
+//! nothing of the batch happened. What a statement left out is looked up afterwards, to say why.
 
 use std::collections::HashMap;
 
@@ -10,23 +10,41 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
+use super::command_sql::{CHECK, Extras, LOOK, LOOK_AT_KEYS, create, delete, update};
 use super::link::Prepare;
-use super::rows::{order_id, sources, user_uuid, uuid};
+use super::rows::{order_id, status, user_id, user_uuid, uuid};
 use super::transaction;
 use super::trouble::Trouble;
-use crate::order::{Command, Event, OrderId, Payload, Request, Status, UserId, Version};
-use crate::store::{Accepted, Refusal};
+use crate::order::{Command, Event, Key, OrderId, Payload, Request, Status, UserId, Version};
+use crate::store::{Accepted, Earlier, Refusal};
 
+/// How often a request is tried again whose refusal has lost its reason by the time that it is looked for.
+const ROUNDS: usize = 5;
+
+type Answer = Result<Accepted, Refusal>;
 type Answers = HashMap<OrderId, Kept>;
 
 /// A connection that carries out commands.
 pub(super) struct Commands {
     client: Client,
-    create: Statement,
-    update: Statement,
-    delete: Statement,
+    create: Pair,
+    update: Pair,
+    delete: Pair,
     look: Statement,
+    look_at_keys: Statement,
     check: Statement,
+}
+
+/// A statement for batches without a key, and one for those with keys.
+struct Pair([Statement; 2]);
+
+/// A command as its statement takes it.
+struct Item<'a> {
+    id: OrderId,
+    user_id: Option<UserId>,
+    if_version: Option<Version>,
+    payload: Option<&'a Payload>,
+    key: Option<Key>,
 }
 
 /// What a statement says of an order whose command was accepted.
@@ -38,14 +56,33 @@ struct Kept {
     payload: Option<Payload>,
 }
 
+/// What was found about requests that were not carried out.
+#[derive(Default)]
+struct Known {
+    /// By order: its owner, its version, its status if it is one that we know.
+    orders: HashMap<OrderId, (UserId, Version, Option<Status>)>,
+    /// By the digest of the key: the digest of the content, and what the request did.
+    keys: HashMap<[u8; 16], ([u8; 16], Earlier)>,
+}
+
 impl Prepare for Commands {
     const WRITES: bool = true;
 
-    async fn prepare(client: Client) -> Result<Commands, tokio_postgres::Error> {
-        let sql = [CREATE.to_owned(), update_sql(), delete_sql(), LOOK.to_owned(), CHECK.to_owned()];
-        let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
-        let [create, update, delete, look, check] = statements.try_into().unwrap_or_else(|_| unreachable!());
-        Ok(Commands { client, create, update, delete, look, check })
+    async fn prepare(client: Client, history: bool) -> Result<Commands, tokio_postgres::Error> {
+        let pair = async |sql: fn(Extras) -> String| {
+            let sql = [false, true].map(|keys| sql(Extras { keys, history }));
+            let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
+            Ok(Pair(statements.try_into().unwrap_or_else(|_| unreachable!())))
+        };
+        let (create, update, delete, look, look_at_keys, check) = tokio::try_join!(
+            pair(create),
+            pair(update),
+            pair(delete),
+            client.prepare(LOOK),
+            client.prepare(LOOK_AT_KEYS),
+            client.prepare(CHECK),
+        )?;
+        Ok(Commands { client, create, update, delete, look, look_at_keys, check })
     }
 
     fn client(&self) -> &Client {
@@ -53,152 +90,151 @@ impl Prepare for Commands {
     }
 }
 
-/// The times are the transaction's own: one for the whole batch. Names the orders only where some were refused.
-const CREATE: &str = "
-WITH put AS (
-    INSERT INTO orders (order_id, user_id, status, payload, created_at, updated_at, bucket, version, processed_version)
-    SELECT id, user_id, 'new', payload::jsonb, now(), now(), bucket, 1, 0
-      FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int4[]) AS c (id, user_id, payload, bucket)
-    ON CONFLICT (order_id) DO NOTHING
-    RETURNING order_id
-), noted AS (
-    INSERT INTO orders_outbox (order_id, version) SELECT order_id, 1 FROM put
-)
-SELECT now(), CASE WHEN count(*) < cardinality($1) THEN coalesce(array_agg(order_id), ARRAY[]::uuid[]) END FROM put";
-
-fn update_sql() -> String {
-    format!(
-        "WITH put AS (
-             UPDATE orders o SET status = 'processing', version = o.version + 1, reason = NULL,
-                    updated_at = greatest(o.updated_at, now()), payload = c.payload::jsonb
-               FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS c (id, user_id, payload)
-              WHERE o.order_id = ANY (ARRAY[c.id]) AND (c.user_id IS NULL OR o.user_id = c.user_id) AND o.status IN ({})
-             RETURNING o.order_id, o.version, o.user_id, o.updated_at
-         ), noted AS (
-             INSERT INTO orders_outbox (order_id, version) SELECT order_id, version FROM put
-         )
-         SELECT order_id, version, user_id, updated_at FROM put",
-        sources(Status::Processing)
-    )
-}
-
-fn delete_sql() -> String {
-    format!(
-        "WITH put AS (
-             UPDATE orders o SET status = 'deleted', version = o.version + 1, reason = NULL,
-                    updated_at = greatest(o.updated_at, now()), deleted_at = now()
-               FROM unnest($1::uuid[], $2::uuid[]) AS c (id, user_id)
-              WHERE o.order_id = ANY (ARRAY[c.id]) AND (c.user_id IS NULL OR o.user_id = c.user_id) AND o.status IN ({})
-             RETURNING o.order_id, o.version, o.user_id, o.updated_at, o.payload
-         ), noted AS (
-             INSERT INTO orders_outbox (order_id, version) SELECT order_id, version FROM put
-         )
-         SELECT order_id, version, user_id, updated_at, coalesce(payload, 'null')::text,
-                CASE WHEN jsonb_typeof(payload -> 'id') IN ('string', 'number') THEN payload ->> 'id' ELSE '' END
-           FROM put",
-        sources(Status::Deleted)
-    )
-}
-
-const LOOK: &str = "SELECT order_id, user_id, status FROM orders WHERE order_id = ANY($1)";
-
-/// Fails where a table is missing, too.
-const CHECK: &str = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool
-                       FROM (SELECT 1) AS one LEFT JOIN (SELECT 1 FROM orders_outbox LIMIT 1) AS two ON true";
-
 impl Commands {
     /// Carries out a batch.
-    pub(super) async fn apply(&self, batch: &[Request]) -> Result<Vec<Result<Accepted, Refusal>>, Trouble> {
-        let batch: Vec<&Command> = batch.iter().map(|request| &request.command).collect();
-        let (mut creations, mut updates, mut deletions) = (Vec::new(), Vec::new(), Vec::new());
-        for command in &batch {
-            match command {
-                Command::Create { order_id, user_id, payload } => {
-                    creations.push((*order_id, *user_id, payload))
-                }
-                Command::Update { order_id, user_id, payload, .. } => {
-                    updates.push((*order_id, *user_id, payload))
-                }
-                Command::Delete { order_id, user_id, .. } => deletions.push((*order_id, *user_id)),
+    pub(super) async fn apply(&self, batch: &[Request]) -> Result<Vec<Answer>, Trouble> {
+        let mut answers: Vec<Option<Answer>> = batch.iter().map(|_| None).collect();
+        for round in 0..ROUNDS {
+            let open: Vec<usize> = (0..batch.len()).filter(|at| answers[*at].is_none()).collect();
+            if open.is_empty() {
+                break;
+            }
+            let requests: Vec<&Request> = open.iter().map(|at| &batch[*at]).collect();
+            let given = self.round(&requests).await;
+            // Something may be durable already.
+            let given = if round == 0 { given? } else { given.map_err(Trouble::halfway)? };
+            for (at, answer) in open.into_iter().zip(given) {
+                answers[at] = answer;
             }
         }
-        // In one order everywhere, so that two batches never wait for each other in a circle.
-        updates.sort_unstable_by_key(|(id, ..)| *id);
-        deletions.sort_unstable_by_key(|(id, _)| *id);
+        let unsteady = || Err(Refusal::BadRow("it was changed again and again meanwhile".to_owned()));
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(unsteady)).collect())
+    }
+
+    /// Carries out each request once. No answer where it was not carried out and nothing says why any more.
+    async fn round(&self, requests: &[&Request]) -> Result<Vec<Option<Answer>>, Trouble> {
+        let (mut creations, mut updates, mut deletions) = (Vec::new(), Vec::new(), Vec::new());
+        for request in requests {
+            let item = Item::of(request);
+            match request.command {
+                Command::Create { .. } => creations.push(item),
+                Command::Update { .. } => updates.push(item),
+                Command::Delete { .. } => deletions.push(item),
+            }
+        }
+        // In one order everywhere, so that two batches never wait for each other in a circle: those that change orders
+        // by order, and those that make orders by key, since nobody else knows their orders yet.
+        creations.sort_by_key(|item| item.key.map(|key| key.digest));
+        updates.sort_unstable_by_key(|item| item.id);
+        deletions.sort_unstable_by_key(|item| item.id);
         let kinds = [creations.is_empty(), updates.is_empty(), deletions.is_empty()];
         let several = kinds.iter().filter(|empty| !**empty).count() > 1;
         let work = async {
-            tokio::try_join!(self.create(&creations), self.update(&updates), self.delete(&deletions))
+            tokio::try_join!(
+                self.create(&creations),
+                self.change(&self.update, &updates, true),
+                self.change(&self.delete, &deletions, false)
+            )
         };
         let (created, updated, deleted) = transaction::around(&self.client, several, work).await?;
 
-        let mut answers = created;
-        answers.extend(updated);
-        answers.extend(deleted);
-        let refused: Vec<Uuid> = batch
+        let mut kept = created;
+        kept.extend(updated);
+        kept.extend(deleted);
+        let refused: Vec<&Request> = requests
             .iter()
-            .map(|command| command.order_id())
-            .filter(|id| !answers.contains_key(id))
-            .map(uuid)
+            .filter(|request| !kept.contains_key(&request.command.order_id()))
+            .copied()
             .collect();
-        let known = if refused.is_empty() { HashMap::new() } else { self.look(&refused).await? };
-        Ok(batch.iter().map(|command| answer(command, &mut answers, &known).map(Accepted::Now)).collect())
+        let known = match refused.is_empty() {
+            true => Known::default(),
+            false => match self.look(&refused).await {
+                Err(trouble) if !kept.is_empty() => return Err(trouble.halfway()),
+                known => known?,
+            },
+        };
+        Ok(requests
+            .iter()
+            .map(|request| match kept.remove(&request.command.order_id()) {
+                Some(kept) => Some(Ok(Accepted::Now(kept.event(&request.command)))),
+                None => known.answer(request),
+            })
+            .collect())
     }
 
-    async fn create(&self, batch: &[(OrderId, UserId, &Payload)]) -> Result<Answers, Trouble> {
+    async fn create(&self, batch: &[Item<'_>]) -> Result<Answers, Trouble> {
         if batch.is_empty() {
             return Ok(Answers::new());
         }
-        let ids: Vec<Uuid> = batch.iter().map(|(id, ..)| uuid(*id)).collect();
-        let users: Vec<Uuid> = batch.iter().map(|(_, user_id, _)| user_uuid(*user_id)).collect();
-        let payloads: Vec<&str> = batch.iter().map(|(.., payload)| payload.as_str()).collect();
-        let buckets: Vec<i32> = batch.iter().map(|(id, ..)| i32::from(id.bucket())).collect();
-        let row = self.client.query_one(&self.create, &[&ids, &users, &payloads, &buckets]).await?;
+        let ids = ids(batch);
+        let users: Vec<Option<Uuid>> = batch.iter().map(|item| item.user_id.map(user_uuid)).collect();
+        let payloads = payloads(batch);
+        let buckets: Vec<i32> = batch.iter().map(|item| i32::from(item.id.bucket())).collect();
+        let row = self.run(&self.create, batch, vec![&ids, &users, &payloads, &buckets]).await?;
+        let row = row.first().ok_or(Trouble::Silence)?;
         let at: Timestamp = row.try_get(0)?;
         let created: Option<Vec<Uuid>> = row.try_get(1)?;
         let is_created = |id: OrderId| created.as_ref().is_none_or(|created| created.contains(&uuid(id)));
-        let accepted = |(id, user_id, _): &(OrderId, UserId, &Payload)| {
-            (*id, Kept { version: 1, user_id: *user_id, at, payload: None })
-        };
-        Ok(batch.iter().filter(|(id, ..)| is_created(*id)).map(accepted).collect())
+        let kept =
+            |item: &Item<'_>| Some((item.id, Kept { version: 1, user_id: item.user_id?, at, payload: None }));
+        Ok(batch.iter().filter(|item| is_created(item.id)).filter_map(kept).collect())
     }
 
-    async fn update(&self, batch: &[(OrderId, Option<UserId>, &Payload)]) -> Result<Answers, Trouble> {
-        if batch.is_empty() {
-            return Ok(Answers::new());
-        }
-        let ids: Vec<Uuid> = batch.iter().map(|(id, ..)| uuid(*id)).collect();
-        let users: Vec<Option<Uuid>> = batch.iter().map(|(_, user_id, _)| user_id.map(user_uuid)).collect();
-        let payloads: Vec<&str> = batch.iter().map(|(.., payload)| payload.as_str()).collect();
-        self.changed(&self.update, &[&ids, &users, &payloads]).await
-    }
-
-    async fn delete(&self, batch: &[(OrderId, Option<UserId>)]) -> Result<Answers, Trouble> {
-        if batch.is_empty() {
-            return Ok(Answers::new());
-        }
-        let ids: Vec<Uuid> = batch.iter().map(|(id, _)| uuid(*id)).collect();
-        let users: Vec<Option<Uuid>> = batch.iter().map(|(_, user_id)| user_id.map(user_uuid)).collect();
-        self.changed(&self.delete, &[&ids, &users]).await
-    }
-
-    async fn changed(
+    async fn change(
         &self,
-        statement: &Statement,
-        batch: &[&(dyn ToSql + Sync)],
+        statements: &Pair,
+        batch: &[Item<'_>],
+        with_payloads: bool,
     ) -> Result<Answers, Trouble> {
-        self.client.query(statement, batch).await?.iter().map(accepted).collect()
+        if batch.is_empty() {
+            return Ok(Answers::new());
+        }
+        let ids = ids(batch);
+        let users: Vec<Option<Uuid>> = batch.iter().map(|item| item.user_id.map(user_uuid)).collect();
+        let versions: Vec<Option<Version>> = batch.iter().map(|item| item.if_version).collect();
+        let payloads = payloads(batch);
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&ids, &users, &versions];
+        if with_payloads {
+            parameters.push(&payloads);
+        }
+        self.run(statements, batch, parameters).await?.iter().map(changed).collect()
     }
 
-    /// Which of these orders exist: whose they are, and whether they are deleted.
-    async fn look(&self, ids: &[Uuid]) -> Result<HashMap<OrderId, (UserId, bool)>, Trouble> {
-        let rows = self.client.query(&self.look, &[&ids]).await?;
-        let known = |row: &Row| {
-            let user_id = UserId::from_bytes(row.try_get::<_, Uuid>(1)?.into_bytes());
-            let status: &str = row.try_get(2)?;
-            Ok((order_id(row.try_get(0)?), (user_id, status == Status::Deleted.as_str())))
+    /// Runs the one of two statements that the batch needs.
+    async fn run<'a>(
+        &self,
+        Pair([plain, keyed]): &Pair,
+        batch: &[Item<'_>],
+        mut parameters: Vec<&'a (dyn ToSql + Sync)>,
+    ) -> Result<Vec<Row>, Trouble> {
+        if batch.iter().all(|item| item.key.is_none()) {
+            return Ok(self.client.query(plain, &parameters).await?);
+        }
+        let column = |part: fn(Key) -> [u8; 16]| -> Vec<Option<Uuid>> {
+            batch.iter().map(|item| item.key.map(|key| Uuid::from_bytes(part(key)))).collect()
         };
-        rows.iter().map(known).collect()
+        let (digests, contents) = (column(|key| key.digest), column(|key| key.content));
+        parameters.extend::<[&(dyn ToSql + Sync); 2]>([&digests, &contents]);
+        Ok(self.client.query(keyed, &parameters).await?)
+    }
+
+    /// Why these requests were not carried out, as far as it can still be seen.
+    async fn look(&self, refused: &[&Request]) -> Result<Known, Trouble> {
+        let ids: Vec<Uuid> = refused.iter().map(|request| uuid(request.command.order_id())).collect();
+        let digests: Vec<Uuid> =
+            refused.iter().filter_map(|request| Some(Uuid::from_bytes(request.key?.digest))).collect();
+        let keys = async {
+            match digests.is_empty() {
+                true => Ok(Vec::new()),
+                false => self.client.query(&self.look_at_keys, &[&digests]).await,
+            }
+        };
+        let orders = async { self.client.query(&self.look, &[&ids]).await };
+        let (orders, keys) = tokio::try_join!(orders, keys)?;
+        Ok(Known {
+            orders: orders.iter().map(known_order).collect::<Result<_, Trouble>>()?,
+            keys: keys.iter().map(known_key).collect::<Result<_, Trouble>>()?,
+        })
     }
 
     /// Whether this server takes writes, and has the tables.
@@ -211,45 +247,95 @@ impl Commands {
     }
 }
 
+impl<'a> Item<'a> {
+    fn of(request: &'a Request) -> Item<'a> {
+        let id = request.command.order_id();
+        let (user_id, if_version, payload) = match &request.command {
+            Command::Create { user_id, payload, .. } => (Some(*user_id), None, Some(payload)),
+            Command::Update { user_id, payload, if_version, .. } => (*user_id, *if_version, Some(payload)),
+            Command::Delete { user_id, if_version, .. } => (*user_id, *if_version, None),
+        };
+        Item { id, user_id, if_version, payload, key: request.key }
+    }
+}
+
+fn ids(batch: &[Item<'_>]) -> Vec<Uuid> {
+    batch.iter().map(|item| uuid(item.id)).collect()
+}
+
+fn payloads<'a>(batch: &[Item<'a>]) -> Vec<Option<&'a str>> {
+    batch.iter().map(|item| item.payload.map(Payload::as_str)).collect()
+}
+
 /// A row of an update or a deletion.
-fn accepted(row: &Row) -> Result<(OrderId, Kept), Trouble> {
+fn changed(row: &Row) -> Result<(OrderId, Kept), Trouble> {
     let payload = match row.len() {
         6 => Some(Payload::from_store(row.try_get(4)?, row.try_get(5)?)),
         _ => None,
     };
-    let user_id = UserId::from_bytes(row.try_get::<_, Uuid>(2)?.into_bytes());
-    let (version, at) = (row.try_get(1)?, row.try_get(3)?);
+    let (version, user_id, at) = (row.try_get(1)?, user_id(row.try_get(2)?), row.try_get(3)?);
     Ok((order_id(row.try_get(0)?), Kept { version, user_id, at, payload }))
 }
 
-/// What a command's caller is told.
-fn answer(
-    command: &Command,
-    answers: &mut Answers,
-    known: &HashMap<OrderId, (UserId, bool)>,
-) -> Result<Event, Refusal> {
-    let id = command.order_id();
-    let (status, payload, named) = match command {
-        Command::Create { payload, .. } => (Status::New, Some(payload), None),
-        Command::Update { payload, user_id, .. } => (Status::Processing, Some(payload), *user_id),
-        Command::Delete { user_id, .. } => (Status::Deleted, None, *user_id),
-    };
-    let Some(accepted) = answers.remove(&id) else {
-        return Err(match (status, known.get(&id)) {
-            (Status::New, _) => {
-                Refusal::Exists { user_id: UserId::from_bytes([0; 16]), version: 1, deleted: false }
+fn known_order(row: &Row) -> Result<(OrderId, (UserId, Version, Option<Status>)), Trouble> {
+    let status = Status::parse(row.try_get(3)?);
+    Ok((order_id(row.try_get(0)?), (user_id(row.try_get(1)?), row.try_get(2)?, status)))
+}
+
+fn known_key(row: &Row) -> Result<([u8; 16], ([u8; 16], Earlier)), Trouble> {
+    let id = order_id(row.try_get(2)?);
+    let earlier = Earlier { order_id: id, version: row.try_get(3)?, status: status(row, 4, id)? };
+    let digest = |column| Ok::<_, Trouble>(row.try_get::<_, Uuid>(column)?.into_bytes());
+    Ok((digest(0)?, (digest(1)?, earlier)))
+}
+
+impl Kept {
+    /// The event of a command that was accepted.
+    fn event(self, command: &Command) -> Event {
+        let (status, payload) = match command {
+            Command::Create { payload, .. } => (Status::New, Some(payload)),
+            Command::Update { payload, .. } => (Status::Processing, Some(payload)),
+            Command::Delete { .. } => (Status::Deleted, None),
+        };
+        Event {
+            order_id: Some(command.order_id()),
+            version: Some(self.version),
+            user_id: Some(self.user_id),
+            payload: payload.cloned().or(self.payload).unwrap_or_else(|| Payload::from_store("null", "")),
+            status,
+            timestamp: self.at,
+        }
+    }
+}
+
+impl Known {
+    /// What the caller of a request is told that was not carried out.
+    fn answer(&self, request: &Request) -> Option<Answer> {
+        if let Some((content, earlier)) = request.key.and_then(|key| self.keys.get(&key.digest)) {
+            let is_same = request.key.is_some_and(|key| key.content == *content);
+            return Some(if is_same { Ok(Accepted::Before(*earlier)) } else { Err(Refusal::KeyReused) });
+        }
+        let found = self.orders.get(&request.command.order_id()).copied();
+        let (named, if_version) = match request.command {
+            Command::Create { .. } => {
+                let (user_id, version, status) = found?;
+                let deleted = status == Some(Status::Deleted);
+                return Some(Err(Refusal::Exists { user_id, version, deleted }));
             }
-            (_, Some((owner, true))) if named.is_none_or(|named| named == *owner) => Refusal::Deleted,
-            _ => Refusal::NotFound,
-        });
-    };
-    let Kept { version, user_id, at, payload: kept } = accepted;
-    Ok(Event {
-        order_id: Some(id),
-        version: Some(version),
-        user_id: Some(user_id),
-        payload: payload.cloned().or(kept).unwrap_or_else(|| Payload::from_store("null", "")),
-        status,
-        timestamp: at,
-    })
+            Command::Update { user_id, if_version, .. } | Command::Delete { user_id, if_version, .. } => {
+                (user_id, if_version)
+            }
+        };
+        let refusal = match found {
+            Some((owner, ..)) if named.is_some_and(|named| named != owner) => Refusal::NotFound,
+            None => Refusal::NotFound,
+            Some((.., Some(Status::Deleted))) => Refusal::Deleted,
+            Some((.., None)) => Refusal::BadRow("its status is unknown".to_owned()),
+            Some((_, current, _)) if if_version.is_some_and(|version| version != current) => {
+                Refusal::Changed { current }
+            }
+            Some(_) => return None,
+        };
+        Some(Err(refusal))
+    }
 }

@@ -10,11 +10,12 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
+use super::history::{own_place, placed, told};
 use super::link::Prepare;
 use super::rows::{order_id, sources, user_uuid, uuid};
 use super::transaction;
 use super::trouble::Trouble;
-use crate::order::{OrderId, Status};
+use crate::order::{Cause, OrderId, Status};
 use crate::store::{Basis, Completed, Completion, Creation};
 
 /// A connection that records completions.
@@ -38,8 +39,8 @@ const KINDS: [Kind; 3] = [Kind::Finish, Kind::Overtake, Kind::Create];
 impl Prepare for Completions {
     const WRITES: bool = true;
 
-    async fn prepare(client: Client) -> Result<Completions, tokio_postgres::Error> {
-        let sql = |kind: Kind| Status::ALL.map(|target| kind.sql(target));
+    async fn prepare(client: Client, history: bool) -> Result<Completions, tokio_postgres::Error> {
+        let sql = |kind: Kind| Status::ALL.map(|target| kind.sql(target, history));
         let sql: Vec<String> = KINDS.into_iter().flat_map(sql).collect();
         let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
         let exist = client.prepare("SELECT order_id FROM orders WHERE order_id = ANY($1)").await?;
@@ -60,15 +61,31 @@ impl Kind {
         }
     }
 
-    fn sql(self, target: Status) -> String {
-        let statement = match self {
-            Kind::Finish => finish_sql(target),
-            Kind::Overtake => overtake_sql(target),
-            Kind::Create => create_sql(target),
+    fn sql(self, target: Status, history: bool) -> String {
+        let (statement, cause) = match self {
+            Kind::Finish => (finish_sql(target, history), Cause::Worker),
+            Kind::Overtake => (overtake_sql(target, history), Cause::Event),
+            Kind::Create => (create_sql(target, history), Cause::Event),
+        };
+        let (returning, told) = match (history, self) {
+            (false, _) => ("order_id".to_owned(), String::new()),
+            (true, Kind::Create) => {
+                let step = "order_id, user_id, version, updated_at, status, history_place, amount, reason";
+                (step.to_owned(), told(cause, "amount, reason"))
+            }
+            // Where the order may not take the status, it takes neither amount nor reason.
+            (true, Kind::Finish | Kind::Overtake) => {
+                let step = format!(
+                    "o.order_id, o.user_id, o.version, o.updated_at, o.status, o.history_place,
+                     CASE WHEN o.status = '{target}' THEN c.amount::numeric END AS step_amount,
+                     CASE WHEN o.status = '{target}' THEN c.reason END AS step_reason"
+                );
+                (step, told(cause, "step_amount, step_reason"))
+            }
         };
         // Names the orders only where some were not touched.
         format!(
-            "WITH put AS ({statement} RETURNING order_id)
+            "WITH put AS ({statement} RETURNING {returning}){told}
              SELECT CASE WHEN count(*) < cardinality($1) THEN coalesce(array_agg(order_id), ARRAY[]::uuid[]) END FROM put"
         )
     }
@@ -76,17 +93,18 @@ impl Kind {
 
 /// A completion of a version: moves `processed_version`, and the rest where the order may take that status. The
 /// time of the version is noted, so that an event without a version that is no newer changes nothing.
-fn finish_sql(target: Status) -> String {
+fn finish_sql(target: Status, history: bool) -> String {
     let legal = format!("o.status IN ('{target}', {})", sources(target));
     format!(
         "UPDATE orders o SET processed_version = o.version, updated_at = greatest(o.updated_at, now()),
                 source_at = greatest(coalesce(o.source_at, o.updated_at), o.updated_at),
                 status = CASE WHEN {legal} THEN '{target}' ELSE o.status END,
                 amount = CASE WHEN {legal} THEN coalesce(c.amount::numeric, o.amount) ELSE o.amount END,
-                reason = CASE WHEN {legal} THEN c.reason ELSE o.reason END{deleted_at}
+                reason = CASE WHEN {legal} THEN c.reason ELSE o.reason END{deleted_at}{placed}
            FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int8[]) AS c (id, amount, reason, version)
           WHERE o.order_id = ANY (ARRAY[c.id]) AND o.version = c.version AND o.processed_version < o.version",
-        deleted_at = deleted_at(target)
+        deleted_at = deleted_at(target),
+        placed = placed(history)
     )
 }
 
@@ -94,14 +112,14 @@ fn finish_sql(target: Status) -> String {
 /// status. To stay as it is is no step, but for a deleted order, which nothing touches. A row that counts as
 /// processed and is still `new` or `processing` was written by another service: its events are for it, whatever
 /// that machine's clock says. One that such a service has deleted gets its time of deletion with the event, once.
-fn overtake_sql(target: Status) -> String {
+fn overtake_sql(target: Status, history: bool) -> String {
     let undated = match target {
         Status::Deleted => "OR (o.status = 'deleted' AND o.deleted_at IS NULL)",
         _ => "",
     };
     format!(
         "UPDATE orders o SET source_at = c.sent, overtaken_version = o.version, updated_at = greatest(o.updated_at, now()), status = '{target}',
-                amount = coalesce(c.amount::numeric, o.amount), reason = c.reason{deleted_at}
+                amount = coalesce(c.amount::numeric, o.amount), reason = c.reason{deleted_at}{placed}
            FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) AS c (id, amount, reason, sent)
           WHERE o.order_id = ANY (ARRAY[c.id])
             AND (o.status <> 'deleted' AND o.status IN ('{target}', {sources})
@@ -109,17 +127,22 @@ fn overtake_sql(target: Status) -> String {
                       OR (o.processed_version = o.version AND o.status IN ('new', 'processing')))
                  {undated})",
         deleted_at = deleted_at(target),
+        placed = placed(history),
         sources = sources(target)
     )
 }
 
 /// A new order that an event asks for: as processed as it will ever be, and nothing to publish.
-fn create_sql(target: Status) -> String {
+fn create_sql(target: Status, history: bool) -> String {
+    let (column, place) = match history {
+        true => (", history_place", format!(", {}", own_place())),
+        false => ("", String::new()),
+    };
     format!(
         "INSERT INTO orders (order_id, user_id, status, payload, created_at, updated_at, bucket, version,
-                             processed_version, amount, reason)
+                             processed_version, amount, reason{column})
          SELECT id, user_id, '{target}', payload::jsonb, now(), now(), bucket, 1, 1, coalesce(amount, '0')::numeric,
-                reason
+                reason{place}
            FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::int4[])
                 AS c (id, amount, reason, user_id, payload, bucket)
          ON CONFLICT (order_id) DO NOTHING"

@@ -45,6 +45,7 @@ pub(super) struct Server {
     tls: MakeRustlsConnect,
     statement_timeout: Duration,
     connect_timeout: Duration,
+    history: bool,
     closed: AtomicBool,
 }
 
@@ -53,8 +54,11 @@ pub(super) trait Prepare: Sized + Send + Sync {
     /// Whether it runs small batches against the table of orders, and must reach a server that takes writes.
     const WRITES: bool;
 
-    /// Prepares the statements of this kind.
-    fn prepare(client: Client) -> impl Future<Output = Result<Self, tokio_postgres::Error>> + Send;
+    /// Prepares the statements of this kind, of those that write a history where there is to be one.
+    fn prepare(
+        client: Client,
+        history: bool,
+    ) -> impl Future<Output = Result<Self, tokio_postgres::Error>> + Send;
 
     /// The connection.
     fn client(&self) -> &Client;
@@ -77,6 +81,7 @@ impl Server {
             tls,
             statement_timeout: options.statement_timeout,
             connect_timeout: options.connect_timeout,
+            history: options.history,
             closed: AtomicBool::new(false),
         })
     }
@@ -106,7 +111,12 @@ impl Server {
                 }
             });
             let limit = self.statement_timeout.as_millis();
-            client.batch_execute(&format!("SET statement_timeout = {limit}; SET timezone = 'UTC'")).await?;
+            // No statement here runs for as long as compiling it would take.
+            client
+                .batch_execute(&format!(
+                    "SET statement_timeout = {limit}; SET timezone = 'UTC'; SET jit = off"
+                ))
+                .await?;
             Ok(client)
         };
         timeout(self.connect_timeout, connecting).await.unwrap_or(Err(Trouble::Silence))
@@ -118,7 +128,7 @@ impl Server {
             if S::WRITES {
                 client.batch_execute(SMALL_BATCHES).await?;
             }
-            Ok(S::prepare(client).await?)
+            Ok(S::prepare(client, self.history).await?)
         };
         timeout(self.connect_timeout, preparing).await.unwrap_or(Err(Trouble::Silence))
     }

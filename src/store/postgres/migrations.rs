@@ -5,15 +5,17 @@
 use std::time::Duration;
 
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::link::Server;
 use super::trouble::Trouble;
 
 /// The migrations, oldest first. Files that were released never change; new ones are added at the end.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../../migrations/0001_init.up.sql"),
     include_str!("../../../migrations/0002_remove_external_id.up.sql"),
     include_str!("../../../migrations/0003_versions_and_outbox.up.sql"),
+    include_str!("../../../migrations/0004_keys_history_and_lists.up.sql"),
 ];
 
 /// The lock that keeps two processes from migrating one database: the first eight bytes of "orderstream".
@@ -86,8 +88,41 @@ pub(super) async fn run(server: &Server) -> Result<Migrated, MigrateError> {
             MigrateError::Failed { version, reason }
         })?;
     }
+    settle(&client).await?;
     // The lock goes with the connection.
     Ok(Migrated { applied: known - found, version: known })
+}
+
+/// Has the places of the history go on growing where a server has taken over another one's dump, and so counts its
+/// transactions from another number.
+async fn settle(client: &Client) -> Result<(), Trouble> {
+    let sql =
+        "SELECT system_identifier, cluster FROM pg_control_system(), orders_history_origin WHERE single";
+    let row = match client.query_opt(sql, &[]).await {
+        // Where not everybody may know the server by its number, nobody can tell.
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => return Ok(()),
+        row => row?,
+    };
+    let Some(row) = row else {
+        client.batch_execute("INSERT INTO orders_history_origin (origin, cluster) VALUES (0, 0)").await?;
+        return Box::pin(settle(client)).await;
+    };
+    let (here, noted): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+    if noted == Some(here) {
+        return Ok(());
+    }
+    // Nobody writes a step meanwhile: who waits here sees the new origin.
+    let place = match noted {
+        None => "origin",
+        Some(_) => {
+            "greatest(origin, (SELECT max(place) FROM orders_history), (SELECT max(history_place) FROM orders))"
+        }
+    };
+    let sql = format!(
+        "BEGIN; LOCK TABLE orders_history IN EXCLUSIVE MODE;
+         UPDATE orders_history_origin SET origin = {place}, cluster = {here}; COMMIT"
+    );
+    Ok(client.batch_execute(&sql).await?)
 }
 
 /// The version of the schema as it is: by the ledger, or by what the files before it made.

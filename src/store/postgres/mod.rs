@@ -2,10 +2,13 @@
 //! connection of its own kind, and an order's outbox row is written by the very statement that writes the order.
 //! Whatever the server or the network does, an answer says what is known: done, nothing happened, or not known.
 
+mod command_sql;
 mod commands;
 mod completions;
 mod dsn;
+mod history;
 mod link;
+mod lists;
 mod migrations;
 mod outbox;
 mod reads;
@@ -24,7 +27,7 @@ use jiff::Timestamp;
 
 use self::commands::Commands;
 use self::completions::Completions;
-use self::link::{Link, Server};
+use self::link::{Link, Prepare, Server};
 use self::outbox::Outbox;
 use self::reads::Reads;
 use super::{
@@ -77,7 +80,7 @@ struct Links<S> {
     next: AtomicUsize,
 }
 
-impl<S: link::Prepare> Links<S> {
+impl<S: Prepare> Links<S> {
     fn new(server: &Arc<Server>, count: usize) -> Links<S> {
         let links = (0..count.max(1)).map(|_| Link::new(Arc::clone(server))).collect();
         Links { links, next: AtomicUsize::new(0) }
@@ -191,24 +194,40 @@ impl Store for PostgresStore {
         self.reads.next().read(|session| async move { session.scan(after, limit).await }).await
     }
 
-    async fn list(&self, _: &Filter, _: Option<Position>, _: usize) -> Result<Page, Error> {
-        Err(Error::Unavailable("TO BE WRITTEN".to_owned()))
+    async fn list(&self, filter: &Filter, after: Option<Position>, limit: usize) -> Result<Page, Error> {
+        let list =
+            |reads: Arc<Reads>| async move { reads.lists.page(reads.client(), filter, after, limit).await };
+        self.reads.next().read(list).await
     }
 
-    async fn history(&self, _: OrderId, _: Version, _: u32) -> Result<Vec<Step>, Error> {
-        Err(Error::Unavailable("TO BE WRITTEN".to_owned()))
+    async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<Vec<Step>, Error> {
+        let read = |reads: Arc<Reads>| async move {
+            reads.history.of_order(reads.client(), order_id, after, versions).await
+        };
+        self.reads.next().read(read).await
     }
 
-    async fn steps(&self, _: Whose, _: Sequence, _: usize) -> Result<Stretch, Error> {
-        Err(Error::Unavailable("TO BE WRITTEN".to_owned()))
+    async fn steps(&self, of: Whose, after: Sequence, limit: usize) -> Result<Stretch, Error> {
+        let read =
+            |reads: Arc<Reads>| async move { reads.history.steps(reads.client(), of, after, limit).await };
+        self.reads.next().read(read).await
     }
 
     async fn history_end(&self) -> Result<Sequence, Error> {
-        Err(Error::Unavailable("TO BE WRITTEN".to_owned()))
+        self.reads
+            .next()
+            .read(|reads: Arc<Reads>| async move { reads.history.end(reads.client()).await })
+            .await
     }
 
-    async fn clean(&self, _: Timestamp, _: Option<Timestamp>, _: usize) -> Result<usize, Error> {
-        Ok(0)
+    async fn clean(
+        &self,
+        keys_before: Timestamp,
+        steps_before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<usize, Error> {
+        let clean = |outbox: Arc<Outbox>| async move { outbox.clean(keys_before, steps_before, limit).await };
+        self.outbox.read(clean).await
     }
 
     async fn check(&self) -> Result<(), Error> {

@@ -1,5 +1,5 @@
-//! The outbox: which versions are committed and not yet confirmed by the broker. A row lives for milliseconds; what
-//! stays is found here by any process. The event itself is made from the order, so a row whose order has moved on,
+//! The outbox: which versions are committed and not yet confirmed by the broker, and what else is looked after beside
+//! the requests. A row of the outbox lives for milliseconds; what stays is found here by any process. The event itself is made from the order, so a row whose order has moved on,
 //! or is done, has nothing more to say and is removed by whoever finds it.
 
 use futures_util::future::try_join_all;
@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
 use super::link::Prepare;
-use super::rows::{COLUMN_COUNT, COLUMNS, order, order_id, readable, uuid};
+use super::rows::{COLUMN_COUNT, COLUMNS, order, order_id, readable, uuid, within};
 use super::trouble::Trouble;
 use crate::order::{OrderId, Version};
 use crate::store::{Cursor, PendingPage, Place};
@@ -25,22 +25,27 @@ pub(super) struct Outbox {
     pending: Statement,
     orphans: Statement,
     now: Statement,
+    clean_keys: Statement,
+    clean_steps: Statement,
 }
 
 impl Prepare for Outbox {
     const WRITES: bool = true;
 
-    async fn prepare(client: Client) -> Result<Outbox, tokio_postgres::Error> {
+    async fn prepare(client: Client, _: bool) -> Result<Outbox, tokio_postgres::Error> {
         let sql = [
             REMOVE.to_owned(),
             claim_sql(),
             pending_sql(),
             ORPHANS.to_owned(),
             "SELECT clock_timestamp()".to_owned(),
+            CLEAN_KEYS.to_owned(),
+            CLEAN_STEPS.to_owned(),
         ];
         let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
-        let [remove, claim, pending, orphans, now] = statements.try_into().unwrap_or_else(|_| unreachable!());
-        Ok(Outbox { client, remove, claim, pending, orphans, now })
+        let [remove, claim, pending, orphans, now, clean_keys, clean_steps] =
+            statements.try_into().unwrap_or_else(|_| unreachable!());
+        Ok(Outbox { client, remove, claim, pending, orphans, now, clean_keys, clean_steps })
     }
 
     fn client(&self) -> &Client {
@@ -81,6 +86,18 @@ fn pending_sql() -> String {
 const ORPHANS: &str = "SELECT order_id FROM orders_outbox b
                         WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.order_id = b.order_id)";
 
+/// Rows that another process is dropping at this moment are left to it.
+const CLEAN_KEYS: &str = "
+DELETE FROM orders_keys WHERE digest = ANY (ARRAY(
+    SELECT digest FROM orders_keys WHERE created_at < $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED))";
+
+/// In the order of their places, so that never one is left that is before one that was dropped.
+const CLEAN_STEPS: &str = "
+DELETE FROM orders_history WHERE ctid = ANY (ARRAY(
+    SELECT h.ctid FROM (SELECT place, seq FROM orders_history ORDER BY place, seq LIMIT $2) AS oldest
+      JOIN orders_history h ON (h.place, h.seq) = (oldest.place, oldest.seq)
+     WHERE h.at < $1 FOR UPDATE OF h SKIP LOCKED))";
+
 impl Outbox {
     /// Removes rows that have been published.
     pub(super) async fn remove(&self, events: &[(OrderId, Version)]) -> Result<(), Trouble> {
@@ -112,8 +129,7 @@ impl Outbox {
             Some(Cursor(Place::Key { order_id, version })) => (uuid(order_id), version),
             _ => (Uuid::nil(), 0),
         };
-        // Beyond Postgres's own times, for whoever asks for everything.
-        let before = before.min(FAR);
+        let before = within(before);
         let rows =
             self.client.query(&self.pending, &[&before, &after_id, &after_version, &(limit as i64)]).await?;
         let (mut events, mut obsolete, mut last) = (Vec::new(), Vec::new(), None);
@@ -143,6 +159,22 @@ impl Outbox {
         rows.iter().map(|row| Ok(order_id(row.try_get(0)?))).collect()
     }
 
+    /// Drops keys and steps that were written before a time each, at most so many of each.
+    pub(super) async fn clean(
+        &self,
+        keys_before: Timestamp,
+        steps_before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<usize, Trouble> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let keys = self.client.execute(&self.clean_keys, &[&within(keys_before), &limit]).await?;
+        let steps = match steps_before {
+            None => 0,
+            Some(before) => self.client.execute(&self.clean_steps, &[&within(before), &limit]).await?,
+        };
+        Ok(usize::try_from(keys + steps).unwrap_or(usize::MAX))
+    }
+
     /// The server's clock.
     pub(super) async fn now(&self) -> Result<Timestamp, Trouble> {
         Ok(self.client.query_one(&self.now, &[]).await?.try_get(0)?)
@@ -152,6 +184,3 @@ impl Outbox {
 fn columns(events: &[(OrderId, Version)]) -> (Vec<Uuid>, Vec<Version>) {
     events.iter().map(|(id, version)| (uuid(*id), *version)).unzip()
 }
-
-/// A time that Postgres can hold and nothing is later than: the year 9999.
-const FAR: Timestamp = Timestamp::constant(253_370_764_800, 0);

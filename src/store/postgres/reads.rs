@@ -7,7 +7,9 @@ use futures_util::future::try_join_all;
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
+use super::history::History;
 use super::link::Prepare;
+use super::lists::Lists;
 use super::rows::{COLUMNS, order, order_id, processed_version, readable, status, user_uuid, uuid};
 use super::trouble::Trouble;
 use crate::order::{Order, OrderId, UserId, Version};
@@ -22,12 +24,14 @@ pub(super) struct Reads {
     scan: Statement,
     scan_on: Statement,
     unannounced: Statement,
+    pub(super) history: History,
+    pub(super) lists: Lists,
 }
 
 impl Prepare for Reads {
     const WRITES: bool = false;
 
-    async fn prepare(client: Client) -> Result<Reads, tokio_postgres::Error> {
+    async fn prepare(client: Client, _: bool) -> Result<Reads, tokio_postgres::Error> {
         let sql = [
             format!("SELECT {COLUMNS} FROM orders o WHERE o.order_id = $1"),
             // The index holds the beginning of the text; the rest of the condition is the truth.
@@ -58,7 +62,8 @@ impl Prepare for Reads {
         let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
         let [get, find, processed, scan, scan_on, unannounced] =
             statements.try_into().unwrap_or_else(|_| unreachable!());
-        Ok(Reads { client, get, find, processed, scan, scan_on, unannounced })
+        let (history, lists) = tokio::try_join!(History::prepare(&client), Lists::prepare(&client))?;
+        Ok(Reads { client, get, find, processed, scan, scan_on, unannounced, history, lists })
     }
 
     fn client(&self) -> &Client {

@@ -45,7 +45,7 @@ pub(super) fn order(row: &Row) -> Result<Order, Trouble> {
     let payload: &str = row.try_get(10)?;
     Ok(Order {
         id,
-        user_id: UserId::from_bytes(row.try_get::<_, Uuid>(1)?.into_bytes()),
+        user_id: user_id(row.try_get(1)?),
         status: status(row, 2, id)?,
         version: row.try_get(3)?,
         processed_version: row.try_get(4)?,
@@ -65,7 +65,8 @@ pub(super) fn status(row: &Row, column: usize, id: OrderId) -> Result<Status, Tr
     Status::parse(name).ok_or_else(|| damaged(id, format!("its status {name:?} is unknown")))
 }
 
-fn damaged(order_id: OrderId, what: String) -> Trouble {
+/// What is wrong with an order's row.
+pub(super) fn damaged(order_id: OrderId, what: String) -> Trouble {
     Trouble::Damaged(Damaged { order_id, what })
 }
 
@@ -93,8 +94,22 @@ pub(super) fn order_id(id: Uuid) -> OrderId {
     OrderId::from_bytes(id.into_bytes())
 }
 
+/// A user's id from a column.
+pub(super) fn user_id(id: Uuid) -> UserId {
+    UserId::from_bytes(id.into_bytes())
+}
+
 /// The statuses from which an order may become `target`, as a SQL list.
 pub(super) fn sources(target: Status) -> String {
     // NULL is in no list, and keeps an empty one legal SQL.
     target.sources().map(|status| format!("'{status}', ")).collect::<String>() + "NULL"
+}
+
+/// The times that Postgres and we can both hold, the years 1 to 9999: for whoever asks for everything.
+pub(super) const TIMES: [Timestamp; 2] =
+    [Timestamp::constant(-62_135_596_800, 0), Timestamp::constant(253_370_764_800, 0)];
+
+/// The nearest time that is within [`TIMES`].
+pub(super) fn within(time: Timestamp) -> Timestamp {
+    time.clamp(TIMES[0], TIMES[1])
 }

@@ -5,6 +5,9 @@ use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::store::{Damaged, Error};
 
+/// What keeps the keys of requests apart.
+const KEYS: &str = "orders_keys_pkey";
+
 /// A failure on a connection.
 #[derive(Debug)]
 pub(super) enum Trouble {
@@ -16,6 +19,10 @@ pub(super) enum Trouble {
     ReadOnly,
     /// No answer in time.
     Silence,
+    /// A row that the schema has is not there.
+    Missing(&'static str),
+    /// Something of the batch was done before, and nobody can be told what.
+    Halfway(Box<Trouble>),
 }
 
 impl From<tokio_postgres::Error> for Trouble {
@@ -25,10 +32,19 @@ impl From<tokio_postgres::Error> for Trouble {
 }
 
 impl Trouble {
+    /// What it means where a part of the batch is durable already.
+    pub(super) fn halfway(self) -> Trouble {
+        match self {
+            Trouble::Halfway(_) => self,
+            trouble => Trouble::Halfway(Box::new(trouble)),
+        }
+    }
+
     fn server(&self) -> Option<&DbError> {
         match self {
             Trouble::Postgres(error) => error.as_db_error(),
-            Trouble::Damaged(_) | Trouble::ReadOnly | Trouble::Silence => None,
+            // Whatever the server says, it does not mean that nothing happened.
+            _ => None,
         }
     }
 
@@ -36,7 +52,9 @@ impl Trouble {
     pub(super) fn is_passing(&self) -> bool {
         self.server().is_some_and(|error| {
             let codes = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
-            codes.contains(error.code())
+            // Another process used the key at the same moment, and was faster.
+            let is_key = *error.code() == SqlState::UNIQUE_VIOLATION && error.constraint() == Some(KEYS);
+            codes.contains(error.code()) || is_key
         })
     }
 
@@ -44,8 +62,9 @@ impl Trouble {
     /// was prepared on it is out of date.
     pub(super) fn ends_connection(&self) -> bool {
         match self {
-            Trouble::Damaged(_) | Trouble::ReadOnly => false,
+            Trouble::Damaged(_) | Trouble::ReadOnly | Trouble::Missing(_) => false,
             Trouble::Silence => true,
+            Trouble::Halfway(trouble) => trouble.ends_connection(),
             Trouble::Postgres(error) => error.as_db_error().is_none_or(|error| {
                 let codes = [
                     SqlState::READ_ONLY_SQL_TRANSACTION,
@@ -67,8 +86,12 @@ impl Trouble {
             Some(error) if is_about_a_row(error) => Error::BadBatch(self.to_string()),
             Some(_) => Error::Unavailable(self.to_string()),
             None => match self {
-                Trouble::Damaged(_) | Trouble::ReadOnly => Error::Unavailable(self.to_string()),
-                Trouble::Postgres(_) | Trouble::Silence => Error::OutcomeUnknown(self.to_string()),
+                Trouble::Damaged(_) | Trouble::ReadOnly | Trouble::Missing(_) => {
+                    Error::Unavailable(self.to_string())
+                }
+                Trouble::Postgres(_) | Trouble::Silence | Trouble::Halfway(_) => {
+                    Error::OutcomeUnknown(self.to_string())
+                }
             },
         }
     }
@@ -97,6 +120,8 @@ impl std::fmt::Display for Trouble {
             Trouble::Damaged(damaged) => damaged.fmt(f),
             Trouble::ReadOnly => f.write_str("the server takes no writes now"),
             Trouble::Silence => f.write_str("the server did not answer in time"),
+            Trouble::Missing(what) => f.write_str(what),
+            Trouble::Halfway(trouble) => trouble.fmt(f),
         }
     }
 }

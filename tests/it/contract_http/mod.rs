@@ -4,7 +4,10 @@
 
 mod deletion;
 mod events;
+mod history;
 mod life;
+mod lists;
+mod live;
 mod reads;
 mod service;
 mod writes;
@@ -56,6 +59,28 @@ macro_rules! contract {
                     an_external_id_may_hold_anything,
                     a_search_without_a_user_is_a_400,
                     digits_are_kept,
+                }
+                lists {
+                    a_list_shows_the_newest_orders_first_and_each_as_it_is,
+                    a_list_holds_what_fits_every_part_of_the_query,
+                    pages_are_walked_by_their_links,
+                    what_a_list_cannot_be_asked_for_is_a_400,
+                }
+                history {
+                    a_history_tells_each_version_and_what_became_of_it,
+                    what_is_not_processed_yet_has_no_outcome,
+                    an_event_from_outside_has_an_entry_of_its_own,
+                    a_history_comes_in_pages_of_versions,
+                    a_history_that_is_not_there_is_a_404,
+                }
+                live {
+                    an_orders_stream_begins_with_its_newest_step_and_goes_on,
+                    a_users_stream_tells_of_their_orders_and_of_nobody_elses,
+                    whoever_comes_back_misses_nothing_and_sees_nothing_twice,
+                    what_cannot_be_followed_says_why,
+                    streams_are_bounded_and_take_no_room_from_requests,
+                    a_stop_ends_streams_at_once,
+                    a_stream_outlives_the_limit_of_idle_connections,
                 }
                 life {
                     the_amount_follows_the_rule,

@@ -85,7 +85,7 @@ pub(super) async fn an_unknown_path_is_a_404<B: Backend>() {
 pub(super) async fn a_wrong_method_is_a_405_that_names_the_right_ones<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let get = BTreeSet::from(["GET", "HEAD"]);
-    let mut routes = vec![("/orders".to_owned(), BTreeSet::from(["POST"]))];
+    let mut routes = vec![("/orders".to_owned(), BTreeSet::from(["GET", "HEAD", "POST"]))];
     routes.extend(every_get(NOBODYS).into_iter().map(|path| (path, get.clone())));
     for (path, allowed) in routes {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"] {
@@ -114,6 +114,7 @@ pub(super) async fn every_problem_has_a_page<B: Backend>() {
         let page = [
             ("code", quoted(kind.code)),
             ("status", kind.status.to_string()),
+            ("grpc", quoted(kind.grpc_name())),
             ("title", quoted(kind.title)),
             ("retryable", kind.retryable.to_string()),
         ];

@@ -10,11 +10,14 @@
 pub(crate) mod commands;
 pub(crate) mod completions;
 pub(crate) mod fidelity;
+pub(crate) mod history;
+pub(crate) mod lists;
 pub(crate) mod lookups;
 pub(crate) mod model;
 pub(crate) mod outside;
 pub(crate) mod pending;
 pub(crate) mod races;
+pub(crate) mod requests;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -86,11 +89,41 @@ macro_rules! store_conformance {
             pending: a_pending_event_equals_the_one_that_was_accepted,
             pending: pages_walk_every_pending_order_exactly_once,
             pending: what_has_changed_since_is_left_out,
+            history: each_command_and_each_outcome_is_a_step_of_its_order,
+            history: what_changed_nothing_is_no_step,
+            history: a_request_that_comes_again_is_one_step,
+            history: an_event_from_outside_is_a_step_that_says_so,
+            history: a_history_is_read_by_versions,
+            history: steps_come_in_pages_whoever_asks_for_whose,
+            history: all_steps_to_come_are_behind_the_end,
+            history: a_reader_that_comes_back_misses_nothing_and_sees_nothing_twice,
+            history: the_oldest_steps_are_dropped_a_few_at_a_time,
+            history: the_oldest_keys_are_dropped_a_few_at_a_time,
             races: a_hundred_concurrent_updates_get_a_hundred_versions_without_a_gap,
             races: a_hundred_concurrent_creations_of_one_id_make_one_order,
             races: no_update_is_accepted_after_a_deletion,
             races: a_version_completed_by_many_workers_is_applied_once,
             races: an_update_that_races_a_completion_stays_pending,
+            requests: a_command_that_names_a_version_needs_the_order_to_have_it,
+            requests: of_several_reasons_to_refuse_the_first_counts,
+            requests: a_taken_id_says_whose_order_it_is_and_where_it_stands,
+            requests: a_request_that_comes_again_is_answered_with_what_it_did,
+            requests: the_answer_to_a_used_key_stays_when_the_order_goes_on,
+            requests: a_key_that_comes_with_another_content_is_refused,
+            requests: a_refused_request_leaves_no_key_behind,
+            requests: requests_of_every_kind_share_a_batch,
+            requests: fifty_equal_requests_at_once_make_one_order,
+            requests: of_different_requests_at_once_under_one_key_one_is_carried_out,
+            requests: of_many_updates_at_once_that_name_one_version_one_is_accepted,
+            lists: all_orders_are_listed_the_newest_first,
+            lists: a_users_orders_are_listed_and_no_others,
+            lists: a_status_is_where_the_order_stands_now,
+            lists: every_order_of_a_user_with_an_external_id_is_listed,
+            lists: deleted_orders_are_listed_only_where_they_are_asked_for,
+            lists: a_range_of_creation_begins_with_its_first_time_and_ends_before_its_last,
+            lists: pages_walk_every_order_exactly_once_also_when_orders_share_a_time,
+            lists: orders_that_arrive_during_a_walk_do_not_disturb_it,
+            lists: a_walk_goes_on_behind_an_order_that_was_deleted_meanwhile,
         );
 
         #[test]

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 
+use orderstream::api::Listeners;
 use orderstream::app::{self, Parts};
 use orderstream::bus::local::LocalBus;
 use orderstream::cache::{Cache, NoCache};
@@ -107,6 +108,8 @@ impl Place {
 /// A running system.
 pub(crate) struct TestApp {
     pub(crate) address: SocketAddr,
+    /// Where it serves gRPC.
+    pub(crate) grpc: SocketAddr,
     pub(crate) client: Client,
     pub(crate) journal: Journal,
     pub(crate) bus: Arc<RecordingBus>,
@@ -130,19 +133,29 @@ impl TestApp {
         let topic = &setup.settings.orders_events_topic;
         let local = LocalBus::open(&dead_letters, topic, BUS_CAPACITY).expect("a bus");
         let bus = RecordingBus::new(local, journal.clone());
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-        let address = listener.local_addr().expect("a listener's address");
+        let (listeners, address, grpc) = listen().await;
         let parts = Parts {
             store: Arc::clone(&store),
             bus: bus.clone(),
             cache: Arc::clone(&setup.cache),
             processor: Arc::clone(&setup.processor),
         };
-        let api = Some(Role::start(|stop| app::api(parts, listener, &setup.settings, stop)));
+        let api = Some(Role::start(|stop| app::api(parts, listeners, &setup.settings, stop)));
         let (client, unfinished) = (Client::new(address), Unfinished(true));
         let with_worker = setup.worker;
-        let mut system =
-            TestApp { address, client, journal, bus, store, place, setup, api, worker: None, unfinished };
+        let mut system = TestApp {
+            address,
+            grpc,
+            client,
+            journal,
+            bus,
+            store,
+            place,
+            setup,
+            api,
+            worker: None,
+            unfinished,
+        };
         if with_worker {
             system.start_worker();
         }
@@ -192,6 +205,15 @@ impl TestApp {
         }
         self.store.close().await;
     }
+}
+
+/// Listens on free ports, and answers the addresses of HTTP and gRPC.
+pub(crate) async fn listen() -> (Listeners, SocketAddr, SocketAddr) {
+    let http = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+    let grpc = TcpListener::bind(("127.0.0.1", 0)).await.expect("another");
+    let address = |listener: &TcpListener| listener.local_addr().expect("a listener's address");
+    let addresses = (address(&http), address(&grpc));
+    (Listeners { http, grpc: Some(grpc) }, addresses.0, addresses.1)
 }
 
 /// A role that runs, and the way to tell it to stop.

@@ -6,6 +6,7 @@ use orderstream::bus::Record;
 use super::app::{Setup, TestApp};
 use super::bus::Traffic;
 use super::client::Client;
+use super::grpc::{self, Orders};
 
 /// A system under test: api and worker on some store and some bus, with no orders yet.
 pub(crate) trait Backend: Sized {
@@ -18,6 +19,9 @@ pub(crate) trait Backend: Sized {
 
     /// A client of its api.
     fn client(&self) -> &Client;
+
+    /// A client of its api over gRPC.
+    fn grpc(&self) -> Orders;
 
     /// Waits until the service has published so many events of an order, and answers them as on the wire.
     async fn events(&self, order_id: &str, count: usize) -> Vec<Record>;
@@ -57,6 +61,10 @@ impl<const POSTGRES: bool> Backend for OneProcess<POSTGRES> {
 
     fn client(&self) -> &Client {
         &self.0.client
+    }
+
+    fn grpc(&self) -> Orders {
+        grpc::connect(self.0.grpc)
     }
 
     async fn events(&self, order_id: &str, count: usize) -> Vec<Record> {

@@ -103,7 +103,12 @@ impl Child {
 /// A command that works in a data folder, whatever the environment of the tests holds.
 pub(crate) fn command(program: impl AsRef<OsStr>, folder: &Path) -> Command {
     let mut command = Command::new(program);
-    command.current_dir(folder).env("DATA_DIR", folder).env("API_PORT", "0").env("LOG_LEVEL", "warn");
+    command
+        .current_dir(folder)
+        .env("DATA_DIR", folder)
+        .env("API_PORT", "0")
+        .env("GRPC_PORT", "0")
+        .env("LOG_LEVEL", "warn");
     for name in ["POSTGRES_DSN", "KAFKA_BROKERS", "REDIS_ADDR", "ORDERSTREAM_CONFIG"] {
         command.env_remove(name);
     }

@@ -5,6 +5,7 @@
 //! It ends with `finish`, which is an assertion: all that lies in the topics has been dealt with, no letter is dead,
 //! the outbox is empty, and the checker finds nothing wrong.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -13,13 +14,13 @@ use orderstream::bus::Record;
 use orderstream::config::Settings;
 use orderstream::service::verify::{Confirmed, Options, verify};
 use orderstream::store::Store;
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::app::{Role, Setup, Unfinished};
+use super::app::{Role, Setup, Unfinished, listen};
 use super::backend::Backend;
 use super::bus::Traffic;
 use super::client::Client;
+use super::grpc::{self, Orders};
 use super::kafka::Corner;
 use super::schema::Schema;
 use super::wait::until;
@@ -31,6 +32,8 @@ static ROOM: Semaphore = Semaphore::const_new(4);
 /// A running system.
 pub(crate) struct Shared {
     pub(crate) client: Client,
+    /// Where it serves gRPC.
+    grpc: SocketAddr,
     pub(crate) witness: Witness,
     pub(crate) corner: Arc<Corner>,
     setup: Setup,
@@ -86,18 +89,28 @@ impl Backend for Shared {
         let room = ROOM.acquire().await.expect("a semaphore that is never closed");
         let (schema, corner) = (Schema::migrated().await, Arc::new(Corner::new()));
         setup.settings = settings(setup.settings, &schema, &corner);
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-        let client = Client::new(listener.local_addr().expect("a listener's address"));
+        let (listeners, address, grpc) = listen().await;
+        let client = Client::new(address);
         let (parts, with_worker) = (Shared::parts(&setup).await, setup.worker);
         let own = setup.settings.clone();
-        let api = Some(Role::start(|stop| async move { app::api_alone(parts, listener, &own, stop).await }));
+        let api = Some(Role::start(|stop| async move { app::api_alone(parts, listeners, &own, stop).await }));
         until("an api that is ready", async || {
             (client.get("/health/ready").await.status == 200).then_some(())
         })
         .await;
         let (witness, unfinished) = (Witness::new(&corner), Unfinished(true));
-        let mut system =
-            Shared { client, witness, corner, setup, api, worker: None, schema, unfinished, _room: room };
+        let mut system = Shared {
+            client,
+            grpc,
+            witness,
+            corner,
+            setup,
+            api,
+            worker: None,
+            schema,
+            unfinished,
+            _room: room,
+        };
         if with_worker {
             system.start_worker().await;
         }
@@ -106,6 +119,10 @@ impl Backend for Shared {
 
     fn client(&self) -> &Client {
         &self.client
+    }
+
+    fn grpc(&self) -> Orders {
+        grpc::connect(self.grpc)
     }
 
     async fn events(&self, order_id: &str, count: usize) -> Vec<Record> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use orderstream::api::Listeners;
 use orderstream::app::{self, Parts};
 use orderstream::bus::Record;
 use orderstream::bus::local::LocalBus;
@@ -64,17 +65,17 @@ impl System {
     pub(crate) fn hooked(
         settings: &Settings,
         processor: Arc<dyn Processor>,
-        listener: TcpListener,
+        listeners: impl Into<Listeners>,
         hook: Hook,
     ) -> System {
-        System::cached(settings, processor, listener, hook, Arc::new(NoCache))
+        System::cached(settings, processor, listeners, hook, Arc::new(NoCache))
     }
 
     /// Starts a system where a hook steps in, with a cache.
     pub(crate) fn cached(
         settings: &Settings,
         processor: Arc<dyn Processor>,
-        listener: TcpListener,
+        listeners: impl Into<Listeners>,
         hook: Hook,
         cache: Arc<dyn Cache>,
     ) -> System {
@@ -92,10 +93,11 @@ impl System {
             cache,
             processor,
         };
-        let address = listener.local_addr().expect("a listener's address");
+        let listeners = listeners.into();
+        let address = listeners.http.local_addr().expect("a listener's address");
         let (client, stop) = (Arc::new(Client::new(address)), CancellationToken::new());
         let (settings, token) = (settings.clone(), stop.clone());
-        let running = tokio::spawn(async move { app::up(parts, listener, &settings, token).await });
+        let running = tokio::spawn(async move { app::up(parts, listeners, &settings, token).await });
         System { address, client, store, bus, journal, stop, running }
     }
 

@@ -1,0 +1,135 @@
+//! `POST /orders:batch`: many commands in one request, each with an outcome of its own. All of them go through the same
+//! lanes as those of other callers, in their order, so that one commit carries as many as it can.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use futures_util::future::join_all;
+use hyper::StatusCode;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::docs::parameters::{IdempotencyKey, Prefer};
+use super::docs::problems::{BatchProblems, any_answer};
+use super::docs::requests::{self, batch};
+use super::docs::responses::Batch;
+use super::edge::RequestId;
+use super::http::{Shared, json, read_body, utf8};
+use super::prefer::{PREFERENCE_APPLIED, Preferences};
+use super::problem::{Problem, to_json};
+use super::view::SubmittedBody;
+use super::writes::{body, key, status};
+use crate::order::{self, Invalid, KeyText, Submission, Version, pick};
+use crate::service::{Patience, Receipt};
+
+/// The most commands in a batch.
+const LIMIT: usize = 1000;
+
+/// What became of each item, in their order.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BatchOutcome)]
+pub(super) struct BatchBody {
+    results: Vec<ItemResult>,
+}
+
+/// What `POST /orders` would have answered to one item.
+#[derive(Serialize, ToSchema)]
+struct ItemResult {
+    /// The HTTP status.
+    status: u16,
+    /// The version that the order has by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    version: Option<Version>,
+    /// `true` where the same item was accepted before, under the same key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    replayed: Option<bool>,
+    /// What the answer would have held.
+    #[schema(schema_with = any_answer)]
+    body: ItemBody,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ItemBody {
+    Accepted(SubmittedBody<'static>),
+    Refused(Box<RawValue>),
+}
+
+/// Create, update and delete many orders
+///
+/// Each item is a request of its own, and has an outcome of its own; they are carried out in their order. An
+/// `Idempotency-Key` counts for each item by its place.
+#[utoipa::path(
+    post, path = "/orders:batch", tag = "orders",
+    params(IdempotencyKey, Prefer),
+    request_body(content = requests::Batch, content_type = "application/json", example = json!(batch())),
+    responses(Batch, BatchProblems)
+)]
+pub(super) async fn submit_batch(
+    State(api): State<Arc<Shared>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    let body = read_body(body, &api.options).await?;
+    let key = key(&head.headers)?;
+    let items = items(utf8(&body)?)?;
+    let preferences = Preferences::read(&head.headers);
+    let patience = preferences.patience();
+    // Polled in their order, and so they stand in the lane.
+    let outcomes = items.iter().enumerate().map(|(index, item)| {
+        let key = key.as_ref().map(|key| key.item(index));
+        submit(&api, item.get(), key, patience)
+    });
+    let outcomes = join_all(outcomes).await;
+    let request_id = head.extensions.get::<RequestId>();
+    let results = outcomes.iter().map(|outcome| result(outcome, request_id)).collect();
+    let mut response = json(StatusCode::MULTI_STATUS, to_json(&BatchBody { results }));
+    if let Some(applied) = preferences.applied_to_write(false) {
+        response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+    }
+    Ok(response)
+}
+
+/// The items of a batch, as they were written.
+fn items(text: &str) -> Result<Vec<&RawValue>, Invalid> {
+    let [orders] =
+        pick(text, ["orders"]).map_err(|error| Invalid::new("body", format!("not valid JSON: {error}")))?;
+    let refused =
+        || Invalid::new("orders", format!("send an array of 1 to {LIMIT} orders, as {{\"orders\":[...]}}"));
+    let orders: Vec<&RawValue> =
+        serde_json::from_str(orders.ok_or_else(refused)?.get()).map_err(|_| refused())?;
+    if (1..=LIMIT).contains(&orders.len()) { Ok(orders) } else { Err(refused()) }
+}
+
+async fn submit(
+    api: &Shared,
+    item: &str,
+    key: Option<KeyText>,
+    patience: Patience,
+) -> Result<Receipt, Problem> {
+    let command = Submission::from_json(item)?.into_command()?;
+    let key = key.map(|key| key.of(&command));
+    Ok(api.service.submit(order::Request { command, key }, patience).await?)
+}
+
+/// What is said of one item.
+fn result(outcome: &Result<Receipt, Problem>, request_id: Option<&RequestId>) -> ItemResult {
+    match outcome {
+        Ok(receipt) => ItemResult {
+            status: status(receipt).as_u16(),
+            version: Some(receipt.version),
+            replayed: receipt.replayed.then_some(true),
+            body: ItemBody::Accepted(body(receipt, None)),
+        },
+        Err(problem) => {
+            let (status, body) = problem.inside(request_id);
+            // JSON, because it was just written.
+            let body = RawValue::from_string(body).unwrap_or_else(|_| RawValue::NULL.to_owned());
+            ItemResult { status, version: None, replayed: None, body: ItemBody::Refused(body) }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What every call passes on its way in and out: an id, the caller's deadline, the gate that turns calls away before
+//! memory grows, and a net for panics. An answer that is no success says so in the words of the table.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::service::Service;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::service::TowerToHyperService;
+use tokio::time::timeout_at;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+
+use super::deadline::Deadline;
+use super::message;
+use super::orders::Server;
+use super::status::{ORDER_ID, PROBLEM_CODE, deadline_exceeded};
+use super::until::Until;
+use crate::api::Options;
+use crate::api::budget::Budget;
+use crate::api::edge::{REQUEST_ID, request_id};
+use crate::api::problem::{Problem, ROUTE_NOT_FOUND, TABLE};
+use crate::config::REQUEST_OVERHEAD;
+use crate::error::Error;
+use crate::order::Invalid;
+
+/// The outermost service. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Edge {
+    routes: TowerToHyperService<Routes>,
+    budget: Budget,
+    options: Arc<Options>,
+    closing: CancellationToken,
+}
+
+/// What a path asks for, as far as the edge treats them differently.
+enum Target {
+    /// A method of ours, of one message each way.
+    Order,
+    /// How the service is: whoever asks that must be answered most of all when it is full.
+    Health,
+    /// A stream of questions about the files.
+    Reflection,
+}
+
+impl Edge {
+    pub(super) fn new(routes: Routes, budget: Budget, options: &Options, closing: CancellationToken) -> Edge {
+        let options = Arc::new(options.clone());
+        Edge { routes: TowerToHyperService::new(routes), budget, options, closing }
+    }
+
+    async fn answer(self, mut request: Request<Incoming>) -> Response<Body> {
+        let started = Instant::now();
+        let id = request_id(request.headers());
+        let is_grpc = request.headers().get(CONTENT_TYPE);
+        if !is_grpc.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc")) {
+            return finish(Ok(not_grpc()), id);
+        }
+        let line = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
+        let deadline = match Deadline::read(request.headers()) {
+            Ok(deadline) => deadline,
+            Err(invalid) => return finish(Err(invalid.into()), id),
+        };
+        let handled = match deadline {
+            Some(deadline) => {
+                request.extensions_mut().insert(deadline);
+                let Deadline(at) = deadline;
+                let handled = timeout_at(at.into(), AssertUnwindSafe(self.handle(request)).catch_unwind());
+                // Nothing is begun that nobody waits for.
+                let in_time = if at <= Instant::now() { None } else { handled.await.ok() };
+                in_time.unwrap_or_else(|| Ok(Err(deadline_exceeded())))
+            }
+            None => AssertUnwindSafe(self.handle(request)).catch_unwind().await,
+        };
+        let response = finish(handled.unwrap_or_else(|_| Err(Error::Internal.into())), id);
+        warn(&response);
+        if let Some(line) = line {
+            let (id, code) = (text(&response, REQUEST_ID.as_str()), text(&response, PROBLEM_CODE));
+            tracing::debug!(request_id = id, code, elapsed = ?started.elapsed(), "{line}");
+        }
+        response
+    }
+
+    async fn handle(self, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
+        match target(request.uri().path())? {
+            Target::Order => self.call(request).await,
+            Target::Health => Ok(route(&self.routes, request).await),
+            Target::Reflection => {
+                let permit = self.budget.take(REQUEST_OVERHEAD)?;
+                let request = request.map(|body| Until::new(body, self.closing.clone(), permit));
+                Ok(route(&self.routes, request).await)
+            }
+        }
+    }
+
+    /// Calls a method of ours.
+    async fn call(self, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
+        let mut permit = self.budget.take(REQUEST_OVERHEAD)?;
+        let (head, body) = request.into_parts();
+        let message = message::read(body, &self.options, &self.budget, &mut permit).await?;
+        let response = route(&self.routes, Request::from_parts(head, Full::new(message))).await;
+        let headers = response.headers();
+        match Status::from_header_map(headers).map(|status| status.code()) {
+            // Ours carry the code of their problem; this one is the library's, about a message that it cannot read.
+            Some(Code::Internal) if !headers.contains_key(PROBLEM_CODE) => {
+                Err(Invalid::new("body", "it is not the message that this method takes").into())
+            }
+            _ => Ok(response),
+        }
+    }
+}
+
+impl Service<Request<Incoming>> for Edge {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let edge = self.clone();
+        Box::pin(async move { Ok(edge.answer(request).await) })
+    }
+}
+
+/// What a path asks for.
+fn target(path: &str) -> Result<Target, Problem> {
+    let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
+    match service {
+        Server::NAME if super::orders::METHODS.contains(&method) => Ok(Target::Order),
+        "grpc.health.v1.Health" => Ok(Target::Health),
+        "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection" => {
+            Ok(Target::Reflection)
+        }
+        _ => {
+            let methods = super::orders::METHODS.join(", ");
+            let detail = format!("the methods of {} are {methods}; reflection tells more", Server::NAME);
+            Err(Problem::new(ROUTE_NOT_FOUND, detail))
+        }
+    }
+}
+
+async fn route<B>(routes: &TowerToHyperService<Routes>, request: Request<B>) -> Response<Body>
+where
+    B: hyper::body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match routes.call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// Makes a problem an answer, and adds the id.
+fn finish(handled: Result<Response<Body>, Problem>, id: HeaderValue) -> Response<Body> {
+    let mut response = handled.unwrap_or_else(|problem| Status::from(problem).into_http());
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// An answer to what is no call of gRPC at all, as the protocol demands it.
+fn not_grpc() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    response
+}
+
+/// Tells the log of a failure that is the service's own, as HTTP does.
+fn warn(response: &Response<Body>) {
+    let code = text(response, PROBLEM_CODE);
+    if TABLE.iter().any(|kind| kind.code == code && kind.status >= 500) {
+        let (request_id, order_id) = (text(response, REQUEST_ID.as_str()), text(response, ORDER_ID));
+        let detail = Status::from_header_map(response.headers()).map(|status| status.message().to_owned());
+        tracing::warn!(request_id, code, order_id, "{}", detail.unwrap_or_default());
+    }
+}
+
+/// A header's text; empty where there is none.
+fn text<'a>(response: &'a Response<Body>, name: &str) -> &'a str {
+    response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+}

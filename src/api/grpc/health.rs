@@ -1,0 +1,160 @@
+//! `grpc.health.v1`: serving while orders are taken, exactly as `GET /health/ready` says. A check looks at that moment;
+//! whoever watches hears of changes, which are looked for once a second while anybody does.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
+use tonic::{Request, Response, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_server::{self, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+use super::orders::Server;
+use crate::api::health::takes_orders;
+use crate::api::http::Shared;
+
+/// How often watchers are looked for, and the parts are looked at for them.
+const PACE: Duration = Duration::from_secs(1);
+
+/// The service. Clones share what watchers are told.
+#[derive(Clone)]
+pub(super) struct Health {
+    shared: Arc<Shared>,
+    serving: watch::Sender<bool>,
+    closing: CancellationToken,
+}
+
+impl Health {
+    pub(super) fn new(shared: Arc<Shared>, closing: CancellationToken) -> Health {
+        Health { shared, serving: watch::Sender::new(false), closing }
+    }
+
+    /// The service as the library serves it.
+    pub(super) fn server(&self) -> HealthServer<Health> {
+        HealthServer::new(self.clone())
+    }
+
+    /// Keeps watchers up to date until `closing`.
+    pub(super) async fn follow(&self) {
+        let mut ticks = interval(PACE);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let follow = async {
+            loop {
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    () = self.shared.draining.cancelled() => break,
+                }
+                if self.serving.receiver_count() > 0 {
+                    self.look().await;
+                }
+            }
+            self.tell(false);
+            self.closing.cancelled().await;
+        };
+        tokio::select! {
+            () = follow => {}
+            // Also where a look takes longer.
+            () = self.closing.cancelled() => {}
+        }
+    }
+
+    /// Looks now, and tells those who watch.
+    async fn look(&self) -> bool {
+        let serving = takes_orders(&self.shared).await;
+        self.tell(serving);
+        serving
+    }
+
+    fn tell(&self, serving: bool) {
+        self.serving.send_if_modified(|told| std::mem::replace(told, serving) != serving);
+    }
+}
+
+/// Whether it is a name that has a health: the whole server, or the service of orders.
+fn is_known(request: &Request<HealthCheckRequest>) -> bool {
+    matches!(request.get_ref().service.as_str(), "" | Server::NAME)
+}
+
+fn answer(serving: bool) -> HealthCheckResponse {
+    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    HealthCheckResponse { status: status.into() }
+}
+
+/// What a watcher hears.
+type Heard = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl health_server::Health for Health {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        if !is_known(&request) {
+            let detail = format!("service: leave it empty, or send {}", Server::NAME);
+            return Err(Status::not_found(detail));
+        }
+        Ok(Response::new(answer(self.look().await)))
+    }
+
+    type WatchStream = Heard;
+
+    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Heard>, Status> {
+        let closing = self.closing.clone();
+        if !is_known(&request) {
+            // The protocol wants whoever asks for an unknown name to be told and to go on listening.
+            let unknown = HealthCheckResponse { status: ServingStatus::ServiceUnknown.into() };
+            let once = unfold(Some(unknown), move |first| {
+                let closing = closing.clone();
+                async move {
+                    match first {
+                        Some(unknown) => Some((Ok(unknown), None)),
+                        None => {
+                            closing.cancelled().await;
+                            None
+                        }
+                    }
+                }
+            });
+            return Ok(Response::new(Box::pin(once)));
+        }
+        let changes = self.serving.subscribe();
+        self.look().await;
+        Ok(Response::new(Box::pin(unfold(Watcher { changes, told: None, closing }, Watcher::next))))
+    }
+}
+
+/// One who watches.
+struct Watcher {
+    changes: watch::Receiver<bool>,
+    /// What it heard last.
+    told: Option<bool>,
+    closing: CancellationToken,
+}
+
+impl Watcher {
+    /// What there is to hear next; at `closing` that it serves no more, and then the end.
+    async fn next(mut self) -> Option<(Result<HealthCheckResponse, Status>, Watcher)> {
+        let serving = loop {
+            let serving = *self.changes.borrow_and_update();
+            if self.told != Some(serving) {
+                break serving;
+            }
+            tokio::select! {
+                changed = self.changes.changed() => changed.ok()?,
+                () = self.closing.cancelled() => match self.told {
+                    Some(false) => return None,
+                    _ => break false,
+                },
+            }
+        };
+        self.told = Some(serving);
+        Some((Ok(answer(serving)), self))
+    }
+}

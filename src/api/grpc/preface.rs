@@ -1,0 +1,34 @@
+//! The first bytes of a connection: HTTP/2 begins with a fixed text. It is read here because the library waits for it
+//! without a limit, and because whoever speaks something else deserves to be told.
+
+use std::io::Cursor;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Chain, Join, join};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::timeout;
+
+/// What every HTTP/2 connection begins with (RFC 9113, 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What a client of HTTP/1 is told.
+const NOT_HTTP_2: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\n\
+    content-length: 59\r\nconnection: close\r\n\r\nthis port speaks gRPC, over HTTP/2; HTTP/1 is on API_PORT.\r\n";
+
+/// A connection whose preface is read once more.
+pub(super) type Begun = TokioIo<Join<Chain<Cursor<[u8; 24]>, OwnedReadHalf>, OwnedWriteHalf>>;
+
+/// Reads the preface, and gives it back with the connection. `None` where it does not come in time or is another text.
+pub(super) async fn read(mut stream: TcpStream, limit: Duration) -> Option<Begun> {
+    let mut begin = [0; PREFACE.len()];
+    timeout(limit, stream.read_exact(&mut begin)).await.ok()?.ok()?;
+    if begin != *PREFACE {
+        // Whoever does not listen loses nothing.
+        let _ = timeout(limit, stream.write_all(NOT_HTTP_2)).await;
+        return None;
+    }
+    let (reader, writer) = stream.into_split();
+    Some(TokioIo::new(join(Cursor::new(begin).chain(reader), writer)))
+}

@@ -1,0 +1,21 @@
+//! Reflection: what clients without our files ask for, in both versions of that service.
+
+use tonic::service::Routes;
+use tonic_reflection::server::Builder;
+
+use super::DESCRIPTORS;
+
+/// Adds the two services of reflection.
+pub(super) fn add_to(mut routes: Routes) -> Routes {
+    let told = || {
+        Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    match (told().build_v1(), told().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => routes = routes.add_service(v1).add_service(v1alpha),
+        // Descriptors that are compiled in do not break at run time; orders are taken without reflection, too.
+        (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "no reflection"),
+    }
+    routes
+}

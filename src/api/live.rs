@@ -1,0 +1,214 @@
+//! Live streams of what happens to orders, as server-sent events. A stream is only the way out: where it stands in the
+//! history is told with each event, and whoever sends that place back goes on from there, at whichever process. It ends
+//! when its client goes or the process is told to stop.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use futures_util::stream::{once, unfold};
+use futures_util::{Stream, StreamExt};
+use hyper::body::Bytes;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Uri};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::docs::parameters::{LastEventId, OrderInPath, UserInQuery};
+use super::docs::problems::StreamProblems;
+use super::docs::responses::Stream as StreamResponse;
+use super::history::{order_id_of, step};
+use super::http::{Segment, Shared};
+use super::problem::{OVERLOADED, Problem};
+use super::query::Parameters;
+use crate::order::{BadSequence, Invalid, Sequence, Step, UserId};
+use crate::service::Pages;
+
+/// After how long without an event a comment is sent, so that nobody on the way takes the stream for dead.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// A comment: nothing, for whoever reads events.
+const COMMENT: Bytes = Bytes::from_static(b":\n\n");
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// What a proxy understands that would gather a stream before it lets it go on.
+const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// Follow an order
+///
+/// Its newest step, and all to come, as server-sent events; or all behind `Last-Event-ID`. The stream does not end by
+/// itself.
+#[utoipa::path(
+    get,
+    path = "/orders/{order_id}/events",
+    tag = "history",
+    params(OrderInPath, LastEventId),
+    responses(StreamResponse, StreamProblems)
+)]
+pub(super) async fn follow_order(
+    State(api): State<Arc<Shared>>,
+    order_id: Segment,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (order_id, after) = (order_id_of(order_id)?, last_event_id(&headers)?);
+    let permit = permit(&api)?;
+    let pages = api.service.follow(order_id, after).await?;
+    Ok(response(events(pages, api.draining.clone(), permit)))
+}
+
+/// Follow a user's orders
+///
+/// All that happens to them from now on, as server-sent events; or all behind `Last-Event-ID`. The stream does not end by
+/// itself.
+#[utoipa::path(
+    get,
+    path = "/events",
+    tag = "history",
+    params(UserInQuery, LastEventId),
+    responses(StreamResponse, StreamProblems)
+)]
+pub(super) async fn follow_user(
+    State(api): State<Arc<Shared>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let wanted = "the owner's UUID once, as ?user_id=<uuid>";
+    let user_id = Parameters::of(&uri).parsed("user_id", wanted, UserId::parse)?;
+    let user_id = user_id.ok_or_else(|| Invalid::new("user_id", format!("send {wanted}")))?;
+    let after = last_event_id(&headers)?;
+    let permit = permit(&api)?;
+    let pages = api.service.follow_user(user_id, after).await?;
+    Ok(response(events(pages, api.draining.clone(), permit)))
+}
+
+/// The place that a client has come to.
+fn last_event_id(headers: &HeaderMap) -> Result<Option<Sequence>, Invalid> {
+    let mut given = headers.get_all(LAST_EVENT_ID).iter();
+    let Some(id) = given.next() else { return Ok(None) };
+    let place = id.to_str().map_err(|_| BadSequence).and_then(str::parse);
+    match (place, given.next()) {
+        (Ok(place), None) => Ok(Some(place)),
+        _ => Err(Invalid::new("Last-Event-ID", BadSequence.to_string())),
+    }
+}
+
+/// Leave to open a stream.
+fn permit(api: &Shared) -> Result<OwnedSemaphorePermit, Problem> {
+    let permit = Arc::clone(&api.streams).try_acquire_owned();
+    permit.map_err(|_| {
+        let limit = api.options.max_streams;
+        Problem::new(
+            OVERLOADED,
+            format!("{limit} streams are open, which is the limit; try again after the pause that Retry-After names"),
+        )
+    })
+}
+
+fn response(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
+    let mut response = Response::new(Body::from_stream(events.map(Ok::<_, Infallible>)));
+    for (name, value) in
+        [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store"), (UNBUFFERED, "no")]
+    {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// The stream: a comment at once, so that the client knows that it is there, and then events and heartbeats.
+fn events(
+    pages: Pages,
+    draining: CancellationToken,
+    permit: OwnedSemaphorePermit,
+) -> impl Stream<Item = Bytes> {
+    let rest = unfold((pages, draining, permit), |(mut pages, draining, permit)| async move {
+        let next = tokio::select! {
+            biased;
+            () = draining.cancelled() => None,
+            page = pages.next() => page.map(|steps| text(&steps)),
+            () = sleep(HEARTBEAT) => Some(COMMENT),
+        };
+        next.map(|bytes| (bytes, (pages, draining, permit)))
+    });
+    once(async { COMMENT }).chain(rest)
+}
+
+/// Events as they go over the wire.
+fn text(steps: &[Step]) -> Bytes {
+    let mut text = Vec::with_capacity(steps.len() * 320);
+    for one in steps {
+        text.extend_from_slice(format!("id: {}\nevent: order\ndata: ", one.sequence).as_bytes());
+        text.extend_from_slice(&step(one));
+        text.extend_from_slice(b"\n\n");
+    }
+    text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::stream::{iter, pending};
+    use tokio::sync::Semaphore;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::order::{Amount, Cause, OrderId, Status};
+
+    fn a_step() -> Step {
+        Step {
+            sequence: Sequence(7, 9),
+            order_id: OrderId::parse("0196f1c8-7b1e-7000-8000-00000000dead").unwrap(),
+            user_id: UserId::parse("7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33").unwrap(),
+            version: 2,
+            at: "2026-01-31T12:00:00.5Z".parse().unwrap(),
+            cause: Cause::Worker,
+            status: Status::Failed,
+            amount: Amount::parse("1.50"),
+            reason: Some("two\nlines".to_owned()),
+        }
+    }
+
+    async fn permit() -> OwnedSemaphorePermit {
+        Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_begins_at_once_and_beats_while_nothing_happens() {
+        let pages: Pages = Box::pin(iter([vec![a_step()]]).chain(pending()));
+        let (draining, began) = (CancellationToken::new(), Instant::now());
+        let mut events = pin!(events(pages, draining.clone(), permit().await));
+        assert_eq!(events.next().await, Some(COMMENT));
+        let event = r#"id: 7-9
+event: order
+data: {"order_id":"0196f1c8-7b1e-7000-8000-00000000dead","user_id":"7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33","version":2,"status":"failed","by":"worker","at":"2026-01-31T12:00:00.5Z","amount":1.50,"reason":"two\nlines"}
+
+"#;
+        assert_eq!(events.next().await.as_deref(), Some(event.as_bytes()));
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        for beat in 1..=3 {
+            assert_eq!(events.next().await, Some(COMMENT));
+            assert_eq!(began.elapsed(), beat * HEARTBEAT);
+        }
+        draining.cancel();
+        assert_eq!(events.next().await, None);
+        assert_eq!(began.elapsed(), 3 * HEARTBEAT);
+    }
+
+    #[test]
+    fn a_place_is_one_that_the_stream_gave_out() {
+        let read = |values: &[&'static str]| {
+            let values = values.iter().map(|value| (LAST_EVENT_ID, HeaderValue::from_static(value)));
+            last_event_id(&values.collect())
+        };
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&["7-9"]), Ok(Some(Sequence(7, 9))));
+        for values in [&[""][..], &["7"], &["7-9-1"], &["x"], &["7-9", "7-9"]] {
+            assert_eq!(read(values).unwrap_err().field, "Last-Event-ID", "{values:?}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Reading one order: by its id, at once or when the worker has come to a version, and by its external id.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use hyper::header::{CACHE_CONTROL, ETAG, HeaderValue, LAST_MODIFIED};
+use hyper::{HeaderMap, StatusCode, Uri};
+use jiff::fmt::rfc2822::DateTimePrinter;
+
+use super::docs::parameters::{ExternalIdInPath, IfNoneMatch, MinVersion, OrderInPath, Prefer, UserInQuery};
+use super::docs::problems::ReadProblems;
+use super::docs::responses::{Found, FoundInTime};
+use super::etag::Tag;
+use super::http::{Segment, Shared, json};
+use super::prefer::{PREFERENCE_APPLIED, Preferences};
+use super::problem::Problem;
+use super::query::Parameters;
+use super::view;
+use crate::order::{Invalid, Order, OrderId, UserId, Version};
+
+/// Read an order
+///
+/// A deleted one, too. With `Prefer: wait=N` the answer comes when the worker has processed the order, or the version that
+/// `min_version` names, and shows the order as it is when the time is over.
+#[utoipa::path(
+    get,
+    path = "/orders/{order_id}",
+    tag = "orders",
+    params(OrderInPath, MinVersion, IfNoneMatch, Prefer),
+    responses(FoundInTime, ReadProblems)
+)]
+pub(super) async fn get_order(
+    State(api): State<Arc<Shared>>,
+    order_id: Segment,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let order_id = order_id_of(order_id)?;
+    let version = |text: &str| text.parse().ok().filter(|version: &Version| *version >= 0);
+    let min_version = Parameters::of(&uri).parsed("min_version", "a version, as ?min_version=1", version)?;
+    let preferences = Preferences::read(&headers);
+    let order = match preferences.wait() {
+        Some(limit) => api.service.get_processed(order_id, min_version, limit).await?,
+        None => api.service.get(order_id).await?,
+    };
+    let mut response = shown(&order, &headers);
+    if let Some(applied) = preferences.applied_to_read() {
+        response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+    }
+    Ok(response)
+}
+
+/// Find a user's order by its external id
+///
+/// The newest one, if several have it.
+#[utoipa::path(
+    get,
+    path = "/orders/by-external/{external_id}",
+    tag = "orders",
+    params(ExternalIdInPath, UserInQuery, IfNoneMatch),
+    responses(Found, ReadProblems)
+)]
+pub(super) async fn find_order(
+    State(api): State<Arc<Shared>>,
+    external_id: Segment,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let Path(external_id) = external_id?;
+    let wanted = "the owner's UUID, as ?user_id=<uuid>";
+    let user_id = Parameters::of(&uri).parsed("user_id", wanted, UserId::parse)?;
+    let user_id = user_id.ok_or_else(|| Invalid::new("user_id", format!("send {wanted}")))?;
+    Ok(shown(&api.service.find_by_external(&external_id, user_id).await?, &headers))
+}
+
+/// The id in a path.
+pub(super) fn order_id_of(segment: Segment) -> Result<OrderId, Problem> {
+    let id = OrderId::parse(&segment?);
+    Ok(id.ok_or_else(|| Invalid::new("order_id", "not a UUID; the path is /orders/{order_id}"))?)
+}
+
+/// An order, or the word that the caller has it already.
+fn shown(order: &Order, headers: &HeaderMap) -> Response {
+    let tag = Tag::of_order(order);
+    let mut response = match tag.is_known_to(headers) {
+        true => not_modified(),
+        false => json(StatusCode::OK, view::order(order)),
+    };
+    let headers = response.headers_mut();
+    headers.insert(ETAG, tag.to_header());
+    // It may be kept, and must be asked about each time: the next moment it may be another.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    let changed = DateTimePrinter::new().timestamp_to_rfc9110_string(&order.updated_at);
+    if let Ok(changed) = changed.map(HeaderValue::try_from)
+        && let Ok(changed) = changed
+    {
+        headers.insert(LAST_MODIFIED, changed);
+    }
+    response
+}
+
+fn not_modified() -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response
+}

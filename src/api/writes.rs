@@ -1,0 +1,193 @@
+//! Changing one order: `POST /orders`, which creates, updates or deletes, and the same by `PUT` and `DELETE`. A handler
+//! parses, asks the service and shapes the answer.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use hyper::header::{ETAG, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::{HeaderMap, StatusCode, Uri};
+
+use super::docs::parameters::{
+    IdempotencyKey, IfMatch as IfMatchHeader, MustNotExist, OrderInPath, OwnerInQuery, Prefer,
+};
+use super::docs::problems::{DeleteProblems, PutProblems, WriteProblems};
+use super::docs::requests::{self, deletion, new_order, put, update};
+use super::docs::responses::{Changed, Put, Submitted};
+use super::etag::{IfMatch, Tag, must_not_exist, single};
+use super::http::{Segment, Shared, json, read_body, utf8};
+use super::prefer::{PREFERENCE_APPLIED, Preferences};
+use super::problem::{Problem, to_json};
+use super::query::Parameters;
+use super::reads::order_id_of;
+use super::view::{OrderView, SubmittedBody};
+use crate::order::{self, Command, Invalid, KeyText, Order, OrderId, Submission, UserId};
+use crate::service::{Change, Progress, PutMode, Receipt};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Create, update or delete an order
+///
+/// The answer comes when the order has been processed, or when the time to wait for that is over.
+#[utoipa::path(
+    post, path = "/orders", tag = "orders",
+    params(IdempotencyKey, IfMatchHeader, Prefer),
+    request_body(
+        content = requests::Submission, content_type = "application/json",
+        examples(
+            ("create" = (summary = "Create", value = json!(new_order()))),
+            ("update" = (summary = "Update", value = json!(update()))),
+            ("delete" = (summary = "Delete", value = json!(deletion()))),
+        ),
+    ),
+    responses(Submitted, WriteProblems)
+)]
+pub(super) async fn submit_order(
+    State(api): State<Arc<Shared>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    let body = read_body(body, &api.options).await?;
+    let (key, if_match) = (key(&head.headers)?, IfMatch::read(&head.headers)?);
+    let mut submission = Submission::from_json(utf8(&body)?)?;
+    submission.require(if_match.and_then(IfMatch::version))?;
+    let command = submission.into_command()?;
+    if if_match.is_some() && matches!(command, Command::Create { .. }) {
+        return Err(Invalid::new("If-Match", "a new order matches nothing; leave it out").into());
+    }
+    let key = key.map(|key| key.of(&command));
+    submit(&api, order::Request { command, key }, &head.headers).await
+}
+
+/// Create an order under an id of your own, or replace its content
+///
+/// It is safe to send again. With `If-None-Match: *` an order that exists is left alone.
+#[utoipa::path(
+    put, path = "/orders/{order_id}", tag = "orders",
+    params(OrderInPath, IfMatchHeader, MustNotExist, Prefer),
+    request_body(content = requests::PutOrder, content_type = "application/json", example = json!(put())),
+    responses(Put, PutProblems)
+)]
+pub(super) async fn put_order(
+    State(api): State<Arc<Shared>>,
+    order_id: Segment,
+    request: Request,
+) -> Result<Response, Problem> {
+    let order_id = order_id_of(order_id)?;
+    let (head, body) = request.into_parts();
+    let body = read_body(body, &api.options).await?;
+    let (if_match, must_not_exist) = (IfMatch::read(&head.headers)?, must_not_exist(&head.headers)?);
+    let mut submission = Submission::from_json(utf8(&body)?)?;
+    submission.require(if_match.and_then(IfMatch::version))?;
+    let put = submission.into_put(order_id)?;
+    let mode = match (must_not_exist, if_match.is_some() || put.if_version.is_some()) {
+        (true, true) => {
+            let fix = "an order cannot be new and have a version; send this header, or If-Match or a version";
+            return Err(Invalid::new("If-None-Match", fix).into());
+        }
+        (true, false) => PutMode::CreateOnly,
+        (false, true) => PutMode::UpdateOnly,
+        (false, false) => PutMode::Upsert,
+    };
+    let preferences = Preferences::read(&head.headers);
+    let receipt = api.service.put(put, mode, preferences.patience()).await?;
+    Ok(answer(&api, &receipt, preferences).await)
+}
+
+/// Delete an order
+///
+/// For ever. Its content stays readable.
+#[utoipa::path(
+    delete,
+    path = "/orders/{order_id}",
+    tag = "orders",
+    params(OrderInPath, OwnerInQuery, IdempotencyKey, IfMatchHeader, Prefer),
+    responses(Changed, DeleteProblems)
+)]
+pub(super) async fn delete_order(
+    State(api): State<Arc<Shared>>,
+    order_id: Segment,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let order_id = order_id_of(order_id)?;
+    let user_id =
+        Parameters::of(&uri).parsed("user_id", "the owner's UUID, or leave it out", UserId::parse)?;
+    let if_version = IfMatch::read(&headers)?.and_then(IfMatch::version);
+    let command = Command::Delete { order_id, user_id, if_version };
+    let key = key(&headers)?.map(|key| key.of(&command));
+    submit(&api, order::Request { command, key }, &headers).await
+}
+
+async fn submit(api: &Shared, request: order::Request, headers: &HeaderMap) -> Result<Response, Problem> {
+    let preferences = Preferences::read(headers);
+    let receipt = api.service.submit(request, preferences.patience()).await?;
+    Ok(answer(api, &receipt, preferences).await)
+}
+
+/// The key of a request, where it has one.
+pub(super) fn key(headers: &HeaderMap) -> Result<Option<KeyText>, Invalid> {
+    let Some(text) = single(headers, &IDEMPOTENCY_KEY, "Idempotency-Key")? else { return Ok(None) };
+    let key = KeyText::parse(text).map_err(|error| Invalid::new("Idempotency-Key", error.to_string()))?;
+    Ok(Some(key))
+}
+
+/// The answer to a command that was accepted.
+async fn answer(api: &Shared, receipt: &Receipt, preferences: Preferences) -> Response {
+    let order = match preferences.wants_representation() {
+        // The order is stored, whether it can be read now or not: then the answer does without.
+        true => api.service.get(receipt.order_id).await.ok(),
+        false => None,
+    };
+    let status = status(receipt);
+    let mut response = json(status, to_json(&body(receipt, order.as_ref())));
+    let headers = response.headers_mut();
+    let tag = order.as_ref().map_or_else(|| Tag::of_receipt(receipt), Tag::of_order);
+    headers.insert(ETAG, tag.to_header());
+    if matches!(status, StatusCode::CREATED | StatusCode::ACCEPTED)
+        && let Ok(location) = HeaderValue::try_from(location(receipt.order_id))
+    {
+        headers.insert(LOCATION, location);
+    }
+    if status == StatusCode::ACCEPTED {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if receipt.replayed {
+        headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    if let Some(applied) = preferences.applied_to_write(order.is_some()) {
+        headers.insert(PREFERENCE_APPLIED, applied);
+    }
+    response
+}
+
+fn location(order_id: OrderId) -> String {
+    format!("/orders/{order_id}")
+}
+
+/// The status of the answer to a command that was accepted.
+pub(super) fn status(receipt: &Receipt) -> StatusCode {
+    match (receipt.progress, receipt.change) {
+        (Progress::Pending, _) => StatusCode::ACCEPTED,
+        (_, Change::Created) => StatusCode::CREATED,
+        (_, Change::Updated | Change::Deleted) => StatusCode::OK,
+    }
+}
+
+/// Its body, with the order where the caller wants it.
+pub(super) fn body<'a>(receipt: &Receipt, order: Option<&'a Order>) -> SubmittedBody<'a> {
+    let word = match (receipt.progress, receipt.change) {
+        (Progress::Pending, _) => "accepted",
+        (_, Change::Created) => "created",
+        (_, Change::Updated) => "updated",
+        (_, Change::Deleted) => "deleted",
+    };
+    SubmittedBody {
+        order_id: receipt.order_id.to_string(),
+        status: word,
+        // The order was accepted, which the status says; that its processing failed is said besides.
+        processing: (receipt.progress == Progress::Failed).then_some("failed"),
+        order: order.map(OrderView::of),
+    }
+}

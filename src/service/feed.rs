@@ -1,0 +1,280 @@
+//! The feed: tells those who follow orders that there are new steps to read. One task per process looks at the whole
+//! history, only while somebody follows, and rings; nothing but a place goes over, so that a slow reader holds nobody
+//! up. It asks the store and no channel of this process, for other processes write there, too.
+//!
+//! A follower registers first and reads then. Whatever becomes visible behind the place where the hub was when it
+//! began to read rings for it, so nothing can be missed in between.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use crate::order::{Sequence, Stretch, Whose};
+use crate::store::{self, Store};
+
+/// How long to wait after the history's end before looking again.
+const POLL: Duration = Duration::from_millis(100);
+
+/// How many steps are looked at in one go.
+const STRETCH: usize = 500;
+
+/// How long to wait after a failure of the store.
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
+
+/// Rings for those who follow orders.
+#[derive(Default)]
+pub(super) struct Hub {
+    // std Mutex: held for a few map operations, never across .await
+    state: Mutex<State>,
+    /// Somebody came.
+    came: Notify,
+    looking: Told,
+    reading: Told,
+}
+
+#[derive(Default)]
+struct State {
+    /// How far the hub has looked; `None` where it does not look because nobody listens.
+    place: Option<Sequence>,
+    listeners: HashMap<Whose, Vec<Listener>>,
+    last_id: u64,
+}
+
+struct Listener {
+    id: u64,
+    /// The place behind which there may be steps that it has not read; `None`: there are none.
+    from: Option<Sequence>,
+    bell: Arc<Notify>,
+}
+
+/// A call to read on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Call {
+    /// There is nothing to read up to this place, for one who had read all when it listened the last time.
+    pub(super) from: Sequence,
+    /// Whoever has read all that is there now has read all up to this place. `None`: the hub does not look yet, and
+    /// calls once more when it does.
+    pub(super) upto: Option<Sequence>,
+}
+
+/// A place among those whom the hub rings for. Ends when it is dropped.
+pub(super) struct Subscription {
+    hub: Arc<Hub>,
+    whose: Whose,
+    id: u64,
+    bell: Arc<Notify>,
+}
+
+impl Hub {
+    /// Registers somebody; the first call comes at once.
+    pub(super) fn subscribe(self: &Arc<Self>, whose: Whose) -> Subscription {
+        let bell = Arc::new(Notify::new());
+        let mut state = self.lock();
+        state.last_id += 1;
+        let id = state.last_id;
+        let listener = Listener { id, from: Some(Sequence::default()), bell: Arc::clone(&bell) };
+        state.listeners.entry(whose).or_default().push(listener);
+        drop(state);
+        self.came.notify_one();
+        Subscription { hub: Arc::clone(self), whose, id, bell }
+    }
+
+    /// Looks and rings, for ever.
+    pub(super) async fn run(&self, store: &dyn Store) {
+        loop {
+            self.somebody().await;
+            let looked = self.look(store).await;
+            self.looking.tell(looked.as_ref().err());
+            match looked {
+                Ok(true) => {}
+                Ok(false) => sleep(POLL).await,
+                Err(_) => sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// Waits until somebody listens. While nobody does, the place is forgotten.
+    async fn somebody(&self) {
+        loop {
+            {
+                let mut state = self.lock();
+                if !state.listeners.is_empty() {
+                    return;
+                }
+                state.place = None;
+            }
+            self.came.notified().await;
+        }
+    }
+
+    /// Looks at the next stretch, and answers whether there is more.
+    async fn look(&self, store: &dyn Store) -> Result<bool, store::Error> {
+        let place = self.lock().place;
+        match place {
+            None => {
+                let end = store.history_end().await?;
+                self.begin(end);
+                Ok(true)
+            }
+            Some(place) => {
+                let stretch = store.steps(Whose::All, place, STRETCH).await?;
+                self.ring(place, &stretch);
+                Ok(stretch.more)
+            }
+        }
+    }
+
+    /// Begins to look behind a place. What came before it, whoever listens must have read for itself.
+    fn begin(&self, end: Sequence) {
+        let mut state = self.lock();
+        state.place = Some(end);
+        state.listeners.values_mut().flatten().for_each(|listener| listener.ring(Sequence::default()));
+    }
+
+    /// Rings for those whom a stretch is about, which was read from behind `before`.
+    fn ring(&self, before: Sequence, stretch: &Stretch) {
+        let mut state = self.lock();
+        let mut from = before;
+        for step in &stretch.steps {
+            for whose in [Whose::Order(step.order_id), Whose::User(step.user_id)] {
+                let listeners = state.listeners.get_mut(&whose).into_iter().flatten();
+                listeners.for_each(|listener| listener.ring(from));
+            }
+            from = step.sequence;
+        }
+        state.place = Some(stretch.upto);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listener {
+    fn ring(&mut self, from: Sequence) {
+        // Of several calls the first one reaches back the furthest.
+        self.from = Some(self.from.map_or(from, |earlier| earlier.min(from)));
+        self.bell.notify_one();
+    }
+}
+
+impl Subscription {
+    /// Waits for the next call.
+    pub(super) async fn called(&self) -> Call {
+        loop {
+            if let Some(call) = self.take() {
+                return call;
+            }
+            self.bell.notified().await;
+        }
+    }
+
+    /// Tells the log how reading went, which is one line for all who read.
+    pub(super) fn tell(&self, error: Option<&store::Error>) {
+        self.hub.reading.tell(error);
+    }
+
+    fn take(&self) -> Option<Call> {
+        let mut state = self.hub.lock();
+        let upto = state.place;
+        let listener =
+            state.listeners.get_mut(&self.whose)?.iter_mut().find(|listener| listener.id == self.id)?;
+        listener.from.take().map(|from| Call { from, upto })
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut state = self.hub.lock();
+        if let Some(listeners) = state.listeners.get_mut(&self.whose) {
+            listeners.retain(|listener| listener.id != self.id);
+            if listeners.is_empty() {
+                state.listeners.remove(&self.whose);
+            }
+        }
+    }
+}
+
+/// Whether the log was told last that the history cannot be read: an outage is one line, however often it is met.
+#[derive(Default)]
+struct Told(AtomicBool);
+
+impl Told {
+    fn tell(&self, error: Option<&store::Error>) {
+        let was_told = self.0.swap(error.is_some(), Ordering::Relaxed);
+        match error {
+            Some(error) if !was_told => {
+                tracing::warn!(%error, "the history cannot be read; whoever follows orders waits");
+            }
+            None if was_told => tracing::info!("the history can be read again"),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::{Cause, OrderId, Status, Step, UserId};
+
+    fn user(n: u8) -> UserId {
+        UserId::from_bytes([n; 16])
+    }
+
+    fn stretch(steps: &[(u64, u8)], upto: u64) -> Stretch {
+        let step = |(place, owner): &(u64, u8)| Step {
+            sequence: Sequence(*place, 0),
+            order_id: OrderId::generate(),
+            user_id: user(*owner),
+            version: 1,
+            at: jiff::Timestamp::UNIX_EPOCH,
+            cause: Cause::Command,
+            status: Status::New,
+            amount: None,
+            reason: None,
+        };
+        Stretch { steps: steps.iter().map(step).collect(), upto: Sequence(upto, 0), more: false }
+    }
+
+    fn call(from: u64, upto: Option<u64>) -> Option<Call> {
+        Some(Call { from: Sequence(from, 0), upto: upto.map(|place| Sequence(place, 0)) })
+    }
+
+    #[test]
+    fn whoever_comes_reads_at_once_and_again_when_the_hub_begins_to_look() {
+        let hub = Arc::new(Hub::default());
+        let early = hub.subscribe(Whose::User(user(1)));
+        assert_eq!((early.take(), early.take()), (call(0, None), None));
+        hub.begin(Sequence(10, 0));
+        assert_eq!((early.take(), early.take()), (call(0, Some(10)), None));
+        let late = hub.subscribe(Whose::User(user(1)));
+        assert_eq!((late.take(), early.take()), (call(0, Some(10)), None));
+    }
+
+    #[test]
+    fn a_quiet_one_is_left_alone_and_may_jump_when_it_is_called() {
+        let hub = Arc::new(Hub::default());
+        let [busy, quiet] = [1, 2].map(|n| hub.subscribe(Whose::User(user(n))));
+        hub.begin(Sequence(10, 0));
+        assert_eq!((busy.take(), quiet.take()), (call(0, Some(10)), call(0, Some(10))));
+        hub.ring(Sequence(10, 0), &stretch(&[(11, 1), (12, 1), (15, 1)], 20));
+        assert_eq!((busy.take(), quiet.take()), (call(10, Some(20)), None));
+        hub.ring(Sequence(20, 0), &stretch(&[(21, 1), (22, 2), (23, 2)], 23));
+        hub.ring(Sequence(23, 0), &stretch(&[(24, 2)], 30));
+        assert_eq!((busy.take(), quiet.take()), (call(20, Some(30)), call(21, Some(30))));
+    }
+
+    #[test]
+    fn who_has_gone_leaves_nothing_behind() {
+        let hub = Arc::new(Hub::default());
+        let [first, second] = [1, 1].map(|n| hub.subscribe(Whose::User(user(n))));
+        drop(first);
+        assert_eq!(hub.lock().listeners.len(), 1);
+        drop(second);
+        assert!(hub.lock().listeners.is_empty());
+    }
+}

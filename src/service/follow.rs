@@ -1,0 +1,137 @@
+//! Following orders: a follower is a place in the history and reads its steps from the store page by page, when the
+//! feed calls it. It holds one page at a time and waits for nobody, so that a slow one takes nothing from the others.
+//! What it has read up to is all that it is: whoever comes back with that place goes on where it ended.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use tokio::time::sleep;
+
+use super::feed::{PAUSE, Subscription};
+use super::{Service, read_failed};
+use crate::error::Error;
+use crate::order::{OrderId, Sequence, Step, UserId, Version, Whose};
+use crate::store::Store;
+
+/// The most steps in a page.
+const PAGE: usize = 100;
+
+/// Steps as they become visible, by ascending sequence, in pages that are never empty. It has no end.
+pub type Pages = Pin<Box<dyn Stream<Item = Vec<Step>> + Send>>;
+
+/// A part of an order's history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct History {
+    /// Its steps, by ascending version and sequence.
+    pub steps: Vec<Step>,
+    /// The version behind which the next part begins; `None` after the last one.
+    pub next: Option<Version>,
+}
+
+impl Service {
+    /// What happened to an order in its versions above `after`, at most so many of them. May be empty, and still have
+    /// a next part, where the oldest steps are no longer kept.
+    ///
+    /// # Errors
+    /// [`Error::HistoryOff`], [`Error::NotFound`], [`Error::Unavailable`].
+    pub async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<History, Error> {
+        let newest = self.history_of(order_id).await?;
+        let steps = self.store.history(order_id, after, versions).await.map_err(read_failed)?;
+        let last = after.saturating_add(i64::from(versions));
+        Ok(History { steps, next: (last < newest).then_some(last) })
+    }
+
+    /// The steps of an order behind a place; without a place, its newest one and those to come.
+    ///
+    /// # Errors
+    /// [`Error::HistoryOff`], [`Error::NotFound`], [`Error::Unavailable`].
+    pub async fn follow(&self, order_id: OrderId, after: Option<Sequence>) -> Result<Pages, Error> {
+        // Registered first: what happens while the newest step is looked up is not missed.
+        let subscription = self.feed.subscribe(Whose::Order(order_id));
+        let newest = self.history_of(order_id).await?;
+        if let Some(after) = after {
+            return Ok(self.pages(subscription, Whose::Order(order_id), after, None));
+        }
+        let end = self.store.history_end().await.map_err(read_failed)?;
+        let steps = self.store.history(order_id, newest - 1, u32::MAX).await.map_err(read_failed)?;
+        let first = steps.into_iter().max_by_key(|step| step.sequence);
+        // One that is no longer kept, or never was, leaves nothing to begin with.
+        let after = first.as_ref().map_or(end, |step| step.sequence);
+        Ok(self.pages(subscription, Whose::Order(order_id), after, first))
+    }
+
+    /// The steps of a user's orders behind a place; without a place, those to come.
+    ///
+    /// # Errors
+    /// [`Error::HistoryOff`], [`Error::Unavailable`].
+    pub async fn follow_user(&self, user_id: UserId, after: Option<Sequence>) -> Result<Pages, Error> {
+        self.history.ok_or(Error::HistoryOff)?;
+        let subscription = self.feed.subscribe(Whose::User(user_id));
+        let after = match after {
+            Some(after) => after,
+            None => self.store.history_end().await.map_err(read_failed)?,
+        };
+        Ok(self.pages(subscription, Whose::User(user_id), after, None))
+    }
+
+    /// The version of an order whose history is asked for. Not from the cache: a copy may be older than the history.
+    async fn history_of(&self, order_id: OrderId) -> Result<Version, Error> {
+        self.history.ok_or(Error::HistoryOff)?;
+        let found = self.store.get(order_id).await.map_err(read_failed)?;
+        Ok(found.ok_or(Error::NotFound { order_id: Some(order_id) })?.version)
+    }
+
+    fn pages(&self, feed: Subscription, whose: Whose, after: Sequence, first: Option<Step>) -> Pages {
+        let store = Arc::clone(&self.store);
+        let follower = Follower { store, feed, whose, after, first, reading: None };
+        Box::pin(unfold(follower, |mut follower| async move { Some((follower.page().await, follower)) }))
+    }
+}
+
+/// Somebody who follows orders.
+struct Follower {
+    store: Arc<dyn Store>,
+    feed: Subscription,
+    whose: Whose,
+    /// All up to here has been read.
+    after: Sequence,
+    /// Known before anything was read.
+    first: Option<Step>,
+    /// Until where all has been read once there is no more; `None`: nobody called.
+    reading: Option<Sequence>,
+}
+
+impl Follower {
+    /// The next page, as soon as there is one.
+    async fn page(&mut self) -> Vec<Step> {
+        if let Some(step) = self.first.take() {
+            return vec![step];
+        }
+        loop {
+            let upto = match self.reading {
+                Some(upto) => upto,
+                None => {
+                    let call = self.feed.called().await;
+                    self.after = self.after.max(call.from);
+                    *self.reading.insert(call.upto.unwrap_or_default())
+                }
+            };
+            let read = self.store.steps(self.whose, self.after, PAGE).await;
+            self.feed.tell(read.as_ref().err());
+            let Ok(stretch) = read else {
+                sleep(PAUSE).await;
+                continue;
+            };
+            self.after = self.after.max(stretch.upto);
+            if !stretch.more {
+                self.after = self.after.max(upto);
+                self.reading = None;
+            }
+            if !stretch.steps.is_empty() {
+                return stretch.steps;
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The text of the statements that carry out commands: one for all commands of a kind, which writes all that becomes
+//! durable with the orders. What a batch does not need, keys for instance, is not in its statement.
+
+use super::history::{own_place, placed, told};
+use super::rows::sources;
+use crate::order::{Cause, Status};
+
+/// What a statement does beside changing orders and noting them in the outbox.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Extras {
+    /// Carries out nothing whose key was used before, and keeps the keys of what it carries out. Two columns more.
+    pub(super) keys: bool,
+    /// Writes the history.
+    pub(super) history: bool,
+}
+
+impl Extras {
+    fn key(self, sql: &'static str) -> &'static str {
+        if self.keys { sql } else { "" }
+    }
+
+    fn step(self, sql: &'static str) -> &'static str {
+        if self.history { sql } else { "" }
+    }
+
+    fn told(self) -> String {
+        if self.history { told(Cause::Command, "NULL, NULL") } else { String::new() }
+    }
+}
+
+/// Whether a key is new to the statement. One that another transaction uses at the same moment violates its
+/// uniqueness, which undoes the statement.
+const IS_FRESH: &str = "NOT EXISTS (SELECT 1 FROM orders_keys k WHERE k.digest = ANY (ARRAY[c.digest]))";
+
+/// Keeps the keys of an UPDATE, whose rows carry them.
+const KEPT: &str = ", kept AS (
+    INSERT INTO orders_keys (digest, content, order_id, version, status)
+    SELECT digest, content, order_id, version, status FROM put WHERE digest IS NOT NULL
+)";
+
+/// The times are the transaction's own: one for the whole batch. Names the orders only where some were refused.
+pub(super) fn create(with: Extras) -> String {
+    let place = if with.history { format!(", {}", own_place()) } else { String::new() };
+    format!(
+        "WITH put AS (
+             INSERT INTO orders (order_id, user_id, status, payload, created_at, updated_at, bucket, version,
+                                 processed_version{place_column})
+             SELECT id, user_id, 'new', payload::jsonb, now(), now(), bucket, 1, 0{place}
+               FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int4[]{digests})
+                    AS c (id, user_id, payload, bucket{digest}){is_fresh}
+             ON CONFLICT (order_id) DO NOTHING
+             RETURNING order_id{step}
+         ), noted AS (
+             INSERT INTO orders_outbox (order_id, version) SELECT order_id, 1 FROM put
+         ){kept}{told}
+         SELECT now(), CASE WHEN count(*) < cardinality($1) THEN coalesce(array_agg(order_id), ARRAY[]::uuid[]) END
+           FROM put",
+        place_column = with.step(", history_place"),
+        digests = with.key(", $5::uuid[]"),
+        digest = with.key(", digest"),
+        is_fresh = if with.keys { format!(" WHERE {IS_FRESH}") } else { String::new() },
+        step = with.step(", user_id, version, updated_at, status, history_place"),
+        // IS TRUE keeps the condition a hash table: as a join, it would be a loop in a loop.
+        kept = with.key(
+            ", kept AS (
+                 INSERT INTO orders_keys (digest, content, order_id, version, status)
+                 SELECT k.digest, k.content, k.id, 1, 'new'
+                   FROM unnest($1::uuid[], $5::uuid[], $6::uuid[]) AS k (id, digest, content)
+                  WHERE k.digest IS NOT NULL AND (k.id IN (SELECT order_id FROM put)) IS TRUE
+             )"
+        ),
+        told = with.told(),
+    )
+}
+
+/// Replaces contents.
+pub(super) fn update(with: Extras) -> String {
+    format!(
+        "WITH put AS (
+             UPDATE orders o SET status = 'processing', version = o.version + 1, reason = NULL,
+                    updated_at = greatest(o.updated_at, now()), payload = c.payload::jsonb{placed}
+               FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::text[]{keys})
+                    AS c (id, user_id, version, payload{key})
+              WHERE {condition}
+             RETURNING o.order_id, o.version, o.user_id, o.updated_at, o.status{step}{key}
+         ), noted AS (
+             INSERT INTO orders_outbox (order_id, version) SELECT order_id, version FROM put
+         ){kept}{told}
+         SELECT order_id, version, user_id, updated_at FROM put",
+        placed = placed(with.history),
+        keys = with.key(", $5::uuid[], $6::uuid[]"),
+        key = with.key(", digest, content"),
+        condition = condition(Status::Processing, with),
+        step = with.step(", o.history_place"),
+        kept = with.key(KEPT),
+        told = with.told(),
+    )
+}
+
+/// Deletes, and answers what the orders held.
+pub(super) fn delete(with: Extras) -> String {
+    format!(
+        "WITH put AS (
+             UPDATE orders o SET status = 'deleted', version = o.version + 1, reason = NULL,
+                    updated_at = greatest(o.updated_at, now()), deleted_at = now(){placed}
+               FROM unnest($1::uuid[], $2::uuid[], $3::int8[]{keys}) AS c (id, user_id, version{key})
+              WHERE {condition}
+             RETURNING o.order_id, o.version, o.user_id, o.updated_at, o.status, o.payload{step}{key}
+         ), noted AS (
+             INSERT INTO orders_outbox (order_id, version) SELECT order_id, version FROM put
+         ){kept}{told}
+         SELECT order_id, version, user_id, updated_at, coalesce(payload, 'null')::text,
+                CASE WHEN jsonb_typeof(payload -> 'id') IN ('string', 'number') THEN payload ->> 'id' ELSE '' END
+           FROM put",
+        placed = placed(with.history),
+        keys = with.key(", $4::uuid[], $5::uuid[]"),
+        key = with.key(", digest, content"),
+        condition = condition(Status::Deleted, with),
+        step = with.step(", o.history_place"),
+        kept = with.key(KEPT),
+        told = with.told(),
+    )
+}
+
+/// What must hold of an order for a command to change it.
+fn condition(target: Status, with: Extras) -> String {
+    format!(
+        "o.order_id = ANY (ARRAY[c.id]) AND (c.user_id IS NULL OR o.user_id = c.user_id) AND o.status IN ({})
+         AND (c.version IS NULL OR o.version = c.version){}",
+        sources(target),
+        if with.keys { format!(" AND {IS_FRESH}") } else { String::new() }
+    )
+}
+
+/// What there is to say of orders whose commands were refused.
+pub(super) const LOOK: &str =
+    "SELECT order_id, user_id, version, status FROM orders WHERE order_id = ANY($1)";
+
+/// What requests of these keys did.
+pub(super) const LOOK_AT_KEYS: &str =
+    "SELECT digest, content, order_id, version, status FROM orders_keys WHERE digest = ANY($1)";
+
+/// Fails where a table is missing, too.
+pub(super) const CHECK: &str = "
+SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool
+  FROM (SELECT 1) AS one
+  LEFT JOIN (SELECT 1 FROM orders_outbox LIMIT 1) AS two ON true
+  LEFT JOIN (SELECT 1 FROM orders_keys LIMIT 1) AS three ON true
+  LEFT JOIN (SELECT history_place FROM orders LIMIT 1) AS four ON true
+  LEFT JOIN (SELECT 1 FROM orders_history, orders_history_origin LIMIT 1) AS five ON true";

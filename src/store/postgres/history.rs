@@ -1,0 +1,205 @@
+//! The history: what the writing statements add to tell of a step, and the statements that read steps. Transactions
+//! commit in another order than they begin, and a reader that comes back asks for what is behind the last place
+//! alone. So a place begins with the number of the transaction that wrote it, and nobody reads beyond the oldest
+//! transaction that is still under way, anywhere on the server: whatever is before it has been decided.
+
+use futures_util::future::try_join_all;
+use tokio_postgres::{Client, Row, Statement};
+
+use super::rows::{damaged, order_id, readable, status, user_id, user_uuid, uuid};
+use super::trouble::Trouble;
+use crate::order::{Amount, Cause, OrderId, Sequence, Step, Stretch, Version, Whose};
+
+/// How many steps are looked at, at most, for those of a user.
+const LOOKED_AT: usize = 10_000;
+
+/// The place of a step that this statement writes. No two clusters count alike, so an origin is added; it is found by
+/// its key, since write connections may not walk through tables.
+pub(super) fn own_place() -> &'static str {
+    "(SELECT pg_current_xact_id()::text::bigint + origin FROM orders_history_origin WHERE single)"
+}
+
+/// Part of an UPDATE of orders: the place of the step. A transaction that began earlier may come to an order later;
+/// its step is then at the place of the order's last one, and behind it by its number.
+pub(super) fn placed(history: bool) -> String {
+    match history {
+        true => format!(", history_place = greatest(o.history_place, {})", own_place()),
+        false => String::new(),
+    }
+}
+
+/// Part of a statement whose rows `put` are orders after a step: writes it. A step's number is drawn while the order
+/// is locked.
+pub(super) fn told(cause: Cause, amount_and_reason: &str) -> String {
+    format!(
+        ", told AS (
+             INSERT INTO orders_history (place, order_id, user_id, version, at, cause, status, amount, reason)
+             SELECT history_place, order_id, user_id, version, updated_at, '{}', status, {amount_and_reason} FROM put
+         )",
+        cause.as_str()
+    )
+}
+
+/// Nothing before it will change any more.
+const EDGE: &str = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + origin AS edge
+                      FROM orders_history_origin WHERE single";
+
+/// The columns that [`step`] reads.
+const COLUMNS: &str =
+    "h.place, h.seq, h.order_id, h.user_id, h.version, h.at, h.cause, h.status, h.amount::text, h.reason";
+
+/// How many columns stand before them in a stretch: the edge, and the last place that was looked at.
+const BEFORE: usize = 3;
+
+/// The statements that read the history.
+pub(super) struct History {
+    of_order: Statement,
+    all: Statement,
+    orders: Statement,
+    users: Statement,
+    edge: Statement,
+}
+
+impl History {
+    pub(super) async fn prepare(client: &Client) -> Result<History, tokio_postgres::Error> {
+        let behind = "(h.place, h.seq) > ($1, $2) AND h.place < (SELECT edge FROM edge)";
+        // The edge comes with each row, and also where there is none: it is the snapshot's of the very statement.
+        let stretch = |last: &str, steps: &str| {
+            format!(
+                "WITH edge AS MATERIALIZED ({EDGE}){last}
+                 SELECT edge.edge, {}, s.* FROM edge LEFT JOIN LATERAL ({steps}) AS s ON true ORDER BY s.place, s.seq",
+                if last.is_empty() { "NULL::bigint, NULL::bigint" } else { "(SELECT place FROM last), (SELECT seq FROM last)" }
+            )
+        };
+        let select = format!("SELECT {COLUMNS} FROM orders_history h WHERE {behind}");
+        let last = format!(
+            ", last AS MATERIALIZED (
+                 SELECT h.place, h.seq FROM orders_history h WHERE {behind}
+                  ORDER BY h.place, h.seq OFFSET {} LIMIT 1
+             )",
+            LOOKED_AT - 1
+        );
+        let sql = [
+            format!(
+                "SELECT {COLUMNS} FROM orders_history h
+                  WHERE h.order_id = $1 AND h.version > $2 AND h.version <= $3 ORDER BY h.version, h.place, h.seq"
+            ),
+            stretch("", &format!("{select} ORDER BY h.place, h.seq LIMIT $3")),
+            // Looks at as many as the order has.
+            stretch("", &format!("{select} AND h.order_id = $4 ORDER BY h.place, h.seq LIMIT $3")),
+            stretch(
+                &last,
+                &format!(
+                    "SELECT h.* FROM ({select} ORDER BY h.place, h.seq LIMIT {LOOKED_AT}) AS h
+                      WHERE h.user_id = $4 ORDER BY h.place, h.seq LIMIT $3"
+                ),
+            ),
+            EDGE.to_owned(),
+        ];
+        let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
+        let [of_order, all, orders, users, edge] = statements.try_into().unwrap_or_else(|_| unreachable!());
+        Ok(History { of_order, all, orders, users, edge })
+    }
+
+    /// The steps of some of an order's versions, also those at places that others are still being written before.
+    pub(super) async fn of_order(
+        &self,
+        client: &Client,
+        id: OrderId,
+        after: Version,
+        versions: u32,
+    ) -> Result<Vec<Step>, Trouble> {
+        let upto = after.saturating_add(i64::from(versions));
+        let rows = client.query(&self.of_order, &[&uuid(id), &after, &upto]).await?;
+        readable_steps(rows.iter(), 0)
+    }
+
+    /// The steps behind a place.
+    pub(super) async fn steps(
+        &self,
+        client: &Client,
+        of: Whose,
+        after: Sequence,
+        limit: usize,
+    ) -> Result<Stretch, Trouble> {
+        let place = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let (place, seq, count) = (place(after.0), place(after.1), i64::try_from(limit).unwrap_or(i64::MAX));
+        let rows = match of {
+            Whose::All => client.query(&self.all, &[&place, &seq, &count]).await?,
+            Whose::Order(id) => client.query(&self.orders, &[&place, &seq, &count, &uuid(id)]).await?,
+            Whose::User(id) => client.query(&self.users, &[&place, &seq, &count, &user_uuid(id)]).await?,
+        };
+        let first = rows.first().ok_or_else(no_origin)?;
+        let edge: i64 = first.try_get(0)?;
+        let looked_at = match (first.try_get(1)?, first.try_get(2)?) {
+            (Some(place), Some(seq)) => Some(sequence(place, seq)),
+            _ => None,
+        };
+        let found: Vec<&Row> =
+            rows.iter().filter(|row| matches!(row.try_get::<_, Option<i64>>(BEFORE), Ok(Some(_)))).collect();
+        let last = match found.last() {
+            Some(row) if found.len() >= limit => {
+                Some(sequence(row.try_get(BEFORE)?, row.try_get(BEFORE + 1)?))
+            }
+            _ => looked_at,
+        };
+        let (upto, more) = last.map_or((sequence(edge - 1, i64::MAX), false), |last| (last, true));
+        // Who asks beyond the edge has the place from elsewhere, and keeps it.
+        let steps = readable_steps(found.into_iter(), BEFORE)?;
+        Ok(Stretch { steps, upto: upto.max(after), more })
+    }
+
+    /// The place that all steps to come are behind.
+    pub(super) async fn end(&self, client: &Client) -> Result<Sequence, Trouble> {
+        let row = client.query_opt(&self.edge, &[]).await?.ok_or_else(no_origin)?;
+        Ok(sequence(row.try_get::<_, i64>(0)? - 1, i64::MAX))
+    }
+}
+
+fn sequence(place: i64, seq: i64) -> Sequence {
+    Sequence(place.cast_unsigned(), seq.cast_unsigned())
+}
+
+/// The steps of rows. One that no version of this program wrote is in nobody's way.
+fn readable_steps<'a>(rows: impl Iterator<Item = &'a Row>, from: usize) -> Result<Vec<Step>, Trouble> {
+    let mut steps = Vec::new();
+    for row in rows {
+        match readable(step(row, from))? {
+            Ok(step) => steps.push(step),
+            Err(damaged) => tracing::error!(%damaged, "a step of the history cannot be read"),
+        }
+    }
+    Ok(steps)
+}
+
+/// Reads a step from the columns of a row, from that one on.
+fn step(row: &Row, from: usize) -> Result<Step, Trouble> {
+    let id = order_id(row.try_get(from + 2)?);
+    let cause: &str = row.try_get(from + 6)?;
+    let amount = match row.try_get::<_, Option<&str>>(from + 8)? {
+        None => None,
+        Some(text) => Some(
+            Amount::parse(text)
+                .ok_or_else(|| damaged(id, format!("a step's amount {text:?} is no number we know")))?,
+        ),
+    };
+    Ok(Step {
+        sequence: sequence(row.try_get(from)?, row.try_get(from + 1)?),
+        order_id: id,
+        user_id: user_id(row.try_get(from + 3)?),
+        version: row.try_get(from + 4)?,
+        at: row
+            .try_get(from + 5)
+            .map_err(|_| damaged(id, "a step's time is out of the range of times".to_owned()))?,
+        cause: Cause::parse(cause)
+            .ok_or_else(|| damaged(id, format!("a step's cause {cause:?} is unknown")))?,
+        status: status(row, from + 7, id)?,
+        amount,
+        reason: row.try_get(from + 9)?,
+    })
+}
+
+/// Somebody has emptied the table of the origin.
+fn no_origin() -> Trouble {
+    Trouble::Missing("the row of orders_history_origin is missing; run `orderstream migrate`")
+}

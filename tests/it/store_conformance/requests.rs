@@ -1,0 +1,295 @@
+//! Requests: the version that a command names, what a taken id tells, and keys. A key is kept with what its request
+//! did, so the same request is carried out once, however often and from how many sides it comes.
+
+use std::sync::Arc;
+
+use orderstream::order::{Command, Event, KeyText, OrderId, Request, Status, UserId, Version};
+use orderstream::store::{Accepted, Earlier, Refusal, Store};
+use tokio::task::JoinSet;
+
+use super::{accept, apply, complete, create, creation, deletion, done, payload, row, some_user, update};
+
+/// A command under a key.
+fn keyed(key: &str, command: Command) -> Request {
+    let key = KeyText::parse(key).expect("a key").of(&command);
+    Request { command, key: Some(key) }
+}
+
+/// Carries out a batch of one.
+async fn send(store: &dyn Store, request: Request) -> Result<Accepted, Refusal> {
+    let mut answers = store.apply(Arc::new([request])).await.expect("the store takes the batch");
+    assert_eq!(answers.len(), 1);
+    answers.remove(0)
+}
+
+/// Carries out a request that must be accepted, and never was before.
+async fn first(store: &dyn Store, request: Request) -> Event {
+    match send(store, request).await {
+        Ok(Accepted::Now(event)) => event,
+        other => panic!("the request is carried out now: {other:?}"),
+    }
+}
+
+/// What a request is answered that was carried out before.
+fn before(order_id: OrderId, version: Version, status: Status) -> Result<Accepted, Refusal> {
+    Ok(Accepted::Before(Earlier { order_id, version, status }))
+}
+
+/// A command, by whoever it is, that names a version.
+fn update_of(order_id: OrderId, if_version: Version, text: &str) -> Command {
+    Command::Update { order_id, user_id: None, payload: payload(text), if_version: Some(if_version) }
+}
+
+fn deletion_of(order_id: OrderId, if_version: Version) -> Command {
+    Command::Delete { order_id, user_id: None, if_version: Some(if_version) }
+}
+
+/// Sends all at once, each in a task of its own.
+async fn together(store: &Arc<dyn Store>, requests: Vec<Request>) -> Vec<Result<Accepted, Refusal>> {
+    let mut tasks = JoinSet::new();
+    for request in requests {
+        let store = Arc::clone(store);
+        tasks.spawn(async move { send(&*store, request).await });
+    }
+    tasks.join_all().await
+}
+
+/// `apply`: an update or deletion needs the order to have the version that it names; a refusal tells which it has.
+pub(crate) async fn a_command_that_names_a_version_needs_the_order_to_have_it(store: Arc<dyn Store>) {
+    let id = create(&*store, some_user(), "{}").await;
+    assert_eq!(accept(&*store, update_of(id, 1, "[1]")).await.version, Some(2));
+    complete(&*store, done(id, 2, "5")).await;
+    let unchanged = row(&*store, id).await;
+    for version in [0, 1, 3, Version::MAX] {
+        let refusal = Err(Refusal::Changed { current: 2 });
+        assert_eq!(apply(&*store, update_of(id, version, "[2]")).await, refusal, "{version}");
+        assert_eq!(apply(&*store, deletion_of(id, version)).await, refusal, "{version}");
+    }
+    assert_eq!(row(&*store, id).await, unchanged);
+    assert_eq!(accept(&*store, deletion_of(id, 2)).await.version, Some(3));
+    assert_eq!(row(&*store, id).await.status, Status::Deleted);
+}
+
+/// `apply`: of several reasons to refuse, the first counts: not there or another's, deleted, changed.
+pub(crate) async fn of_several_reasons_to_refuse_the_first_counts(store: Arc<dyn Store>) {
+    let unknown = OrderId::generate();
+    assert_eq!(apply(&*store, update_of(unknown, 1, "[]")).await, Err(Refusal::NotFound));
+    assert_eq!(apply(&*store, deletion_of(unknown, 1)).await, Err(Refusal::NotFound));
+    let id = create(&*store, some_user(), "{}").await;
+    let stranger = |if_version| Command::Delete {
+        order_id: id,
+        user_id: Some(some_user()),
+        if_version: Some(if_version),
+    };
+    assert_eq!(apply(&*store, stranger(1)).await, Err(Refusal::NotFound));
+    assert_eq!(apply(&*store, stranger(9)).await, Err(Refusal::NotFound));
+    accept(&*store, deletion(id)).await;
+    assert_eq!(apply(&*store, stranger(2)).await, Err(Refusal::NotFound));
+    for version in [1, 2, 9] {
+        assert_eq!(apply(&*store, update_of(id, version, "[]")).await, Err(Refusal::Deleted), "{version}");
+        assert_eq!(apply(&*store, deletion_of(id, version)).await, Err(Refusal::Deleted), "{version}");
+    }
+}
+
+/// `apply`: a creation whose id is taken is told whose that order is, and where it stands now.
+pub(crate) async fn a_taken_id_says_whose_order_it_is_and_where_it_stands(store: Arc<dyn Store>) {
+    let user_id = some_user();
+    let id = create(&*store, user_id, "{}").await;
+    let again = |user_id| Command::Create { order_id: id, user_id, payload: payload("[]") };
+    let taken = |version, deleted| Err(Refusal::Exists { user_id, version, deleted });
+    assert_eq!(apply(&*store, again(user_id)).await, taken(1, false));
+    accept(&*store, update(id, "[1]")).await;
+    assert_eq!(apply(&*store, again(some_user())).await, taken(2, false));
+    accept(&*store, deletion(id)).await;
+    assert_eq!(apply(&*store, again(user_id)).await, taken(3, true));
+}
+
+/// `apply`: a request whose key was used is not carried out, but answered with what happened then.
+pub(crate) async fn a_request_that_comes_again_is_answered_with_what_it_did(store: Arc<dyn Store>) {
+    let user = some_user();
+    let made = first(&*store, keyed("create", creation(user, "[1]"))).await;
+    let id = made.order_id.expect("the event names the order");
+    // The service makes a new id each time; the content does not count it.
+    let again = creation(user, "[1]");
+    let other = again.order_id();
+    assert_eq!(send(&*store, keyed("create", again)).await, before(id, 1, Status::New));
+    assert_eq!(store.get(other).await, Ok(None));
+
+    let changed = first(&*store, keyed("update", update(id, "[2]"))).await;
+    assert_eq!((changed.version, changed.status), (Some(2), Status::Processing));
+    let unchanged = row(&*store, id).await;
+    assert_eq!(send(&*store, keyed("update", update(id, "[2]"))).await, before(id, 2, Status::Processing));
+    assert_eq!(row(&*store, id).await, unchanged);
+
+    first(&*store, keyed("delete", deletion(id))).await;
+    let unchanged = row(&*store, id).await;
+    assert_eq!(send(&*store, keyed("delete", deletion(id))).await, before(id, 3, Status::Deleted));
+    assert_eq!(row(&*store, id).await, unchanged);
+}
+
+/// `apply`: what happened then, whatever has become of the order; also where the request would be refused now.
+pub(crate) async fn the_answer_to_a_used_key_stays_when_the_order_goes_on(store: Arc<dyn Store>) {
+    let user = some_user();
+    let made = keyed("create", creation(user, "[1]"));
+    let id = made.command.order_id();
+    first(&*store, made.clone()).await;
+    let changed = keyed("update", update_of(id, 1, "[2]"));
+    first(&*store, changed.clone()).await;
+    for step in [Some(done(id, 2, "5")), None] {
+        match step {
+            Some(completion) => drop(complete(&*store, completion).await),
+            None => drop(accept(&*store, deletion(id)).await),
+        }
+        let unchanged = row(&*store, id).await;
+        assert_eq!(send(&*store, made.clone()).await, before(id, 1, Status::New));
+        assert_eq!(send(&*store, changed.clone()).await, before(id, 2, Status::Processing));
+        assert_eq!(row(&*store, id).await, unchanged);
+    }
+}
+
+/// `apply`: a key that was used for another content refuses, and changes nothing.
+pub(crate) async fn a_key_that_comes_with_another_content_is_refused(store: Arc<dyn Store>) {
+    let user = some_user();
+    let id = first(&*store, keyed("k", creation(user, "[1]"))).await.order_id.expect("an id");
+    let other = creation(user, "[2]");
+    let other_id = other.order_id();
+    assert_eq!(send(&*store, keyed("k", other)).await, Err(Refusal::KeyReused));
+    assert_eq!(store.get(other_id).await, Ok(None));
+    let own =
+        |user_id, text| Command::Update { order_id: id, user_id, payload: payload(text), if_version: None };
+    assert_eq!(send(&*store, keyed("k", own(Some(user), "[1]"))).await, Err(Refusal::KeyReused));
+    assert_eq!(row(&*store, id).await.version, 1);
+    // Another user's key of the same text is another key.
+    first(&*store, keyed("k", creation(some_user(), "[2]"))).await;
+    first(&*store, keyed("k", own(None, "[1]"))).await;
+    // The first use still counts.
+    assert_eq!(send(&*store, keyed("k", creation(user, "[1]"))).await, before(id, 1, Status::New));
+}
+
+/// `apply`: a refusal leaves no key behind, so the same request may succeed later.
+pub(crate) async fn a_refused_request_leaves_no_key_behind(store: Arc<dyn Store>) {
+    let user = some_user();
+    let command = creation(user, "{}");
+    let id = command.order_id();
+    let early = keyed("update", update(id, "[1]"));
+    assert_eq!(send(&*store, early.clone()).await, Err(Refusal::NotFound));
+    accept(&*store, command).await;
+    assert_eq!(first(&*store, early).await.version, Some(2));
+
+    let exists = Err(Refusal::Exists { user_id: user, version: 2, deleted: false });
+    let taken = Command::Create { order_id: id, user_id: user, payload: payload("[2]") };
+    assert_eq!(send(&*store, keyed("create", taken)).await, exists);
+    // The key is free, for another content, too.
+    first(&*store, keyed("create", creation(user, "[3]"))).await;
+
+    let late = keyed("late", deletion_of(id, 3));
+    assert_eq!(send(&*store, late.clone()).await, Err(Refusal::Changed { current: 2 }));
+    accept(&*store, update(id, "[4]")).await;
+    assert_eq!(first(&*store, late).await.status, Status::Deleted);
+    let gone = keyed("gone", update(id, "[5]"));
+    assert_eq!(send(&*store, gone.clone()).await, Err(Refusal::Deleted));
+    assert_eq!(send(&*store, gone).await, Err(Refusal::Deleted));
+}
+
+/// `apply`: each request on its own: in one batch some are new, some come again and some are refused.
+pub(crate) async fn requests_of_every_kind_share_a_batch(store: Arc<dyn Store>) {
+    let user = some_user();
+    let used = first(&*store, keyed("used", creation(user, "[1]"))).await.order_id.expect("an id");
+    let plain = creation(user, "[2]");
+    let fresh = keyed("fresh", creation(user, "[3]"));
+    let ids = [plain.order_id(), fresh.command.order_id()];
+    let batch = [
+        plain.into(),
+        keyed("used", creation(user, "[1]")),
+        keyed("unknown", deletion(OrderId::generate())),
+        fresh,
+        update_of(used, 1, "[4]").into(),
+    ];
+    let answers = store.apply(Arc::new(batch)).await.expect("the store takes the batch");
+    let told: Vec<_> = answers
+        .into_iter()
+        .map(|answer| {
+            answer.map(|accepted| match accepted {
+                Accepted::Now(event) => (event.order_id, event.version),
+                Accepted::Before(earlier) => (Some(earlier.order_id), None),
+            })
+        })
+        .collect();
+    let expected = [
+        Ok((Some(ids[0]), Some(1))),
+        Ok((Some(used), None)),
+        Err(Refusal::NotFound),
+        Ok((Some(ids[1]), Some(1))),
+        Ok((Some(used), Some(2))),
+    ];
+    assert_eq!(told, expected);
+    for id in ids {
+        assert_eq!(row(&*store, id).await.version, 1);
+    }
+    assert_eq!(send(&*store, keyed("fresh", creation(user, "[3]"))).await, before(ids[1], 1, Status::New));
+}
+
+/// `apply`: the same request from many sides at once makes one order, and everybody hears of that one.
+pub(crate) async fn fifty_equal_requests_at_once_make_one_order(store: Arc<dyn Store>) {
+    for round in 0..5 {
+        let user = some_user();
+        let requests: Vec<Request> =
+            (0..50).map(|_| keyed(&format!("round {round}"), creation(user, "[1]"))).collect();
+        let ids: Vec<OrderId> = requests.iter().map(|request| request.command.order_id()).collect();
+        let (mut made, mut told) = (Vec::new(), Vec::new());
+        for answer in together(&store, requests).await {
+            match answer.expect("none is refused") {
+                Accepted::Now(event) => made.push(event.order_id.expect("the event names the order")),
+                Accepted::Before(earlier) => told.push(earlier),
+            }
+        }
+        assert_eq!((made.len(), told.len()), (1, 49));
+        let expected = Earlier { order_id: made[0], version: 1, status: Status::New };
+        assert!(told.iter().all(|earlier| *earlier == expected), "{told:?}");
+        assert_eq!(orders_among(&*store, &ids, user).await, made);
+    }
+}
+
+/// `apply`: of different requests that race for one key, one has it and the others change nothing.
+pub(crate) async fn of_different_requests_at_once_under_one_key_one_is_carried_out(store: Arc<dyn Store>) {
+    let user = some_user();
+    let requests: Vec<Request> = (0..30).map(|n| keyed("k", creation(user, &format!("[{n}]")))).collect();
+    let ids: Vec<OrderId> = requests.iter().map(|request| request.command.order_id()).collect();
+    let mut made = Vec::new();
+    for answer in together(&store, requests).await {
+        match answer {
+            Ok(Accepted::Now(event)) => made.push(event.order_id.expect("the event names the order")),
+            other => assert_eq!(other, Err(Refusal::KeyReused)),
+        }
+    }
+    assert_eq!(made.len(), 1);
+    assert_eq!(orders_among(&*store, &ids, user).await, made);
+}
+
+/// `apply`: a version is named by many and changed by one.
+pub(crate) async fn of_many_updates_at_once_that_name_one_version_one_is_accepted(store: Arc<dyn Store>) {
+    let id = create(&*store, some_user(), "{}").await;
+    let requests = (0..50).map(|n| update_of(id, 1, &format!("[{n}]")).into()).collect();
+    let mut accepted = Vec::new();
+    for answer in together(&store, requests).await {
+        match answer {
+            Ok(Accepted::Now(event)) => accepted.push(event),
+            other => assert_eq!(other, Err(Refusal::Changed { current: 2 })),
+        }
+    }
+    assert_eq!(accepted.len(), 1);
+    let order = row(&*store, id).await;
+    assert_eq!((order.version, &order.payload), (2, &accepted[0].payload));
+}
+
+/// Those of the ids that are orders of that user.
+async fn orders_among(store: &dyn Store, ids: &[OrderId], user: UserId) -> Vec<OrderId> {
+    let mut orders = Vec::new();
+    for id in ids {
+        if let Some(order) = store.get(*id).await.expect("the store reads") {
+            assert_eq!(order.user_id, user);
+            orders.push(order.id);
+        }
+    }
+    orders
+}
