@@ -7,20 +7,68 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use futures_util::future::join_all;
 use hyper::StatusCode;
+use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
+use super::docs::parameters::{IdempotencyKey, Prefer};
+use super::docs::problems::{BatchProblems, any_answer};
+use super::docs::requests::{self, batch};
+use super::docs::responses::Batch;
 use super::edge::RequestId;
 use super::http::{Shared, json, read_body, utf8};
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
-use super::problem::Problem;
+use super::problem::{Problem, to_json};
+use super::view::SubmittedBody;
 use super::writes::{body, key, status};
-use crate::order::{self, Invalid, KeyText, Submission, pick};
+use crate::order::{self, Invalid, KeyText, Submission, Version, pick};
 use crate::service::{Patience, Receipt};
 
 /// The most commands in a batch.
 const LIMIT: usize = 1000;
 
-/// `POST /orders:batch`. An `Idempotency-Key` counts for each item by its place.
+/// What became of each item, in their order.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BatchOutcome)]
+pub(super) struct BatchBody {
+    results: Vec<ItemResult>,
+}
+
+/// What `POST /orders` would have answered to one item.
+#[derive(Serialize, ToSchema)]
+struct ItemResult {
+    /// The HTTP status.
+    status: u16,
+    /// The version that the order has by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    version: Option<Version>,
+    /// `true` where the same item was accepted before, under the same key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    replayed: Option<bool>,
+    /// What the answer would have held.
+    #[schema(schema_with = any_answer)]
+    body: ItemBody,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ItemBody {
+    Accepted(SubmittedBody<'static>),
+    Refused(Box<RawValue>),
+}
+
+/// Create, update and delete many orders
+///
+/// Each item is a request of its own, and has an outcome of its own; they are carried out in their order. An
+/// `Idempotency-Key` counts for each item by its place.
+#[utoipa::path(
+    post, path = "/orders:batch", tag = "orders",
+    params(IdempotencyKey, Prefer),
+    request_body(content = requests::Batch, content_type = "application/json", example = json!(batch())),
+    responses(Batch, BatchProblems)
+)]
 pub(super) async fn submit_batch(
     State(api): State<Arc<Shared>>,
     request: Request,
@@ -38,9 +86,8 @@ pub(super) async fn submit_batch(
     });
     let outcomes = join_all(outcomes).await;
     let request_id = head.extensions.get::<RequestId>();
-    let results: Vec<String> = outcomes.iter().map(|outcome| result(outcome, request_id)).collect();
-    let text = format!(r#"{{"results":[{}]}}"#, results.join(","));
-    let mut response = json(StatusCode::MULTI_STATUS, text.into_bytes());
+    let results = outcomes.iter().map(|outcome| result(outcome, request_id)).collect();
+    let mut response = json(StatusCode::MULTI_STATUS, to_json(&BatchBody { results }));
     if let Some(applied) = preferences.applied_to_write(false) {
         response.headers_mut().insert(PREFERENCE_APPLIED, applied);
     }
@@ -69,17 +116,20 @@ async fn submit(
     Ok(api.service.submit(order::Request { command, key }, patience).await?)
 }
 
-/// What `POST /orders` would have answered to one item: its status, and its body.
-fn result(outcome: &Result<Receipt, Problem>, request_id: Option<&RequestId>) -> String {
+/// What is said of one item.
+fn result(outcome: &Result<Receipt, Problem>, request_id: Option<&RequestId>) -> ItemResult {
     match outcome {
-        Ok(receipt) => {
-            let (status, version, body) = (status(receipt).as_u16(), receipt.version, body(receipt, None));
-            let replayed = if receipt.replayed { r#","replayed":true"# } else { "" };
-            format!(r#"{{"status":{status},"version":{version}{replayed},"body":{body}}}"#)
-        }
+        Ok(receipt) => ItemResult {
+            status: status(receipt).as_u16(),
+            version: Some(receipt.version),
+            replayed: receipt.replayed.then_some(true),
+            body: ItemBody::Accepted(body(receipt, None)),
+        },
         Err(problem) => {
             let (status, body) = problem.inside(request_id);
-            format!(r#"{{"status":{status},"body":{body}}}"#)
+            // JSON, because it was just written.
+            let body = RawValue::from_string(body).unwrap_or_else(|_| RawValue::NULL.to_owned());
+            ItemResult { status, version: None, replayed: None, body: ItemBody::Refused(body) }
         }
     }
 }

@@ -9,13 +9,27 @@ use axum::response::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::docs::parameters::Accept;
+use super::docs::problems::HealthProblems;
+use super::docs::responses::{Health, Live, Ready};
 use super::edge::accepts;
 use super::http::{Shared, json};
 use super::problem::to_json;
 use crate::service::Readiness;
 
-/// `GET /health`: as JSON, or as bare text where that is asked for.
+/// The process answers.
+#[derive(Serialize, ToSchema)]
+pub(super) struct HealthBody {
+    /// Always `ok`.
+    status: &'static str,
+}
+
+/// Whether the process answers
+///
+/// As JSON, or as bare text where that is asked for.
+#[utoipa::path(get, path = "/health", tag = "health", params(Accept), responses(Health, HealthProblems))]
 pub(super) async fn health(headers: HeaderMap) -> Response {
     if !accepts(&headers, "text/plain") {
         return live().await;
@@ -25,9 +39,10 @@ pub(super) async fn health(headers: HeaderMap) -> Response {
     response
 }
 
-/// `GET /health/live`.
+/// Whether the process answers, for those who start it anew
+#[utoipa::path(get, path = "/health/live", tag = "health", responses(Live, HealthProblems))]
 pub(super) async fn live() -> Response {
-    json(StatusCode::OK, br#"{"status":"ok"}"#.to_vec())
+    json(StatusCode::OK, to_json(&HealthBody { status: "ok" }))
 }
 
 /// What the log was told of the parts that readiness depends on.
@@ -53,12 +68,18 @@ impl ToldOf {
     }
 }
 
-#[derive(Serialize)]
-struct ReadyBody<'a> {
+/// Whether orders are taken, and what that depends on.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ReadyBody<'a> {
+    /// `ready`, `degraded`, `not ready` or `stopping`.
     status: &'a str,
+    /// `ok` or `not available`, as the next ones. Without the store no orders are taken.
     store: &'a str,
+    /// Without the bus orders are taken and wait.
     bus: &'a str,
+    /// Without the cache the service is only slower. Absent where none is wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     cache: Option<&'a str>,
 }
 
@@ -76,8 +97,11 @@ pub(super) async fn takes_orders(shared: &Shared) -> bool {
     !shared.draining.is_cancelled() && parts.store.is_ok()
 }
 
-/// `GET /health/ready`: 200 while orders are taken. A bus that is away only delays them, and without its cache the
-/// service is only slower; both are said.
+/// Whether orders are taken
+///
+/// A load balancer asks this one. A bus that is away only delays orders, and without its cache the service is only
+/// slower; both are said.
+#[utoipa::path(get, path = "/health/ready", tag = "health", responses(HealthProblems, Ready))]
 pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     let Readiness { store, bus, cache } = look(&shared).await;
     let (status, word) = match (&store, &bus, &cache) {

@@ -9,48 +9,89 @@ use hyper::{StatusCode, Uri};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::Object;
 
+use super::docs::parameters::{HistoryQuery, OrderInPath};
+use super::docs::problems::HistoryProblems;
+use super::docs::responses::Told;
 use super::http::{Segment, Shared, json};
 use super::problem::{Problem, to_json};
 use super::query::Parameters;
-use super::view::number;
+use super::view::{any_number, number, one_of, statuses};
 use crate::order::{Cause, Invalid, OrderId, Status, Step, Version};
 
-#[derive(Serialize)]
-struct HistoryBody<'a> {
+/// A page of an order's history.
+#[derive(Serialize, ToSchema)]
+#[schema(as = History)]
+pub(super) struct HistoryBody<'a> {
+    #[schema(format = "uuid")]
     order_id: String,
+    /// The oldest first.
     history: Vec<Entry<'a>>,
+    /// Where the next page begins. Absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     next_cursor: Option<String>,
 }
 
 /// A change that was asked for. An event from outside is carried out as it comes: its outcome is its own.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = HistoryEntry)]
 struct Entry<'a> {
     version: Version,
     // These three are not known any more where the request's step has been dropped and its outcome's has not.
+    /// When. Absent, as the next two, where only the outcome is still kept.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, format = DateTime, required = false)]
     at: Option<Timestamp>,
+    /// What changed the order.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = causes, required = false)]
     by: Option<&'static str>,
+    /// Where the order stood then.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = statuses, required = false)]
     status: Option<&'static str>,
+    /// What became of it; null where it is not processed, or will not be.
+    #[schema(required = true)]
     outcome: Option<Outcome<'a>>,
 }
 
 /// What the worker recorded.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = HistoryOutcome)]
 struct Outcome<'a> {
+    #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
+    /// Where the order stood then.
+    #[schema(schema_with = statuses)]
     status: &'static str,
+    /// The amount that was set, if one was.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = any_number, required = false)]
     amount: Option<Box<RawValue>>,
+    /// Why it could not be processed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reason: Option<&'a str>,
 }
 
-/// `GET /orders/{order_id}/history`: a page of an order's versions, the oldest first. Where the oldest steps are no longer
-/// kept a page may be short, or empty, and still have a `next_cursor`: the history ends where there is none.
+fn causes() -> Object {
+    one_of(["create", "update", "delete", "worker", "event"])
+}
+
+/// An order's history
+///
+/// A page of its versions, the oldest first. Where the oldest steps are no longer kept a page may be short, or empty, and
+/// still have a `next_cursor`: the history ends where there is none.
+#[utoipa::path(
+    get,
+    path = "/orders/{order_id}/history",
+    tag = "history",
+    params(OrderInPath, HistoryQuery),
+    responses(Told, HistoryProblems)
+)]
 pub(super) async fn order_history(
     State(api): State<Arc<Shared>>,
     order_id: Segment,
@@ -126,17 +167,30 @@ fn by(step: &Step) -> &'static str {
     }
 }
 
-#[derive(Serialize)]
-struct StepBody<'a> {
+/// One step of an order's history: the `data` of an event of a stream.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Step)]
+pub(super) struct StepBody<'a> {
+    #[schema(format = "uuid")]
     order_id: String,
+    #[schema(format = "uuid")]
     user_id: String,
     version: Version,
+    /// Where the order stood then.
+    #[schema(schema_with = statuses)]
     status: &'static str,
+    /// What changed it.
+    #[schema(schema_with = causes)]
     by: &'static str,
+    #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
+    /// The amount that was set, if one was.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = any_number, required = false)]
     amount: Option<Box<RawValue>>,
+    /// Why it could not be processed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reason: Option<&'a str>,
 }
 

@@ -8,24 +8,21 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, post};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::UtoipaMethodRouter;
+use utoipa_axum::routes;
 
-use super::batch::submit_batch;
-use super::history::order_history;
-use super::lists::list_orders;
-use super::live::{follow_order, follow_user};
+use super::docs::problems::FileProblems;
+use super::docs::responses::ProblemPage;
 use super::problem::{
     BODY_TIMEOUT, BODY_TOO_LARGE, METHOD_NOT_ALLOWED, Problem, ROUTE_NOT_FOUND, TABLE, to_json,
 };
-use super::reads::{find_order, get_order};
-use super::writes::{delete_order, put_order, submit_order};
-use super::{Options, health};
+use super::{Options, batch, docs, health, history, lists, live, reads, writes};
 use crate::order::Invalid;
 use crate::service::Service;
 
@@ -39,34 +36,51 @@ pub(super) struct Shared {
     pub(super) readiness: health::Told,
     /// Room for streams of changes.
     pub(super) streams: Arc<Semaphore>,
+    pub(super) docs: docs::Docs,
 }
 
 /// A path segment, percent-decoded.
 pub(super) type Segment = Result<Path<String>, PathRejection>;
 
-/// Every URL. Each also answers with one trailing slash, and `HEAD` wherever there is `GET`.
-pub(super) fn routes(shared: Arc<Shared>) -> Router {
-    let routes: [(&str, MethodRouter<Arc<Shared>>); 11] = [
-        ("/health", get(health::health)),
-        ("/health/live", get(health::live)),
-        ("/health/ready", get(health::ready)),
-        ("/orders", post(submit_order).get(list_orders)),
-        ("/orders:batch", post(submit_batch)),
-        ("/orders/{order_id}", get(get_order).put(put_order).delete(delete_order)),
-        ("/orders/{order_id}/history", get(order_history)),
-        ("/orders/{order_id}/events", get(follow_order)),
-        ("/orders/by-external/{external_id}", get(find_order)),
-        ("/events", get(follow_user)),
-        ("/problems/{code}", get(get_problem)),
-    ];
+/// Every route: one line for each path, with its handlers. Path and method stand at the handler, and what it reads and
+/// answers: the router and the OpenAPI document are both made of this.
+pub(super) fn index() -> [UtoipaMethodRouter<Arc<Shared>>; 15] {
+    [
+        routes!(health::health),
+        routes!(health::live),
+        routes!(health::ready),
+        routes!(writes::submit_order, lists::list_orders),
+        routes!(batch::submit_batch),
+        routes!(reads::get_order, writes::put_order, writes::delete_order),
+        routes!(history::order_history),
+        routes!(live::follow_order),
+        routes!(reads::find_order),
+        routes!(live::follow_user),
+        routes!(get_problem),
+        routes!(docs::openapi),
+        routes!(docs::asyncapi),
+        routes!(docs::page),
+        routes!(docs::file),
+    ]
+}
+
+/// The router. Every path also answers with one trailing slash, and `HEAD` wherever there is `GET`.
+pub(super) fn router(shared: Arc<Shared>) -> Router {
     let mut router = Router::new();
-    for (path, methods) in routes {
-        router = router.route(path, methods.clone()).route(&format!("{path}/"), methods);
+    for (_, paths, methods) in index() {
+        for path in paths.paths.keys() {
+            router = router.route(path, methods.clone()).route(&format!("{path}/"), methods.clone());
+        }
     }
     router.fallback(route_not_found).method_not_allowed_fallback(method_not_allowed).with_state(shared)
 }
 
-/// `GET /problems/{code}`: what a problem's `type` points to.
+/// What a problem's `type` points to
+#[utoipa::path(
+    get, path = "/problems/{code}", tag = "reference",
+    params(("code" = String, Path, description = "A problem's code.", min_length = 1, example = "order_not_found")),
+    responses(ProblemPage, FileProblems)
+)]
 async fn get_problem(code: Segment) -> Result<Response, Problem> {
     let Path(code) = code?;
     let kind = TABLE.iter().find(|kind| kind.code == code);
@@ -78,7 +92,7 @@ async fn route_not_found() -> Problem {
     Problem::new(
         ROUTE_NOT_FOUND,
         "the paths are /orders, /orders:batch, /orders/{order_id}, /orders/{order_id}/history, \
-         /orders/{order_id}/events, /orders/by-external/{external_id}, /events, /health",
+         /orders/{order_id}/events, /orders/by-external/{external_id}, /events, /health; /docs explains them",
     )
 }
 

@@ -15,10 +15,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::budget::Budget;
+use super::docs::Docs;
 use super::edge::Edge;
 use super::grpc::Grpc;
 use super::health::Told;
-use super::http::{Shared, routes};
+use super::http::{Shared, router};
 use super::{Listeners, Options};
 use crate::service::Service;
 
@@ -41,6 +42,7 @@ pub async fn serve(
         options: options.clone(),
         draining: shutdown.clone(),
         readiness: Told::default(),
+        docs: Docs::new(),
         streams: Arc::new(Semaphore::new(options.max_streams.min(Semaphore::MAX_PERMITS))),
     });
     let budget = Budget::new(options.memory_budget);
@@ -75,7 +77,7 @@ async fn serve_http(
     closing: &CancellationToken,
 ) {
     let options = &shared.options;
-    let edge = Edge::new(routes(Arc::clone(shared)), budget, options.body_limit);
+    let edge = Edge::new(router(Arc::clone(shared)), budget, options.body_limit);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(options.header_timeout).max_buf_size(HEADER_LIMIT);
     // Head and body of an answer fit into one small buffer: to copy them costs less than to gather them.

@@ -8,7 +8,11 @@ use hyper::header::{HeaderValue, LINK};
 use hyper::{StatusCode, Uri};
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::docs::parameters::ListQuery;
+use super::docs::problems::ListProblems;
+use super::docs::responses::Listed;
 use super::http::{Shared, json};
 use super::problem::{Problem, to_json};
 use super::query::Parameters;
@@ -18,15 +22,23 @@ use crate::order::{BadPosition, Filter, Invalid, Position, Status, UserId};
 const STATUSES: &str = "one of new, processing, done, failed, cancelled, deleted";
 const TIME: &str = "an RFC 3339 time with its offset, such as 2026-01-31T12:00:00Z";
 
-#[derive(Serialize)]
-struct ListBody<'a> {
+/// A page of orders.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Orders)]
+pub(super) struct ListBody<'a> {
+    /// The newest first.
     orders: Vec<OrderView<'a>>,
+    /// Where the next page begins. Absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     next_cursor: Option<&'a str>,
 }
 
-/// `GET /orders`: a page of the orders that fit the query, the newest first. The store looks at a bounded number of orders
-/// for each page, so one may be short, or empty, and still have a `next_cursor`: the list ends where there is none.
+/// List orders
+///
+/// A page of the orders that fit the query, the newest first. The store looks at a bounded number of orders for each page,
+/// so one may be short, or empty, and still have a `next_cursor`: the list ends where there is none.
+#[utoipa::path(get, path = "/orders", tag = "orders", params(ListQuery), responses(Listed, ListProblems))]
 pub(super) async fn list_orders(State(api): State<Arc<Shared>>, uri: Uri) -> Result<Response, Problem> {
     let query = Parameters::of(&uri);
     let (filter, after, limit) = (filter(query)?, after(query)?, query.limit()?);

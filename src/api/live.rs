@@ -18,6 +18,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::docs::parameters::{LastEventId, OrderInPath, UserInQuery};
+use super::docs::problems::StreamProblems;
+use super::docs::responses::Stream as StreamResponse;
 use super::history::{order_id_of, step};
 use super::http::{Segment, Shared};
 use super::problem::{OVERLOADED, Problem};
@@ -36,7 +39,17 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// What a proxy understands that would gather a stream before it lets it go on.
 const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// `GET /orders/{order_id}/events`: the order's newest step, and all to come; or all behind `Last-Event-ID`.
+/// Follow an order
+///
+/// Its newest step, and all to come, as server-sent events; or all behind `Last-Event-ID`. The stream does not end by
+/// itself.
+#[utoipa::path(
+    get,
+    path = "/orders/{order_id}/events",
+    tag = "history",
+    params(OrderInPath, LastEventId),
+    responses(StreamResponse, StreamProblems)
+)]
 pub(super) async fn follow_order(
     State(api): State<Arc<Shared>>,
     order_id: Segment,
@@ -48,7 +61,17 @@ pub(super) async fn follow_order(
     Ok(response(events(pages, api.draining.clone(), permit)))
 }
 
-/// `GET /events?user_id=`: all that happens to a user's orders from now on, or behind `Last-Event-ID`.
+/// Follow a user's orders
+///
+/// All that happens to them from now on, as server-sent events; or all behind `Last-Event-ID`. The stream does not end by
+/// itself.
+#[utoipa::path(
+    get,
+    path = "/events",
+    tag = "history",
+    params(UserInQuery, LastEventId),
+    responses(StreamResponse, StreamProblems)
+)]
 pub(super) async fn follow_user(
     State(api): State<Arc<Shared>>,
     uri: Uri,

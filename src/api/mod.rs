@@ -1,9 +1,10 @@
 //! The fronts, HTTP and gRPC. `edge` is what every request of HTTP passes, `http` the routes and their handlers, `grpc`
-//! the other protocol, `problem` the one table of errors for both. This room knows the service and no store or bus;
+//! the other protocol, `problem` the one table of errors for both, `docs` what the service tells about itself. This room knows the service and no store or bus;
 //! nothing outside it knows a protocol.
 
 mod batch;
 mod budget;
+mod docs;
 mod edge;
 mod etag;
 mod grpc;
@@ -20,6 +21,7 @@ mod reads;
 mod view;
 mod writes;
 
+pub use docs::{ASYNCAPI_JSON, openapi_json};
 pub use listener::serve;
 
 use std::time::Duration;

@@ -10,20 +10,25 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use serde::{Serialize, Serializer};
 use tonic::Code;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use super::edge::RequestId;
 use crate::error::Error;
 use crate::order::{Invalid, OrderId, Version};
 
 /// A kind of problem: one row of the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ProblemKind)]
 pub struct Kind {
     /// Its stable name.
+    #[schema(schema_with = codes)]
     pub code: &'static str,
     /// The HTTP status.
     pub status: u16,
     /// The gRPC code.
     #[serde(serialize_with = "as_name")]
+    #[schema(value_type = String)]
     pub grpc: Code,
     /// What it is, in a few words.
     pub title: &'static str,
@@ -186,21 +191,26 @@ impl Problem {
         (self.kind.status, String::from_utf8(body).unwrap_or_default())
     }
 
-    fn body(&self, request_id: &HeaderValue, wants_problem: bool) -> (&'static str, Vec<u8>) {
-        let body = ProblemBody {
+    /// The members of the body.
+    pub(super) fn members<'a>(&'a self, request_id: &'a str) -> ProblemBody<'a> {
+        ProblemBody {
             r#type: format!("/problems/{}", self.kind.code),
             title: self.kind.title,
             status: self.kind.status,
             detail: &self.detail,
-            instance: request_id.to_str().unwrap_or(""),
+            instance: request_id,
             code: self.kind.code,
             retryable: self.kind.retryable,
             order_id: self.order_id.map(|id| id.to_string()),
             current_version: self.current_version,
-        };
+        }
+    }
+
+    fn body(&self, request_id: &HeaderValue, wants_problem: bool) -> (&'static str, Vec<u8>) {
+        let body = self.members(request_id.to_str().unwrap_or(""));
         match &body.order_id {
             Some(order_id) if self.kind == ORDER_DELETED && !wants_problem => {
-                ("application/json", to_json(&DeletedBody { order_id, status: "deleted", problem: &body }))
+                ("application/json", to_json(&body.of_deleted(order_id)))
             }
             _ => ("application/problem+json", to_json(&body)),
         }
@@ -213,26 +223,58 @@ pub(super) fn to_json(body: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(body).unwrap_or_default()
 }
 
-#[derive(Serialize)]
-struct ProblemBody<'a> {
+/// A problem (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemBody<'a> {
+    /// Where the kind of problem is explained.
+    #[schema(format = "uri-reference")]
     r#type: String,
+    /// What it is; the same for every problem of the code.
     title: &'a str,
+    /// The HTTP status.
     status: u16,
+    /// What went wrong here, for people: it names the field and the fix.
     detail: &'a str,
+    /// The id of the request, as in `X-Request-Id`.
     instance: &'a str,
+    /// The kind of problem, for programs. More may come.
+    #[schema(schema_with = codes)]
     code: &'a str,
+    /// Whether the same request may be sent again without harm, and may then succeed.
     retryable: bool,
+    /// The order, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = "uuid", nullable = false)]
     order_id: Option<String>,
+    /// The version that the order has, where another one was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     current_version: Option<Version>,
 }
 
-#[derive(Serialize)]
-struct DeletedBody<'a> {
+impl ProblemBody<'_> {
+    /// The same inside of what callers of a deleted order get.
+    pub(super) fn of_deleted<'a>(&'a self, order_id: &'a str) -> DeletedBody<'a> {
+        DeletedBody { order_id, status: "deleted", problem: self }
+    }
+}
+
+/// The answer to a write to a deleted order: the members that old clients read, and the problem. With `Accept:
+/// application/problem+json` the problem comes alone.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeletedOrder)]
+pub(super) struct DeletedBody<'a> {
+    #[schema(format = "uuid")]
     order_id: &'a str,
+    /// `deleted`.
     status: &'a str,
     problem: &'a ProblemBody<'a>,
+}
+
+fn codes() -> Object {
+    let codes = TABLE.map(|kind| kind.code);
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(codes)).build()
 }
 
 impl From<Error> for Problem {

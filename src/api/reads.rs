@@ -8,6 +8,9 @@ use hyper::header::{CACHE_CONTROL, ETAG, HeaderValue, LAST_MODIFIED};
 use hyper::{HeaderMap, StatusCode, Uri};
 use jiff::fmt::rfc2822::DateTimePrinter;
 
+use super::docs::parameters::{ExternalIdInPath, IfNoneMatch, MinVersion, OrderInPath, Prefer, UserInQuery};
+use super::docs::problems::ReadProblems;
+use super::docs::responses::{Found, FoundInTime};
 use super::etag::Tag;
 use super::http::{Segment, Shared, json};
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
@@ -16,8 +19,17 @@ use super::query::Parameters;
 use super::view;
 use crate::order::{Invalid, Order, OrderId, UserId, Version};
 
-/// `GET /orders/{order_id}`. With `Prefer: wait=N` it answers when the worker has processed the order, or the version that
-/// `min_version` names, and as the order is when the time is over.
+/// Read an order
+///
+/// A deleted one, too. With `Prefer: wait=N` the answer comes when the worker has processed the order, or the version that
+/// `min_version` names, and shows the order as it is when the time is over.
+#[utoipa::path(
+    get,
+    path = "/orders/{order_id}",
+    tag = "orders",
+    params(OrderInPath, MinVersion, IfNoneMatch, Prefer),
+    responses(FoundInTime, ReadProblems)
+)]
 pub(super) async fn get_order(
     State(api): State<Arc<Shared>>,
     order_id: Segment,
@@ -39,7 +51,16 @@ pub(super) async fn get_order(
     Ok(response)
 }
 
-/// `GET /orders/by-external/{external_id}?user_id=`.
+/// Find a user's order by its external id
+///
+/// The newest one, if several have it.
+#[utoipa::path(
+    get,
+    path = "/orders/by-external/{external_id}",
+    tag = "orders",
+    params(ExternalIdInPath, UserInQuery, IfNoneMatch),
+    responses(Found, ReadProblems)
+)]
 pub(super) async fn find_order(
     State(api): State<Arc<Shared>>,
     external_id: Segment,

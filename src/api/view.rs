@@ -1,30 +1,96 @@
-//! The order as callers see it.
+//! The order as callers see it, and what they are told of a change. The schemas of both stand at the types that are
+//! written.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use super::problem::to_json;
-use crate::order::{Amount, Order};
+use crate::order::{Amount, Order, Status};
 
-#[derive(Serialize)]
-struct OrderBody<'a> {
+/// An order.
+#[derive(Serialize, ToSchema)]
+pub(super) struct OrderBody<'a> {
     order: OrderView<'a>,
 }
 
 /// An order's members. Amount and payload are copied digit for digit.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Order)]
 pub(super) struct OrderView<'a> {
+    #[schema(format = "uuid")]
     order_id: String,
+    /// The owner.
+    #[schema(format = "uuid")]
     user_id: String,
+    /// What it costs, exactly: it may have more digits than a double holds.
+    #[schema(schema_with = any_number)]
     amount: Box<RawValue>,
+    /// Where it stands.
+    #[schema(schema_with = statuses)]
     status: &'a str,
+    /// Why it could not be processed. Absent unless it `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reason: Option<&'a str>,
+    /// The content as it was sent, digit for digit.
+    #[schema(value_type = serde_json::Value)]
     payload: &'a RawValue,
+    /// When it was accepted; UTC, at most microseconds.
+    #[schema(value_type = String, format = DateTime)]
     created_at: jiff::Timestamp,
+    /// When it was last changed, be it by the worker.
+    #[schema(value_type = String, format = DateTime)]
     updated_at: jiff::Timestamp,
+    /// A number of its id, 0 to 3.
+    #[schema(maximum = 3)]
     bucket: u8,
+    /// How many changes were accepted: 1 of a new order.
+    #[schema(minimum = 1)]
     version: i64,
+}
+
+/// What became of a command.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Outcome)]
+pub(super) struct SubmittedBody<'a> {
+    #[schema(format = "uuid")]
+    pub(super) order_id: String,
+    /// `created`, `updated` or `deleted`; `accepted` where the worker was not done in time.
+    #[schema(schema_with = words)]
+    pub(super) status: &'static str,
+    /// `failed` where the order was accepted, and could not be processed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = failed)]
+    pub(super) processing: Option<&'static str>,
+    /// The order, where the caller prefers `return=representation`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) order: Option<OrderView<'a>>,
+}
+
+/// A number without bounds.
+pub(super) fn any_number() -> Object {
+    ObjectBuilder::new().schema_type(Type::Number).build()
+}
+
+/// Where an order may stand.
+pub(super) fn statuses() -> Object {
+    one_of(Status::ALL.map(Status::as_str))
+}
+
+fn words() -> Object {
+    one_of(["created", "updated", "deleted", "accepted"])
+}
+
+fn failed() -> Object {
+    one_of(["failed"])
+}
+
+/// One of some words.
+pub(super) fn one_of<const N: usize>(words: [&str; N]) -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).build()
 }
 
 impl OrderView<'_> {
@@ -48,11 +114,6 @@ impl OrderView<'_> {
 /// `{"order":{...}}`.
 pub(super) fn order(order: &Order) -> Vec<u8> {
     to_json(&OrderBody { order: OrderView::of(order) })
-}
-
-/// The object inside of it.
-pub(super) fn order_object(order: &Order) -> String {
-    String::from_utf8(to_json(&OrderView::of(order))).unwrap_or_default()
 }
 
 /// An amount as a JSON number, digit for digit, which it is by its type's promise.

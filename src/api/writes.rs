@@ -8,20 +8,41 @@ use axum::response::Response;
 use hyper::header::{ETAG, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use hyper::{HeaderMap, StatusCode, Uri};
 
+use super::docs::parameters::{
+    IdempotencyKey, IfMatch as IfMatchHeader, MustNotExist, OrderInPath, OwnerInQuery, Prefer,
+};
+use super::docs::problems::{DeleteProblems, PutProblems, WriteProblems};
+use super::docs::requests::{self, deletion, new_order, put, update};
+use super::docs::responses::{Changed, Put, Submitted};
 use super::etag::{IfMatch, Tag, must_not_exist, single};
 use super::http::{Segment, Shared, json, read_body, utf8};
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
-use super::problem::Problem;
+use super::problem::{Problem, to_json};
 use super::query::Parameters;
 use super::reads::order_id_of;
-use super::view;
+use super::view::{OrderView, SubmittedBody};
 use crate::order::{self, Command, Invalid, KeyText, Order, OrderId, Submission, UserId};
 use crate::service::{Change, Progress, PutMode, Receipt};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// `POST /orders`: creates, updates or deletes.
+/// Create, update or delete an order
+///
+/// The answer comes when the order has been processed, or when the time to wait for that is over.
+#[utoipa::path(
+    post, path = "/orders", tag = "orders",
+    params(IdempotencyKey, IfMatchHeader, Prefer),
+    request_body(
+        content = requests::Submission, content_type = "application/json",
+        examples(
+            ("create" = (summary = "Create", value = json!(new_order()))),
+            ("update" = (summary = "Update", value = json!(update()))),
+            ("delete" = (summary = "Delete", value = json!(deletion()))),
+        ),
+    ),
+    responses(Submitted, WriteProblems)
+)]
 pub(super) async fn submit_order(
     State(api): State<Arc<Shared>>,
     request: Request,
@@ -39,8 +60,15 @@ pub(super) async fn submit_order(
     submit(&api, order::Request { command, key }, &head.headers).await
 }
 
-/// `PUT /orders/{order_id}`: makes the order under an id that the caller chose, or replaces its content. It is safe to
-/// send again; with `If-None-Match: *` it leaves an order alone that exists.
+/// Create an order under an id of your own, or replace its content
+///
+/// It is safe to send again. With `If-None-Match: *` an order that exists is left alone.
+#[utoipa::path(
+    put, path = "/orders/{order_id}", tag = "orders",
+    params(OrderInPath, IfMatchHeader, MustNotExist, Prefer),
+    request_body(content = requests::PutOrder, content_type = "application/json", example = json!(put())),
+    responses(Put, PutProblems)
+)]
 pub(super) async fn put_order(
     State(api): State<Arc<Shared>>,
     order_id: Segment,
@@ -70,7 +98,16 @@ pub(super) async fn put_order(
     Ok(answer(&api, &receipt, preferences).await)
 }
 
-/// `DELETE /orders/{order_id}?user_id=`: as `POST /orders` with the status `deleted`.
+/// Delete an order
+///
+/// For ever. Its content stays readable.
+#[utoipa::path(
+    delete,
+    path = "/orders/{order_id}",
+    tag = "orders",
+    params(OrderInPath, OwnerInQuery, IdempotencyKey, IfMatchHeader, Prefer),
+    responses(Changed, DeleteProblems)
+)]
 pub(super) async fn delete_order(
     State(api): State<Arc<Shared>>,
     order_id: Segment,
@@ -107,7 +144,7 @@ async fn answer(api: &Shared, receipt: &Receipt, preferences: Preferences) -> Re
         false => None,
     };
     let status = status(receipt);
-    let mut response = json(status, body(receipt, order.as_ref()).into_bytes());
+    let mut response = json(status, to_json(&body(receipt, order.as_ref())));
     let headers = response.headers_mut();
     let tag = order.as_ref().map_or_else(|| Tag::of_receipt(receipt), Tag::of_order);
     headers.insert(ETAG, tag.to_header());
@@ -142,21 +179,18 @@ pub(super) fn status(receipt: &Receipt) -> StatusCode {
 }
 
 /// Its body, with the order where the caller wants it.
-pub(super) fn body(receipt: &Receipt, order: Option<&Order>) -> String {
-    let id = receipt.order_id;
+pub(super) fn body<'a>(receipt: &Receipt, order: Option<&'a Order>) -> SubmittedBody<'a> {
     let word = match (receipt.progress, receipt.change) {
         (Progress::Pending, _) => "accepted",
         (_, Change::Created) => "created",
         (_, Change::Updated) => "updated",
         (_, Change::Deleted) => "deleted",
     };
-    // The order was accepted, which the status says; that its processing failed is said besides.
-    let failed = if receipt.progress == Progress::Failed { r#","processing":"failed""# } else { "" };
-    match order {
-        None => format!(r#"{{"order_id":"{id}","status":"{word}"{failed}}}"#),
-        Some(order) => {
-            let order = view::order_object(order);
-            format!(r#"{{"order_id":"{id}","status":"{word}"{failed},"order":{order}}}"#)
-        }
+    SubmittedBody {
+        order_id: receipt.order_id.to_string(),
+        status: word,
+        // The order was accepted, which the status says; that its processing failed is said besides.
+        processing: (receipt.progress == Progress::Failed).then_some("failed"),
+        order: order.map(OrderView::of),
     }
 }

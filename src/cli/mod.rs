@@ -12,7 +12,7 @@ use anyhow::Result;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Flags, Settings};
-use crate::{app, telemetry};
+use crate::{api, app, telemetry};
 
 /// Takes orders over HTTP, makes them durable, has them processed, and answers what really happened.
 #[derive(Debug, Parser)]
@@ -40,11 +40,25 @@ enum Command {
     Verify(verify::Args),
     /// Talk to a running server: create, get, find, update, delete, watch.
     Orders(orders::Args),
+    /// Print a document of the interface: OpenAPI for HTTP, AsyncAPI for Kafka.
+    Spec {
+        /// Which one.
+        document: Document,
+    },
     /// Print a shell's completion script.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
     },
+}
+
+/// A document of the interface.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Document {
+    /// OpenAPI 3.1, also served at /openapi.json.
+    Openapi,
+    /// AsyncAPI 3.0, also served at /asyncapi.json.
+    Asyncapi,
 }
 
 /// Reads the command line, or ends the process with help, the version or what is wrong with the line.
@@ -80,6 +94,13 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             let server = variable("ORDERSTREAM_SERVER");
             return client_runtime()?.block_on(orders::run(args, server));
         }
+        Some(Command::Spec { document }) => {
+            match document {
+                Document::Openapi => print!("{}", api::openapi_json()),
+                Document::Asyncapi => print!("{}", api::ASYNCAPI_JSON),
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut Cli::command(), "orderstream", &mut std::io::stdout());
             return Ok(ExitCode::SUCCESS);
@@ -99,7 +120,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Migrate => println!("{}", client_runtime()?.block_on(app::migrate(settings))?),
         Command::Config => print!("{loaded}"),
         Command::Verify(args) => return client_runtime()?.block_on(verify::run(settings, args)),
-        Command::Orders(_) | Command::Completions { .. } => {}
+        Command::Orders(_) | Command::Completions { .. } | Command::Spec { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,173 @@
+//! The problems in the OpenAPI document: which ones an operation may answer with, how they look, and an example of each.
+//! All of it is made of the table of problems and of the very bodies that are sent.
+
+use std::collections::BTreeMap;
+
+use utoipa::openapi::example::Example;
+use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::schema::{AnyOfBuilder, Schema};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr};
+use utoipa::{IntoResponses, ToSchema};
+
+use super::parameters::ORDER;
+use super::responses::{json, retry_after};
+use crate::api::problem::{
+    BODY_TIMEOUT, BODY_TOO_LARGE, DEADLINE_EXCEEDED, DeletedBody, HISTORY_OFF, INTERNAL, INVALID, KEY_REUSED,
+    Kind, METHOD_NOT_ALLOWED, ORDER_DELETED, ORDER_NOT_FOUND, OUTCOME_UNKNOWN, OVERLOADED,
+    PRECONDITION_FAILED, Problem, ProblemBody, ROUTE_NOT_FOUND, STORE_UNAVAILABLE,
+};
+use crate::api::view::SubmittedBody;
+use crate::error::Error;
+use crate::order::{Invalid, OrderId};
+use crate::service::RETRY_AFTER;
+
+/// Declares what an operation may answer with besides what it is for.
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident: $($kind:ident),+;)+) => {$(
+        $(#[$doc])*
+        pub(in crate::api) struct $name;
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                responses(&[$($kind),+])
+            }
+        }
+    )+};
+}
+
+problems! {
+    /// What may happen to any request, except at `/health`.
+    Problems: INTERNAL, OVERLOADED;
+    /// What may happen to a request for `/health`, which is never turned away.
+    HealthProblems: INTERNAL;
+    /// What may happen where the path names something that need not exist.
+    FileProblems: INVALID, ROUTE_NOT_FOUND, INTERNAL, OVERLOADED;
+    /// What may happen to one who reads an order.
+    ReadProblems: INVALID, ORDER_NOT_FOUND, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
+    /// What may happen to one who lists orders.
+    ListProblems: INVALID, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
+    /// What may happen to one who asks for a history.
+    HistoryProblems: INVALID, ORDER_NOT_FOUND, HISTORY_OFF, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
+    /// What may happen to one who follows orders.
+    StreamProblems: INVALID, ORDER_NOT_FOUND, HISTORY_OFF, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
+    /// What may happen to one who creates or changes an order.
+    WriteProblems: INVALID, ORDER_NOT_FOUND, BODY_TIMEOUT, ORDER_DELETED, PRECONDITION_FAILED, BODY_TOO_LARGE,
+        KEY_REUSED, INTERNAL, OVERLOADED, STORE_UNAVAILABLE, OUTCOME_UNKNOWN;
+    /// What may happen to one who does so under an id of its own.
+    PutProblems: INVALID, ORDER_NOT_FOUND, BODY_TIMEOUT, ORDER_DELETED, PRECONDITION_FAILED, BODY_TOO_LARGE, INTERNAL,
+        OVERLOADED, STORE_UNAVAILABLE, OUTCOME_UNKNOWN;
+    /// What may happen to one who deletes an order.
+    DeleteProblems: INVALID, ORDER_NOT_FOUND, ORDER_DELETED, PRECONDITION_FAILED, KEY_REUSED, INTERNAL, OVERLOADED,
+        STORE_UNAVAILABLE, OUTCOME_UNKNOWN;
+    /// What may happen to a batch as a whole.
+    BatchProblems: INVALID, BODY_TIMEOUT, BODY_TOO_LARGE, INTERNAL, OVERLOADED;
+}
+
+/// One response for each status, with an example for each code.
+fn responses(kinds: &[Kind]) -> BTreeMap<String, RefOr<Response>> {
+    let mut by_status: BTreeMap<u16, Vec<&Kind>> = BTreeMap::new();
+    for kind in kinds {
+        by_status.entry(kind.status).or_default().push(kind);
+    }
+    by_status.into_iter().map(|(status, kinds)| (status.to_string(), response(&kinds).into())).collect()
+}
+
+fn response(kinds: &[&Kind]) -> Response {
+    let titles: Vec<String> = kinds.iter().map(|kind| format!("`{}`: {}.", kind.code, kind.title)).collect();
+    let mut response = ResponseBuilder::new().description(titles.join(" "));
+    if kinds.contains(&&ORDER_DELETED) {
+        response = response.content("application/json", json::<DeletedBody>(example_of_deleted()));
+    }
+    let examples = kinds
+        .iter()
+        .map(|kind| (kind.code, RefOr::Ref(Ref::new(format!("#/components/examples/{}", kind.code)))));
+    let content = ContentBuilder::new().schema(Some(reference::<ProblemBody>())).examples_from_iter(examples);
+    response = response.content("application/problem+json", content.build());
+    if kinds.iter().any(|kind| kind.status == 503) {
+        response = response.header("Retry-After", retry_after());
+    }
+    response.build()
+}
+
+/// The schema of what a change is answered with, whether it was accepted or not.
+pub(in crate::api) fn any_answer() -> Schema {
+    AnyOfBuilder::new()
+        .item(reference::<SubmittedBody>())
+        .item(reference::<ProblemBody>())
+        .item(reference::<DeletedBody>())
+        .into()
+}
+
+/// A reference to the schema of a type.
+pub(super) fn reference<T: ToSchema>() -> RefOr<Schema> {
+    RefOr::Ref(Ref::from_schema_name(T::name()))
+}
+
+/// An example of every kind of problem.
+pub(super) fn examples() -> Vec<(&'static str, Example)> {
+    let named = |problem: Problem| {
+        let mut example = Example::new();
+        example.summary = problem.kind.title.to_owned();
+        example.value = serde_json::to_value(problem.members(REQUEST)).ok();
+        (problem.kind.code, example)
+    };
+    samples().into_iter().map(named).collect()
+}
+
+/// A problem, as it is written.
+pub(super) fn problem(error: Error) -> serde_json::Value {
+    serde_json::to_value(Problem::from(error).members(REQUEST)).unwrap_or_default()
+}
+
+fn example_of_deleted() -> serde_json::Value {
+    let problem = Problem::from(Error::Deleted { order_id: order_id() });
+    serde_json::to_value(problem.members(REQUEST).of_deleted(ORDER)).unwrap_or_default()
+}
+
+/// A request of the examples.
+const REQUEST: &str = "checkout-7";
+
+fn order_id() -> OrderId {
+    OrderId::parse(ORDER).unwrap_or_else(OrderId::generate)
+}
+
+/// One problem of every kind, with the words that callers get.
+fn samples() -> Vec<Problem> {
+    let order_id = order_id();
+    let errors = [
+        Error::Invalid(Invalid::new("payload", "an order needs a payload; send a JSON object")),
+        Error::NotFound { order_id: Some(order_id) },
+        Error::HistoryOff,
+        Error::Deleted { order_id },
+        Error::PreconditionFailed { order_id, current: Some(3) },
+        Error::KeyReused,
+        Error::Internal,
+        Error::Overloaded { retry_after: RETRY_AFTER },
+        Error::Unavailable,
+        Error::OutcomeUnknown { order_id },
+    ];
+    let of_http = [
+        (ROUTE_NOT_FOUND, "the paths are in /openapi.json"),
+        (METHOD_NOT_ALLOWED, "the Allow header lists the methods that this path takes"),
+        (BODY_TIMEOUT, "body: send all of it within 30 seconds"),
+        (DEADLINE_EXCEEDED, "the deadline of the call has passed; the order may be stored all the same"),
+        (BODY_TOO_LARGE, "body: send at most 1048576 bytes"),
+    ];
+    let of_http = of_http.map(|(kind, detail)| Problem::new(kind, detail));
+    errors.map(Problem::from).into_iter().chain(of_http).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::problem::TABLE;
+
+    #[test]
+    fn every_kind_of_problem_has_an_example() {
+        let mut told: Vec<&str> = samples().iter().map(|problem| problem.kind.code).collect();
+        let mut all: Vec<&str> = TABLE.iter().map(|kind| kind.code).collect();
+        told.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(told, all);
+    }
+}
