@@ -21,7 +21,7 @@ use super::USER;
 use super::client::GUARD;
 
 /// The messages and the client as Rust.
-#[expect(clippy::allow_attributes, clippy::doc_markdown, unreachable_pub, reason = "it is generated")]
+#[expect(unreachable_pub, reason = "it is generated")]
 pub(crate) mod proto {
     include!(concat!(env!("OUT_DIR"), "/client/mod.rs"));
 }
