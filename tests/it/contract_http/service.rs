@@ -86,7 +86,11 @@ pub(super) async fn a_wrong_method_is_a_405_that_names_the_right_ones<B: Backend
     let app = B::start(Setup::new()).await;
     let get = BTreeSet::from(["GET", "HEAD"]);
     let mut routes = vec![("/orders".to_owned(), BTreeSet::from(["GET", "HEAD", "POST"]))];
-    routes.extend(every_get(NOBODYS).into_iter().map(|path| (path, get.clone())));
+    routes.push(("/orders:batch".to_owned(), BTreeSet::from(["POST"])));
+    let order = format!("/orders/{NOBODYS}");
+    let others = every_get(NOBODYS).into_iter().filter(|path| *path != order);
+    routes.extend(others.map(|path| (path, get.clone())));
+    routes.push((order.clone(), BTreeSet::from(["DELETE", "GET", "HEAD", "PUT"])));
     for (path, allowed) in routes {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"] {
             if !allowed.contains(method) {
