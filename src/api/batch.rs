@@ -41,7 +41,7 @@ struct ItemResult {
     status: u16,
     /// The version that the order has by it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[schema(value_type = i64, required = false)]
     version: Option<Version>,
     /// `true` where the same item was accepted before, under the same key.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -39,6 +39,7 @@ pub(super) struct HistoryBody<'a> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = HistoryEntry)]
 struct Entry<'a> {
+    #[schema(value_type = i64)]
     version: Version,
     // These three are not known any more where the request's step has been dropped and its outcome's has not.
     /// When. Absent, as the next two, where only the outcome is still kept.
@@ -175,6 +176,7 @@ pub(super) struct StepBody<'a> {
     order_id: String,
     #[schema(format = "uuid")]
     user_id: String,
+    #[schema(value_type = i64)]
     version: Version,
     /// Where the order stood then.
     #[schema(schema_with = statuses)]

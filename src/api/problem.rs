@@ -249,7 +249,7 @@ pub(super) struct ProblemBody<'a> {
     order_id: Option<String>,
     /// The version that the order has, where another one was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[schema(value_type = i64, required = false)]
     current_version: Option<Version>,
 }
 

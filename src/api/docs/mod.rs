@@ -32,9 +32,9 @@ use responses::{Document, File, Page};
 /// Namespace of the ETags, which are digests of what they stand for.
 const CONTENTS: Uuid = Uuid::from_u128(0x6f72_6465_7273_7472_6561_6d2e_646f_6373);
 
-/// What the page may do: its own scripts, styles, pictures and requests. The UI writes styles into its elements and draws
-/// its icons from `data:` addresses; no script stands in the page.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+/// What the page may do: its own scripts, styles, pictures and requests. The UI draws its icons from `data:` addresses; no
+/// script and no style stands in the page.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The files of the UI that the page loads.

@@ -4,7 +4,8 @@
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::{
-    ComponentsBuilder, Info, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths, RefOr, Server, Tag,
+    ComponentsBuilder, Info, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths, Ref, RefOr, Server,
+    Tag,
 };
 
 use super::parameters::RequestId;
@@ -35,7 +36,10 @@ pub(super) fn document() -> OpenApi {
         operations(item).for_each(add_what_the_edge_does);
     }
     responses::schemas(&mut schemas);
-    let components = ComponentsBuilder::new().schemas_from_iter(schemas);
+    let components = ComponentsBuilder::new().schemas_from_iter(schemas).header("RequestId", request_id());
+    let components = RequestId::into_params(|| None)
+        .into_iter()
+        .fold(components, |components, parameter| components.parameter("RequestId", parameter));
     let components = problems::examples()
         .into_iter()
         .fold(components, |components, (code, example)| components.example(code, example))
@@ -82,10 +86,11 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 /// Every request may bring an id, and every answer carries one.
 fn add_what_the_edge_does(operation: &mut Operation) {
     let parameters = operation.parameters.get_or_insert_default();
-    parameters.extend(RequestId::into_params(|| None).into_iter().map(RefOr::T));
+    parameters.push(RefOr::Ref(Ref::new("#/components/parameters/RequestId")));
     for response in operation.responses.responses.values_mut() {
         if let RefOr::T(response) = response {
-            response.headers.insert("X-Request-Id".to_owned(), RefOr::T(request_id()));
+            let header = Ref::new("#/components/headers/RequestId");
+            response.headers.insert("X-Request-Id".to_owned(), RefOr::Ref(header));
         }
     }
 }
