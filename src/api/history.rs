@@ -18,8 +18,9 @@ use super::docs::responses::Told;
 use super::http::{Segment, Shared, json};
 use super::problem::{Problem, to_json};
 use super::query::Parameters;
+use super::reads::order_id_of;
 use super::view::{any_number, number, one_of, statuses};
-use crate::order::{Cause, Invalid, OrderId, Status, Step, Version};
+use crate::order::{Cause, Status, Step, Version};
 
 /// A page of an order's history.
 #[derive(Serialize, ToSchema)]
@@ -110,12 +111,6 @@ pub(super) async fn order_history(
         next_cursor: part.next.map(|version| version.to_string()),
     };
     Ok(json(StatusCode::OK, to_json(&body)))
-}
-
-/// The id in a path.
-pub(super) fn order_id_of(segment: Segment) -> Result<OrderId, Problem> {
-    let id = OrderId::parse(&segment?);
-    Ok(id.ok_or_else(|| Invalid::new("order_id", "not a UUID; the path is /orders/{order_id}"))?)
 }
 
 /// Puts each outcome to what it is the outcome of.
@@ -213,7 +208,7 @@ pub(super) fn step(step: &Step) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::{Amount, Sequence, UserId};
+    use crate::order::{Amount, OrderId, Sequence, UserId};
 
     fn told(steps: &[(Version, Cause, Status)]) -> String {
         let step = |(version, cause, status): &(Version, Cause, Status)| Step {

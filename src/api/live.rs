@@ -21,10 +21,11 @@ use tokio_util::sync::CancellationToken;
 use super::docs::parameters::{LastEventId, OrderInPath, UserInQuery};
 use super::docs::problems::StreamProblems;
 use super::docs::responses::Stream as StreamResponse;
-use super::history::{order_id_of, step};
+use super::history::step;
 use super::http::{Segment, Shared};
 use super::problem::{OVERLOADED, Problem};
 use super::query::Parameters;
+use super::reads::order_id_of;
 use crate::order::{BadSequence, Invalid, Sequence, Step, UserId};
 use crate::service::Pages;
 
