@@ -1,16 +1,17 @@
-//! How Postgres goes about it: on a table of some size no statement walks through it, and a page costs what its
-//! orders cost, wherever it is.
+//! How Postgres goes about it: on a table of some size no statement walks through it, a page costs what its orders
+//! cost, wherever it is, and a write costs the same however many came before it on tables that were empty.
 
-use orderstream::order::{Filter, Position, Status, UserId};
-use orderstream::store::Store;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use orderstream::order::{Command, Filter, KeyText, OrderId, Position, Request, Status, UserId};
 use orderstream::store::postgres::{Options, PostgresStore};
+use orderstream::store::{Accepted, Store};
 use tokio_postgres::Client;
 
+use crate::store_conformance::{creation, deletion, some_user, update};
 use crate::support::schema::Schema;
 use crate::support::wait::until;
-
-/// How the connections are called whose reads are counted.
-const NAME: &str = "orderstream-plans";
 
 /// 40,000 orders of a hundred users, in batches of ten of one time each; every fourth is deleted, and none is cancelled.
 const FILL: &str = r#"
@@ -46,13 +47,100 @@ async fn walk(store: &PostgresStore, filter: &Filter, limit: usize, pages: usize
     (0, 0)
 }
 
+/// Carries out a batch, each command under a key of its own, all of which must be accepted; answers the orders.
+async fn send(store: &PostgresStore, name: &str, commands: Vec<Command>) -> Vec<OrderId> {
+    let request = |(at, command): (usize, Command)| {
+        let key = KeyText::parse(&format!("{name}-{at}")).expect("a key").of(&command);
+        Request { command, key: Some(key) }
+    };
+    let batch: Arc<[Request]> = commands.into_iter().enumerate().map(request).collect();
+    let answers = store.apply(batch).await.expect("the store takes the batch");
+    let order = |answer| match answer {
+        Ok(Accepted::Now(event)) => event.order_id.expect("an id"),
+        refused => panic!("the command is carried out: {refused:?}"),
+    };
+    answers.into_iter().map(order).collect()
+}
+
+/// A store whose connections can be told from others.
+fn named(schema: &Schema, name: &str) -> PostgresStore {
+    let options = Options { dsn: format!("{}&application_name={name}", schema.dsn), ..schema.options() };
+    PostgresStore::open(&options).expect("a DSN that can be used")
+}
+
+/// Closes the store of that name and waits until its connections ended: they tell first what they have read.
+async fn closed(store: PostgresStore, name: &str, client: &Client) {
+    store.close().await;
+    let sessions = "SELECT 1 FROM pg_stat_activity WHERE application_name = $1 LIMIT 1";
+    until("the connections to end", async || {
+        client.query_opt(sessions, &[&name]).await.expect("the sessions").is_none().then_some(())
+    })
+    .await;
+}
+
+/// How many entries were read of indexes.
+async fn entries(client: &Client) -> usize {
+    let sql = "SELECT sum(idx_tup_read)::int8 FROM pg_stat_user_indexes WHERE schemaname = current_schema()";
+    let read: i64 = client.query_one(sql, &[]).await.expect("statistics").get(0);
+    usize::try_from(read).expect("a count")
+}
+
+#[tokio::test]
+async fn a_write_reads_no_more_of_an_index_the_more_there_is_in_it() {
+    const NAME: &str = "orderstream-plans-of-writes";
+    const ROUNDS: usize = 20;
+    const BATCH: usize = 64;
+    let schema = Schema::migrated().await;
+    let client = schema.connect().await;
+    let store = named(&schema, NAME);
+    for round in 0..ROUNDS {
+        let creations = (0..BATCH).map(|_| creation(some_user(), "{}")).collect();
+        let orders = send(&store, &format!("create {round}"), creations).await;
+        let updates = orders.iter().map(|order| update(*order, "{}")).collect();
+        send(&store, &format!("update {round}"), updates).await;
+        let deletions = orders.iter().map(|order| deletion(*order)).collect();
+        send(&store, &format!("delete {round}"), deletions).await;
+    }
+    closed(store, NAME, &client).await;
+    let read = entries(&client).await;
+    // An order is found by its id, its older versions included, and once in a statement the origin of the history.
+    let most = 3 * ROUNDS * BATCH * 2;
+    assert!(read <= most, "{read} entries, where {most} are enough");
+}
+
+/// The store plans once, and the tables are empty then; what is kept afterwards, and is too young to go, costs nothing.
+#[tokio::test]
+async fn cleaning_looks_at_the_oldest_alone() {
+    const NAME: &str = "orderstream-plans-of-cleaning";
+    const BATCH: usize = 100;
+    let schema = Schema::migrated().await;
+    let client = schema.connect().await;
+    let store = named(&schema, NAME);
+    let clean = async || store.clean(Timestamp::UNIX_EPOCH, Some(Timestamp::UNIX_EPOCH), BATCH).await;
+    assert_eq!(clean().await, Ok(0));
+    schema
+        .execute(
+            "INSERT INTO orders_history (place, order_id, user_id, version, at, cause, status)
+             SELECT n, gen_random_uuid(), gen_random_uuid(), 1, now(), 'command', 'new' FROM generate_series(1, 20000) AS n;
+             INSERT INTO orders_keys (digest, content, order_id, version, status)
+             SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 1, 'new' FROM generate_series(1, 20000)",
+        )
+        .await;
+    let before = entries(&client).await;
+    for _ in 0..10 {
+        assert_eq!(clean().await, Ok(0));
+    }
+    closed(store, NAME, &client).await;
+    let (read, most) = (entries(&client).await - before, 10 * 2 * BATCH);
+    assert!(read <= most, "{read} entries, where {most} are enough");
+}
+
 #[tokio::test]
 async fn a_list_walks_an_index_from_where_it_is_and_no_further_than_it_must() {
+    const NAME: &str = "orderstream-plans-of-lists";
     let schema = Schema::migrated().await;
     schema.execute(FILL).await;
     let client = schema.connect().await;
-    let options = Options { dsn: format!("{}&application_name={NAME}", schema.dsn), ..schema.options() };
-    let sessions = "SELECT 1 FROM pg_stat_activity WHERE application_name = $1 LIMIT 1";
     let user = UserId::parse("00000000-0000-4000-8000-000000000007");
     let with_deleted = Filter { with_deleted: true, ..Filter::default() };
     let from = Some("2025-01-01T00:16:40Z".parse().unwrap());
@@ -82,14 +170,9 @@ async fn a_list_walks_an_index_from_where_it_is_and_no_further_than_it_must() {
         ),
     ] {
         let before = reads(&client).await;
-        let store = PostgresStore::open(&options).expect("a DSN that can be used");
+        let store = named(&schema, NAME);
         assert_eq!(walk(&store, &filter, limit, pages).await, expected, "{filter:?}");
-        // A connection that ends tells first what it has read.
-        store.close().await;
-        until("the connections to end", async || {
-            client.query_opt(sessions, &[&NAME]).await.expect("the sessions").is_none().then_some(())
-        })
-        .await;
+        closed(store, NAME, &client).await;
         let after = reads(&client).await;
         assert_eq!(after.0, before.0, "no walk through the table: {filter:?}");
         assert!(after.1 - before.1 <= most, "{} rows: {filter:?}", after.1 - before.1);

@@ -2,6 +2,7 @@
 //! connection of its own kind, and an order's outbox row is written by the very statement that writes the order.
 //! Whatever the server or the network does, an answer says what is known: done, nothing happened, or not known.
 
+mod cleaning;
 mod command_sql;
 mod commands;
 mod completions;
@@ -25,6 +26,7 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
+use self::cleaning::Cleaning;
 use self::commands::Commands;
 use self::completions::Completions;
 use self::link::{Link, Prepare, Server};
@@ -71,6 +73,7 @@ pub struct PostgresStore {
     commands: Links<Commands>,
     completions: Links<Completions>,
     outbox: Link<Outbox>,
+    cleaning: Link<Cleaning>,
     reads: Links<Reads>,
 }
 
@@ -107,6 +110,7 @@ impl PostgresStore {
             commands: Links::new(&server, options.write_connections),
             completions: Links::new(&server, options.write_connections),
             outbox: Link::new(Arc::clone(&server)),
+            cleaning: Link::new(Arc::clone(&server)),
             reads: Links::new(&server, options.read_connections),
             server,
         })
@@ -226,8 +230,9 @@ impl Store for PostgresStore {
         steps_before: Option<Timestamp>,
         limit: usize,
     ) -> Result<usize, Error> {
-        let clean = |outbox: Arc<Outbox>| async move { outbox.clean(keys_before, steps_before, limit).await };
-        self.outbox.read(clean).await
+        let clean =
+            |session: Arc<Cleaning>| async move { session.run(keys_before, steps_before, limit).await };
+        self.cleaning.read(clean).await
     }
 
     async fn check(&self) -> Result<(), Error> {
@@ -240,6 +245,7 @@ impl Store for PostgresStore {
             self.commands.close(),
             self.completions.close(),
             self.outbox.close(),
+            self.cleaning.close(),
             self.reads.close()
         );
     }

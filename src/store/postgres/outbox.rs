@@ -1,5 +1,5 @@
-//! The outbox: which versions are committed and not yet confirmed by the broker, and what else is looked after beside
-//! the requests. A row of the outbox lives for milliseconds; what stays is found here by any process. The event itself is made from the order, so a row whose order has moved on,
+//! The outbox: which versions are committed and not yet confirmed by the broker. A row lives for milliseconds; what
+//! stays is found here by any process. The event itself is made from the order, so a row whose order has moved on,
 //! or is done, has nothing more to say and is removed by whoever finds it.
 
 use futures_util::future::try_join_all;
@@ -25,8 +25,6 @@ pub(super) struct Outbox {
     pending: Statement,
     orphans: Statement,
     now: Statement,
-    clean_keys: Statement,
-    clean_steps: Statement,
 }
 
 impl Prepare for Outbox {
@@ -39,13 +37,10 @@ impl Prepare for Outbox {
             pending_sql(),
             ORPHANS.to_owned(),
             "SELECT clock_timestamp()".to_owned(),
-            CLEAN_KEYS.to_owned(),
-            CLEAN_STEPS.to_owned(),
         ];
         let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
-        let [remove, claim, pending, orphans, now, clean_keys, clean_steps] =
-            statements.try_into().unwrap_or_else(|_| unreachable!());
-        Ok(Outbox { client, remove, claim, pending, orphans, now, clean_keys, clean_steps })
+        let [remove, claim, pending, orphans, now] = statements.try_into().unwrap_or_else(|_| unreachable!());
+        Ok(Outbox { client, remove, claim, pending, orphans, now })
     }
 
     fn client(&self) -> &Client {
@@ -85,18 +80,6 @@ fn pending_sql() -> String {
 
 const ORPHANS: &str = "SELECT order_id FROM orders_outbox b
                         WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.order_id = b.order_id)";
-
-/// Rows that another process is dropping at this moment are left to it.
-const CLEAN_KEYS: &str = "
-DELETE FROM orders_keys WHERE digest = ANY (ARRAY(
-    SELECT digest FROM orders_keys WHERE created_at < $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED))";
-
-/// In the order of their places, so that never one is left that is before one that was dropped.
-const CLEAN_STEPS: &str = "
-DELETE FROM orders_history WHERE ctid = ANY (ARRAY(
-    SELECT h.ctid FROM (SELECT place, seq FROM orders_history ORDER BY place, seq LIMIT $2) AS oldest
-      JOIN orders_history h ON (h.place, h.seq) = (oldest.place, oldest.seq)
-     WHERE h.at < $1 FOR UPDATE OF h SKIP LOCKED))";
 
 impl Outbox {
     /// Removes rows that have been published.
@@ -157,22 +140,6 @@ impl Outbox {
     pub(super) async fn orphans(&self) -> Result<Vec<OrderId>, Trouble> {
         let rows = self.client.query(&self.orphans, &[]).await?;
         rows.iter().map(|row| Ok(order_id(row.try_get(0)?))).collect()
-    }
-
-    /// Drops keys and steps that were written before a time each, at most so many of each.
-    pub(super) async fn clean(
-        &self,
-        keys_before: Timestamp,
-        steps_before: Option<Timestamp>,
-        limit: usize,
-    ) -> Result<usize, Trouble> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let keys = self.client.execute(&self.clean_keys, &[&within(keys_before), &limit]).await?;
-        let steps = match steps_before {
-            None => 0,
-            Some(before) => self.client.execute(&self.clean_steps, &[&within(before), &limit]).await?,
-        };
-        Ok(usize::try_from(keys + steps).unwrap_or(usize::MAX))
     }
 
     /// The server's clock.

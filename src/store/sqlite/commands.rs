@@ -3,10 +3,9 @@
 use jiff::Timestamp;
 use rusqlite::{ErrorCode, OptionalExtension, params};
 
-use super::history::Written;
 use super::rows::readable;
 use super::statements::Statements;
-use crate::order::{Cause, Command, Event, Payload, Request, Status, UserId, Version};
+use crate::order::{Command, Event, Payload, Request, Status, UserId, Version};
 use crate::store::{Accepted, Earlier, Refusal};
 
 /// What a command has done to an order.
@@ -15,14 +14,8 @@ struct Change {
     version: Version,
     status: Status,
     payload: Payload,
-    indexed: Indexed,
-}
-
-/// What the change means for the index of external ids: the number of the row, where there is anything to note.
-enum Indexed {
-    Created(i64),
-    Updated(i64),
-    Nothing,
+    /// The number of the order's row.
+    row: i64,
 }
 
 impl Statements<'_> {
@@ -48,32 +41,21 @@ impl Statements<'_> {
             }
         }
         let order_id = request.command.order_id();
-        let Change { user_id, version, status, payload, indexed } =
+        let Change { user_id, version, status, payload, row } =
             match bad_row(self.change(&request.command, now))? {
                 Ok(change) => change,
                 Err(refusal) => return Ok(Err(refusal)),
             };
         // The order's row is written, and the rest belongs to it: what fails now fails the whole transaction.
-        match indexed {
-            Indexed::Created(row) => self.external_ids.created(user_id, payload.external_id(), row)?,
-            Indexed::Updated(row) => self.external_ids.updated(user_id, payload.external_id(), row)?,
-            Indexed::Nothing => {}
+        match request.command {
+            Command::Create { .. } => self.external_ids.created(user_id, payload.external_id(), row)?,
+            Command::Update { .. } => self.external_ids.updated(user_id, payload.external_id(), row)?,
+            Command::Delete { .. } => {}
         }
         if let Some(key) = &request.key {
             self.keys.keep(key, &Earlier { order_id, version, status }, now)?;
         }
-        let (cause, amount, reason) = (Cause::Command, None, None);
-        let status_name = status.as_str();
-        self.history.write(&Written {
-            order_id,
-            user_id,
-            version,
-            at: now,
-            cause,
-            status: status_name,
-            amount,
-            reason,
-        })?;
+        self.history.commanded(row, version, now, status)?;
         Ok(Ok(Accepted::Now(Event {
             order_id: Some(order_id),
             version: Some(version),
@@ -95,7 +77,7 @@ impl Statements<'_> {
                     version: 1,
                     status: Status::New,
                     payload: payload.clone(),
-                    indexed: Indexed::Created(row),
+                    row,
                 })
             }
             Command::Update { order_id, user_id, payload, if_version } => {
@@ -108,7 +90,7 @@ impl Statements<'_> {
                         version: row.get(0)?,
                         status: Status::Processing,
                         payload: payload.clone(),
-                        indexed: Indexed::Updated(row.get(2)?),
+                        row: row.get(2)?,
                     })
                 });
                 change.optional()?
@@ -125,7 +107,7 @@ impl Statements<'_> {
                                 row.get_ref(3)?.as_str()?,
                                 row.get_ref(2)?.as_str()?,
                             ),
-                            indexed: Indexed::Nothing,
+                            row: row.get(4)?,
                         })
                     });
                 change.optional()?

@@ -1,19 +1,11 @@
 //! Completions: what the worker has done, recorded where the order is not past it.
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::params;
 
-use super::history::Written;
-use super::statements::{Statements, sources};
-use crate::order::{Cause, Status, UserId, Version};
+use super::statements::{Statements, is_or_may_become};
+use crate::order::Status;
 use crate::store::{Basis, Completed, Completion, Creation};
-
-/// An order that took a completion: its owner, its version and its status now.
-type Taken = (UserId, Version, String);
-
-fn taken(row: &Row<'_>) -> rusqlite::Result<Taken> {
-    Ok((UserId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?))
-}
 
 impl Statements<'_> {
     /// Records a batch of completions; an error fails the whole transaction.
@@ -23,69 +15,54 @@ impl Statements<'_> {
     }
 
     fn complete_one(&mut self, completion: &Completion, now: Timestamp) -> rusqlite::Result<Completed> {
-        let (order_id, target) = (completion.order_id, completion.status);
-        let (id, at) = (order_id.as_bytes(), now.as_microsecond());
+        let (id, target) = (completion.order_id.as_bytes(), completion.status);
+        let at = now.as_microsecond();
         let amount = completion.amount.as_ref().map(ToString::to_string);
         let reason = completion.reason.as_deref();
-        let (cause, taken) = match &completion.basis {
+        let applied = match &completion.basis {
             Basis::Version(version) => {
-                let row = params![id, version, at, amount, reason];
-                (Cause::Worker, self.finish[target as usize].query_row(row, taken).optional()?)
+                self.finish[target as usize].execute(params![id, version, at, amount, reason])? > 0
             }
             Basis::Unversioned(sent) => {
                 let row = params![id, sent.as_microsecond(), at, amount, reason];
-                (Cause::Event, self.overtake[target as usize].query_row(row, taken).optional()?)
+                self.overtake[target as usize].execute(row)? > 0
             }
-            Basis::Creation(creation) => (Cause::Event, self.create(completion, creation, now)?),
+            Basis::Creation(creation) => self.create(completion, creation, now)?,
         };
-        let Some((user_id, version, status)) = taken else {
+        if !applied {
             let exists = self.look.exists([id])?;
             return Ok(if exists { Completed::Stale } else { Completed::Unknown });
-        };
-        // Where the status stays another one, so do amount and reason.
-        let (amount, reason) =
-            if status == target.as_str() { (amount.as_deref(), reason) } else { (None, None) };
-        let status = status.as_str();
-        self.history.write(&Written {
-            order_id,
-            user_id,
-            version,
-            at: now,
-            cause,
-            status,
-            amount,
-            reason,
-        })?;
+        }
+        self.history.completed(completion, amount.as_deref(), now)?;
         Ok(Completed::Applied)
     }
 
-    /// Makes the order that an event asks for, as processed, unless its id is taken.
+    /// Makes the order that an event asks for, as processed; `false` where its id is taken.
     fn create(
         &mut self,
         completion: &Completion,
         Creation { user_id, payload }: &Creation,
         now: Timestamp,
-    ) -> rusqlite::Result<Option<Taken>> {
+    ) -> rusqlite::Result<bool> {
         let amount = completion.amount.as_ref().map_or_else(|| "0".to_owned(), ToString::to_string);
         let set = (completion.status, 1, now, amount.as_str(), completion.reason.as_deref());
-        let Some(row) = self.insert(completion.order_id, *user_id, payload, set)? else { return Ok(None) };
+        let Some(row) = self.insert(completion.order_id, *user_id, payload, set)? else { return Ok(false) };
         self.external_ids.created(*user_id, payload.external_id(), row)?;
-        Ok(Some((*user_id, 1, completion.status.as_str().to_owned())))
+        Ok(true)
     }
 }
 
 /// A completion of a version: moves `processed_version`, and the rest where the order may take that status. The
 /// time of the version is noted, so that an event without a version that is no newer changes nothing.
 pub(super) fn finish_sql(target: Status) -> String {
-    let legal = format!("status IN ('{target}', {})", sources(target));
+    let legal = is_or_may_become(target);
     format!(
         "UPDATE orders SET processed_version = version, updated_at = max(updated_at, ?3),
              source_at = max(coalesce(source_at, updated_at), updated_at),
              status = CASE WHEN {legal} THEN '{target}' ELSE status END,
              amount = CASE WHEN {legal} THEN coalesce(?4, amount) ELSE amount END,
              reason = CASE WHEN {legal} THEN ?5 ELSE reason END{deleted_at}
-         WHERE order_id = ?1 AND version = ?2 AND processed_version < version
-         RETURNING user_id, version, status",
+         WHERE order_id = ?1 AND version = ?2 AND processed_version < version",
         deleted_at = deleted_at(target)
     )
 }
@@ -97,10 +74,9 @@ pub(super) fn overtake_sql(target: Status) -> String {
         "UPDATE orders SET source_at = ?2, updated_at = max(updated_at, ?3), status = '{target}',
              amount = coalesce(?4, amount), reason = ?5{deleted_at}
          WHERE order_id = ?1 AND (source_at IS NULL OR source_at < ?2) AND status <> 'deleted'
-           AND status IN ('{target}', {sources})
-         RETURNING user_id, version, status",
+           AND {legal}",
         deleted_at = deleted_at(target),
-        sources = sources(target)
+        legal = is_or_may_become(target)
     )
 }
 

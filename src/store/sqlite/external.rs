@@ -1,7 +1,6 @@
 //! The index of orders by user, and by user and external id: one table of digests, filled as [`Index`] says. An order
 //! stands in it under the empty external id from its creation on, and under each external id that it has or had.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -26,11 +25,11 @@ fn digest(user_id: UserId, external_id: &str) -> i64 {
 pub(super) fn load(connection: &Connection) -> rusqlite::Result<Young> {
     let mut query = connection.prepare("SELECT user_id, external_id, seq FROM orders WHERE seq > ?1")?;
     let mut rows = query.query([index::covered(connection, TABLE)?])?;
-    let mut entries = BTreeSet::new();
+    let mut entries = Vec::new();
     while let Some(row) = rows.next()? {
         let (user_id, seq) = (UserId::from_bytes(row.get(0)?), row.get(2)?);
-        entries.insert((digest(user_id, ""), seq));
-        entries.insert((digest(user_id, row.get_ref(1)?.as_str()?), seq));
+        entries.push((digest(user_id, ""), seq));
+        entries.push((digest(user_id, row.get_ref(1)?.as_str()?), seq));
     }
     Ok(Young::new(entries))
 }

@@ -8,30 +8,25 @@ use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 use super::clean;
 use super::rows::{corrupt, known_status, readable};
 use super::search::lowest;
-use crate::order::{Amount, Cause, OrderId, Sequence, Step, Stretch, UserId, Version, Whose};
+use crate::order::{Amount, Cause, OrderId, Sequence, Status, Step, Stretch, UserId, Version, Whose};
+use crate::store::{Basis, Completion};
 
 /// How many steps are looked at, at most, for a page of those of one user.
 const LOOKED_AT: usize = 10_000;
 
-/// The columns that [`step`] reads, in its order.
-const COLUMNS: &str = "seq, order_id, user_id, version, at, cause, status, amount, reason";
+/// The columns that [`step`] reads, in its order, and where they are from.
+const STEPS: &str =
+    "SELECT h.seq, o.order_id, o.user_id, h.version, h.at, h.cause, h.status, h.amount, h.reason
+                       FROM history h JOIN orders o ON o.seq = h.order_seq";
 
-/// A step that is to be written.
-pub(super) struct Written<'a> {
-    pub(super) order_id: OrderId,
-    pub(super) user_id: UserId,
-    pub(super) version: Version,
-    pub(super) at: Timestamp,
-    pub(super) cause: Cause,
-    /// The name of the order's status, as its row has it.
-    pub(super) status: &'a str,
-    pub(super) amount: Option<&'a str>,
-    pub(super) reason: Option<&'a str>,
-}
+/// Steps of one order.
+const OF_ORDER: &str = "h.order_seq = (SELECT seq FROM orders WHERE order_id = ?1)";
 
 /// The writer's side. Cleans, but writes nothing, where no history is wanted.
 pub(super) struct History<'c> {
-    insert: Option<Statement<'c>>,
+    is_wanted: bool,
+    command: Statement<'c>,
+    completion: Statement<'c>,
     oldest: Statement<'c>,
     drop: Statement<'c>,
     dropped: Statement<'c>,
@@ -41,9 +36,18 @@ pub(super) struct History<'c> {
 
 impl<'c> History<'c> {
     pub(super) fn prepare(connection: &'c Connection, is_wanted: bool) -> rusqlite::Result<History<'c>> {
-        let insert = format!("INSERT INTO history ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)");
         Ok(History {
-            insert: is_wanted.then(|| connection.prepare(&insert)).transpose()?,
+            is_wanted,
+            command: connection.prepare(
+                "INSERT INTO history (seq, order_seq, version, at, cause, status) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?,
+            // Where the status stayed another one, so did amount and reason.
+            completion: connection.prepare(
+                "INSERT INTO history (seq, order_seq, version, at, cause, status, amount, reason)
+                 SELECT ?1, seq, version, ?3, ?4, status, CASE status WHEN ?5 THEN ?6 END,
+                        CASE status WHEN ?5 THEN ?7 END
+                   FROM orders WHERE order_id = ?2",
+            )?,
             oldest: connection.prepare("SELECT seq, at FROM history ORDER BY seq LIMIT ?1")?,
             drop: connection.prepare("DELETE FROM history WHERE seq <= ?1")?,
             dropped: connection.prepare("UPDATE history_dropped SET seq = max(seq, ?1)")?,
@@ -51,21 +55,39 @@ impl<'c> History<'c> {
         })
     }
 
-    /// Writes a step.
-    pub(super) fn write(&mut self, step: &Written<'_>) -> rusqlite::Result<()> {
-        let Some(insert) = &mut self.insert else { return Ok(()) };
-        insert.execute(params![
-            self.next,
-            step.order_id.as_bytes(),
-            step.user_id.as_bytes(),
-            step.version,
-            step.at.as_microsecond(),
-            letter(step.cause),
-            step.status,
-            step.amount,
-            step.reason,
-        ])?;
-        self.next += 1;
+    /// Writes the step of a command that was carried out on the order of that row.
+    pub(super) fn commanded(
+        &mut self,
+        row: i64,
+        version: Version,
+        at: Timestamp,
+        status: Status,
+    ) -> rusqlite::Result<()> {
+        if self.is_wanted {
+            let (at, cause) = (at.as_microsecond(), letter(Cause::Command));
+            self.command.execute(params![self.next, row, version, at, cause, status.as_str()])?;
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    /// Writes the step of a completion that the order has taken.
+    pub(super) fn completed(
+        &mut self,
+        completion: &Completion,
+        amount: Option<&str>,
+        at: Timestamp,
+    ) -> rusqlite::Result<()> {
+        if self.is_wanted {
+            let (id, target) = (completion.order_id.as_bytes(), completion.status.as_str());
+            let cause = letter(match completion.basis {
+                Basis::Version(_) => Cause::Worker,
+                Basis::Unversioned(_) | Basis::Creation(_) => Cause::Event,
+            });
+            let at = at.as_microsecond();
+            self.completion.execute(params![self.next, id, at, cause, target, amount, completion.reason])?;
+            self.next += 1;
+        }
         Ok(())
     }
 
@@ -110,8 +132,7 @@ pub(super) fn of_order(
     versions: u32,
 ) -> rusqlite::Result<Vec<Step>> {
     let mut query = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM history WHERE order_id = ?1 AND version > ?2 AND version <= ?3
-         ORDER BY version, seq"
+        "{STEPS} WHERE {OF_ORDER} AND h.version > ?2 AND h.version <= ?3 ORDER BY h.version, h.seq"
     ))?;
     let last = after.saturating_add(i64::from(versions));
     let mut rows = query.query(params![order_id.as_bytes(), after, last])?;
@@ -138,15 +159,14 @@ pub(super) fn steps(
     let mut query;
     let mut rows = match of {
         Whose::All | Whose::User(_) => {
-            let sql = format!("SELECT {COLUMNS} FROM history WHERE seq > ?1 ORDER BY seq LIMIT ?2");
-            query = connection.prepare_cached(&sql)?;
+            query =
+                connection.prepare_cached(&format!("{STEPS} WHERE h.seq > ?1 ORDER BY h.seq LIMIT ?2"))?;
             query.query([behind, count])?
         }
         Whose::Order(id) => {
             // An order's versions grow with the numbers of its steps: its index has them in their order, too.
             query = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM history WHERE order_id = ?1 AND version >= ?2 AND seq > ?3
-                 ORDER BY version, seq LIMIT ?4"
+                "{STEPS} WHERE {OF_ORDER} AND h.version >= ?2 AND h.seq > ?3 ORDER BY h.version, h.seq LIMIT ?4"
             ))?;
             query.query(params![id.as_bytes(), version_behind(connection, id, behind)?, behind, count])?
         }
@@ -169,10 +189,10 @@ pub(super) fn steps(
 
 /// The lowest version of an order that has steps behind that number, or one above its newest.
 fn version_behind(connection: &Connection, order_id: OrderId, behind: i64) -> rusqlite::Result<Version> {
-    let mut newest = connection.prepare_cached(
-        "SELECT version, seq FROM history WHERE order_id = ?1 AND version <= ?2
-         ORDER BY version DESC, seq DESC LIMIT 1",
-    )?;
+    let mut newest = connection.prepare_cached(&format!(
+        "SELECT h.version, h.seq FROM history h WHERE {OF_ORDER} AND h.version <= ?2
+         ORDER BY h.version DESC, h.seq DESC LIMIT 1"
+    ))?;
     let mut newest = |version: Version| {
         let found = newest.query_row(params![order_id.as_bytes(), version], |row| {
             Ok((row.get::<_, Version>(0)?, row.get::<_, i64>(1)?))
@@ -188,7 +208,7 @@ fn place(seq: i64) -> Sequence {
     Sequence(u64::try_from(seq).unwrap_or(0), 0)
 }
 
-/// Reads a step from a row of [`COLUMNS`]. One that no version of this program wrote is reported and passed over: the
+/// Reads a step from a row of [`STEPS`]. One that no version of this program wrote is reported and passed over: the
 /// others must not wait until somebody mends it.
 fn step(row: &Row<'_>) -> rusqlite::Result<Option<Step>> {
     let order_id = OrderId::from_bytes(row.get(1)?);

@@ -5,8 +5,6 @@
 //!
 //! An entry is a hint. Whoever follows one compares the row, which may have another key since, or be gone.
 
-use std::collections::BTreeSet;
-use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rusqlite::{Connection, Statement};
@@ -22,37 +20,67 @@ pub(super) type Entry = (i64, i64);
 
 /// The entries that the table does not hold for certain. Shared by the writer and the readers.
 pub(super) struct Young {
-    // std RwLock: held for a few set operations, never across .await
-    sets: RwLock<Sets>,
+    // std RwLock: held for a few searches, to merge runs, or shared with readers for a slice; never across .await
+    entries: RwLock<Entries>,
 }
 
 #[derive(Default)]
-struct Sets {
+struct Entries {
     /// Since the last merge began.
-    current: BTreeSet<Entry>,
-    /// On their way into the table.
-    merging: BTreeSet<Entry>,
+    current: Runs,
+    /// On their way into the table, sorted.
+    merging: Vec<Entry>,
+}
+
+/// Entries in sorted runs, each more than twice as long as the next: to add some costs a few merges of what lies side
+/// by side in memory, where a tree would look for the place of each.
+#[derive(Default)]
+struct Runs(Vec<Vec<Entry>>);
+
+impl Runs {
+    fn add(&mut self, mut run: Vec<Entry>) {
+        run.sort_unstable();
+        while let Some(longer) = self.0.pop_if(|last| last.len() <= 2 * run.len()) {
+            run = merged(longer, &run);
+        }
+        self.0.push(run);
+    }
+
+    fn len(&self) -> usize {
+        self.0.iter().map(Vec::len).sum()
+    }
+
+    /// Everything, sorted; leaves nothing.
+    fn take(&mut self) -> Vec<Entry> {
+        self.0.drain(..).rev().reduce(|run, longer| merged(longer, &run)).unwrap_or_default()
+    }
+}
+
+/// One run of two. The sort finds the runs, and merges them.
+fn merged(mut run: Vec<Entry>, other: &[Entry]) -> Vec<Entry> {
+    run.extend_from_slice(other);
+    run.sort();
+    run.dedup();
+    run
 }
 
 impl Young {
     /// Those of the rows that the table does not cover.
-    pub(super) fn new(current: BTreeSet<Entry>) -> Young {
-        Young { sets: RwLock::new(Sets { current, merging: BTreeSet::new() }) }
+    pub(super) fn new(entries: Vec<Entry>) -> Young {
+        let mut current = Runs::default();
+        current.add(entries);
+        Young { entries: RwLock::new(Entries { current, merging: Vec::new() }) }
     }
 
     /// Rows from `from` on and below `below` that have, or had, that key: the newest first, at most `count`.
     pub(super) fn rows(&self, key: i64, from: i64, below: i64, count: usize) -> Vec<i64> {
-        if from >= below {
-            return Vec::new();
-        }
-        let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
-        let range = (Bound::Included((key, from)), Bound::Excluded((key, below)));
-        let newest = |set: &BTreeSet<Entry>, rows: &mut Vec<i64>| {
-            rows.extend(set.range(range).rev().take(count).map(|(_, row)| *row));
-        };
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         let mut rows = Vec::new();
-        newest(&sets.current, &mut rows);
-        newest(&sets.merging, &mut rows);
+        for run in entries.current.0.iter().chain([&entries.merging]) {
+            let end = run.partition_point(|entry| *entry < (key, below));
+            let newest = run[..end].iter().rev().take_while(|entry| **entry >= (key, from));
+            rows.extend(newest.take(count).map(|(_, row)| *row));
+        }
         newest_first(&mut rows, count);
         rows
     }
@@ -77,8 +105,8 @@ pub(super) struct Index<'c> {
     upto: i64,
     /// The newest row there is.
     newest: i64,
-    /// How far the merge has come: its last entry in the table.
-    merged: Option<Entry>,
+    /// How many entries of the merge are in the table.
+    merged: usize,
     /// How far it will have come after the transaction under way.
     merging: Progress,
 }
@@ -86,7 +114,7 @@ pub(super) struct Index<'c> {
 /// What a transaction does for the merge.
 enum Progress {
     Nothing,
-    Slice(Entry),
+    Slice(usize),
     Finish,
 }
 
@@ -107,7 +135,7 @@ impl<'c> Index<'c> {
             fresh: Vec::new(),
             upto: covered(connection, table)?,
             newest,
-            merged: None,
+            merged: 0,
             merging: Progress::Nothing,
         })
     }
@@ -143,40 +171,42 @@ impl<'c> Index<'c> {
 
     /// Adds a slice of the merge to the transaction that is about to be committed.
     pub(super) fn merge(&mut self) -> rusqlite::Result<()> {
-        let after = self.merged.map_or(Bound::Unbounded, Bound::Excluded);
         let size = SLICE.max(2 * self.fresh.len());
-        let slice: Vec<Entry> = {
-            let sets = self.young.sets.read().unwrap_or_else(PoisonError::into_inner);
-            sets.merging.range((after, Bound::Unbounded)).take(size).copied().collect()
-        };
-        for entry in &slice {
+        let entries = self.young.entries.read().unwrap_or_else(PoisonError::into_inner);
+        if entries.merging.is_empty() {
+            return Ok(());
+        }
+        let end = entries.merging.len().min(self.merged + size);
+        for entry in &entries.merging[self.merged..end] {
             self.insert.execute(*entry)?;
         }
-        match slice.last() {
-            Some(last) if slice.len() == size => self.merging = Progress::Slice(*last),
-            None if self.merged.is_none() => {}
-            _ => {
+        self.merging = match end < entries.merging.len() {
+            true => Progress::Slice(end),
+            false => {
                 self.cover.execute([self.upto])?;
-                self.merging = Progress::Finish;
+                Progress::Finish
             }
-        }
+        };
         Ok(())
     }
 
     /// The transaction is committed: its entries may be found now. Begins a merge when there are enough of them.
     pub(super) fn committed(&mut self) {
-        let mut sets = self.young.sets.write().unwrap_or_else(PoisonError::into_inner);
-        sets.current.extend(self.fresh.drain(..));
+        let mut entries = self.young.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let Entries { current, merging } = &mut *entries;
+        if !self.fresh.is_empty() {
+            current.add(std::mem::take(&mut self.fresh));
+        }
         match self.merging {
             Progress::Nothing => {}
-            Progress::Slice(last) => self.merged = Some(last),
+            Progress::Slice(end) => self.merged = end,
             Progress::Finish => {
-                self.merged = None;
-                sets.merging.clear();
+                self.merged = 0;
+                merging.clear();
             }
         }
-        if sets.merging.is_empty() && sets.current.len() >= YOUNG {
-            sets.merging = std::mem::take(&mut sets.current);
+        if merging.is_empty() && current.len() >= YOUNG {
+            *merging = current.take();
             self.upto = self.newest;
         }
     }

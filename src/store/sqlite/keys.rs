@@ -2,7 +2,6 @@
 //! age stand together in the index, in shelves: a key is looked for on each shelf, newest first, and a shelf of which
 //! all keys have been dropped is cleared from one end to the other, a few pages at a time.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -65,7 +64,7 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<Young> {
         let seq = row.get(0)?;
         Ok((place(shelf(seq), &row.get(1)?), seq))
     })?;
-    Ok(Young::new(entries.collect::<rusqlite::Result<BTreeSet<_>>>()?))
+    Ok(Young::new(entries.collect::<rusqlite::Result<_>>()?))
 }
 
 impl<'c> Keys<'c> {

@@ -1,6 +1,7 @@
 //! The statements that write, prepared once and run inside the writer's transaction. Each is conditional on
 //! the state it needs, and what may follow what is taken from [`Status::LEGAL`].
 
+use std::iter;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -61,17 +62,17 @@ impl<'c> Statements<'c> {
                 "UPDATE orders SET status = 'processing', version = version + 1, reason = NULL,
                      updated_at = max(updated_at, ?4), external_id = ?5, payload = ?6
                  WHERE order_id = ?1 AND (?2 IS NULL OR user_id = ?2) AND (?3 IS NULL OR version = ?3)
-                   AND status IN ({})
+                   AND {}
                  RETURNING version, user_id, seq",
-                sources(Status::Processing)
+                may_become(Status::Processing)
             ))?,
             delete: connection.prepare(&format!(
                 "UPDATE orders SET status = 'deleted', version = version + 1, reason = NULL,
                      updated_at = max(updated_at, ?4), deleted_at = ?4
                  WHERE order_id = ?1 AND (?2 IS NULL OR user_id = ?2) AND (?3 IS NULL OR version = ?3)
-                   AND status IN ({})
-                 RETURNING version, user_id, external_id, payload",
-                sources(Status::Deleted)
+                   AND {}
+                 RETURNING version, user_id, external_id, payload, seq",
+                may_become(Status::Deleted)
             ))?,
             look: connection.prepare("SELECT user_id, version, status FROM orders WHERE order_id = ?1")?,
             finish: each(finish_sql)?,
@@ -134,8 +135,19 @@ impl<'c> Statements<'c> {
     }
 }
 
-/// The statuses from which an order may become `target`, as a SQL list.
-pub(super) fn sources(target: Status) -> String {
-    // NULL is in no list, and keeps an empty one legal SQL.
-    target.sources().map(|status| format!("'{status}', ")).collect::<String>() + "NULL"
+/// Whether an order may become `target`, as SQL.
+pub(super) fn may_become(target: Status) -> String {
+    status_is_one_of(target.sources())
+}
+
+/// Whether an order is `target` or may become it, as SQL.
+pub(super) fn is_or_may_become(target: Status) -> String {
+    status_is_one_of(iter::once(target).chain(target.sources()))
+}
+
+/// Not by IN: of a list of more than two SQLite makes a table, each time that it runs.
+fn status_is_one_of(statuses: impl Iterator<Item = Status>) -> String {
+    let cases: String = statuses.map(|status| format!(" WHEN '{status}' THEN 1")).collect();
+    // Nothing equals NULL, and so no list is too short.
+    format!("CASE status WHEN NULL THEN 1{cases} ELSE 0 END")
 }
