@@ -51,7 +51,8 @@ const ALL: [&str; 2] = [
 /// do, which would be walked past everybody else's orders.
 const USERS: [&str; 2] = [
     "orders o WHERE (o.user_id, o.created_at, o.order_id) < ($7, $1, $2)
-        AND (o.user_id, o.created_at, o.order_id) >= ($7, $3, '00000000-0000-0000-0000-000000000000'::uuid)",
+        AND (o.user_id, o.created_at, o.order_id) >= ($7, $3, '00000000-0000-0000-0000-000000000000'::uuid)
+        AND o.created_at IS NOT NULL",
     "o.user_id DESC, o.created_at DESC, o.order_id DESC",
 ];
 
