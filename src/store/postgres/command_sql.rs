@@ -39,8 +39,18 @@ const KEPT: &str = ", kept AS (
     SELECT digest, content, order_id, version, status FROM put WHERE digest IS NOT NULL
 )";
 
-/// The times are the transaction's own: one for the whole batch. Names the orders only where some were refused.
+/// Makes orders whose ids are all new; one that is taken violates its uniqueness, which undoes the statement.
 pub(super) fn create(with: Extras) -> String {
+    creation(with, "")
+}
+
+/// Makes those orders whose ids are new.
+pub(super) fn create_if_new(with: Extras) -> String {
+    creation(with, "ON CONFLICT (order_id) DO NOTHING")
+}
+
+/// The times are the transaction's own: one for the whole batch. Names the orders only where some were refused.
+fn creation(with: Extras, on_conflict: &str) -> String {
     let place = if with.history { format!(", {}", own_place()) } else { String::new() };
     format!(
         "WITH put AS (
@@ -49,7 +59,7 @@ pub(super) fn create(with: Extras) -> String {
              SELECT id, user_id, 'new', payload::jsonb, now(), now(), bucket, 1, 0{place}
                FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int4[]{digests})
                     AS c (id, user_id, payload, bucket{digest}){is_fresh}
-             ON CONFLICT (order_id) DO NOTHING
+             {on_conflict}
              RETURNING order_id{step}
          ), noted AS (
              INSERT INTO orders_outbox (order_id, version) SELECT order_id, 1 FROM put

@@ -10,7 +10,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
-use super::command_sql::{CHECK, Extras, LOOK, LOOK_AT_KEYS, create, delete, update};
+use super::command_sql::{CHECK, Extras, LOOK, LOOK_AT_KEYS, create, create_if_new, delete, update};
 use super::link::Prepare;
 use super::rows::{order_id, status, user_id, user_uuid, uuid};
 use super::transaction;
@@ -35,6 +35,7 @@ type Used = ([u8; 16], Earlier);
 pub(super) struct Commands {
     client: Client,
     create: Pair,
+    create_if_new: Pair,
     update: Pair,
     delete: Pair,
     look: Statement,
@@ -80,15 +81,16 @@ impl Prepare for Commands {
             let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
             Ok(Pair(statements.try_into().unwrap_or_else(|_| unreachable!())))
         };
-        let (create, update, delete, look, look_at_keys, check) = tokio::try_join!(
+        let (create, create_if_new, update, delete, look, look_at_keys, check) = tokio::try_join!(
             pair(create),
+            pair(create_if_new),
             pair(update),
             pair(delete),
             client.prepare(LOOK),
             client.prepare(LOOK_AT_KEYS),
             client.prepare(CHECK),
         )?;
-        Ok(Commands { client, create, update, delete, look, look_at_keys, check })
+        Ok(Commands { client, create, create_if_new, update, delete, look, look_at_keys, check })
     }
 
     fn client(&self) -> &Client {
@@ -137,7 +139,7 @@ impl Commands {
         let several = kinds.iter().filter(|empty| !**empty).count() > 1;
         let work = async {
             tokio::try_join!(
-                self.create(&creations),
+                self.create(&creations, several),
                 self.change(&self.update, &updates, true),
                 self.change(&self.delete, &deletions, false)
             )
@@ -168,7 +170,9 @@ impl Commands {
             .collect())
     }
 
-    async fn create(&self, batch: &[Item<'_>]) -> Result<Answers, Trouble> {
+    /// Makes orders. Next to no id is taken, and to reckon with it costs every order something: so only a batch that
+    /// meets one is made that way, or one that would lose what others did in its transaction.
+    async fn create(&self, batch: &[Item<'_>], in_transaction: bool) -> Result<Answers, Trouble> {
         if batch.is_empty() {
             return Ok(Answers::new());
         }
@@ -176,7 +180,14 @@ impl Commands {
         let users: Vec<Option<Uuid>> = batch.iter().map(|item| item.user_id.map(user_uuid)).collect();
         let payloads = payloads(batch);
         let buckets: Vec<i32> = batch.iter().map(|item| i32::from(item.id.bucket())).collect();
-        let row = self.run(&self.create, batch, vec![&ids, &users, &payloads, &buckets]).await?;
+        let create = |statements| self.run(statements, batch, vec![&ids, &users, &payloads, &buckets]);
+        let row = match in_transaction {
+            true => create(&self.create_if_new).await?,
+            false => match create(&self.create).await {
+                Err(trouble) if trouble.is_about_a_taken_id() => create(&self.create_if_new).await?,
+                made => made?,
+            },
+        };
         let row = row.first().ok_or(Trouble::Silence)?;
         let at: Timestamp = row.try_get(0)?;
         let created: Option<Vec<Uuid>> = row.try_get(1)?;

@@ -50,11 +50,19 @@ impl Trouble {
 
     /// Whether doing the same again at once may work, and nothing has happened yet.
     pub(super) fn is_passing(&self) -> bool {
+        let codes = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
+        // Another process used the key at the same moment, and was faster.
+        self.server().is_some_and(|error| codes.contains(error.code())) || self.is_about_a_taken(true)
+    }
+
+    /// Whether the id of a new order is taken, and nothing has happened yet.
+    pub(super) fn is_about_a_taken_id(&self) -> bool {
+        self.is_about_a_taken(false)
+    }
+
+    fn is_about_a_taken(&self, key: bool) -> bool {
         self.server().is_some_and(|error| {
-            let codes = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
-            // Another process used the key at the same moment, and was faster.
-            let is_key = *error.code() == SqlState::UNIQUE_VIOLATION && error.constraint() == Some(KEYS);
-            codes.contains(error.code()) || is_key
+            *error.code() == SqlState::UNIQUE_VIOLATION && (error.constraint() == Some(KEYS)) == key
         })
     }
 
