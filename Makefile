@@ -1,6 +1,6 @@
 # Short names for the commands of every day. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help up migrate run-api run-worker servers servers-down secrets test lint fmt bench coverage clean
+.PHONY: help up migrate run-api run-worker servers servers-down secrets test fuzz lint fmt bench coverage clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ secrets: ## make the password of Postgres for compose.yaml, once, in ./secrets
 
 test: ## run every test
 	cargo test --locked
+	scripts/schemathesis
+
+fuzz: ## test the HTTP API against its OpenAPI document with over 20,000 requests
+	scripts/schemathesis 800
 
 lint: ## check format, clippy, docs, and what may enter the build
 	cargo fmt --check

@@ -1,7 +1,6 @@
 //! The command line: one file per subcommand that is more than a line. Subcommands read settings, call the
 //! wiring room and print for people.
 
-mod client;
 mod orders;
 mod serve;
 mod verify;

@@ -61,9 +61,10 @@ schemas! {
     PutOrder (OrderContent): AllOfBuilder::new()
         .description(Some("The content that the order is to have."))
         .item(object(&[])
-            .property("order_id", one_of(
-                [Value::Null, json!(""), json!("0"), json!(0)], "Absent, or one of these, or the order of the path.",
-            ))
+            .property("order_id", AnyOfBuilder::new()
+                .description(Some("The order of the path, or nothing."))
+                .item(text(ANY_UUID))
+                .item(one_of([Value::Null, json!(""), json!("0"), json!(0)], "")))
             .property("user_id", owner("Whose it is. Needed where the order does not exist yet; it must be theirs else."))
             .property("status", unchanged())
             .property("version", version()))

@@ -39,7 +39,8 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(crate) fn new() -> Setup {
-        let (settings, processor) = (Settings::default(), Arc::new(AmountProcessor));
+        let settings = Settings { history: true, ..Settings::default() };
+        let processor = Arc::new(AmountProcessor);
         Setup { settings, processor, cache: Arc::new(NoCache), worker: true }
     }
 

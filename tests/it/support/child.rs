@@ -108,6 +108,7 @@ pub(crate) fn command(program: impl AsRef<OsStr>, folder: &Path) -> Command {
         .env("DATA_DIR", folder)
         .env("API_PORT", "0")
         .env("GRPC_PORT", "0")
+        .env("HISTORY", "on")
         .env("LOG_LEVEL", "warn");
     for name in ["POSTGRES_DSN", "KAFKA_BROKERS", "REDIS_ADDR", "ORDERSTREAM_CONFIG"] {
         command.env_remove(name);

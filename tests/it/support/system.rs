@@ -46,7 +46,8 @@ pub(crate) struct System {
 /// The settings of a system in a folder; a test changes what it is about.
 pub(crate) fn settings(folder: &Path) -> Settings {
     let shutdown_timeout = Duration::from_secs(10);
-    Settings { data_dir: folder.to_owned(), api_port: 0, shutdown_timeout, ..Settings::default() }
+    let data_dir = folder.to_owned();
+    Settings { data_dir, api_port: 0, history: true, shutdown_timeout, ..Settings::default() }
 }
 
 impl System {

@@ -8,10 +8,11 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 pub(super) use hyper::Method;
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
 use hyper::http::uri::Authority;
-use hyper::{Request, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpStream;
@@ -20,16 +21,35 @@ use tokio::time::timeout;
 /// Longer than a server waits for its worker unless it is told otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Three times as long as a server lets a stream be silent.
+const SILENCE: Duration = Duration::from_secs(45);
+
 /// Where a server is.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
     authority: Authority,
 }
 
+/// A request.
+pub(super) struct Call {
+    method: Method,
+    path: String,
+    headers: Vec<(&'static str, String)>,
+    body: String,
+    patience: Duration,
+}
+
 /// What a server said.
 pub(super) struct Answer {
     status: StatusCode,
+    replayed: bool,
     body: Bytes,
+}
+
+/// An answer that comes bit by bit.
+pub(super) struct Stream {
+    server: Server,
+    body: Incoming,
 }
 
 /// The members of a problem that are for people.
@@ -65,39 +85,75 @@ impl Server {
     ///
     /// # Errors
     /// Where there was no answer.
-    pub(super) async fn call(&self, method: Method, path: &str, body: String) -> Result<Answer> {
-        let limit = PATIENCE.as_secs();
-        match timeout(PATIENCE, self.exchange(method, path, body)).await {
+    pub(super) async fn call(&self, call: Call) -> Result<Answer> {
+        let patience = call.patience;
+        let exchange = async {
+            let response = self.send(call).await?;
+            self.answer(response).await
+        };
+        match timeout(patience, exchange).await {
             Ok(answer) => answer,
-            Err(_) => bail!(
-                "http://{} did not answer within {limit} s; it may have carried out the request all the same",
-                self.authority
-            ),
+            Err(_) => bail!("{}", self.silent(patience)),
         }
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: String) -> Result<Answer> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, self.authority.as_str())
-            .header(ACCEPT, "application/json, application/problem+json")
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))?;
-        let stream = self.connect().await?;
-        let broke = || {
-            format!(
-                "the connection to http://{} broke; it may have carried out the request all the same",
-                self.authority
-            )
+    /// Sends a request whose answer is a stream.
+    ///
+    /// # Errors
+    /// Where there was no answer; inside, the answer that is none.
+    pub(super) async fn stream(&self, call: Call) -> Result<Result<Stream, Answer>> {
+        let patience = call.patience;
+        let opening = async {
+            let response = self.send(call).await?;
+            match response.status().is_success() {
+                true => Ok(Ok(Stream { server: self.clone(), body: response.into_body() })),
+                false => self.answer(response).await.map(Err),
+            }
         };
+        match timeout(patience, opening).await {
+            Ok(answer) => answer,
+            Err(_) => bail!("{}", self.silent(patience)),
+        }
+    }
+
+    async fn send(&self, call: Call) -> Result<Response<Incoming>> {
+        let mut request = Request::builder()
+            .method(call.method)
+            .uri(call.path)
+            .header(HOST, self.authority.as_str())
+            .header(ACCEPT, "application/json, application/problem+json, text/event-stream")
+            .header(CONTENT_TYPE, "application/json");
+        for (name, value) in call.headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(Full::new(Bytes::from(call.body)))?;
+        let stream = self.connect().await?;
+        let broke = || self.broke();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.with_context(broke)?;
-        // Ends with the sender. What goes wrong on the connection, the request is told.
+        // Ends with the sender, or with the answer. What goes wrong on the connection, the request is told.
         tokio::spawn(connection);
-        let response = sender.send_request(request).await.with_context(broke)?;
-        let status = response.status();
-        let body = response.into_body().collect().await.with_context(broke)?.to_bytes();
-        Ok(Answer { status, body })
+        sender.send_request(request).await.with_context(broke)
+    }
+
+    async fn answer(&self, response: Response<Incoming>) -> Result<Answer> {
+        let (status, replayed) = (response.status(), response.headers().contains_key("idempotency-replayed"));
+        let body = response.into_body().collect().await.with_context(|| self.broke())?.to_bytes();
+        Ok(Answer { status, replayed, body })
+    }
+
+    fn broke(&self) -> String {
+        format!(
+            "the connection to http://{} broke; it may have carried out the request all the same",
+            self.authority
+        )
+    }
+
+    fn silent(&self, patience: Duration) -> String {
+        format!(
+            "http://{} did not answer within {} s; it may have carried out the request all the same",
+            self.authority,
+            patience.as_secs()
+        )
     }
 
     async fn connect(&self) -> Result<TcpStream> {
@@ -114,7 +170,56 @@ impl Server {
     }
 }
 
+impl Call {
+    pub(super) fn new(method: Method, path: impl Into<String>) -> Call {
+        Call { method, path: path.into(), headers: Vec::new(), body: String::new(), patience: PATIENCE }
+    }
+
+    /// With a header, where there is a value.
+    pub(super) fn header(mut self, name: &'static str, value: Option<String>) -> Call {
+        self.headers.extend(value.map(|value| (name, value)));
+        self
+    }
+
+    /// With a body of JSON.
+    pub(super) fn body(mut self, body: String) -> Call {
+        self.body = body;
+        self
+    }
+
+    /// With so much more patience.
+    pub(super) fn longer(mut self, wait: Duration) -> Call {
+        self.patience += wait;
+        self
+    }
+}
+
+impl Stream {
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// Where the connection broke, or nothing came for too long.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            match timeout(SILENCE, self.body.frame()).await {
+                Err(_) => bail!("{}", self.server.silent(SILENCE)),
+                Ok(None) => return Ok(None),
+                Ok(Some(frame)) => {
+                    if let Ok(data) = frame.with_context(|| self.server.broke())?.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+}
+
 impl Answer {
+    /// Whether it tells what a request of the same key did earlier.
+    pub(super) fn is_replayed(&self) -> bool {
+        self.replayed
+    }
+
     /// The body of an answer that is no refusal.
     ///
     /// # Errors
@@ -175,7 +280,7 @@ mod tests {
     fn a_refusal_is_one_line_whoever_wrote_it() {
         let refusal = |body: &'static str| {
             let body = Bytes::from_static(body.as_bytes());
-            Answer { status: StatusCode::NOT_FOUND, body }.accepted().unwrap_err()
+            Answer { status: StatusCode::NOT_FOUND, replayed: false, body }.accepted().unwrap_err()
         };
         let problem = r#"{"code":"order_not_found","detail":"there is none","title":"x"}"#;
         assert_eq!(refusal(problem), "order_not_found (404): there is none");

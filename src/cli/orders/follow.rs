@@ -1,0 +1,173 @@
+//! `orders watch` and `orders events`: what happens to orders, as it happens.
+
+use std::io::Write;
+use std::io::stderr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use tokio::time::sleep;
+
+use super::client::{Call, Method, Server, Stream};
+use super::{accepted, print, refused};
+use crate::order::{OrderId, Sequence, Status};
+
+/// How often a watched order is looked at.
+const WATCH_PERIOD: Duration = Duration::from_millis(250);
+
+/// How long to wait before a stream that has ended is opened again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The part of an order that a watcher looks at.
+#[derive(Deserialize)]
+struct Watched {
+    order: WatchedOrder,
+}
+
+#[derive(Deserialize)]
+struct WatchedOrder {
+    status: String,
+    updated_at: String,
+    version: i64,
+    reason: Option<String>,
+}
+
+/// Prints a line at each change until the order is finished, or for ever. Looks at the order itself, which a server
+/// without a history has, too.
+pub(super) async fn watch(server: &Server, id: OrderId, follow: bool) -> Result<ExitCode> {
+    let mut seen = String::new();
+    loop {
+        let answer = server.call(Call::new(Method::GET, format!("/orders/{id}"))).await?;
+        let body = match accepted(&answer) {
+            Ok(body) => body,
+            Err(code) => return Ok(code),
+        };
+        let Watched { order } = serde_json::from_slice(body).context("the server's answer is no order")?;
+        // Not the time: the worker's note that it has seen a deletion would show as a second one.
+        let state = format!("{} {}", order.status, order.version);
+        if state != seen {
+            print(format!("{} {state}", order.updated_at).as_bytes())?;
+            seen = state;
+        }
+        // A status that a newer server may have counts as unfinished.
+        let finished = Status::parse(&order.status)
+            .is_some_and(|status| !matches!(status, Status::New | Status::Processing));
+        if finished && !follow {
+            if order.status != Status::Failed.as_str() {
+                return Ok(ExitCode::SUCCESS);
+            }
+            return Ok(refused(&format!("the order failed: {}", order.reason.unwrap_or_default())));
+        }
+        sleep(WATCH_PERIOD).await;
+    }
+}
+
+/// Prints the events of a stream, each behind its place, until the server refuses. A stream that ends is opened again
+/// where it ended, so that nothing is missed and nothing printed twice.
+pub(super) async fn events(server: &Server, path: &str, after: Option<Sequence>) -> Result<ExitCode> {
+    let mut place = after.map(|after| after.to_string());
+    let mut is_first = true;
+    loop {
+        let call = Call::new(Method::GET, path).header("last-event-id", place.clone());
+        match server.stream(call).await {
+            // Whoever names a server that is not there has no stream to go on with.
+            Err(error) if is_first => return Err(error),
+            Err(error) => note(&error),
+            Ok(Err(answer)) => {
+                let refusal = answer.accepted().err().unwrap_or_default();
+                return Ok(refused(&refusal));
+            }
+            Ok(Ok(stream)) => {
+                if let Err(error) = relay(stream, &mut place).await {
+                    note(&error);
+                }
+            }
+        }
+        is_first = false;
+        sleep(PAUSE).await;
+    }
+}
+
+/// Prints the events of one stream to its end.
+async fn relay(mut stream: Stream, place: &mut Option<String>) -> Result<()> {
+    let mut events = Events::default();
+    while let Some(bytes) = stream.next().await? {
+        for event in events.feed(&bytes) {
+            print(format!("{} {}", event.id, event.data).as_bytes())?;
+            *place = Some(event.id);
+        }
+    }
+    Ok(())
+}
+
+fn note(error: &anyhow::Error) {
+    // Standard error may be closed; the events go on.
+    let _ = writeln!(stderr(), "orderstream: {error:#}; trying again");
+}
+
+/// An event that has come whole.
+#[derive(Debug, PartialEq, Eq)]
+struct Event {
+    id: String,
+    data: String,
+}
+
+/// Reads server-sent events (WHATWG HTML, 9.2.6), as far as a server sends them: `id`, `data` and comments.
+#[derive(Default)]
+struct Events {
+    /// A line that has not ended.
+    line: Vec<u8>,
+    id: String,
+    data: Vec<String>,
+}
+
+impl Events {
+    /// The events that end within these bytes.
+    fn feed(&mut self, bytes: &[u8]) -> Vec<Event> {
+        let mut events = Vec::new();
+        for byte in bytes {
+            match byte {
+                b'\n' => {
+                    let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned();
+                    events.extend(self.end_of_line(line.strip_suffix('\r').unwrap_or(&line)));
+                }
+                _ => self.line.push(*byte),
+            }
+        }
+        events
+    }
+
+    fn end_of_line(&mut self, line: &str) -> Option<Event> {
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            // An empty line ends an event; one without data is none.
+            "" if line.is_empty() && !self.data.is_empty() => {
+                let data = std::mem::take(&mut self.data).join("\n");
+                return Some(Event { id: self.id.clone(), data });
+            }
+            "id" => value.clone_into(&mut self.id),
+            "data" => self.data.push(value.to_owned()),
+            _ => {}
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_read_however_the_bytes_are_cut() {
+        let text = ":\n\nid: 7-0\nevent: order\ndata: {\"a\": 1}\n\n:\n\nid:8-0\r\ndata:x\r\ndata: y:z\r\n\r\nid: 9-0\n";
+        let event = |id: &str, data: &str| Event { id: id.to_owned(), data: data.to_owned() };
+        for size in 1..=text.len() {
+            let mut events = Events::default();
+            let read: Vec<Event> =
+                text.as_bytes().chunks(size).flat_map(|bytes| events.feed(bytes)).collect();
+            assert_eq!(read, [event("7-0", "{\"a\": 1}"), event("8-0", "x\ny:z")], "{size}");
+        }
+    }
+}
