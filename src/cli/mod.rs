@@ -37,7 +37,7 @@ enum Command {
     Config,
     /// Check the store for orders that are lost, doubled or wrong; safe on a live system.
     Verify(verify::Args),
-    /// Talk to a running server: create, get, find, update, delete, watch.
+    /// Talk to a running server: make, change, read, list and follow orders.
     Orders(orders::Args),
     /// Print a document of the interface: OpenAPI for HTTP, AsyncAPI for Kafka.
     Spec {

@@ -29,9 +29,9 @@ const LEAVES: [&str; 3] = ["config", "telemetry", "shutdown"];
 /// Paths that only their owners may name. An owner is a folder or file under `src`.
 const OWNED: [(&str, &[&str]); 14] = [
     ("axum::", &["api"]),
-    ("hyper::", &["api", "cli/client.rs"]),
-    ("hyper_util::", &["api", "cli/client.rs"]),
-    ("http_body_util::", &["api", "cli/client.rs"]),
+    ("hyper::", &["api", "cli/orders/client.rs"]),
+    ("hyper_util::", &["api", "cli/orders/client.rs"]),
+    ("http_body_util::", &["api", "cli/orders/client.rs"]),
     ("tonic::", &["api"]),
     ("tonic_health::", &["api"]),
     ("tonic_reflection::", &["api"]),
