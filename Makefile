@@ -35,7 +35,7 @@ test: ## run every test
 	scripts/schemathesis
 
 fuzz: ## test the HTTP API against its OpenAPI document with over 20,000 requests
-	scripts/schemathesis 800
+	scripts/schemathesis 2000
 
 lint: ## check format, clippy, docs, and what may enter the build
 	cargo fmt --check

@@ -20,6 +20,7 @@ schemathesis.openapi.format("json-text", VALUES.map(json.dumps))
 
 USER = "7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33"
 NO_ORDER = (None, "", "0", 0)
+ZEROS = "00000000-0000-0000-0000-000000000000"
 
 
 @schemathesis.hook
@@ -39,6 +40,9 @@ def before_call(context, case, kwargs):
     if not isinstance(body, dict) or label not in ("POST /orders", "PUT /orders/{order_id}"):
         return
     if label == "PUT /orders/{order_id}":
+        # No pattern can leave it out.
+        if same(case.path_parameters["order_id"], ZEROS):
+            case.path_parameters["order_id"] = USER
         if not same(body.get("order_id"), case.path_parameters["order_id"]):
             body.pop("order_id", None)
         # Needed where the order does not exist yet, which the document cannot know.

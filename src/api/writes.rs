@@ -62,7 +62,8 @@ pub(super) async fn submit_order(
 
 /// Create an order under an id of your own, or replace its content
 ///
-/// It is safe to send again. With `If-None-Match: *` an order that exists is left alone.
+/// It is safe to send again. With `If-None-Match: *` an order that exists is left alone. An id of zeros alone is
+/// refused: it would be everybody's.
 #[utoipa::path(
     put, path = "/orders/{order_id}", tag = "orders",
     params(OrderInPath, IfMatchHeader, MustNotExist, Prefer),

@@ -236,10 +236,13 @@ pub(crate) fn needs_user() -> Invalid {
     Invalid::new("user_id", "a new order needs its user's UUID")
 }
 
-/// A version as JSON writes it.
+/// A version as JSON writes it: `2.0` and `2e0` are the number 2, too.
 fn whole_number(json: &str) -> Result<Version, Invalid> {
-    let version = json.parse().ok().filter(|version| *version >= 0);
-    version.ok_or_else(|| {
+    /// Up to here a float holds every whole number.
+    const EXACT: f64 = (1_u64 << 53) as f64;
+    let fraction = || json.parse().ok().filter(|float: &f64| float.fract() == 0.0 && float.abs() <= EXACT);
+    let version = json.parse().ok().or_else(|| Some(fraction()? as Version));
+    version.filter(|version| *version >= 0).ok_or_else(|| {
         Invalid::new("version", format!("{} is no version; send a whole number such as 1", quote(json)))
     })
 }
@@ -311,6 +314,27 @@ mod tests {
         let delete = format!(r#"{{"order_id":"{id}","user_id":"{USER}","status":"del\u0065ted"}}"#);
         let user_id = UserId::parse(USER);
         assert_eq!(command(&delete), Ok(Command::Delete { order_id: id, user_id, if_version: None }));
+    }
+
+    #[test]
+    fn a_version_is_a_whole_number_however_json_writes_it() {
+        let version = |json: &str| {
+            let body = format!(r#"{{"order_id":"{}","payload":1,"version":{json}}}"#, OrderId::generate());
+            match command(&body) {
+                Ok(Command::Update { if_version, .. }) => Ok(if_version),
+                Ok(other) => panic!("{other:?}"),
+                Err(invalid) => Err(invalid.field),
+            }
+        };
+        for (json, number) in
+            [("2", 2), ("2.0", 2), ("2e0", 2), ("0.3e1", 3), ("9223372036854775807", i64::MAX)]
+        {
+            assert_eq!(version(json), Ok(Some(number)), "{json}");
+        }
+        assert_eq!(version("null"), Ok(None));
+        for json in ["-1", "-1.0", "2.5", "1e300", "9223372036854775808", "\"2\"", "[2]", "true"] {
+            assert_eq!(version(json), Err("version".into()), "{json}");
+        }
     }
 
     #[test]
