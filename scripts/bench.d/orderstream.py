@@ -67,10 +67,11 @@ class OrderStream:
         if status != 200 or json.loads(body)["order"]["status"] != "done":
             self.fail(f"the first order was answered 201, yet it reads {status} {body!r}")
 
-    def run(self, clients, _protocol="http", seconds=SECONDS):
+    def run(self, clients, protocol="http", seconds=SECONDS):
         # An order stored but not processed in time is answered 202, after more than these 10 s: broken too.
         text = call("wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "10s",
-                    "-s", SCRIPTS / "wrk/create.lua", f"http://127.0.0.1:{self.port}", timeout=seconds + 120)
+                    "-s", SCRIPTS / "wrk/create.lua", f"http://127.0.0.1:{self.port}", "--", protocol,
+                    timeout=seconds + 120)
         line = re.search(r"^result (.*)$", text, re.MULTILINE)
         if not self.alive() or not line:
             self.fail(f"wrk got no result\n{text}")

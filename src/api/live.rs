@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::docs::parameters::{LastEventId, OrderInPath, UserInQuery};
-use super::docs::problems::StreamProblems;
+use super::docs::problems::{HistoryProblems, StreamProblems};
 use super::docs::responses::Stream as StreamResponse;
 use super::history::step;
 use super::http::{Segment, Shared};
@@ -49,7 +49,7 @@ const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
     path = "/orders/{order_id}/events",
     tag = "history",
     params(OrderInPath, LastEventId),
-    responses(StreamResponse, StreamProblems)
+    responses(StreamResponse, HistoryProblems)
 )]
 pub(super) async fn follow_order(
     State(api): State<Arc<Shared>>,

@@ -46,10 +46,10 @@ problems! {
     ReadProblems: INVALID, ORDER_NOT_FOUND, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
     /// What may happen to one who lists orders.
     ListProblems: INVALID, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
-    /// What may happen to one who asks for a history.
+    /// What may happen to one who asks for the history of an order, or follows it.
     HistoryProblems: INVALID, ORDER_NOT_FOUND, HISTORY_OFF, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
-    /// What may happen to one who follows orders.
-    StreamProblems: INVALID, ORDER_NOT_FOUND, HISTORY_OFF, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
+    /// What may happen to one who follows a user's orders.
+    StreamProblems: INVALID, HISTORY_OFF, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
     /// What may happen to one who creates or changes an order.
     WriteProblems: INVALID, ORDER_NOT_FOUND, BODY_TIMEOUT, ORDER_DELETED, PRECONDITION_FAILED, BODY_TOO_LARGE,
         KEY_REUSED, INTERNAL, OVERLOADED, STORE_UNAVAILABLE, OUTCOME_UNKNOWN;
