@@ -216,3 +216,42 @@ impl<'c> Index<'c> {
 pub(super) fn covered(connection: &Connection, table: &str) -> rusqlite::Result<i64> {
     connection.query_row(&format!("SELECT seq FROM {table}_upto"), [], |row| row.get(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn young_rows_are_found_in_whatever_runs_they_lie() {
+        // Batches of many sizes, with keys in no order; one entry in ten comes twice.
+        let entry = |n: i64| (n * 7_919 % 101, n / 10 * 10 + n % 9);
+        let mut runs = Runs::default();
+        let mut known = Vec::new();
+        for size in (1..60).chain([1, 1, 700, 2, 1]) {
+            let first = known.len() as i64;
+            let batch: Vec<Entry> = (first..first + size).map(entry).collect();
+            known.extend(&batch);
+            runs.add(batch);
+            assert!(runs.0.windows(2).all(|pair| pair[0].len() > 2 * pair[1].len()));
+            assert!(runs.0.iter().all(|run| run.is_sorted()));
+        }
+        let merging = known.split_off(known.len() / 2);
+        let mut current = Runs::default();
+        known.iter().for_each(|entry| current.add(vec![*entry]));
+        let mut sorted = Runs::default();
+        sorted.add(merging.clone());
+        let merging = sorted.take();
+        known.extend(&merging);
+        let young = Young { entries: RwLock::new(Entries { current, merging }) };
+        for key in 0..102 {
+            for (from, below, count) in
+                [(i64::MIN, i64::MAX, usize::MAX), (100, 900, usize::MAX), (0, 1500, 3)]
+            {
+                let fits = |entry: &&Entry| entry.0 == key && (from..below).contains(&entry.1);
+                let mut expected: Vec<i64> = known.iter().filter(fits).map(|entry| entry.1).collect();
+                newest_first(&mut expected, count);
+                assert_eq!(young.rows(key, from, below, count), expected, "{key} {from} {below}");
+            }
+        }
+    }
+}
