@@ -138,11 +138,14 @@ impl Commands {
         let kinds = [creations.is_empty(), updates.is_empty(), deletions.is_empty()];
         let several = kinds.iter().filter(|empty| !**empty).count() > 1;
         let work = async {
-            tokio::try_join!(
+            // Not try_join: what comes behind the statement that failed only says that the transaction is broken.
+            let (created, updated, deleted) = tokio::join!(
+                biased;
                 self.create(&creations, several),
                 self.change(&self.update, &updates, true),
                 self.change(&self.delete, &deletions, false)
-            )
+            );
+            Ok((created?, updated?, deleted?))
         };
         let (created, updated, deleted) = transaction::around(&self.client, several, work).await?;
 

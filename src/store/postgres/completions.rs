@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use futures_util::future::try_join_all;
+use futures_util::FutureExt;
+use futures_util::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
@@ -165,7 +166,9 @@ impl Completions {
             // In one order everywhere, so that two batches never wait for each other in a circle.
             group.sort_unstable_by_key(|completion| completion.order_id);
         }
-        let work = try_join_all(groups.iter().map(|((kind, target), group)| self.run(*kind, *target, group)));
+        // Not try_join_all: what comes behind the statement that failed only says that the transaction is broken.
+        let work = join_all(groups.iter().map(|((kind, target), group)| self.run(*kind, *target, group)));
+        let work = work.map(|done| done.into_iter().collect::<Result<Vec<_>, _>>());
         let untouched = transaction::around(&self.client, groups.len() > 1, work).await?;
         let untouched: HashSet<OrderId> = untouched.into_iter().flatten().collect();
         let existing = if untouched.is_empty() { HashSet::new() } else { self.existing(&untouched).await? };
