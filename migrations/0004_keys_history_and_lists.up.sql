@@ -1,4 +1,4 @@
--- Keys of requests, the history, and what lists of orders need. Leaves every order as it is read. May be applied
+-- Keys of requests, the history, and times for lists of orders. Leaves every order as it is read. May be applied
 -- again; by hand best in one transaction (psql -1 -f).
 
 -- What a request did that carried a key. A key is valid as long as its row is there.
@@ -53,10 +53,6 @@ ALTER TABLE orders ADD COLUMN IF NOT EXISTS history_place bigint;
 
 -- Lists go by the time of creation. Where there is none, it has been read like this all along.
 UPDATE orders SET created_at = coalesce(updated_at, 'epoch') WHERE created_at IS NULL;
-
--- Lists of a user's orders. The condition holds of every order in a list, and keeps the index away from statements
--- that look for an order by its id: as long as the table is empty, one index looks as good as another.
-CREATE INDEX IF NOT EXISTS orders_user ON orders (user_id, created_at, order_id) WHERE created_at IS NOT NULL;
 
 INSERT INTO orders_migrations (version) VALUES (4) ON CONFLICT DO NOTHING;
 

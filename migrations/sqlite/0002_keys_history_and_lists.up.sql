@@ -29,19 +29,19 @@ INSERT INTO key_entries_upto (seq) VALUES (0);
 -- One row for each command that was accepted and each outcome that was recorded, in the order in which they became
 -- visible. Rows are added, never changed, and dropped from the oldest on.
 CREATE TABLE history (
-    seq       INTEGER PRIMARY KEY,
-    -- The order's own seq: shorter than its id, and so is the index.
-    order_seq INTEGER NOT NULL,
-    version   INTEGER NOT NULL,
-    at        INTEGER NOT NULL,
+    seq      INTEGER PRIMARY KEY,
+    order_id BLOB    NOT NULL,
+    user_id  BLOB    NOT NULL,
+    version  INTEGER NOT NULL,
+    at       INTEGER NOT NULL,
     -- c: a command, w: the worker, e: an event from outside.
-    cause     TEXT    NOT NULL,
-    status    TEXT    NOT NULL,
-    amount    TEXT,
-    reason    TEXT
+    cause    TEXT    NOT NULL,
+    status   TEXT    NOT NULL,
+    amount   TEXT,
+    reason   TEXT
 ) STRICT;
 
-CREATE INDEX history_by_order ON history (order_seq, version);
+CREATE INDEX history_by_order ON history (order_id, version);
 
 -- The newest row that was dropped: numbers are never given out again, also when all rows are gone.
 CREATE TABLE history_dropped (

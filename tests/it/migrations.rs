@@ -14,11 +14,12 @@ use crate::support::schema::Schema;
 use crate::support::wait::until;
 
 /// The files, in their order.
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "0001_init.up.sql",
     "0002_remove_external_id.up.sql",
     "0003_versions_and_outbox.up.sql",
     "0004_keys_history_and_lists.up.sql",
+    "0005_index_of_users.up.sql",
 ];
 
 const ALL: u32 = FILES.len() as u32;
@@ -96,8 +97,8 @@ async fn a_database_of_the_version_before_is_brought_up_with_all_its_rows() {
     let error = store.check().await.unwrap_err().to_string();
     assert!(error.contains("orderstream migrate"), "{error}");
     let store = schema.open();
-    assert_eq!(store.migrate().await.unwrap(), Migrated { applied: 1, version: ALL });
-    psql(&schema, FILES[3]);
+    assert_eq!(store.migrate().await.unwrap(), Migrated { applied: ALL - 3, version: ALL });
+    FILES[3..].iter().for_each(|file| psql(&schema, file));
     assert_eq!(store.check().await, Ok(()));
     let with_deleted = Filter { with_deleted: true, ..Filter::default() };
     let page = store.list(&with_deleted, None, 10).await.unwrap();
@@ -108,6 +109,19 @@ async fn a_database_of_the_version_before_is_brought_up_with_all_its_rows() {
     accept(&store, update(id(1), "[]")).await;
     let steps = store.history(id(1), 0, 10).await.unwrap();
     assert_eq!(steps.iter().map(|step| step.version).collect::<Vec<_>>(), [2]);
+}
+
+#[tokio::test]
+async fn the_index_of_users_that_early_builds_made_is_replaced() {
+    let schema = Schema::empty().await;
+    FILES[..4].iter().for_each(|file| psql(&schema, file));
+    schema.execute("CREATE INDEX orders_user ON orders (user_id, created_at, order_id)").await;
+    assert_eq!(schema.open().migrate().await.unwrap(), Migrated { applied: 1, version: ALL });
+    let client = schema.connect().await;
+    let indexes = "SELECT indexname FROM pg_indexes
+                    WHERE schemaname = current_schema() AND tablename = 'orders' AND indexname LIKE '%user'";
+    let rows = client.query(indexes, &[]).await.expect("the indexes");
+    assert_eq!(rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>(), ["orders_by_user"]);
 }
 
 #[tokio::test]
@@ -163,7 +177,7 @@ async fn a_database_of_another_service_is_adopted_with_all_its_rows() {
     FILES[..2].iter().for_each(|file| psql(&schema, file));
     schema.execute(ROWS).await;
     let store = schema.open();
-    assert_eq!(store.migrate().await.unwrap(), Migrated { applied: 2, version: ALL });
+    assert_eq!(store.migrate().await.unwrap(), Migrated { applied: ALL - 2, version: ALL });
 
     let finished = row(&store, id(1)).await;
     assert_eq!((finished.status, finished.amount.to_string()), (Status::Done, "12.30".to_owned()));

@@ -3,7 +3,7 @@
 //! at a bounded number of rows.
 
 use jiff::Timestamp;
-use orderstream::order::{Filter, OrderId, Position, Sequence, Status, UserId, Whose};
+use orderstream::order::{Amount, Filter, OrderId, Position, Sequence, Status, Step, UserId, Whose};
 use orderstream::store::sqlite::{OpenError, SqliteStore};
 use orderstream::store::{Completed, Store};
 use rusqlite::{Connection, params};
@@ -14,6 +14,7 @@ use crate::store_conformance::{
 };
 
 const FIRST_SCHEMA: &str = include_str!("../../migrations/sqlite/0001_orders.up.sql");
+const SECOND_SCHEMA: &str = include_str!("../../migrations/sqlite/0002_keys_history_and_lists.up.sql");
 
 /// All orders that a filter finds, page by page.
 async fn walk(store: &SqliteStore, filter: &Filter) -> Vec<OrderId> {
@@ -72,6 +73,49 @@ async fn a_folder_of_the_first_version_goes_on_and_its_orders_are_listed_by_user
     let reader = SqliteStore::open_read_only(folder.path()).unwrap();
     assert_eq!(walk(&reader, &of(users[0])).await.len(), 3);
     assert_eq!(reader.steps(Whose::All, Sequence::default(), 10).await.unwrap().steps.len(), 2);
+}
+
+#[tokio::test]
+async fn the_steps_of_a_folder_of_the_second_version_stay_where_they_were() {
+    let (folder, users) = (TempDir::new().unwrap(), [some_user(), some_user()]);
+    let ids = first_version(&folder, users, 1_700_000_000_000_000);
+    let file = Connection::open(folder.path().join("orders.db")).unwrap();
+    file.execute_batch(SECOND_SCHEMA).unwrap();
+    for (seq, n, cause, status, amount) in
+        [(7, 1, "c", "new", None), (8, 0, "c", "new", None), (9, 1, "w", "done", Some("1.50"))]
+    {
+        let step = params![
+            seq,
+            ids[n].as_bytes(),
+            users[n].as_bytes(),
+            1_700_000_000_000_000_i64 + seq,
+            cause,
+            status,
+            amount
+        ];
+        file.execute("INSERT INTO history VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, NULL)", step).unwrap();
+    }
+    file.execute_batch("PRAGMA user_version = 2;").unwrap();
+    drop(file);
+
+    let store = SqliteStore::open(folder.path()).unwrap();
+    let steps = store.steps(Whose::All, Sequence::default(), 10).await.unwrap().steps;
+    let told =
+        |step: &Step| (step.sequence.0, step.order_id, step.user_id, step.at.as_microsecond(), step.status);
+    let at = |seq: i64| 1_700_000_000_000_000 + seq;
+    assert_eq!(
+        steps.iter().map(told).collect::<Vec<_>>(),
+        [
+            (7, ids[1], users[1], at(7), Status::New),
+            (8, ids[0], users[0], at(8), Status::New),
+            (9, ids[1], users[1], at(9), Status::Done),
+        ]
+    );
+    assert_eq!(steps[2].amount, Amount::parse("1.50"));
+    accept(&store, update(ids[1], "[]")).await;
+    let history = store.history(ids[1], 0, 10).await.unwrap();
+    assert_eq!(history.iter().map(|step| step.sequence.0).collect::<Vec<_>>(), [7, 9, 10]);
+    store.close().await;
 }
 
 #[tokio::test]

@@ -136,7 +136,7 @@ impl<'c> Statements<'c> {
 }
 
 /// Whether an order may become `target`, as SQL.
-pub(super) fn may_become(target: Status) -> String {
+fn may_become(target: Status) -> String {
     status_is_one_of(target.sources())
 }
 
