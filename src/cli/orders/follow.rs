@@ -1,7 +1,6 @@
 //! `orders watch` and `orders events`: what happens to orders, as it happens.
 
-use std::io::Write;
-use std::io::stderr;
+use std::io::{Write, stderr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -64,7 +63,8 @@ pub(super) async fn watch(server: &Server, id: OrderId, follow: bool) -> Result<
 }
 
 /// Prints the events of a stream, each behind its place, until the server refuses. A stream that ends is opened again
-/// where it ended, so that nothing is missed and nothing printed twice.
+/// behind the last event, so that nothing is missed and nothing printed twice; one that ends before its first event
+/// begins anew.
 pub(super) async fn events(server: &Server, path: &str, after: Option<Sequence>) -> Result<ExitCode> {
     let mut place = after.map(|after| after.to_string());
     let mut is_first = true;

@@ -30,13 +30,13 @@ pub(super) async fn run(args: Args, server_from_env: Option<String>) -> Result<E
     let server = Server::parse(&url)?;
     let call = match args.action {
         Action::Create { user, payload, key, wish } => {
-            let body = body(&[("user_id", Some(user.to_string()))], Some(&read_payload(&payload)?));
+            let body = body(&[("user_id", Some(user.to_string()))], &read_payload(&payload)?);
             wish.of(key.of(Call::new(Method::POST, "/orders").body(body)))
         }
         Action::Put { id, user, payload, create_only, condition, wish } => {
             let user = user.map(|user| user.to_string());
             let call = Call::new(Method::PUT, format!("/orders/{id}"))
-                .body(body(&[("user_id", user)], Some(&read_payload(&payload)?)))
+                .body(body(&[("user_id", user)], &read_payload(&payload)?))
                 .header("if-none-match", create_only.then(|| "*".to_owned()));
             wish.of(condition.of(call))
         }
@@ -53,7 +53,7 @@ pub(super) async fn run(args: Args, server_from_env: Option<String>) -> Result<E
         }
         Action::Update { id, user, payload, key, condition, wish } => {
             let fields = [("order_id", Some(id.to_string())), ("user_id", user.map(|user| user.to_string()))];
-            let body = body(&fields, Some(&read_payload(&payload)?));
+            let body = body(&fields, &read_payload(&payload)?);
             wish.of(condition.of(key.of(Call::new(Method::POST, "/orders").body(body))))
         }
         Action::Delete { id, user, key, condition, wish } => {
@@ -138,10 +138,10 @@ async fn batch(server: &Server, orders: &str, key: &Key, wish: &Wish) -> Result<
 }
 
 /// The body of `/orders` and of a PUT. The fields are ids, which need no escaping; the payload goes in as it is.
-fn body(fields: &[(&str, Option<String>)], payload: Option<&Payload>) -> String {
-    let fields = fields.iter().filter_map(|(name, value)| Some(format!(r#""{name}":"{}""#, value.as_ref()?)));
-    let payload = payload.map(|payload| format!(r#""payload":{}"#, payload.as_str()));
-    format!("{{{}}}", fields.chain(payload).collect::<Vec<_>>().join(","))
+fn body(fields: &[(&str, Option<String>)], payload: &Payload) -> String {
+    let fields =
+        fields.iter().filter_map(|(name, value)| Some(format!(r#""{name}":"{}","#, value.as_ref()?)));
+    format!(r#"{{{}"payload":{}}}"#, fields.collect::<String>(), payload.as_str())
 }
 
 impl Key {
