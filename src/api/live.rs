@@ -27,7 +27,7 @@ use super::problem::{OVERLOADED, Problem};
 use super::query::Parameters;
 use super::reads::order_id_of;
 use crate::order::{BadSequence, Invalid, Sequence, Step, UserId};
-use crate::service::Pages;
+use crate::service::Following;
 
 /// After how long without an event a comment is sent, so that nobody on the way takes the stream for dead.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -58,8 +58,8 @@ pub(super) async fn follow_order(
 ) -> Result<Response, Problem> {
     let (order_id, after) = (order_id_of(order_id)?, last_event_id(&headers)?);
     let permit = permit(&api)?;
-    let pages = api.service.follow(order_id, after).await?;
-    Ok(response(events(pages, api.draining.clone(), permit)))
+    let following = api.service.follow(order_id, after).await?;
+    Ok(response(events(following, api.draining.clone(), permit)))
 }
 
 /// Follow a user's orders
@@ -83,8 +83,8 @@ pub(super) async fn follow_user(
     let user_id = user_id.ok_or_else(|| Invalid::new("user_id", format!("send {wanted}")))?;
     let after = last_event_id(&headers)?;
     let permit = permit(&api)?;
-    let pages = api.service.follow_user(user_id, after).await?;
-    Ok(response(events(pages, api.draining.clone(), permit)))
+    let following = api.service.follow_user(user_id, after).await?;
+    Ok(response(events(following, api.draining.clone(), permit)))
 }
 
 /// The place that a client has come to.
@@ -120,9 +120,10 @@ fn response(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     response
 }
 
-/// The stream: a comment at once, so that the client knows that it is there, and then events and heartbeats.
+/// The stream: a comment at once, so that the client knows that it is there, with the place where it begins, so that it
+/// has one to come back with before its first event; and then events and heartbeats.
 fn events(
-    pages: Pages,
+    Following { after, pages }: Following,
     draining: CancellationToken,
     permit: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Bytes> {
@@ -135,7 +136,8 @@ fn events(
         };
         next.map(|bytes| (bytes, (pages, draining, permit)))
     });
-    once(async { COMMENT }).chain(rest)
+    let begin = after.map_or(COMMENT, |place| format!(":\nid: {place}\n\n").into());
+    once(async { begin }).chain(rest)
 }
 
 /// Events as they go over the wire.
@@ -180,9 +182,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_begins_at_once_and_beats_while_nothing_happens() {
-        let pages: Pages = Box::pin(iter([vec![a_step()]]).chain(pending()));
+        let following = |after| Following { after, pages: Box::pin(iter([vec![a_step()]]).chain(pending())) };
         let (draining, began) = (CancellationToken::new(), Instant::now());
-        let mut events = pin!(events(pages, draining.clone(), permit().await));
+        let mut events = pin!(events(following(None), draining.clone(), permit().await));
         assert_eq!(events.next().await, Some(COMMENT));
         let event = r#"id: 7-9
 event: order
@@ -195,6 +197,9 @@ data: {"order_id":"0196f1c8-7b1e-7000-8000-00000000dead","user_id":"7e1a3f6c-55a
             assert_eq!(events.next().await, Some(COMMENT));
             assert_eq!(began.elapsed(), beat * HEARTBEAT);
         }
+        let mut begun =
+            pin!(super::events(following(Some(Sequence(7, 0))), draining.clone(), permit().await));
+        assert_eq!(begun.next().await.as_deref(), Some(&b":\nid: 7-0\n\n"[..]));
         draining.cancel();
         assert_eq!(events.next().await, None);
         assert_eq!(began.elapsed(), 3 * HEARTBEAT);

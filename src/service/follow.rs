@@ -21,6 +21,14 @@ const PAGE: usize = 100;
 /// Steps as they become visible, by ascending sequence, in pages that are never empty. It has no end.
 pub type Pages = Pin<Box<dyn Stream<Item = Vec<Step>> + Send>>;
 
+/// What a follower gets.
+pub struct Following {
+    /// Behind which place the pages begin; `None` where the first one is there already.
+    pub after: Option<Sequence>,
+    /// The steps.
+    pub pages: Pages,
+}
+
 /// A part of an order's history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct History {
@@ -47,7 +55,7 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::HistoryOff`], [`Error::NotFound`], [`Error::Unavailable`].
-    pub async fn follow(&self, order_id: OrderId, after: Option<Sequence>) -> Result<Pages, Error> {
+    pub async fn follow(&self, order_id: OrderId, after: Option<Sequence>) -> Result<Following, Error> {
         // Registered first: what happens while the newest step is looked up is not missed.
         let subscription = self.feed.subscribe(Whose::Order(order_id));
         let newest = self.history_of(order_id).await?;
@@ -66,7 +74,7 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::HistoryOff`], [`Error::Unavailable`].
-    pub async fn follow_user(&self, user_id: UserId, after: Option<Sequence>) -> Result<Pages, Error> {
+    pub async fn follow_user(&self, user_id: UserId, after: Option<Sequence>) -> Result<Following, Error> {
         self.history.ok_or(Error::HistoryOff)?;
         let subscription = self.feed.subscribe(Whose::User(user_id));
         let after = match after {
@@ -83,10 +91,12 @@ impl Service {
         Ok(found.ok_or(Error::NotFound { order_id: Some(order_id) })?.version)
     }
 
-    fn pages(&self, feed: Subscription, whose: Whose, after: Sequence, first: Option<Step>) -> Pages {
+    fn pages(&self, feed: Subscription, whose: Whose, after: Sequence, first: Option<Step>) -> Following {
         let store = Arc::clone(&self.store);
+        let begun = first.is_none().then_some(after);
         let follower = Follower { store, feed, whose, after, first, reading: None };
-        Box::pin(unfold(follower, |mut follower| async move { Some((follower.page().await, follower)) }))
+        let pages = unfold(follower, |mut follower| async move { Some((follower.page().await, follower)) });
+        Following { after: begun, pages: Box::pin(pages) }
     }
 }
 

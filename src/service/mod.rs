@@ -16,7 +16,7 @@ mod stuck;
 pub mod verify;
 pub mod worker;
 
-pub use follow::{History, Pages};
+pub use follow::{Following, History, Pages};
 pub use intake::{Change, Patience, Progress, PutMode, Receipt};
 pub use janitor::KEY_RETENTION;
 pub use lanes::RETRY_AFTER;

@@ -74,7 +74,8 @@ responses! {
     /// A stream of steps.
     Stream: "200" => saying(
         "Server-sent events: `event: order`, with the step as `data` and its place as `id`. A comment comes at once, and \
-         every 15 seconds while nothing happens.",
+         every 15 seconds while nothing happens; where no event comes at once, the first comment goes with the `id` of \
+         the place where the stream begins.",
     )
         .content("text/event-stream", stream())
         .header("Cache-Control", header("It is never kept.", any_text(), "no-store"));

@@ -63,8 +63,7 @@ pub(super) async fn watch(server: &Server, id: OrderId, follow: bool) -> Result<
 }
 
 /// Prints the events of a stream, each behind its place, until the server refuses. A stream that ends is opened again
-/// behind the last event, so that nothing is missed and nothing printed twice; one that ends before its first event
-/// begins anew.
+/// where it ended, so that nothing is missed and nothing printed twice.
 pub(super) async fn events(server: &Server, path: &str, after: Option<Sequence>) -> Result<ExitCode> {
     let mut place = after.map(|after| after.to_string());
     let mut is_first = true;
@@ -91,12 +90,12 @@ pub(super) async fn events(server: &Server, path: &str, after: Option<Sequence>)
 
 /// Prints the events of one stream to its end.
 async fn relay(mut stream: Stream, place: &mut Option<String>) -> Result<()> {
-    let mut events = Events::default();
+    let mut events = Events { place: place.clone(), ..Events::default() };
     while let Some(bytes) = stream.next().await? {
         for event in events.feed(&bytes) {
             print(format!("{} {}", event.id, event.data).as_bytes())?;
-            *place = Some(event.id);
         }
+        place.clone_from(&events.place);
     }
     Ok(())
 }
@@ -118,7 +117,9 @@ struct Event {
 struct Events {
     /// A line that has not ended.
     line: Vec<u8>,
-    id: String,
+    /// The last `id` of a block that has ended, with an event or without.
+    place: Option<String>,
+    id: Option<String>,
     data: Vec<String>,
 }
 
@@ -143,11 +144,13 @@ impl Events {
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
             // An empty line ends an event; one without data is none.
-            "" if line.is_empty() && !self.data.is_empty() => {
-                let data = std::mem::take(&mut self.data).join("\n");
-                return Some(Event { id: self.id.clone(), data });
+            "" if line.is_empty() => {
+                self.place = self.id.take().or(self.place.take());
+                let data = std::mem::take(&mut self.data);
+                let id = self.place.clone().unwrap_or_default();
+                return (!data.is_empty()).then(|| Event { id, data: data.join("\n") });
             }
-            "id" => value.clone_into(&mut self.id),
+            "id" => self.id = Some(value.to_owned()),
             "data" => self.data.push(value.to_owned()),
             _ => {}
         }
@@ -161,13 +164,15 @@ mod tests {
 
     #[test]
     fn events_are_read_however_the_bytes_are_cut() {
-        let text = ":\n\nid: 7-0\nevent: order\ndata: {\"a\": 1}\n\n:\n\nid:8-0\r\ndata:x\r\ndata: y:z\r\n\r\nid: 9-0\n";
+        let text = ":\nid: 6-0\n\nid: 7-0\nevent: order\ndata: {\"a\": 1}\n\n:\n\nid:8-0\r\ndata:x\r\ndata: y:z\r\n\r\nid: 9-0\n";
         let event = |id: &str, data: &str| Event { id: id.to_owned(), data: data.to_owned() };
         for size in 1..=text.len() {
             let mut events = Events::default();
             let read: Vec<Event> =
                 text.as_bytes().chunks(size).flat_map(|bytes| events.feed(bytes)).collect();
             assert_eq!(read, [event("7-0", "{\"a\": 1}"), event("8-0", "x\ny:z")], "{size}");
+            // What has not ended does not count.
+            assert_eq!(events.place.as_deref(), Some("8-0"));
         }
     }
 }

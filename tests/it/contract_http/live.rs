@@ -133,6 +133,24 @@ pub(super) async fn whoever_comes_back_misses_nothing_and_sees_nothing_twice<B: 
     app.finish().await;
 }
 
+pub(super) async fn a_stream_that_ended_before_its_first_event_goes_on_where_it_began<B: Backend>() {
+    let app = B::start(Setup::new()).await;
+    let (address, path) = (app.client().address(), of_user(USER));
+    let begun = Stream::open(address, &path, None).await.begun.expect("a place");
+    let id = create(app.client(), "{}").await;
+    let mut stream = Stream::open(address, &path, Some(&begun)).await;
+    assert_eq!(stream.begun.as_deref(), Some(begun.as_str()));
+    let told: Vec<_> = stream.take(2).await.iter().map(Told::step).collect();
+    assert_eq!(
+        told.iter().map(|step| (&*step.0, &*step.3)).collect::<Vec<_>>(),
+        [(&*id, "new"), (&*id, "done")]
+    );
+    // The newest step of an order comes at once, and is the place.
+    let path = format!("/orders/{id}/events");
+    assert_eq!(Stream::open(address, &path, None).await.begun, None);
+    app.finish().await;
+}
+
 pub(super) async fn what_cannot_be_followed_says_why<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), r#"{"id":"events"}"#).await;

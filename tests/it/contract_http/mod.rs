@@ -113,6 +113,7 @@ macro_rules! contract {
                     an_orders_stream_begins_with_its_newest_step_and_goes_on,
                     a_users_stream_tells_of_their_orders_and_of_nobody_elses,
                     whoever_comes_back_misses_nothing_and_sees_nothing_twice,
+                    a_stream_that_ended_before_its_first_event_goes_on_where_it_began,
                     what_cannot_be_followed_says_why,
                     streams_are_bounded_and_take_no_room_from_requests,
                     a_stop_ends_streams_at_once,

@@ -16,6 +16,8 @@ use super::wait::within;
 /// An open stream. Dropping it closes its connection.
 pub(crate) struct Stream {
     body: Incoming,
+    /// The place where it began, if its beginning names one.
+    pub(crate) begun: Option<String>,
     /// What has been read and not yet been taken.
     text: String,
 }
@@ -58,9 +60,12 @@ impl Stream {
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         assert_eq!(header("content-type"), Some("text/event-stream"));
         assert_eq!((header("cache-control"), header("content-length")), (Some("no-store"), None));
-        let mut stream = Stream { body: response.into_body(), text: String::new() };
+        let mut stream = Stream { body: response.into_body(), begun: None, text: String::new() };
         assert!(stream.read().await, "the stream ended before it began");
-        assert!(stream.text.starts_with(':'), "no comment at the beginning: {}", stream.text);
+        let (beginning, rest) = stream.text.split_once("\n\n").expect("a beginning that is whole");
+        let place = beginning.strip_prefix(':').expect("a comment at the beginning");
+        stream.begun = place.strip_prefix("\nid: ").map(str::to_owned);
+        stream.text = rest.to_owned();
         stream
     }
 
