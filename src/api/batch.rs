@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use futures_util::future::join_all;
 use hyper::StatusCode;
@@ -16,13 +16,19 @@ use super::docs::problems::{BatchProblems, any_answer};
 use super::docs::requests::{self, batch};
 use super::docs::responses::Batch;
 use super::edge::RequestId;
-use super::http::{Shared, json, read_body, utf8};
+use super::exchange::Caller;
+use super::http::{Shared, json};
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
 use super::problem::{Problem, to_json};
+use super::upload::{self, PLAIN};
 use super::view::SubmittedBody;
 use super::writes::{body, key, status};
 use crate::order::{self, Invalid, KeyText, Submission, Version, pick};
+use crate::service::quota::Permit;
 use crate::service::{Patience, Receipt};
+
+/// How many bytes an item takes up besides its text: its place in the queue, its waiter, its part of the answer.
+const ITEM_OVERHEAD: usize = 512;
 
 /// The most commands in a batch.
 const LIMIT: usize = 1000;
@@ -71,20 +77,22 @@ enum ItemBody {
 )]
 pub(super) async fn submit_batch(
     State(api): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
-    let body = read_body(body, &api.options).await?;
+    let body = upload::read(body, &api.options, &caller, PLAIN).await?;
     let key = key(&head.headers)?;
-    let items = items(utf8(&body)?)?;
+    let read = move |text: &str| {
+        let items = items(text)?.into_iter().enumerate();
+        Ok(items.map(|(index, item)| item_request(item.get(), key.as_ref(), index, &caller)).collect())
+    };
+    // The body is let go here: each item holds what is its own.
+    let (items, _): (Vec<Item>, Permit) = body.read(read).await?;
     let preferences = Preferences::read(&head.headers);
     let patience = preferences.patience();
     // Polled in their order, and so they stand in the lane.
-    let outcomes = items.iter().enumerate().map(|(index, item)| {
-        let key = key.as_ref().map(|key| key.item(index));
-        submit(&api, item.get(), key, patience)
-    });
-    let outcomes = join_all(outcomes).await;
+    let outcomes = join_all(items.into_iter().map(|item| submit(&api, item, patience))).await;
     let request_id = head.extensions.get::<RequestId>();
     let results = outcomes.iter().map(|outcome| result(outcome, request_id)).collect();
     let mut response = json(StatusCode::MULTI_STATUS, to_json(&BatchBody { results }));
@@ -105,15 +113,19 @@ fn items(text: &str) -> Result<Vec<&RawValue>, Invalid> {
     if (1..=LIMIT).contains(&orders.len()) { Ok(orders) } else { Err(refused()) }
 }
 
-async fn submit(
-    api: &Shared,
-    item: &str,
-    key: Option<KeyText>,
-    patience: Patience,
-) -> Result<Receipt, Problem> {
-    let command = Submission::from_json(item)?.into_command()?;
-    let key = key.map(|key| key.of(&command));
-    Ok(api.service.submit(order::Request { command, key }, patience).await?)
+/// What one item asks for, and the memory that it takes up.
+type Item = Result<(order::Request, Permit), Problem>;
+
+fn item_request(text: &str, key: Option<&KeyText>, index: usize, caller: &Caller) -> Item {
+    let memory = caller.take(ITEM_OVERHEAD + text.len())?;
+    let command = Submission::from_json(text)?.into_command()?;
+    let key = key.map(|key| key.item(index).of(&command));
+    Ok((order::Request { command, key }, memory))
+}
+
+async fn submit(api: &Shared, item: Item, patience: Patience) -> Result<Receipt, Problem> {
+    let (request, memory) = item?;
+    Ok(api.service.submit(request, patience, Some(Arc::new(memory))).await?)
 }
 
 /// What is said of one item.

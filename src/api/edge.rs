@@ -1,28 +1,39 @@
-//! What every request passes on its way in and out: an id, the gate that turns requests away before memory
-//! grows, a net for panics, and the pen that writes problems. Handlers below it know none of this.
+//! What every request passes on its way in and out: an id, the gate that turns requests away before memory grows, a net
+//! for panics, and the pen that writes problems. What a request and its answer hold in memory is counted here, to the
+//! last byte that is written. Handlers below it know none of this.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use futures_util::FutureExt;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{ACCEPT, CONNECTION, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::service::Service;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::service::TowerToHyperService;
 use uuid::Uuid;
 
-use super::budget::Budget;
+use super::connection::Connection;
+use super::exchange::{Answer, Caller, Exchange, Uncounted, Upload};
+use super::forwarded::TrustedProxies;
+use super::http::Reading;
 use super::problem::Problem;
 use crate::config::REQUEST_OVERHEAD;
 use crate::error::Error;
+use crate::service::RETRY_AFTER;
+use crate::service::quota::{Peer, Permit, Resource};
 
 /// The header that carries the id of a request.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What an answer may take up without being counted besides its request.
+const SMALL_ANSWER: usize = 4 << 10;
 
 /// The id of a request, among its extensions.
 #[derive(Debug, Clone)]
@@ -32,24 +43,61 @@ pub(super) struct RequestId(pub(super) HeaderValue);
 #[derive(Clone)]
 pub(super) struct Edge {
     router: TowerToHyperService<Router>,
-    budget: Budget,
-    body_limit: usize,
+    proxies: Arc<TrustedProxies>,
+}
+
+/// The same for one connection.
+pub(super) struct Door {
+    edge: Edge,
+    connection: Arc<Connection>,
 }
 
 impl Edge {
-    pub(super) fn new(router: Router, budget: Budget, body_limit: usize) -> Edge {
-        Edge { router: TowerToHyperService::new(router), budget, body_limit }
+    pub(super) fn new(router: Router, proxies: Arc<TrustedProxies>) -> Edge {
+        Edge { router: TowerToHyperService::new(router), proxies }
     }
 
-    async fn answer(self, mut request: Request<Incoming>) -> Response<Body> {
+    /// The service of a connection.
+    pub(super) fn door(&self, connection: &Arc<Connection>) -> Door {
+        Door { edge: self.clone(), connection: Arc::clone(connection) }
+    }
+
+    async fn answer(self, request: Request<Incoming>, mut exchange: Exchange) -> Response<Answer<Body>> {
         let started = Instant::now();
-        let id = request_id(request.headers());
-        request.extensions_mut().insert(RequestId(id.clone()));
-        let wants_problem = accepts(request.headers(), "application/problem+json");
-        let line = tracing::enabled!(tracing::Level::DEBUG)
-            .then(|| format!("{} {}", request.method(), request.uri().path()));
-        let handled = AssertUnwindSafe(self.handle(request)).catch_unwind().await;
-        let mut response = handled.unwrap_or_else(|_| Problem::from(Error::Internal).into_bare_response());
+        let (mut head, body) = request.into_parts();
+        let body = Upload::new(body, exchange.connection());
+        let id = request_id(&head.headers);
+        let wants_problem = accepts(&head.headers, "application/problem+json");
+        let line =
+            tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{} {}", head.method, head.uri.path()));
+        let peer = peer(&self.proxies, exchange.connection(), &head.headers);
+        // Whoever asks how the service is must be answered most of all when it is full.
+        let memory = match head.uri.path().starts_with("/health") {
+            true => Ok(None),
+            false => take(&peer, &head).map(Some),
+        };
+        head.extensions.insert(RequestId(id.clone()));
+        head.extensions.insert(Caller(peer));
+        let mut response = match memory {
+            Ok(memory) => {
+                exchange.hold(memory);
+                let handled = AssertUnwindSafe(self.handle(Request::from_parts(head, body))).catch_unwind();
+                handled.await.unwrap_or_else(|_| Problem::from(Error::Internal).into_bare_response())
+            }
+            Err(overloaded) => {
+                body.skip_small().await;
+                Problem::from(overloaded).into_bare_response()
+            }
+        };
+        if response.extensions_mut().remove::<Uncounted>().is_some() {
+            exchange.hold(None);
+        }
+        let grown = exchange.grow(size(response.body()));
+        // What it was read for is counted now.
+        response.extensions_mut().remove::<Reading>();
+        if grown.is_err() {
+            response = Problem::from(overloaded()).into_bare_response();
+        }
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
             problem.write(&mut response, &id, wants_problem);
         }
@@ -58,20 +106,15 @@ impl Edge {
             tracing::debug!(request_id = id.to_str().unwrap_or(""), status, ?elapsed, "{line}");
         }
         response.headers_mut().insert(REQUEST_ID, id);
-        response
+        if exchange.connection().has_unread_body() {
+            // The rest of the request stands where the next one would begin.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let exchange = Arc::new(exchange);
+        response.map(|body| Answer::new(body, exchange))
     }
 
-    async fn handle(self, request: Request<Incoming>) -> Response<Body> {
-        // Whoever asks how the service is must be answered most of all when it is full.
-        let _permit = if request.uri().path().starts_with("/health") {
-            None
-        } else {
-            let cost = REQUEST_OVERHEAD + expected_body(request.headers(), self.body_limit);
-            match self.budget.take(cost) {
-                Ok(permit) => Some(permit),
-                Err(overloaded) => return overloaded.into_bare_response(),
-            }
-        };
+    async fn handle(self, request: Request<Upload>) -> Response<Body> {
         match self.router.call(request).await {
             Ok(response) => response,
             Err(never) => match never {},
@@ -79,25 +122,46 @@ impl Edge {
     }
 }
 
-impl Service<Request<Incoming>> for Edge {
-    type Response = Response<Body>;
+impl Service<Request<Incoming>> for Door {
+    type Response = Response<Answer<Body>>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Answer<Body>>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let edge = self.clone();
-        Box::pin(async move { Ok(edge.answer(request).await) })
+        let (edge, exchange) = (self.edge.clone(), Exchange::begin(&self.connection));
+        Box::pin(async move { Ok(edge.answer(request, exchange).await) })
     }
 }
 
-/// How many bytes of body to reckon with. A length above the limit is refused later without being read.
-fn expected_body(headers: &HeaderMap, limit: usize) -> usize {
-    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    match length {
-        Some(length) => limit.min(length),
-        None if headers.contains_key(TRANSFER_ENCODING) => limit,
-        None => 0,
+/// Takes the memory that a request holds before its body.
+pub(super) fn take(peer: &Arc<Peer>, head: &Parts) -> Result<Permit, Error> {
+    peer.take(Resource::Memory, REQUEST_OVERHEAD + size_of_head(head))
+}
+
+/// How many bytes the head of a request is, as it was sent.
+fn size_of_head(head: &Parts) -> usize {
+    let uri = head.uri.path_and_query().map_or(0, |text| text.as_str().len());
+    head.headers.iter().fold(uri, |size, (name, value)| size + name.as_str().len() + value.len() + 4)
+}
+
+fn overloaded() -> Error {
+    Error::Overloaded { retry_after: RETRY_AFTER }
+}
+
+/// How many bytes of an answer count.
+fn size(body: &Body) -> usize {
+    let size = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    size.saturating_sub(SMALL_ANSWER)
+}
+
+/// The one that a request comes from: behind a trusted proxy, its client.
+pub(super) fn peer(proxies: &TrustedProxies, connection: &Connection, headers: &HeaderMap) -> Arc<Peer> {
+    let peer = connection.peer();
+    if !peer.speaks_for_others() {
+        return Arc::clone(peer);
     }
+    let client = proxies.client(headers);
+    client.map_or_else(|| Arc::clone(peer), |client| peer.quotas().peer(client, proxies.contains(client)))
 }
 
 /// The caller's id for the request where it is short and plain, else a new one.

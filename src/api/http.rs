@@ -4,26 +4,21 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::Body;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::response::Response;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
 use super::docs::problems::FileProblems;
 use super::docs::responses::ProblemPage;
-use super::problem::{
-    BODY_TIMEOUT, BODY_TOO_LARGE, METHOD_NOT_ALLOWED, Problem, ROUTE_NOT_FOUND, TABLE, to_json,
-};
+use super::problem::{METHOD_NOT_ALLOWED, Problem, ROUTE_NOT_FOUND, TABLE, to_json};
 use super::{Options, batch, docs, health, history, lists, live, reads, writes};
-use crate::order::Invalid;
 use crate::service::Service;
 
 /// What the handlers share.
@@ -34,9 +29,60 @@ pub(super) struct Shared {
     pub(super) draining: CancellationToken,
     /// What the log knows of it.
     pub(super) readiness: health::Told,
-    /// Room for streams of changes.
-    pub(super) streams: Arc<Semaphore>,
     pub(super) docs: docs::Docs,
+    gates: Gates,
+}
+
+/// How many reads may be between the store and their answer. What they hold there is only known when they have it, so
+/// that it is bounded by their number; then it is counted.
+struct Gates {
+    orders: Arc<Semaphore>,
+    pages: Arc<Semaphore>,
+}
+
+/// Reads of one order that are under way at once, which is up to a MiB each.
+const READS: usize = 32;
+
+/// Reads of pages of orders that are under way at once, which is up to 4 MiB each.
+const PAGES: usize = 4;
+
+/// A read that is under way, among the extensions of its answer: it ends when the answer is counted.
+#[derive(Debug, Clone)]
+pub(super) struct Reading(#[expect(dead_code, reason = "it is held")] Arc<OwnedSemaphorePermit>);
+
+impl Shared {
+    pub(super) fn new(
+        service: Arc<Service>,
+        options: Options,
+        draining: CancellationToken,
+        docs: docs::Docs,
+    ) -> Shared {
+        let gates = Gates { orders: Arc::new(Semaphore::new(READS)), pages: Arc::new(Semaphore::new(PAGES)) };
+        Shared { service, options, draining, readiness: health::Told::default(), docs, gates }
+    }
+
+    /// Waits for a turn to read an order.
+    pub(super) async fn read_order(&self) -> Option<Reading> {
+        turn(&self.gates.orders).await
+    }
+
+    /// Waits for a turn to read a page.
+    pub(super) async fn read_page(&self) -> Option<Reading> {
+        turn(&self.gates.pages).await
+    }
+}
+
+/// Keeps a read under way until its answer is counted.
+pub(super) fn hold(response: &mut Response, reading: Option<Reading>) {
+    if let Some(reading) = reading {
+        response.extensions_mut().insert(reading);
+    }
+}
+
+async fn turn(gate: &Arc<Semaphore>) -> Option<Reading> {
+    // Never closed, so there always is one.
+    let permit = Arc::clone(gate).acquire_owned().await.ok()?;
+    Some(Reading(Arc::new(permit)))
 }
 
 /// A path segment, percent-decoded.
@@ -99,33 +145,6 @@ async fn route_not_found() -> Problem {
 /// The router adds the `Allow` header.
 async fn method_not_allowed() -> Problem {
     Problem::new(METHOD_NOT_ALLOWED, "the Allow header lists the methods that this path takes")
-}
-
-/// The text of a body.
-pub(super) fn utf8(body: &[u8]) -> Result<&str, Invalid> {
-    std::str::from_utf8(body)
-        .map_err(|error| Invalid::new("body", format!("not UTF-8 from byte {} on", error.valid_up_to())))
-}
-
-/// Reads a body within the limits of size and time.
-pub(super) async fn read_body(body: Body, options: &Options) -> Result<Bytes, Problem> {
-    let too_large =
-        || Problem::new(BODY_TOO_LARGE, format!("body: send at most {} bytes", options.body_limit));
-    // The length that a client announces is looked at first: a body over the limit is not read at all. Asked
-    // before `Limited` is around the body, which hints at no more than its limit.
-    if body.size_hint().lower() > options.body_limit as u64 {
-        return Err(too_large());
-    }
-    let body = Limited::new(body, options.body_limit);
-    match timeout(options.body_timeout, body.collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err(Invalid::new("body", format!("could not be read to its end: {error}")).into()),
-        Err(_) => Err(Problem::new(
-            BODY_TIMEOUT,
-            format!("body: send all of it within {} seconds", options.body_timeout.as_secs_f32()),
-        )),
-    }
 }
 
 /// A JSON response.

@@ -1,30 +1,48 @@
-//! The accept loops. They are our own because the ready-made ones have no limit on connections and no time limit on
-//! headers. Each protocol has its port: to tell them apart on one would mean to wait for a silent connection.
+//! The accept loops, and the life of a connection. They are our own because the ready-made ones have no limit on
+//! connections and no time limit on heads, idle connections and writes. Each protocol has its port: to tell them apart
+//! on one would mean to wait for a silent connection.
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::GracefulConnection;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use super::budget::Budget;
+use super::admission::Admission;
+use super::connection::{Asked, Connection};
 use super::docs::Docs;
 use super::edge::Edge;
+use super::forwarded::TrustedProxies;
 use super::grpc::Grpc;
-use super::health::Told;
 use super::http::{Shared, router};
+use super::problem::{OVERLOADED, Problem, to_json};
+use super::stream::{Limits, Socket};
 use super::{Listeners, Options};
 use crate::service::Service;
+use crate::service::quota::{Quotas, Resource};
 
 /// The most bytes of request headers: enough for an external id of 4 KiB in percent-encoding, and then some.
 const HEADER_LIMIT: usize = 64 << 10;
+
+/// How long a connection that makes room for another one may take to end.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// After how long without a sign of life from the other end the system asks for one, how often, and for how long it
+/// resends what is not confirmed: a link that was cut frees its connection in less than a minute.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(20);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+const KEEPALIVE_PROBES: u32 = 4;
+const UNCONFIRMED: Duration = Duration::from_secs(40);
 
 /// Serves until `shutdown`: then readiness turns 503, the listeners are closed after the delay, and requests in
 /// flight get their time to finish. Connections that are left then are dropped.
@@ -37,96 +55,192 @@ pub async fn serve(
     options: Options,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let shared = Arc::new(Shared {
-        service,
-        options: options.clone(),
-        draining: shutdown.clone(),
-        readiness: Told::default(),
-        docs: Docs::new(),
-        streams: Arc::new(Semaphore::new(options.max_streams.min(Semaphore::MAX_PERMITS))),
-    });
-    let budget = Budget::new(options.memory_budget);
-    let graceful = GracefulShutdown::new();
-    let closing = CancellationToken::new();
+    let (quotas, proxies) = (
+        Quotas::new(|resource| options.limit(resource)),
+        TrustedProxies::new(options.trusted_proxies.clone()),
+    );
+    let proxies = Arc::new(proxies);
+    let shared = Arc::new(Shared::new(service, options.clone(), shutdown.clone(), Docs::new()));
+    let port = |resource| Port {
+        admission: Arc::new(Admission::new(resource, Arc::clone(&quotas), Arc::clone(&proxies))),
+        tasks: TaskTracker::new(),
+        closing: CancellationToken::new(),
+        is_http: resource == Resource::HttpConnections,
+        write_timeout: options.write_timeout,
+    };
+    let (http, grpc) = (port(Resource::HttpConnections), port(Resource::GrpcConnections));
     let notice = async {
         shutdown.cancelled().await;
         sleep(options.shutdown_delay).await;
-        closing.cancel();
+        http.closing.cancel();
+        grpc.closing.cancel();
     };
-    let http = serve_http(listeners.http, &shared, budget.clone(), &graceful, &closing);
-    let grpc = async {
+    let edge = Edge::new(router(Arc::clone(&shared)), Arc::clone(&proxies));
+    let served = serve_http(listeners.http, &http, edge, &options);
+    let calls = async {
         let Some(listener) = listeners.grpc else { return };
-        let grpc = Grpc::new(Arc::clone(&shared), budget, closing.clone());
-        let accepted =
-            accept(listener, options.max_connections, &closing, |stream| grpc.connection(stream, &graceful));
-        tokio::join!(accepted, grpc.watch_health());
+        let calls = Grpc::new(Arc::clone(&shared), proxies, grpc.closing.clone());
+        let accepted = grpc.accept(listener, |stream, connection| {
+            let served = calls.connection(stream, Arc::clone(&connection));
+            let write_timeout = options.write_timeout;
+            async move {
+                if let Some(served) = served.await {
+                    run(served, &connection, write_timeout).await;
+                }
+            }
+        });
+        tokio::join!(accepted, calls.watch_health());
     };
-    tokio::join!(notice, http, grpc);
-    if timeout(options.shutdown_timeout, graceful.shutdown()).await.is_err() {
+    tokio::join!(notice, served, calls);
+    let ended = async { tokio::join!(http.tasks.wait(), grpc.tasks.wait()) };
+    if timeout(options.shutdown_timeout, ended).await.is_err() {
         tracing::warn!("requests were still in flight when the time to finish was over");
+        [&http, &grpc]
+            .into_iter()
+            .for_each(|port| port.admission.each(|connection| connection.ask(Asked::Cut)));
     }
     Ok(())
 }
 
-/// Takes connections of HTTP/1 until `closing`.
-async fn serve_http(
-    listener: TcpListener,
-    shared: &Arc<Shared>,
-    budget: Budget,
-    graceful: &GracefulShutdown,
-    closing: &CancellationToken,
-) {
-    let options = &shared.options;
-    let edge = Edge::new(router(Arc::clone(shared)), budget, options.body_limit);
+/// A port and its connections.
+struct Port {
+    admission: Arc<Admission>,
+    tasks: TaskTracker,
+    closing: CancellationToken,
+    is_http: bool,
+    write_timeout: Duration,
+}
+
+/// Takes connections of HTTP/1 until the port closes.
+async fn serve_http(listener: TcpListener, port: &Port, edge: Edge, options: &Options) {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(options.header_timeout).max_buf_size(HEADER_LIMIT);
-    // Head and body of an answer fit into one small buffer: to copy them costs less than to gather them.
-    http.writev(false);
-    accept(listener, options.max_connections, closing, |stream| {
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), edge.clone()));
-        async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended early");
-            }
-        }
+    http.max_buf_size(HEADER_LIMIT).writev(true);
+    let limits = Limits { idle: options.idle_timeout, head: options.header_timeout };
+    let write_timeout = port.write_timeout;
+    port.accept(listener, |stream, connection| {
+        let socket = Socket::new(stream, Arc::clone(&connection), limits);
+        let served = http.serve_connection(TokioIo::new(socket), edge.door(&connection));
+        async move { run(served, &connection, write_timeout).await }
     })
     .await;
 }
 
-/// Takes connections until `closing`, no more than the limit at a time, and runs what serves them.
-async fn accept<C: Future<Output = ()> + Send + 'static>(
-    listener: TcpListener,
-    limit: usize,
-    closing: &CancellationToken,
-    serve: impl Fn(TcpStream) -> C,
-) {
-    let connections = Arc::new(Semaphore::new(limit));
-    loop {
-        let accept = async {
-            // Closed never: the semaphore lives as long as the loop.
-            let permit = Arc::clone(&connections).acquire_owned().await.ok();
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
-            biased;
-            () = closing.cancelled() => break,
-            accepted = accept => accepted,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of file descriptors, most likely: existing connections will give some back.
-                tracing::warn!(%error, "cannot accept a connection");
-                sleep(Duration::from_millis(50)).await;
-                continue;
+impl Port {
+    /// Takes connections until the port closes, and runs what serves them.
+    async fn accept<C: Future<Output = ()> + Send + 'static>(
+        &self,
+        listener: TcpListener,
+        serve: impl Fn(TcpStream, Arc<Connection>) -> C,
+    ) {
+        loop {
+            let accept = async {
+                self.admission.room().await;
+                listener.accept().await
+            };
+            let accepted = tokio::select! {
+                biased;
+                () = self.closing.cancelled() => break,
+                accepted = accept => accepted,
+            };
+            match accepted {
+                Ok((stream, from)) => match self.admission.admit(from.ip()) {
+                    Some(connection) => {
+                        set_up(&stream);
+                        self.tasks.spawn(serve(stream, connection));
+                    }
+                    None => self.refuse(stream, from.ip()),
+                },
+                Err(error) => {
+                    // Out of file descriptors, most likely: an idle connection gives one back.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    self.admission.make_room();
+                    sleep(Duration::from_millis(50)).await;
+                }
             }
-        };
-        // Answers are small and written whole; waiting for more to send would only delay them.
-        let _ = stream.set_nodelay(true);
-        let connection = serve(stream);
-        tokio::spawn(async move {
-            connection.await;
-            drop(permit);
-        });
+        }
+        drop(listener);
+        self.tasks.close();
+        self.admission.each(|connection| connection.ask(Asked::Finish));
+    }
+
+    /// Turns a connection away, without waiting for its request.
+    fn refuse(&self, stream: TcpStream, from: IpAddr) {
+        tracing::debug!(%from, "a peer has its share of connections");
+        if self.is_http {
+            // A fresh socket has room for it; where it has not, the end says enough.
+            let _ = stream.try_write(&too_many());
+        }
+    }
+}
+
+/// What a client is told whose peer has its share of connections. Its request is not read: that would take a place.
+fn too_many() -> Vec<u8> {
+    let detail =
+        "the address that this comes from has its share of connections; close some, or try again later";
+    let body = to_json(&Problem::new(OVERLOADED, detail).members(""));
+    let head = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
+         cache-control: no-store\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.into_bytes(), body].concat()
+}
+
+/// Sets a socket up: answers are written whole, and a peer that is gone is noticed.
+fn set_up(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_EVERY)
+        .with_retries(KEEPALIVE_PROBES);
+    let kept =
+        socket.set_tcp_keepalive(&keepalive).and_then(|()| socket.set_tcp_user_timeout(Some(UNCONFIRMED)));
+    if let Err(error) = kept {
+        tracing::debug!(%error, "a connection is not watched by the system");
+    }
+}
+
+/// Serves a connection to its end: its own, the one that is asked of it, or that of its peer's taking nothing any more.
+async fn run<C>(served: C, connection: &Connection, write_timeout: Duration)
+where
+    C: GracefulConnection,
+    C::Error: std::fmt::Display,
+{
+    let mut served = pin!(served);
+    let mut looks = interval((write_timeout / 4).max(Duration::from_millis(10)));
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut end_by: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            biased;
+            ended = served.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended early");
+                }
+                return;
+            }
+            () = connection.is_asked() => match connection.asked() {
+                Asked::Nothing => {}
+                Asked::Finish => served.as_mut().graceful_shutdown(),
+                Asked::MakeRoom => {
+                    served.as_mut().graceful_shutdown();
+                    end_by = Some(Instant::now() + ROOM_TIMEOUT);
+                    looks.reset_after(ROOM_TIMEOUT);
+                }
+                Asked::Cut => return,
+            },
+            _ = looks.tick() => {
+                if connection.is_stalled(write_timeout) {
+                    tracing::debug!("a connection ends: its peer takes nothing of its answer");
+                    return;
+                }
+                // A request that came at the last moment is answered.
+                if end_by.is_some_and(|end| Instant::now() >= end) && connection.idle_since().is_some() {
+                    return;
+                }
+            }
+        }
     }
 }

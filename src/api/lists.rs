@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::docs::parameters::ListQuery;
 use super::docs::problems::ListProblems;
 use super::docs::responses::Listed;
-use super::http::{Shared, json};
+use super::http::{Shared, hold, json};
 use super::problem::{Problem, to_json};
 use super::query::Parameters;
 use super::view::OrderView;
@@ -42,11 +42,13 @@ pub(super) struct ListBody<'a> {
 pub(super) async fn list_orders(State(api): State<Arc<Shared>>, uri: Uri) -> Result<Response, Problem> {
     let query = Parameters::of(&uri);
     let (filter, after, limit) = (filter(query)?, after(query)?, query.limit()?);
+    let reading = api.read_page().await;
     let page = api.service.list(&filter, after, limit as usize).await?;
     let next_cursor = page.next.map(|place| place.to_string());
     let orders = page.orders.iter().map(OrderView::of).collect();
     let mut response =
         json(StatusCode::OK, to_json(&ListBody { orders, next_cursor: next_cursor.as_deref() }));
+    hold(&mut response, reading);
     if let Ok(links) = HeaderValue::try_from(links(query, next_cursor.as_deref())) {
         response.headers_mut().insert(LINK, links);
     }

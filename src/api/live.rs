@@ -7,20 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::Response;
 use futures_util::stream::{once, unfold};
 use futures_util::{Stream, StreamExt};
 use hyper::body::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Uri};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::docs::parameters::{LastEventId, OrderInPath, UserInQuery};
 use super::docs::problems::{HistoryProblems, StreamProblems};
 use super::docs::responses::Stream as StreamResponse;
+use super::exchange::{Caller, Uncounted};
 use super::history::step;
 use super::http::{Segment, Shared};
 use super::problem::{OVERLOADED, Problem};
@@ -28,6 +28,7 @@ use super::query::Parameters;
 use super::reads::order_id_of;
 use crate::order::{BadSequence, Invalid, Sequence, Step, UserId};
 use crate::service::Following;
+use crate::service::quota::{Limit, Permit, Resource};
 
 /// After how long without an event a comment is sent, so that nobody on the way takes the stream for dead.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -53,11 +54,12 @@ const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
 )]
 pub(super) async fn follow_order(
     State(api): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     order_id: Segment,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (order_id, after) = (order_id_of(order_id)?, last_event_id(&headers)?);
-    let permit = permit(&api)?;
+    let permit = permit(&caller)?;
     let following = api.service.follow(order_id, after).await?;
     Ok(response(events(following, api.draining.clone(), permit)))
 }
@@ -75,6 +77,7 @@ pub(super) async fn follow_order(
 )]
 pub(super) async fn follow_user(
     State(api): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -82,7 +85,7 @@ pub(super) async fn follow_user(
     let user_id = Parameters::of(&uri).parsed("user_id", wanted, UserId::parse)?;
     let user_id = user_id.ok_or_else(|| Invalid::new("user_id", format!("send {wanted}")))?;
     let after = last_event_id(&headers)?;
-    let permit = permit(&api)?;
+    let permit = permit(&caller)?;
     let following = api.service.follow_user(user_id, after).await?;
     Ok(response(events(following, api.draining.clone(), permit)))
 }
@@ -99,19 +102,24 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Sequence>, Invalid> {
 }
 
 /// Leave to open a stream.
-fn permit(api: &Shared) -> Result<OwnedSemaphorePermit, Problem> {
-    let permit = Arc::clone(&api.streams).try_acquire_owned();
-    permit.map_err(|_| {
-        let limit = api.options.max_streams;
+fn permit(caller: &Caller) -> Result<Permit, Problem> {
+    let Caller(peer) = caller;
+    peer.take(Resource::Streams, 1).map_err(|_| {
+        let Limit { total, per_peer } = peer.quotas().limit(Resource::Streams);
         Problem::new(
             OVERLOADED,
-            format!("{limit} streams are open, which is the limit; try again after the pause that Retry-After names"),
+            format!(
+                "{total} streams may be open, {per_peer} of them from one address, and that many are; try again after \
+                 the pause that Retry-After names"
+            ),
         )
     })
 }
 
 fn response(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     let mut response = Response::new(Body::from_stream(events.map(Ok::<_, Infallible>)));
+    // A stream holds a page of events at most, and the number of streams is bounded by itself.
+    response.extensions_mut().insert(Uncounted);
     for (name, value) in
         [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store"), (UNBUFFERED, "no")]
     {
@@ -125,7 +133,7 @@ fn response(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
 fn events(
     Following { after, pages }: Following,
     draining: CancellationToken,
-    permit: OwnedSemaphorePermit,
+    permit: Permit,
 ) -> impl Stream<Item = Bytes> {
     let rest = unfold((pages, draining, permit), |(mut pages, draining, permit)| async move {
         let next = tokio::select! {
@@ -156,11 +164,11 @@ mod tests {
     use std::pin::pin;
 
     use futures_util::stream::{iter, pending};
-    use tokio::sync::Semaphore;
     use tokio::time::Instant;
 
     use super::*;
     use crate::order::{Amount, Cause, OrderId, Status};
+    use crate::service::quota::Quotas;
 
     fn a_step() -> Step {
         Step {
@@ -176,15 +184,17 @@ mod tests {
         }
     }
 
-    async fn permit() -> OwnedSemaphorePermit {
-        Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap()
+    fn permit() -> Permit {
+        let quotas = Quotas::new(|_| Limit { total: 1, per_peer: 1 });
+        let peer = quotas.peer([127, 0, 0, 1].into(), false);
+        peer.take(Resource::Streams, 1).unwrap()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_begins_at_once_and_beats_while_nothing_happens() {
         let following = |after| Following { after, pages: Box::pin(iter([vec![a_step()]]).chain(pending())) };
         let (draining, began) = (CancellationToken::new(), Instant::now());
-        let mut events = pin!(events(following(None), draining.clone(), permit().await));
+        let mut events = pin!(events(following(None), draining.clone(), permit()));
         assert_eq!(events.next().await, Some(COMMENT));
         let event = r#"id: 7-9
 event: order
@@ -197,8 +207,7 @@ data: {"order_id":"0196f1c8-7b1e-7000-8000-00000000dead","user_id":"7e1a3f6c-55a
             assert_eq!(events.next().await, Some(COMMENT));
             assert_eq!(began.elapsed(), beat * HEARTBEAT);
         }
-        let mut begun =
-            pin!(super::events(following(Some(Sequence(7, 0))), draining.clone(), permit().await));
+        let mut begun = pin!(super::events(following(Some(Sequence(7, 0))), draining.clone(), permit()));
         assert_eq!(begun.next().await.as_deref(), Some(&b":\nid: 7-0\n\n"[..]));
         draining.cancel();
         assert_eq!(events.next().await, None);

@@ -1,12 +1,16 @@
-//! The fronts, HTTP and gRPC. `edge` is what every request of HTTP passes, `http` the routes and their handlers, `grpc`
-//! the other protocol, `problem` the one table of errors for both, `docs` what the service tells about itself. This room knows the service and no store or bus;
-//! nothing outside it knows a protocol.
+//! The fronts, HTTP and gRPC. `listener` takes connections and `edge` is what every request of HTTP passes,
+//! `http` the routes and their handlers, `grpc` the other protocol, `problem` the one table of errors for both, `docs`
+//! what the service tells about itself. This room knows the service and no store or bus; nothing outside it knows a
+//! protocol.
 
+mod admission;
 mod batch;
-mod budget;
+mod connection;
 mod docs;
 mod edge;
 mod etag;
+mod exchange;
+mod forwarded;
 mod grpc;
 mod health;
 mod history;
@@ -18,6 +22,8 @@ mod prefer;
 pub mod problem;
 mod query;
 mod reads;
+mod stream;
+mod upload;
 mod view;
 mod writes;
 
@@ -26,7 +32,11 @@ pub use listener::serve;
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::net::TcpListener;
+
+use crate::config::REQUEST_OVERHEAD;
+use crate::service::quota::{Limit, Resource};
 
 /// Where the fronts listen.
 #[derive(Debug)]
@@ -44,24 +54,73 @@ impl From<TcpListener> for Listeners {
     }
 }
 
-/// The limits of the fronts, in bytes, connections and time.
+/// The limits of the fronts, in bytes, connections and time. A share is what one peer may hold of a limit, in percent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// The largest request body, in bytes.
     pub body_limit: usize,
     /// What all requests in flight, of both protocols, may hold in memory, in bytes; beyond it they are turned away.
     pub memory_budget: usize,
-    /// The most connections of a listener at a time; more wait in the operating system's queue.
+    /// The share of the memory.
+    pub memory_share: u8,
+    /// The most connections of a listener at a time; where none of them is idle, more wait in the operating system's
+    /// queue.
     pub max_connections: usize,
+    /// The share of the connections.
+    pub connection_share: u8,
+    /// The most calls of gRPC at a time, over all connections; beyond it they are turned away.
+    pub max_calls: usize,
+    /// The share of the calls.
+    pub call_share: u8,
     /// The most streams of changes at a time; beyond it the front answers 503.
     pub max_streams: usize,
-    /// How long the headers of a request may take, counted from the connection's start or its last answer. An
-    /// idle connection of HTTP is closed after it; a silent one of gRPC is asked whether anybody is there.
+    /// The share of the streams.
+    pub stream_share: u8,
+    /// The proxies whose word about their clients counts. Without it the proxy is the peer.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether gRPC tells clients about its methods.
+    pub reflection: bool,
+    /// How long the head of a request may take; for the first one, from the opening of the connection.
     pub header_timeout: Duration,
+    /// How long a connection of HTTP may be idle between two requests.
+    pub idle_timeout: Duration,
     /// How long a body may take.
     pub body_timeout: Duration,
+    /// How long the pause between two pieces of a body may be.
+    pub body_idle_timeout: Duration,
+    /// How long a client may take nothing of its answer.
+    pub write_timeout: Duration,
     /// How long to go on serving, and answer "not ready", once told to stop.
     pub shutdown_delay: Duration,
     /// How long requests in flight get to finish after that.
     pub shutdown_timeout: Duration,
+}
+
+/// The most long calls of gRPC that answer no order: health watches and reflection.
+const MAX_WATCHES: usize = 256;
+
+/// Below this many connections, calls or streams a share is not worth its name: one client may need them all.
+const SMALLEST_SHARE: usize = 16;
+
+/// How many of the largest requests one peer may have in flight at least.
+const SMALLEST_MEMORY_SHARE: usize = 4;
+
+impl Options {
+    /// How much there is of a resource, and how much of it one peer may hold.
+    fn limit(&self, resource: Resource) -> Limit {
+        let (total, share) = match resource {
+            Resource::Memory => {
+                let floor =
+                    self.body_limit.saturating_add(REQUEST_OVERHEAD).saturating_mul(SMALLEST_MEMORY_SHARE);
+                return Limit::shared(self.memory_budget, self.memory_share, floor);
+            }
+            Resource::HttpConnections | Resource::GrpcConnections => {
+                (self.max_connections, self.connection_share)
+            }
+            Resource::Calls => (self.max_calls, self.call_share),
+            Resource::Watches => (MAX_WATCHES, self.call_share),
+            Resource::Streams => (self.max_streams, self.stream_share),
+        };
+        Limit::shared(total, share, SMALLEST_SHARE)
+    }
 }

@@ -12,7 +12,7 @@ use super::docs::parameters::{ExternalIdInPath, IfNoneMatch, MinVersion, OrderIn
 use super::docs::problems::ReadProblems;
 use super::docs::responses::{Found, FoundInTime};
 use super::etag::Tag;
-use super::http::{Segment, Shared, json};
+use super::http::{Segment, Shared, hold, json};
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
 use super::problem::Problem;
 use super::query::Parameters;
@@ -40,11 +40,13 @@ pub(super) async fn get_order(
     let version = |text: &str| text.parse().ok().filter(|version: &Version| *version >= 0);
     let min_version = Parameters::of(&uri).parsed("min_version", "a version, as ?min_version=1", version)?;
     let preferences = Preferences::read(&headers);
-    let order = match preferences.wait() {
-        Some(limit) => api.service.get_processed(order_id, min_version, limit).await?,
-        None => api.service.get(order_id).await?,
+    let (reading, order) = match preferences.wait() {
+        // Whoever waits holds no turn meanwhile.
+        Some(limit) => (None, api.service.get_processed(order_id, min_version, limit).await?),
+        None => (api.read_order().await, api.service.get(order_id).await?),
     };
     let mut response = shown(&order, &headers);
+    hold(&mut response, reading);
     if let Some(applied) = preferences.applied_to_read() {
         response.headers_mut().insert(PREFERENCE_APPLIED, applied);
     }
@@ -71,7 +73,10 @@ pub(super) async fn find_order(
     let wanted = "the owner's UUID, as ?user_id=<uuid>";
     let user_id = Parameters::of(&uri).parsed("user_id", wanted, UserId::parse)?;
     let user_id = user_id.ok_or_else(|| Invalid::new("user_id", format!("send {wanted}")))?;
-    Ok(shown(&api.service.find_by_external(&external_id, user_id).await?, &headers))
+    let reading = api.read_order().await;
+    let mut response = shown(&api.service.find_by_external(&external_id, user_id).await?, &headers);
+    hold(&mut response, reading);
+    Ok(response)
 }
 
 /// The id in a path.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use hyper::header::{ETAG, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use hyper::{HeaderMap, StatusCode, Uri};
@@ -15,13 +15,16 @@ use super::docs::problems::{DeleteProblems, PutProblems, WriteProblems};
 use super::docs::requests::{self, deletion, new_order, put, update};
 use super::docs::responses::{Changed, Put, Submitted};
 use super::etag::{IfMatch, Tag, must_not_exist, single};
-use super::http::{Segment, Shared, json, read_body, utf8};
+use super::exchange::Caller;
+use super::http::{Segment, Shared, hold, json};
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
 use super::problem::{Problem, to_json};
 use super::query::Parameters;
 use super::reads::order_id_of;
+use super::upload::{self, PLAIN};
 use super::view::{OrderView, SubmittedBody};
 use crate::order::{self, Command, Invalid, KeyText, Order, OrderId, Submission, UserId};
+use crate::service::quota::Permit;
 use crate::service::{Change, Progress, PutMode, Receipt};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -45,19 +48,24 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 )]
 pub(super) async fn submit_order(
     State(api): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
-    let body = read_body(body, &api.options).await?;
+    let body = upload::read(body, &api.options, &caller, PLAIN).await?;
     let (key, if_match) = (key(&head.headers)?, IfMatch::read(&head.headers)?);
-    let mut submission = Submission::from_json(utf8(&body)?)?;
-    submission.require(if_match.and_then(IfMatch::version))?;
-    let command = submission.into_command()?;
-    if if_match.is_some() && matches!(command, Command::Create { .. }) {
-        return Err(Invalid::new("If-Match", "a new order matches nothing; leave it out").into());
-    }
-    let key = key.map(|key| key.of(&command));
-    submit(&api, order::Request { command, key }, &head.headers).await
+    let read = move |text: &str| {
+        let mut submission = Submission::from_json(text)?;
+        submission.require(if_match.and_then(IfMatch::version))?;
+        let command = submission.into_command()?;
+        if if_match.is_some() && matches!(command, Command::Create { .. }) {
+            return Err(Invalid::new("If-Match", "a new order matches nothing; leave it out").into());
+        }
+        let key = key.map(|key| key.of(&command));
+        Ok(order::Request { command, key })
+    };
+    let (request, memory) = body.read(read).await?;
+    submit(&api, request, &head.headers, Some(Arc::new(memory))).await
 }
 
 /// Create an order under an id of your own, or replace its content
@@ -72,6 +80,7 @@ pub(super) async fn submit_order(
 )]
 pub(super) async fn put_order(
     State(api): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     order_id: Segment,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -80,11 +89,14 @@ pub(super) async fn put_order(
         return Err(Invalid::new("order_id", "all zeros are nobody's own; choose a random UUID").into());
     }
     let (head, body) = request.into_parts();
-    let body = read_body(body, &api.options).await?;
+    let body = upload::read(body, &api.options, &caller, PLAIN).await?;
     let (if_match, must_not_exist) = (IfMatch::read(&head.headers)?, must_not_exist(&head.headers)?);
-    let mut submission = Submission::from_json(utf8(&body)?)?;
-    submission.require(if_match.and_then(IfMatch::version))?;
-    let put = submission.into_put(order_id)?;
+    let read = move |text: &str| {
+        let mut submission = Submission::from_json(text)?;
+        submission.require(if_match.and_then(IfMatch::version))?;
+        Ok(submission.into_put(order_id)?)
+    };
+    let (put, memory) = body.read(read).await?;
     let mode = match (must_not_exist, if_match.is_some() || put.if_version.is_some()) {
         (true, true) => {
             let fix = "an order cannot be new and have a version; send this header, or If-Match or a version";
@@ -95,7 +107,7 @@ pub(super) async fn put_order(
         (false, false) => PutMode::Upsert,
     };
     let preferences = Preferences::read(&head.headers);
-    let receipt = api.service.put(put, mode, preferences.patience()).await?;
+    let receipt = api.service.put(put, mode, preferences.patience(), Some(Arc::new(memory))).await?;
     Ok(answer(&api, &receipt, preferences).await)
 }
 
@@ -121,12 +133,17 @@ pub(super) async fn delete_order(
     let if_version = IfMatch::read(&headers)?.and_then(IfMatch::version);
     let command = Command::Delete { order_id, user_id, if_version };
     let key = key(&headers)?.map(|key| key.of(&command));
-    submit(&api, order::Request { command, key }, &headers).await
+    submit(&api, order::Request { command, key }, &headers, None).await
 }
 
-async fn submit(api: &Shared, request: order::Request, headers: &HeaderMap) -> Result<Response, Problem> {
+async fn submit(
+    api: &Shared,
+    request: order::Request,
+    headers: &HeaderMap,
+    memory: Option<Arc<Permit>>,
+) -> Result<Response, Problem> {
     let preferences = Preferences::read(headers);
-    let receipt = api.service.submit(request, preferences.patience()).await?;
+    let receipt = api.service.submit(request, preferences.patience(), memory).await?;
     Ok(answer(api, &receipt, preferences).await)
 }
 
@@ -139,13 +156,14 @@ pub(super) fn key(headers: &HeaderMap) -> Result<Option<KeyText>, Invalid> {
 
 /// The answer to a command that was accepted.
 async fn answer(api: &Shared, receipt: &Receipt, preferences: Preferences) -> Response {
-    let order = match preferences.wants_representation() {
+    let (reading, order) = match preferences.wants_representation() {
         // The order is stored, whether it can be read now or not: then the answer does without.
-        true => api.service.get(receipt.order_id).await.ok(),
-        false => None,
+        true => (api.read_order().await, api.service.get(receipt.order_id).await.ok()),
+        false => (None, None),
     };
     let status = status(receipt);
     let mut response = json(status, to_json(&body(receipt, order.as_ref())));
+    hold(&mut response, reading);
     let headers = response.headers_mut();
     let tag = order.as_ref().map_or_else(|| Tag::of_receipt(receipt), Tag::of_order);
     headers.insert(ETAG, tag.to_header());

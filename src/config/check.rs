@@ -39,15 +39,21 @@ pub(super) fn check(settings: &Settings) -> Vec<Problem> {
         r#"a cache that is waited for longer than for the store is none; write a duration above zero, at most "1s""#,
     );
     rule(!settings.http_header_timeout.is_zero(), &["http_header_timeout"], positive);
+    rule(!settings.http_idle_timeout.is_zero(), &["http_idle_timeout"], positive);
     rule(!settings.http_body_timeout.is_zero(), &["http_body_timeout"], positive);
+    rule(!settings.http_body_idle_timeout.is_zero(), &["http_body_idle_timeout"], positive);
+    rule(!settings.http_write_timeout.is_zero(), &["http_write_timeout"], positive);
     let short = r#"nobody waits for more than a day; write "24h" or less"#;
-    let waits: [(Duration, &[&str]); 8] = [
+    let waits: [(Duration, &[&str]); 11] = [
         (settings.ack_wait_timeout, &["ack_wait_timeout"]),
         (settings.cache_ttl, &["cache_ttl"]),
         (settings.postgres_connect_timeout, &["postgres_connect_timeout"]),
         (settings.postgres_statement_timeout, &["postgres_statement_timeout"]),
         (settings.http_header_timeout, &["http_header_timeout"]),
+        (settings.http_idle_timeout, &["http_idle_timeout"]),
         (settings.http_body_timeout, &["http_body_timeout"]),
+        (settings.http_body_idle_timeout, &["http_body_idle_timeout"]),
+        (settings.http_write_timeout, &["http_write_timeout"]),
         (settings.shutdown_delay, &["shutdown_delay"]),
         (settings.shutdown_timeout, &["shutdown_timeout"]),
     ];
@@ -183,7 +189,10 @@ mod tests {
         assert_eq!(broken(|s| s.cache_ttl = Duration::ZERO), ["cache_ttl"]);
         assert_eq!(broken(|s| s.cache_timeout = Duration::ZERO), ["cache_timeout"]);
         assert_eq!(broken(|s| s.http_header_timeout = Duration::ZERO), ["http_header_timeout"]);
+        assert_eq!(broken(|s| s.http_idle_timeout = Duration::ZERO), ["http_idle_timeout"]);
         assert_eq!(broken(|s| s.http_body_timeout = Duration::ZERO), ["http_body_timeout"]);
+        assert_eq!(broken(|s| s.http_body_idle_timeout = Duration::ZERO), ["http_body_idle_timeout"]);
+        assert_eq!(broken(|s| s.http_write_timeout = Duration::ZERO), ["http_write_timeout"]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 use thiserror::Error;
 
@@ -29,6 +30,7 @@ pub use check::REQUEST_OVERHEAD;
 pub use flags::Flags;
 pub use kafka::{AckRead, KafkaSecurity, SaslMechanism};
 pub use keys::Key;
+pub use value::Percent;
 
 // This is the whole table: a row makes a field, a flag, a variable, a key of the file and a line of
 // `orderstream config`. Its type says how it is read, its doc comment is the flag's help. A test asks for its
@@ -88,6 +90,8 @@ keys::settings! {
     history_retention: Duration,
     /// How many streams of changes may be open at once.
     max_streams: NonZeroU32,
+    /// How much of the streams one peer may have open, in percent.
+    peer_stream_share: Percent,
     /// IP address to listen on; 0.0.0.0 is every interface.
     bind: IpAddr,
     /// TCP port of HTTP; 0 takes any free one.
@@ -96,14 +100,32 @@ keys::settings! {
     grpc_port: u16,
     /// How many connections each port may have open at once.
     max_connections: NonZeroU32,
-    /// How long a client may take to send a request's head, or a connection be idle.
+    /// How much of the connections one peer may have open, in percent.
+    peer_connection_share: Percent,
+    /// How many calls of gRPC may be under way at once, over all connections.
+    max_grpc_calls: NonZeroU32,
+    /// How much of the calls one peer may have under way, in percent.
+    peer_grpc_call_share: Percent,
+    /// Whether gRPC tells clients about its methods.
+    grpc_reflection: bool,
+    /// Proxies whose word about their clients counts: addresses and networks, with commas between.
+    trusted_proxies: Vec<IpNet>,
+    /// How long a client may take to send a request's head.
     http_header_timeout: Duration,
+    /// How long a connection may be idle between two requests.
+    http_idle_timeout: Duration,
     /// How long a client may take to send a request's body.
     http_body_timeout: Duration,
+    /// How long a client may pause while it sends a body.
+    http_body_idle_timeout: Duration,
+    /// How long a client may take nothing of its answer.
+    http_write_timeout: Duration,
     /// Largest body in bytes; beyond it 413.
     http_body_limit: usize,
     /// Bytes that the requests in flight may hold, each its body and 8 KiB; beyond it 503.
     http_memory_budget: usize,
+    /// How much of that budget one peer may hold, in percent.
+    peer_memory_share: Percent,
     /// How long to go on serving after readiness turned 503.
     shutdown_delay: Duration,
     /// How long requests, their events and the worker get to finish, each.

@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 
 use super::LogFormat;
@@ -107,6 +108,45 @@ impl Value for NonZeroU32 {
 
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| format!("a count is a whole number; write one from 1 to {}", u32::MAX))
+    }
+}
+
+/// A part of a whole, in percent: 1 to 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Percent(u8);
+
+impl Percent {
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u8 {
+        self.0
+    }
+
+    /// That many percent; `None` unless it is 1 to 100.
+    #[must_use]
+    pub fn new(percent: u8) -> Option<Percent> {
+        (1..=100).contains(&percent).then_some(Percent(percent))
+    }
+}
+
+impl Value for Percent {
+    const SHAPE: Shape = Shape::Number;
+    const PLACEHOLDER: &'static str = "PERCENT";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let percent = text.parse().ok().and_then(Percent::new);
+        percent.ok_or_else(|| "a share is a whole number of percent; write one from 1 to 100".to_owned())
+    }
+}
+
+impl Value for Vec<IpNet> {
+    const SHAPE: Shape = Shape::List;
+    const PLACEHOLDER: &'static str = "LIST";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let network = |item: &str| item.parse().or_else(|_| item.parse::<IpAddr>().map(IpNet::from));
+        let networks: Result<_, _> = items(text).map(network).collect();
+        networks.map_err(|_| r#"write addresses or networks, as "10.0.0.7" or "10.0.0.0/8""#.to_owned())
     }
 }
 
@@ -234,7 +274,7 @@ mod tests {
             assert_eq!(bool::parse(text), Ok(on), "{text}");
         }
         assert!(bool::parse("maybe").unwrap_err().contains(r#"write "on" or "off""#));
-        assert_eq!(Vec::parse(" a:1 ,b:2,, ").unwrap(), ["a:1", "b:2"]);
+        assert_eq!(Vec::<String>::parse(" a:1 ,b:2,, ").unwrap(), ["a:1", "b:2"]);
         assert!(Vec::<String>::parse("").unwrap().is_empty());
     }
 

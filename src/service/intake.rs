@@ -1,11 +1,13 @@
 //! Intake: takes a command, has it made durable, and answers with what really happened to it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::Service;
 use super::lanes::Entry;
+use super::quota::Permit;
 use crate::error::Error;
 use crate::order::{Command, Event, Order, OrderId, Put, Request, Status, Version, needs_user};
 use crate::store::Earlier;
@@ -102,7 +104,7 @@ impl Change {
 }
 
 impl Service {
-    /// Carries out a request. Answers when the worker is done with it, or with [`Progress::Pending`] when the caller's
+    /// Carries out a request, whose memory is held until it is committed or refused. Answers when the worker is done with it, or with [`Progress::Pending`] when the caller's
     /// patience is at its end. A caller who goes away in between loses only the answer. A request of a key that was
     /// used before is answered with what happened then, once the worker is done with that.
     ///
@@ -110,11 +112,16 @@ impl Service {
     /// [`Error::NotFound`], [`Error::Deleted`], [`Error::PreconditionFailed`], [`Error::KeyReused`],
     /// [`Error::Invalid`] where the row cannot be stored; [`Error::Overloaded`] and [`Error::Unavailable`] where
     /// nothing was stored; [`Error::OutcomeUnknown`].
-    pub async fn submit(&self, request: Request, patience: Patience) -> Result<Receipt, Error> {
+    pub async fn submit(
+        &self,
+        request: Request,
+        patience: Patience,
+        memory: Option<Arc<Permit>>,
+    ) -> Result<Receipt, Error> {
         let order_id = request.command.order_id();
         let (reply, answer) = oneshot::channel();
         let wait_until = self.wait_until(patience);
-        self.lanes.submit(Entry { request, wait_until, reply })?;
+        self.lanes.submit(Entry { request, wait_until, reply, memory })?;
         let mut receipt = answer.await.map_err(|_| Error::OutcomeUnknown { order_id })??;
         if receipt.replayed {
             receipt = self.catch_up(receipt, wait_until).await;
@@ -130,23 +137,29 @@ impl Service {
     /// # Errors
     /// As [`Service::submit`]; [`Error::PreconditionFailed`] also where an order is there that must not be, or not
     /// there that must.
-    pub async fn put(&self, put: Put, mode: PutMode, patience: Patience) -> Result<Receipt, Error> {
+    pub async fn put(
+        &self,
+        put: Put,
+        mode: PutMode,
+        patience: Patience,
+        memory: Option<Arc<Permit>>,
+    ) -> Result<Receipt, Error> {
         let Put { order_id, user_id, payload, if_version } = put;
         let create = |user_id| Command::Create { order_id, user_id, payload: payload.clone() };
         let update = Command::Update { order_id, user_id, payload: payload.clone(), if_version };
         if mode == PutMode::CreateOnly {
             let user_id = user_id.ok_or_else(needs_user)?;
-            return self.submit(create(user_id).into(), patience).await;
+            return self.submit(create(user_id).into(), patience, memory).await;
         }
-        match self.submit(update.clone().into(), patience).await {
+        match self.submit(update.clone().into(), patience, memory.clone()).await {
             Err(Error::NotFound { .. }) if mode == PutMode::Upsert => {}
             answer => return answer,
         }
         // Nobody makes an order for nobody, and an order that is there belongs to its owner for ever.
         let user_id = user_id.ok_or_else(needs_user)?;
-        match self.submit(create(user_id).into(), patience).await {
+        match self.submit(create(user_id).into(), patience, memory.clone()).await {
             // Another request was faster, or the order is somebody else's: an update tells which.
-            Err(Error::PreconditionFailed { .. }) => self.submit(update.into(), patience).await,
+            Err(Error::PreconditionFailed { .. }) => self.submit(update.into(), patience, memory).await,
             answer => answer,
         }
     }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::acks::{Acks, UnderWay, Waiter};
 use super::forget;
 use super::intake::{Progress, Receipt};
+use super::quota::Permit;
 use super::relay::Relay;
 use crate::cache::Cache;
 use crate::error::Error;
@@ -50,6 +51,8 @@ pub(super) struct Entry {
     /// Until when the caller waits for the ACK; `None`: only for the commit.
     pub(super) wait_until: Option<Instant>,
     pub(super) reply: oneshot::Sender<Result<Receipt, Error>>,
+    /// The memory that the command takes up, until it is committed.
+    pub(super) memory: Option<Arc<Permit>>,
 }
 
 /// The way into the lanes.
@@ -228,7 +231,9 @@ impl Commit {
         let now = Instant::now();
         let mut waiters = Vec::with_capacity(entries.len());
         let mut events = Vec::with_capacity(entries.len());
-        for (Entry { request, wait_until, reply }, result) in entries.into_iter().zip(results) {
+        for (Entry { request, wait_until, reply, memory }, result) in entries.into_iter().zip(results) {
+            // The payload is in the event from here on, which the relay counts.
+            drop(memory);
             let event = match result {
                 Ok(Accepted::Now(event)) => event,
                 // Whoever made it happen has its event published.

@@ -11,6 +11,7 @@ mod intake;
 mod janitor;
 mod lanes;
 mod processor;
+pub mod quota;
 mod relay;
 mod stuck;
 pub mod verify;

@@ -109,7 +109,10 @@ async fn a_body_that_trickles_is_a_408_however_steadily_it_comes() {
 
 #[tokio::test]
 async fn a_head_that_does_not_come_in_time_closes_the_connection() {
-    let impatient = |settings: &mut Settings| settings.http_header_timeout = Duration::from_millis(200);
+    let impatient = |settings: &mut Settings| {
+        settings.http_header_timeout = Duration::from_millis(200);
+        settings.http_idle_timeout = Duration::from_millis(200);
+    };
     let app = TestApp::embedded().settings(impatient).start().await;
     for beginning in ["", "GET", "GET /health HTTP/1.1\r\nhost: x\r\n"] {
         let answer = raw(app.address, beginning.as_bytes()).await;

@@ -5,16 +5,17 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::FutureExt;
-use http_body_util::Full;
+use http_body_util::{Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::Service;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::service::TowerToHyperService;
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -22,44 +23,89 @@ use tonic::service::Routes;
 use tonic::{Code, Status};
 
 use super::deadline::Deadline;
-use super::message;
+use super::message::{self, Memory, SMALL_MESSAGE};
 use super::orders::Server;
 use super::status::{ORDER_ID, PROBLEM_CODE, deadline_exceeded};
 use super::until::Until;
 use crate::api::Options;
-use crate::api::budget::Budget;
-use crate::api::edge::{REQUEST_ID, request_id};
+use crate::api::connection::Connection;
+use crate::api::edge::{REQUEST_ID, peer, request_id, take};
+use crate::api::exchange::{Answer, Caller, Exchange};
+use crate::api::forwarded::TrustedProxies;
+use crate::api::http::Reading;
 use crate::api::problem::{Problem, ROUTE_NOT_FOUND, TABLE};
-use crate::config::REQUEST_OVERHEAD;
 use crate::error::Error;
 use crate::order::Invalid;
+use crate::service::quota::Resource;
 
 /// The outermost service. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Edge {
     routes: TowerToHyperService<Routes>,
-    budget: Budget,
     options: Arc<Options>,
+    proxies: Arc<TrustedProxies>,
     closing: CancellationToken,
 }
+
+/// The same for one connection.
+pub(super) struct Door {
+    edge: Edge,
+    connection: Arc<Connection>,
+}
+
+/// How many bytes an answer takes up, among its extensions: the library makes it only when it is sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size(pub(super) usize);
+
+/// How long the question how the service is may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a stream of questions about the files may take.
+const REFLECTION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a path asks for, as far as the edge treats them differently.
 enum Target {
     /// A method of ours, of one message each way.
     Order,
     /// How the service is: whoever asks that must be answered most of all when it is full.
-    Health,
+    Check,
+    /// The same, and then each change.
+    Watch,
     /// A stream of questions about the files.
     Reflection,
 }
 
 impl Edge {
-    pub(super) fn new(routes: Routes, budget: Budget, options: &Options, closing: CancellationToken) -> Edge {
+    pub(super) fn new(
+        routes: Routes,
+        proxies: Arc<TrustedProxies>,
+        options: &Options,
+        closing: CancellationToken,
+    ) -> Edge {
         let options = Arc::new(options.clone());
-        Edge { routes: TowerToHyperService::new(routes), budget, options, closing }
+        Edge { routes: TowerToHyperService::new(routes), options, proxies, closing }
     }
 
-    async fn answer(self, mut request: Request<Incoming>) -> Response<Body> {
+    /// The service of a connection.
+    pub(super) fn door(&self, connection: &Arc<Connection>) -> Door {
+        Door { edge: self.clone(), connection: Arc::clone(connection) }
+    }
+
+    async fn answer(self, request: Request<Incoming>, mut exchange: Exchange) -> Response<Answer<Body>> {
+        let mut response = self.call(request, &mut exchange).await;
+        let size = response.extensions_mut().remove::<Size>().map_or(0, |Size(size)| size);
+        let grown = exchange.grow(size);
+        // What it was read for is counted now.
+        response.extensions_mut().remove::<Reading>();
+        if let Err(overloaded) = grown {
+            let id = response.headers().get(REQUEST_ID).cloned();
+            response = finish(Err(overloaded.into()), id.unwrap_or_else(|| HeaderValue::from_static("none")));
+        }
+        let exchange = Arc::new(exchange);
+        response.map(|body| Answer::new(body, exchange))
+    }
+
+    async fn call(&self, mut request: Request<Incoming>, exchange: &mut Exchange) -> Response<Body> {
         let started = Instant::now();
         let id = request_id(request.headers());
         let is_grpc = request.headers().get(CONTENT_TYPE);
@@ -75,12 +121,13 @@ impl Edge {
             Some(deadline) => {
                 request.extensions_mut().insert(deadline);
                 let Deadline(at) = deadline;
-                let handled = timeout_at(at.into(), AssertUnwindSafe(self.handle(request)).catch_unwind());
+                let handled =
+                    timeout_at(at.into(), AssertUnwindSafe(self.handle(request, exchange)).catch_unwind());
                 // Nothing is begun that nobody waits for.
                 let in_time = if at <= Instant::now() { None } else { handled.await.ok() };
                 in_time.unwrap_or_else(|| Ok(Err(deadline_exceeded())))
             }
-            None => AssertUnwindSafe(self.handle(request)).catch_unwind().await,
+            None => AssertUnwindSafe(self.handle(request, exchange)).catch_unwind().await,
         };
         let response = finish(handled.unwrap_or_else(|_| Err(Error::Internal.into())), id);
         warn(&response);
@@ -91,24 +138,46 @@ impl Edge {
         response
     }
 
-    async fn handle(self, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
-        match target(request.uri().path())? {
-            Target::Order => self.call(request).await,
-            Target::Health => Ok(route(&self.routes, request).await),
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+        exchange: &mut Exchange,
+    ) -> Result<Response<Body>, Problem> {
+        let target = target(request.uri().path())?;
+        let (mut head, body) = request.into_parts();
+        let peer = peer(&self.proxies, exchange.connection(), &head.headers);
+        match target {
+            // Not counted, but for its time: it is one small message each way.
+            Target::Check => {
+                let body = Limited::new(body, SMALL_MESSAGE);
+                let answer = timeout(CHECK_TIMEOUT, route(&self.routes, Request::from_parts(head, body)));
+                answer.await.map_err(|_| Problem::from(Error::Unavailable))
+            }
+            Target::Watch => {
+                exchange.hold(Some(take(&peer, &head)?));
+                exchange.hold_call(peer.take(Resource::Watches, 1)?);
+                let body = Limited::new(body, SMALL_MESSAGE);
+                Ok(route(&self.routes, Request::from_parts(head, body)).await)
+            }
             Target::Reflection => {
-                let permit = self.budget.take(REQUEST_OVERHEAD)?;
-                let request = request.map(|body| Until::new(body, self.closing.clone(), permit));
-                Ok(route(&self.routes, request).await)
+                exchange.hold(Some(take(&peer, &head)?));
+                exchange.hold_call(peer.take(Resource::Watches, 1)?);
+                let body = Until::new(body, self.closing.clone(), REFLECTION_TIMEOUT);
+                Ok(route(&self.routes, Request::from_parts(head, body)).await)
+            }
+            Target::Order => {
+                exchange.hold_call(peer.take(Resource::Calls, 1)?);
+                exchange.hold(Some(take(&peer, &head)?));
+                let message = message::read(body, &self.options, &Caller(peer)).await?;
+                head.extensions.insert(Memory(Arc::new(message.memory)));
+                self.route_order(Request::from_parts(head, Full::new(message.bytes))).await
             }
         }
     }
 
     /// Calls a method of ours.
-    async fn call(self, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
-        let mut permit = self.budget.take(REQUEST_OVERHEAD)?;
-        let (head, body) = request.into_parts();
-        let message = message::read(body, &self.options, &self.budget, &mut permit).await?;
-        let response = route(&self.routes, Request::from_parts(head, Full::new(message))).await;
+    async fn route_order(&self, request: Request<Full<Bytes>>) -> Result<Response<Body>, Problem> {
+        let response = route(&self.routes, request).await;
         let headers = response.headers();
         match Status::from_header_map(headers).map(|status| status.code()) {
             // Ours carry the code of their problem; this one is the library's, about a message that it cannot read.
@@ -120,14 +189,14 @@ impl Edge {
     }
 }
 
-impl Service<Request<Incoming>> for Edge {
-    type Response = Response<Body>;
+impl Service<Request<Incoming>> for Door {
+    type Response = Response<Answer<Body>>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Answer<Body>>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let edge = self.clone();
-        Box::pin(async move { Ok(edge.answer(request).await) })
+        let (edge, exchange) = (self.edge.clone(), Exchange::begin(&self.connection));
+        Box::pin(async move { Ok(edge.answer(request, exchange).await) })
     }
 }
 
@@ -136,7 +205,8 @@ fn target(path: &str) -> Result<Target, Problem> {
     let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
     match service {
         Server::NAME if super::orders::METHODS.contains(&method) => Ok(Target::Order),
-        "grpc.health.v1.Health" => Ok(Target::Health),
+        "grpc.health.v1.Health" if method == "Watch" => Ok(Target::Watch),
+        "grpc.health.v1.Health" => Ok(Target::Check),
         "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection" => {
             Ok(Target::Reflection)
         }

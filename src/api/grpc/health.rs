@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 use tonic::{Request, Response, Status};
@@ -19,6 +19,9 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use super::orders::Server;
 use crate::api::health::takes_orders;
 use crate::api::http::Shared;
+
+/// How long a watch may take; then it ends, and who goes on watching calls again.
+const WATCH_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// How often watchers are looked for, and the parts are looked at for them.
 const PACE: Duration = Duration::from_secs(1);
@@ -106,7 +109,7 @@ impl health_server::Health for Health {
     type WatchStream = Heard;
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Heard>, Status> {
-        let closing = self.closing.clone();
+        let (closing, until) = (self.closing.clone(), Instant::now() + WATCH_TIMEOUT);
         if !is_known(&request) {
             // The protocol wants whoever asks for an unknown name to be told and to go on listening.
             let unknown = HealthCheckResponse { status: ServingStatus::ServiceUnknown.into() };
@@ -116,7 +119,7 @@ impl health_server::Health for Health {
                     match first {
                         Some(unknown) => Some((Ok(unknown), None)),
                         None => {
-                            closing.cancelled().await;
+                            let _ = timeout_at(until, closing.cancelled()).await;
                             None
                         }
                     }
@@ -126,7 +129,7 @@ impl health_server::Health for Health {
         }
         let changes = self.serving.subscribe();
         self.look().await;
-        Ok(Response::new(Box::pin(unfold(Watcher { changes, told: None, closing }, Watcher::next))))
+        Ok(Response::new(Box::pin(unfold(Watcher { changes, told: None, closing, until }, Watcher::next))))
     }
 }
 
@@ -136,6 +139,7 @@ struct Watcher {
     /// What it heard last.
     told: Option<bool>,
     closing: CancellationToken,
+    until: Instant,
 }
 
 impl Watcher {
@@ -148,6 +152,7 @@ impl Watcher {
             }
             tokio::select! {
                 changed = self.changes.changed() => changed.ok()?,
+                () = sleep_until(self.until) => return None,
                 () = self.closing.cancelled() => match self.told {
                     Some(false) => return None,
                     _ => break false,

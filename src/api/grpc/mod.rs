@@ -14,17 +14,19 @@ mod until;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use self::edge::Edge;
 use self::health::Health;
-use super::budget::Budget;
+use super::connection::Connection;
+use super::forwarded::TrustedProxies;
 use super::http::Shared;
 
 /// The messages and services as Rust.
@@ -42,7 +44,15 @@ mod proto {
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/orders.bin"));
 
 /// How many calls of one connection may be under way at once; a client waits with more.
-const CALLS_PER_CONNECTION: u32 = 1_000;
+const CALLS_PER_CONNECTION: u32 = 128;
+
+/// After how long a silent peer is asked whether it is there, and how long it has to say so: a link that was cut frees
+/// its calls in less than a minute.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How many bytes of a call's answer the library takes from us before the peer has room for them.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// The most bytes of a call's metadata.
 const METADATA_LIMIT: u32 = 16 << 10;
@@ -53,23 +63,26 @@ pub(super) struct Grpc {
     edge: Edge,
     health: Health,
     shared: Arc<Shared>,
-    closing: CancellationToken,
 }
 
 impl Grpc {
     /// Serves the calls of connections until `closing`, when streams without an end get theirs.
-    pub(super) fn new(shared: Arc<Shared>, budget: Budget, closing: CancellationToken) -> Grpc {
+    pub(super) fn new(shared: Arc<Shared>, proxies: Arc<TrustedProxies>, closing: CancellationToken) -> Grpc {
         let health = Health::new(Arc::clone(&shared), closing.clone());
         let routes = Routes::new(orders::server(&shared)).add_service(health.server());
-        let edge = Edge::new(reflection::add_to(routes).prepare(), budget, &shared.options, closing.clone());
+        let routes = match shared.options.reflection {
+            true => reflection::add_to(routes),
+            false => routes,
+        };
+        let edge = Edge::new(routes.prepare(), proxies, &shared.options, closing);
         let mut http = http2::Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())
-            // A peer that is silent for so long is asked whether it is there, and has as long again to say so.
-            .keep_alive_interval(shared.options.header_timeout)
-            .keep_alive_timeout(shared.options.header_timeout)
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .max_send_buf_size(SEND_BUFFER)
             .max_concurrent_streams(CALLS_PER_CONNECTION)
             .max_header_list_size(METADATA_LIMIT);
-        Grpc { http, edge, health, shared, closing }
+        Grpc { http, edge, health, shared }
     }
 
     /// Keeps those up to date who watch the health, until `closing`.
@@ -77,24 +90,20 @@ impl Grpc {
         self.health.follow().await;
     }
 
-    /// Serves one connection to its end.
+    /// What serves a connection, once it has begun as HTTP/2 does; `None` where it does not, or has to end before.
     pub(super) fn connection(
         &self,
         stream: TcpStream,
-        graceful: &GracefulShutdown,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        let (http, edge, watcher) = (self.http.clone(), self.edge.clone(), graceful.watcher());
-        let (limit, closing) = (self.shared.options.header_timeout, self.closing.clone());
+        connection: Arc<Connection>,
+    ) -> impl Future<Output = Option<impl GracefulConnection<Error = hyper::Error>>> + Send + 'static {
+        let (http, door) = (self.http.clone(), self.edge.door(&connection));
+        let limit = self.shared.options.header_timeout;
         async move {
-            // The rest of a connection's life is the protocol's; before that, nobody else counts the time.
             let stream = tokio::select! {
                 stream = preface::read(stream, limit) => stream,
-                () = closing.cancelled() => None,
+                () = connection.is_asked() => None,
             };
-            let Some(stream) = stream else { return };
-            if let Err(error) = watcher.watch(http.serve_connection(stream, edge)).await {
-                tracing::debug!(%error, "a gRPC connection ended early");
-            }
+            Some(http.serve_connection(stream?, door))
         }
     }
 }

@@ -8,6 +8,8 @@ use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::{Request, Response, Status};
 
 use super::deadline::Deadline;
+use super::edge::Size;
+use super::message::Memory;
 use super::proto::orders::models::v1::OrderModel;
 use super::proto::orders::service::v1::orders_service_server::{OrdersService, OrdersServiceServer};
 use super::proto::orders::service::v1::{
@@ -15,11 +17,12 @@ use super::proto::orders::service::v1::{
     HealthRequest, HealthResponse, UpsertOrderRequest, UpsertOrderResponse,
 };
 use super::status::{ORDER_VERSION, tell};
-use crate::api::http::Shared;
+use crate::api::http::{Reading, Shared};
 use crate::api::problem::Problem;
-use crate::error::Error;
+use crate::api::upload::{LONG, beside};
 use crate::order::{self, Command, Invalid, KeyText, Order, OrderId, Submission, UserId, Version};
-use crate::service::{Change, Patience, Progress, Receipt, Service};
+use crate::service::quota::Permit;
+use crate::service::{Change, Patience, Progress, Receipt};
 
 /// The service of orders as the library serves it.
 pub(super) type Server = OrdersServiceServer<Orders>;
@@ -35,14 +38,14 @@ const IF_VERSION: &str = "if-version";
 
 /// The methods over the service.
 pub(super) struct Orders {
-    service: Arc<Service>,
+    shared: Arc<Shared>,
 }
 
 /// The methods with the limit on what they read.
-pub(super) fn server(shared: &Shared) -> Server {
-    let service = Arc::clone(&shared.service);
-    // The edge has read the message within this limit, and told whoever sent more.
-    OrdersServiceServer::new(Orders { service }).max_decoding_message_size(shared.options.body_limit)
+pub(super) fn server(shared: &Arc<Shared>) -> Server {
+    let limit = shared.options.body_limit;
+    // The edge has read the message within this limit, and answered a larger one itself.
+    OrdersServiceServer::new(Orders { shared: Arc::clone(shared) }).max_decoding_message_size(limit)
 }
 
 #[tonic::async_trait]
@@ -56,8 +59,9 @@ impl OrdersService for Orders {
         request: Request<UpsertOrderRequest>,
     ) -> Result<Response<UpsertOrderResponse>, Status> {
         let patience = Deadline::patience(request.extensions());
-        let (metadata, _, message) = request.into_parts();
-        let receipt = self.upsert(&metadata, message, patience).await.map_err(Problem::from)?;
+        let (metadata, extensions, message) = request.into_parts();
+        let memory = extensions.get::<Memory>().map(|Memory(memory)| Arc::clone(memory));
+        let receipt = self.upsert(&metadata, message, patience, memory).await?;
         Ok(upserted(&receipt))
     }
 
@@ -67,8 +71,9 @@ impl OrdersService for Orders {
     ) -> Result<Response<GetOrderByIdResponse>, Status> {
         let order_id = OrderId::parse(&request.get_ref().order_id)
             .ok_or_else(|| Problem::from(Invalid::new("order_id", "send a UUID")))?;
-        let order = self.service.get(order_id).await.map_err(Problem::from)?;
-        Ok(with_version(GetOrderByIdResponse { order: Some(model(&order)) }, order.version))
+        let reading = self.shared.read_order().await;
+        let order = self.shared.service.get(order_id).await.map_err(Problem::from)?;
+        Ok(shown(GetOrderByIdResponse { order: Some(model(&order)) }, &order, reading))
     }
 
     async fn get_order_by_external_id(
@@ -78,9 +83,10 @@ impl OrdersService for Orders {
         let GetOrderByExternalIdRequest { external_id, user_id } = request.into_inner();
         let user_id = UserId::parse(&user_id)
             .ok_or_else(|| Problem::from(Invalid::new("user_id", "send the owner's UUID")))?;
-        let found = self.service.find_by_external(&external_id, user_id).await;
+        let reading = self.shared.read_order().await;
+        let found = self.shared.service.find_by_external(&external_id, user_id).await;
         let order = found.map_err(Problem::from)?;
-        Ok(with_version(GetOrderByExternalIdResponse { order: Some(model(&order)) }, order.version))
+        Ok(shown(GetOrderByExternalIdResponse { order: Some(model(&order)) }, &order, reading))
     }
 }
 
@@ -90,11 +96,20 @@ impl Orders {
         metadata: &MetadataMap,
         message: UpsertOrderRequest,
         patience: Patience,
-    ) -> Result<Receipt, Error> {
+        memory: Option<Arc<Permit>>,
+    ) -> Result<Receipt, Problem> {
         let key = key(metadata)?;
-        let command = command(message, if_version(metadata)?)?;
-        let key = key.map(|key| key.of(&command));
-        self.service.submit(order::Request { command, key }, patience).await
+        let if_version = if_version(metadata)?;
+        let read = move || {
+            let command = command(message, if_version)?;
+            let key = key.map(|key| key.of(&command));
+            Ok(order::Request { command, key })
+        };
+        let request = match memory.as_ref().is_some_and(|memory| memory.units() > LONG) {
+            true => beside(read).await?,
+            false => read()?,
+        };
+        Ok(self.shared.service.submit(request, patience, memory).await?)
     }
 }
 
@@ -183,6 +198,17 @@ fn upserted(receipt: &Receipt) -> Response<UpsertOrderResponse> {
 fn with_version<T>(message: T, version: Version) -> Response<T> {
     let mut response = Response::new(message);
     tell(response.metadata_mut(), ORDER_VERSION, &version.to_string());
+    response
+}
+
+/// An answer that shows an order, with what it takes up: the message, and the bytes that are made of it.
+fn shown<T>(message: T, order: &Order, reading: Option<Reading>) -> Response<T> {
+    let mut response = with_version(message, order.version);
+    let extensions = response.extensions_mut();
+    extensions.insert(Size(2 * order.payload.as_str().len()));
+    if let Some(reading) = reading {
+        extensions.insert(reading);
+    }
     response
 }
 

@@ -4,6 +4,7 @@ use tonic::service::Routes;
 use tonic_reflection::server::Builder;
 
 use super::DESCRIPTORS;
+use super::message::SMALL_MESSAGE;
 
 /// Adds the two services of reflection.
 pub(super) fn add_to(mut routes: Routes) -> Routes {
@@ -13,7 +14,11 @@ pub(super) fn add_to(mut routes: Routes) -> Routes {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     match (told().build_v1(), told().build_v1alpha()) {
-        (Ok(v1), Ok(v1alpha)) => routes = routes.add_service(v1).add_service(v1alpha),
+        (Ok(v1), Ok(v1alpha)) => {
+            let v1 = v1.max_decoding_message_size(SMALL_MESSAGE);
+            let v1alpha = v1alpha.max_decoding_message_size(SMALL_MESSAGE);
+            routes = routes.add_service(v1).add_service(v1alpha);
+        }
         // Descriptors that are compiled in do not break at run time; orders are taken without reflection, too.
         (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "no reflection"),
     }

@@ -1,25 +1,26 @@
-//! A body that comes to its end when the process stops. A stream that its caller keeps open would otherwise hold the
-//! stop up until its limit.
+//! A body that comes to its end when the process stops, or its time is over. A stream that its caller keeps open would
+//! otherwise hold the stop up until its limit, and its place for ever.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// What a caller streams, and what it holds meanwhile.
+/// What a caller streams.
 pub(super) struct Until {
     body: Incoming,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
-    _permit: OwnedSemaphorePermit,
+    time_is_over: Pin<Box<Sleep>>,
 }
 
 impl Until {
-    /// Ends a body at `closing`. The permit is given back with it.
-    pub(super) fn new(body: Incoming, closing: CancellationToken, permit: OwnedSemaphorePermit) -> Until {
-        Until { body, closing: Box::pin(closing.cancelled_owned()), _permit: permit }
+    /// Ends a body at `closing`, or after so long.
+    pub(super) fn new(body: Incoming, closing: CancellationToken, limit: Duration) -> Until {
+        Until { body, closing: Box::pin(closing.cancelled_owned()), time_is_over: Box::pin(sleep(limit)) }
     }
 }
 
@@ -31,10 +32,11 @@ impl Body for Until {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let ready @ Poll::Ready(_) = Pin::new(&mut self.body).poll_frame(cx) {
-            return ready;
+        // First: a caller that always has more to ask would never let the others come to their turn.
+        if self.closing.as_mut().poll(cx).is_ready() || self.time_is_over.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
         }
-        self.closing.as_mut().poll(cx).map(|()| None)
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
