@@ -3,11 +3,11 @@
 
 use std::process::ExitCode;
 
-use orderstream::cli;
+use orderstream::{cli, telemetry};
 
 fn main() -> ExitCode {
     cli::run(cli::parse()).unwrap_or_else(|error| {
-        eprintln!("orderstream: {error:#}");
+        telemetry::say(&format!("orderstream: {error:#}"));
         ExitCode::from(2)
     })
 }

@@ -6,6 +6,8 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::telemetry;
+
 /// The exit code of a process that was stopped in the middle of its shutdown: 128 + SIGINT, as shells have it.
 const KILLED: i32 = 130;
 
@@ -24,6 +26,7 @@ pub fn on_signals() -> io::Result<CancellationToken> {
         stop.cancel();
         let name = next(&mut terminate, &mut interrupt).await;
         tracing::warn!(signal = name, "ending at once; orders under way are taken up at the next start");
+        telemetry::flush();
         std::process::exit(KILLED);
     });
     Ok(token)

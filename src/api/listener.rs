@@ -30,6 +30,7 @@ use super::stream::{Limits, Socket};
 use super::{Listeners, Options};
 use crate::service::Service;
 use crate::service::quota::{Quotas, Resource};
+use crate::telemetry::limited;
 
 /// The most bytes of request headers: enough for an external id of 4 KiB in percent-encoding, and then some.
 const HEADER_LIMIT: usize = 64 << 10;
@@ -152,7 +153,7 @@ impl Port {
                 },
                 Err(error) => {
                     // Out of file descriptors, most likely: an idle connection gives one back.
-                    tracing::warn!(%error, "cannot accept a connection");
+                    limited!(warn, "accept"; %error, "cannot accept a connection");
                     self.admission.make_room();
                     sleep(Duration::from_millis(50)).await;
                 }

@@ -10,6 +10,7 @@ mod docs;
 mod edge;
 mod etag;
 mod exchange;
+mod failures;
 mod forwarded;
 mod grpc;
 mod health;

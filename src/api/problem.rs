@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use super::edge::RequestId;
+use super::failures;
 use crate::error::Error;
 use crate::order::{Invalid, OrderId, Version};
 
@@ -170,10 +171,10 @@ impl Problem {
     /// Writes the body and headers. A deleted order's caller gets the members that old clients read with the problem
     /// inside, unless it asks for a pure problem: the two disagree about what `status` is.
     pub(super) fn write(self, response: &mut Response, request_id: &HeaderValue, wants_problem: bool) {
-        if self.kind.status >= 500 {
-            let request_id = request_id.to_str().unwrap_or("");
-            tracing::warn!(request_id, code = self.kind.code, order_id = ?self.order_id, "{}", self.detail);
-        }
+        failures::log(self.kind.code, |suppressed| {
+            let (request_id, code) = (request_id.to_str().unwrap_or(""), self.kind.code);
+            tracing::warn!(suppressed, request_id, code, order_id = ?self.order_id, "{}", self.detail);
+        });
         let (media_type, text) = self.body(request_id, wants_problem);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         if let Some(pause) = self.retry_after {

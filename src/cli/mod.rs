@@ -2,6 +2,7 @@
 //! wiring room and print for people.
 
 mod orders;
+mod output;
 mod serve;
 mod verify;
 
@@ -82,9 +83,20 @@ fn hide_settings(command: &mut clap::Command) {
 
 /// Runs the command line and answers the process's exit code: 0 for success, 1 where `verify` finds something.
 ///
+/// A command whose reader closes standard output ends without a message, with 0 or the code of its result.
+///
 /// # Errors
 /// Everything that goes wrong, to be printed; exit code 2.
 pub fn run(cli: Cli) -> Result<ExitCode> {
+    let ended = dispatch(cli);
+    telemetry::flush();
+    match ended {
+        Err(error) if error.is::<output::Closed>() => Ok(ExitCode::SUCCESS),
+        ended => ended,
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode> {
     // One library for all of TLS. Where somebody else has chosen one before, that one is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     // Clients and scripts have no use for a server's settings.
@@ -95,13 +107,16 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         }
         Some(Command::Spec { document }) => {
             match document {
-                Document::Openapi => print!("{}", api::openapi_json()),
-                Document::Asyncapi => print!("{}", api::ASYNCAPI_JSON),
+                Document::Openapi => output::print(api::openapi_json())?,
+                Document::Asyncapi => output::print(api::ASYNCAPI_JSON)?,
             }
             return Ok(ExitCode::SUCCESS);
         }
         Some(Command::Completions { shell }) => {
-            clap_complete::generate(shell, &mut Cli::command(), "orderstream", &mut std::io::stdout());
+            // Into memory first: a generator panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "orderstream", &mut script);
+            output::print(script)?;
             return Ok(ExitCode::SUCCESS);
         }
         _ => {}
@@ -116,8 +131,11 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Up => serve::run(settings, serve::Role::Up)?,
         Command::Api => serve::run(settings, serve::Role::Api)?,
         Command::Worker => serve::run(settings, serve::Role::Worker)?,
-        Command::Migrate => println!("{}", client_runtime()?.block_on(app::migrate(settings))?),
-        Command::Config => print!("{loaded}"),
+        Command::Migrate => {
+            let migrated = client_runtime()?.block_on(app::migrate(settings))?;
+            output::print(format!("{migrated}\n"))?;
+        }
+        Command::Config => output::print(loaded.to_string())?,
         Command::Verify(args) => return client_runtime()?.block_on(verify::run(settings, args)),
         Command::Orders(_) | Command::Completions { .. } | Command::Spec { .. } => {}
     }

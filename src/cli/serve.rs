@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
+use super::output;
 use crate::api::Listeners;
 use crate::app::{self, Parts};
 use crate::config::Settings;
@@ -38,7 +39,8 @@ pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
         let stop = shutdown::on_signals()?;
         if role == Role::Worker {
             let parts = Parts::open(settings).await?;
-            println!("OrderStream works on {} in {}", settings.orders_events_topic, settings.worker_group);
+            let (topic, group) = (&settings.orders_events_topic, &settings.worker_group);
+            output::announce(format!("OrderStream works on {topic} in {group}\n"));
             app::worker_alone(parts, settings, stop).await?;
         } else {
             if role == Role::Up && settings.postgres_dsn.is_some() {
@@ -75,11 +77,11 @@ fn greet(address: SocketAddr, grpc: SocketAddr, settings: &Settings) -> Result<(
         Some(_) => "Postgres".to_owned(),
         None => std::path::absolute(&settings.data_dir)?.display().to_string(),
     };
-    println!(
+    output::announce(format!(
         "OrderStream listens on http://{address} and keeps its data in {place}\n\
          gRPC, with health and reflection, is on {grpc}\n\n  \
-         curl -i http://{address}/orders -d '{{\"user_id\":\"{EXAMPLE_USER}\",\"payload\":{{\"id\":\"A-1\",\"items\":[{{\"price\":9.90,\"qty\":2}}]}}}}'\n",
-    );
+         curl -i http://{address}/orders -d '{{\"user_id\":\"{EXAMPLE_USER}\",\"payload\":{{\"id\":\"A-1\",\"items\":[{{\"price\":9.90,\"qty\":2}}]}}}}'\n\n",
+    ));
     Ok(())
 }
 

@@ -3,13 +3,14 @@
 //! could not be found out.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::output;
 use crate::app::{self, Reading};
 use crate::config::Settings;
 use crate::order::{OrderId, Status};
@@ -46,7 +47,8 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     reading.store.close().await;
     let report = report?;
     let text = if args.json { as_json(&report)? } else { as_text(&report) };
-    io::stdout().lock().write_all(text.as_bytes())?;
+    // The exit code tells what was found also where the reader has read enough.
+    output::quiet(output::print(text))?;
     Ok(if report.found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

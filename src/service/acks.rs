@@ -16,6 +16,7 @@ use crate::cache::Cache;
 use crate::error::Error;
 use crate::order::{Ack, AckStatus, OrderId, Status, Version};
 use crate::store::{Processed, Store};
+use crate::telemetry::limited;
 
 /// How often the watch looks; also how exact the end of a wait is.
 const TICK: Duration = Duration::from_millis(50);
@@ -129,7 +130,7 @@ impl Acks {
             Ok(states) => states,
             Err(error) => {
                 // The store is away: later ACKs and checks may still find out.
-                tracing::warn!(%error, "cannot ask the store about late acknowledgements");
+                limited!(warn, "late ACKs"; %error, "cannot ask the store about late acknowledgements");
                 return;
             }
         };

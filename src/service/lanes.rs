@@ -23,6 +23,7 @@ use crate::cache::Cache;
 use crate::error::Error;
 use crate::order::{Command, Invalid, OrderId, Request};
 use crate::store::{self, Accepted, Refusal, Store};
+use crate::telemetry::limited;
 
 /// How many commands wait in a lane before the next one is turned away.
 const QUEUE: usize = 16_384;
@@ -287,7 +288,7 @@ fn refused(refusal: Refusal, command: &Command) -> Error {
             _ => Error::PreconditionFailed { order_id, current: Some(version) },
         },
         Refusal::BadRow(reason) => {
-            tracing::warn!(%order_id, reason, "a row cannot be stored");
+            limited!(warn, "bad row"; %order_id, reason, "a row cannot be stored");
             cannot_be_stored()
         }
     }

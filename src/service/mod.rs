@@ -34,6 +34,7 @@ use crate::cache::{Cache, Lookup};
 use crate::error::Error;
 use crate::order::{Filter, Order, OrderId, Page, Position, UserId};
 use crate::store::{self, Store};
+use crate::telemetry::limited;
 
 /// What callers reach the service by. Cheap to share.
 pub struct Service {
@@ -176,7 +177,7 @@ impl Background {
 }
 
 fn read_failed(error: store::Error) -> Error {
-    tracing::error!(%error, "a read failed");
+    limited!(error, "read"; %error, "a read failed");
     Error::Unavailable
 }
 

@@ -20,6 +20,7 @@ use crate::bus::{Bus, PublishError};
 use crate::cache::Cache;
 use crate::order::{Event, OrderId, Status, Version};
 use crate::store::{self, Basis, Completion, Cursor, Store};
+use crate::telemetry::limited;
 
 /// How many bytes of events the relay holds; the rest waits in the store.
 const BUDGET: usize = 16 << 20;
@@ -202,7 +203,7 @@ impl Runner {
                 self.confirmed.extend(keys);
             }
             Err(error) => {
-                tracing::error!(%error, "cannot park orders that the bus refuses; they will be tried again");
+                limited!(error, "parking"; %error, "cannot park orders that the bus refuses; they will be tried again");
             }
         }
     }
@@ -270,7 +271,7 @@ impl Runner {
 fn look_at(noted: Result<(), store::Error>) {
     if let Err(error) = noted {
         // The events will be published again, and change nothing.
-        tracing::warn!(%error, "cannot note what was published");
+        limited!(warn, "published"; %error, "cannot note what was published");
     }
 }
 
@@ -287,7 +288,7 @@ fn keys(events: &[Event]) -> Vec<Key> {
 
 /// The completion of an order whose event the bus will never take: it fails, and says why.
 fn parked((order_id, version): Key, reason: &str) -> Completion {
-    tracing::error!(%order_id, version, reason, "the bus refuses the event; the order is marked failed");
+    limited!(error, "refused event"; %order_id, version, reason, "the bus refuses the event; the order is marked failed");
     Completion {
         order_id,
         basis: Basis::Version(version),

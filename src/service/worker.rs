@@ -20,6 +20,7 @@ use crate::bus::{Bus, Delivery, Reply, SubscribeError, Subscription};
 use crate::cache::Cache;
 use crate::order::{Ack, AckStatus, Event, OrderId, Status};
 use crate::store::{self, Basis, Completed, Completion, Creation, Store};
+use crate::telemetry::limited;
 
 /// The most events in a batch.
 const BATCH: usize = 1024;
@@ -115,7 +116,9 @@ impl Worker {
             match self.store.complete(Arc::clone(&completions)).await {
                 Ok(outcomes) => break outcomes,
                 Err(store::Error::BadBatch(reason)) => return self.split(round, &reason, shutdown).await,
-                Err(error) => tracing::error!(%error, "the worker cannot record what it did; it tries again"),
+                Err(error) => {
+                    limited!(error, "completion"; %error, "the worker cannot record what it did; it tries again")
+                }
             }
             tokio::select! {
                 () = shutdown.cancelled() => return false,
@@ -142,7 +145,7 @@ impl Worker {
         }
         if let Err(error) = self.bus.acknowledge(replies).await {
             // Whoever waits will ask the store.
-            tracing::warn!(%error, "acknowledgements were not sent");
+            limited!(warn, "ACKs"; %error, "acknowledgements were not sent");
         }
         self.bus.settle(settled).await;
         true
@@ -196,7 +199,7 @@ impl Worker {
         match outcome {
             Ok((status, amount)) => Completion { order_id, basis, status, amount, reason: None },
             Err(reason) => {
-                tracing::warn!(%order_id, version = event.version, reason, "the order cannot be processed");
+                limited!(warn, "failed order"; %order_id, version = event.version, reason, "the order cannot be processed");
                 Completion { order_id, basis, status: Status::Failed, amount: None, reason: Some(reason) }
             }
         }
@@ -209,7 +212,7 @@ impl Worker {
             match AssertUnwindSafe(self.processor.process(event)).catch_unwind().await {
                 Ok(Ok(amount)) => return Ok(amount),
                 Ok(Err(ProcessError::Transient(reason))) if attempt < ATTEMPTS => {
-                    tracing::warn!(order_id = ?event.order_id, attempt, reason, "processing failed; trying again");
+                    limited!(warn, "processor"; order_id = ?event.order_id, attempt, reason, "processing failed; trying again");
                     sleep(pause).await;
                     pause *= 2;
                 }
@@ -221,9 +224,9 @@ impl Worker {
     }
 
     async fn reject(&self, delivery: Delivery, reason: &str) {
-        tracing::warn!(source = ?delivery.source, reason, "a record goes to the dead-letter topic");
+        limited!(warn, "dead letter"; source = ?delivery.source, reason, "a record goes to the dead-letter topic");
         if let Err(error) = self.bus.reject(delivery, reason).await {
-            tracing::error!(%error, "the dead letter was not written; the record comes again");
+            limited!(error, "lost dead letter"; %error, "the dead letter was not written; the record comes again");
         }
     }
 }

@@ -31,9 +31,10 @@ use crate::api::Options;
 use crate::api::connection::Connection;
 use crate::api::edge::{REQUEST_ID, peer, request_id, take};
 use crate::api::exchange::{Answer, Caller, Exchange};
+use crate::api::failures;
 use crate::api::forwarded::TrustedProxies;
 use crate::api::http::Reading;
-use crate::api::problem::{Problem, ROUTE_NOT_FOUND, TABLE};
+use crate::api::problem::{Problem, ROUTE_NOT_FOUND};
 use crate::error::Error;
 use crate::order::Invalid;
 use crate::service::quota::Resource;
@@ -246,11 +247,11 @@ fn not_grpc() -> Response<Body> {
 /// Tells the log of a failure that is the service's own, as HTTP does.
 fn warn(response: &Response<Body>) {
     let code = text(response, PROBLEM_CODE);
-    if TABLE.iter().any(|kind| kind.code == code && kind.status >= 500) {
+    failures::log(code, |suppressed| {
         let (request_id, order_id) = (text(response, REQUEST_ID.as_str()), text(response, ORDER_ID));
         let detail = Status::from_header_map(response.headers()).map(|status| status.message().to_owned());
-        tracing::warn!(request_id, code, order_id, "{}", detail.unwrap_or_default());
-    }
+        tracing::warn!(suppressed, request_id, code, order_id, "{}", detail.unwrap_or_default());
+    });
 }
 
 /// A header's text; empty where there is none.

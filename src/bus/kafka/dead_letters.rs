@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::producer::Producer;
 use super::records::{Outgoing, header};
 use crate::bus::{Delivery, PublishError, Record, Source};
+use crate::telemetry::limited;
 
 /// Names of the headers of a dead letter.
 mod name {
@@ -38,14 +39,15 @@ pub(super) async fn publish(
     let Delivery { record, source, .. } = delivery;
     match send(producer, whole(topic, record, source, reason)).await {
         Err(PublishError::Refused(why)) => {
-            tracing::warn!(?source, why, "a dead letter is cut, for it is refused as it is");
+            limited!(warn, "cut dead letter"; ?source, why, "a dead letter is cut, for it is refused as it is");
         }
         answer => return answer,
     }
     match send(producer, cut(topic, record, source, reason)).await {
         Err(PublishError::Refused(why)) => {
             // Whatever the topic takes, it is not this; the record stays where it came from.
-            tracing::error!(
+            limited!(
+                error, "no dead letter";
                 ?source,
                 reason,
                 why,

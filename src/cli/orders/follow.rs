@@ -1,6 +1,5 @@
 //! `orders watch` and `orders events`: what happens to orders, as it happens.
 
-use std::io::{Write, stderr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,8 +8,9 @@ use serde::Deserialize;
 use tokio::time::sleep;
 
 use super::client::{Call, Method, Server, Stream};
-use super::{accepted, print, refused};
+use super::{accepted, output, print, refused};
 use crate::order::{OrderId, Sequence, Status};
+use crate::telemetry;
 
 /// How often a watched order is looked at.
 const WATCH_PERIOD: Duration = Duration::from_millis(250);
@@ -77,11 +77,11 @@ pub(super) async fn events(server: &Server, path: &str, after: Option<Sequence>)
                 let refusal = answer.accepted().err().unwrap_or_default();
                 return Ok(refused(&refusal));
             }
-            Ok(Ok(stream)) => {
-                if let Err(error) = relay(stream, &mut place).await {
-                    note(&error);
-                }
-            }
+            Ok(Ok(stream)) => match relay(stream, &mut place).await {
+                Err(error) if error.is::<output::Closed>() => return Err(error),
+                Err(error) => note(&error),
+                Ok(()) => {}
+            },
         }
         is_first = false;
         sleep(PAUSE).await;
@@ -101,8 +101,7 @@ async fn relay(mut stream: Stream, place: &mut Option<String>) -> Result<()> {
 }
 
 fn note(error: &anyhow::Error) {
-    // Standard error may be closed; the events go on.
-    let _ = writeln!(stderr(), "orderstream: {error:#}; trying again");
+    telemetry::say(&format!("orderstream: {error:#}; trying again"));
 }
 
 /// An event that has come whole.

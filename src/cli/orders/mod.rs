@@ -9,7 +9,7 @@ mod client;
 mod follow;
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -20,7 +20,9 @@ use serde_json::value::RawValue;
 pub(super) use self::args::Args;
 use self::args::{Action, Condition, Key, ListFilter, Wish};
 use self::client::{Answer, Call, Method, Server, percent_encode};
+use super::output;
 use crate::order::Payload;
+use crate::telemetry;
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
 
@@ -128,7 +130,8 @@ async fn batch(server: &Server, orders: &str, key: &Key, wish: &Wish) -> Result<
         Ok(body) => body,
         Err(code) => return Ok(code),
     };
-    print(body)?;
+    // The exit code tells of the refusals also where the reader has read enough.
+    output::quiet(print(body))?;
     let Results { results } = serde_json::from_slice(body).context("the server's answer is no batch's")?;
     let refused_count = results.iter().filter(|outcome| outcome.status >= 400).count();
     match refused_count {
@@ -225,19 +228,16 @@ fn read(argument: &str, what: &str) -> Result<(String, String)> {
 /// The body of an answer; where it is a refusal, says so and answers with which code to end.
 fn accepted(answer: &Answer) -> Result<&[u8], ExitCode> {
     if answer.is_replayed() {
-        eprintln!("orderstream: the key was used before; this is what that request did");
+        telemetry::say("orderstream: the key was used before; this is what that request did");
     }
     answer.accepted().map_err(|refusal| refused(&refusal))
 }
 
-fn print(line: &[u8]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(line)?;
-    out.write_all(b"\n")?;
-    out.flush()
+fn print(line: &[u8]) -> Result<()> {
+    output::print([line, b"\n"].concat())
 }
 
 fn refused(line: &str) -> ExitCode {
-    eprintln!("orderstream: {line}");
+    telemetry::say(&format!("orderstream: {line}"));
     ExitCode::FAILURE
 }

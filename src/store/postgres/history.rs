@@ -9,6 +9,7 @@ use tokio_postgres::{Client, Row, Statement};
 use super::rows::{damaged, order_id, readable, status, user_id, user_uuid, uuid};
 use super::trouble::Trouble;
 use crate::order::{Amount, Cause, OrderId, Sequence, Step, Stretch, Version, Whose};
+use crate::telemetry::limited;
 
 /// How many steps are looked at, at most, for those of a user.
 const LOOKED_AT: usize = 10_000;
@@ -166,7 +167,7 @@ fn readable_steps<'a>(rows: impl Iterator<Item = &'a Row>, from: usize) -> Resul
     for row in rows {
         match readable(step(row, from))? {
             Ok(step) => steps.push(step),
-            Err(damaged) => tracing::error!(%damaged, "a step of the history cannot be read"),
+            Err(damaged) => limited!(error, "damaged step"; %damaged, "a step of the history cannot be read"),
         }
     }
     Ok(steps)

@@ -17,6 +17,7 @@ use super::dsn::{Dsn, DsnError};
 use super::trouble::Trouble;
 use super::{Options, tls};
 use crate::store::Error;
+use crate::telemetry::limited;
 
 /// The pause after the first failure to connect; each next one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -233,7 +234,7 @@ impl<S: Prepare> Link<S> {
         if let Err(trouble) = &outcome
             && trouble.ends_connection()
         {
-            tracing::warn!(%trouble, "a connection to Postgres is given up");
+            limited!(warn, "Postgres connection"; %trouble, "a connection to Postgres is given up");
             let mut state = self.state.lock().await;
             // Somebody else may have opened the next one already.
             state.session.take_if(|current| Arc::ptr_eq(current, session));

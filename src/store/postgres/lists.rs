@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::rows::{COLUMNS, TIMES, order, order_id, readable, user_uuid, uuid, within};
 use super::trouble::Trouble;
 use crate::order::{Filter, Order, OrderId, Page, Position};
+use crate::telemetry::limited;
 
 /// How many orders are looked at, at most, for a page of those that fit.
 const LOOKED_AT: usize = 2_000;
@@ -181,7 +182,7 @@ impl Lists {
         for row in &rows {
             match readable(order(row))? {
                 Ok(order) => drop(orders.insert(order.id, order)),
-                Err(damaged) => tracing::error!(%damaged, "an order is missing in a list"),
+                Err(damaged) => limited!(error, "damaged order"; %damaged, "an order is missing in a list"),
             }
         }
         Ok(orders)

@@ -12,6 +12,7 @@ use super::rows::{COLUMN_COUNT, COLUMNS, order, order_id, readable, uuid, within
 use super::trouble::Trouble;
 use crate::order::{OrderId, Version};
 use crate::store::{Cursor, PendingPage, Place};
+use crate::telemetry::limited;
 
 /// For how long a process that has taken a row up is left alone with it, in seconds: as long as a publish takes to
 /// fail.
@@ -122,7 +123,7 @@ impl Outbox {
                 true => match readable(order(row))? {
                     Ok(order) => events.push(order.into_event()),
                     // The others must not wait until somebody mends it.
-                    Err(damaged) => tracing::error!(%damaged, "an event cannot be made"),
+                    Err(damaged) => limited!(error, "damaged event"; %damaged, "an event cannot be made"),
                 },
                 false => obsolete.push(key),
             }

@@ -14,6 +14,7 @@ use super::rows::{COLUMNS, order, order_id, processed_version, readable, status,
 use super::trouble::Trouble;
 use crate::order::{Order, OrderId, UserId, Version};
 use crate::store::{Damaged, Processed};
+use crate::telemetry::limited;
 
 /// A connection that reads.
 pub(super) struct Reads {
@@ -104,7 +105,9 @@ impl Reads {
             match readable(processed(row))? {
                 Ok((id, processed)) => drop(found.insert(id, processed)),
                 // The others must not wait until somebody mends it.
-                Err(damaged) => tracing::error!(%damaged, "nobody can be told how far an order has come"),
+                Err(damaged) => {
+                    limited!(error, "damaged progress"; %damaged, "nobody can be told how far an order has come")
+                }
             }
         }
         Ok(orders.iter().map(|id| found.get(id).copied()).collect())

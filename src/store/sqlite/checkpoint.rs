@@ -14,6 +14,7 @@ use rusqlite::Connection;
 
 use super::OpenError;
 use super::schema;
+use crate::telemetry::limited;
 
 /// How many pages wait in the WAL before they are copied: pages written again and again are copied once.
 const STEP: i64 = 4_000;
@@ -89,5 +90,9 @@ fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<(i64, i64
 
 /// A checkpoint that fails costs disk space, not orders: the WAL grows until one succeeds.
 fn report<T>(result: rusqlite::Result<T>) -> Option<T> {
-    result.inspect_err(|error| tracing::warn!(%error, "a checkpoint failed; the WAL goes on growing")).ok()
+    result
+        .inspect_err(
+            |error| limited!(warn, "checkpoint"; %error, "a checkpoint failed; the WAL goes on growing"),
+        )
+        .ok()
 }

@@ -10,6 +10,7 @@ use super::rows::{corrupt, known_status, readable};
 use super::search::lowest;
 use crate::order::{Amount, Cause, OrderId, Sequence, Status, Step, Stretch, UserId, Version, Whose};
 use crate::store::{Basis, Completion};
+use crate::telemetry::limited;
 
 /// How many steps are looked at, at most, for a page of those of one user.
 const LOOKED_AT: usize = 10_000;
@@ -231,5 +232,9 @@ fn step(row: &Row<'_>) -> rusqlite::Result<Option<Step>> {
         })
     };
     let step = readable(read())?;
-    Ok(step.inspect_err(|damaged| tracing::error!(%damaged, "a step of the history cannot be read")).ok())
+    Ok(step
+        .inspect_err(
+            |damaged| limited!(error, "damaged step"; %damaged, "a step of the history cannot be read"),
+        )
+        .ok())
 }

@@ -9,6 +9,7 @@ use super::index::Young;
 use super::rows::{COLUMNS, order, readable};
 use super::search::created_at;
 use crate::order::{Filter, Page, Position, Status, UserId};
+use crate::telemetry::limited;
 
 /// How many orders are looked at, at most, for a page of those that fit.
 const LOOKED_AT: usize = 2_000;
@@ -41,7 +42,7 @@ pub(super) fn list(
                 orders.push(order);
             }
             // The others must not wait until somebody mends it.
-            Some(Err(damaged)) => tracing::error!(%damaged, "an order cannot be listed"),
+            Some(Err(damaged)) => limited!(error, "damaged order"; %damaged, "an order cannot be listed"),
             _ => {}
         }
         let is_last = count == candidates.len();

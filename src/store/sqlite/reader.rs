@@ -11,6 +11,7 @@ use super::rows::{COLUMNS, known_status, order, readable};
 use super::schema;
 use crate::order::{Order, OrderId};
 use crate::store::{Cursor, Damaged, Error, PendingPage, Place, Processed};
+use crate::telemetry::limited;
 
 /// More would not read faster: each holds a page cache, and a read takes microseconds.
 const CONNECTIONS: usize = 4;
@@ -85,7 +86,7 @@ pub(super) fn processed_versions(
             Some(Ok(processed)) => Some(processed),
             // The others must not wait until somebody mends it.
             Some(Err(damaged)) => {
-                tracing::error!(%damaged, "nobody can be told how far an order has come");
+                limited!(error, "damaged progress"; %damaged, "nobody can be told how far an order has come");
                 None
             }
             None => None,
@@ -117,7 +118,7 @@ pub(super) fn pending(
         match readable(order(row))? {
             Ok(order) => events.push(order.into_event()),
             // The others must not wait until somebody mends it.
-            Err(damaged) => tracing::error!(%damaged, "an event cannot be made"),
+            Err(damaged) => limited!(error, "damaged event"; %damaged, "an event cannot be made"),
         }
         last = Some(Cursor(Place::Changed { at: row.get(6)?, row: row.get(12)? }));
         count += 1;

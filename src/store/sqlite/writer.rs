@@ -16,6 +16,7 @@ use super::statements::{Shared, Statements};
 use super::{Lock, OpenError};
 use crate::order::Request;
 use crate::store::{Accepted, Completed, Completion, Error, Refusal};
+use crate::telemetry::limited;
 
 /// How many rows are dropped in one transaction: commits that arrive meanwhile wait for it.
 const CLEANED_AT_ONCE: usize = 1_000;
@@ -207,7 +208,7 @@ fn transact(
             Err(error) => Err(Error::OutcomeUnknown(error.to_string())),
         });
     if let Err(error) = &outcome {
-        tracing::error!(%error, "a group of writes failed");
+        limited!(error, "failed group"; %error, "a group of writes failed");
         if !connection.is_autocommit() {
             // Where the rollback fails too, the next BEGIN will say so.
             let _ = connection.execute_batch("ROLLBACK");

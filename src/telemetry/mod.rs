@@ -1,9 +1,17 @@
 //! The log: where it goes, what it holds and what a line looks like. It goes to standard error, because
 //! standard output belongs to the commands that print something.
 //!
-//! Called once, by `main`, before anything that logs. It imports no other room, so that each may log.
+//! Logging never blocks a caller and never ends the process: lines go through a bounded queue to a thread of their own.
+//! Set up once, by `main`, before anything that logs. It imports no other room, so that each may log.
 
-use std::io::{self, IsTerminal};
+mod limit;
+mod queue;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{self, IsTerminal, Write};
+use std::panic::{self, PanicHookInfo};
+use std::thread;
+use std::time::Duration;
 
 use thiserror::Error;
 use tracing::Subscriber;
@@ -11,6 +19,16 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::util::SubscriberInitExt;
+
+pub(crate) use self::limit::limited;
+pub use self::limit::{LeftOut, LogLimit};
+use self::queue::{Queue, QueueWriter};
+
+/// The lines of this process. There is one log for each process, as there is one standard error.
+static LINES: Queue = Queue::new();
+
+/// How long the end of the process waits for the reader of the log.
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// Why there is no log.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -26,19 +44,60 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// Somebody else has set up a log in this process.
+    /// There is a log in this process already.
     #[error("the log has been set up before; do it once")]
     AlreadySet,
+    /// The thread that writes the log could not be started.
+    #[error("the log cannot be written: {0}; allow this process more threads and descriptors")]
+    NoThread(String),
 }
 
 /// Sets up the log of the process. `level` is a level or a filter of tracing directives; `json` writes one
-/// JSON object per line, otherwise text, coloured if standard error is a terminal.
+/// JSON object per line, otherwise text, coloured if standard error is a terminal. Panics go to the log, too.
 ///
 /// # Errors
-/// [`Error::BadFilter`] where `level` cannot be read, [`Error::AlreadySet`] at the second call.
+/// [`Error::BadFilter`] where `level` cannot be read, [`Error::AlreadySet`] at the second call, [`Error::NoThread`]
+/// where the system refuses a thread.
 pub fn init(level: &str, json: bool) -> Result<(), Error> {
     let ansi = io::stderr().is_terminal();
-    subscriber(filter(level)?, json, ansi, io::stderr).try_init().map_err(|_| Error::AlreadySet)
+    let subscriber = subscriber(filter(level)?, json, ansi, QueueWriter(&LINES));
+    LINES.run().map_err(|error| Error::NoThread(error.to_string()))?;
+    subscriber.try_init().map_err(|_| Error::AlreadySet)?;
+    panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+/// Waits until the log is written, for a second at most. Call it before the process ends.
+pub fn flush() {
+    LINES.flush(FLUSH);
+}
+
+/// Writes a line for people to standard error, behind the log where there is one. Nothing happens where standard error
+/// is closed.
+pub fn say(line: &str) {
+    let line = format!("{line}\n");
+    if LINES.is_running() {
+        LINES.push(line.as_bytes());
+        flush();
+    } else {
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
+}
+
+/// Logs a panic. The hook that Rust brings along writes to standard error itself, and so waits for its reader.
+fn log_panic(info: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let text = info.payload_as_str().unwrap_or("a value that is not a text");
+    let place = info.location().map(ToString::to_string);
+    // Empty unless RUST_BACKTRACE asks for it.
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(thread, place, backtrace, "a thread panicked: {text}");
+    // The process ends with its main thread, and with the process the queue.
+    if thread == "main" {
+        flush();
+    }
 }
 
 /// Reads a filter. A word that is no level is refused, though tracing would take it as the name of a target:
@@ -60,7 +119,9 @@ fn subscriber<W>(filter: EnvFilter, json: bool, ansi: bool, writer: W) -> Box<dy
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let lines = fmt::Subscriber::builder().with_env_filter(filter).with_writer(writer);
+    // Errors of the log are not told: it would do so on standard error, and panic where that is closed.
+    let lines =
+        fmt::Subscriber::builder().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     if json {
         Box::new(lines.json().flatten_event(true).finish())
     } else {

@@ -1,0 +1,40 @@
+//! What the log says of answers that are a failure of the service: under overload every caller gets one, and the log one
+//! line per second and code, over HTTP and gRPC together.
+
+use super::problem::TABLE;
+use crate::telemetry::LogLimit;
+
+/// A limit for each code of the table.
+static LIMITS: [LogLimit; TABLE.len()] = {
+    let mut limits = [const { LogLimit::new("") }; TABLE.len()];
+    let mut index = 0;
+    while index < TABLE.len() {
+        limits[index] = LogLimit::new(TABLE[index].code);
+        index += 1;
+    }
+    limits
+};
+
+/// Calls `log` where the problem of that code is the service's own failure and its turn has come, with the number of
+/// lines that were left out before.
+pub(super) fn log(code: &str, log: impl FnOnce(Option<u64>)) {
+    let row = TABLE.iter().position(|kind| kind.code == code && kind.status >= 500);
+    if let Some(left_out) = row.and_then(|row| LIMITS[row].pass()) {
+        log(left_out.count());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::problem::{INVALID, OUTCOME_UNKNOWN};
+    use super::*;
+
+    #[test]
+    fn a_failure_is_logged_at_once_and_then_left_out_and_a_refusal_never_is() {
+        let mut lines = 0;
+        for code in [OUTCOME_UNKNOWN.code, OUTCOME_UNKNOWN.code, INVALID.code, "unknown"] {
+            log(code, |_| lines += 1);
+        }
+        assert_eq!(lines, 1);
+    }
+}
