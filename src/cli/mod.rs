@@ -124,7 +124,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     let loaded = Settings::load(&cli.flags, environment())?;
     let settings = &loaded.settings;
     telemetry::init(&settings.log_level, settings.log_format == crate::config::LogFormat::Json)?;
-    for warning in settings.warnings() {
+    for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     match cli.command.unwrap_or(Command::Up) {

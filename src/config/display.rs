@@ -1,5 +1,5 @@
-//! How settings are shown: as TOML that could be read again, each line with the place its value came from,
-//! and as the parts of messages. A secret is `"***"` wherever it is set, and never a part of itself.
+//! How settings are shown: the warnings about them as comments, then TOML that could be read again, each line with the
+//! place its value came from; and as the parts of messages. A secret is `"***"` wherever it is set, and never a part of itself.
 //!
 //! Every value that a message or a display shows goes through here, and nowhere else.
 
@@ -25,6 +25,9 @@ impl fmt::Display for Loaded {
             .collect();
         let lengths = lines.iter().map(|(line, _)| line.chars().count());
         let width = lengths.filter(|length| *length <= WIDEST).max().unwrap_or(0);
+        // A line break in a warning would end its comment.
+        let warnings = self.warnings.iter().map(|warning| warning.escape_debug());
+        warnings.into_iter().try_for_each(|warning| writeln!(f, "# warning: {warning}"))?;
         lines.iter().try_for_each(|(line, source)| writeln!(f, "{line:width$}   # {source}"))
     }
 }

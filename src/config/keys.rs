@@ -70,7 +70,7 @@ pub(super) fn nearest(wrong: &str) -> String {
 }
 
 /// How many letters must be added, removed or changed to make one text the other (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
         let mut diagonal = std::mem::replace(&mut row[0], i + 1);

@@ -11,14 +11,12 @@ use std::path::{Path, PathBuf};
 use toml::Value as Toml;
 
 use super::display::{MASK, tell};
+use super::environment::{self, CONFIG_VARIABLE, PREFIX};
 use super::keys::{self, Shape};
 use super::value::Value;
 use super::{ConfigError, Flags, KEYS, Key, Loaded, Origin, Settings, Source, check};
 
 const DEFAULTS: &str = include_str!("../../orderstream.default.toml");
-
-/// The variable that names the file of settings; it is no setting, for it says where they are.
-const CONFIG_VARIABLE: &str = "ORDERSTREAM_CONFIG";
 
 /// What a layer gives: texts by key, or by the name of a secret's file.
 type Given = BTreeMap<String, String>;
@@ -29,20 +27,15 @@ pub(super) fn load(
     env: impl Iterator<Item = (String, String)>,
     usual: Option<&Path>,
 ) -> Result<Loaded, ConfigError> {
-    // Only upper-case names: on Unix `bind` is another variable than `BIND`.
-    let mut env: Given = env
-        .filter(|(name, text)| !text.is_empty() && !name.contains(|c: char| c.is_ascii_lowercase()))
-        .map(|(name, text)| (name.to_ascii_lowercase(), text))
-        .collect();
-
-    let mut layers = Layers::default();
+    let env = environment::read(env);
+    let mut layers = Layers { warnings: env.warnings, ..Layers::default() };
     layers.lay(defaults(), |_| Source::Default);
-    let named = flags.config.clone().or(env.remove(&CONFIG_VARIABLE.to_ascii_lowercase()).map(PathBuf::from));
-    if let Some((path, content)) = layers.open(named, usual) {
+    if let Some((path, content)) = layers.open(flags.config.clone().or(env.config), usual) {
         let given = layers.parse(&path, &content);
         layers.lay(given, |_| Source::File(path.clone()));
     }
-    layers.lay(env, |name| Source::Env(keys::variable(name)));
+    layers.lay(env.plain, |name| Source::Env(keys::variable(name)));
+    layers.lay(env.prefixed, |name| Source::Env(format!("{PREFIX}{}", keys::variable(name))));
     layers.lay(flags.given.clone(), |name| Source::Flag(keys::flag(name)));
     layers.open_secrets();
 
@@ -61,20 +54,29 @@ pub(super) struct Layers {
     /// The values so far, by key; a secret's stays in here.
     values: BTreeMap<&'static str, Origin>,
     problems: Vec<String>,
+    /// What is legal, and perhaps was not meant.
+    warnings: Vec<String>,
     /// Keys without a usable value; what else is said about them would mislead.
     unusable: Vec<&'static str>,
 }
 
 impl Layers {
-    /// Lays a layer over those before.
+    /// Lays a layer over those before. An empty variable or flag takes away what they said: its setting is unset then,
+    /// or has its default where it cannot be unset.
     fn lay(&mut self, mut given: Given, source: impl Fn(&str) -> Source) {
         for key in KEYS {
             let file = key.file_name().and_then(|name| Some((given.remove(&name)?, name)));
+            // The same of a secret's file, unless the secret itself is given.
+            let emptied = file.as_ref().filter(|(path, _)| path.is_empty()).map(|(_, name)| source(name));
             let file = file.filter(|(path, _)| !path.is_empty());
-            // An empty text beside a file is the file's default that somebody left standing.
+            // An empty text beside a file is the file's default that was left standing.
             let text = given.remove(key.name).filter(|text| file.is_none() || !text.is_empty());
             let origin = match (text, file) {
-                (None, None) => continue,
+                (None, None) => match emptied {
+                    Some(source @ (Source::Env(_) | Source::Flag(_))) => empty(key, source),
+                    _ => continue,
+                },
+                (Some(text), None) if text.is_empty() => empty(key, source(key.name)),
                 (Some(text), None) => Origin { text, source: source(key.name) },
                 (None, Some((path, _))) => {
                     Origin { text: String::new(), source: Source::SecretFile(path.into()) }
@@ -185,10 +187,23 @@ impl Layers {
             }
         }
         if self.problems.is_empty() {
-            Ok(Loaded { settings, origin: self.values })
+            self.warnings.extend(settings.warnings());
+            Ok(Loaded { settings, origin: self.values, warnings: self.warnings })
         } else {
             Err(ConfigError { problems: self.problems })
         }
+    }
+}
+
+/// What an empty text makes of a key.
+fn empty(key: &Key, source: Source) -> Origin {
+    let can_be_unset = matches!(key.shape, Shape::List | Shape::Secret);
+    let default = defaults().remove(key.name).filter(|default| !default.is_empty() && !can_be_unset);
+    match (default, source) {
+        (Some(text), Source::Env(name) | Source::Flag(name)) => {
+            Origin { text, source: Source::Emptied(name) }
+        }
+        (_, source) => Origin { text: String::new(), source },
     }
 }
 

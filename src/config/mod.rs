@@ -1,12 +1,13 @@
 //! The settings: what there is to set, and where each value came from. This is the one door; no other room
 //! reads the environment, a flag or a file of settings.
 //!
-//! Four layers, the later wins: the compiled-in `orderstream.default.toml`, a file, the environment, the
-//! command line. All mistakes are reported together, each with its key, its place and the way to mend it. A
+//! Four layers, the later wins: the compiled-in `orderstream.default.toml`, a file, the environment (`ORDERSTREAM_KEY`
+//! before `KEY`), the command line. All mistakes are reported together, each with its key, its place and the way to mend it. A
 //! secret's text is in no message, no display and no `Debug`.
 
 mod check;
 mod display;
+mod environment;
 mod flags;
 mod kafka;
 mod keys;
@@ -152,6 +153,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// Where each key's value came from, by key.
     pub origin: BTreeMap<&'static str, Origin>,
+    /// What is legal, and perhaps was not meant; a line each, for the log at start.
+    pub warnings: Vec<String>,
 }
 
 /// Where a value came from, and what it said there.
@@ -176,6 +179,8 @@ pub enum Source {
     SecretFile(PathBuf),
     /// That flag.
     Flag(String),
+    /// The compiled-in defaults, because that variable or flag is empty.
+    Emptied(String),
 }
 
 /// Everything that is wrong with the settings.
@@ -222,6 +227,7 @@ impl fmt::Display for Source {
                 write!(f, "from the content of {}", path.to_string_lossy().escape_debug())
             }
             Source::Env(name) | Source::Flag(name) => write!(f, "from {name}"),
+            Source::Emptied(name) => write!(f, "default, for {name} is empty"),
         }
     }
 }

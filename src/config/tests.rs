@@ -80,12 +80,92 @@ fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
 }
 
 #[test]
-fn an_empty_variable_is_unset_and_an_empty_flag_unsets() {
-    let layers =
-        Layers::new().file("kafka_brokers = ['a:1', 'b:2']").env("KAFKA_BROKERS", "").env("bind", "x");
-    assert_eq!(layers.load().unwrap().settings.kafka_brokers, ["a:1", "b:2"]);
-    let layers = layers.flag("kafka_brokers", "");
+fn an_empty_variable_or_flag_unsets_what_the_layers_below_say() {
+    let file = "kafka_brokers = ['a:1', 'b:2']\nredis_addr = 'cache:6379'\npostgres_dsn_file = '/nowhere'\n\
+                kafka_ca_file = '/ca'\nkafka_sasl_username = 'me'";
+    let names = ["kafka_brokers", "redis_addr", "postgres_dsn", "kafka_ca_file", "kafka_sasl_username"];
+    let by_env = |prefix: &str| {
+        let layers = Layers::new().file(file).env("bind", "x");
+        names.iter().fold(layers, |layers, name| layers.env(&format!("{prefix}{}", keys::variable(name)), ""))
+    };
+    let by_flag = names.iter().fold(Layers::new().file(file), |layers, name| layers.flag(name, ""));
+    for layers in [by_env(""), by_env("ORDERSTREAM_"), by_flag] {
+        let Settings { kafka_brokers, redis_addr, postgres_dsn, kafka_ca_file, kafka_sasl_username, .. } =
+            layers.load().unwrap().settings;
+        assert!(kafka_brokers.is_empty() && kafka_sasl_username.is_empty() && kafka_ca_file.is_none());
+        assert!(redis_addr.is_none() && postgres_dsn.is_none());
+    }
+    for layers in [
+        Layers::new().env("POSTGRES_DSN_FILE", ""),
+        Layers::new().flag("postgres_dsn_file", ""),
+        Layers::new().env("POSTGRES_DSN", "").env("POSTGRES_DSN_FILE", ""),
+    ] {
+        let loaded = layers.file("postgres_dsn = 'postgres://db/x'").load().unwrap();
+        assert!(loaded.settings.postgres_dsn.is_none(), "{:?}", loaded.origin["postgres_dsn"]);
+    }
+    let beside = Layers::new().env("POSTGRES_DSN", "postgres://db/x").env("POSTGRES_DSN_FILE", "");
+    assert!(beside.load().unwrap().settings.postgres_dsn.is_some());
+}
+
+#[test]
+fn what_cannot_be_unset_has_its_default_where_a_variable_or_flag_is_empty() {
+    let file =
+        || Layers::new().file("api_port = 9000\nworker_group = 'g'\nack_wait = false\ndata_dir = '/x'");
+    let names = ["api_port", "worker_group", "ack_wait", "data_dir"];
+    let by_env = names.iter().fold(file(), |layers, name| layers.env(&keys::variable(name), ""));
+    let by_flag = names.iter().fold(file(), |layers, name| layers.flag(name, ""));
+    for (layers, source) in [(by_env, "API_PORT"), (by_flag, "--api-port")] {
+        let loaded = layers.load().unwrap();
+        let Settings { api_port, worker_group, ack_wait, data_dir, .. } = &loaded.settings;
+        assert_eq!((*api_port, worker_group.as_str(), *ack_wait), (8080, "order-workers", true));
+        assert_eq!(data_dir, &PathBuf::from("./orderstream-data"));
+        assert_eq!(loaded.origin["api_port"].source.to_string(), format!("default, for {source} is empty"));
+    }
+    let problem = Layers::new().file("api_port = ''").problems().remove(0);
+    assert!(problem.starts_with(r#"api_port = "" (from orderstream.toml)"#), "{problem}");
+}
+
+#[test]
+fn a_variable_with_the_prefix_wins_over_the_one_without() {
+    let layers = Layers::new().env("ORDERSTREAM_ACK_WAIT_TIMEOUT", "1s").env("ACK_WAIT_TIMEOUT", "2s");
+    let loaded = layers.load().unwrap();
+    assert_eq!(loaded.settings.ack_wait_timeout, Duration::from_secs(1));
+    assert_eq!(loaded.origin["ack_wait_timeout"].source.to_string(), "from ORDERSTREAM_ACK_WAIT_TIMEOUT");
+    let layers = layers.flag("ack_wait_timeout", "3s");
+    assert_eq!(layers.load().unwrap().settings.ack_wait_timeout, Duration::from_secs(3));
+    let layers = Layers::new().env("KAFKA_BROKERS", "a:1").env("ORDERSTREAM_KAFKA_BROKERS", "");
     assert!(layers.load().unwrap().settings.kafka_brokers.is_empty());
+    let layers = Layers::new();
+    let path = layers.write("dsn", "postgres://from-the-file/x");
+    for layers in [
+        Layers::new().env("ORDERSTREAM_POSTGRES_DSN_FILE", &path).env("POSTGRES_DSN", "postgres://plain/x"),
+        Layers::new().env("ORDERSTREAM_POSTGRES_DSN_FILE", &path).env("POSTGRES_DSN_FILE", "/nowhere"),
+    ] {
+        let dsn = layers.load().unwrap().settings.postgres_dsn.unwrap();
+        assert_eq!(dsn.expose_secret(), "postgres://from-the-file/x");
+    }
+}
+
+#[test]
+fn what_kubernetes_sets_for_a_service_is_ignored_with_a_warning() {
+    let layers = Layers::new().file("grpc_port = 9001").env("API_PORT", "tcp://10.0.0.1:8080");
+    let layers = layers.env("GRPC_PORT", "tcp://10.0.0.2:50051").env("ORDERSTREAM_API_PORT", "9000");
+    let loaded = layers.load().unwrap();
+    assert_eq!((loaded.settings.api_port, loaded.settings.grpc_port), (9000, 9001));
+    assert_eq!(loaded.warnings.len(), 2, "{:?}", loaded.warnings);
+    let shown = loaded.to_string();
+    assert!(shown.starts_with("# warning: API_PORT is ignored: Kubernetes"), "{shown}");
+    assert!(shown.parse::<toml::Table>().is_ok(), "{shown}");
+    let bad = Layers::new().env("API_PORT", "http").problems().remove(0);
+    assert!(bad.contains("a port is a whole number"), "{bad}");
+}
+
+#[test]
+fn the_warnings_of_names_and_of_values_are_told_together() {
+    let loaded = Layers::new().env("KAFKA_BROKER", "hunter2").env("ACK_WAIT_TIMEOUT", "10m").load().unwrap();
+    let told = loaded.warnings.join("\n");
+    assert!(told.contains("the nearest is KAFKA_BROKERS") && told.contains("ack_wait_timeout is"), "{told}");
+    assert!(!loaded.to_string().contains("hunter2"));
 }
 
 #[test]
