@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand that is more than a line. Subcommands read settings, call the
 //! wiring room and print for people.
 
+mod descriptors;
 mod orders;
 mod output;
 mod serve;

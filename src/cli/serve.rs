@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
-use super::output;
+use super::{descriptors, output};
 use crate::api::Listeners;
 use crate::app::{self, Parts};
 use crate::config::Settings;
@@ -30,6 +30,7 @@ pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
     if role != Role::Up {
         app::require_shared_backends(settings, if role == Role::Api { "api" } else { "worker" })?;
     }
+    let settings = &descriptors::prepare(settings, role);
     // One processor is left to the threads beside the runtime, which write the store or speak to Kafka: measured on two,
     // that is faster than sharing both.
     let processors = thread::available_parallelism().map_or(1, usize::from);
