@@ -1,5 +1,5 @@
 //! The integration tests, in one binary so that they link once. One module per subject: the contract over HTTP and
-//! gRPC, input that nobody should send, limits and outages; the faults that a whole system survives; the command line
+//! gRPC, input that nobody should send, hostile clients, limits and outages; the faults that a whole system survives; the command line
 //! and the checker; what the domain promises, the golden messages; one conformance suite per port with an entry
 //! for each implementation; and the rules of the house.
 
@@ -17,6 +17,7 @@ mod cache_service;
 mod cli;
 mod cli_orders;
 mod cli_shared;
+mod closed_output;
 mod cluster;
 mod commit_trouble;
 mod contract_grpc;
@@ -29,6 +30,7 @@ mod external_ids;
 mod following;
 mod golden_messages;
 mod golden_topics;
+mod hostile;
 mod house;
 mod json_text;
 mod limits;

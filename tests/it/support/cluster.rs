@@ -162,6 +162,13 @@ impl Cluster {
         api
     }
 
+    /// How many lines of the logs of processes of that verb hold a text.
+    pub(crate) fn logged(&self, verb: &str, text: &str) -> usize {
+        let of_verb = |log: &&PathBuf| log.to_string_lossy().ends_with(&format!("-{verb}.log"));
+        let logs = self.logs.iter().filter(of_verb).map(|log| fs::read_to_string(log).unwrap_or_default());
+        logs.map(|log| log.lines().filter(|line| line.contains(text)).count()).sum()
+    }
+
     fn publish_places(&self) {
         self.places.set(self.apis.iter().map(Child::address).collect());
     }

@@ -1,0 +1,22 @@
+//! Hostile clients: each test does to a running process what a careless or malicious client, operator or network does,
+//! and asserts what the other callers saw meanwhile: their answers, liveness within a second, and how much memory the
+//! process took.
+//!
+//! [`target`] is the real binary as a process of its own, [`peer`] and [`stalled`] are the clients that misbehave, over
+//! HTTP/1 and HTTP/2, and [`neighbour`] is the caller who must not notice.
+
+mod descriptors;
+mod logging;
+mod neighbour;
+mod overload;
+mod peer;
+mod slow_readers;
+mod stalled;
+mod target;
+mod worker_logs;
+
+use std::time::Duration;
+
+/// How soon `/health/live` is answered, whatever other clients do: the service promises it, for a probe that waits
+/// longer has the process restarted.
+const LIVENESS: Duration = Duration::from_secs(1);

@@ -1,0 +1,69 @@
+//! Clients of plain TCP that are told apart by their address: every address of 127.0.0.0/8 is this machine's, so one
+//! test machine can be many peers.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::support::wait::within;
+
+/// The address of a peer that misbehaves. The neighbours have others.
+pub(super) const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
+
+/// How many descriptors a test needs at most. Tests hold many sockets.
+const DESCRIPTORS: u64 = 8192;
+
+/// Opens a connection from an address.
+pub(super) async fn connect_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((source, 0).into())?;
+    let stream = socket.connect(to).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Opens so many connections and says nothing on them. The system completes some of them on the target's behalf, so
+/// all of them open, also those that the target does not take.
+pub(super) async fn open_idle(source: Ipv4Addr, to: SocketAddr, count: usize) -> Vec<TcpStream> {
+    let mut streams = Vec::with_capacity(count);
+    for _ in 0..count {
+        let opened = within("a connection", connect_from(source, to)).await;
+        streams.push(opened.expect("a descriptor and a port"));
+    }
+    streams
+}
+
+/// Opens so many connections and sends the same bytes on each, but never reads.
+pub(super) async fn send_and_never_read(
+    source: Ipv4Addr,
+    to: SocketAddr,
+    count: usize,
+    bytes: &[u8],
+) -> Vec<TcpStream> {
+    let mut streams = open_idle(source, to, count).await;
+    for stream in &mut streams {
+        // A target that refuses may reset the connection before it has all of it.
+        let _ = stream.write_all(bytes).await;
+    }
+    streams
+}
+
+/// What a connection delivers until its peer closes it.
+pub(super) async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // A reset is an end, too.
+    let _ = within("the end of a connection", stream.read_to_end(&mut bytes)).await;
+    bytes
+}
+
+/// Lets this process hold many sockets.
+pub(super) fn reserve_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|soft| soft < DESCRIPTORS) {
+        let current = limit.maximum.map_or(Some(DESCRIPTORS), |hard| Some(hard.min(DESCRIPTORS)));
+        setrlimit(Resource::Nofile, Rlimit { current, ..limit }).expect("more descriptors");
+    }
+}
