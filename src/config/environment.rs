@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_other_programs_are_no_reason_to_warn() {
+    fn names_of_other_programs_cause_no_warning() {
         for name in [
             "PATH",
             "HOME",

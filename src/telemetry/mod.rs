@@ -119,7 +119,7 @@ fn subscriber<W>(filter: EnvFilter, json: bool, ansi: bool, writer: W) -> Box<dy
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    // Errors of the log are not told: it would do so on standard error, and panic where that is closed.
+    // The library would write its own errors to standard error by itself, and panic where that is closed.
     let lines =
         fmt::Subscriber::builder().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     if json {

@@ -137,8 +137,7 @@ impl Queue {
     }
 }
 
-/// Writes all of it, as far as anything takes it. A closed standard error takes nothing, and is no fault of the
-/// program.
+/// Writes all of it, unless standard error is closed: that is not a fault of the program, and the lines are lost.
 fn write(output: &mut impl Write, mut lines: &[u8]) {
     while !lines.is_empty() {
         match output.write(lines) {

@@ -1,8 +1,9 @@
 //! The subcommands that need no server, and what `up` says when it cannot run.
 
 use std::net::TcpListener;
+use std::process::Stdio;
 
-use crate::binary::{Place, Process};
+use crate::binary::{Place, Process, Ran};
 
 #[test]
 fn up_says_where_it_listens_and_where_the_data_lies() {
@@ -66,6 +67,37 @@ fn config_prints_the_settings_with_their_origin_and_no_secret() {
     assert!(shown.contains("postgres_dsn = \"***\"") && shown.contains("# from POSTGRES_DSN"), "{shown}");
     assert!(shown.contains("ack_wait = \"off\"") && shown.contains("# from --ack-wait"), "{shown}");
     assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn what_is_ignored_in_the_environment_is_shown_by_config_and_in_the_log() {
+    let place = Place::new();
+    let mut command = place.command(&["config"]);
+    command
+        .env("KAFKA_BROKER", "hunter2")
+        .env("API_PORT", "tcp://10.0.0.1:8080")
+        .env("ORDERSTREAM_API_PORT", "9000");
+    let ran: Ran = command.output().unwrap().into();
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for text in
+        ["KAFKA_BROKER is not a setting and is ignored; the nearest is KAFKA_BROKERS", "API_PORT is ignored"]
+    {
+        assert!(ran.stdout.contains(&format!("# warning: {text}")), "{}", ran.stdout);
+        assert!(ran.stderr.contains("WARN") && ran.stderr.contains(text), "{}", ran.stderr);
+    }
+    assert!(ran.stdout.contains("api_port = 9000") && ran.stdout.contains("# from ORDERSTREAM_API_PORT"));
+    assert!(!ran.stdout.contains("hunter2") && !ran.stderr.contains("hunter2"));
+}
+
+#[test]
+fn a_server_starts_beside_services_of_kubernetes_that_are_named_like_its_ports() {
+    let place = Place::new();
+    let mut command = place.command(&["up"]);
+    for (name, port) in [("API_PORT", 8080), ("GRPC_PORT", 50051)] {
+        command.env(name, format!("tcp://10.0.0.1:{port}")).env(format!("ORDERSTREAM_{name}"), "0");
+    }
+    let mut server = Process::spawn(command.stderr(Stdio::null()));
+    assert!(server.line().contains("OrderStream listens on http://127.0.0.1:"));
 }
 
 #[test]
