@@ -7,10 +7,11 @@
 
 mod descriptors;
 mod logging;
+mod memory;
 mod neighbour;
 mod overload;
 mod peer;
-mod slow_readers;
+mod shares;
 mod stalled;
 mod target;
 mod worker_logs;

@@ -3,10 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use h2::client::{Builder, ResponseFuture, SendRequest};
-use hyper::Request;
 use hyper::body::Bytes;
+use hyper::{HeaderMap, Request, Response};
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::LIVENESS;
 use super::peer::connect_from;
 use crate::support::grpc::framed;
 use crate::support::wait::within;
@@ -60,17 +62,26 @@ impl Stalled {
         body.send_data(Bytes::copy_from_slice(bytes), false).is_ok()
     }
 
-    /// How many calls are open.
-    pub(super) fn calls(&self) -> usize {
-        self.answers.len()
+    /// The same, where the target takes a further call at once; `false` where the connection carries as many as it may.
+    pub(super) async fn begin_at_once(&mut self, path: &str, bytes: &[u8]) -> bool {
+        let begun = timeout(LIVENESS, self.begin(path, bytes));
+        begun.await.unwrap_or(false)
     }
 
     /// Waits for the heads of the answers of all calls, and answers their HTTP status; `None` for a call that failed.
     pub(super) async fn heads(&mut self) -> Vec<Option<u16>> {
+        self.responses().await.into_iter().map(|head| Some(head?.status().as_u16())).collect()
+    }
+
+    /// The headers of these answers: with the code of gRPC, where the call was refused.
+    pub(super) async fn headers(&mut self) -> Vec<Option<HeaderMap>> {
+        self.responses().await.into_iter().map(|head| Some(head?.headers().clone())).collect()
+    }
+
+    async fn responses(&mut self) -> Vec<Option<Response<h2::RecvStream>>> {
         let mut heads = Vec::new();
         for answer in self.answers.drain(..) {
-            let head = within("the head of an answer", answer).await;
-            heads.push(head.ok().map(|head| head.status().as_u16()));
+            heads.push(within("the head of an answer", answer).await.ok());
         }
         heads
     }

@@ -132,11 +132,6 @@ impl Target {
         self.process.id().expect("it has not been waited for")
     }
 
-    /// The bytes of memory that the process has resident.
-    pub(super) fn resident(&self) -> u64 {
-        self.status("VmRSS:")
-    }
-
     /// The most bytes of memory that it ever had resident.
     pub(super) fn peak_resident(&self) -> u64 {
         self.status("VmHWM:")

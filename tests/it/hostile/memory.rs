@@ -1,0 +1,224 @@
+//! Clients that make the process hold memory: answers that no one reads, bodies that are announced and do not come, heads
+//! that never end, commands of callers who are gone. The memory stays within its bound, and the neighbour is served.
+
+use prost::Message;
+use tokio::io::AsyncWriteExt;
+
+use super::neighbour::{NEIGHBOUR, Neighbour, exchange};
+use super::peer::{ATTACKER, connect_from, open_idle, read_to_end, send_and_never_read};
+use super::stalled::Stalled;
+use super::target::{Launch, STORES, Store, Target};
+use crate::support::USER;
+use crate::support::answers::order_id;
+use crate::support::client::Answer;
+use crate::support::grpc::path;
+use crate::support::grpc::proto::orders::service::v1::GetOrderByIdRequest;
+use crate::support::wait::{until, within};
+
+/// The most memory that a target takes with the default budget, whatever one peer does.
+const MEMORY: u64 = 200 << 20;
+
+/// Asserts that the target kept within its bound.
+fn assert_small(target: &Target) {
+    assert!(target.peak_resident() < MEMORY, "{} MiB", target.peak_resident() >> 20);
+}
+
+/// Creates orders of a MB each for one user, and answers the id of the last.
+async fn create_large(target: &Target, count: usize) -> String {
+    let body = format!(r#"{{"user_id":"{USER}","payload":"{}"}}"#, "x".repeat(1_000_000));
+    let mut id = String::new();
+    for _ in 0..count {
+        let created = exchange(target.http, "POST /orders HTTP/1.1\r\n", &body);
+        let answer = within("an answer", created).await.unwrap();
+        assert_eq!(answer.status, 201, "{answer:?}");
+        id = order_id(&answer).to_string();
+    }
+    id
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hundreds_who_ask_for_large_answers_and_do_not_read_take_a_bounded_amount_of_memory() {
+    for store in STORES {
+        let target = Launch::on(store).start().await;
+        let id = create_large(&target, 5).await;
+        let neighbour = Neighbour::of(&target);
+        let list = format!("GET /orders?user_id={USER} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        let mut lists = send_and_never_read(ATTACKER, target.http, 300, list.as_bytes()).await;
+        let one = format!("GET /orders/{id} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        let _ones = send_and_never_read(ATTACKER, target.http, 300, one.as_bytes()).await;
+        let message = GetOrderByIdRequest { order_id: id }.encode_to_vec();
+        let mut stalled = Vec::new();
+        // A window of none keeps the answer with us, one of a little has it handed to the library.
+        for window in [0, 1, 0, 1] {
+            let mut client = Stalled::connect(ATTACKER, target.grpc, window).await;
+            for _ in 0..100 {
+                client.call(&path("GetOrderByID"), &message).await;
+            }
+            stalled.push(client);
+        }
+        neighbour.report().await.assert_undisturbed();
+        assert_small(&target);
+        // The first to come has its answer in the socket and beyond, and gets all of it when it reads.
+        let first = lists.remove(0);
+        drop((lists, stalled));
+        let (mut reader, mut writer) = first.into_split();
+        writer.shutdown().await.unwrap();
+        let mut bytes = Vec::new();
+        let read = tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut bytes);
+        within("the whole answer", read).await.unwrap();
+        let answer = Answer::read(&bytes);
+        assert!(answer.status == 503 || answer.body.len() > 4_000_000, "{} bytes", answer.body.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_are_announced_and_do_not_come_reserve_nothing() {
+    let target = Launch::on(Store::Embedded).start().await;
+    let neighbour = Neighbour::of(&target);
+    let announced = b"POST /orders HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1048576\r\n\r\n";
+    let chunked = b"POST /orders HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";
+    // From the neighbour's own address: its share is as free as anyone's.
+    let _bodies = (
+        send_and_never_read(NEIGHBOUR, target.http, 200, announced).await,
+        send_and_never_read(NEIGHBOUR, target.http, 200, chunked).await,
+    );
+    let mut calls = Stalled::connect(NEIGHBOUR, target.grpc, 1 << 16).await;
+    for _ in 0..100 {
+        assert!(calls.begin(&path("UpsertOrder"), &[0, 0, 0x10, 0, 0]).await, "a stream");
+    }
+    neighbour.report().await.assert_undisturbed();
+    // A hundred small bodies in chunks at once: each is taken.
+    let content = format!(r#"{{"user_id":"{USER}","payload":{{}}}}"#);
+    let body = format!("{:x}\r\n{content}\r\n0\r\n\r\n", content.len());
+    let request = [chunked.as_slice(), body.as_bytes()].concat();
+    let closing = String::from_utf8(request).unwrap().replacen("host", "connection: close\r\nhost", 1);
+    let mut small = send_and_never_read(NEIGHBOUR, target.http, 100, closing.as_bytes()).await;
+    for stream in &mut small {
+        assert_eq!(Answer::read(&read_to_end(stream).await).status, 201);
+    }
+    assert_small(&target);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_that_do_not_end_count_for_the_one_who_sends_them() {
+    let target = Launch::on(Store::Embedded).start().await;
+    let neighbour = Neighbour::of(&target);
+    let mut heads = open_idle(ATTACKER, target.http, 2000).await;
+    let head = format!("GET /health/live HTTP/1.1\r\nhost: localhost\r\nx-filling: {}", "x".repeat(60_000));
+    for stream in &mut heads {
+        // One that would be too much is closed.
+        let _ = stream.write_all(head.as_bytes()).await;
+    }
+    neighbour.report().await.assert_undisturbed();
+    assert_small(&target);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_whose_callers_are_gone_count_until_they_are_done() {
+    let target = Launch::on(Store::Embedded).start().await;
+    let neighbour = Neighbour::of(&target);
+    let body = format!(r#"{{"user_id":"{USER}","payload":"{}"}}"#, "x".repeat(1_000_000));
+    let head = format!("POST /orders HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
+    let request = [head.as_bytes(), body.as_bytes()].concat();
+    for _ in 0..300 {
+        let mut stream = connect_from(ATTACKER, target.http).await.unwrap();
+        // A refusal may come while it is being sent.
+        let _ = stream.write_all(&request).await;
+        stream.set_zero_linger().unwrap();
+    }
+    neighbour.report().await.assert_undisturbed();
+    assert_small(&target);
+    // Once all is done, the attacker's address has its whole share again.
+    until("a request of the attacker's address to be taken", async || {
+        let mut stream = connect_from(ATTACKER, target.http).await.ok()?;
+        let closing = head.replacen("host", "connection: close\r\nhost", 1);
+        stream.write_all(&[closing.as_bytes(), body.as_bytes()].concat()).await.ok()?;
+        let bytes = read_to_end(&mut stream).await;
+        (!bytes.is_empty() && Answer::read(&bytes).status == 201).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_nothing_of_an_answer_is_cut_off_on_either_protocol() {
+    let target = Launch::on(Store::Embedded).set("HTTP_WRITE_TIMEOUT", "500ms").start().await;
+    let id = create_large(&target, 5).await;
+    let before = target.open_descriptors();
+    // Some MB, which is more than the buffers of both sockets hold; and the answers to a series of requests.
+    let one = format!("GET /orders?user_id={USER} HTTP/1.1\r\nhost: localhost\r\n\r\n").repeat(4);
+    let _unread = send_and_never_read(ATTACKER, target.http, 5, one.as_bytes()).await;
+    let mut stalled = Stalled::connect(ATTACKER, target.grpc, 0).await;
+    let message = GetOrderByIdRequest { order_id: id.clone() }.encode_to_vec();
+    for _ in 0..5 {
+        assert!(stalled.call(&path("GetOrderByID"), &message).await, "a stream");
+    }
+    until("the connections to be cut", async || (target.open_descriptors() <= before).then_some(())).await;
+    // A slow reader that goes on reading is not cut off, however long it takes.
+    let one = format!("GET /orders/{id} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    let mut slow = connect_from(ATTACKER, target.http).await.unwrap();
+    slow.write_all(one.as_bytes()).await.unwrap();
+    assert!(read_to_end(&mut slow).await.len() > 1_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_connection_is_kept_for_its_own_time_and_a_head_has_another() {
+    let launch = Launch::on(Store::Embedded).set("HTTP_IDLE_TIMEOUT", "60s");
+    let target = launch.set("HTTP_HEADER_TIMEOUT", "300ms").start().await;
+    let request = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let mut idle = connect_from(NEIGHBOUR, target.http).await.unwrap();
+    idle.write_all(request).await.unwrap();
+    let mut begun = connect_from(NEIGHBOUR, target.http).await.unwrap();
+    begun.write_all(&request[..20]).await.unwrap();
+    // The one that has begun a head is closed; the idle one outlives it and is used again.
+    assert!(read_to_end(&mut begun).await.is_empty());
+    idle.write_all(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let both = String::from_utf8(read_to_end(&mut idle).await).unwrap();
+    assert_eq!(both.matches("HTTP/1.1 200").count(), 2, "{both}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_with_a_long_pause_is_a_408_before_its_whole_time_is_over() {
+    let launch = Launch::on(Store::Embedded).set("HTTP_BODY_IDLE_TIMEOUT", "200ms");
+    let target = launch.set("HTTP_BODY_TIMEOUT", "1h").start().await;
+    let mut stream = connect_from(NEIGHBOUR, target.http).await.unwrap();
+    let begun = b"POST /orders HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{";
+    stream.write_all(begun).await.unwrap();
+    let answer = Answer::read(&read_to_end(&mut stream).await);
+    assert_eq!(answer.status, 408, "{answer:?}");
+    assert!(answer.text().contains("pauses of more than 0.2 seconds"), "{answer:?}");
+    let mut call = Stalled::connect(NEIGHBOUR, target.grpc, 1 << 16).await;
+    assert!(call.begin(&path("UpsertOrder"), &[0, 0, 0, 1, 0, 1]).await, "a stream");
+    assert_eq!(call.heads().await, [Some(200)], "an answer, with its code of gRPC");
+}
+
+/// How often a refusal is looked at.
+const ATTEMPTS: usize = 40;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_early_refusal_reaches_a_client_that_is_still_sending() {
+    let target = Launch::on(Store::Embedded).start().await;
+    let body = vec![b'x'; 4 << 20];
+    for (line, length, status) in [
+        ("POST /orders", "content-length: 4194304", 413),
+        ("POST /orders", "transfer-encoding: chunked", 413),
+        ("POST /nowhere", "content-length: 4194304", 404),
+        ("DELETE /orders", "content-length: 4194304", 405),
+        ("GET /health", "content-length: 4194304", 200),
+    ] {
+        for _ in 0..ATTEMPTS {
+            let mut stream = connect_from(NEIGHBOUR, target.http).await.unwrap();
+            let head = format!("{line} HTTP/1.1\r\nhost: localhost\r\n{length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            if length.starts_with('t') {
+                stream.write_all(format!("{:x}\r\n", body.len()).as_bytes()).await.unwrap();
+            }
+            // As http.client of Python and curl without `Expect`: all is written first, and a failure is the end.
+            within("the body to be written", stream.write_all(&body)).await.expect(line);
+            let answer = Answer::read(&read_to_end(&mut stream).await);
+            assert_eq!(answer.status, status, "{line} {length}");
+            assert_eq!(answer.header("connection"), Some("close"), "{line} {length}");
+        }
+    }
+}
