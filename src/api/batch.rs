@@ -1,5 +1,5 @@
 //! `POST /orders:batch`: many commands in one request, each with an outcome of its own. All of them go through the same
-//! lanes as those of other callers, in their order, so that one commit carries as many as it can.
+//! committer as those of other callers, in their order, so that one commit carries as many as it can.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use super::view::SubmittedBody;
 use super::writes::{body, key, status};
 use crate::order::{self, Invalid, KeyText, Submission, Version, pick};
 use crate::service::quota::Permit;
-use crate::service::{Patience, Receipt};
+use crate::service::{Deadline, Receipt};
 
 /// How many bytes an item takes up besides its text: its place in the queue, its waiter, its part of the answer.
 const ITEM_OVERHEAD: usize = 512;
@@ -90,9 +90,9 @@ pub(super) async fn submit_batch(
     // The body is let go here: each item holds what is its own.
     let (items, _): (Vec<Item>, Permit) = body.read(read).await?;
     let preferences = Preferences::read(&head.headers);
-    let patience = preferences.patience();
-    // Polled in their order, and so they stand in the lane.
-    let outcomes = join_all(items.into_iter().map(|item| submit(&api, item, patience))).await;
+    let deadline = api.service.deadline(preferences.patience());
+    // Polled in their order, and so they are queued.
+    let outcomes = join_all(items.into_iter().map(|item| submit(&api, item, deadline))).await;
     let request_id = head.extensions.get::<RequestId>();
     let results = outcomes.iter().map(|outcome| result(outcome, request_id)).collect();
     let mut response = json(StatusCode::MULTI_STATUS, to_json(&BatchBody { results }));
@@ -123,9 +123,9 @@ fn item_request(text: &str, key: Option<&KeyText>, index: usize, caller: &Caller
     Ok((order::Request { command, key }, memory))
 }
 
-async fn submit(api: &Shared, item: Item, patience: Patience) -> Result<Receipt, Problem> {
+async fn submit(api: &Shared, item: Item, deadline: Deadline) -> Result<Receipt, Problem> {
     let (request, memory) = item?;
-    Ok(api.service.submit(request, patience, Some(Arc::new(memory))).await?)
+    Ok(api.service.submit_by(request, deadline, Some(Arc::new(memory))).await?)
 }
 
 /// What is said of one item.

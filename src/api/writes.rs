@@ -25,7 +25,7 @@ use super::upload::{self, PLAIN};
 use super::view::{OrderView, SubmittedBody};
 use crate::order::{self, Command, Invalid, KeyText, Order, OrderId, Submission, UserId};
 use crate::service::quota::Permit;
-use crate::service::{Change, Progress, PutMode, Receipt};
+use crate::service::{Change, Deadline, Progress, PutMode, Receipt};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -107,8 +107,9 @@ pub(super) async fn put_order(
         (false, false) => PutMode::Upsert,
     };
     let preferences = Preferences::read(&head.headers);
-    let receipt = api.service.put(put, mode, preferences.patience(), Some(Arc::new(memory))).await?;
-    Ok(answer(&api, &receipt, preferences).await)
+    let deadline = api.service.deadline(preferences.patience());
+    let receipt = api.service.put(put, mode, deadline, Some(Arc::new(memory))).await?;
+    Ok(answer(&api, &receipt, preferences, deadline).await)
 }
 
 /// Delete an order
@@ -143,8 +144,9 @@ async fn submit(
     memory: Option<Arc<Permit>>,
 ) -> Result<Response, Problem> {
     let preferences = Preferences::read(headers);
-    let receipt = api.service.submit(request, preferences.patience(), memory).await?;
-    Ok(answer(api, &receipt, preferences).await)
+    let deadline = api.service.deadline(preferences.patience());
+    let receipt = api.service.submit_by(request, deadline, memory).await?;
+    Ok(answer(api, &receipt, preferences, deadline).await)
 }
 
 /// The key of a request, where it has one.
@@ -155,10 +157,10 @@ pub(super) fn key(headers: &HeaderMap) -> Result<Option<KeyText>, Invalid> {
 }
 
 /// The answer to a command that was accepted.
-async fn answer(api: &Shared, receipt: &Receipt, preferences: Preferences) -> Response {
+async fn answer(api: &Shared, receipt: &Receipt, preferences: Preferences, deadline: Deadline) -> Response {
     let (reading, order) = match preferences.wants_representation() {
         // The order is stored, whether it can be read now or not: then the answer does without.
-        true => (api.read_order().await, api.service.get(receipt.order_id).await.ok()),
+        true => (api.read_order().await, api.service.read_back(receipt.order_id, deadline).await),
         false => (None, None),
     };
     let status = status(receipt);

@@ -6,8 +6,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::forget;
 use super::intake::{Change, Progress, Receipt};
@@ -27,6 +29,12 @@ const CHECKS: [Duration; 3] =
 
 /// How often the store is asked for those whose ACK may go to another process.
 const FOLLOW: Duration = Duration::from_millis(100);
+
+/// How many looks at the store are under way at once. Further callers are looked for when one has ended.
+const LOOKS: usize = 4;
+
+/// How long the store may take to answer a look.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
 /// Who waits, by order. Two requests on one order wait for a version each.
 #[derive(Default)]
@@ -107,30 +115,40 @@ impl Acks {
         answer
     }
 
-    /// Asks the store about late ACKs and ends waits that are over, for ever.
+    /// Asks the store about late ACKs and ends waits that are over, for ever. A store that does not answer delays the
+    /// end of no wait.
     pub(super) async fn watch(&self, store: &dyn Store, cache: &dyn Cache) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looks = FuturesUnordered::new();
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                Some(()) = looks.next() => continue,
+            }
             let now = Instant::now();
             for waiter in self.take(|waiter| waiter.until <= now || waiter.reply.is_closed()) {
                 waiter.answer(Progress::Pending);
             }
-            let late = self.late(now);
-            if !late.is_empty() {
-                self.look(&late, store, cache).await;
+            if looks.len() < LOOKS {
+                let late = self.late(now);
+                if !late.is_empty() {
+                    looks.push(async move { self.look(&late, store, cache).await });
+                }
             }
         }
     }
 
-    /// Asks the store about orders, and answers those whose version has been processed.
+    /// Asks the store about orders, and answers those whose version has been processed. The callers whom it takes out
+    /// lose their answer where this is dropped; let it end.
     pub(super) async fn look(&self, orders: &[OrderId], store: &dyn Store, cache: &dyn Cache) {
-        let states = match store.processed_versions(orders).await {
+        let looked = timeout(LOOK_LIMIT, store.processed_versions(orders)).await;
+        let looked = looked.map_err(|_| "it did not answer in time".to_owned());
+        let states = match looked.and_then(|looked| looked.map_err(|error| error.to_string())) {
             Ok(states) => states,
-            Err(error) => {
-                // The store is away: later ACKs and checks may still find out.
-                limited!(warn, "late ACKs"; %error, "cannot ask the store about late acknowledgements");
+            Err(reason) => {
+                // The store is away: later ACKs and looks may still find out.
+                limited!(warn, "late ACKs"; reason, "the store cannot be asked about late acknowledgements");
                 return;
             }
         };

@@ -46,7 +46,8 @@ impl Service {
     /// [`Error::HistoryOff`], [`Error::NotFound`], [`Error::Unavailable`].
     pub async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<History, Error> {
         let newest = self.history_of(order_id).await?;
-        let steps = self.store.history(order_id, after, versions).await.map_err(read_failed)?;
+        let read = async { self.store.history(order_id, after, versions).await.map_err(read_failed) };
+        let steps = self.in_time(read).await?;
         let last = after.saturating_add(i64::from(versions));
         Ok(History { steps, next: (last < newest).then_some(last) })
     }
@@ -62,8 +63,9 @@ impl Service {
         if let Some(after) = after {
             return Ok(self.pages(subscription, Whose::Order(order_id), after, None));
         }
-        let end = self.store.history_end().await.map_err(read_failed)?;
-        let steps = self.store.history(order_id, newest - 1, u32::MAX).await.map_err(read_failed)?;
+        let end = self.history_end().await?;
+        let read = async { self.store.history(order_id, newest - 1, u32::MAX).await.map_err(read_failed) };
+        let steps = self.in_time(read).await?;
         let first = steps.into_iter().max_by_key(|step| step.sequence);
         // One that is no longer kept, or never was, leaves nothing to begin with.
         let after = first.as_ref().map_or(end, |step| step.sequence);
@@ -79,7 +81,7 @@ impl Service {
         let subscription = self.feed.subscribe(Whose::User(user_id));
         let after = match after {
             Some(after) => after,
-            None => self.store.history_end().await.map_err(read_failed)?,
+            None => self.history_end().await?,
         };
         Ok(self.pages(subscription, Whose::User(user_id), after, None))
     }
@@ -87,8 +89,12 @@ impl Service {
     /// The version of an order whose history is asked for. Not from the cache: a copy may be older than the history.
     async fn history_of(&self, order_id: OrderId) -> Result<Version, Error> {
         self.history.ok_or(Error::HistoryOff)?;
-        let found = self.store.get(order_id).await.map_err(read_failed)?;
+        let found = self.in_time(async { self.store.get(order_id).await.map_err(read_failed) }).await?;
         Ok(found.ok_or(Error::NotFound { order_id: Some(order_id) })?.version)
+    }
+
+    async fn history_end(&self) -> Result<Sequence, Error> {
+        self.in_time(async { self.store.history_end().await.map_err(read_failed) }).await
     }
 
     fn pages(&self, feed: Subscription, whose: Whose, after: Sequence, first: Option<Step>) -> Following {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+use tokio::time::{timeout, timeout_at};
 
 use super::Service;
-use super::lanes::Entry;
+use super::pending::{PendingCommand, Withdrawal};
 use super::quota::Permit;
 use crate::error::Error;
 use crate::order::{Command, Event, Order, OrderId, Put, Request, Status, Version, needs_user};
@@ -103,30 +104,94 @@ impl Change {
     }
 }
 
+/// How long a commit, or a read of the store, may take at least before its caller is answered: a caller who does not
+/// wait for the worker (`wait=0`, or a short limit of the service) still learns what the store says.
+const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long a read may take when the time of its caller is over: an answer that has all it needs is not held up longer.
+const LAST_LOOK: Duration = Duration::from_millis(250);
+
+/// The longest time that a plain read may take.
+const LONGEST_READ: Duration = Duration::from_secs(10);
+
+/// Until when a caller is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline {
+    /// Until when the caller waits for the ACK; `None`: not at all.
+    ack: Option<Instant>,
+    /// When the caller is answered at the latest, whatever the store does.
+    answer: Instant,
+    /// Whether the caller asked not to wait.
+    is_async: bool,
+}
+
 impl Service {
-    /// Carries out a request, whose memory is held until it is committed or refused. Answers when the worker is done with it, or with [`Progress::Pending`] when the caller's
+    /// When a caller of that patience is answered at the latest, counted from now.
+    #[must_use]
+    pub fn deadline(&self, patience: Patience) -> Deadline {
+        let longest = self.ack_wait_timeout;
+        let (waits, limit) = match patience {
+            Patience::Usual => (self.ack_wait, longest),
+            Patience::AtMost(limit) => (true, limit.min(longest)),
+            Patience::Within(limit) => (self.ack_wait, limit.min(longest)),
+            Patience::None => (false, longest),
+        };
+        let now = Instant::now();
+        Deadline {
+            ack: waits.then(|| now + limit),
+            answer: now + limit.max(SHORTEST_LIMIT),
+            is_async: patience == Patience::None,
+        }
+    }
+
+    /// Carries out a request, whose memory is held until it is committed, refused or withdrawn. Answers when the worker
+    /// is done with it, or with [`Progress::Pending`] when the caller's
     /// patience is at its end. A caller who goes away in between loses only the answer. A request of a key that was
     /// used before is answered with what happened then, once the worker is done with that.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Deleted`], [`Error::PreconditionFailed`], [`Error::KeyReused`],
     /// [`Error::Invalid`] where the row cannot be stored; [`Error::Overloaded`] and [`Error::Unavailable`] where
-    /// nothing was stored; [`Error::OutcomeUnknown`].
+    /// nothing was stored, also because the store had no time for the request before the deadline;
+    /// [`Error::OutcomeUnknown`], also where the store has the request and did not answer before the deadline.
     pub async fn submit(
         &self,
         request: Request,
         patience: Patience,
         memory: Option<Arc<Permit>>,
     ) -> Result<Receipt, Error> {
+        self.submit_by(request, self.deadline(patience), memory).await
+    }
+
+    /// The same, with a deadline that several calls share.
+    ///
+    /// # Errors
+    /// As [`Service::submit`].
+    pub async fn submit_by(
+        &self,
+        request: Request,
+        deadline: Deadline,
+        memory: Option<Arc<Permit>>,
+    ) -> Result<Receipt, Error> {
         let order_id = request.command.order_id();
-        let (reply, answer) = oneshot::channel();
-        let wait_until = self.wait_until(patience);
-        self.lanes.submit(Entry { request, wait_until, reply, memory })?;
-        let mut receipt = answer.await.map_err(|_| Error::OutcomeUnknown { order_id })??;
-        if receipt.replayed {
-            receipt = self.catch_up(receipt, wait_until).await;
+        let (reply, mut answer) = oneshot::channel();
+        let slot =
+            self.committer.submit(PendingCommand { request, wait_until: deadline.ack, reply, memory })?;
+        let answered = match timeout_at(deadline.answer.into(), &mut answer).await {
+            Ok(Ok(answered)) => answered,
+            // It is late, or the one who would have answered is gone.
+            _ => match slot.withdraw() {
+                Withdrawal::NothingStored => Err(Error::Unavailable),
+                Withdrawal::Stored(receipt) => Ok(Receipt { progress: Progress::Pending, ..receipt }),
+                Withdrawal::NotKnown => answer.try_recv().unwrap_or(Err(Error::OutcomeUnknown { order_id })),
+            },
+        };
+        let mut receipt = answered?;
+        if let Some(until) = deadline.ack.filter(|_| receipt.replayed) {
+            receipt.progress =
+                self.processed((receipt.order_id, receipt.version), until, deadline.answer).await;
         }
-        if patience == Patience::None && receipt.progress == Progress::NotAwaited {
+        if deadline.is_async && receipt.progress == Progress::NotAwaited {
             receipt.progress = Progress::Pending;
         }
         Ok(receipt)
@@ -141,7 +206,7 @@ impl Service {
         &self,
         put: Put,
         mode: PutMode,
-        patience: Patience,
+        deadline: Deadline,
         memory: Option<Arc<Permit>>,
     ) -> Result<Receipt, Error> {
         let Put { order_id, user_id, payload, if_version } = put;
@@ -149,19 +214,26 @@ impl Service {
         let update = Command::Update { order_id, user_id, payload: payload.clone(), if_version };
         if mode == PutMode::CreateOnly {
             let user_id = user_id.ok_or_else(needs_user)?;
-            return self.submit(create(user_id).into(), patience, memory).await;
+            return self.submit_by(create(user_id).into(), deadline, memory).await;
         }
-        match self.submit(update.clone().into(), patience, memory.clone()).await {
+        match self.submit_by(update.clone().into(), deadline, memory.clone()).await {
             Err(Error::NotFound { .. }) if mode == PutMode::Upsert => {}
             answer => return answer,
         }
-        // Nobody makes an order for nobody, and an order that is there belongs to its owner for ever.
+        // An order has an owner, and belongs to its owner for ever.
         let user_id = user_id.ok_or_else(needs_user)?;
-        match self.submit(create(user_id).into(), patience, memory.clone()).await {
-            // Another request was faster, or the order is somebody else's: an update tells which.
-            Err(Error::PreconditionFailed { .. }) => self.submit(update.into(), patience, memory).await,
+        match self.submit_by(create(user_id).into(), deadline, memory.clone()).await {
+            // Another request was faster, or the order is another user's: an update tells which.
+            Err(Error::PreconditionFailed { .. }) => self.submit_by(update.into(), deadline, memory).await,
             answer => answer,
         }
+    }
+
+    /// The order that a write of this deadline was about, as it is now; `None` where the store does not show it in
+    /// what is left of the time.
+    pub async fn read_back(&self, order_id: OrderId, deadline: Deadline) -> Option<Order> {
+        let until = deadline.answer.max(Instant::now() + LAST_LOOK);
+        timeout_at(until.into(), self.look_up(order_id)).await.ok()?.ok()
     }
 
     /// The order of that id once the worker has processed that version or a newer one; `None`: the one it has now. As it
@@ -175,39 +247,53 @@ impl Service {
         version: Option<Version>,
         limit: Duration,
     ) -> Result<Order, Error> {
-        let order = self.get(order_id).await?;
+        let deadline = self.deadline(Patience::AtMost(limit));
+        let until = deadline.ack.unwrap_or(deadline.answer);
+        let looked = timeout_at(deadline.answer.into(), self.look_up(order_id)).await;
+        let order = looked.unwrap_or(Err(Error::Unavailable))?;
         let version = version.unwrap_or(order.version);
-        if order.processed_version >= version {
+        if order.processed_version >= version || until <= Instant::now() {
             return Ok(order);
         }
-        let until = Instant::now() + limit.min(self.ack_wait_timeout);
-        self.processed(order_id, version, until).await;
-        self.get(order_id).await
+        let progress = self.processed((order_id, version), until, deadline.answer).await;
+        let until = deadline.answer.max(Instant::now() + LAST_LOOK);
+        match timeout_at(until.into(), self.look_up(order_id)).await {
+            // The wait is over, and so is the time to look once more: this is how the order was when it began.
+            Err(_) | Ok(Err(Error::Unavailable)) if progress == Progress::Pending => Ok(order),
+            looked => looked.unwrap_or(Err(Error::Unavailable)),
+        }
     }
 
-    /// Until when a caller waits; `None`: not at all.
-    fn wait_until(&self, patience: Patience) -> Option<Instant> {
-        let limit = match patience {
-            Patience::Usual => self.ack_wait.then_some(self.ack_wait_timeout),
-            Patience::AtMost(limit) => Some(limit.min(self.ack_wait_timeout)),
-            Patience::Within(limit) => self.ack_wait.then_some(limit.min(self.ack_wait_timeout)),
-            Patience::None => None,
-        };
-        limit.map(|limit| Instant::now() + limit)
+    /// Bounds a read of the store, for which no caller waits longer than for a write.
+    pub(super) async fn in_time<T>(&self, read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let limit = self.ack_wait_timeout.clamp(SHORTEST_LIMIT, LONGEST_READ);
+        timeout(limit, read).await.unwrap_or_else(|_| {
+            tracing::debug!(?limit, "a read of the store took too long");
+            Err(Error::Unavailable)
+        })
     }
 
-    /// How far an earlier request has come, or comes while its caller waits.
-    async fn catch_up(&self, receipt: Receipt, wait_until: Option<Instant>) -> Receipt {
-        let Some(until) = wait_until else { return receipt };
-        let progress = self.processed(receipt.order_id, receipt.version, until).await;
-        Receipt { progress, ..receipt }
-    }
-
-    /// Waits until the worker is done with that version of an order or a newer one.
-    async fn processed(&self, order_id: OrderId, version: Version, until: Instant) -> Progress {
+    /// Waits until the worker is done with that version of an order or a newer one. Asks the store once, and waits for
+    /// its answer until `asked_until` also where the wait itself is over before.
+    async fn processed(&self, of: (OrderId, Version), until: Instant, asked_until: Instant) -> Progress {
+        let (order_id, version) = of;
         // Registered first: what happens between the look and the wait is not missed.
-        let answer = self.acks.follow(order_id, version, until);
-        self.acks.look(&[order_id], &*self.store, &*self.cache).await;
-        answer.await.ok().and_then(Result::ok).map_or(Progress::Pending, |receipt| receipt.progress)
+        let mut answer = self.acks.follow(order_id, version, asked_until);
+        let (acks, store, cache) = (Arc::clone(&self.acks), Arc::clone(&self.store), Arc::clone(&self.cache));
+        // A task of its own: a look that has taken callers out answers them, whatever becomes of this caller.
+        let look = tokio::spawn(async move { acks.look(&[order_id], &*store, &*cache).await });
+        let answered = tokio::select! {
+            biased;
+            answered = &mut answer => Some(answered),
+            _ = timeout_at(asked_until.into(), look) => None,
+        };
+        let answered = match answered {
+            Some(answered) => Some(answered),
+            None => timeout_at(until.into(), answer).await.ok(),
+        };
+        answered
+            .and_then(Result::ok)
+            .and_then(Result::ok)
+            .map_or(Progress::Pending, |receipt| receipt.progress)
     }
 }

@@ -1,27 +1,32 @@
 //! The service: what both protocols call, and the long-running parts behind it. An order enters through
-//! `intake`, is made durable by a lane, travels through the relay over the bus to the worker, and its caller
+//! `intake`, is made durable by the committer, travels through the relay over the bus to the worker, and its caller
 //! is woken by the ACK. Each hop carries a batch. This room knows the traits of the store, the bus and the cache
 //! and none of their implementations, and no protocol.
 
 mod acks;
+mod commit;
+mod committer;
 mod feed;
 mod findings;
 mod follow;
+mod in_flight;
 mod intake;
 mod janitor;
-mod lanes;
+mod pending;
 mod processor;
 pub mod quota;
+mod readiness;
 mod relay;
 mod stuck;
 pub mod verify;
 pub mod worker;
 
+pub use committer::RETRY_AFTER;
 pub use follow::{Following, History, Pages};
-pub use intake::{Change, Patience, Progress, PutMode, Receipt};
+pub use intake::{Change, Deadline, Patience, Progress, PutMode, Receipt};
 pub use janitor::KEY_RETENTION;
-pub use lanes::RETRY_AFTER;
 pub use processor::{AmountProcessor, ProcessError, Processor};
+pub use readiness::Readiness;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -41,9 +46,10 @@ pub struct Service {
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
     cache: Arc<dyn Cache>,
-    lanes: lanes::Lanes,
+    committer: committer::Committer,
     acks: Arc<acks::Acks>,
     feed: Arc<feed::Hub>,
+    checks: readiness::Checks,
     ack_wait: bool,
     ack_wait_timeout: Duration,
     history: Option<Duration>,
@@ -61,10 +67,10 @@ pub struct Options {
     pub history: Option<Duration>,
 }
 
-/// The parts of the service that run by themselves: lanes, relay, the watch over waiting callers, the feed of those who
+/// The parts of the service that run by themselves: committer, relay, the watch over waiting callers, the feed of those who
 /// follow orders, and the janitor.
 pub struct Background {
-    lanes: lanes::Runner,
+    committer: committer::Runner,
     relay: relay::Runner,
     acks: Arc<acks::Acks>,
     feed: Arc<feed::Hub>,
@@ -84,12 +90,16 @@ impl Service {
         let acks = Arc::new(acks::Acks::default());
         bus.on_acks(Arc::<acks::Acks>::clone(&acks));
         let (relay, relay_runner) = relay::new(Arc::clone(&store), Arc::clone(&bus), Arc::clone(&cache));
-        let (lanes, lanes_runner) =
-            lanes::new(Arc::clone(&store), Arc::clone(&cache), Arc::clone(&acks), relay);
+        let (committer, committer_runner) = committer::new(commit::Commit {
+            store: Arc::clone(&store),
+            cache: Arc::clone(&cache),
+            acks: Arc::clone(&acks),
+            relay,
+        });
         let feed = Arc::new(feed::Hub::default());
         let Options { ack_wait, ack_wait_timeout, history } = *options;
         let background = Background {
-            lanes: lanes_runner,
+            committer: committer_runner,
             relay: relay_runner,
             acks: Arc::clone(&acks),
             feed: Arc::clone(&feed),
@@ -97,7 +107,9 @@ impl Service {
             cache: Arc::clone(&cache),
             history,
         };
-        let service = Service { store, bus, cache, lanes, acks, feed, ack_wait, ack_wait_timeout, history };
+        let checks = readiness::Checks::default();
+        let service =
+            Service { store, bus, cache, committer, acks, feed, checks, ack_wait, ack_wait_timeout, history };
         (Arc::new(service), background)
     }
 
@@ -106,6 +118,10 @@ impl Service {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Unavailable`].
     pub async fn get(&self, order_id: OrderId) -> Result<Order, Error> {
+        self.in_time(self.look_up(order_id)).await
+    }
+
+    async fn look_up(&self, order_id: OrderId) -> Result<Order, Error> {
         let ticket = match self.cache.get(order_id).await {
             Lookup::Hit(order) => return Ok(*order),
             Lookup::Miss(ticket) => ticket,
@@ -123,8 +139,8 @@ impl Service {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Unavailable`].
     pub async fn find_by_external(&self, external_id: &str, user_id: UserId) -> Result<Order, Error> {
-        let found = self.store.find_by_external(external_id, user_id).await.map_err(read_failed)?;
-        found.ok_or(Error::NotFound { order_id: None })
+        let read = async { self.store.find_by_external(external_id, user_id).await.map_err(read_failed) };
+        self.in_time(read).await?.ok_or(Error::NotFound { order_id: None })
     }
 
     /// A page of the orders that fit a filter, from behind `after` on, the newest first.
@@ -132,41 +148,18 @@ impl Service {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn list(&self, filter: &Filter, after: Option<Position>, limit: usize) -> Result<Page, Error> {
-        self.store.list(filter, after, limit).await.map_err(read_failed)
+        self.in_time(async { self.store.list(filter, after, limit).await.map_err(read_failed) }).await
     }
-
-    /// What the service depends on, and whether each works now.
-    pub async fn readiness(&self) -> Readiness {
-        Readiness {
-            store: self.store.check().await.map_err(|error| error.to_string()),
-            bus: self.bus.check().await.map_err(|error| error.to_string()),
-            cache: match self.cache.is_off() {
-                true => None,
-                false => Some(self.cache.check().await.map_err(|error| error.to_string())),
-            },
-        }
-    }
-}
-
-/// Whether the service can take orders, and carry them on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Readiness {
-    /// Without the store nothing can be accepted.
-    pub store: Result<(), String>,
-    /// Without the bus orders are accepted and wait.
-    pub bus: Result<(), String>,
-    /// Without the cache reads go to the store; `None` where none is wanted.
-    pub cache: Option<Result<(), String>>,
 }
 
 impl Background {
     /// Runs until `shutdown`, then finishes what callers and the worker still wait for. Returns once every
     /// event under way has been confirmed; the caller puts a deadline around it.
     pub async fn run(self, shutdown: CancellationToken) {
-        // The relay ends after the lanes, when the bus has confirmed what they handed on.
+        // The relay ends after the committer, when the bus has confirmed what they handed on.
         let watch = self.acks.watch(&*self.store, &*self.cache);
         let (feed, janitor) = (self.feed.run(&*self.store), janitor::run(&*self.store, self.history));
-        let work = async { tokio::join!(self.lanes.run(shutdown.clone()), self.relay.run(shutdown)) };
+        let work = async { tokio::join!(self.committer.run(shutdown.clone()), self.relay.run(shutdown)) };
         tokio::select! {
             _ = work => {}
             () = watch => {}

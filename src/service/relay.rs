@@ -1,4 +1,4 @@
-//! The relay: carries committed events to the bus. The fast path publishes what a lane has just committed; the
+//! The relay: carries committed events to the bus. The fast path publishes what the committer has just committed; the
 //! sweep finds in the store whatever the fast path left behind: everything pending at start, what did not fit
 //! into memory, what the bus did not confirm. Nothing is forgotten, because an event ends only with the bus's
 //! confirmation, and nothing grows, because what the relay holds is bounded.
@@ -111,7 +111,7 @@ impl Relay {
             return;
         }
         match reserve(&self.budget, &events) {
-            // The runner outlives the lanes, which hold this handle.
+            // The runner outlives the committer, which holds this handle.
             Some(permit) => drop(self.fast.send((events, permit))),
             None => self.left_behind.notify_one(),
         }
@@ -126,7 +126,7 @@ fn reserve(budget: &Arc<Semaphore>, events: &[Event]) -> Option<OwnedSemaphorePe
 }
 
 impl Runner {
-    /// Runs until `shutdown`, then until the lanes have ended and the bus has confirmed what is under way.
+    /// Runs until `shutdown`, then until the committer has ended and the bus has confirmed what is under way.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         loop {
             tokio::select! {

@@ -150,12 +150,3 @@ pub(super) const LOOK: &str =
 /// What requests of these keys did.
 pub(super) const LOOK_AT_KEYS: &str =
     "SELECT digest, content, order_id, version, status FROM orders_keys WHERE digest = ANY($1)";
-
-/// Fails where a table is missing, too.
-pub(super) const CHECK: &str = "
-SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool
-  FROM (SELECT 1) AS one
-  LEFT JOIN (SELECT 1 FROM orders_outbox LIMIT 1) AS two ON true
-  LEFT JOIN (SELECT 1 FROM orders_keys LIMIT 1) AS three ON true
-  LEFT JOIN (SELECT history_place FROM orders LIMIT 1) AS four ON true
-  LEFT JOIN (SELECT 1 FROM orders_history, orders_history_origin LIMIT 1) AS five ON true";

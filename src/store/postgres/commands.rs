@@ -10,7 +10,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
-use super::command_sql::{CHECK, Extras, LOOK, LOOK_AT_KEYS, create, create_if_new, delete, update};
+use super::command_sql::{Extras, LOOK, LOOK_AT_KEYS, create, create_if_new, delete, update};
 use super::link::Prepare;
 use super::rows::{order_id, status, user_id, user_uuid, uuid};
 use super::transaction;
@@ -40,7 +40,6 @@ pub(super) struct Commands {
     delete: Pair,
     look: Statement,
     look_at_keys: Statement,
-    check: Statement,
 }
 
 /// A statement for batches without a key, and one for those with keys.
@@ -81,16 +80,15 @@ impl Prepare for Commands {
             let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
             Ok(Pair(statements.try_into().unwrap_or_else(|_| unreachable!())))
         };
-        let (create, create_if_new, update, delete, look, look_at_keys, check) = tokio::try_join!(
+        let (create, create_if_new, update, delete, look, look_at_keys) = tokio::try_join!(
             pair(create),
             pair(create_if_new),
             pair(update),
             pair(delete),
             client.prepare(LOOK),
             client.prepare(LOOK_AT_KEYS),
-            client.prepare(CHECK),
         )?;
-        Ok(Commands { client, create, create_if_new, update, delete, look, look_at_keys, check })
+        Ok(Commands { client, create, create_if_new, update, delete, look, look_at_keys })
     }
 
     fn client(&self) -> &Client {
@@ -255,15 +253,6 @@ impl Commands {
             orders: orders.iter().map(known_order).collect::<Result<_, Trouble>>()?,
             keys: keys.iter().map(known_key).collect::<Result<_, Trouble>>()?,
         })
-    }
-
-    /// Whether this server takes writes, and has the tables.
-    pub(super) async fn check(&self) -> Result<(), Trouble> {
-        let row = self.client.query_one(&self.check, &[]).await?;
-        match row.try_get(0)? {
-            true => Err(Trouble::ReadOnly),
-            false => Ok(()),
-        }
     }
 }
 

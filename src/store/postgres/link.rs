@@ -28,6 +28,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How much longer than the server's own limit an answer is waited for.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// After how long without an answer a connection whose caller stopped waiting is not used again.
+const SUSPECT: Duration = Duration::from_secs(5);
+
 /// How often a statement that lost against another transaction is tried.
 const ATTEMPTS: u32 = 5;
 
@@ -48,6 +51,8 @@ pub(super) struct Server {
     connect_timeout: Duration,
     history: bool,
     closed: AtomicBool,
+    /// Whether a write failed because the disk was full, and no check has found room since.
+    full: AtomicBool,
 }
 
 /// What is prepared on a connection of one kind.
@@ -84,6 +89,7 @@ impl Server {
             connect_timeout: options.connect_timeout,
             history: options.history,
             closed: AtomicBool::new(false),
+            full: AtomicBool::new(false),
         })
     }
 
@@ -95,6 +101,16 @@ impl Server {
     /// Refuses further connections.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
+    }
+
+    /// Whether the disk was full when something was to be written.
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the disk has room again.
+    pub(super) fn has_room(&self) {
+        self.full.store(false, Ordering::Relaxed);
     }
 
     /// Opens a connection, within the time that opening may take.
@@ -139,6 +155,8 @@ impl Server {
 pub(super) struct Link<S> {
     server: Arc<Server>,
     state: Mutex<State<S>>,
+    /// Whether a caller stopped waiting for an answer that was overdue.
+    suspect: AtomicBool,
 }
 
 struct State<S> {
@@ -154,6 +172,7 @@ impl<S: Prepare> Link<S> {
         Link {
             server,
             state: Mutex::new(State { session, failures: 0, retry_at, last_error: String::new() }),
+            suspect: AtomicBool::new(false),
         }
     }
 
@@ -163,7 +182,9 @@ impl<S: Prepare> Link<S> {
         if self.server.closed.load(Ordering::Acquire) {
             return Err(Error::Unavailable("the store is closed".to_owned()));
         }
-        if let Some(session) = state.session.as_ref().filter(|session| !session.client().is_closed()) {
+        let is_suspect = self.suspect.swap(false, Ordering::Relaxed);
+        let is_usable = |session: &&Arc<S>| !is_suspect && !session.client().is_closed();
+        if let Some(session) = state.session.as_ref().filter(is_usable) {
             return Ok(Arc::clone(session));
         }
         state.session = None;
@@ -202,7 +223,12 @@ impl<S: Prepare> Link<S> {
             match self.watched(work(Arc::clone(&session)), &session).await {
                 Ok(done) => return Ok(done),
                 Err(trouble) if trouble.is_passing() && attempt < ATTEMPTS => attempt += 1,
-                Err(trouble) => return Err(trouble.of_write()),
+                Err(trouble) => {
+                    if trouble.is_about_a_full_disk() {
+                        self.server.full.store(true, Ordering::Relaxed);
+                    }
+                    return Err(trouble.of_write());
+                }
             }
         }
     }
@@ -229,7 +255,9 @@ impl<S: Prepare> Link<S> {
         work: impl Future<Output = Result<T, Trouble>> + Send,
         session: &Arc<S>,
     ) -> Result<T, Trouble> {
+        let overdue = Overdue { since: Instant::now(), suspect: Some(&self.suspect) };
         let outcome = timeout(self.server.statement_timeout + SILENCE, work).await;
+        overdue.disarm();
         let outcome = outcome.unwrap_or(Err(Trouble::Silence));
         if let Err(trouble) = &outcome
             && trouble.ends_connection()
@@ -245,6 +273,26 @@ impl<S: Prepare> Link<S> {
     /// Lets go of the connection.
     pub(super) async fn close(&self) {
         self.state.lock().await.session = None;
+    }
+}
+
+/// Notices that a caller stopped waiting: the connection may be dead, and no one would learn it from an answer.
+struct Overdue<'a> {
+    since: Instant,
+    suspect: Option<&'a AtomicBool>,
+}
+
+impl Overdue<'_> {
+    fn disarm(mut self) {
+        self.suspect = None;
+    }
+}
+
+impl Drop for Overdue<'_> {
+    fn drop(&mut self) {
+        if let Some(suspect) = self.suspect.filter(|_| self.since.elapsed() >= SUSPECT) {
+            suspect.store(true, Ordering::Relaxed);
+        }
     }
 }
 

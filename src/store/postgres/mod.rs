@@ -2,6 +2,7 @@
 //! connection of its own kind, and an order's outbox row is written by the very statement that writes the order.
 //! Whatever the server or the network does, an answer says what is known: done, nothing happened, or not known.
 
+mod checking;
 mod cleaning;
 mod command_sql;
 mod commands;
@@ -25,7 +26,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use tokio::time::timeout;
 
+use self::checking::Checking;
 use self::cleaning::Cleaning;
 use self::commands::Commands;
 use self::completions::Completions;
@@ -41,6 +44,9 @@ use crate::order::{
 
 pub use self::dsn::DsnError;
 pub use self::migrations::{MigrateError, Migrated};
+
+/// How long a check waits for the server: long enough to connect anew.
+const CHECK_LIMIT: Duration = Duration::from_secs(10);
 
 /// How to reach Postgres, and how long to wait for it.
 #[derive(Debug, Clone)]
@@ -74,6 +80,7 @@ pub struct PostgresStore {
     completions: Links<Completions>,
     outbox: Link<Outbox>,
     cleaning: Link<Cleaning>,
+    checking: Link<Checking>,
     reads: Links<Reads>,
 }
 
@@ -111,6 +118,7 @@ impl PostgresStore {
             completions: Links::new(&server, options.write_connections),
             outbox: Link::new(Arc::clone(&server)),
             cleaning: Link::new(Arc::clone(&server)),
+            checking: Link::new(Arc::clone(&server)),
             reads: Links::new(&server, options.read_connections),
             server,
         })
@@ -236,7 +244,17 @@ impl Store for PostgresStore {
     }
 
     async fn check(&self) -> Result<(), Error> {
-        self.commands.next().read(|session| async move { session.check().await }).await
+        let was_full = self.server.is_full();
+        let check = |session: Arc<Checking>| async move {
+            session.run().await?;
+            if was_full { session.take_room().await } else { Ok(()) }
+        };
+        let silence = || Err(Error::Unavailable("Postgres does not answer".to_owned()));
+        timeout(CHECK_LIMIT, self.checking.read(check)).await.unwrap_or_else(|_| silence())?;
+        if was_full {
+            self.server.has_room();
+        }
+        Ok(())
     }
 
     async fn close(&self) {
@@ -246,6 +264,7 @@ impl Store for PostgresStore {
             self.completions.close(),
             self.outbox.close(),
             self.cleaning.close(),
+            self.checking.close(),
             self.reads.close()
         );
     }

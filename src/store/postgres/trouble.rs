@@ -60,6 +60,11 @@ impl Trouble {
         self.is_about_a_taken(false)
     }
 
+    /// Whether the disk of the server is full, and nothing has happened.
+    pub(super) fn is_about_a_full_disk(&self) -> bool {
+        self.server().is_some_and(|error| *error.code() == SqlState::DISK_FULL)
+    }
+
     fn is_about_a_taken(&self, key: bool) -> bool {
         self.server().is_some_and(|error| {
             *error.code() == SqlState::UNIQUE_VIOLATION && (error.constraint() == Some(KEYS)) == key

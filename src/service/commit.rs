@@ -1,0 +1,156 @@
+//! Commits one batch: hands it to the store, has the cache drop what changed, and answers or registers every caller.
+//! The events of a batch go to the relay only after its callers are registered, so that no ACK is missed.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+use super::acks::{Acks, UnderWay, Waiter};
+use super::forget;
+use super::intake::{Progress, Receipt};
+use super::pending::{PendingCommand, Slot};
+use super::relay::Relay;
+use crate::cache::Cache;
+use crate::error::Error;
+use crate::order::{Command, Invalid, Request};
+use crate::store::{self, Accepted, Refusal, Store};
+use crate::telemetry::limited;
+
+/// What committing a batch takes.
+pub(super) struct Commit {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) cache: Arc<dyn Cache>,
+    pub(super) acks: Arc<Acks>,
+    pub(super) relay: Relay,
+}
+
+/// A command of a batch.
+pub(super) struct Taken {
+    pub(super) command: PendingCommand,
+    pub(super) slot: Arc<Slot>,
+}
+
+impl Taken {
+    fn request(&self) -> &Request {
+        &self.command.request
+    }
+}
+
+impl Commit {
+    /// Whether other processes may be working with the same orders.
+    pub(super) fn is_shared(&self) -> bool {
+        self.store.is_shared()
+    }
+
+    /// Commits a batch and answers, or registers, every caller of it; the channel ends when all have been answered.
+    /// Halves a batch that one row spoils, so that only that row fails.
+    pub(super) async fn run(&self, batch: Vec<Taken>) -> mpsc::Receiver<Infallible> {
+        let (under_way, answered) = mpsc::channel(1);
+        let mut parts = vec![batch];
+        while let Some(mut batch) = parts.pop() {
+            let requests: Arc<[Request]> = batch.iter().map(|taken| taken.request().clone()).collect();
+            match self.store.apply(requests).await {
+                Ok(results) => {
+                    self.forget(&batch).await;
+                    self.hand_on(batch, results, &under_way);
+                }
+                Err(store::Error::BadBatch(_)) if batch.len() > 1 => {
+                    let second = batch.split_off(batch.len() / 2);
+                    parts.extend([second, batch]);
+                }
+                Err(error) => {
+                    if matches!(error, store::Error::OutcomeUnknown(_)) {
+                        self.forget(&batch).await;
+                    }
+                    fail(batch, &error);
+                }
+            }
+        }
+        answered
+    }
+
+    /// Has the cache drop what the batch was about; also where a command was refused, for that too tells its caller
+    /// where the order stands. No process has a copy of an order that is being created.
+    async fn forget(&self, batch: &[Taken]) {
+        let commands = batch.iter().map(|taken| &taken.request().command);
+        let changes = commands.filter(|command| !matches!(command, Command::Create { .. }));
+        forget(&*self.cache, changes.map(Command::order_id)).await;
+    }
+
+    /// Answers those who were refused, registers those who wait, and only then lets the events go.
+    fn hand_on(&self, batch: Vec<Taken>, results: Vec<Result<Accepted, Refusal>>, under_way: &UnderWay) {
+        let now = Instant::now();
+        let mut waiters = Vec::with_capacity(batch.len());
+        let mut events = Vec::with_capacity(batch.len());
+        for (Taken { command, slot }, result) in batch.into_iter().zip(results) {
+            let PendingCommand { request, wait_until, reply, memory } = command;
+            // The payload is in the event from here on, which the relay counts.
+            drop(memory);
+            let event = match result {
+                Ok(Accepted::Now(event)) => event,
+                // The request that made it happen has its event published.
+                Ok(Accepted::Before(earlier)) => {
+                    let _ = reply.send(Ok(Receipt::of_earlier(&earlier)));
+                    continue;
+                }
+                Err(refusal) => {
+                    let _ = reply.send(Err(refused(refusal, &request.command)));
+                    continue;
+                }
+            };
+            match (Receipt::of_event(&event, Progress::NotAwaited), wait_until) {
+                (Some(receipt), Some(until)) if until > now => {
+                    slot.commit(receipt);
+                    waiters.push(Waiter::new(receipt, reply, now, until, under_way.clone()));
+                }
+                (Some(receipt), Some(_)) => {
+                    drop(reply.send(Ok(Receipt { progress: Progress::Pending, ..receipt })));
+                }
+                (Some(receipt), None) => drop(reply.send(Ok(receipt))),
+                // A store answers a command with the event of its order and version.
+                (None, _) => drop(reply.send(Err(Error::Internal))),
+            }
+            events.push(event);
+        }
+        self.acks.register(waiters);
+        self.relay.forward(events);
+    }
+}
+
+fn fail(batch: Vec<Taken>, error: &store::Error) {
+    for Taken { command: PendingCommand { request, reply, .. }, .. } in batch {
+        let error = match error {
+            store::Error::Unavailable(_) => Error::Unavailable,
+            store::Error::OutcomeUnknown(_) => Error::OutcomeUnknown { order_id: request.command.order_id() },
+            store::Error::BadBatch(_) => cannot_be_stored(),
+        };
+        let _ = reply.send(Err(error));
+    }
+}
+
+fn refused(refusal: Refusal, command: &Command) -> Error {
+    let order_id = command.order_id();
+    match refusal {
+        Refusal::NotFound => Error::NotFound { order_id: Some(order_id) },
+        Refusal::Deleted => Error::Deleted { order_id },
+        Refusal::Changed { current } => Error::PreconditionFailed { order_id, current: Some(current) },
+        Refusal::KeyReused => Error::KeyReused,
+        Refusal::Exists { user_id, version, deleted } => match command {
+            Command::Create { user_id: asker, .. } if *asker != user_id => {
+                Error::PreconditionFailed { order_id, current: None }
+            }
+            _ if deleted => Error::Deleted { order_id },
+            _ => Error::PreconditionFailed { order_id, current: Some(version) },
+        },
+        Refusal::BadRow(reason) => {
+            limited!(warn, "bad row"; %order_id, reason, "a row cannot be stored");
+            cannot_be_stored()
+        }
+    }
+}
+
+fn cannot_be_stored() -> Error {
+    Error::Invalid(Invalid::new("payload", "the order store cannot hold this payload; send a plainer one"))
+}

@@ -1,0 +1,178 @@
+//! The committer: group commit. It commits the commands that arrive while its last batches are being committed as the
+//! next batch: no timer, so a lone command waits for no other, and the batches grow with the load. A batch holds an
+//! order and an idempotency key at most once; a command for one that is in flight waits outside of the batch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::mpsc;
+use tokio::task::yield_now;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::commit::{Commit, Taken};
+use super::in_flight::{Held, InFlight, Queued};
+use super::pending::{Load, PendingCommand, Slot};
+use crate::error::Error;
+use crate::order::{Command, Request};
+
+/// How many commands are queued before the next one is turned away: those that have just arrived, and those that wait
+/// for an order or a key.
+const QUEUE: usize = 16_384;
+
+/// The most commands in a batch. Far above what 256 connections can fill; it bounds a transaction.
+const BATCH: usize = 1024;
+
+/// How many bytes a batch may hold before no further command joins it. The store holds all of it once more.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// What a command counts besides its payload.
+const COMMAND_OVERHEAD: usize = 256;
+
+/// How many batches are in flight, from the commit to the answer: one that is being committed, others on their way to
+/// the worker and back, so that no part idles. What arrives meanwhile is the next batch; more batches would only be
+/// smaller, and every hop pays by the batch.
+const MAX_IN_FLIGHT_BATCHES: usize = 3;
+
+/// How long after its commit a batch of a shared store counts as in flight, answered or not: what takes longer waits
+/// for something that larger batches would not hurry.
+const MAX_IN_FLIGHT_TIME: Duration = Duration::from_millis(15);
+
+/// How often a batch waits for further commands at most, so that the committer under a flood goes on.
+const MAX_COALESCE_ROUNDS: usize = 32;
+
+/// How long a caller is asked to stay away when the service is full.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The way into the committer.
+pub(super) struct Committer {
+    // One committer fills every batch best: the store has one writer, and a second one would only halve the batches.
+    queue: mpsc::UnboundedSender<Queued>,
+    load: Arc<Load>,
+}
+
+/// The committer's own loop.
+pub(super) struct Runner {
+    queue: mpsc::UnboundedReceiver<Queued>,
+    load: Arc<Load>,
+    in_flight: InFlight,
+    commit: Commit,
+}
+
+pub(super) fn new(commit: Commit) -> (Committer, Runner) {
+    let (sender, queue) = mpsc::unbounded_channel();
+    let load = Arc::new(Load::default());
+    let in_flight = InFlight::new(Arc::clone(&load));
+    let runner = Runner { queue, load: Arc::clone(&load), in_flight, commit };
+    (Committer { queue: sender, load }, runner)
+}
+
+impl Committer {
+    /// Queues a command. The slot is its caller's way to withdraw it.
+    pub(super) fn submit(&self, command: PendingCommand) -> Result<Arc<Slot>, Error> {
+        // The channel itself has no bound; this is its bound, and that of the queues behind it.
+        if !self.load.enter(QUEUE) {
+            return Err(Error::Overloaded { retry_after: RETRY_AFTER });
+        }
+        let (held, bytes) = (Held::of(&command.request), bytes(&command.request));
+        let slot = Arc::new(Slot::new(command));
+        match self.queue.send(Queued { held, bytes, slot: Arc::clone(&slot) }) {
+            Ok(()) => Ok(slot),
+            Err(_) => {
+                self.load.leave();
+                Err(Error::Unavailable)
+            }
+        }
+    }
+}
+
+/// What a request counts towards the size of a batch.
+fn bytes(request: &Request) -> usize {
+    let payload = match &request.command {
+        Command::Create { payload, .. } | Command::Update { payload, .. } => payload.as_str().len(),
+        Command::Delete { .. } => 0,
+    };
+    payload + COMMAND_OVERHEAD
+}
+
+impl Runner {
+    /// Runs until `shutdown`, and commits what was submitted before.
+    pub(super) async fn run(self, shutdown: CancellationToken) {
+        let Runner { mut queue, load, mut in_flight, commit } = self;
+        let (mut committing, mut unanswered) = (FuturesUnordered::new(), FuturesUnordered::new());
+        // Only where a batch has a long way to go does it pay to have larger ones.
+        let is_shared = commit.is_shared();
+        let mut open = true;
+        loop {
+            let batches = committing.len() + unanswered.len();
+            let is_free = batches < MAX_IN_FLIGHT_BATCHES;
+            if is_free {
+                if is_shared && batches > 0 && (in_flight.has_ready() || !queue.is_empty()) {
+                    coalesce(&queue).await;
+                }
+                let (batch, held) = next_batch(&mut queue, &mut in_flight, &load);
+                if !batch.is_empty() {
+                    committing.push(commit.run(batch).map(|answered| (held, answered)));
+                    continue;
+                }
+            }
+            tokio::select! {
+                Some((held, mut answered)) = committing.next() => {
+                    held.into_iter().for_each(|held: Held| in_flight.release(held));
+                    if is_shared {
+                        unanswered.push(async move { timeout(MAX_IN_FLIGHT_TIME, answered.recv()).await });
+                    }
+                }
+                Some(_) = unanswered.next() => {}
+                arrived = queue.recv(), if open && is_free => match arrived {
+                    Some(command) => in_flight.admit(command),
+                    None => open = false,
+                },
+                () = shutdown.cancelled(), if !queue.is_closed() => queue.close(),
+                else => return,
+            }
+        }
+    }
+}
+
+/// Forms a batch: first of the commands that waited for an order or a key, then of those that have arrived.
+fn next_batch(
+    queue: &mut mpsc::UnboundedReceiver<Queued>,
+    in_flight: &mut InFlight,
+    load: &Load,
+) -> (Vec<Taken>, Vec<Held>) {
+    let (mut batch, mut taken, mut bytes) = (Vec::new(), Vec::new(), 0);
+    while batch.len() < BATCH && bytes < BATCH_BYTES {
+        let Some(Queued { held, bytes: more, slot }) = in_flight.next() else {
+            match queue.try_recv() {
+                Ok(command) => in_flight.admit(command),
+                Err(_) => break,
+            }
+            continue;
+        };
+        load.leave();
+        match slot.take() {
+            Some(command) => {
+                bytes += more;
+                taken.push(held);
+                batch.push(Taken { command, slot });
+            }
+            None => in_flight.release(held),
+        }
+    }
+    (batch, taken)
+}
+
+/// Yields until no new commands arrive, while there is no hurry because other batches are in flight: an answered batch
+/// brings many callers back, one just after the other, and the first of them should not go alone.
+async fn coalesce(queue: &mpsc::UnboundedReceiver<Queued>) {
+    for _ in 0..MAX_COALESCE_ROUNDS {
+        let before = queue.len();
+        yield_now().await;
+        if queue.len() == before {
+            return;
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! In-flight orders and keys: the orders and idempotency keys that a batch is about, from its forming to its commit. A
+//! command for one of them waits in a queue of that order or key, outside of every batch, so that a busy order delays
+//! no other. A queue is first in, first out, and bounded.
+//!
+//! A command takes its order first and its key second. Who holds a key therefore waits for nothing more, and two
+//! commands never wait for each other.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use super::committer::RETRY_AFTER;
+use super::pending::{Load, Slot};
+use crate::error::Error;
+use crate::order::{OrderId, Request};
+
+/// How many commands wait for one order, or for one key. Two batches of 1,000 commands for one order fit.
+const QUEUE: usize = 2_048;
+
+/// A key as the stores keep it.
+type Digest = [u8; 16];
+
+/// A command in a queue of the committer.
+pub(super) struct Queued {
+    pub(super) held: Held,
+    /// What the command counts towards the size of a batch.
+    pub(super) bytes: usize,
+    pub(super) slot: Arc<Slot>,
+}
+
+/// The order and the key that a command needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    order_id: OrderId,
+    key: Option<Digest>,
+}
+
+impl Held {
+    pub(super) fn of(request: &Request) -> Held {
+        Held { order_id: request.command.order_id(), key: request.key.map(|key| key.digest) }
+    }
+}
+
+/// Orders and keys in flight, and the commands that wait for them.
+pub(super) struct InFlight {
+    orders: HashMap<OrderId, VecDeque<Queued>>,
+    keys: HashMap<Digest, VecDeque<Queued>>,
+    /// Commands that hold what they need, for the next batch.
+    ready: VecDeque<Queued>,
+    load: Arc<Load>,
+}
+
+impl InFlight {
+    pub(super) fn new(load: Arc<Load>) -> InFlight {
+        InFlight { orders: HashMap::new(), keys: HashMap::new(), ready: VecDeque::new(), load }
+    }
+
+    /// Takes in a command that has arrived. It becomes ready, waits, or is turned away.
+    pub(super) fn admit(&mut self, command: Queued) {
+        let order_id = command.held.order_id;
+        if let Some(line) = busy(&mut self.orders, order_id) {
+            wait(line, command, &self.load);
+        } else if !self.take_key(command) {
+            self.release_order(order_id);
+        }
+    }
+
+    /// The next command that can be committed. Its caller may have withdrawn it.
+    pub(super) fn next(&mut self) -> Option<Queued> {
+        self.ready.pop_front()
+    }
+
+    /// Whether a command can be committed.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Gives back what a command held. The next commands that waited for it become ready.
+    pub(super) fn release(&mut self, held: Held) {
+        if let Some(key) = held.key {
+            self.release_key(key);
+        }
+        self.release_order(held.order_id);
+    }
+
+    /// Has a command that holds its order take its key. `false` where the command was turned away.
+    fn take_key(&mut self, command: Queued) -> bool {
+        match command.held.key.and_then(|key| busy(&mut self.keys, key)) {
+            Some(line) => wait(line, command, &self.load),
+            None => {
+                self.ready.push_back(command);
+                true
+            }
+        }
+    }
+
+    fn release_order(&mut self, order_id: OrderId) {
+        while let Some(command) = next(&mut self.orders, order_id) {
+            if command.slot.is_withdrawn() {
+                self.load.leave();
+            } else if self.take_key(command) {
+                return;
+            }
+        }
+    }
+
+    fn release_key(&mut self, key: Digest) {
+        while let Some(command) = next(&mut self.keys, key) {
+            if !command.slot.is_withdrawn() {
+                return self.ready.push_back(command);
+            }
+            self.load.leave();
+            self.release_order(command.held.order_id);
+        }
+    }
+}
+
+/// The queue of an order or key that is busy. `None` where it was free; from now on it is busy.
+fn busy<K: Eq + Hash>(lines: &mut HashMap<K, VecDeque<Queued>>, of: K) -> Option<&mut VecDeque<Queued>> {
+    match lines.entry(of) {
+        Entry::Occupied(line) => Some(line.into_mut()),
+        Entry::Vacant(free) => {
+            // An empty queue allocates nothing.
+            free.insert(VecDeque::new());
+            None
+        }
+    }
+}
+
+/// The first command of a queue. Where there is none, the order or key is free from now on.
+fn next<K: Eq + Hash>(lines: &mut HashMap<K, VecDeque<Queued>>, of: K) -> Option<Queued> {
+    match lines.entry(of) {
+        Entry::Occupied(mut line) => line.get_mut().pop_front().or_else(|| {
+            line.remove();
+            None
+        }),
+        Entry::Vacant(_) => None,
+    }
+}
+
+/// Puts a command into a queue. `false` where the queue is full and the command was turned away.
+fn wait(line: &mut VecDeque<Queued>, command: Queued, load: &Load) -> bool {
+    if line.len() < QUEUE {
+        line.push_back(command);
+        return true;
+    }
+    load.leave();
+    if let Some(command) = command.slot.take() {
+        // The caller may have gone.
+        let _ = command.reply.send(Err(Error::Overloaded { retry_after: RETRY_AFTER }));
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::order::{Command, Key};
+    use crate::service::intake::Receipt;
+    use crate::service::pending::PendingCommand;
+
+    type Answer = oneshot::Receiver<Result<Receipt, Error>>;
+
+    struct Bench {
+        in_flight: InFlight,
+        load: Arc<Load>,
+        answers: Vec<Answer>,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let load = Arc::new(Load::default());
+            Bench { in_flight: InFlight::new(Arc::clone(&load)), load, answers: Vec::new() }
+        }
+
+        /// A command for an order, under a key where one is given, that arrives.
+        fn arrives(&mut self, order_id: OrderId, key: Option<u8>) -> Arc<Slot> {
+            let command = Command::Delete { order_id, user_id: None, if_version: None };
+            let key = key.map(|key| Key { digest: [key; 16], content: [0; 16] });
+            let request = Request { command, key };
+            let (reply, answer) = oneshot::channel();
+            self.answers.push(answer);
+            assert!(self.load.enter(usize::MAX));
+            let held = Held::of(&request);
+            let slot = Arc::new(Slot::new(PendingCommand { request, wait_until: None, reply, memory: None }));
+            self.in_flight.admit(Queued { held, bytes: 1, slot: Arc::clone(&slot) });
+            slot
+        }
+
+        /// All that is ready, taken for a batch.
+        fn batch(&mut self) -> Vec<Held> {
+            let mut batch = Vec::new();
+            while let Some(command) = self.in_flight.next() {
+                self.load.leave();
+                match command.slot.take() {
+                    Some(_) => batch.push(command.held),
+                    None => self.in_flight.release(command.held),
+                }
+            }
+            batch
+        }
+
+        fn commits(&mut self, batch: Vec<Held>) {
+            batch.into_iter().for_each(|held| self.in_flight.release(held));
+        }
+
+        /// Asserts that nothing is held and nothing waits any more.
+        fn is_idle(&self) {
+            assert!(self.in_flight.orders.is_empty() && self.in_flight.keys.is_empty());
+            assert!(!self.in_flight.has_ready());
+            assert_eq!(self.load.now(), 0);
+        }
+    }
+
+    fn orders<const N: usize>() -> [OrderId; N] {
+        std::array::from_fn(|_| OrderId::generate())
+    }
+
+    #[test]
+    fn commands_of_one_order_are_committed_one_by_one_in_their_order() {
+        let ([a, b], mut bench) = (orders(), Bench::new());
+        for key in [1, 2, 3] {
+            bench.arrives(a, Some(key));
+        }
+        bench.arrives(b, None);
+        let first = bench.batch();
+        assert_eq!(first.iter().map(|held| held.order_id).collect::<Vec<_>>(), [a, b]);
+        bench.commits(first);
+        for key in [2, 3] {
+            let batch = bench.batch();
+            assert_eq!(batch, [Held { order_id: a, key: Some([key; 16]) }]);
+            bench.commits(batch);
+        }
+        bench.is_idle();
+    }
+
+    #[test]
+    fn a_command_that_needs_a_busy_key_keeps_its_place_in_the_queue_of_its_order() {
+        let ([a, b], mut bench) = (orders(), Bench::new());
+        bench.arrives(a, Some(1));
+        bench.arrives(b, Some(1));
+        bench.arrives(b, None);
+        let first = bench.batch();
+        assert_eq!(first, [Held { order_id: a, key: Some([1; 16]) }]);
+        bench.commits(first);
+        for key in [Some([1; 16]), None] {
+            let batch = bench.batch();
+            assert_eq!(batch, [Held { order_id: b, key }]);
+            bench.commits(batch);
+        }
+        bench.is_idle();
+    }
+
+    #[test]
+    fn commands_that_need_the_orders_and_keys_of_each_other_do_not_wait_for_ever() {
+        let ([a, b], mut bench) = (orders(), Bench::new());
+        for (order_id, key) in [(a, 1), (b, 2), (a, 2), (b, 1), (a, 1), (b, 2)] {
+            bench.arrives(order_id, Some(key));
+        }
+        let mut committed = 0;
+        loop {
+            let batch = bench.batch();
+            if batch.is_empty() {
+                break;
+            }
+            committed += batch.len();
+            bench.commits(batch);
+        }
+        assert_eq!(committed, 6);
+        bench.is_idle();
+    }
+
+    #[test]
+    fn a_command_that_was_withdrawn_gives_back_what_it_held() {
+        let ([a, b], mut bench) = (orders(), Bench::new());
+        bench.arrives(a, Some(1));
+        let waits_for_the_key = bench.arrives(b, Some(1));
+        bench.arrives(b, None);
+        let waits_for_the_order = bench.arrives(a, None);
+        let first = bench.batch();
+        for slot in [waits_for_the_key, waits_for_the_order] {
+            slot.withdraw();
+        }
+        bench.commits(first);
+        let ready = bench.arrives(a, Some(9));
+        ready.withdraw();
+        let last = bench.batch();
+        assert_eq!(last, [Held { order_id: b, key: None }]);
+        bench.commits(last);
+        bench.is_idle();
+    }
+
+    #[test]
+    fn a_full_queue_turns_commands_away() {
+        let ([a, b], mut bench) = (orders(), Bench::new());
+        for _ in 0..=QUEUE {
+            bench.arrives(a, None);
+        }
+        bench.arrives(a, None);
+        assert_eq!(bench.load.now(), QUEUE + 1);
+        let refused = bench.answers.last_mut().unwrap().try_recv().unwrap();
+        assert_eq!(refused, Err(Error::Overloaded { retry_after: RETRY_AFTER }));
+        // The same for a key; the order of the command that was turned away is free again.
+        bench.arrives(b, Some(1));
+        for _ in 0..QUEUE {
+            bench.arrives(OrderId::generate(), Some(1));
+        }
+        let [turned_away] = orders();
+        bench.arrives(turned_away, Some(1));
+        assert!(bench.answers.last_mut().unwrap().try_recv().unwrap().is_err());
+        assert!(!bench.in_flight.orders.contains_key(&turned_away));
+    }
+}
