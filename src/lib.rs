@@ -3,9 +3,9 @@
 //!
 //! # The life of an order
 //! 1. [`api`] reads the request within its limits and [`order`] parses it, once, into a command.
-//! 2. [`service`]'s intake puts the command into a lane; the lane commits whatever has gathered as one batch.
+//! 2. [`service`]'s intake queues the command; the committer commits all that has arrived as one batch.
 //! 3. The [`store`] writes the order, pending, and answers with the event that tells of it.
-//! 4. The lane registers the caller as a waiter for that version, and only then lets the event go.
+//! 4. The committer registers the caller as a waiter for that version, and only then lets the event go.
 //! 5. The relay publishes the event to the [`bus`]; the bus confirms when it has taken responsibility.
 //! 6. The worker takes a batch of events, asks the processor about each, and completes the batch in the store:
 //!    each only if its version is still the newest and unprocessed.

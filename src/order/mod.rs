@@ -3,6 +3,7 @@
 //! first, so the other rooms never check an id, a status or a payload twice.
 
 mod amount;
+mod canonical;
 mod command;
 mod history;
 mod id;

@@ -4,10 +4,12 @@
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::{Command, UserId};
+use super::{Command, canonical};
 
-/// Namespaces of the two digests, so that neither can be taken for the other or for an id.
+/// Namespaces of the digests, so that none can be taken for another or for an id: of the keys of a user, of the keys of
+/// requests that name an order and no user, and of contents.
 const KEYS: Uuid = Uuid::from_u128(0x6f72_6465_7273_7472_6561_6d2e_6b65_7973);
+const ORDER_KEYS: Uuid = Uuid::from_u128(0x6f72_6465_7273_7472_6561_6d2e_6f6b_6579);
 const CONTENTS: Uuid = Uuid::from_u128(0x6f72_6465_7273_7472_6561_6d2e_636f_6e74);
 
 /// The longest text of a key, in bytes.
@@ -33,9 +35,9 @@ impl From<Command> for Request {
 /// however long text and content are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
-    /// Of the key's text and of whoever used it.
+    /// Of the key's text and of its scope: the user, or the order.
     pub digest: [u8; 16],
-    /// Of what was asked for under it, but for the id of an order that is to be made.
+    /// Of what was asked for under it, but for the id of an order that is to be made. Equal JSON has equal digests.
     pub content: [u8; 16],
 }
 
@@ -73,10 +75,18 @@ impl KeyText {
         KeyText(format!("{}\n{index}", self.0))
     }
 
-    /// The key of a command. Its scope is the user that the request names; requests that name none share one.
+    /// The key of a command. Its scope is the user that the request names, else the order that it names: callers who
+    /// name no user do not meet each other's keys, unless they change the same order.
     #[must_use]
     pub fn of(&self, command: &Command) -> Key {
-        let digest = Uuid::new_v5(&KEYS, &[scope(command).as_bytes(), self.0.as_bytes()].concat());
+        let (namespace, scope) = match command {
+            Command::Create { user_id, .. }
+            | Command::Update { user_id: Some(user_id), .. }
+            | Command::Delete { user_id: Some(user_id), .. } => (KEYS, user_id.as_bytes()),
+            Command::Update { order_id, user_id: None, .. }
+            | Command::Delete { order_id, user_id: None, .. } => (ORDER_KEYS, order_id.as_bytes()),
+        };
+        let digest = Uuid::new_v5(&namespace, &[scope, self.0.as_bytes()].concat());
         Key { digest: digest.into_bytes(), content: content(command) }
     }
 }
@@ -94,37 +104,30 @@ fn unescape(quoted: &str) -> Result<String, BadKey> {
     Ok(text)
 }
 
-/// Whoever asks, as far as the request says.
-fn scope(command: &Command) -> UserId {
-    let user_id = match command {
-        Command::Create { user_id, .. } => Some(*user_id),
-        Command::Update { user_id, .. } | Command::Delete { user_id, .. } => *user_id,
-    };
-    user_id.unwrap_or(UserId::from_bytes([0; 16]))
-}
-
 /// A digest of what a command asks for.
 fn content(command: &Command) -> [u8; 16] {
     // Of fixed length each, and then the payload: no two commands are written alike.
     let (kind, order_id, if_version, payload) = match command {
-        Command::Create { payload, .. } => (b'c', None, None, payload.as_str()),
+        Command::Create { payload, .. } => (b'c', None, None, Some(payload)),
         Command::Update { order_id, payload, if_version, .. } => {
-            (b'u', Some(order_id), *if_version, payload.as_str())
+            (b'u', Some(order_id), *if_version, Some(payload))
         }
-        Command::Delete { order_id, if_version, .. } => (b'd', Some(order_id), *if_version, ""),
+        Command::Delete { order_id, if_version, .. } => (b'd', Some(order_id), *if_version, None),
     };
     let mut text = vec![kind];
     text.extend(order_id.map_or([0; 16], |id| *id.as_bytes()));
     // No version is below zero.
     text.extend(if_version.unwrap_or(-1).to_be_bytes());
-    text.extend(payload.as_bytes());
+    if let Some(payload) = payload {
+        canonical::append(payload.as_str(), &mut text);
+    }
     Uuid::new_v5(&CONTENTS, &text).into_bytes()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::{OrderId, Payload};
+    use crate::order::{OrderId, Payload, UserId};
 
     fn key(text: &str) -> Result<String, BadKey> {
         KeyText::parse(text).map(|key| key.0)
@@ -179,6 +182,9 @@ mod tests {
         assert_ne!(text.item(0).of(&create(1, "[1]")).digest, key.digest);
         assert_ne!(text.item(0), text.item(1));
 
+        let equal = text.of(&create(1, "[1.0 , {\"b\":\"\\u0041\",\"a\":2}]"));
+        assert_eq!(text.of(&create(1, r#"[1,{"a":20e-1,"b":"A"}]"#)), equal);
+
         let order_id = OrderId::generate();
         let delete = |user_id, if_version| text.of(&Command::Delete { order_id, user_id, if_version });
         let update = Command::Update {
@@ -195,5 +201,9 @@ mod tests {
         assert_eq!(contents.len(), count);
         assert_eq!(delete(None, None).content, delete(Some(user(1)), None).content);
         assert_ne!(delete(None, None).digest, delete(Some(user(1)), None).digest);
+        let other = Command::Delete { order_id: OrderId::generate(), user_id: None, if_version: None };
+        assert_ne!(text.of(&other).digest, delete(None, None).digest);
+        let same_bytes = UserId::from_bytes(*order_id.as_bytes());
+        assert_ne!(delete(Some(same_bytes), None).digest, delete(None, None).digest);
     }
 }

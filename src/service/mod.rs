@@ -28,7 +28,6 @@ pub use janitor::KEY_RETENTION;
 pub use processor::{AmountProcessor, ProcessError, Processor};
 pub use readiness::Readiness;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -183,10 +182,4 @@ async fn forget(cache: &dyn Cache, orders: impl Iterator<Item = OrderId>) {
     if !orders.is_empty() {
         cache.forget(&orders).await;
     }
-}
-
-/// Splits a batch so that the first part holds no order twice; the second keeps the order of what is left.
-fn distinct<T>(batch: Vec<T>, order_of: impl Fn(&T) -> OrderId) -> (Vec<T>, Vec<T>) {
-    let mut seen = HashSet::with_capacity(batch.len());
-    batch.into_iter().partition(|item| seen.insert(order_of(item)))
 }

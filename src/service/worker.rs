@@ -3,6 +3,7 @@
 //! was recorded. A bad record goes to the dead-letter topic and the rest moves on; a store that is away stops
 //! everything until it is back.
 
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +15,12 @@ use tokio::sync::Mutex;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::forget;
 use super::processor::{ProcessError, Processor};
-use super::{distinct, forget};
 use crate::bus::{Bus, Delivery, Reply, SubscribeError, Subscription};
 use crate::cache::Cache;
-use crate::order::{Ack, AckStatus, Event, OrderId, Status};
-use crate::store::{self, Basis, Completed, Completion, Creation, Store};
+use crate::order::{Ack, AckStatus, Event, OrderId, Status, Version};
+use crate::store::{self, Basis, Completed, Completion, Creation, Processed, Store};
 use crate::telemetry::limited;
 
 /// The most events in a batch.
@@ -94,19 +95,75 @@ impl Worker {
                 }
             }
         }
-        // An order may be in the batch twice, but not in one write.
+        // An order may be in the batch twice, but not in one write. Its newest version goes first: when that is
+        // recorded, the older ones are overtaken and take no write of their own.
+        let mut processed = HashMap::new();
         while !tasks.is_empty() {
-            let (round, rest) = distinct(tasks, |(order_id, _)| *order_id);
-            tasks = rest;
-            if !self.finish(round, shutdown).await {
+            let (sub_batch, rest) = newest(tasks);
+            if !self.finish(sub_batch, &mut processed, shutdown).await {
                 return;
             }
+            tasks = self.settle_overtaken(rest, &mut processed).await;
         }
+    }
+
+    /// Settles what the store needs not be asked to record, because it has recorded that version of the order or a newer
+    /// one. Answers the rest.
+    async fn settle_overtaken(
+        &self,
+        tasks: Vec<(OrderId, Delivery)>,
+        processed: &mut HashMap<OrderId, Version>,
+    ) -> Vec<(OrderId, Delivery)> {
+        let is_open = |(order_id, delivery): &&(OrderId, Delivery)| {
+            version_of(delivery).is_some() && !processed.contains_key(order_id)
+        };
+        let open: HashSet<OrderId> = tasks.iter().filter(is_open).map(|(order_id, _)| *order_id).collect();
+        let open: Vec<OrderId> = open.into_iter().collect();
+        if !open.is_empty()
+            && let Ok(states) = self.store.processed_versions(&open).await
+        {
+            let known = |(order_id, state): (OrderId, Option<Processed>)| Some((order_id, state?.version));
+            processed.extend(open.into_iter().zip(states).filter_map(known));
+        }
+        let is_overtaken = |order_id: &OrderId, delivery: &Delivery| {
+            version_of(delivery) <= processed.get(order_id).copied() && version_of(delivery).is_some()
+        };
+        let (overtaken, rest): (Vec<_>, Vec<_>) =
+            tasks.into_iter().partition(|(order_id, delivery)| is_overtaken(order_id, delivery));
+        let completions =
+            join_all(overtaken.iter().map(|(order_id, delivery)| self.complete(*order_id, delivery))).await;
+        let (now, mut replies, mut settled) = (Timestamp::now(), Vec::new(), Vec::new());
+        for ((order_id, delivery), completion) in overtaken.into_iter().zip(completions) {
+            // A version that was overtaken has not failed; one that is here twice may have.
+            let failed = completion.status == Status::Failed
+                && version_of(&delivery) == processed.get(&order_id).copied()
+                && self.has_failed(&completion).await;
+            replies.push(Reply { ack: ack(&delivery, &completion, failed, now), to: delivery.reply_to });
+            settled.push(delivery);
+        }
+        self.acknowledge_and_settle(replies, settled).await;
+        rest
+    }
+
+    async fn acknowledge_and_settle(&self, replies: Vec<Reply>, settled: Vec<Delivery>) {
+        if settled.is_empty() {
+            return;
+        }
+        if let Err(error) = self.bus.acknowledge(replies).await {
+            // The callers who wait will have the store asked.
+            limited!(warn, "ACKs"; %error, "acknowledgements were not sent");
+        }
+        self.bus.settle(settled).await;
     }
 
     /// Processes, records, ACKs and settles deliveries of different orders. `false` where the worker was told
     /// to stop before the store took the batch; the deliveries then come again.
-    async fn finish(&self, round: Vec<(OrderId, Delivery)>, shutdown: &CancellationToken) -> bool {
+    async fn finish(
+        &self,
+        round: Vec<(OrderId, Delivery)>,
+        processed: &mut HashMap<OrderId, Version>,
+        shutdown: &CancellationToken,
+    ) -> bool {
         let completions: Arc<[Completion]> =
             join_all(round.iter().map(|(order_id, delivery)| self.complete(*order_id, delivery)))
                 .await
@@ -115,7 +172,9 @@ impl Worker {
         let outcomes = loop {
             match self.store.complete(Arc::clone(&completions)).await {
                 Ok(outcomes) => break outcomes,
-                Err(store::Error::BadBatch(reason)) => return self.split(round, &reason, shutdown).await,
+                Err(store::Error::BadBatch(reason)) => {
+                    return self.split(round, &reason, processed, shutdown).await;
+                }
                 Err(error) => {
                     limited!(error, "completion"; %error, "the worker cannot record what it did; it tries again")
                 }
@@ -138,16 +197,15 @@ impl Worker {
                 self.reject(delivery, &format!("there is no order {order_id}")).await;
                 continue;
             }
+            if let (Completed::Applied, Basis::Version(version)) = (outcome, &completion.basis) {
+                processed.insert(order_id, *version);
+            }
             let failed = completion.status == Status::Failed
                 && (outcome == Completed::Applied || self.has_failed(completion).await);
             replies.push(Reply { ack: ack(&delivery, completion, failed, now), to: delivery.reply_to });
             settled.push(delivery);
         }
-        if let Err(error) = self.bus.acknowledge(replies).await {
-            // Whoever waits will ask the store.
-            limited!(warn, "ACKs"; %error, "acknowledgements were not sent");
-        }
-        self.bus.settle(settled).await;
+        self.acknowledge_and_settle(replies, settled).await;
         true
     }
 
@@ -156,6 +214,7 @@ impl Worker {
         &self,
         mut round: Vec<(OrderId, Delivery)>,
         reason: &str,
+        processed: &mut HashMap<OrderId, Version>,
         shutdown: &CancellationToken,
     ) -> bool {
         let second = round.split_off(round.len() / 2);
@@ -165,7 +224,8 @@ impl Worker {
             }
             return true;
         }
-        Box::pin(self.finish(round, shutdown)).await && Box::pin(self.finish(second, shutdown)).await
+        Box::pin(self.finish(round, processed, shutdown)).await
+            && Box::pin(self.finish(second, processed, shutdown)).await
     }
 
     /// Whether a failure that was not applied is on the order all the same, from an earlier delivery. A version
@@ -236,6 +296,32 @@ fn target(event: &Event, delivery: &Delivery) -> OrderId {
     let source = &delivery.source;
     event.order_id.unwrap_or_else(|| {
         OrderId::of_record(&source.topic, source.partition, source.offset, source.timestamp)
+    })
+}
+
+/// The version of an order that a delivery is about; `None` where its service knows no versions, or it asks for a new
+/// order.
+fn version_of(delivery: &Delivery) -> Option<Version> {
+    let event = delivery.event.as_ref().ok()?;
+    event.order_id.and(event.version)
+}
+
+/// Splits a batch so that the first part holds no order twice, and of each order the newest version; an event without
+/// a version is overtaken by none. The second part keeps the order of what is left.
+fn newest(tasks: Vec<(OrderId, Delivery)>) -> (Vec<(OrderId, Delivery)>, Vec<(OrderId, Delivery)>) {
+    let mut chosen: HashMap<OrderId, (usize, Option<Version>, bool)> = HashMap::with_capacity(tasks.len());
+    for (at, (order_id, delivery)) in tasks.iter().enumerate() {
+        let version = version_of(delivery);
+        let (choice, newest, is_closed) = chosen.entry(*order_id).or_insert((at, version, version.is_none()));
+        *is_closed |= version.is_none();
+        if !*is_closed && version > *newest {
+            (*choice, *newest) = (at, version);
+        }
+    }
+    let mut at = 0..;
+    tasks.into_iter().partition(|(order_id, _)| {
+        let place = at.next();
+        chosen.get(order_id).map(|(choice, ..)| *choice) == place
     })
 }
 

@@ -7,6 +7,7 @@ mod clean;
 mod clock;
 mod commands;
 mod completions;
+mod condition;
 mod external;
 mod history;
 mod index;
@@ -270,7 +271,7 @@ impl Store for SqliteStore {
 
     async fn check(&self) -> Result<(), Error> {
         match &self.writer {
-            Some(writer) => writer.check().await,
+            Some(writer) => writer.check(),
             None => self.readers.run(|_| Ok(())).await,
         }
     }

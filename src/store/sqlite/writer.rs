@@ -4,19 +4,21 @@
 
 use std::iter;
 use std::path::PathBuf;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::checkpoint::Checkpoints;
+use super::condition::{Condition, PROBE_EVERY, of_commit};
 use super::statements::{Shared, Statements};
 use super::{Lock, OpenError};
 use crate::order::Request;
 use crate::store::{Accepted, Completed, Completion, Error, Refusal};
-use crate::telemetry::limited;
 
 /// How many rows are dropped in one transaction: commits that arrive meanwhile wait for it.
 const CLEANED_AT_ONCE: usize = 1_000;
@@ -29,7 +31,6 @@ enum Job {
     Apply(Arc<[Request]>, Reply<Applied>),
     Complete(Arc<[Completion]>, Reply<Vec<Completed>>),
     Clean { keys_before: Timestamp, steps_before: Option<Timestamp>, limit: usize, reply: Reply<Cleaned> },
-    Check(Reply<()>),
 }
 
 /// How many keys and steps were dropped.
@@ -40,7 +41,6 @@ enum Outcome {
     Applied(Applied),
     Completed(Vec<Completed>),
     Cleaned(Cleaned),
-    Checked,
 }
 
 impl Job {
@@ -51,7 +51,6 @@ impl Job {
             Job::Clean { keys_before, steps_before, limit, .. } => {
                 Outcome::Cleaned(statements.clean(*keys_before, *steps_before, *limit)?)
             }
-            Job::Check(_) => Outcome::Checked,
         })
     }
 
@@ -61,7 +60,6 @@ impl Job {
             (Job::Apply(_, reply), Outcome::Applied(results)) => drop(reply.send(Ok(results))),
             (Job::Complete(_, reply), Outcome::Completed(results)) => drop(reply.send(Ok(results))),
             (Job::Clean { reply, .. }, Outcome::Cleaned(counts)) => drop(reply.send(Ok(counts))),
-            (Job::Check(reply), _) => drop(reply.send(Ok(()))),
             (Job::Apply(..) | Job::Complete(..) | Job::Clean { .. }, _) => {
                 unreachable!("each job makes its own outcome")
             }
@@ -73,7 +71,6 @@ impl Job {
             Job::Apply(_, reply) => drop(reply.send(Err(error))),
             Job::Complete(_, reply) => drop(reply.send(Err(error))),
             Job::Clean { reply, .. } => drop(reply.send(Err(error))),
-            Job::Check(reply) => drop(reply.send(Err(error))),
         }
     }
 }
@@ -83,6 +80,7 @@ pub(super) struct Writer {
     // std Mutex: held to clone or drop the sender, never across .await
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    condition: Arc<Condition>,
 }
 
 impl Writer {
@@ -96,16 +94,18 @@ impl Writer {
         let (jobs, queue) = mpsc::channel();
         // The statements are prepared on the thread; here only whether that works is checked.
         Statements::prepare(&connection, shared.clone())?;
+        let condition = Arc::new(Condition::default());
+        let own = Arc::clone(&condition);
         let thread = thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(move || {
-                write(&connection, shared, &queue, &checkpoints);
+                write(&connection, shared, &queue, &checkpoints, &own);
                 drop(checkpoints);
                 drop(connection);
                 drop(lock);
             })
             .map_err(|error| OpenError::Io { folder: PathBuf::new(), error })?;
-        Ok(Writer { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) })
+        Ok(Writer { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)), condition })
     }
 
     pub(super) async fn apply(&self, batch: Arc<[Request]>) -> Result<Applied, Error> {
@@ -138,9 +138,15 @@ impl Writer {
         Ok(dropped)
     }
 
-    /// Whether a transaction can begin now.
-    pub(super) async fn check(&self) -> Result<(), Error> {
-        self.call(Job::Check).await
+    /// Whether the thread lives and can write, as far as it knows. Waits for no command.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        match &*self.thread.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => Err(closed()),
+            Some(thread) if thread.is_finished() => {
+                Err(Error::Unavailable("the writing thread has died".to_owned()))
+            }
+            Some(_) => self.condition.check(),
+        }
     }
 
     /// Lets the thread finish what it has, and waits for it.
@@ -154,7 +160,6 @@ impl Writer {
     }
 
     async fn call<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, Error> {
-        let closed = || Error::Unavailable("the store is closed".to_owned());
         let (reply, answer) = oneshot::channel();
         match &*self.jobs.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(jobs) => jobs.send(job(reply)).map_err(|_| closed())?,
@@ -165,28 +170,68 @@ impl Writer {
     }
 }
 
+fn closed() -> Error {
+    Error::Unavailable("the store is closed".to_owned())
+}
+
 /// The thread: ends when the last sender is gone and the queue is empty.
-fn write(connection: &Connection, shared: Shared, queue: &mpsc::Receiver<Job>, checkpoints: &Checkpoints) {
+fn write(
+    connection: &Connection,
+    shared: Shared,
+    queue: &mpsc::Receiver<Job>,
+    checkpoints: &Checkpoints,
+    condition: &Condition,
+) {
     let mut statements = match Statements::prepare(connection, shared) {
         Ok(statements) => statements,
         Err(error) => return tracing::error!(%error, "the writer cannot prepare its statements"),
     };
-    while let Ok(first) = queue.recv() {
-        // Nobody waits for cleaning but who asked for it.
-        let (cleaning, group): (Vec<Job>, Vec<Job>) =
-            iter::once(first).chain(queue.try_iter()).partition(|job| matches!(job, Job::Clean { .. }));
-        for group in iter::once(group).chain(cleaning.into_iter().map(|job| vec![job])) {
-            if group.is_empty() {
-                continue;
-            }
-            match transact(connection, &mut statements, &group) {
-                Ok(outcomes) => {
-                    group.into_iter().zip(outcomes).for_each(|(job, outcome)| job.answer(outcome))
-                }
-                Err(error) => group.into_iter().for_each(|job| job.fail(error.clone())),
-            }
-            checkpoints.after_commit(connection);
+    // Where writes fail: when to look whether they are possible again, whether commands come or not.
+    let mut probe_at: Option<Instant> = None;
+    loop {
+        let arrived = match probe_at {
+            None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => queue.recv_timeout(at.saturating_duration_since(Instant::now())),
+        };
+        match arrived {
+            Ok(first) => work(connection, &mut statements, first, queue, checkpoints, condition),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
+        if probe_at.is_some_and(|at| at <= Instant::now()) {
+            condition.probe(connection);
+            probe_at = None;
+        }
+        if condition.has_failed() {
+            probe_at = probe_at.or_else(|| Some(Instant::now() + PROBE_EVERY));
+        }
+    }
+}
+
+/// Carries out all that is queued, the first job and those behind it.
+fn work(
+    connection: &Connection,
+    statements: &mut Statements<'_>,
+    first: Job,
+    queue: &mpsc::Receiver<Job>,
+    checkpoints: &Checkpoints,
+    condition: &Condition,
+) {
+    // No command waits for cleaning.
+    let (cleaning, group): (Vec<Job>, Vec<Job>) =
+        iter::once(first).chain(queue.try_iter()).partition(|job| matches!(job, Job::Clean { .. }));
+    for group in iter::once(group).chain(cleaning.into_iter().map(|job| vec![job])) {
+        if group.is_empty() {
+            continue;
+        }
+        condition.begin();
+        let outcome = transact(connection, statements, &group);
+        condition.end(&outcome);
+        match outcome {
+            Ok(outcomes) => group.into_iter().zip(outcomes).for_each(|(job, outcome)| job.answer(outcome)),
+            Err(error) => group.into_iter().for_each(|job| job.fail(error.clone())),
+        }
+        checkpoints.after_commit(connection);
     }
 }
 
@@ -202,17 +247,13 @@ fn transact(
         .and_then(|()| group.iter().map(|job| job.carry_out(statements)).collect())
         .and_then(|outcomes: Vec<Outcome>| statements.merge().map(|()| outcomes))
         .map_err(unavailable)
-        // Once COMMIT has begun, only the disk knows.
         .and_then(|outcomes| match statements.commit() {
             Ok(()) => Ok(outcomes),
-            Err(error) => Err(Error::OutcomeUnknown(error.to_string())),
+            Err(error) => Err(of_commit(&error)),
         });
-    if let Err(error) = &outcome {
-        limited!(error, "failed group"; %error, "a group of writes failed");
-        if !connection.is_autocommit() {
-            // Where the rollback fails too, the next BEGIN will say so.
-            let _ = connection.execute_batch("ROLLBACK");
-        }
+    if outcome.is_err() && !connection.is_autocommit() {
+        // Where the rollback fails too, the next BEGIN will say so.
+        let _ = connection.execute_batch("ROLLBACK");
     }
     outcome
 }

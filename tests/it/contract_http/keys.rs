@@ -68,6 +68,44 @@ pub(super) async fn a_key_belongs_to_one_content_and_one_user<B: Backend>() {
     app.finish().await;
 }
 
+pub(super) async fn equal_json_is_an_equal_request_however_it_is_written<B: Backend>() {
+    let app = B::start(Setup::new()).await;
+    let first =
+        post(app.client(), "equal", &creation(USER, r#"{"id":"A","price":1.0,"tags":["x",{"y":1}]}"#)).await;
+    assert_eq!(first.status, 201, "{first:?}");
+    let id = member(first.text(), "order_id");
+    for payload in [
+        "{ \"tags\" : [\"x\", {\"y\":1.00}],\n\"price\":1,\"id\":\"\\u0041\" }",
+        r#"{"id":"B","id":"A","price":10e-1,"tags":["x",{"y":1e0}]}"#,
+    ] {
+        assert_replays(&post(app.client(), "equal", &creation(USER, payload)).await, &first);
+        let text = serde_json::to_string(payload).expect("a text");
+        let as_text = format!(r#"{{"payload_json":{text},"user_id":"{}"}}"#, USER.to_uppercase());
+        assert_replays(&post(app.client(), "equal", &as_text).await, &first);
+    }
+    for payload in
+        [r#"{"id":"A","price":1.01,"tags":["x",{"y":1}]}"#, r#"{"id":"A","price":1.0,"tags":[{"y":1},"x"]}"#]
+    {
+        problem(&post(app.client(), "equal", &creation(USER, payload)).await, "idempotency_key_reused");
+    }
+    assert_eq!(app.finish().await.events_of(&id).len(), 1);
+}
+
+pub(super) async fn callers_without_a_user_do_not_meet_each_others_keys<B: Backend>() {
+    let app = B::start(Setup::new()).await;
+    let (one, other) = (create(app.client(), "[1]").await, create(app.client(), "[2]").await);
+    let update = |id: &str, payload: &str| format!(r#"{{"order_id":"{id}","payload":{payload}}}"#);
+    let first = post(app.client(), "retry-1", &update(&one, "[3]")).await;
+    let second = post(app.client(), "retry-1", &update(&other, "[4]")).await;
+    for answer in [&first, &second] {
+        assert_eq!((answer.status, answer.header("idempotency-replayed")), (200, None), "{answer:?}");
+    }
+    assert_replays(&post(app.client(), "retry-1", &update(&one, "[3]")).await, &first);
+    // About one order a key still means one request.
+    problem(&post(app.client(), "retry-1", &update(&one, "[4]")).await, "idempotency_key_reused");
+    app.finish().await;
+}
+
 pub(super) async fn a_refusal_uses_no_key_up<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), "[1]").await;

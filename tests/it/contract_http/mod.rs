@@ -67,6 +67,8 @@ macro_rules! contract {
                 keys {
                     a_request_that_comes_again_is_answered_with_its_first_outcome,
                     a_key_belongs_to_one_content_and_one_user,
+                    equal_json_is_an_equal_request_however_it_is_written,
+                    callers_without_a_user_do_not_meet_each_others_keys,
                     a_refusal_uses_no_key_up,
                     equal_requests_at_once_share_one_order,
                     a_replay_waits_for_the_worker_as_the_first_request_did,

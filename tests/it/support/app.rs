@@ -163,6 +163,11 @@ impl TestApp {
         system
     }
 
+    /// Runs SQL in the Postgres of the system.
+    pub(crate) async fn sql(&self, sql: &str) {
+        self.place.schema.as_ref().expect("a system on Postgres").execute(sql).await;
+    }
+
     /// Starts the worker.
     pub(crate) fn start_worker(&mut self) {
         assert!(self.worker.is_none(), "the worker runs already");
