@@ -1,11 +1,14 @@
 //! Clients of plain TCP that are told apart by their address: every address of 127.0.0.0/8 is this machine's, so one
 //! test machine can be many peers.
 
+use std::future::pending;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use futures_util::future::poll_immediate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::wait::within;
 
@@ -24,15 +27,29 @@ pub(super) async fn connect_from(source: Ipv4Addr, to: SocketAddr) -> io::Result
     Ok(stream)
 }
 
-/// Opens so many connections and says nothing on them. The system completes some of them on the target's behalf, so
-/// all of them open, also those that the target does not take.
-pub(super) async fn open_idle(source: Ipv4Addr, to: SocketAddr, count: usize) -> Vec<TcpStream> {
-    let mut streams = Vec::with_capacity(count);
+/// Connections on which their peer says nothing, open or on the way; closed when this is dropped.
+pub(super) struct Idle {
+    _connections: Vec<AbortOnDropHandle<()>>,
+}
+
+/// Opens so many connections and says nothing on them. Those that the target has no room for wait to be let in.
+pub(super) async fn open_idle(source: Ipv4Addr, to: SocketAddr, count: usize) -> Idle {
+    let mut connections = Vec::with_capacity(count);
     for _ in 0..count {
-        let opened = within("a connection", connect_from(source, to)).await;
-        streams.push(opened.expect("a descriptor and a port"));
+        let mut connecting = Box::pin(connect_from(source, to));
+        // Polled once, the connection is asked for, and on one machine it is also made where there is room.
+        let made = poll_immediate(&mut connecting).await;
+        connections.push(AbortOnDropHandle::new(tokio::spawn(async move {
+            let connection = match made {
+                Some(connection) => connection,
+                None => connecting.await,
+            };
+            // Refused is as good as idle. One that is open stays so.
+            let _open = connection;
+            pending::<()>().await;
+        })));
     }
-    streams
+    Idle { _connections: connections }
 }
 
 /// Opens so many connections and sends the same bytes on each, but never reads.
@@ -42,10 +59,13 @@ pub(super) async fn send_and_never_read(
     count: usize,
     bytes: &[u8],
 ) -> Vec<TcpStream> {
-    let mut streams = open_idle(source, to, count).await;
-    for stream in &mut streams {
+    let mut streams = Vec::with_capacity(count);
+    for _ in 0..count {
+        let opened = within("a connection", connect_from(source, to)).await;
+        let mut stream = opened.expect("a descriptor and a port");
         // A target that refuses may reset the connection before it has all of it.
         let _ = stream.write_all(bytes).await;
+        streams.push(stream);
     }
     streams
 }
