@@ -40,7 +40,7 @@ pub(super) fn prepare(settings: &Settings, role: Role) -> Settings {
 /// Raises the soft limit to the hard one, and answers the limit in force; `None` where there is none.
 fn raise() -> Option<u64> {
     let before = getrlimit(Resource::Nofile);
-    let mut wanted = before.clone();
+    let mut wanted = before;
     wanted.current = before.maximum;
     let raised = setrlimit(Resource::Nofile, wanted);
     if let Err(error) = &raised {

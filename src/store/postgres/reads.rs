@@ -106,7 +106,7 @@ impl Reads {
                 Ok((id, processed)) => drop(found.insert(id, processed)),
                 // The others must not wait until somebody mends it.
                 Err(damaged) => {
-                    limited!(error, "damaged progress"; %damaged, "nobody can be told how far an order has come")
+                    limited!(error, "damaged progress"; %damaged, "the progress of an order cannot be read")
                 }
             }
         }

@@ -86,7 +86,7 @@ pub(super) fn processed_versions(
             Some(Ok(processed)) => Some(processed),
             // The others must not wait until somebody mends it.
             Some(Err(damaged)) => {
-                limited!(error, "damaged progress"; %damaged, "nobody can be told how far an order has come");
+                limited!(error, "damaged progress"; %damaged, "the progress of an order cannot be read");
                 None
             }
             None => None,
