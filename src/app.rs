@@ -54,7 +54,7 @@ impl Parts {
             }
         };
         let (bus, cache) = (bus(settings, true)?, cache(settings)?);
-        Ok(Parts { store, bus, cache, processor: Arc::new(AmountProcessor) })
+        Ok(Parts { store, bus, cache, processor: Arc::new(AmountProcessor::default()) })
     }
 
     /// Lets go of the backends, the bus first: what it still sends is in the store.

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::json::{pick, too_deep};
-use super::{OrderId, Payload, UserId, Version};
+use super::{OrderId, Payload, PayloadError, UserId, Version};
 
 /// A request that has been understood.
 #[derive(Debug, Clone, PartialEq)]
@@ -227,7 +227,11 @@ impl<'a> Submission<'a> {
             .or(self.payload.as_deref().map(|text| ("payload", text)))
             .filter(|(_, text)| text.trim_ascii() != "null")
             .ok_or_else(|| Invalid::new("payload", "an order needs a payload; send a JSON object"))?;
-        Payload::parse(text).map_err(|error| Invalid::new(field, format!("{error} of the {field}")))
+        Payload::parse(text).map_err(|error| match error {
+            // The place is one in the text.
+            PayloadError::Json(error) => Invalid::new(field, format!("{error} of the {field}")),
+            error => Invalid::new(field, error.to_string()),
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reading JSON text without changing a digit of it: a check that every store can hold the text as it is, and
 //! a way to pick a few members of an object as raw text. Both lean on `serde_json`'s own parser.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -8,14 +9,16 @@ use serde_json::value::RawValue;
 
 /// Checks a JSON text as far as a store cares: well formed, nested no deeper than 127 levels (128 with the
 /// request object around it), numbers within the range of a double, and no string with a NUL or a lone
-/// surrogate, which PostgreSQL's `jsonb` cannot hold.
+/// surrogate, which PostgreSQL's `jsonb` cannot hold. Answers whether any number has a fraction or an exponent.
 ///
 /// # Errors
 /// `serde_json`'s own, with line and column.
-pub(super) fn check(text: &str) -> serde_json::Result<()> {
+pub(super) fn check(text: &str) -> serde_json::Result<bool> {
     let mut json = serde_json::Deserializer::from_str(text);
-    Check.deserialize(&mut json)?;
-    json.end()
+    let has_fractions = Cell::new(false);
+    Check { has_fractions: &has_fractions }.deserialize(&mut json)?;
+    json.end()?;
+    Ok(has_fractions.get())
 }
 
 /// Where a JSON text is nested deeper than 128 levels, for people: its line and column. Reads on past everything
@@ -58,20 +61,38 @@ pub fn pick<'a, const N: usize>(
     Ok(picked)
 }
 
+/// Hands the elements of a JSON array on, one after the other and as raw text, until one of them is an error. A text
+/// that is no array has none.
+///
+/// # Errors
+/// The first of `element`.
+pub(super) fn each_element<'a, E>(
+    text: &'a str,
+    element: impl FnMut(&'a RawValue) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut outcome = Ok(());
+    let each = Each { element, outcome: &mut outcome };
+    // Fails where the text is no array, and behind an error, whose rest is not read.
+    let _ = serde_json::Deserializer::from_str(text).deserialize_seq(each);
+    outcome
+}
+
 use serde::Deserialize as _;
 
-/// Walks a value and keeps nothing of it.
+/// Walks a value and keeps nothing of it but whether it has numbers that are no plain integers.
 #[derive(Clone, Copy)]
-struct Check;
+struct Check<'c> {
+    has_fractions: &'c Cell<bool>,
+}
 
-impl<'de> DeserializeSeed<'de> for Check {
+impl<'de> DeserializeSeed<'de> for Check<'_> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Check {
+impl<'de> Visitor<'de> for Check<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -87,6 +108,7 @@ impl<'de> Visitor<'de> for Check {
         Ok(())
     }
     fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        self.has_fractions.set(true);
         Ok(())
     }
     fn visit_unit<E>(self) -> Result<(), E> {
@@ -100,12 +122,34 @@ impl<'de> Visitor<'de> for Check {
         }
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Check)?.is_some() {}
+        while seq.next_element_seed(self)?.is_some() {}
         Ok(())
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while map.next_key_seed(Check)?.is_some() {
-            map.next_value_seed(Check)?;
+        while map.next_key_seed(self)?.is_some() {
+            map.next_value_seed(self)?;
+        }
+        Ok(())
+    }
+}
+
+struct Each<'o, F, E> {
+    element: F,
+    outcome: &'o mut Result<(), E>,
+}
+
+impl<'de, E, F: FnMut(&'de RawValue) -> Result<(), E>> Visitor<'de> for Each<'_, F, E> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        while self.outcome.is_ok()
+            && let Some(element) = seq.next_element()?
+        {
+            *self.outcome = (self.element)(element);
         }
         Ok(())
     }

@@ -5,14 +5,17 @@
 mod amount;
 mod canonical;
 mod command;
+mod decimal;
 mod history;
 mod id;
 mod json;
 mod listing;
 mod message;
+mod numbers;
 mod payload;
 mod request;
 mod status;
+mod total;
 
 pub use amount::{Amount, AmountError};
 pub(crate) use command::needs_user;
@@ -22,6 +25,7 @@ pub use id::{OrderId, UserId};
 pub use json::pick;
 pub use listing::{BadPosition, Filter, Page, Position};
 pub use message::{Ack, AckStatus, Event, Undecodable, header};
+pub use numbers::WRITTEN_OUT;
 pub use payload::{Payload, PayloadError};
 pub use request::{BadKey, Key, KeyText, Request};
 pub use status::{IllegalTransition, Status};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::json;
+use super::{json, numbers};
 
 /// A JSON text that every store can hold, and the external id in it. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,23 +15,66 @@ pub struct Payload {
     external_id: Arc<str>,
 }
 
-/// Why a text is no payload: `serde_json`'s words, with line and column counted from the payload's start.
+/// Why a text is no payload.
 #[derive(Debug, Error)]
-#[error("{0}")]
-pub struct PayloadError(#[from] serde_json::Error);
+pub enum PayloadError {
+    /// `serde_json`'s words, with line and column counted from the payload's start.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// The number at that JSON pointer has more digits behind its point than PostgreSQL's `numeric` holds.
+    #[error(
+        "{} has more than 16,383 digits behind its point when it is written out; round it, or send it as a string",
+        number(.0)
+    )]
+    TooFine(String),
+    /// With the number at that JSON pointer, the numbers with exponents are longer than [`numbers::WRITTEN_OUT`].
+    #[error(
+        "{} brings the numbers with exponents to more than 262,144 digits when they are written out; send fewer or \
+         smaller ones, or send them as strings",
+        number(.0)
+    )]
+    TooLong(String),
+}
+
+/// A number by its JSON pointer.
+fn number(pointer: &str) -> String {
+    match pointer {
+        "" => "the number".to_owned(),
+        _ => format!("the number at {pointer}"),
+    }
+}
 
 impl Payload {
     /// Checks a JSON text and takes a copy of it, without the white space around it.
     ///
     /// # Errors
     /// [`PayloadError`] where the text is not JSON, is nested deeper than 127 levels, holds a number beyond
-    /// the range of a double, or a string with a NUL or a lone surrogate.
+    /// the range of a double, a string with a NUL or a lone surrogate, or numbers that are too long when they are
+    /// written out without exponents.
     pub fn parse(text: &str) -> Result<Payload, PayloadError> {
+        let (payload, has_fractions) = Payload::read(text)?;
+        if has_fractions {
+            numbers::check(payload.as_str())?;
+        }
+        Ok(payload)
+    }
+
+    /// A payload that an order has already, however long its numbers are: earlier versions accepted such ones.
+    ///
+    /// # Errors
+    /// [`PayloadError::Json`], as [`Payload::parse`].
+    pub fn of_order(text: &str) -> Result<Payload, PayloadError> {
+        Ok(Payload::read(text)?.0)
+    }
+
+    /// Reads a payload, and answers whether it has numbers that are not plain integers.
+    fn read(text: &str) -> Result<(Payload, bool), PayloadError> {
         // Not `trim_ascii`: a form feed is no white space in JSON.
         let trimmed = text.trim_matches([' ', '\t', '\n', '\r']);
-        json::check(trimmed)?;
+        let has_fractions = json::check(trimmed)?;
         let [id] = json::pick(trimmed, ["id"])?;
-        Ok(Payload { text: trimmed.into(), external_id: id.map(external_id).unwrap_or_default().into() })
+        let external_id = id.map(external_id).unwrap_or_default().into();
+        Ok((Payload { text: trimmed.into(), external_id }, has_fractions))
     }
 
     /// A payload that has been parsed before and comes back from a store.
@@ -73,6 +116,14 @@ mod tests {
         let payload = Payload::parse(&format!("  {text}\n")).unwrap();
         assert_eq!(payload.as_str(), text);
         assert_eq!(payload.external_id(), "12345678901234567890");
+    }
+
+    #[test]
+    fn numbers_too_long_when_written_out_are_refused_in_new_payloads_and_read_in_old_ones() {
+        for text in ["1e-16384".to_owned(), format!("[{}]", ["1e308"; 1000].join(","))] {
+            assert!(Payload::parse(&text).is_err(), "{text:.20}");
+            assert_eq!(Payload::of_order(&text).unwrap().as_str(), text);
+        }
     }
 
     #[test]

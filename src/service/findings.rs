@@ -163,7 +163,7 @@ pub(super) fn check(order: &Order, idle: bool, amounts: bool) -> Vec<Fault> {
     if order.updated_at < order.created_at {
         faults.push(Fault::ChangedBeforeCreated);
     }
-    match Payload::parse(order.payload.as_str()) {
+    match Payload::of_order(order.payload.as_str()) {
         // What is no JSON has no amount and no external id either, and need not be told three times.
         Err(error) => faults.push(Fault::BadPayload(error.to_string())),
         Ok(payload) => {

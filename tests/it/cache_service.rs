@@ -127,7 +127,7 @@ async fn an_order_whose_event_is_refused_is_seen_to_have_failed() {
 async fn cached(settings: &Settings, hook: Hook) -> System {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let cache = Arc::new(Elephant::default());
-    System::cached(settings, Arc::new(AmountProcessor), listener, hook, cache)
+    System::cached(settings, Arc::new(AmountProcessor::default()), listener, hook, cache)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

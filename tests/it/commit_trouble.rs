@@ -20,7 +20,7 @@ fn creation(payload: &str) -> String {
 
 async fn start(folder: &TempDir, hook: Hook) -> System {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    System::hooked(&settings(folder.path()), Arc::new(AmountProcessor), listener, hook)
+    System::hooked(&settings(folder.path()), Arc::new(AmountProcessor::default()), listener, hook)
 }
 
 #[tokio::test]

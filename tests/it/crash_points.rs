@@ -106,7 +106,8 @@ async fn a_process_that_dies() {
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let _system = System::hooked(&settings(Path::new(&folder)), Arc::new(AmountProcessor), listener, hook);
+    let _system =
+        System::hooked(&settings(Path::new(&folder)), Arc::new(AmountProcessor::default()), listener, hook);
     println!("OrderStream listens on http://{address} and is about to die");
     within("death", std::future::pending::<()>()).await;
 }

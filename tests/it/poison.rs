@@ -69,6 +69,8 @@ pub(crate) fn poison() -> Vec<(Vec<u8>, &'static str)> {
         (event(&format!(r#""order_id":"0","status":"{}""#, "s".repeat(40))), "status"),
         (event(&format!(r#""order_id":"{unknown}","status":"new""#)), unknown),
         (event(&format!(r#""order_id":"{unknown}","status":"deleted""#)), unknown),
+        (event(r#""order_id":"0","payload":{"n":[1e-20000]}"#), "the number at /n/0 has"),
+        (event(&format!(r#""payload":[{}]"#, "1e308,".repeat(1000) + "1")), "the number at /848 brings"),
         (br#"{"order_id":"0","payload":{}}"#.to_vec(), "user_id"),
         (br#"{"order_id":"0","user_id":"me","payload":{}}"#.to_vec(), "user_id"),
         (format!(r#"{{"order_id":"0","user_id":"{USER}"}}"#).into_bytes(), "payload"),

@@ -173,7 +173,7 @@ async fn behind_a_broker(settings: &Settings) -> (System, UnboundedReceiver<Even
         Pass::Withheld
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    (System::hooked(settings, Arc::new(AmountProcessor), listener, hook), published)
+    (System::hooked(settings, Arc::new(AmountProcessor::default()), listener, hook), published)
 }
 
 async fn next(published: &mut UnboundedReceiver<Event>) -> Event {

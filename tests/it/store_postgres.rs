@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use orderstream::order::{OrderId, Status};
+use orderstream::order::{Command, OrderId, Payload, Status};
 use orderstream::store::{Basis, Completed, Completion, Creation, Error, Store};
 
 use crate::store_conformance::{
-    Fresh, accept, apply, complete, create, creation, deletion, done, failed, payload, row, some_user,
+    Fresh, accept, apply, complete, create, creation, deletion, done, failed, row, some_user,
     store_conformance, update,
 };
 use crate::support::schema::Schema;
@@ -23,8 +23,10 @@ async fn fresh() -> Fresh {
 
 store_conformance!(fresh);
 
-/// A payload that is legal JSON, and whose number no `numeric` holds.
-const UNSTORABLE: &str = r#"{"id": "X", "n": 1e-20000}"#;
+/// A payload that is legal JSON, and whose number no `numeric` holds. No caller can send it.
+fn unstorable() -> Payload {
+    Payload::from_store(r#"{"id": "X", "n": 1e-20000}"#, "X")
+}
 
 #[tokio::test]
 async fn a_payload_is_kept_as_a_value_with_every_digit() {
@@ -50,8 +52,9 @@ async fn a_row_that_cannot_be_stored_spoils_its_batch_and_nothing_of_it_happens(
     let (old, gone) = (create(&*store, user, "{}").await, create(&*store, user, "{}").await);
     let good = creation(user, "{}");
     let id = good.order_id();
+    let change = Command::Update { order_id: old, user_id: None, payload: unstorable(), if_version: None };
     // Of every kind, so that it takes more than one statement.
-    let batch = [good, update(old, UNSTORABLE), deletion(gone)];
+    let batch = [good, change, deletion(gone)];
     let error = store.apply(batch.map(Into::into).into()).await.unwrap_err();
     assert!(matches!(&error, Error::BadBatch(reason) if reason.contains("22003")), "{error}");
     assert_eq!(store.get(id).await, Ok(None));
@@ -64,7 +67,7 @@ async fn a_row_that_cannot_be_stored_spoils_its_batch_and_nothing_of_it_happens(
 async fn an_event_whose_order_cannot_be_stored_spoils_its_batch_in_the_same_way() {
     let Fresh { store, _keep } = fresh().await;
     let known = create(&*store, some_user(), "{}").await;
-    let creation = Creation { user_id: some_user(), payload: payload(UNSTORABLE) };
+    let creation = Creation { user_id: some_user(), payload: unstorable() };
     let asked = Completion {
         order_id: OrderId::generate(),
         basis: Basis::Creation(Box::new(creation)),

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::bus::PublishError;
 use crate::config::{AckRead, KafkaSecurity, SaslMechanism};
+use crate::order::WRITTEN_OUT;
 
 /// What a record holds besides its payload: other fields, key, headers.
 const RECORD_OVERHEAD: usize = 64 * 1024;
@@ -45,7 +46,7 @@ pub struct Options {
     pub replication: u8,
     /// Which ACKs this process reads, where it waits for any.
     pub ack_read: AckRead,
-    /// The largest body of a request, in bytes; an event can be a little more than twice as large.
+    /// The largest body of a request, in bytes; an event can be more than twice as large.
     pub body_limit: usize,
     /// How the connection is secured.
     pub security: Security,
@@ -77,9 +78,12 @@ impl Options {
         format!("{}.dlq", self.events_topic)
     }
 
-    /// The largest event in bytes: its payload, whose `id` may be nearly all of it and stands beside it again.
+    /// The largest event in bytes: its payload, whose `id` may be nearly all of it and stands beside it again. Where
+    /// Postgres has written the payload it has a blank behind each `,` and `:`, which is at most half as much again of
+    /// what is not the `id`, and its numbers have no exponents.
     pub(super) fn largest_event(&self) -> usize {
-        self.body_limit.saturating_mul(2).saturating_add(RECORD_OVERHEAD).min(LARGEST_MESSAGE)
+        let payload_and_id = self.body_limit.saturating_mul(2).saturating_add(WRITTEN_OUT);
+        payload_and_id.saturating_add(RECORD_OVERHEAD).min(LARGEST_MESSAGE)
     }
 
     /// The largest dead letter in bytes: the largest event, and where it came from.

@@ -82,7 +82,7 @@ async fn a_commit_that_takes_longer_than_the_deadline_is_told_so_and_the_order_m
         Pass::On
     };
     let (listeners, _, address) = listen().await;
-    let processor = Arc::new(AmountProcessor);
+    let processor = Arc::new(AmountProcessor::default());
     let system = System::hooked(&settings(folder.path()), processor, listeners, Arc::new(hook));
     let answer = raw(address, &path("UpsertOrder"), &[GRPC, ("grpc-timeout", "200m")], &bytes()).await;
     let (_, detail) = refused(answer, "deadline_exceeded");

@@ -46,7 +46,7 @@ async fn a_store_that_is_away_is_unavailable_and_nothing_is_stored() {
 
 async fn system(folder: &TempDir, hook: Hook) -> (System, std::net::SocketAddr) {
     let (listeners, _, address) = listen().await;
-    let processor = Arc::new(AmountProcessor);
+    let processor = Arc::new(AmountProcessor::default());
     (System::hooked(&settings(folder.path()), processor, listeners, hook), address)
 }
 

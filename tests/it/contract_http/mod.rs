@@ -10,6 +10,7 @@ mod keys;
 mod life;
 mod lists;
 mod live;
+mod numbers;
 mod preferences;
 mod reads;
 mod service;
@@ -90,6 +91,12 @@ macro_rules! contract {
                     a_batch_answers_for_each_of_its_items,
                     a_batch_of_a_thousand_is_taken_and_one_more_is_not,
                     a_batch_that_comes_again_is_answered_item_by_item,
+                }
+                numbers {
+                    numbers_that_grow_are_a_400_that_names_their_place,
+                    numbers_as_long_as_they_may_be_are_stored_shown_and_published,
+                    a_full_body_of_small_numbers_is_published_as_the_store_writes_it,
+                    an_event_of_an_order_that_is_there_may_hold_numbers_of_any_length,
                 }
                 preferences {
                     a_caller_in_a_hurry_is_answered_before_the_worker_is_done,

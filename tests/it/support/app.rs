@@ -40,7 +40,7 @@ pub(crate) struct Setup {
 impl Setup {
     pub(crate) fn new() -> Setup {
         let settings = Settings { history: true, ..Settings::default() };
-        let processor = Arc::new(AmountProcessor);
+        let processor = Arc::new(AmountProcessor::default());
         Setup { settings, processor, cache: Arc::new(NoCache), worker: true }
     }
 

@@ -28,7 +28,7 @@ impl Gate {
 impl Processor for Gate {
     async fn process(&self, event: &Event) -> Result<Amount, ProcessError> {
         self.0.subscribe().wait_for(|open| *open).await.expect("a gate that lives");
-        AmountProcessor.process(event).await
+        AmountProcessor::default().process(event).await
     }
 }
 
@@ -44,7 +44,7 @@ impl Processor for Obedient {
         match members {
             [Some(reason), _] => Err(ProcessError::Permanent(text(reason))),
             [_, Some(reason)] => panic!("{}", text(reason)),
-            [None, None] => AmountProcessor.process(event).await,
+            [None, None] => AmountProcessor::default().process(event).await,
         }
     }
 }

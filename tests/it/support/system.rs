@@ -53,7 +53,7 @@ pub(crate) fn settings(folder: &Path) -> Settings {
 impl System {
     /// Starts a system with the default settings.
     pub(crate) async fn start(folder: &Path) -> System {
-        System::with(&settings(folder), Arc::new(AmountProcessor)).await
+        System::with(&settings(folder), Arc::new(AmountProcessor::default())).await
     }
 
     /// Starts a system with these settings and this processor.

@@ -1,0 +1,234 @@
+//! How long the numbers of a payload are when they are written out. PostgreSQL's `jsonb` keeps no exponents: `1e-9000`
+//! comes back as 9,002 characters, and seven bytes on the wire would become megabytes in every answer. So numbers with
+//! an exponent are counted by their digits and their exponent, in every store alike, before anything is kept.
+//!
+//! The good case is one pass over the bytes. The place of a number is only looked for when it is refused.
+
+use super::payload::PayloadError;
+
+/// How many digits the numbers with exponents of a payload may have together, written out. It is what an accepted
+/// payload can grow by in a store at most, so it counts as a part of the largest event (see `bus/kafka/client.rs`).
+pub const WRITTEN_OUT: usize = 256 * 1024;
+
+/// How many digits a number may have behind its point, as many as PostgreSQL's `numeric` holds.
+const BEHIND_POINT: usize = 16_383;
+
+/// The longest pointer that an error quotes, in bytes.
+const LONGEST_POINTER: usize = 200;
+
+/// Checks the numbers of a text that is known to be JSON.
+///
+/// # Errors
+/// [`PayloadError::TooFine`] and [`PayloadError::TooLong`], with the place of the first number that is too much.
+pub(super) fn check(json: &str) -> Result<(), PayloadError> {
+    let bytes = json.as_bytes();
+    let (mut at, mut written) = (0, 0_usize);
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => at = end_of_string(bytes, at),
+            b'-' | b'0'..=b'9' => {
+                let (number, end) = Number::at(bytes, at);
+                if number.behind_point() > BEHIND_POINT {
+                    return Err(PayloadError::TooFine(pointer(json, at)));
+                }
+                written = written.saturating_add(number.written());
+                if written > WRITTEN_OUT {
+                    return Err(PayloadError::TooLong(pointer(json, at)));
+                }
+                at = end;
+            }
+            _ => at += 1,
+        }
+    }
+    Ok(())
+}
+
+/// A number by the sizes of its parts.
+struct Number {
+    digits: usize,
+    fraction: usize,
+    exponent: Option<(bool, usize)>,
+}
+
+impl Number {
+    /// The number that begins there, and where it ends.
+    fn at(bytes: &[u8], start: usize) -> (Number, usize) {
+        let digits = |from: usize| bytes[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let mut at = start + usize::from(bytes[start] == b'-');
+        let whole = digits(at);
+        at += whole;
+        let fraction = if bytes.get(at) == Some(&b'.') { digits(at + 1) } else { 0 };
+        at += fraction + usize::from(fraction > 0);
+        let mut exponent = None;
+        if matches!(bytes.get(at), Some(b'e' | b'E')) {
+            let is_negative = bytes.get(at + 1) == Some(&b'-');
+            at += 1 + usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
+            let end = at + digits(at);
+            let size = bytes[at..end].iter().fold(0_usize, |size, digit| {
+                size.saturating_mul(10).saturating_add(usize::from(digit - b'0'))
+            });
+            exponent = Some((is_negative, size));
+            at = end;
+        }
+        // Never stands still, whatever the bytes are.
+        (Number { digits: whole + fraction, fraction, exponent }, at.max(start + 1))
+    }
+
+    /// How many digits stand behind the point once the exponent is gone.
+    fn behind_point(&self) -> usize {
+        match self.exponent {
+            None => self.fraction,
+            Some((true, size)) => self.fraction.saturating_add(size),
+            Some((false, size)) => self.fraction.saturating_sub(size),
+        }
+    }
+
+    /// What it counts. One without an exponent is written as it came.
+    fn written(&self) -> usize {
+        self.exponent.map_or(0, |(_, size)| self.digits.saturating_add(size))
+    }
+}
+
+/// Where the string ends that begins there.
+fn end_of_string(bytes: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => return at + 1,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    at
+}
+
+/// A step on the way into a value: the next element of an array, or the member of a name, as JSON writes it.
+enum Step<'a> {
+    Element(usize),
+    Member(&'a str),
+}
+
+/// The JSON pointer (RFC 6901) of the value that begins at a byte; empty where that is the whole text.
+fn pointer(json: &str, target: usize) -> String {
+    let bytes = json.as_bytes();
+    let (mut at, mut steps) = (0, Vec::new());
+    while at < target {
+        match bytes[at] {
+            b'"' => {
+                let end = end_of_string(bytes, at);
+                // In an object a string is a name or a value. A value is passed over before its name could be missed.
+                if let Some(Step::Member(name)) = steps.last_mut()
+                    && name.is_empty()
+                {
+                    *name = json.get(at..end).unwrap_or_default();
+                }
+                at = end;
+                continue;
+            }
+            b'[' => steps.push(Step::Element(0)),
+            b'{' => steps.push(Step::Member("")),
+            b']' | b'}' => drop(steps.pop()),
+            b',' => match steps.last_mut() {
+                Some(Step::Element(index)) => *index += 1,
+                Some(Step::Member(name)) => *name = "",
+                None => {}
+            },
+            _ => {}
+        }
+        at += 1;
+    }
+    let mut pointer = String::new();
+    for step in &steps {
+        pointer.push('/');
+        match step {
+            Step::Element(index) => pointer.push_str(&index.to_string()),
+            Step::Member(name) => pointer.push_str(&escaped(name)),
+        }
+        if let Some((end, _)) = pointer.char_indices().find(|(at, _)| *at > LONGEST_POINTER) {
+            pointer.truncate(end);
+            pointer.push_str("...");
+            break;
+        }
+    }
+    pointer
+}
+
+/// A member's name as a pointer writes it.
+fn escaped(name: &str) -> String {
+    let name: String = serde_json::from_str(name).unwrap_or_default();
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(json: &str) -> String {
+        check(json).expect_err(json).to_string()
+    }
+
+    #[test]
+    fn a_number_counts_by_its_digits_and_its_exponent_and_only_with_an_exponent() {
+        for (text, written, behind) in [
+            ("0", 0, 0),
+            ("-12.50", 0, 2),
+            ("1e3", 4, 0),
+            ("-1.5E+300", 302, 0),
+            ("1e-16383", 16_384, 16_383),
+            ("0e-16000", 16_001, 16_000),
+            ("12.345e2", 7, 1),
+            ("1e99999999999999999999999", usize::MAX, 0),
+            ("1e-99999999999999999999999", usize::MAX, usize::MAX),
+        ] {
+            let (number, end) = Number::at(text.as_bytes(), 0);
+            assert_eq!(
+                (number.written(), number.behind_point(), end),
+                (written, behind, text.len()),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn as_many_digits_as_fit_are_accepted_and_one_more_is_not() {
+        let fits = ["1e-16383"; WRITTEN_OUT / 16_384].join(",");
+        assert!(check(&format!("[{fits},7,-0.5]")).is_ok());
+        let told = refused(&format!("[{fits},7,1e0]"));
+        assert!(told.starts_with("the number at /17 brings") && told.contains("262,144 digits"), "{told}");
+    }
+
+    #[test]
+    fn more_digits_behind_the_point_than_a_numeric_holds_are_refused_in_any_spelling() {
+        for json in ["1e-16384", "0e-16384", "-0.1e-16383", "123e-99999999999"] {
+            assert!(refused(json).starts_with("the number has more than 16,383 digits behind"), "{json}");
+        }
+        assert!(check(&format!("0.{}", "1".repeat(BEHIND_POINT))).is_ok());
+        assert!(check(&format!("0.{}", "1".repeat(BEHIND_POINT + 1))).is_err());
+        assert!(check(&format!("0.{}e1", "1".repeat(BEHIND_POINT + 1))).is_ok());
+    }
+
+    #[test]
+    fn what_is_written_inside_a_string_is_no_number() {
+        let text = r#""1e-99999 \" 1e-99999""#;
+        assert!(check(&format!("{{{text}:[{text}]}}")).is_ok());
+    }
+
+    #[test]
+    fn an_error_names_the_place_as_a_json_pointer() {
+        for (json, place) in [
+            ("1e-20000", "the number has"),
+            ("[1,[2,3],{}, 1e-20000]", "at /3 has"),
+            (r#"{"items":[{"price":1},{"price":"x","qty":[0,{"a":1e-20000}]}]}"#, "at /items/1/qty/1/a has"),
+            (r#"{"a/b":{"~":1e-20000}}"#, "at /a~1b/~0 has"),
+            (r#"{"\u0416\"":1e-20000}"#, "at /Ж\" has"),
+            (r#"{"":{"x":"","":1e-20000}}"#, "at // has"),
+            (r#"{"a":"b","c":1e-20000}"#, "at /c has"),
+            (r#"{"x":[{"y":"z"}],"1e5":-1e-20000}"#, "at /1e5 has"),
+        ] {
+            let told = refused(json);
+            assert!(told.contains(place), "{json}: {told}");
+        }
+        let long = refused(&format!(r#"{{"{}":1e-20000}}"#, "Ж".repeat(100_000)));
+        assert!(long.len() < 500 && long.contains("..."), "{long}");
+    }
+}
