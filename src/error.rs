@@ -58,6 +58,15 @@ pub enum Error {
         /// The order it was about.
         order_id: OrderId,
     },
+    /// The order's row in the store cannot be read. Asking again does not help.
+    #[error(
+        "the order is stored and cannot be read; delete it or send it a new payload, or have an operator mend its \
+         row, which `orderstream verify` names"
+    )]
+    Unreadable {
+        /// The order.
+        order_id: OrderId,
+    },
     /// A defect of the service.
     #[error("the service failed on its own account; the log has the reason under this request's id")]
     Internal,

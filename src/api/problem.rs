@@ -108,6 +108,9 @@ pub const KEY_REUSED: Kind =
     kind(422, Code::InvalidArgument, "idempotency_key_reused", "The key was used for another request", false);
 /// A defect of the service.
 pub const INTERNAL: Kind = kind(500, Code::Internal, "internal", "The service failed", false);
+/// The order's row in the store cannot be read.
+pub const ORDER_UNREADABLE: Kind =
+    kind(500, Code::DataLoss, "order_unreadable", "The stored order cannot be read", false);
 /// Turned away before anything was done.
 pub const OVERLOADED: Kind = kind(503, Code::Unavailable, "overloaded", "The service is at its limit", true);
 /// The store is away; nothing was done.
@@ -121,7 +124,7 @@ pub const DEADLINE_EXCEEDED: Kind =
     kind(504, Code::DeadlineExceeded, "deadline_exceeded", "The caller's deadline has passed", false);
 
 /// Every kind of problem there is, by status.
-pub const TABLE: [Kind; 15] = [
+pub const TABLE: [Kind; 16] = [
     INVALID,
     ORDER_NOT_FOUND,
     ROUTE_NOT_FOUND,
@@ -133,6 +136,7 @@ pub const TABLE: [Kind; 15] = [
     BODY_TOO_LARGE,
     KEY_REUSED,
     INTERNAL,
+    ORDER_UNREADABLE,
     OVERLOADED,
     STORE_UNAVAILABLE,
     OUTCOME_UNKNOWN,
@@ -298,6 +302,7 @@ impl From<Error> for Problem {
             Error::OutcomeUnknown { order_id } => {
                 Problem::new(OUTCOME_UNKNOWN, detail).of_order(Some(order_id))
             }
+            Error::Unreadable { order_id } => Problem::new(ORDER_UNREADABLE, detail).of_order(Some(order_id)),
             Error::Internal => Problem::new(INTERNAL, detail),
         }
     }

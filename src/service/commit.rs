@@ -122,7 +122,8 @@ impl Commit {
 fn fail(batch: Vec<Taken>, error: &store::Error) {
     for Taken { command: PendingCommand { request, reply, .. }, .. } in batch {
         let error = match error {
-            store::Error::Unavailable(_) => Error::Unavailable,
+            // What a write reports that it cannot read is not its own order.
+            store::Error::Unavailable(_) | store::Error::Damaged(_) => Error::Unavailable,
             store::Error::OutcomeUnknown(_) => Error::OutcomeUnknown { order_id: request.command.order_id() },
             store::Error::BadBatch(_) => cannot_be_stored(),
         };

@@ -240,7 +240,7 @@ impl Service {
     /// is when `limit` is over.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Unavailable`].
+    /// [`Error::NotFound`], [`Error::Unreadable`], [`Error::Unavailable`].
     pub async fn get_processed(
         &self,
         order_id: OrderId,

@@ -115,7 +115,7 @@ impl Service {
     /// The order of that id, deleted or not; from the cache where it is there.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Unavailable`].
+    /// [`Error::NotFound`], [`Error::Unreadable`], [`Error::Unavailable`].
     pub async fn get(&self, order_id: OrderId) -> Result<Order, Error> {
         self.in_time(self.look_up(order_id)).await
     }
@@ -136,7 +136,7 @@ impl Service {
     /// The newest order of a user whose payload carries that external id, deleted or not.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Unavailable`].
+    /// [`Error::NotFound`], [`Error::Unreadable`], [`Error::Unavailable`].
     pub async fn find_by_external(&self, external_id: &str, user_id: UserId) -> Result<Order, Error> {
         let read = async { self.store.find_by_external(external_id, user_id).await.map_err(read_failed) };
         self.in_time(read).await?.ok_or(Error::NotFound { order_id: None })
@@ -170,7 +170,12 @@ impl Background {
 
 fn read_failed(error: store::Error) -> Error {
     limited!(error, "read"; %error, "a read failed");
-    Error::Unavailable
+    match error {
+        store::Error::Damaged(damaged) => Error::Unreadable { order_id: damaged.order_id },
+        store::Error::Unavailable(_) | store::Error::OutcomeUnknown(_) | store::Error::BadBatch(_) => {
+            Error::Unavailable
+        }
+    }
 }
 
 /// Drops the copies of orders that have changed, before anybody is told. Costs nothing where there is no cache.

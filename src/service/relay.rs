@@ -191,7 +191,8 @@ impl Runner {
         }
     }
 
-    /// Marks orders as failed whose events the bus will never take; there is nothing more to publish about them.
+    /// Marks orders as failed whose events cannot be made, or the bus will never take; there is nothing more to publish
+    /// about them.
     async fn park(&mut self, refused: Vec<(Key, Completion)>) {
         if refused.is_empty() {
             return;
@@ -203,7 +204,7 @@ impl Runner {
                 self.confirmed.extend(keys);
             }
             Err(error) => {
-                limited!(error, "parking"; %error, "cannot park orders that the bus refuses; they will be tried again");
+                limited!(error, "parking"; %error, "cannot mark orders failed that cannot be published; they will be tried again");
             }
         }
     }
@@ -230,6 +231,11 @@ impl Runner {
             self.sweep.before = self.store.now().await? - GRACE;
         }
         let page = self.store.pending(self.sweep.before, self.sweep.after, PAGE).await?;
+        let unpublishable = page.unpublishable.into_iter().map(|it| {
+            let key = (it.order_id, it.version);
+            (key, parked(key, &it.reason))
+        });
+        self.park(unpublishable.collect()).await;
         let is_new = |event: &Event| {
             let under_way = event.order_id.and_then(|id| self.in_flight.get(&id).copied());
             under_way.is_none() || under_way != event.version
@@ -286,9 +292,9 @@ fn keys(events: &[Event]) -> Vec<Key> {
     events.iter().filter_map(|event| Some((event.order_id?, event.version?))).collect()
 }
 
-/// The completion of an order whose event the bus will never take: it fails, and says why.
+/// The completion of an order whose event will never be published: it fails, and says why.
 fn parked((order_id, version): Key, reason: &str) -> Completion {
-    limited!(error, "refused event"; %order_id, version, reason, "the bus refuses the event; the order is marked failed");
+    limited!(error, "refused event"; %order_id, version, reason, "the event cannot be published; the order is marked failed");
     Completion {
         order_id,
         basis: Basis::Version(version),

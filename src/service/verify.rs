@@ -160,9 +160,17 @@ impl Checker<'_> {
         if suspected.is_empty() {
             return Ok(());
         }
-        let Some(now) = self.store.get(order.id).await? else {
-            self.report(order.id, Fault::Unreachable);
-            return Ok(());
+        let now = match self.store.get(order.id).await {
+            Ok(Some(now)) => now,
+            Ok(None) => {
+                self.report(order.id, Fault::Unreachable);
+                return Ok(());
+            }
+            Err(Error::Damaged(damaged)) => {
+                self.report(order.id, Fault::Unreadable(damaged.what));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
         };
         for fault in self.check(&now) {
             if suspected.iter().any(|seen| discriminant(seen) == discriminant(&fault)) {

@@ -4,6 +4,7 @@
 //! Every write is one conditional statement per order, never read-modify-write, and each verb carries a
 //! batch. Redelivery, reordering and races are therefore harmless: a stale write changes nothing.
 
+mod damage;
 pub mod postgres;
 pub mod sqlite;
 
@@ -95,13 +96,13 @@ pub trait Store: Send + Sync + 'static {
     /// The order of that id, deleted or not.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`]; [`Error::Damaged`] where its row cannot be read.
     async fn get(&self, order_id: OrderId) -> Result<Option<Order>, Error>;
 
     /// The newest order of a user whose payload carries that external id, deleted or not.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`]; [`Error::Damaged`] where its row cannot be read.
     async fn find_by_external(&self, external_id: &str, user_id: UserId) -> Result<Option<Order>, Error>;
 
     /// The processed versions of these orders, in the same order; `None` for an order that does not exist, or whose
@@ -112,7 +113,8 @@ pub trait Store: Send + Sync + 'static {
     async fn processed_versions(&self, orders: &[OrderId]) -> Result<Vec<Option<Processed>>, Error>;
 
     /// Events of orders that are pending and have not changed since `before`, from behind the cursor on, in an
-    /// order of the store's own. One that changes while the pages are read may be missing or come again.
+    /// order of the store's own. One that changes while the pages are read may be missing or come again. A row that
+    /// cannot be read is in no other's way.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -244,9 +246,12 @@ pub enum Error {
     /// Nothing of the batch happened, for a reason that may lie in one of its rows: halve it and try again.
     #[error("a row of the batch cannot be stored: {0}")]
     BadBatch(String),
+    /// The one row that was asked for cannot be read. Asking again does not help.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
 }
 
-/// A row with a value that no version of this program wrote.
+/// A row that cannot be read: it has a value that no version of this program wrote, or a payload that is too long.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("order {order_id} is damaged: {what}")]
 pub struct Damaged {
@@ -327,10 +332,23 @@ enum Place {
 }
 
 /// A page of [`Store::pending`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct PendingPage {
     /// The events, rebuilt from the orders.
     pub events: Vec<Event>,
+    /// Orders whose events can never be made, while all else of their rows can be read.
+    pub unpublishable: Vec<Unpublishable>,
     /// Where the next page begins; `None` after the last one.
     pub next: Option<Cursor>,
+}
+
+/// A pending version of an order of which no event can be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unpublishable {
+    /// The order.
+    pub order_id: OrderId,
+    /// Its version.
+    pub version: Version,
+    /// Why.
+    pub reason: String,
 }

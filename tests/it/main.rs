@@ -36,6 +36,7 @@ mod hostile;
 mod house;
 mod json_text;
 mod limits;
+mod long_payloads;
 mod migrations;
 mod outages;
 mod poison;

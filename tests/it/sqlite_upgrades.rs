@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use orderstream::order::{Amount, Filter, OrderId, Position, Sequence, Status, Step, UserId, Whose};
 use orderstream::store::sqlite::{OpenError, SqliteStore};
-use orderstream::store::{Completed, Store};
+use orderstream::store::{Completed, Error, Store};
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
@@ -224,7 +224,7 @@ async fn a_page_of_large_orders_is_short_and_the_next_one_goes_on() {
 }
 
 #[tokio::test]
-async fn a_damaged_order_is_passed_over_by_lists() {
+async fn a_damaged_order_is_passed_over_by_lists_and_told_where_it_is_asked_for() {
     let (folder, user) = (TempDir::new().unwrap(), some_user());
     let store = SqliteStore::open(folder.path()).unwrap();
     let mut ids = Vec::new();
@@ -236,5 +236,7 @@ async fn a_damaged_order_is_passed_over_by_lists() {
     for filter in [Filter::default(), of(user)] {
         assert_eq!(walk(&store, &filter).await, [ids[2], ids[0]]);
     }
+    let read = store.get(ids[1]).await;
+    assert!(matches!(&read, Err(Error::Damaged(damaged)) if damaged.order_id == ids[1]), "{read:?}");
     store.close().await;
 }

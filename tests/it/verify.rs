@@ -203,7 +203,7 @@ impl Store for Moving {
         Ok(Timestamp::now())
     }
     async fn pending(&self, _: Timestamp, _: Option<Cursor>, _: usize) -> Result<PendingPage, Error> {
-        Ok(PendingPage { events: Vec::new(), next: None })
+        Ok(PendingPage::default())
     }
     /// Gives its only page for ever, as a store with a broken index might.
     async fn scan(&self, _: Option<OrderId>, _: usize) -> Result<Vec<Result<Order, Damaged>>, Error> {

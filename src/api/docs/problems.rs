@@ -13,7 +13,7 @@ use super::parameters::ORDER;
 use super::responses::{json, retry_after};
 use crate::api::problem::{
     BODY_TIMEOUT, BODY_TOO_LARGE, DEADLINE_EXCEEDED, DeletedBody, HISTORY_OFF, INTERNAL, INVALID, KEY_REUSED,
-    Kind, METHOD_NOT_ALLOWED, ORDER_DELETED, ORDER_NOT_FOUND, OUTCOME_UNKNOWN, OVERLOADED,
+    Kind, METHOD_NOT_ALLOWED, ORDER_DELETED, ORDER_NOT_FOUND, ORDER_UNREADABLE, OUTCOME_UNKNOWN, OVERLOADED,
     PRECONDITION_FAILED, Problem, ProblemBody, ROUTE_NOT_FOUND, STORE_UNAVAILABLE,
 };
 use crate::api::view::SubmittedBody;
@@ -43,11 +43,11 @@ problems! {
     /// What may happen where the path names something that need not exist.
     FileProblems: INVALID, ROUTE_NOT_FOUND, INTERNAL, OVERLOADED;
     /// What may happen to one who reads an order.
-    ReadProblems: INVALID, ORDER_NOT_FOUND, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
+    ReadProblems: INVALID, ORDER_NOT_FOUND, INTERNAL, ORDER_UNREADABLE, OVERLOADED, STORE_UNAVAILABLE;
     /// What may happen to one who lists orders.
     ListProblems: INVALID, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
     /// What may happen to one who asks for the history of an order, or follows it.
-    HistoryProblems: INVALID, ORDER_NOT_FOUND, HISTORY_OFF, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
+    HistoryProblems: INVALID, ORDER_NOT_FOUND, HISTORY_OFF, INTERNAL, ORDER_UNREADABLE, OVERLOADED, STORE_UNAVAILABLE;
     /// What may happen to one who follows a user's orders.
     StreamProblems: INVALID, HISTORY_OFF, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
     /// What may happen to one who creates or changes an order.
@@ -142,6 +142,7 @@ fn samples() -> Vec<Problem> {
         Error::PreconditionFailed { order_id, current: Some(3) },
         Error::KeyReused,
         Error::Internal,
+        Error::Unreadable { order_id },
         Error::Overloaded { retry_after: RETRY_AFTER },
         Error::Unavailable,
         Error::OutcomeUnknown { order_id },

@@ -2,6 +2,7 @@
 //! durable with the orders. What a batch does not need, keys for instance, is not in its statement.
 
 use super::history::{own_place, placed, told};
+use super::payload_text::payload_text;
 use super::rows::sources;
 use crate::order::{Cause, Status};
 
@@ -108,7 +109,7 @@ pub(super) fn update(with: Extras) -> String {
     )
 }
 
-/// Deletes, and answers what the orders held.
+/// Deletes, and answers what the orders held; NULL where that is too long.
 pub(super) fn delete(with: Extras) -> String {
     format!(
         "WITH put AS (
@@ -120,9 +121,10 @@ pub(super) fn delete(with: Extras) -> String {
          ), noted AS (
              INSERT INTO orders_outbox (order_id, version) SELECT order_id, version FROM put
          ){kept}{told}
-         SELECT order_id, version, user_id, updated_at, coalesce(payload, 'null')::text,
+         SELECT order_id, version, user_id, updated_at, {payload},
                 CASE WHEN jsonb_typeof(payload -> 'id') IN ('string', 'number') THEN payload ->> 'id' ELSE '' END
            FROM put",
+        payload = payload_text!("payload"),
         placed = placed(with.history),
         keys = with.key(", $4::uuid[], $5::uuid[]"),
         key = with.key(", digest, content"),

@@ -279,7 +279,11 @@ fn payloads<'a>(batch: &[Item<'a>]) -> Vec<Option<&'a str>> {
 /// A row of an update or a deletion.
 fn changed(row: &Row) -> Result<(OrderId, Kept), Trouble> {
     let payload = match row.len() {
-        6 => Some(Payload::from_store(row.try_get(4)?, row.try_get(5)?)),
+        // An order whose payload is too long to be told is deleted like any other.
+        6 => {
+            let payload: Option<&str> = row.try_get(4)?;
+            Some(Payload::from_store(payload.unwrap_or("null"), row.try_get(5)?))
+        }
         _ => None,
     };
     let (version, user_id, at) = (row.try_get(1)?, user_id(row.try_get(2)?), row.try_get(3)?);

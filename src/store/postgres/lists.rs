@@ -7,13 +7,15 @@ use std::collections::HashMap;
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
+use super::bounded;
 use super::rows::{COLUMNS, TIMES, order, order_id, readable, user_uuid, uuid, within};
 use super::trouble::Trouble;
 use crate::order::{Filter, Order, OrderId, Page, Position};
-use crate::telemetry::limited;
+use crate::store::Damaged;
+use crate::store::damage::DamageLog;
 
 /// How many orders are looked at, at most, for a page of those that fit.
 const LOOKED_AT: usize = 2_000;
@@ -30,6 +32,7 @@ pub(super) struct Lists {
     users: Statement,
     external: Statement,
     orders: Statement,
+    damage: DamageLog,
 }
 
 /// An order that fitted when it was looked for.
@@ -92,7 +95,7 @@ impl Lists {
         let sql = [sql(ALL), sql(USERS), sql(EXTERNAL), orders];
         let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
         let [all, users, external, orders] = statements.try_into().unwrap_or_else(|_| unreachable!());
-        Ok(Lists { all, users, external, orders })
+        Ok(Lists { all, users, external, orders, damage: DamageLog::default() })
     }
 
     /// A page of the orders that fit.
@@ -116,8 +119,15 @@ impl Lists {
         let mut rest = &candidates[..];
         let mut last = None;
         while !rest.is_empty() {
-            let (bite, behind) = rest.split_at(bite(rest));
-            let mut found = self.orders(client, bite).await?;
+            let (mut size, mut found) = (bite(rest), None);
+            while found.is_none() {
+                found = self.orders(client, &rest[..size]).await?;
+                if found.is_none() {
+                    size = bounded::fewer(size).unwrap_or(1);
+                }
+            }
+            let (bite, behind) = rest.split_at(size);
+            let mut found = found.unwrap_or_default();
             for candidate in bite {
                 // It may have changed since.
                 if let Some(order) = found.remove(&candidate.place.1).filter(|order| filter.admits(order)) {
@@ -174,18 +184,38 @@ impl Lists {
         Ok((candidates, edge))
     }
 
-    /// Those of the orders that can be read.
-    async fn orders(&self, client: &Client, bite: &[Candidate]) -> Result<HashMap<OrderId, Order>, Trouble> {
+    /// Those of the orders that can be read; `None` where they are too many, because they are long, or because the
+    /// server fails on one of them.
+    async fn orders(
+        &self,
+        client: &Client,
+        bite: &[Candidate],
+    ) -> Result<Option<HashMap<OrderId, Order>>, Trouble> {
         let ids: Vec<Uuid> = bite.iter().map(|candidate| uuid(candidate.place.1)).collect();
-        let rows: Vec<Row> = client.query(&self.orders, &[&ids]).await?;
-        let mut orders = HashMap::with_capacity(rows.len());
+        let mut orders = HashMap::with_capacity(ids.len());
+        let rows = match bounded::read(client, &self.orders, &[&ids]).await {
+            Ok(read) if read.is_cut && bite.len() > 1 => return Ok(None),
+            Err(trouble) if trouble.may_be_about_a_row() && bite.len() > 1 => return Ok(None),
+            Err(trouble) if trouble.may_be_about_a_row() => {
+                let what = format!("the server cannot read it: {trouble}");
+                for candidate in bite {
+                    self.missing(&Damaged { order_id: candidate.place.1, what: what.clone() });
+                }
+                return Ok(Some(orders));
+            }
+            read => read?.rows,
+        };
         for row in &rows {
             match readable(order(row))? {
                 Ok(order) => drop(orders.insert(order.id, order)),
-                Err(damaged) => limited!(error, "damaged order"; %damaged, "an order is missing in a list"),
+                Err(damaged) => self.missing(&damaged),
             }
         }
-        Ok(orders)
+        Ok(Some(orders))
+    }
+
+    fn missing(&self, damaged: &Damaged) {
+        self.damage.tell(damaged, "an order is missing in lists");
     }
 }
 

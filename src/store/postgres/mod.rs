@@ -2,6 +2,7 @@
 //! connection of its own kind, and an order's outbox row is written by the very statement that writes the order.
 //! Whatever the server or the network does, an answer says what is known: done, nothing happened, or not known.
 
+mod bounded;
 mod checking;
 mod cleaning;
 mod command_sql;
@@ -13,6 +14,7 @@ mod link;
 mod lists;
 mod migrations;
 mod outbox;
+mod payload_text;
 mod reads;
 mod rows;
 mod tls;

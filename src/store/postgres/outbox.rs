@@ -4,15 +4,18 @@
 
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
+use super::bounded;
 use super::link::Prepare;
-use super::rows::{COLUMN_COUNT, COLUMNS, order, order_id, readable, uuid, within};
+use super::payload_text::TOO_LONG;
+use super::rows::{COLUMN_COUNT, COLUMNS, order_but_payload, order_id, readable, uuid, within};
 use super::trouble::Trouble;
-use crate::order::{OrderId, Version};
-use crate::store::{Cursor, PendingPage, Place};
-use crate::telemetry::limited;
+use crate::order::{OrderId, Status, Version};
+use crate::store::damage::DamageLog;
+use crate::store::{Cursor, Damaged, PendingPage, Place, Unpublishable};
 
 /// For how long a process that has taken a row up is left alone with it, in seconds: as long as a publish takes to
 /// fail.
@@ -24,6 +27,8 @@ pub(super) struct Outbox {
     remove: Statement,
     claim: Statement,
     pending: Statement,
+    next: Statement,
+    damage: DamageLog,
     orphans: Statement,
     now: Statement,
 }
@@ -36,12 +41,14 @@ impl Prepare for Outbox {
             REMOVE.to_owned(),
             claim_sql(),
             pending_sql(),
+            format!("SELECT order_id, version FROM {}", waiting("1")),
             ORPHANS.to_owned(),
             "SELECT clock_timestamp()".to_owned(),
         ];
         let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
-        let [remove, claim, pending, orphans, now] = statements.try_into().unwrap_or_else(|_| unreachable!());
-        Ok(Outbox { client, remove, claim, pending, orphans, now })
+        let [remove, claim, pending, next, orphans, now] =
+            statements.try_into().unwrap_or_else(|_| unreachable!());
+        Ok(Outbox { client, remove, claim, pending, next, damage: DamageLog::default(), orphans, now })
     }
 
     fn client(&self) -> &Client {
@@ -66,16 +73,23 @@ fn claim_sql() -> String {
     )
 }
 
-/// By the key, which grows with time: a table of millions is walked page by page, without an index for it.
+/// Rows that no process has taken up, from behind a key on. By the key, which grows with time: a table of millions is
+/// walked page by page, without an index for it.
+fn waiting(limit: &str) -> String {
+    format!(
+        "orders_outbox WHERE created_at < $1 AND (order_id, version) > ($2, $3)
+            AND (claimed_until IS NULL OR claimed_until < clock_timestamp())
+          ORDER BY order_id, version LIMIT {limit}"
+    )
+}
+
 fn pending_sql() -> String {
     format!(
         "SELECT {COLUMNS}, b.order_id, b.version, o.version = b.version AND o.processed_version < o.version
-           FROM (SELECT order_id, version FROM orders_outbox
-                  WHERE created_at < $1 AND (order_id, version) > ($2, $3)
-                    AND (claimed_until IS NULL OR claimed_until < clock_timestamp())
-                  ORDER BY order_id, version LIMIT $4) AS b
+           FROM (SELECT order_id, version FROM {}) AS b
            JOIN orders o ON o.order_id = ANY (ARRAY[b.order_id])
-          ORDER BY b.order_id, b.version"
+          ORDER BY b.order_id, b.version",
+        waiting("$4")
     )
 }
 
@@ -113,18 +127,24 @@ impl Outbox {
             Some(Cursor(Place::Key { order_id, version })) => (uuid(order_id), version),
             _ => (Uuid::nil(), 0),
         };
-        let before = within(before);
-        let rows =
-            self.client.query(&self.pending, &[&before, &after_id, &after_version, &(limit as i64)]).await?;
-        let (mut events, mut obsolete, mut last) = (Vec::new(), Vec::new(), None);
-        for row in &rows {
+        let bounds = (within(before), after_id, after_version);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&bounds.0, &bounds.1, &bounds.2, &(limit as i64)];
+        let read = bounded::read(&self.client, &self.pending, &parameters).await;
+        let bite = match (read, bounded::fewer(limit)) {
+            // Fewer at a time, until the row that is at fault is alone.
+            (Err(trouble), Some(fewer)) if trouble.may_be_about_a_row() => {
+                return Box::pin(self.pending(before, after, fewer)).await;
+            }
+            (Err(trouble), None) if trouble.may_be_about_a_row() => {
+                return self.pass_over(&parameters[..3], &trouble).await;
+            }
+            (read, _) => read?,
+        };
+        let (mut page, mut obsolete, mut last) = (PendingPage::default(), Vec::new(), None);
+        for row in &bite.rows {
             let key = (order_id(row.try_get(COLUMN_COUNT)?), row.try_get(COLUMN_COUNT + 1)?);
             match row.try_get(COLUMN_COUNT + 2)? {
-                true => match readable(order(row))? {
-                    Ok(order) => events.push(order.into_event()),
-                    // The others must not wait until somebody mends it.
-                    Err(damaged) => limited!(error, "damaged event"; %damaged, "an event cannot be made"),
-                },
+                true => self.pending_row(row, key, &mut page)?,
                 false => obsolete.push(key),
             }
             last = Some(key);
@@ -132,9 +152,44 @@ impl Outbox {
         if !obsolete.is_empty() {
             self.remove(&obsolete).await?;
         }
-        let next = last.filter(|_| rows.len() == limit);
-        let next = next.map(|(order_id, version)| Cursor(Place::Key { order_id, version }));
-        Ok(PendingPage { events, next })
+        page.next = last.filter(|_| bite.is_cut || bite.rows.len() == limit).map(cursor);
+        Ok(page)
+    }
+
+    /// Adds what there is to publish of an order.
+    fn pending_row(
+        &self,
+        row: &Row,
+        (order_id, version): (OrderId, Version),
+        page: &mut PendingPage,
+    ) -> Result<(), Trouble> {
+        match readable(order_but_payload(row))? {
+            // A deletion needs no payload.
+            Ok((order, has_payload)) if has_payload || order.status == Status::Deleted => {
+                page.events.push(order.into_event());
+            }
+            Ok(_) => {
+                page.unpublishable.push(Unpublishable { order_id, version, reason: TOO_LONG.to_owned() });
+            }
+            // The others do not wait until it is mended.
+            Err(damaged) => self.damage.tell(&damaged, "an event cannot be made"),
+        }
+        Ok(())
+    }
+
+    /// A page of nothing, behind the next row, which the server cannot read.
+    async fn pass_over(
+        &self,
+        bounds: &[&(dyn ToSql + Sync)],
+        trouble: &Trouble,
+    ) -> Result<PendingPage, Trouble> {
+        let Some(row) = self.client.query_opt(&self.next, bounds).await? else {
+            return Ok(PendingPage::default());
+        };
+        let (order_id, version) = (order_id(row.try_get(0)?), row.try_get(1)?);
+        let what = format!("the server cannot read it: {trouble}");
+        self.damage.tell(&Damaged { order_id, what }, "an event cannot be made");
+        Ok(PendingPage { next: Some(cursor((order_id, version))), ..PendingPage::default() })
     }
 
     /// The orders of rows whose order is not there.
@@ -147,6 +202,10 @@ impl Outbox {
     pub(super) async fn now(&self) -> Result<Timestamp, Trouble> {
         Ok(self.client.query_one(&self.now, &[]).await?.try_get(0)?)
     }
+}
+
+fn cursor((order_id, version): (OrderId, Version)) -> Cursor {
+    Cursor(Place::Key { order_id, version })
 }
 
 fn columns(events: &[(OrderId, Version)]) -> (Vec<Uuid>, Vec<Version>) {

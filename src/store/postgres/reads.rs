@@ -7,14 +7,15 @@ use futures_util::future::try_join_all;
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
+use super::bounded;
 use super::history::History;
 use super::link::Prepare;
 use super::lists::Lists;
 use super::rows::{COLUMNS, order, order_id, processed_version, readable, status, user_uuid, uuid};
 use super::trouble::Trouble;
 use crate::order::{Order, OrderId, UserId, Version};
+use crate::store::damage::DamageLog;
 use crate::store::{Damaged, Processed};
-use crate::telemetry::limited;
 
 /// A connection that reads.
 pub(super) struct Reads {
@@ -24,7 +25,9 @@ pub(super) struct Reads {
     processed: Statement,
     scan: Statement,
     scan_on: Statement,
+    next: Statement,
     unannounced: Statement,
+    damage: DamageLog,
     pub(super) history: History,
     pub(super) lists: Lists,
 }
@@ -50,6 +53,8 @@ impl Prepare for Reads {
             .to_owned(),
             format!("SELECT {COLUMNS} FROM orders o ORDER BY o.order_id LIMIT $1"),
             format!("SELECT {COLUMNS} FROM orders o WHERE o.order_id > $2 ORDER BY o.order_id LIMIT $1"),
+            "SELECT o.order_id FROM orders o WHERE $1::uuid IS NULL OR o.order_id > $1 ORDER BY o.order_id LIMIT 1"
+                .to_owned(),
             concat!(
                 "SELECT o.order_id, o.version FROM orders o
                   WHERE o.processed_version < o.version AND ",
@@ -61,10 +66,11 @@ impl Prepare for Reads {
             .to_owned(),
         ];
         let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
-        let [get, find, processed, scan, scan_on, unannounced] =
+        let [get, find, processed, scan, scan_on, next, unannounced] =
             statements.try_into().unwrap_or_else(|_| unreachable!());
         let (history, lists) = tokio::try_join!(History::prepare(&client), Lists::prepare(&client))?;
-        Ok(Reads { client, get, find, processed, scan, scan_on, unannounced, history, lists })
+        let damage = DamageLog::default();
+        Ok(Reads { client, get, find, processed, scan, scan_on, next, unannounced, damage, history, lists })
     }
 
     fn client(&self) -> &Client {
@@ -74,7 +80,8 @@ impl Prepare for Reads {
 
 impl Reads {
     pub(super) async fn get(&self, id: OrderId) -> Result<Option<Order>, Trouble> {
-        self.client.query_opt(&self.get, &[&uuid(id)]).await?.as_ref().map(order).transpose()
+        let row = self.client.query_opt(&self.get, &[&uuid(id)]).await;
+        row.map_err(|error| Trouble::from(error).about(id))?.as_ref().map(order).transpose()
     }
 
     pub(super) async fn find_by_external(
@@ -104,9 +111,9 @@ impl Reads {
         for row in &rows {
             match readable(processed(row))? {
                 Ok((id, processed)) => drop(found.insert(id, processed)),
-                // The others must not wait until somebody mends it.
+                // The others do not wait until it is mended.
                 Err(damaged) => {
-                    limited!(error, "damaged progress"; %damaged, "the progress of an order cannot be read")
+                    self.damage.tell(&damaged, "callers cannot be told how far an order has come")
                 }
             }
         }
@@ -124,11 +131,26 @@ impl Reads {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Vec<Result<Order, Damaged>>, Trouble> {
-        let limit = limit as i64;
-        let rows = match after {
-            None => self.client.query(&self.scan, &[&limit]).await?,
-            Some(after) => self.client.query(&self.scan_on, &[&limit, &uuid(after)]).await?,
+        let count = limit as i64;
+        let read = match after {
+            None => bounded::read(&self.client, &self.scan, &[&count]).await,
+            Some(after) => bounded::read(&self.client, &self.scan_on, &[&count, &uuid(after)]).await,
         };
-        rows.iter().map(order).map(readable).collect()
+        match (read, bounded::fewer(limit)) {
+            (Ok(bite), _) => bite.rows.iter().map(order).map(readable).collect(),
+            // Fewer at a time, until the row that is at fault is alone.
+            (Err(trouble), Some(fewer)) if trouble.may_be_about_a_row() => {
+                Box::pin(self.scan(after, fewer)).await
+            }
+            (Err(trouble), None) if trouble.may_be_about_a_row() => {
+                let next = self.client.query_opt(&self.next, &[&after.map(uuid)]).await?;
+                let order_id = |row: &Row| Ok::<_, Trouble>(order_id(row.try_get(0)?));
+                let what = format!("the server cannot read it: {trouble}");
+                let damaged =
+                    next.as_ref().map(order_id).transpose()?.map(|order_id| Damaged { order_id, what });
+                Ok(damaged.into_iter().map(Err).collect())
+            }
+            (Err(trouble), _) => Err(trouble),
+        }
     }
 }

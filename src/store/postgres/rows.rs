@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::payload_text::{TOO_LONG, payload_text};
 use super::trouble::Trouble;
 use crate::order::{Amount, Order, OrderId, Payload, Status, UserId};
 use crate::store::Damaged;
@@ -25,16 +26,28 @@ pub(super) const COLUMNS: &str = concat!(
     processed_version!(),
     ", \
      coalesce(o.created_at, o.updated_at, 'epoch'), coalesce(o.updated_at, o.created_at, 'epoch'), o.deleted_at, \
-     coalesce(o.amount, 0)::text, o.reason, coalesce(o.payload, 'null')::text, \
-     CASE WHEN jsonb_typeof(o.payload -> 'id') IN ('string', 'number') THEN o.payload ->> 'id' ELSE '' END"
+     coalesce(o.amount, 0)::text, o.reason, ",
+    payload_text!("o.payload"),
+    ", CASE WHEN jsonb_typeof(o.payload -> 'id') IN ('string', 'number') THEN o.payload ->> 'id' ELSE '' END"
 );
+
+/// Which of them is the text of the payload.
+pub(super) const PAYLOAD: usize = 10;
 
 /// How many columns they are.
 pub(super) const COLUMN_COUNT: usize = 12;
 
 /// Reads an order from a row of [`COLUMNS`]. A value that no version of this program wrote is an error that names
-/// the order.
+/// the order, and so is a payload that is too long.
 pub(super) fn order(row: &Row) -> Result<Order, Trouble> {
+    match order_but_payload(row)? {
+        (order, true) => Ok(order),
+        (order, false) => Err(damaged(order.id, TOO_LONG.to_owned())),
+    }
+}
+
+/// The same, with `null` for a payload that is too long, and whether it is there.
+pub(super) fn order_but_payload(row: &Row) -> Result<(Order, bool), Trouble> {
     let id = order_id(row.try_get(0)?);
     let time = |column, name: &str| {
         let time = row.try_get::<_, Option<Timestamp>>(column);
@@ -42,8 +55,8 @@ pub(super) fn order(row: &Row) -> Result<Order, Trouble> {
     };
     let there = |time: Option<Timestamp>| time.unwrap_or(Timestamp::UNIX_EPOCH);
     let amount: &str = row.try_get(8)?;
-    let payload: &str = row.try_get(10)?;
-    Ok(Order {
+    let payload: Option<&str> = row.try_get(PAYLOAD)?;
+    let order = Order {
         id,
         user_id: user_id(row.try_get(1)?),
         status: status(row, 2, id)?,
@@ -52,11 +65,13 @@ pub(super) fn order(row: &Row) -> Result<Order, Trouble> {
         created_at: there(time(5, "created_at")?),
         updated_at: there(time(6, "updated_at")?),
         deleted_at: time(7, "deleted_at")?,
-        amount: Amount::parse(amount)
-            .ok_or_else(|| damaged(id, format!("its amount {amount:?} is no number we know")))?,
+        amount: Amount::parse(amount).ok_or_else(|| {
+            damaged(id, format!("its amount {amount:.50?} is not a number of at most 1,000 digits"))
+        })?,
         reason: row.try_get(9)?,
-        payload: Payload::from_store(payload, row.try_get(11)?),
-    })
+        payload: Payload::from_store(payload.unwrap_or("null"), row.try_get(11)?),
+    };
+    Ok((order, payload.is_some()))
 }
 
 /// Reads a status column of an order's row.

@@ -3,6 +3,7 @@
 
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
+use crate::order::OrderId;
 use crate::store::{Damaged, Error};
 
 /// What keeps the keys of requests apart.
@@ -111,7 +112,32 @@ impl Trouble {
 
     /// What a caller learns whose read failed.
     pub(super) fn of_read(self) -> Error {
-        Error::Unavailable(self.to_string())
+        match self {
+            Trouble::Damaged(damaged) => Error::Damaged(damaged),
+            trouble => Error::Unavailable(trouble.to_string()),
+        }
+    }
+
+    /// Whether one of the rows that were to be read may be at fault: the server cannot make its text, finds it
+    /// corrupted, or takes too long for all of them.
+    pub(super) fn may_be_about_a_row(&self) -> bool {
+        self.server().is_some_and(|error| {
+            let code = error.code();
+            !is_fatal(error)
+                && (["22", "54", "XX"].contains(&&code.code()[..2]) || *code == SqlState::QUERY_CANCELED)
+        })
+    }
+
+    /// What it means where that was the only row.
+    pub(super) fn about(self, order_id: OrderId) -> Trouble {
+        match self.server().is_some_and(|error| *error.code() != SqlState::QUERY_CANCELED)
+            && self.may_be_about_a_row()
+        {
+            true => {
+                Trouble::Damaged(Damaged { order_id, what: format!("the server cannot read it: {self}") })
+            }
+            false => self,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::index::Young;
 use super::rows::{COLUMNS, order, readable};
 use super::search::created_at;
 use crate::order::{Filter, Page, Position, Status, UserId};
-use crate::telemetry::limited;
+use crate::store::damage::DamageLog;
 
 /// How many orders are looked at, at most, for a page of those that fit.
 const LOOKED_AT: usize = 2_000;
@@ -19,7 +19,7 @@ const PAGE_BYTES: usize = 4 << 20;
 
 pub(super) fn list(
     connection: &Connection,
-    young: &Young,
+    (young, damage): (&Young, &DamageLog),
     filter: &Filter,
     after: Option<Position>,
     limit: usize,
@@ -41,8 +41,8 @@ pub(super) fn list(
                 bytes += order.payload.as_str().len();
                 orders.push(order);
             }
-            // The others must not wait until somebody mends it.
-            Some(Err(damaged)) => limited!(error, "damaged order"; %damaged, "an order cannot be listed"),
+            // The others do not wait until it is mended.
+            Some(Err(damaged)) => damage.tell(&damaged, "an order is missing in lists"),
             _ => {}
         }
         let is_last = count == candidates.len();

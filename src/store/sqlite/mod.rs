@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use rusqlite::Connection;
 
 use self::checkpoint::Checkpoints;
 use self::clock::Clock;
@@ -34,6 +35,7 @@ use self::index::Young;
 use self::reader::Readers;
 use self::statements::Shared;
 use self::writer::Writer;
+use super::damage::DamageLog;
 use super::{
     Accepted, Completed, Completion, Cursor, Damaged, Error, PendingPage, Processed, Refusal, Store,
 };
@@ -47,6 +49,7 @@ pub struct SqliteStore {
     young: Arc<Young>,
     clock: Arc<Clock>,
     history: bool,
+    damage: Arc<DamageLog>,
     writer: Option<Writer>,
 }
 
@@ -127,7 +130,14 @@ impl SqliteStore {
             history,
         };
         let writer = Writer::start(connection, shared, Checkpoints::start(&file)?, lock)?;
-        Ok(SqliteStore { readers: Readers::new(file), young, clock, history, writer: Some(writer) })
+        Ok(SqliteStore {
+            readers: Readers::new(file),
+            young,
+            clock,
+            history,
+            damage: Arc::default(),
+            writer: Some(writer),
+        })
     }
 
     /// Opens a data folder for reading only, beside a process that may be working in it. By user and by external id it
@@ -150,7 +160,14 @@ impl SqliteStore {
         }
         let young = Arc::new(external::load(&reader)?);
         let clock = Arc::new(Clock::load(&reader)?);
-        Ok(SqliteStore { readers: Readers::new(file), young, clock, history: true, writer: None })
+        Ok(SqliteStore {
+            readers: Readers::new(file),
+            young,
+            clock,
+            history: true,
+            damage: Arc::default(),
+            writer: None,
+        })
     }
 
     /// Makes and migrates a data folder, and answers how many migrations were applied and the version now.
@@ -220,8 +237,8 @@ impl Store for SqliteStore {
     }
 
     async fn processed_versions(&self, orders: &[OrderId]) -> Result<Vec<Option<Processed>>, Error> {
-        let orders = orders.to_vec();
-        self.readers.run(move |connection| reader::processed_versions(connection, &orders)).await
+        let (orders, damage) = (orders.to_vec(), Arc::clone(&self.damage));
+        self.readers.run(move |connection| reader::processed_versions(connection, &damage, &orders)).await
     }
 
     async fn pending(
@@ -230,7 +247,8 @@ impl Store for SqliteStore {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<PendingPage, Error> {
-        self.readers.run(move |connection| reader::pending(connection, before, after, limit)).await
+        let damage = Arc::clone(&self.damage);
+        self.readers.run(move |connection| reader::pending(connection, &damage, before, after, limit)).await
     }
 
     async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Result<Order, Damaged>>, Error> {
@@ -238,8 +256,10 @@ impl Store for SqliteStore {
     }
 
     async fn list(&self, filter: &Filter, after: Option<Position>, limit: usize) -> Result<Page, Error> {
-        let (filter, young) = (filter.clone(), Arc::clone(&self.young));
-        self.readers.run(move |connection| lists::list(connection, &young, &filter, after, limit)).await
+        let (filter, young, damage) = (filter.clone(), Arc::clone(&self.young), Arc::clone(&self.damage));
+        let list =
+            move |connection: &Connection| lists::list(connection, (&young, &damage), &filter, after, limit);
+        self.readers.run(list).await
     }
 
     async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<Vec<Step>, Error> {

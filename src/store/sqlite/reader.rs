@@ -10,8 +10,8 @@ use tokio::sync::Semaphore;
 use super::rows::{COLUMNS, known_status, order, readable};
 use super::schema;
 use crate::order::{Order, OrderId};
+use crate::store::damage::DamageLog;
 use crate::store::{Cursor, Damaged, Error, PendingPage, Place, Processed};
-use crate::telemetry::limited;
 
 /// More would not read faster: each holds a page cache, and a read takes microseconds.
 const CONNECTIONS: usize = 4;
@@ -44,7 +44,7 @@ impl Readers {
                 Some(connection) => connection,
                 None => schema::open_reader(&file).map_err(|error| Error::Unavailable(error.to_string()))?,
             };
-            let answer = query(&connection).map_err(|error| Error::Unavailable(error.to_string()))?;
+            let answer = query(&connection).map_err(failed)?;
             // A connection whose query failed is not kept: the next read begins with a fresh one.
             if !permits.is_closed() {
                 idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
@@ -61,6 +61,15 @@ impl Readers {
     }
 }
 
+/// What a caller learns whose read failed. Only a read of one row fails because of it.
+fn failed(error: rusqlite::Error) -> Error {
+    match readable::<()>(Err(error)) {
+        Ok(Err(damaged)) => Error::Damaged(damaged),
+        Ok(Ok(())) => closed(),
+        Err(error) => Error::Unavailable(error.to_string()),
+    }
+}
+
 fn closed() -> Error {
     Error::Unavailable("the store is closed".to_owned())
 }
@@ -72,6 +81,7 @@ pub(super) fn get(connection: &Connection, id: OrderId) -> rusqlite::Result<Opti
 
 pub(super) fn processed_versions(
     connection: &Connection,
+    damage: &DamageLog,
     orders: &[OrderId],
 ) -> rusqlite::Result<Vec<Option<Processed>>> {
     let mut query =
@@ -84,9 +94,9 @@ pub(super) fn processed_versions(
         });
         Ok(match found.optional()? {
             Some(Ok(processed)) => Some(processed),
-            // The others must not wait until somebody mends it.
+            // The others do not wait until it is mended.
             Some(Err(damaged)) => {
-                limited!(error, "damaged progress"; %damaged, "the progress of an order cannot be read");
+                damage.tell(&damaged, "callers cannot be told how far an order has come");
                 None
             }
             None => None,
@@ -97,6 +107,7 @@ pub(super) fn processed_versions(
 
 pub(super) fn pending(
     connection: &Connection,
+    damage: &DamageLog,
     before: Timestamp,
     after: Option<Cursor>,
     limit: usize,
@@ -117,13 +128,13 @@ pub(super) fn pending(
     while let Some(row) = rows.next()? {
         match readable(order(row))? {
             Ok(order) => events.push(order.into_event()),
-            // The others must not wait until somebody mends it.
-            Err(damaged) => limited!(error, "damaged event"; %damaged, "an event cannot be made"),
+            // The others do not wait until it is mended.
+            Err(damaged) => damage.tell(&damaged, "an event cannot be made"),
         }
         last = Some(Cursor(Place::Changed { at: row.get(6)?, row: row.get(12)? }));
         count += 1;
     }
-    Ok(PendingPage { events, next: last.filter(|_| count == limit) })
+    Ok(PendingPage { events, unpublishable: Vec::new(), next: last.filter(|_| count == limit) })
 }
 
 pub(super) fn scan(

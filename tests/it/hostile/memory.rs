@@ -5,7 +5,7 @@ use prost::Message;
 use tokio::io::AsyncWriteExt;
 
 use super::neighbour::{NEIGHBOUR, Neighbour, exchange};
-use super::peer::{ATTACKER, connect_from, open_idle, read_to_end, send_and_never_read};
+use super::peer::{ATTACKER, connect_from, read_to_end, send_and_never_read};
 use super::stalled::Stalled;
 use super::target::{Launch, STORES, Store, Target};
 use crate::support::USER;
@@ -103,12 +103,9 @@ async fn bodies_that_are_announced_and_do_not_come_reserve_nothing() {
 async fn heads_that_do_not_end_count_for_the_one_who_sends_them() {
     let target = Launch::on(Store::Embedded).start().await;
     let neighbour = Neighbour::of(&target);
-    let mut heads = open_idle(ATTACKER, target.http, 2000).await;
     let head = format!("GET /health/live HTTP/1.1\r\nhost: localhost\r\nx-filling: {}", "x".repeat(60_000));
-    for stream in &mut heads {
-        // One that would be too much is closed.
-        let _ = stream.write_all(head.as_bytes()).await;
-    }
+    // One that would be too much is closed.
+    let _heads = send_and_never_read(ATTACKER, target.http, 2000, head.as_bytes()).await;
     neighbour.report().await.assert_undisturbed();
     assert_small(&target);
 }

@@ -163,9 +163,16 @@ impl TestApp {
         system
     }
 
-    /// Runs SQL in the Postgres of the system.
-    pub(crate) async fn sql(&self, sql: &str) {
+    /// Runs SQL in its schema, as another service would.
+    pub(crate) async fn execute(&self, sql: &str) {
         self.place.schema.as_ref().expect("a system on Postgres").execute(sql).await;
+    }
+
+    /// The text that SQL finds in its schema.
+    pub(crate) async fn query(&self, sql: &str) -> Option<String> {
+        let schema = self.place.schema.as_ref().expect("a system on Postgres");
+        let row = schema.connect().await.query_opt(sql, &[]).await.expect("SQL that can be run");
+        row.map(|row| row.get(0))
     }
 
     /// Starts the worker.

@@ -81,7 +81,7 @@ async fn a_full_disk_stores_nothing_and_the_service_goes_on_when_there_is_room()
 async fn a_postgres_whose_disk_is_full_stores_nothing_and_takes_orders_when_there_is_room() {
     let app = TestApp::embedded().start_on_postgres().await;
     let id = create(&app.client, r#"{"amount":1}"#).await;
-    app.sql(
+    app.execute(
         "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
            BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$;
          CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION full_disk()",
@@ -90,7 +90,7 @@ async fn a_postgres_whose_disk_is_full_stores_nothing_and_takes_orders_when_ther
     problem(&app.client.post("/orders", large(10)).await, "store_unavailable");
     let update = format!(r#"{{"order_id":"{id}","payload":[1]}}"#);
     problem(&app.client.post("/orders", update).await, "store_unavailable");
-    app.sql("DROP TRIGGER full_disk ON orders").await;
+    app.execute("DROP TRIGGER full_disk ON orders").await;
     until("a service that is ready", async || {
         (app.client.get("/health/ready").await.status == 200).then_some(())
     })
