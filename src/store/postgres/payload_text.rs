@@ -15,8 +15,11 @@ pub(super) const TOO_LONG: &str = "its payload is too long when its numbers are 
 /// than 4 MiB of text, and up to 32 KiB are within what the server can make; sent is 1 MiB of that, since an accepted
 /// payload of that size is shorter. Beyond, the numbers that may be long are added up: very large, very small, or zero
 /// with decimals; of them, too, 1 MiB may be what their bytes do not account for. At 128 MiB nothing that is in a
-/// string, where one byte becomes six at most, is more than the server can make. `jsonb_path_query_first` only copies
-/// a value that is compressed or kept elsewhere, so that it is fetched once.
+/// string, where one byte becomes six at most, is more than the server can make.
+///
+/// The path asks for usual numbers first, which makes it twice as fast; what is not a number compares as unknown, and
+/// is not found. `jsonb_path_query_first` only copies a value that is compressed or kept elsewhere, so that it is
+/// fetched once.
 macro_rules! payload_text {
     ($payload:literal) => {
         concat!(
@@ -38,8 +41,8 @@ macro_rules! payload_text {
                                                + CASE WHEN abs(long.number) < 1 THEN 1 WHEN abs(long.number) < 1e400
                                                       THEN length(trunc(long.number)::text) ELSE 131072 END), 0)
                              FROM (SELECT found::numeric AS number
-                                     FROM jsonb_path_query(whole.value, 'strict $.** ? (@.type() == \"number\"
-                                              && (@ > 1e40 || @ < -1e40 || (@ > -1e-20 && @ < 1e-20)))') AS found
+                                     FROM jsonb_path_query(whole.value, 'strict $.** ? (!(@ > 1e-20 && @ < 1e40)
+                                              && (@ < 1e-20 && @ > -1e-20 || @ > 1e40 || @ < -1e40))') AS found
                                   ) AS long
                        ) <= 1048576 + 2 * pg_column_size(whole.value)::int8 THEN whole.value::text
                        END
