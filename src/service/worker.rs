@@ -39,6 +39,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// A delivery, and the order that it is about.
+type Task = (OrderId, Delivery);
+
 /// A worker and what it works with.
 pub struct Worker {
     store: Arc<dyn Store>,
@@ -111,10 +114,10 @@ impl Worker {
     /// one. Answers the rest.
     async fn settle_overtaken(
         &self,
-        tasks: Vec<(OrderId, Delivery)>,
+        tasks: Vec<Task>,
         processed: &mut HashMap<OrderId, Version>,
-    ) -> Vec<(OrderId, Delivery)> {
-        let is_open = |(order_id, delivery): &&(OrderId, Delivery)| {
+    ) -> Vec<Task> {
+        let is_open = |(order_id, delivery): &&Task| {
             version_of(delivery).is_some() && !processed.contains_key(order_id)
         };
         let open: HashSet<OrderId> = tasks.iter().filter(is_open).map(|(order_id, _)| *order_id).collect();
@@ -160,7 +163,7 @@ impl Worker {
     /// to stop before the store took the batch; the deliveries then come again.
     async fn finish(
         &self,
-        round: Vec<(OrderId, Delivery)>,
+        round: Vec<Task>,
         processed: &mut HashMap<OrderId, Version>,
         shutdown: &CancellationToken,
     ) -> bool {
@@ -212,7 +215,7 @@ impl Worker {
     /// Goes on with the halves of a batch that one of its rows spoils; a row that is alone goes to the dead letters.
     async fn split(
         &self,
-        mut round: Vec<(OrderId, Delivery)>,
+        mut round: Vec<Task>,
         reason: &str,
         processed: &mut HashMap<OrderId, Version>,
         shutdown: &CancellationToken,
@@ -308,7 +311,7 @@ fn version_of(delivery: &Delivery) -> Option<Version> {
 
 /// Splits a batch so that the first part holds no order twice, and of each order the newest version; an event without
 /// a version is overtaken by none. The second part keeps the order of what is left.
-fn newest(tasks: Vec<(OrderId, Delivery)>) -> (Vec<(OrderId, Delivery)>, Vec<(OrderId, Delivery)>) {
+fn newest(tasks: Vec<Task>) -> (Vec<Task>, Vec<Task>) {
     let mut chosen: HashMap<OrderId, (usize, Option<Version>, bool)> = HashMap::with_capacity(tasks.len());
     for (at, (order_id, delivery)) in tasks.iter().enumerate() {
         let version = version_of(delivery);

@@ -29,6 +29,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(super) struct Checkpoints {
     committed: Option<SyncSender<()>>,
     restart: Arc<AtomicBool>,
+    told: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -37,18 +38,19 @@ impl Checkpoints {
         let connection = schema::open_writer(file)?;
         let (committed, commits) = mpsc::sync_channel(1);
         let restart = Arc::new(AtomicBool::new(false));
-        let ask = Arc::clone(&restart);
+        let told = Arc::new(AtomicBool::new(false));
+        let (ask, tell) = (Arc::clone(&restart), Arc::clone(&told));
         let thread = thread::Builder::new()
             .name("sqlite-checkpoint".to_owned())
-            .spawn(move || run(&connection, &commits, &ask))
+            .spawn(move || run(&connection, &commits, &ask, &tell))
             .map_err(|error: io::Error| OpenError::Io { folder: file.to_owned(), error })?;
-        Ok(Checkpoints { committed: Some(committed), restart, thread: Some(thread) })
+        Ok(Checkpoints { committed: Some(committed), restart, told, thread: Some(thread) })
     }
 
     /// To be called by the writer, between two transactions.
     pub(super) fn after_commit(&self, writer: &Connection) {
         if self.restart.swap(false, Ordering::Relaxed) {
-            report(checkpoint(writer, "RESTART"));
+            report(checkpoint(writer, "RESTART"), &self.told);
         }
         // Full: the thread has not yet looked at an earlier commit, and will see this one, too.
         if let Some(committed) = &self.committed {
@@ -67,11 +69,11 @@ impl Drop for Checkpoints {
     }
 }
 
-fn run(connection: &Connection, commits: &Receiver<()>, restart: &AtomicBool) {
+fn run(connection: &Connection, commits: &Receiver<()>, restart: &AtomicBool, told: &AtomicBool) {
     while commits.recv().is_ok() {
-        if let Some((length, copied)) = report(checkpoint(connection, "NOOP")) {
+        if let Some((length, copied)) = report(checkpoint(connection, "NOOP"), told) {
             if length - copied >= STEP {
-                report(checkpoint(connection, "PASSIVE"));
+                report(checkpoint(connection, "PASSIVE"), told);
             }
             if length >= LIMIT {
                 restart.store(true, Ordering::Relaxed);

@@ -52,7 +52,8 @@ impl Condition {
         if state.failure.is_none() {
             tracing::error!(%error, "writes fail; the writer tries again every second");
         }
-        state.failure = Some(error.to_string());
+        let (Error::Unavailable(reason) | Error::OutcomeUnknown(reason) | Error::BadBatch(reason)) = error;
+        state.failure = Some(reason.clone());
     }
 
     /// Whether writes fail.

@@ -95,7 +95,7 @@ impl Backend for Shared {
         let own = setup.settings.clone();
         let api = Some(Role::start(|stop| async move { app::api_alone(parts, listeners, &own, stop).await }));
         until("an api that is ready", async || {
-            (client.get("/health/ready").await.status == 200).then_some(())
+            (client.get("/health/ready").await.json()["status"] == "ready").then_some(())
         })
         .await;
         let (witness, unfinished) = (Witness::new(&corner), Unfinished(true));

@@ -76,7 +76,7 @@ async fn no_answer_is_late<P: Place>() {
             tokio::join!(orders.upsert_order(asked), others.upsert_order(updated))
         },
     );
-    let all = async { tokio::join!(join_all(writes), batch, read, by_grpc) };
+    let all = Box::pin(async { tokio::join!(join_all(writes), batch, read, by_grpc) });
     let (writes, batch, read, by_grpc) = timeout(GUARD, all).await.expect("answers in time");
     for answer in &writes {
         told(answer);
@@ -108,12 +108,12 @@ async fn no_answer_is_late<P: Place>() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_answer_is_later_than_its_caller_asked_for_while_the_embedded_store_hangs() {
-    no_answer_is_late::<Embedded>().await;
+    Box::pin(no_answer_is_late::<Embedded>()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_answer_is_later_than_its_caller_asked_for_while_postgres_hangs() {
-    no_answer_is_late::<Postgres>().await;
+    Box::pin(no_answer_is_late::<Postgres>()).await;
 }
 
 async fn what_is_told_is_true<P: Place>() {
