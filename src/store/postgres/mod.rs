@@ -251,8 +251,16 @@ impl Store for PostgresStore {
             session.run().await?;
             if was_full { session.take_room().await } else { Ok(()) }
         };
+        let checked = async {
+            self.checking.read(check).await?;
+            // Opened where they are not, and asked nothing: no caller is the first to wait for them.
+            for link in &self.commands.links {
+                link.session().await?;
+            }
+            Ok(())
+        };
         let silence = || Err(Error::Unavailable("Postgres does not answer".to_owned()));
-        timeout(CHECK_LIMIT, self.checking.read(check)).await.unwrap_or_else(|_| silence())?;
+        timeout(CHECK_LIMIT, checked).await.unwrap_or_else(|_| silence())?;
         if was_full {
             self.server.has_room();
         }
