@@ -287,6 +287,9 @@ pub fn api(
         write_timeout: settings.http_write_timeout,
         shutdown_delay: settings.shutdown_delay,
         shutdown_timeout: settings.shutdown_timeout,
+        checks_host: settings.bind.to_canonical().is_loopback(),
+        allowed_hosts: settings.allowed_hosts.clone(),
+        cors_allowed_origins: settings.cors_allowed_origins.clone(),
     };
     let listeners = listeners.into();
     async move {

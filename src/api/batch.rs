@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::conditions;
 use super::docs::parameters::{IdempotencyKey, Prefer};
 use super::docs::problems::{BatchProblems, any_answer};
 use super::docs::requests::{self, batch};
@@ -19,7 +20,7 @@ use super::edge::RequestId;
 use super::exchange::Caller;
 use super::http::{Shared, json};
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
-use super::problem::{Problem, to_json};
+use super::problem::{Problem, seconds, to_json};
 use super::upload::{self, PLAIN};
 use super::view::SubmittedBody;
 use super::writes::{body, key, status};
@@ -53,6 +54,10 @@ struct ItemResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     replayed: Option<bool>,
+    /// How many seconds to wait before the item is sent again. Absent unless its status is 503.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, nullable = false)]
+    retry_after: Option<u64>,
     /// What the answer would have held.
     #[schema(schema_with = any_answer)]
     body: ItemBody,
@@ -81,6 +86,7 @@ pub(super) async fn submit_batch(
     request: Request,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
+    conditions::only(&[], &head.headers)?;
     let body = upload::read(body, &api.options, &caller, PLAIN).await?;
     let key = key(&head.headers)?;
     let read = move |text: &str| {
@@ -96,7 +102,7 @@ pub(super) async fn submit_batch(
     let request_id = head.extensions.get::<RequestId>();
     let results = outcomes.iter().map(|outcome| result(outcome, request_id)).collect();
     let mut response = json(StatusCode::MULTI_STATUS, to_json(&BatchBody { results }));
-    if let Some(applied) = preferences.applied_to_write(false) {
+    if let Some(applied) = preferences.applied_to_write(false, api.service.longest_wait()) {
         response.headers_mut().insert(PREFERENCE_APPLIED, applied);
     }
     Ok(response)
@@ -135,13 +141,39 @@ fn result(outcome: &Result<Receipt, Problem>, request_id: Option<&RequestId>) ->
             status: status(receipt).as_u16(),
             version: Some(receipt.version),
             replayed: receipt.replayed.then_some(true),
+            retry_after: None,
             body: ItemBody::Accepted(body(receipt, None)),
         },
         Err(problem) => {
             let (status, body) = problem.inside(request_id);
             // JSON, because it was just written.
             let body = RawValue::from_string(body).unwrap_or_else(|_| RawValue::NULL.to_owned());
-            ItemResult { status, version: None, replayed: None, body: ItemBody::Refused(body) }
+            let retry_after = problem.retry_after.map(seconds);
+            ItemResult { status, version: None, replayed: None, retry_after, body: ItemBody::Refused(body) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::Error;
+    use crate::order::OrderId;
+
+    #[test]
+    fn an_item_that_may_be_sent_again_says_after_which_pause() {
+        let told = |error: Error| {
+            let body = to_json(&result(&Err(error.into()), None));
+            serde_json::from_slice::<serde_json::Value>(&body).unwrap()["retry_after"].clone()
+        };
+        assert_eq!(told(Error::Overloaded { retry_after: Duration::from_secs(3) }), 3);
+        assert_eq!(told(Error::Unavailable), 1);
+        for error in
+            [Error::OutcomeUnknown { order_id: OrderId::generate() }, Error::NotFound { order_id: None }]
+        {
+            assert_eq!(told(error), serde_json::Value::Null);
         }
     }
 }

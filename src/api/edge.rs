@@ -12,7 +12,7 @@ use axum::Router;
 use axum::body::{Body, HttpBody};
 use futures_util::FutureExt;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CONNECTION, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::service::Service;
 use hyper::{HeaderMap, Request, Response};
@@ -22,6 +22,7 @@ use uuid::Uuid;
 use super::connection::Connection;
 use super::exchange::{Answer, Caller, Exchange, Uncounted, Upload};
 use super::forwarded::TrustedProxies;
+use super::front::Front;
 use super::http::Reading;
 use super::problem::Problem;
 use crate::config::REQUEST_OVERHEAD;
@@ -43,6 +44,7 @@ pub(super) struct RequestId(pub(super) HeaderValue);
 #[derive(Clone)]
 pub(super) struct Edge {
     router: TowerToHyperService<Router>,
+    front: Front,
     proxies: Arc<TrustedProxies>,
 }
 
@@ -53,8 +55,8 @@ pub(super) struct Door {
 }
 
 impl Edge {
-    pub(super) fn new(router: Router, proxies: Arc<TrustedProxies>) -> Edge {
-        Edge { router: TowerToHyperService::new(router), proxies }
+    pub(super) fn new(router: Router, front: Front, proxies: Arc<TrustedProxies>) -> Edge {
+        Edge { router: TowerToHyperService::new(router), front, proxies }
     }
 
     /// The service of a connection.
@@ -62,12 +64,12 @@ impl Edge {
         Door { edge: self.clone(), connection: Arc::clone(connection) }
     }
 
-    async fn answer(self, request: Request<Incoming>, mut exchange: Exchange) -> Response<Answer<Body>> {
+    async fn answer(self, mut request: Request<Incoming>, mut exchange: Exchange) -> Response<Answer<Body>> {
         let started = Instant::now();
+        let (front, asked) = (self.front.clone(), self.front.look(&mut request));
         let (mut head, body) = request.into_parts();
         let body = Upload::new(body, exchange.connection());
         let id = request_id(&head.headers);
-        let wants_problem = accepts(&head.headers, "application/problem+json");
         let line =
             tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{} {}", head.method, head.uri.path()));
         let peer = peer(&self.proxies, exchange.connection(), &head.headers);
@@ -99,8 +101,9 @@ impl Edge {
             response = Problem::from(overloaded()).into_bare_response();
         }
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-            problem.write(&mut response, &id, wants_problem);
+            problem.write(&mut response, &id, asked.wants_problem);
         }
+        front.finish(&mut response, asked);
         if let Some(line) = line {
             let (status, elapsed) = (response.status().as_u16(), started.elapsed());
             tracing::debug!(request_id = id.to_str().unwrap_or(""), status, ?elapsed, "{line}");
@@ -115,6 +118,9 @@ impl Edge {
     }
 
     async fn handle(self, request: Request<Upload>) -> Response<Body> {
+        if let Err(answer) = self.front.admit(&request) {
+            return *answer;
+        }
         match self.router.call(request).await {
             Ok(response) => response,
             Err(never) => match never {},
@@ -174,9 +180,4 @@ pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
         HeaderValue::from_str(Uuid::now_v7().as_simple().encode_lower(&mut text))
             .unwrap_or_else(|_| HeaderValue::from_static("none"))
     })
-}
-
-/// Whether an `Accept` header names that media type.
-pub(super) fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
-    headers.get_all(ACCEPT).iter().any(|value| value.to_str().is_ok_and(|text| text.contains(media_type)))
 }

@@ -11,10 +11,10 @@ use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::accept::{self, JSON};
 use super::docs::parameters::Accept;
 use super::docs::problems::HealthProblems;
 use super::docs::responses::{Health, Live, Ready};
-use super::edge::accepts;
 use super::http::{Shared, json};
 use super::problem::to_json;
 use crate::service::Readiness;
@@ -31,7 +31,7 @@ pub(super) struct HealthBody {
 /// As JSON, or as bare text where that is asked for.
 #[utoipa::path(get, path = "/health", tag = "health", params(Accept), responses(Health, HealthProblems))]
 pub(super) async fn health(headers: HeaderMap) -> Response {
-    if !accepts(&headers, "text/plain") {
+    if accept::best(&headers, [JSON, "text/plain"]) == JSON {
         return live().await;
     }
     let mut response = Response::new(Body::from("ok"));

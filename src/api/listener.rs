@@ -23,6 +23,7 @@ use super::connection::{Asked, Connection};
 use super::docs::Docs;
 use super::edge::Edge;
 use super::forwarded::TrustedProxies;
+use super::front::Front;
 use super::grpc::Grpc;
 use super::http::{Shared, router};
 use super::problem::{OVERLOADED, Problem, to_json};
@@ -76,7 +77,7 @@ pub async fn serve(
         http.closing.cancel();
         grpc.closing.cancel();
     };
-    let edge = Edge::new(router(Arc::clone(&shared)), Arc::clone(&proxies));
+    let edge = Edge::new(router(Arc::clone(&shared)), Front::new(&options), Arc::clone(&proxies));
     let served = serve_http(listeners.http, &http, edge, &options);
     let calls = async {
         let Some(listener) = listeners.grpc else { return };

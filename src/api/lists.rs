@@ -49,20 +49,24 @@ pub(super) async fn list_orders(State(api): State<Arc<Shared>>, uri: Uri) -> Res
     let mut response =
         json(StatusCode::OK, to_json(&ListBody { orders, next_cursor: next_cursor.as_deref() }));
     hold(&mut response, reading);
-    if let Ok(links) = HeaderValue::try_from(links(query, next_cursor.as_deref())) {
+    let links = links(query, next_cursor.as_deref()).map(HeaderValue::try_from);
+    if let Some(Ok(links)) = links {
         response.headers_mut().insert(LINK, links);
     }
     Ok(response)
 }
 
-/// The links to other pages of the same list, RFC 8288.
-fn links(query: Parameters<'_>, next_cursor: Option<&str>) -> String {
+/// The most bytes of links: a proxy gives all headers of an answer 4 KiB, as nginx does, and fails beyond.
+const LINK_LIMIT: usize = 3 << 10;
+
+/// The links to other pages of the same list, RFC 8288, as far as they fit; the next page counts for more than the
+/// first. The body names it, too.
+fn links(query: Parameters<'_>, next_cursor: Option<&str>) -> Option<String> {
     let link = |cursor, rel: &str| format!("</orders{}>; rel=\"{rel}\"", query.with_cursor(cursor));
-    let first = link(None, "first");
-    match next_cursor {
-        Some(cursor) => format!("{first}, {}", link(Some(cursor), "next")),
-        None => first,
-    }
+    let (first, next) = (link(None, "first"), next_cursor.map(|cursor| link(Some(cursor), "next")));
+    let both = next.as_ref().map(|next| format!("{first}, {next}"));
+    let choices = if next.is_some() { [both, next] } else { [Some(first), None] };
+    choices.into_iter().flatten().find(|links| links.len() <= LINK_LIMIT)
 }
 
 /// Which orders are asked for.
@@ -107,6 +111,21 @@ fn time(text: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_are_left_out_where_they_would_be_too_long() {
+        let rels = |length: usize, next| {
+            let uri: Uri = format!("/orders?external_id={}", "x".repeat(length)).parse().unwrap();
+            let links = links(Parameters::of(&uri), next).unwrap_or_default();
+            assert!(links.len() <= LINK_LIMIT, "{length}");
+            links.split("; rel=").skip(1).map(|rel| rel[1..5].to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(rels(1, None), ["firs"]);
+        assert_eq!(rels(1, Some("0")), ["firs", "next"]);
+        assert_eq!(rels(2_000, Some("0")), ["next"]);
+        assert_eq!(rels(2_000, None), ["firs"]);
+        assert_eq!(rels(4_000, Some("0")).len() + rels(4_000, None).len(), 0);
+    }
 
     #[test]
     fn a_time_has_an_offset_with_its_plus_encoded_or_not() {

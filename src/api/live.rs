@@ -14,8 +14,11 @@ use futures_util::{Stream, StreamExt};
 use hyper::body::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Uri};
+use serde::Serialize;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::docs::parameters::{LastEventId, OrderInPath, UserInQuery};
 use super::docs::problems::{HistoryProblems, StreamProblems};
@@ -23,12 +26,15 @@ use super::docs::responses::Stream as StreamResponse;
 use super::exchange::{Caller, Uncounted};
 use super::history::step;
 use super::http::{Segment, Shared};
-use super::problem::{OVERLOADED, Problem};
+use super::problem::{OVERLOADED, Problem, to_json};
 use super::query::Parameters;
 use super::reads::order_id_of;
 use crate::order::{BadSequence, Invalid, Sequence, Step, UserId};
 use crate::service::Following;
 use crate::service::quota::{Limit, Permit, Resource};
+
+/// Between how many milliseconds a client waits before it comes back: not all of those whose process has ended at once.
+const RETRY: std::ops::RangeInclusive<u64> = 1_000..=3_000;
 
 /// After how long without an event a comment is sent, so that nobody on the way takes the stream for dead.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -90,10 +96,10 @@ pub(super) async fn follow_user(
     Ok(response(events(following, api.draining.clone(), permit)))
 }
 
-/// The place that a client has come to.
+/// The place that a client has come to. An empty one is none, as browsers have it.
 fn last_event_id(headers: &HeaderMap) -> Result<Option<Sequence>, Invalid> {
     let mut given = headers.get_all(LAST_EVENT_ID).iter();
-    let Some(id) = given.next() else { return Ok(None) };
+    let Some(id) = given.next().filter(|id| !id.is_empty()) else { return Ok(None) };
     let place = id.to_str().map_err(|_| BadSequence).and_then(str::parse);
     match (place, given.next()) {
         (Ok(place), None) => Ok(Some(place)),
@@ -131,7 +137,7 @@ fn response(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
 /// The stream: a comment at once, so that the client knows that it is there, with the place where it begins, so that it
 /// has one to come back with before its first event; and then events and heartbeats.
 fn events(
-    Following { after, pages }: Following,
+    Following { after, lost_from, pages }: Following,
     draining: CancellationToken,
     permit: Permit,
 ) -> impl Stream<Item = Bytes> {
@@ -144,8 +150,37 @@ fn events(
         };
         next.map(|bytes| (bytes, (pages, draining, permit)))
     });
-    let begin = after.map_or(COMMENT, |place| format!(":\nid: {place}\n\n").into());
+    let begin = beginning(after, lost_from);
     once(async { begin }).chain(rest)
+}
+
+/// The first block of a stream, and the word that steps were lost, where they were.
+fn beginning(after: Option<Sequence>, lost_from: Option<Sequence>) -> Bytes {
+    // A fresh id is random at its end.
+    let (_, jitter) = Uuid::now_v7().as_u64_pair();
+    let retry = RETRY.start() + jitter % (RETRY.end() - RETRY.start() + 1);
+    let mut text = format!(":\nretry: {retry}\n");
+    match (after, lost_from) {
+        (Some(upto), Some(after)) => {
+            let gap = GapBody { after: after.to_string(), upto: upto.to_string() };
+            text += &format!("\nid: {upto}\nevent: gap\ndata: ");
+            text += &String::from_utf8_lossy(&to_json(&gap));
+            text += "\n";
+        }
+        (Some(place), None) => text += &format!("id: {place}\n"),
+        (None, _) => {}
+    }
+    (text + "\n").into()
+}
+
+/// What a client is told that comes back after its place has been dropped: the `data` of an event `gap`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Gap)]
+pub(super) struct GapBody {
+    /// The place that the client came back with.
+    after: String,
+    /// Steps behind that place, up to this one, are no longer kept. The stream goes on behind it.
+    upto: String,
 }
 
 /// Events as they go over the wire.
@@ -192,10 +227,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_begins_at_once_and_beats_while_nothing_happens() {
-        let following = |after| Following { after, pages: Box::pin(iter([vec![a_step()]]).chain(pending())) };
+        let following = |after| Following {
+            after,
+            lost_from: None,
+            pages: Box::pin(iter([vec![a_step()]]).chain(pending())),
+        };
         let (draining, began) = (CancellationToken::new(), Instant::now());
         let mut events = pin!(events(following(None), draining.clone(), permit()));
-        assert_eq!(events.next().await, Some(COMMENT));
+        let retry = |bytes: Option<Bytes>| {
+            let text = String::from_utf8(bytes.unwrap().to_vec()).unwrap();
+            let (retry, rest) = text.strip_prefix(":\nretry: ").unwrap().split_once('\n').unwrap();
+            assert!(RETRY.contains(&retry.parse().unwrap()), "{text}");
+            rest.to_owned()
+        };
+        assert_eq!(retry(events.next().await), "\n");
         let event = r#"id: 7-9
 event: order
 data: {"order_id":"0196f1c8-7b1e-7000-8000-00000000dead","user_id":"7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33","version":2,"status":"failed","by":"worker","at":"2026-01-31T12:00:00.5Z","amount":1.50,"reason":"two\nlines"}
@@ -208,7 +253,10 @@ data: {"order_id":"0196f1c8-7b1e-7000-8000-00000000dead","user_id":"7e1a3f6c-55a
             assert_eq!(began.elapsed(), beat * HEARTBEAT);
         }
         let mut begun = pin!(super::events(following(Some(Sequence(7, 0))), draining.clone(), permit()));
-        assert_eq!(begun.next().await.as_deref(), Some(&b":\nid: 7-0\n\n"[..]));
+        assert_eq!(retry(begun.next().await), "id: 7-0\n\n");
+        let lost = beginning(Some(Sequence(7, 0)), Some(Sequence(3, 1)));
+        let gap = "\nid: 7-0\nevent: gap\ndata: {\"after\":\"3-1\",\"upto\":\"7-0\"}\n\n";
+        assert_eq!(retry(Some(lost)), gap);
         draining.cancel();
         assert_eq!(events.next().await, None);
         assert_eq!(began.elapsed(), 3 * HEARTBEAT);
@@ -221,8 +269,9 @@ data: {"order_id":"0196f1c8-7b1e-7000-8000-00000000dead","user_id":"7e1a3f6c-55a
             last_event_id(&values.collect())
         };
         assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&[""]), Ok(None));
         assert_eq!(read(&["7-9"]), Ok(Some(Sequence(7, 9))));
-        for values in [&[""][..], &["7"], &["7-9-1"], &["x"], &["7-9", "7-9"]] {
+        for values in [&["7"][..], &["7-9-1"], &["x"], &["7-9", "7-9"]] {
             assert_eq!(read(values).unwrap_err().field, "Last-Event-ID", "{values:?}");
         }
     }

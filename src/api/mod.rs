@@ -3,15 +3,20 @@
 //! what the service tells about itself. This room knows the service and no store or bus; nothing outside it knows a
 //! protocol.
 
+mod accept;
 mod admission;
 mod batch;
+mod browser;
+mod conditions;
 mod connection;
+mod cors;
 mod docs;
 mod edge;
 mod etag;
 mod exchange;
 mod failures;
 mod forwarded;
+mod front;
 mod grpc;
 mod health;
 mod history;
@@ -25,6 +30,7 @@ mod query;
 mod reads;
 mod stream;
 mod upload;
+mod uri;
 mod view;
 mod writes;
 
@@ -95,6 +101,12 @@ pub struct Options {
     pub shutdown_delay: Duration,
     /// How long requests in flight get to finish after that.
     pub shutdown_timeout: Duration,
+    /// Whether HTTP answers to addresses, `localhost` and `allowed_hosts` alone; it does, too, where there are some.
+    pub checks_host: bool,
+    /// Names that HTTP answers to; `*.name` stands for those below a name, `*` for every name.
+    pub allowed_hosts: Vec<String>,
+    /// Origins whose pages may read answers and send changes; `*` is every one. None: CORS is off.
+    pub cors_allowed_origins: Vec<String>,
 }
 
 /// The most long calls of gRPC that answer no order: health watches and reflection.

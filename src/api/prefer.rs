@@ -72,27 +72,30 @@ impl Preferences {
         self.representation == Some(true)
     }
 
-    /// What was honoured of a write, given whether the answer holds the order; `None`: nothing was asked for.
-    pub(super) fn applied_to_write(&self, has_representation: bool) -> Option<HeaderValue> {
+    /// What was honoured of a write, given whether the answer holds the order and how long the service waits at most;
+    /// `None`: nothing was asked for.
+    pub(super) fn applied_to_write(&self, has_representation: bool, limit: Duration) -> Option<HeaderValue> {
         let representation = match self.representation {
             Some(true) => has_representation.then_some("return=representation"),
             Some(false) => Some("return=minimal"),
             None => None,
         };
         let respond_async = self.respond_async.then_some("respond-async");
-        self.list([respond_async, representation])
+        self.list([respond_async, representation], limit)
     }
 
     /// What was honoured of a read.
-    pub(super) fn applied_to_read(&self) -> Option<HeaderValue> {
-        self.list([None, None])
+    pub(super) fn applied_to_read(&self, limit: Duration) -> Option<HeaderValue> {
+        self.list([None, None], limit)
     }
 
-    fn list(&self, others: [Option<&str>; 2]) -> Option<HeaderValue> {
+    fn list(&self, others: [Option<&str>; 2], limit: Duration) -> Option<HeaderValue> {
         if *self == Preferences::default() {
             return None;
         }
-        let wait = self.wait.map(|seconds| format!("wait={seconds}"));
+        // The wait in force. A part of a second counts as one: no answer comes later than what is said here.
+        let most = limit.as_secs().saturating_add(u64::from(limit.subsec_nanos() > 0));
+        let wait = self.wait.map(|seconds| format!("wait={}", most.min(seconds.into())));
         let applied: Vec<&str> = others.into_iter().chain([wait.as_deref()]).flatten().collect();
         (!applied.is_empty()).then(|| HeaderValue::try_from(applied.join(", ")).ok()).flatten()
     }
@@ -119,9 +122,18 @@ mod tests {
             assert_eq!(read(values), both, "{values:?}");
         }
         assert_eq!(both.patience(), Patience::AtMost(Duration::from_secs(5)));
-        assert_eq!(both.applied_to_write(true).unwrap(), "respond-async, return=representation, wait=5");
-        assert_eq!(both.applied_to_write(false).unwrap(), "respond-async, wait=5");
-        assert_eq!(both.applied_to_read().unwrap(), "wait=5");
+        let limit = Duration::from_secs(30);
+        assert_eq!(
+            both.applied_to_write(true, limit).unwrap(),
+            "respond-async, return=representation, wait=5"
+        );
+        assert_eq!(both.applied_to_write(false, limit).unwrap(), "respond-async, wait=5");
+        assert_eq!(both.applied_to_read(limit).unwrap(), "wait=5");
+        for (millis, applied) in
+            [(30_000, "wait=5"), (5_000, "wait=5"), (2_000, "wait=2"), (1_500, "wait=2"), (1, "wait=1")]
+        {
+            assert_eq!(both.applied_to_read(Duration::from_millis(millis)).unwrap(), applied);
+        }
     }
 
     #[test]
@@ -131,9 +143,9 @@ mod tests {
         {
             assert_eq!(read(&[value]), Preferences::default(), "{value}");
             assert_eq!(read(&[value]).patience(), Patience::Usual);
-            assert_eq!(read(&[value]).applied_to_write(false), None);
+            assert_eq!(read(&[value]).applied_to_write(false, Duration::MAX), None);
         }
         assert_eq!(read(&["respond-async"]).patience(), Patience::None);
-        assert_eq!(read(&["respond-async"]).applied_to_write(false).unwrap(), "respond-async");
+        assert_eq!(read(&["respond-async"]).applied_to_write(false, Duration::MAX).unwrap(), "respond-async");
     }
 }

@@ -1,20 +1,21 @@
 //! Problems: the one table that turns what went wrong into HTTP and gRPC, and the RFC 9457 body that says so. A code
 //! is stable; a title never varies; a detail names the field and the fix and never holds a driver's words.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use serde::{Serialize, Serializer};
 use tonic::Code;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use super::edge::RequestId;
-use super::failures;
+use super::{failures, uri};
 use crate::error::Error;
 use crate::order::{Invalid, OrderId, Version};
 
@@ -75,6 +76,9 @@ const fn kind(status: u16, grpc: Code, code: &'static str, title: &'static str, 
 /// A field breaks its rule.
 pub const INVALID: Kind =
     kind(400, Code::InvalidArgument, "invalid_request", "The request is not valid", false);
+/// A page of another site made a browser send it.
+pub const CROSS_SITE_REQUEST: Kind =
+    kind(403, Code::PermissionDenied, "cross_site_request", "Another site's page sent the request", false);
 /// No such order, or another user's.
 pub const ORDER_NOT_FOUND: Kind =
     kind(404, Code::NotFound, "order_not_found", "There is no such order", false);
@@ -103,6 +107,22 @@ pub const PRECONDITION_FAILED: Kind = kind(
 /// The body is over the limit. The code is the one that gRPC's own libraries have for it.
 pub const BODY_TOO_LARGE: Kind =
     kind(413, Code::ResourceExhausted, "body_too_large", "The body is too large", false);
+/// The body, or the message of gRPC, is compressed.
+pub const UNSUPPORTED_CONTENT_ENCODING: Kind = kind(
+    415,
+    Code::Unimplemented,
+    "unsupported_content_encoding",
+    "The body is encoded in a way that is not supported",
+    false,
+);
+/// The service does not answer to that name.
+pub const MISDIRECTED_REQUEST: Kind = kind(
+    421,
+    Code::PermissionDenied,
+    "misdirected_request",
+    "The service does not answer to this host",
+    false,
+);
 /// The key belongs to another request.
 pub const KEY_REUSED: Kind =
     kind(422, Code::InvalidArgument, "idempotency_key_reused", "The key was used for another request", false);
@@ -116,16 +136,18 @@ pub const OVERLOADED: Kind = kind(503, Code::Unavailable, "overloaded", "The ser
 /// The store is away; nothing was done.
 pub const STORE_UNAVAILABLE: Kind =
     kind(503, Code::Unavailable, "store_unavailable", "The order store is not available", true);
-/// The store failed in the middle of the commit. Not `UNAVAILABLE`, after which clients try again by themselves.
+/// The store failed in the middle of the commit. Neither 503 nor `UNAVAILABLE`, after which clients and proxies try again
+/// by themselves: both promise that nothing was stored.
 pub const OUTCOME_UNKNOWN: Kind =
-    kind(503, Code::Unknown, "outcome_unknown", "Whether the order was stored is not known", false);
+    kind(500, Code::Unknown, "outcome_unknown", "Whether the order was stored is not known", false);
 /// The caller's deadline came before an answer; of gRPC alone.
 pub const DEADLINE_EXCEEDED: Kind =
     kind(504, Code::DeadlineExceeded, "deadline_exceeded", "The caller's deadline has passed", false);
 
 /// Every kind of problem there is, by status.
-pub const TABLE: [Kind; 16] = [
+pub const TABLE: [Kind; 19] = [
     INVALID,
+    CROSS_SITE_REQUEST,
     ORDER_NOT_FOUND,
     ROUTE_NOT_FOUND,
     HISTORY_OFF,
@@ -134,12 +156,14 @@ pub const TABLE: [Kind; 16] = [
     ORDER_DELETED,
     PRECONDITION_FAILED,
     BODY_TOO_LARGE,
+    UNSUPPORTED_CONTENT_ENCODING,
+    MISDIRECTED_REQUEST,
     KEY_REUSED,
     INTERNAL,
     ORDER_UNREADABLE,
+    OUTCOME_UNKNOWN,
     OVERLOADED,
     STORE_UNAVAILABLE,
-    OUTCOME_UNKNOWN,
     DEADLINE_EXCEEDED,
 ];
 
@@ -182,7 +206,10 @@ impl Problem {
         let (media_type, text) = self.body(request_id, wants_problem);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         if let Some(pause) = self.retry_after {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(pause.as_secs().max(1)));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds(pause)));
+        }
+        if self.kind == UNSUPPORTED_CONTENT_ENCODING {
+            response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         // The router noted the length of the empty body.
         response.headers_mut().remove(CONTENT_LENGTH);
@@ -203,7 +230,7 @@ impl Problem {
             title: self.kind.title,
             status: self.kind.status,
             detail: &self.detail,
-            instance: request_id,
+            instance: uri::reference(request_id),
             code: self.kind.code,
             retryable: self.kind.retryable,
             order_id: self.order_id.map(|id| id.to_string()),
@@ -220,6 +247,11 @@ impl Problem {
             _ => ("application/problem+json", to_json(&body)),
         }
     }
+}
+
+/// A pause in whole seconds, as `Retry-After` has it.
+pub(super) fn seconds(pause: Duration) -> u64 {
+    pause.as_secs().max(1)
 }
 
 /// The JSON text of a body.
@@ -241,8 +273,9 @@ pub(super) struct ProblemBody<'a> {
     status: u16,
     /// What went wrong here, for people: it names the field and the fix.
     detail: &'a str,
-    /// The id of the request, as in `X-Request-Id`.
-    instance: &'a str,
+    /// The id of the request, as in `X-Request-Id`. What a URI reference cannot hold is percent-encoded.
+    #[schema(value_type = String, format = "uri-reference")]
+    instance: Cow<'a, str>,
     /// The kind of problem, for programs. More may come.
     #[schema(schema_with = codes)]
     code: &'a str,

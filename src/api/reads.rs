@@ -47,7 +47,7 @@ pub(super) async fn get_order(
     };
     let mut response = shown(&order, &headers);
     hold(&mut response, reading);
-    if let Some(applied) = preferences.applied_to_read() {
+    if let Some(applied) = preferences.applied_to_read(api.service.longest_wait()) {
         response.headers_mut().insert(PREFERENCE_APPLIED, applied);
     }
     Ok(response)

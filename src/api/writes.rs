@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
-use hyper::header::{ETAG, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::header::{ETAG, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, LOCATION, RETRY_AFTER};
 use hyper::{HeaderMap, StatusCode, Uri};
 
+use super::conditions;
 use super::docs::parameters::{
     IdempotencyKey, IfMatch as IfMatchHeader, MustNotExist, OrderInPath, OwnerInQuery, Prefer,
 };
@@ -23,7 +24,8 @@ use super::query::Parameters;
 use super::reads::order_id_of;
 use super::upload::{self, PLAIN};
 use super::view::{OrderView, SubmittedBody};
-use crate::order::{self, Command, Invalid, KeyText, Order, OrderId, Submission, UserId};
+use crate::error::Error;
+use crate::order::{self, Command, Invalid, KeyText, Order, OrderId, Submission, UserId, Version};
 use crate::service::quota::Permit;
 use crate::service::{Change, Deadline, Progress, PutMode, Receipt};
 
@@ -52,20 +54,21 @@ pub(super) async fn submit_order(
     request: Request,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
+    conditions::only(&[IF_MATCH], &head.headers)?;
     let body = upload::read(body, &api.options, &caller, PLAIN).await?;
     let (key, if_match) = (key(&head.headers)?, IfMatch::read(&head.headers)?);
     let read = move |text: &str| {
         let mut submission = Submission::from_json(text)?;
-        submission.require(if_match.and_then(IfMatch::version))?;
+        let (has_condition, versions) = (if_match.is_some(), allowed(if_match, &mut submission)?);
         let command = submission.into_command()?;
-        if if_match.is_some() && matches!(command, Command::Create { .. }) {
+        if has_condition && matches!(command, Command::Create { .. }) {
             return Err(Invalid::new("If-Match", "a new order matches nothing; leave it out").into());
         }
         let key = key.map(|key| key.of(&command));
-        Ok(order::Request { command, key })
+        Ok((order::Request { command, key }, versions))
     };
-    let (request, memory) = body.read(read).await?;
-    submit(&api, request, &head.headers, Some(Arc::new(memory))).await
+    let ((request, versions), memory) = body.read(read).await?;
+    submit(&api, request, &versions, &head.headers, Some(Arc::new(memory))).await
 }
 
 /// Create an order under an id of your own, or replace its content
@@ -89,15 +92,17 @@ pub(super) async fn put_order(
         return Err(Invalid::new("order_id", "all zeros are nobody's own; choose a random UUID").into());
     }
     let (head, body) = request.into_parts();
+    conditions::only(&[IF_MATCH, IF_NONE_MATCH], &head.headers)?;
     let body = upload::read(body, &api.options, &caller, PLAIN).await?;
     let (if_match, must_not_exist) = (IfMatch::read(&head.headers)?, must_not_exist(&head.headers)?);
+    let has_condition = if_match.is_some();
     let read = move |text: &str| {
         let mut submission = Submission::from_json(text)?;
-        submission.require(if_match.and_then(IfMatch::version))?;
-        Ok(submission.into_put(order_id)?)
+        let versions = allowed(if_match, &mut submission)?;
+        Ok((submission.into_put(order_id)?, versions))
     };
-    let (put, memory) = body.read(read).await?;
-    let mode = match (must_not_exist, if_match.is_some() || put.if_version.is_some()) {
+    let ((put, versions), memory) = body.read(read).await?;
+    let mode = match (must_not_exist, has_condition || put.if_version.is_some()) {
         (true, true) => {
             let fix = "an order cannot be new and have a version; send this header, or If-Match or a version";
             return Err(Invalid::new("If-None-Match", fix).into());
@@ -108,8 +113,19 @@ pub(super) async fn put_order(
     };
     let preferences = Preferences::read(&head.headers);
     let deadline = api.service.deadline(preferences.patience());
-    let receipt = api.service.put(put, mode, deadline, Some(Arc::new(memory))).await?;
-    Ok(answer(&api, &receipt, preferences, deadline).await)
+    let memory = Some(Arc::new(memory));
+    let receipt = match versions.len() {
+        0 | 1 => api.service.put(put, mode, deadline, memory).await?,
+        _ => {
+            let put = |version| order::Put { if_version: Some(version), ..put.clone() };
+            let change = |version| api.service.put(put(version), mode, deadline, memory.clone());
+            for_one_of(&versions, change).await?
+        }
+    };
+    let mut response = answer(&api, &receipt, preferences, deadline).await;
+    // What is stored is not the body as it was sent (RFC 9110, section 9.3.4).
+    response.headers_mut().remove(ETAG);
+    Ok(response)
 }
 
 /// Delete an order
@@ -129,24 +145,59 @@ pub(super) async fn delete_order(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let order_id = order_id_of(order_id)?;
+    conditions::only(&[IF_MATCH], &headers)?;
     let user_id =
         Parameters::of(&uri).parsed("user_id", "the owner's UUID, or leave it out", UserId::parse)?;
-    let if_version = IfMatch::read(&headers)?.and_then(IfMatch::version);
-    let command = Command::Delete { order_id, user_id, if_version };
+    let versions = IfMatch::read(&headers)?.map_or_else(Vec::new, IfMatch::versions);
+    let command = Command::Delete { order_id, user_id, if_version: versions.first().copied() };
     let key = key(&headers)?.map(|key| key.of(&command));
-    submit(&api, order::Request { command, key }, &headers, None).await
+    submit(&api, order::Request { command, key }, &versions, &headers, None).await
+}
+
+/// The versions that a change may be for, the newest first; none where any will do. The submission is for the first.
+fn allowed(if_match: Option<IfMatch>, submission: &mut Submission<'_>) -> Result<Vec<Version>, Invalid> {
+    let (versions, named) = (if_match.map_or_else(Vec::new, IfMatch::versions), submission.version);
+    submission.require(&versions)?;
+    Ok(named.map_or(versions, |named| vec![named]))
 }
 
 async fn submit(
     api: &Shared,
     request: order::Request,
+    versions: &[Version],
     headers: &HeaderMap,
     memory: Option<Arc<Permit>>,
 ) -> Result<Response, Problem> {
     let preferences = Preferences::read(headers);
     let deadline = api.service.deadline(preferences.patience());
-    let receipt = api.service.submit_by(request, deadline, memory).await?;
+    let receipt = match versions.len() {
+        0 | 1 => api.service.submit_by(request, deadline, memory).await?,
+        _ => {
+            let submit =
+                |version| api.service.submit_by(request.for_version(version), deadline, memory.clone());
+            for_one_of(versions, submit).await?
+        }
+    };
     Ok(answer(api, &receipt, preferences, deadline).await)
+}
+
+/// Carries out a change for the version that the order has, if that is one of these. An order may come to another one
+/// meanwhile; because versions only grow, that has an end.
+async fn for_one_of<F: Future<Output = Result<Receipt, Error>> + Send>(
+    versions: &[Version],
+    change: impl Fn(Version) -> F,
+) -> Result<Receipt, Error> {
+    let mut version = versions.first().copied().unwrap_or_default();
+    loop {
+        match change(version).await {
+            Err(Error::PreconditionFailed { current: Some(current), .. })
+                if current != version && versions.contains(&current) =>
+            {
+                version = current;
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// The key of a request, where it has one.
@@ -180,7 +231,7 @@ async fn answer(api: &Shared, receipt: &Receipt, preferences: Preferences, deadl
     if receipt.replayed {
         headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
-    if let Some(applied) = preferences.applied_to_write(order.is_some()) {
+    if let Some(applied) = preferences.applied_to_write(order.is_some(), api.service.longest_wait()) {
         headers.insert(PREFERENCE_APPLIED, applied);
     }
     response

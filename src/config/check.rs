@@ -3,6 +3,7 @@
 //!
 //! Pure: nothing is opened or asked here, so that the same settings are always judged the same.
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use super::{KafkaSecurity, SaslMechanism, Settings};
@@ -77,6 +78,18 @@ pub(super) fn check(settings: &Settings) -> Vec<Problem> {
         "two listeners cannot share a port; change one of them",
     );
 
+    rule(
+        settings.allowed_hosts.iter().all(|host| is_host_pattern(host)),
+        &["allowed_hosts"],
+        r#"a host is a name without scheme, port and path; write "orders.example", "*.orders.example" for those below \
+           it, or "*" for every name"#,
+    );
+    rule(
+        settings.cors_allowed_origins.iter().all(|origin| origin == "*" || is_origin(origin)),
+        &["cors_allowed_origins"],
+        r#"an origin is a scheme, a host and maybe a port, without a path; write "https://shop.example", or "*""#,
+    );
+
     // The dead-letter topic takes four letters more.
     let (events, acks) = (&settings.orders_events_topic, &settings.orders_ack_topic);
     let name = "a topic's name is made of letters, digits, '.', '_' and '-'";
@@ -118,6 +131,34 @@ pub(super) fn check(settings: &Settings) -> Vec<Problem> {
 
 /// Whether this program has the Kafka client's TLS, and SCRAM, which comes with it.
 const HAS_KAFKA_TLS: bool = cfg!(feature = "kafka-tls");
+
+/// Whether it is a name, or stands for the names below one, or for all.
+fn is_host_pattern(host: &str) -> bool {
+    let name = host.strip_prefix('*').unwrap_or(host);
+    host == "*" || is_host_name(name.strip_prefix('.').unwrap_or(if name == host { name } else { "" }))
+}
+
+fn is_host_name(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    name.bytes().all(legal) && name.split('.').all(|label| !label.is_empty())
+}
+
+/// Whether a browser could name it in `Origin`.
+fn is_origin(origin: &str) -> bool {
+    let Some((scheme, rest)) = origin.split_once("://") else { return false };
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (rest, None),
+    };
+    let is_address = || {
+        let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
+    };
+    let is_scheme =
+        scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|number| number.to_string() == port));
+    is_scheme && !scheme.is_empty() && is_port && (is_host_name(host) || is_address())
+}
 
 /// Whether Kafka takes it as a topic's name.
 fn is_topic(name: &str, longest: usize) -> bool {
@@ -214,6 +255,41 @@ mod tests {
     fn two_listeners_share_no_port_unless_each_takes_a_free_one() {
         assert_eq!(broken(|s| s.grpc_port = s.api_port), ["api_port", "grpc_port"]);
         assert!(broken(|s| (s.api_port, s.grpc_port) = (0, 0)).is_empty());
+    }
+
+    #[test]
+    fn hosts_are_names_and_origins_have_a_scheme_and_no_path() {
+        let hosts = |host: &str| broken(|s| s.allowed_hosts = vec!["a".to_owned(), host.to_owned()]);
+        for host in ["orders.example", "*.example", ".example", "*", "a_b-c"] {
+            assert!(hosts(host).is_empty(), "{host}");
+        }
+        for host in ["a:80", "http://a", "a/", "*a", "*.", ".", "a..b", "a.", "**.a", "ä.example", "a b"] {
+            assert_eq!(hosts(host), ["allowed_hosts"], "{host}");
+        }
+        let origins = |origin: &str| broken(|s| s.cors_allowed_origins = vec![origin.to_owned()]);
+        for origin in [
+            "https://shop.example",
+            "http://localhost:3000",
+            "http://[::1]:80",
+            "http://[::1]",
+            "*",
+            "app://x",
+        ] {
+            assert!(origins(origin).is_empty(), "{origin}");
+        }
+        for origin in [
+            "shop.example",
+            "https://",
+            "https://a/",
+            "https://a/b",
+            "https://a:x",
+            "https://a:",
+            "null",
+            "://a",
+            "https://*.a",
+        ] {
+            assert_eq!(origins(origin), ["cors_allowed_origins"], "{origin}");
+        }
     }
 
     #[test]

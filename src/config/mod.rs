@@ -95,6 +95,10 @@ keys::settings! {
     peer_stream_share: Percent,
     /// IP address to listen on; 0.0.0.0 is every interface.
     bind: IpAddr,
+    /// Names that HTTP answers to besides IP addresses and localhost, with commas between; *.name: those below it.
+    allowed_hosts: Vec<String>,
+    /// Origins whose web pages may use HTTP, each as scheme://host:port, with commas between; *: every one.
+    cors_allowed_origins: Vec<String>,
     /// TCP port of HTTP; 0 takes any free one.
     api_port: u16,
     /// TCP port of gRPC; 0 takes any free one.

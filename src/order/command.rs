@@ -143,18 +143,19 @@ impl<'a> Submission<'a> {
         })
     }
 
-    /// Asks for that version, as a header does. A body that asks for another one contradicts it.
+    /// Asks for one of these versions, as a header does; for the first, where the body names none. A body that asks for
+    /// another one contradicts it. No versions ask for nothing.
     ///
     /// # Errors
     /// [`Invalid`] where the body names another version.
-    pub fn require(&mut self, if_version: Option<Version>) -> Result<(), Invalid> {
-        match (if_version, self.version) {
-            (Some(asked), Some(named)) if asked != named => Err(Invalid::new(
+    pub fn require(&mut self, versions: &[Version]) -> Result<(), Invalid> {
+        match (versions.first(), self.version) {
+            (Some(_), Some(named)) if !versions.contains(&named) => Err(Invalid::new(
                 "version",
                 "it differs from the one that If-Match names; send one of the two",
             )),
-            (asked, named) => {
-                self.version = asked.or(named);
+            (first, named) => {
+                self.version = named.or(first.copied());
                 Ok(())
             }
         }

@@ -62,6 +62,9 @@ pub struct Order {
     pub version: Version,
     /// The newest version that the worker has applied, at most `version`.
     pub processed_version: Version,
+    /// Whether something else than a command or its outcome changed it last: an event of a service that knows no
+    /// versions, or such a service by itself.
+    pub touched: bool,
 }
 
 impl Order {

@@ -4,7 +4,7 @@
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::{Command, canonical};
+use super::{Command, Version, canonical};
 
 /// Namespaces of the digests, so that none can be taken for another or for an id: of the keys of a user, of the keys of
 /// requests that name an order and no user, and of contents.
@@ -22,6 +22,21 @@ pub struct Request {
     pub command: Command,
     /// What makes it safe to ask for it again.
     pub key: Option<Key>,
+}
+
+impl Request {
+    /// The same request, under the same key, for an order of that version. A creation is for none.
+    #[must_use]
+    pub fn for_version(&self, version: Version) -> Request {
+        let mut request = self.clone();
+        match &mut request.command {
+            Command::Create { .. } => {}
+            Command::Update { if_version, .. } | Command::Delete { if_version, .. } => {
+                *if_version = Some(version);
+            }
+        }
+        request
+    }
 }
 
 impl From<Command> for Request {

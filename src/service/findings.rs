@@ -211,6 +211,7 @@ mod tests {
             deleted_at: None,
             version: 1,
             processed_version: 1,
+            touched: false,
         }
     }
 

@@ -25,6 +25,9 @@ pub type Pages = Pin<Box<dyn Stream<Item = Vec<Step>> + Send>>;
 pub struct Following {
     /// Behind which place the pages begin; `None` where the first one is there already.
     pub after: Option<Sequence>,
+    /// The place behind which the follower wanted to go on, where steps behind it are no longer kept: the pages then
+    /// begin behind the last of those.
+    pub lost_from: Option<Sequence>,
     /// The steps.
     pub pages: Pages,
 }
@@ -61,7 +64,7 @@ impl Service {
         let subscription = self.feed.subscribe(Whose::Order(order_id));
         let newest = self.history_of(order_id).await?;
         if let Some(after) = after {
-            return Ok(self.pages(subscription, Whose::Order(order_id), after, None));
+            return self.pages_behind(subscription, Whose::Order(order_id), after).await;
         }
         let end = self.history_end().await?;
         let read = async { self.store.history(order_id, newest - 1, u32::MAX).await.map_err(read_failed) };
@@ -79,11 +82,13 @@ impl Service {
     pub async fn follow_user(&self, user_id: UserId, after: Option<Sequence>) -> Result<Following, Error> {
         self.history.ok_or(Error::HistoryOff)?;
         let subscription = self.feed.subscribe(Whose::User(user_id));
-        let after = match after {
-            Some(after) => after,
-            None => self.history_end().await?,
-        };
-        Ok(self.pages(subscription, Whose::User(user_id), after, None))
+        match after {
+            Some(after) => self.pages_behind(subscription, Whose::User(user_id), after).await,
+            None => {
+                let end = self.history_end().await?;
+                Ok(self.pages(subscription, Whose::User(user_id), end, None))
+            }
+        }
     }
 
     /// The version of an order whose history is asked for. Not from the cache: a copy may be older than the history.
@@ -97,12 +102,24 @@ impl Service {
         self.in_time(async { self.store.history_end().await.map_err(read_failed) }).await
     }
 
+    /// The pages of a follower who comes back with a place.
+    async fn pages_behind(
+        &self,
+        feed: Subscription,
+        whose: Whose,
+        after: Sequence,
+    ) -> Result<Following, Error> {
+        let dropped = self.in_time(async { self.store.history_dropped().await.map_err(read_failed) }).await?;
+        let following = self.pages(feed, whose, after.max(dropped), None);
+        Ok(Following { lost_from: (after < dropped).then_some(after), ..following })
+    }
+
     fn pages(&self, feed: Subscription, whose: Whose, after: Sequence, first: Option<Step>) -> Following {
         let store = Arc::clone(&self.store);
         let begun = first.is_none().then_some(after);
         let follower = Follower { store, feed, whose, after, first, reading: None };
         let pages = unfold(follower, |mut follower| async move { Some((follower.page().await, follower)) });
-        Following { after: begun, pages: Box::pin(pages) }
+        Following { after: begun, lost_from: None, pages: Box::pin(pages) }
     }
 }
 

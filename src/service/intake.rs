@@ -264,6 +264,12 @@ impl Service {
         }
     }
 
+    /// How long a caller waits at most, whatever it asks for.
+    #[must_use]
+    pub fn longest_wait(&self) -> Duration {
+        self.ack_wait_timeout
+    }
+
     /// Bounds a read of the store, for which no caller waits longer than for a write.
     pub(super) async fn in_time<T>(&self, read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let limit = self.ack_wait_timeout.clamp(SHORTEST_LIMIT, LONGEST_READ);

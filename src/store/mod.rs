@@ -159,6 +159,13 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Unavailable`].
     async fn history_end(&self) -> Result<Sequence, Error>;
 
+    /// The place of the newest step that was dropped: a reader that has come less far may have missed some. The first
+    /// place there is, where none was.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    async fn history_dropped(&self) -> Result<Sequence, Error>;
+
     /// Drops keys and steps that were written before these times, the oldest first, at most `limit` of each. Answers
     /// how many were dropped.
     ///

@@ -219,8 +219,9 @@ async fn paths_of_every_form_get_the_documented_answer() {
 #[tokio::test]
 async fn what_is_no_http_gets_a_4xx_or_a_closed_connection() {
     let app = TestApp::embedded().start().await;
-    let long_header = format!("GET /health HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "x".repeat(200_000));
-    let long_path = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(200_000));
+    let long_header =
+        format!("GET /health HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "x".repeat(200_000));
+    let long_path = format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "x".repeat(200_000));
     let many = format!("GET /health HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(1000));
     for bytes in [
         &b"nonsense\r\n\r\n"[..],
@@ -232,11 +233,11 @@ async fn what_is_no_http_gets_a_4xx_or_a_closed_connection() {
         b"GET /health HTTP/9.9\r\n\r\n",
         b"GET /a b HTTP/1.1\r\n\r\n",
         b"GET /health HTTP/1.1\r\nno colon\r\n\r\n",
-        b"POST /orders HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
-        b"POST /orders HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n{}",
-        b"POST /orders HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n{}\r\n0\r\n\r\n",
-        b"POST /orders HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
-        b"POST /orders HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\n\r\n{}",
+        b"POST /orders HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n",
+        b"POST /orders HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n{}",
+        b"POST /orders HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n{}\r\n0\r\n\r\n",
+        b"POST /orders HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
+        b"POST /orders HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: gzip\r\n\r\n{}",
         long_header.as_bytes(),
         long_path.as_bytes(),
         many.as_bytes(),
@@ -255,10 +256,10 @@ async fn requests_in_one_packet_are_answered_in_their_order() {
     let app = TestApp::embedded().start().await;
     let body = with_payload(r#"{"id":"piped"}"#);
     let bytes = format!(
-        "GET /health HTTP/1.1\r\nhost: x\r\n\r\n\
-         POST /orders HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}\
-         POST /orders HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n[\
-         GET /orders/by-external/piped?user_id={USER} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+        "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n\
+         POST /orders HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}\
+         POST /orders HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\n\r\n[\
+         GET /orders/by-external/piped?user_id={USER} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
         body.len()
     );
     let answer = raw(app.address, bytes.as_bytes()).await;

@@ -69,6 +69,7 @@ pub(crate) fn order(id: OrderId, version: Version) -> Order {
         deleted_at: None,
         version,
         processed_version: version,
+        touched: false,
     }
 }
 

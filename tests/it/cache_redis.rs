@@ -44,7 +44,7 @@ async fn what_lies_in_redis_is_an_order_or_a_miss_and_never_harm() {
     assert_eq!(found(&*cache, order.id).await, Some(order.clone()));
 
     // What another version of the program wrote is left to its own readers.
-    let () = redis.command(&["SETRANGE", key, "32", "2"]).await;
+    let () = redis.command(&["SETRANGE", key, "32", "1"]).await;
     assert_eq!(cache.get(order.id).await, Lookup::Miss(None));
     assert_eq!(redis.command::<isize>(&["STRLEN", key]).await, length);
 

@@ -124,6 +124,15 @@ async fn forgets_its_history(app: TestApp) {
     })
     .await;
     assert_eq!(order(&app.client, &id).await, before);
+
+    // Followers who were before what was dropped are told so, once; and then all that happens.
+    for path in [of_user(), format!("/orders/{id}/events")] {
+        let answer = Stream::open(app.address, &path, Some("0-1")).await;
+        let (after, upto) = answer.lost.clone().expect("the word that steps are lost");
+        assert_eq!(after, "0-1");
+        let back = Stream::open(app.address, &path, Some(&upto)).await;
+        assert_eq!((back.lost, back.begun), (None, Some(upto)));
+    }
     app.finish().await;
 }
 

@@ -18,7 +18,7 @@ use crate::support::client::{Answer, Client, GUARD, raw};
 
 const MIB: usize = 1 << 20;
 
-const HEAD: &str = "POST /orders HTTP/1.1\r\nhost: x\r\n";
+const HEAD: &str = "POST /orders HTTP/1.1\r\nhost: localhost\r\n";
 
 /// A creation of exactly that many bytes.
 fn body_of(size: usize) -> String {
@@ -114,11 +114,11 @@ async fn a_head_that_does_not_come_in_time_closes_the_connection() {
         settings.http_idle_timeout = Duration::from_millis(200);
     };
     let app = TestApp::embedded().settings(impatient).start().await;
-    for beginning in ["", "GET", "GET /health HTTP/1.1\r\nhost: x\r\n"] {
+    for beginning in ["", "GET", "GET /health HTTP/1.1\r\nhost: localhost\r\n"] {
         let answer = raw(app.address, beginning.as_bytes()).await;
         assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
     }
-    let idle = raw(app.address, b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let idle = raw(app.address, b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     assert_eq!(Answer::read(&idle).status, 200, "and then the idle connection was closed");
     assert_eq!(app.client.get("/health/live").await.status, 200);
     app.finish().await;
@@ -195,7 +195,7 @@ async fn a_connection_beyond_the_cap_is_served_when_another_one_closes() {
     let mut app = TestApp::embedded().settings(cap).start().await;
     assert_eq!(app.client.get("/health").await.status, 200);
     let mut second = TcpStream::connect(app.address).await.expect("the operating system's queue");
-    let request = b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let request = b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     second.write_all(request).await.expect("a socket that takes bytes");
     // The first connection goes on while the second waits.
     for _ in 0..100 {

@@ -14,12 +14,13 @@ use crate::support::schema::Schema;
 use crate::support::wait::until;
 
 /// The files, in their order.
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "0001_init.up.sql",
     "0002_remove_external_id.up.sql",
     "0003_versions_and_outbox.up.sql",
     "0004_keys_history_and_lists.up.sql",
     "0005_index_of_users.up.sql",
+    "0006_own_changes_and_lost_history.up.sql",
 ];
 
 const ALL: u32 = FILES.len() as u32;
@@ -116,12 +117,29 @@ async fn the_index_of_users_that_early_builds_made_is_replaced() {
     let schema = Schema::empty().await;
     FILES[..4].iter().for_each(|file| psql(&schema, file));
     schema.execute("CREATE INDEX orders_user ON orders (user_id, created_at, order_id)").await;
-    assert_eq!(schema.open().migrate().await.unwrap(), Migrated { applied: 1, version: ALL });
+    assert_eq!(schema.open().migrate().await.unwrap(), Migrated { applied: ALL - 4, version: ALL });
     let client = schema.connect().await;
     let indexes = "SELECT indexname FROM pg_indexes
                     WHERE schemaname = current_schema() AND tablename = 'orders' AND indexname LIKE '%user'";
     let rows = client.query(indexes, &[]).await.expect("the indexes");
     assert_eq!(rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>(), ["orders_by_user"]);
+}
+
+#[tokio::test]
+async fn what_was_dropped_before_it_was_noted_counts_as_lost() {
+    for (first, lost) in [(1, Sequence::default()), (8, Sequence(5, 7))] {
+        let schema = Schema::empty().await;
+        FILES[..5].iter().for_each(|file| psql(&schema, file));
+        let steps = format!(
+            "ALTER TABLE orders_history ALTER COLUMN seq RESTART WITH {first};
+             INSERT INTO orders_history (place, order_id, user_id, version, at, cause, status)
+             SELECT place, gen_random_uuid(), gen_random_uuid(), 1, now(), 'command', 'new' FROM generate_series(5, 7) place"
+        );
+        schema.execute(&steps).await;
+        let store = schema.open();
+        store.migrate().await.unwrap();
+        assert_eq!(store.history_dropped().await, Ok(lost));
+    }
 }
 
 #[tokio::test]
@@ -183,6 +201,7 @@ async fn a_database_of_another_service_is_adopted_with_all_its_rows() {
     assert_eq!((finished.status, finished.amount.to_string()), (Status::Done, "12.30".to_owned()));
     assert_eq!(finished.created_at, "2024-01-02T03:04:05.123456Z".parse().unwrap());
     assert_eq!((finished.payload.external_id(), finished.is_pending()), ("A-1", false));
+    assert!(finished.touched, "another service changed it last");
     let found = store.find_by_external("A-1", finished.user_id).await.unwrap().unwrap();
     assert_eq!(found, finished);
     let deleted = row(&store, id(2)).await;

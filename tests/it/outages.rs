@@ -102,7 +102,8 @@ async fn a_caller_who_hangs_up_loses_the_answer_and_nothing_else() {
     let mut app = TestApp::embedded().without_worker().start().await;
     let mut caller = TcpStream::connect(app.address).await.expect("a connection");
     let body = creation();
-    let request = format!("POST /orders HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let request =
+        format!("POST /orders HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     caller.write_all(request.as_bytes()).await.expect("a socket that takes bytes");
     app.journal.until(|traffic| traffic.events.len() == 1).await;
     drop(caller);

@@ -142,8 +142,10 @@ fn creation() -> String {
 
 /// Sends a request whose body never ends. That the server asks for the body shows that it is under way.
 async fn stuck_in_its_body(wire: &mut Wire) {
-    wire.send(b"POST /orders HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 100\r\n\r\n")
-        .await;
+    wire.send(
+        b"POST /orders HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 100\r\n\r\n",
+    )
+    .await;
     let goes_on = within("the request to be taken up", wire.answer()).await.expect("an interim answer");
     assert_eq!(goes_on.status, 100);
     wire.send(b"{\"user_id\":").await;

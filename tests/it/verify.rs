@@ -221,6 +221,9 @@ impl Store for Moving {
     async fn history_end(&self) -> Result<Sequence, Error> {
         unreachable!("the checker looks at orders alone")
     }
+    async fn history_dropped(&self) -> Result<Sequence, Error> {
+        unreachable!("the checker looks at orders alone")
+    }
     async fn clean(&self, _: Timestamp, _: Option<Timestamp>, _: usize) -> Result<usize, Error> {
         unreachable!("the checker only reads")
     }
@@ -243,6 +246,7 @@ fn order(status: Status, processed_version: Version) -> Order {
         deleted_at: (status == Status::Deleted).then_some(Timestamp::UNIX_EPOCH),
         version: 1,
         processed_version,
+        touched: false,
     }
 }
 

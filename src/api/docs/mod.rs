@@ -17,7 +17,7 @@ use axum::extract::State;
 use axum::response::Response;
 use hyper::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
-    IF_NONE_MATCH, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    IF_NONE_MATCH, REFERRER_POLICY,
 };
 use hyper::{HeaderMap, StatusCode};
 use utoipa_swagger_ui::Config;
@@ -103,7 +103,6 @@ impl Docs {
         // The next version of the service has other ones under the same names.
         set(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         set(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-        set(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         set(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         if is_known(&content.etag, headers) {
             *response.status_mut() = StatusCode::NOT_MODIFIED;

@@ -9,7 +9,7 @@ use utoipa::openapi::{
 };
 
 use super::parameters::RequestId;
-use super::responses::request_id;
+use super::responses::{no_sniff, request_id};
 use super::{problems, responses};
 use crate::api::http::index;
 
@@ -18,8 +18,15 @@ Takes orders, makes them durable, has them processed, and answers what really ha
 
 Every path answers with one trailing slash, too, and `HEAD` wherever there is `GET`. Another path is a 404 \
 (`route_not_found`), another method of a path a 405 (`method_not_allowed`) that names the right ones in `Allow`. \
-Members of a body that are not listed here are ignored, and so is the `Content-Type` of a request. New members may be \
-added to answers at any time.
+Members of a body that are not listed here are ignored, and so is the `Content-Type` of a request; a \
+`Content-Encoding` is not supported. New members may be added to answers at any time. Percent-encoded letters, digits, \
+`-`, `.`, `_`, `~` and `:` in a path are the same as plain ones.
+
+A write that a browser marks as another site's (`Sec-Fetch-Site`, or else an `Origin` that is not the `Host`) is a 403 \
+(`cross_site_request`). A request for a host that the service does not answer to is a 421 (`misdirected_request`). A \
+condition that a write does not evaluate (`If-Unmodified-Since` and others) is a 400.
+
+Where no other directive stands, an answer has `Cache-Control: no-store`; each has `X-Content-Type-Options: nosniff`.
 
 Every error is a problem of RFC 9457. Its `code` is stable; `retryable` says whether the same request may be sent again \
 without harm, and may then succeed.";
@@ -37,6 +44,7 @@ pub(super) fn document() -> OpenApi {
     }
     responses::schemas(&mut schemas);
     let components = ComponentsBuilder::new().schemas_from_iter(schemas).header("RequestId", request_id());
+    let components = components.header("NoSniff", no_sniff());
     let components = RequestId::into_params(|| None)
         .into_iter()
         .fold(components, |components, parameter| components.parameter("RequestId", parameter));
@@ -91,6 +99,8 @@ fn add_what_the_edge_does(operation: &mut Operation) {
         if let RefOr::T(response) = response {
             let header = Ref::new("#/components/headers/RequestId");
             response.headers.insert("X-Request-Id".to_owned(), RefOr::Ref(header));
+            let header = Ref::new("#/components/headers/NoSniff");
+            response.headers.insert("X-Content-Type-Options".to_owned(), RefOr::Ref(header));
         }
     }
 }

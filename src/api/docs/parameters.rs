@@ -152,8 +152,10 @@ parameters! {
 
     /// `If-Match`.
     IfMatch: header(
-        "If-Match", "The `ETag` of the version that the order must have, or `*`. A new order matches nothing.",
-        text(r#"^(\*|(W/)?"[ !#-+\--~]*")$"#), "\"v1\""
+        "If-Match",
+        "`ETag`s, one of which is to name the order's version, or `*`. A weak one (`W/`) counts as a strong one. A new \
+         order matches nothing.",
+        text(r#"^(\*|(W/)?"[ !#-~]*"( *, *(W/)?"[ !#-~]*")*)$"#), "\"v1\""
     );
 
     /// `If-None-Match` of a write.
@@ -175,12 +177,14 @@ parameters! {
 
     /// `Last-Event-ID`.
     LastEventId: header(
-        "Last-Event-ID", "The `id` of the last event that was seen, to go on from there.",
-        text("^[0-9]{1,18}-[0-9]{1,18}$"), "1742-17"
+        "Last-Event-ID", "The `id` of the last event that was seen, to go on from there. An empty one is none.",
+        text("^([0-9]{1,18}-[0-9]{1,18})?$"), "1742-17"
     );
 
     /// `Accept` of whoever asks for bare text.
-    Accept: header("Accept", "`text/plain` for bare text.", any_text(), "text/plain");
+    Accept: header(
+        "Accept", "Bare text where `text/plain` has a higher weight than `application/json`.", any_text(), "text/plain"
+    );
 
     /// `X-Request-Id`.
     RequestId: header(

@@ -10,11 +10,12 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr};
 use utoipa::{IntoResponses, ToSchema};
 
 use super::parameters::ORDER;
-use super::responses::{json, retry_after};
+use super::responses::{accept_encoding, json, retry_after, vary};
 use crate::api::problem::{
-    BODY_TIMEOUT, BODY_TOO_LARGE, DEADLINE_EXCEEDED, DeletedBody, HISTORY_OFF, INTERNAL, INVALID, KEY_REUSED,
-    Kind, METHOD_NOT_ALLOWED, ORDER_DELETED, ORDER_NOT_FOUND, ORDER_UNREADABLE, OUTCOME_UNKNOWN, OVERLOADED,
-    PRECONDITION_FAILED, Problem, ProblemBody, ROUTE_NOT_FOUND, STORE_UNAVAILABLE,
+    BODY_TIMEOUT, BODY_TOO_LARGE, CROSS_SITE_REQUEST, DEADLINE_EXCEEDED, DeletedBody, HISTORY_OFF, INTERNAL,
+    INVALID, KEY_REUSED, Kind, METHOD_NOT_ALLOWED, MISDIRECTED_REQUEST, ORDER_DELETED, ORDER_NOT_FOUND,
+    ORDER_UNREADABLE, OUTCOME_UNKNOWN, OVERLOADED, PRECONDITION_FAILED, Problem, ProblemBody,
+    ROUTE_NOT_FOUND, STORE_UNAVAILABLE, UNSUPPORTED_CONTENT_ENCODING,
 };
 use crate::api::view::SubmittedBody;
 use crate::error::Error;
@@ -37,30 +38,35 @@ macro_rules! problems {
 
 problems! {
     /// What may happen to any request, except at `/health`.
-    Problems: INTERNAL, OVERLOADED;
+    Problems: INVALID, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED;
     /// What may happen to a request for `/health`, which is never turned away.
-    HealthProblems: INTERNAL;
+    HealthProblems: INVALID, MISDIRECTED_REQUEST, INTERNAL;
     /// What may happen where the path names something that need not exist.
-    FileProblems: INVALID, ROUTE_NOT_FOUND, INTERNAL, OVERLOADED;
+    FileProblems: INVALID, ROUTE_NOT_FOUND, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED;
     /// What may happen to one who reads an order.
-    ReadProblems: INVALID, ORDER_NOT_FOUND, INTERNAL, ORDER_UNREADABLE, OVERLOADED, STORE_UNAVAILABLE;
+    ReadProblems: INVALID, ORDER_NOT_FOUND, MISDIRECTED_REQUEST, INTERNAL, ORDER_UNREADABLE, OVERLOADED,
+        STORE_UNAVAILABLE;
     /// What may happen to one who lists orders.
-    ListProblems: INVALID, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
+    ListProblems: INVALID, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
     /// What may happen to one who asks for the history of an order, or follows it.
-    HistoryProblems: INVALID, ORDER_NOT_FOUND, HISTORY_OFF, INTERNAL, ORDER_UNREADABLE, OVERLOADED, STORE_UNAVAILABLE;
+    HistoryProblems: INVALID, ORDER_NOT_FOUND, HISTORY_OFF, MISDIRECTED_REQUEST, INTERNAL, ORDER_UNREADABLE,
+        OVERLOADED, STORE_UNAVAILABLE;
     /// What may happen to one who follows a user's orders.
-    StreamProblems: INVALID, HISTORY_OFF, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
+    StreamProblems: INVALID, HISTORY_OFF, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
     /// What may happen to one who creates or changes an order.
-    WriteProblems: INVALID, ORDER_NOT_FOUND, BODY_TIMEOUT, ORDER_DELETED, PRECONDITION_FAILED, BODY_TOO_LARGE,
-        KEY_REUSED, INTERNAL, OVERLOADED, STORE_UNAVAILABLE, OUTCOME_UNKNOWN;
+    WriteProblems: INVALID, CROSS_SITE_REQUEST, ORDER_NOT_FOUND, BODY_TIMEOUT, ORDER_DELETED, PRECONDITION_FAILED,
+        BODY_TOO_LARGE, UNSUPPORTED_CONTENT_ENCODING, MISDIRECTED_REQUEST, KEY_REUSED, INTERNAL, OVERLOADED, STORE_UNAVAILABLE, OUTCOME_UNKNOWN;
     /// What may happen to one who does so under an id of its own.
-    PutProblems: INVALID, ORDER_NOT_FOUND, BODY_TIMEOUT, ORDER_DELETED, PRECONDITION_FAILED, BODY_TOO_LARGE, INTERNAL,
+    PutProblems: INVALID, CROSS_SITE_REQUEST, ORDER_NOT_FOUND, BODY_TIMEOUT, ORDER_DELETED, PRECONDITION_FAILED,
+        BODY_TOO_LARGE, UNSUPPORTED_CONTENT_ENCODING, MISDIRECTED_REQUEST, INTERNAL,
         OVERLOADED, STORE_UNAVAILABLE, OUTCOME_UNKNOWN;
     /// What may happen to one who deletes an order.
-    DeleteProblems: INVALID, ORDER_NOT_FOUND, ORDER_DELETED, PRECONDITION_FAILED, KEY_REUSED, INTERNAL, OVERLOADED,
+    DeleteProblems: INVALID, CROSS_SITE_REQUEST, ORDER_NOT_FOUND, ORDER_DELETED, PRECONDITION_FAILED,
+        UNSUPPORTED_CONTENT_ENCODING, MISDIRECTED_REQUEST, KEY_REUSED, INTERNAL, OVERLOADED,
         STORE_UNAVAILABLE, OUTCOME_UNKNOWN;
     /// What may happen to a batch as a whole.
-    BatchProblems: INVALID, BODY_TIMEOUT, BODY_TOO_LARGE, INTERNAL, OVERLOADED;
+    BatchProblems: INVALID, CROSS_SITE_REQUEST, BODY_TIMEOUT, BODY_TOO_LARGE, UNSUPPORTED_CONTENT_ENCODING,
+        MISDIRECTED_REQUEST, INTERNAL, OVERLOADED;
 }
 
 /// One response for each status, with an example for each code.
@@ -76,6 +82,7 @@ fn response(kinds: &[&Kind]) -> Response {
     let titles: Vec<String> = kinds.iter().map(|kind| format!("`{}`: {}.", kind.code, kind.title)).collect();
     let mut response = ResponseBuilder::new().description(titles.join(" "));
     if kinds.contains(&&ORDER_DELETED) {
+        response = response.header("Vary", vary());
         response = response.content("application/json", json::<DeletedBody>(example_of_deleted()));
     }
     let examples = kinds
@@ -85,6 +92,9 @@ fn response(kinds: &[&Kind]) -> Response {
     response = response.content("application/problem+json", content.build());
     if kinds.iter().any(|kind| kind.status == 503) {
         response = response.header("Retry-After", retry_after());
+    }
+    if kinds.contains(&&UNSUPPORTED_CONTENT_ENCODING) {
+        response = response.header("Accept-Encoding", accept_encoding());
     }
     response.build()
 }
@@ -153,6 +163,16 @@ fn samples() -> Vec<Problem> {
         (BODY_TIMEOUT, "body: send all of it within 30 seconds"),
         (DEADLINE_EXCEEDED, "the deadline of the call has passed; the order may be stored all the same"),
         (BODY_TOO_LARGE, "body: send at most 1048576 bytes"),
+        (
+            CROSS_SITE_REQUEST,
+            "Origin: a page of another site cannot change orders; add its origin to CORS_ALLOWED_ORIGINS if it may",
+        ),
+        (
+            MISDIRECTED_REQUEST,
+            "Host: this service does not answer to that name; call it by its IP address or as localhost, or add the name \
+             to ALLOWED_HOSTS",
+        ),
+        (UNSUPPORTED_CONTENT_ENCODING, "Content-Encoding: send the body as it is, without this header"),
     ];
     let of_http = of_http.map(|(kind, detail)| Problem::new(kind, detail));
     errors.map(Problem::from).into_iter().chain(of_http).collect()

@@ -16,6 +16,7 @@ use crate::api::batch::BatchBody;
 use crate::api::health::{HealthBody, ReadyBody};
 use crate::api::history::{HistoryBody, StepBody};
 use crate::api::lists::ListBody;
+use crate::api::live::GapBody;
 use crate::api::problem::{DeletedBody, Kind, ORDER_NOT_FOUND, ProblemBody};
 use crate::api::view::{OrderBody, SubmittedBody};
 use crate::error::Error;
@@ -66,16 +67,17 @@ responses! {
     /// A page of orders.
     Listed: "200" => saying("A page of orders.")
         .content("application/json", json::<ListBody>(list()))
-        .header("Link", header("The first page, and the next one (RFC 8288).", any_text(), "</orders>; rel=\"first\""));
+        .header("Link", header("The first page, and the next one (RFC 8288); absent where it would be over 3 KiB.", any_text(), "</orders>; rel=\"first\""));
 
     /// A page of a history.
     Told: "200" => saying("A page of the order's history.").content("application/json", json::<HistoryBody>(history()));
 
     /// A stream of steps.
     Stream: "200" => saying(
-        "Server-sent events: `event: order`, with the step as `data` and its place as `id`. A comment comes at once, and \
-         every 15 seconds while nothing happens; where no event comes at once, the first comment goes with the `id` of \
-         the place where the stream begins.",
+        "Server-sent events: `event: order`, with the step as `data` and its place as `id`. A comment comes at once, with \
+         the time to wait before coming back (`retry`), and every 15 seconds while nothing happens; where no event comes \
+         at once, the first comment goes with the `id` of the place where the stream begins. `event: gap`, with a `Gap` \
+         as `data`, comes first where steps behind `Last-Event-ID` are no longer kept.",
     )
         .content("text/event-stream", stream())
         .header("Cache-Control", header("It is never kept.", any_text(), "no-store"));
@@ -86,7 +88,8 @@ responses! {
     /// The process answers, in one of two forms.
     Health: "200" => saying("The process answers.")
         .content("application/json", json::<HealthBody>(value!({"status": "ok"})))
-        .content("text/plain", plain("ok"));
+        .content("text/plain", plain("ok"))
+        .header("Vary", vary());
 
     /// Whether orders are taken.
     Ready:
@@ -178,10 +181,12 @@ fn batch() -> Value {
 /// Events as they come, one step in each.
 fn stream() -> Content {
     let example = format!(
-        ":\n\nid: 1742-17\nevent: order\ndata: {{\"order_id\":\"{ORDER}\",\"user_id\":\"{USER}\",\"version\":1,\
+        ":\nretry: 1742\n\nid: 1742-17\nevent: order\ndata: {{\"order_id\":\"{ORDER}\",\"user_id\":\"{USER}\",\"version\":1,\
          \"status\":\"new\",\"by\":\"create\",\"at\":\"2025-10-09T08:53:20.123456Z\"}}\n\n"
     );
-    let schema = ObjectBuilder::new().schema_type(Type::String).description(Some("Each `data` is a `Step`."));
+    let schema = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("Each `data` is a `Step`, or a `Gap`."));
     ContentBuilder::new().schema(Some(schema)).example(Some(example.into())).build()
 }
 
@@ -189,7 +194,7 @@ const PENDING: &str = "The order is stored and will be processed; the worker was
 
 /// An answer to a change.
 fn changed(description: &str, status: &str) -> ResponseBuilder {
-    put(description, status).header(
+    put(description, status).header("ETag", etag("\"v1\"")).header(
         "Idempotency-Replayed",
         header("`true` where the request was accepted before, under the same key.", text("^true$"), "true"),
     )
@@ -199,11 +204,10 @@ fn pending() -> ResponseBuilder {
     changed(PENDING, "accepted").header("Location", location()).header("Retry-After", retry_after())
 }
 
-/// An answer to a change that has no key.
+/// An answer to a change that has no key, and no tag: what is stored is not what was sent.
 fn put(description: &str, status: &str) -> ResponseBuilder {
     saying(description)
         .content("application/json", json::<SubmittedBody>(submitted(status)))
-        .header("ETag", etag("\"v1\""))
         .header("Preference-Applied", applied())
 }
 
@@ -261,9 +265,21 @@ pub(super) fn request_id() -> Header {
     header("The id of this request, under which the log knows it.", text("^[!-~]{1,128}$"), "checkout-7")
 }
 
+pub(super) fn no_sniff() -> Header {
+    header("The body is what `Content-Type` says.", text("^nosniff$"), "nosniff")
+}
+
 pub(super) fn retry_after() -> Header {
     let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
     header("How many seconds to wait before the next try.", seconds, 1)
+}
+
+pub(super) fn vary() -> Header {
+    header("The request headers that the form of the answer depends on.", any_text(), "Accept")
+}
+
+pub(super) fn accept_encoding() -> Header {
+    header("The encoding that a request's body may have.", text("^identity$"), "identity")
 }
 
 fn location() -> Header {
@@ -297,6 +313,7 @@ pub(super) fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
     add::<ListBody>(schemas);
     add::<HistoryBody>(schemas);
     add::<StepBody>(schemas);
+    add::<GapBody>(schemas);
     add::<HealthBody>(schemas);
     add::<ReadyBody>(schemas);
     add::<Kind>(schemas);

@@ -25,7 +25,7 @@ use tonic::{Code, Status};
 use super::deadline::Deadline;
 use super::message::{self, Memory, SMALL_MESSAGE};
 use super::orders::Server;
-use super::status::{ORDER_ID, PROBLEM_CODE, deadline_exceeded};
+use super::status::{ORDER_ID, PROBLEM_CODE, deadline_exceeded, uncompressed};
 use super::until::Until;
 use crate::api::Options;
 use crate::api::connection::Connection;
@@ -170,6 +170,7 @@ impl Edge {
                 exchange.hold_call(peer.take(Resource::Calls, 1)?);
                 exchange.hold(Some(take(&peer, &head)?));
                 let message = message::read(body, &self.options, &Caller(peer)).await?;
+                uncompressed(&message.bytes)?;
                 head.extensions.insert(Memory(Arc::new(message.memory)));
                 self.route_order(Request::from_parts(head, Full::new(message.bytes))).await
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tonic::Status;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 
-use crate::api::problem::{DEADLINE_EXCEEDED, Problem};
+use crate::api::problem::{DEADLINE_EXCEEDED, Problem, UNSUPPORTED_CONTENT_ENCODING, seconds};
 
 /// The stable code of a problem; of an answer that has none, the status is the library's own.
 pub(super) const PROBLEM_CODE: &str = "problem-code";
@@ -24,6 +24,17 @@ pub(super) fn deadline_exceeded() -> Problem {
     Problem::new(DEADLINE_EXCEEDED, detail)
 }
 
+/// A call whose message is compressed: the first byte that stands before it says so.
+pub(super) fn uncompressed(message: &[u8]) -> Result<(), Problem> {
+    match message.first() {
+        Some(0) | None => Ok(()),
+        Some(_) => {
+            let detail = "grpc-encoding: send the message as it is, with the encoding identity";
+            Err(Problem::new(UNSUPPORTED_CONTENT_ENCODING, detail))
+        }
+    }
+}
+
 impl From<Problem> for Status {
     fn from(problem: Problem) -> Status {
         let kind = problem.kind;
@@ -31,6 +42,9 @@ impl From<Problem> for Status {
         metadata.insert(PROBLEM_CODE, AsciiMetadataValue::from_static(kind.code));
         let retryable = if kind.retryable { "true" } else { "false" };
         metadata.insert("retryable", AsciiMetadataValue::from_static(retryable));
+        if kind == UNSUPPORTED_CONTENT_ENCODING {
+            metadata.insert("grpc-accept-encoding", AsciiMetadataValue::from_static("identity"));
+        }
         if let Some(order_id) = problem.order_id {
             tell(&mut metadata, ORDER_ID, &order_id.to_string());
         }
@@ -38,7 +52,7 @@ impl From<Problem> for Status {
             tell(&mut metadata, "current-version", &version.to_string());
         }
         if let Some(pause) = problem.retry_after {
-            tell(&mut metadata, "retry-after", &pause.as_secs().max(1).to_string());
+            tell(&mut metadata, "retry-after", &seconds(pause).to_string());
             // What the retries that are built into clients heed.
             if kind.retryable {
                 let pause = pause.max(Duration::from_secs(1)).as_millis();

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::order::{Amount, Order, OrderId, Payload, Status, UserId, Version};
 
 /// The first byte. It must change with anything that follows it.
-const FORMAT: u8 = b'1';
+const FORMAT: u8 = b'2';
 
 /// How many bytes the checksum has, behind the format's one.
 const SUM: usize = 8;
@@ -42,6 +42,7 @@ struct Head {
     deleted_at: Option<i64>,
     version: Version,
     processed_version: Version,
+    touched: bool,
 }
 
 /// The bytes of an order.
@@ -58,6 +59,7 @@ pub(super) fn encode(order: &Order) -> Vec<u8> {
         deleted_at: order.deleted_at.map(Timestamp::as_microsecond),
         version: order.version,
         processed_version: order.processed_version,
+        touched: order.touched,
     };
     let mut bytes = vec![FORMAT];
     bytes.extend([0; SUM]);
@@ -104,6 +106,7 @@ fn read(rest: &[u8], order_id: OrderId) -> Option<Order> {
         },
         version: head.version,
         processed_version: head.processed_version,
+        touched: head.touched,
     };
     // A copy under another order's key would be a valid one of the wrong order.
     (order.id == order_id).then_some(order)
@@ -136,6 +139,7 @@ mod tests {
             deleted_at: Some(time(1_760_000_000_123_457)),
             version: i64::MAX,
             processed_version: 3,
+            touched: true,
         }
     }
 
@@ -147,7 +151,7 @@ mod tests {
             for full in [true, false] {
                 let mut order = order(payload, amount);
                 if !full {
-                    (order.reason, order.deleted_at) = (None, None);
+                    (order.reason, order.deleted_at, order.touched) = (None, None, false);
                 }
                 let Entry::Order(again) = decode(&encode(&order), order.id) else { panic!("{order:?}") };
                 assert_eq!(*again, order);
@@ -163,7 +167,7 @@ mod tests {
         let order = order("{}", "1");
         let mut bytes = encode(&order);
         assert_eq!(decode(&bytes, OrderId::generate()), Entry::Damaged);
-        bytes[0] = b'2';
+        bytes[0] = b'1';
         assert_eq!(decode(&bytes, order.id), Entry::Foreign);
         assert_eq!(decode(b"", order.id), Entry::Damaged);
     }

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full};
 pub(super) use hyper::Method;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, RETRY_AFTER};
 use hyper::http::uri::Authority;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -43,6 +43,8 @@ pub(super) struct Call {
 pub(super) struct Answer {
     status: StatusCode,
     replayed: bool,
+    /// How long the server wants the client to wait before the next try.
+    retry_after: Option<Duration>,
     body: Bytes,
 }
 
@@ -57,6 +59,8 @@ pub(super) struct Stream {
 struct Problem {
     code: String,
     detail: String,
+    #[serde(default)]
+    retryable: bool,
 }
 
 impl Server {
@@ -121,7 +125,7 @@ impl Server {
             .method(call.method)
             .uri(call.path)
             .header(HOST, self.authority.as_str())
-            .header(ACCEPT, "application/json, application/problem+json, text/event-stream")
+            .header(ACCEPT, "application/problem+json, application/json;q=0.9, text/event-stream")
             .header(CONTENT_TYPE, "application/json");
         for (name, value) in call.headers {
             request = request.header(name, value);
@@ -137,8 +141,10 @@ impl Server {
 
     async fn answer(&self, response: Response<Incoming>) -> Result<Answer> {
         let (status, replayed) = (response.status(), response.headers().contains_key("idempotency-replayed"));
+        let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let retry_after = seconds.map(Duration::from_secs);
         let body = response.into_body().collect().await.with_context(|| self.broke())?.to_bytes();
-        Ok(Answer { status, replayed, body })
+        Ok(Answer { status, replayed, retry_after, body })
     }
 
     fn broke(&self) -> String {
@@ -220,6 +226,16 @@ impl Answer {
         self.replayed
     }
 
+    /// How long to wait at least before the same request is sent again; `None` where that would not help.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        // Of what stands between us and the server there are no problems, only statuses.
+        let is_retryable = match serde_json::from_slice::<Problem>(&self.body) {
+            Ok(problem) => problem.retryable,
+            Err(_) => matches!(self.status.as_u16(), 408 | 429 | 502 | 503 | 504),
+        };
+        is_retryable.then(|| self.retry_after.unwrap_or_default())
+    }
+
     /// The body of an answer that is no refusal.
     ///
     /// # Errors
@@ -277,10 +293,27 @@ mod tests {
     }
 
     #[test]
+    fn only_what_may_go_away_by_itself_is_tried_again() {
+        let pause = |status: u16, body: &'static str| {
+            let (status, retry_after) = (StatusCode::from_u16(status).unwrap(), Some(Duration::from_secs(7)));
+            Answer { status, replayed: false, retry_after, body: Bytes::from_static(body.as_bytes()) }
+                .retry_after()
+        };
+        let again = Some(Duration::from_secs(7));
+        assert_eq!(pause(503, r#"{"code":"overloaded","detail":"","retryable":true}"#), again);
+        assert_eq!(pause(500, r#"{"code":"outcome_unknown","detail":"","retryable":false}"#), None);
+        assert_eq!(pause(404, r#"{"code":"order_not_found","detail":""}"#), None);
+        assert_eq!(pause(502, "<html></html>"), again);
+        assert_eq!(pause(404, "<html></html>"), None);
+    }
+
+    #[test]
     fn a_refusal_is_one_line_whoever_wrote_it() {
         let refusal = |body: &'static str| {
             let body = Bytes::from_static(body.as_bytes());
-            Answer { status: StatusCode::NOT_FOUND, replayed: false, body }.accepted().unwrap_err()
+            Answer { status: StatusCode::NOT_FOUND, replayed: false, retry_after: None, body }
+                .accepted()
+                .unwrap_err()
         };
         let problem = r#"{"code":"order_not_found","detail":"there is none","title":"x"}"#;
         assert_eq!(refusal(problem), "order_not_found (404): there is none");

@@ -8,15 +8,16 @@ use serde::Deserialize;
 use tokio::time::sleep;
 
 use super::client::{Call, Method, Server, Stream};
-use super::{accepted, output, print, refused};
+use super::{accepted, print, refused};
 use crate::order::{OrderId, Sequence, Status};
 use crate::telemetry;
 
 /// How often a watched order is looked at.
 const WATCH_PERIOD: Duration = Duration::from_millis(250);
 
-/// How long to wait before a stream that has ended is opened again.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How long to wait before a stream that has ended is opened again, unless its server says so: at first, and at most after
+/// many tries that brought nothing.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
 /// The part of an order that a watcher looks at.
 #[derive(Deserialize)]
@@ -62,56 +63,112 @@ pub(super) async fn watch(server: &Server, id: OrderId, follow: bool) -> Result<
     }
 }
 
-/// Prints the events of a stream, each behind its place, until the server refuses. A stream that ends is opened again
-/// where it ended, so that nothing is missed and nothing printed twice.
+/// Prints the events of a stream, each behind its place, until the server refuses for good. A stream that ends is opened
+/// again where it ended, so that nothing is missed and nothing printed twice.
 pub(super) async fn events(server: &Server, path: &str, after: Option<Sequence>) -> Result<ExitCode> {
-    let mut place = after.map(|after| after.to_string());
+    let mut reader = Reader { place: after.map(|after| after.to_string()), pause: PAUSES[0], failures: 0 };
     let mut is_first = true;
     loop {
-        let call = Call::new(Method::GET, path).header("last-event-id", place.clone());
+        let call = Call::new(Method::GET, path).header("last-event-id", reader.place.clone());
+        let mut at_least = Duration::ZERO;
         match server.stream(call).await {
-            // Whoever names a server that is not there has no stream to go on with.
+            // A server that is not there from the beginning was named wrongly, most likely.
             Err(error) if is_first => return Err(error),
-            Err(error) => note(&error),
+            Err(error) => reader.failed(&format!("{error:#}")),
             Ok(Err(answer)) => {
                 let refusal = answer.accepted().err().unwrap_or_default();
-                return Ok(refused(&refusal));
+                let Some(retry_after) = answer.retry_after() else { return Ok(refused(&refusal)) };
+                at_least = retry_after;
+                reader.failed(&refusal);
             }
-            Ok(Ok(stream)) => match relay(stream, &mut place).await {
-                Err(error) if error.is::<output::Closed>() => return Err(error),
-                Err(error) => note(&error),
+            Ok(Ok(stream)) => match reader.relay(stream).await {
                 Ok(()) => {}
+                Err(Ended::Printing(error)) => return Err(error),
+                Err(Ended::Reading(error)) => reader.failed(&format!("{error:#}")),
             },
         }
         is_first = false;
-        sleep(PAUSE).await;
+        sleep(reader.next_pause().max(at_least)).await;
     }
 }
 
-/// Prints the events of one stream to its end.
-async fn relay(mut stream: Stream, place: &mut Option<String>) -> Result<()> {
-    let mut events = Events { place: place.clone(), ..Events::default() };
-    while let Some(bytes) = stream.next().await? {
-        for event in events.feed(&bytes) {
-            print(format!("{} {}", event.id, event.data).as_bytes())?;
+/// Where a reader of streams stands.
+struct Reader {
+    place: Option<String>,
+    /// How long to wait before the next stream.
+    pause: Duration,
+    /// How many tries have failed since something came.
+    failures: u32,
+}
+
+/// Why a stream ended out of order.
+enum Ended {
+    Reading(anyhow::Error),
+    Printing(anyhow::Error),
+}
+
+impl Reader {
+    /// Prints the events of one stream to its end.
+    async fn relay(&mut self, mut stream: Stream) -> Result<(), Ended> {
+        let mut events = Events { place: self.place.clone(), ..Events::default() };
+        while let Some(bytes) = stream.next().await.map_err(Ended::Reading)? {
+            self.failures = 0;
+            for event in events.feed(&bytes) {
+                if event.name == "gap" {
+                    note(&gap(&event.data));
+                    continue;
+                }
+                print(format!("{} {}", event.id, event.data).as_bytes()).map_err(Ended::Printing)?;
+            }
+            self.place.clone_from(&events.place);
+            self.pause = events.retry.unwrap_or(self.pause);
         }
-        place.clone_from(&events.place);
+        Ok(())
     }
-    Ok(())
+
+    fn failed(&mut self, reason: &str) {
+        self.failures = self.failures.saturating_add(1);
+        note(&format!("{reason}; trying again"));
+    }
+
+    /// Twice as long after each try that failed, up to a limit.
+    fn next_pause(&self) -> Duration {
+        let doubled = self.pause.saturating_mul(1 << self.failures.saturating_sub(1).min(10));
+        doubled.min(PAUSES[1].max(self.pause))
+    }
 }
 
-fn note(error: &anyhow::Error) {
-    telemetry::say(&format!("orderstream: {error:#}; trying again"));
+/// What is said of steps that are lost.
+fn gap(data: &str) -> String {
+    #[derive(Deserialize)]
+    struct Gap {
+        after: String,
+        upto: String,
+    }
+    match serde_json::from_str(data) {
+        Ok(Gap { after, upto }) => {
+            format!(
+                "events after {after} up to {upto} are no longer kept by the server; going on behind them"
+            )
+        }
+        Err(_) => "the server no longer keeps all events; going on".to_owned(),
+    }
+}
+
+fn note(text: &str) {
+    telemetry::say(&format!("orderstream: {text}"));
 }
 
 /// An event that has come whole.
 #[derive(Debug, PartialEq, Eq)]
 struct Event {
+    name: String,
     id: String,
     data: String,
 }
 
-/// Reads server-sent events (WHATWG HTML, 9.2.6), as far as a server sends them: `id`, `data` and comments.
+/// Reads server-sent events (WHATWG HTML, 9.2.6), as far as a server sends them: `event`, `id`, `data`, `retry` and
+/// comments.
 #[derive(Default)]
 struct Events {
     /// A line that has not ended.
@@ -119,7 +176,10 @@ struct Events {
     /// The last `id` of a block that has ended, with an event or without.
     place: Option<String>,
     id: Option<String>,
+    name: String,
     data: Vec<String>,
+    /// How long the server wants the client to wait before it comes back.
+    retry: Option<Duration>,
 }
 
 impl Events {
@@ -145,11 +205,13 @@ impl Events {
             // An empty line ends an event; one without data is none.
             "" if line.is_empty() => {
                 self.place = self.id.take().or(self.place.take());
-                let data = std::mem::take(&mut self.data);
+                let (data, name) = (std::mem::take(&mut self.data), std::mem::take(&mut self.name));
                 let id = self.place.clone().unwrap_or_default();
-                return (!data.is_empty()).then(|| Event { id, data: data.join("\n") });
+                return (!data.is_empty()).then(|| Event { name, id, data: data.join("\n") });
             }
             "id" => self.id = Some(value.to_owned()),
+            "event" => self.name = value.to_owned(),
+            "retry" => self.retry = value.parse().ok().map(Duration::from_millis).or(self.retry),
             "data" => self.data.push(value.to_owned()),
             _ => {}
         }
@@ -163,13 +225,18 @@ mod tests {
 
     #[test]
     fn events_are_read_however_the_bytes_are_cut() {
-        let text = ":\nid: 6-0\n\nid: 7-0\nevent: order\ndata: {\"a\": 1}\n\n:\n\nid:8-0\r\ndata:x\r\ndata: y:z\r\n\r\nid: 9-0\n";
-        let event = |id: &str, data: &str| Event { id: id.to_owned(), data: data.to_owned() };
+        let text = ":\nretry: 1500\nid: 6-0\n\nid: 7-0\nevent: order\ndata: {\"a\": 1}\n\n:\n\nid:8-0\r\ndata:x\r\ndata: y:z\r\n\r\nid: 9-0\n";
+        let event = |name: &str, id: &str, data: &str| Event {
+            name: name.to_owned(),
+            id: id.to_owned(),
+            data: data.to_owned(),
+        };
         for size in 1..=text.len() {
             let mut events = Events::default();
             let read: Vec<Event> =
                 text.as_bytes().chunks(size).flat_map(|bytes| events.feed(bytes)).collect();
-            assert_eq!(read, [event("7-0", "{\"a\": 1}"), event("8-0", "x\ny:z")], "{size}");
+            assert_eq!(read, [event("order", "7-0", "{\"a\": 1}"), event("", "8-0", "x\ny:z")], "{size}");
+            assert_eq!(events.retry, Some(Duration::from_millis(1500)));
             // What has not ended does not count.
             assert_eq!(events.place.as_deref(), Some("8-0"));
         }

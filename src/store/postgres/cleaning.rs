@@ -21,12 +21,21 @@ DELETE FROM orders_keys WHERE digest = ANY (ARRAY(
 
 /// In the order of their places, up to the first that is too young, so that never one is left that is before one that
 /// was dropped. Two processes that drop the same steps meet them in the order in which they lie.
+/// The newest of them is noted, for readers who come back later.
 const STEPS: &str = "
-DELETE FROM orders_history WHERE ctid = ANY (ARRAY(
-    SELECT row FROM (
-        SELECT ctid AS row, max(at) OVER (ORDER BY place, seq) AS newest
-          FROM (SELECT ctid, at, place, seq FROM orders_history ORDER BY place, seq LIMIT $2) AS oldest
-    ) AS ordered WHERE newest < $1))";
+WITH gone AS (
+    DELETE FROM orders_history WHERE ctid = ANY (ARRAY(
+        SELECT row FROM (
+            SELECT ctid AS row, max(at) OVER (ORDER BY place, seq) AS newest
+              FROM (SELECT ctid, at, place, seq FROM orders_history ORDER BY place, seq LIMIT $2) AS oldest
+        ) AS ordered WHERE newest < $1))
+    RETURNING place, seq
+), noted AS (
+    UPDATE orders_history_dropped d SET place = n.place, seq = n.seq
+      FROM (SELECT place, seq FROM gone ORDER BY place DESC, seq DESC LIMIT 1) AS n
+     WHERE d.single AND (d.place, d.seq) < (n.place, n.seq)
+)
+SELECT count(*) FROM gone";
 
 impl Prepare for Cleaning {
     const WRITES: bool = true;
@@ -53,7 +62,10 @@ impl Cleaning {
         let keys = self.client.execute(&self.keys, &[&within(keys_before), &limit]).await?;
         let steps = match steps_before {
             None => 0,
-            Some(before) => self.client.execute(&self.steps, &[&within(before), &limit]).await?,
+            Some(before) => {
+                let row = self.client.query_one(&self.steps, &[&within(before), &limit]).await?;
+                row.try_get::<_, i64>(0)?.unsigned_abs()
+            }
         };
         Ok(usize::try_from(keys + steps).unwrap_or(usize::MAX))
     }

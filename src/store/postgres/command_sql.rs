@@ -55,9 +55,9 @@ fn creation(with: Extras, on_conflict: &str) -> String {
     let place = if with.history { format!(", {}", own_place()) } else { String::new() };
     format!(
         "WITH put AS (
-             INSERT INTO orders (order_id, user_id, status, payload, created_at, updated_at, bucket, version,
+             INSERT INTO orders (order_id, user_id, status, payload, created_at, updated_at, own_at, bucket, version,
                                  processed_version{place_column})
-             SELECT id, user_id, 'new', payload::jsonb, now(), now(), bucket, 1, 0{place}
+             SELECT id, user_id, 'new', payload::jsonb, now(), now(), now(), bucket, 1, 0{place}
                FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int4[]{digests})
                     AS c (id, user_id, payload, bucket{digest}){is_fresh}
              {on_conflict}
@@ -90,7 +90,8 @@ pub(super) fn update(with: Extras) -> String {
     format!(
         "WITH put AS (
              UPDATE orders o SET status = 'processing', version = o.version + 1, reason = NULL,
-                    updated_at = greatest(o.updated_at, now()), payload = c.payload::jsonb{placed}
+                    updated_at = greatest(o.updated_at, now()), own_at = greatest(o.updated_at, now()),
+                    payload = c.payload::jsonb{placed}
                FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::text[]{keys})
                     AS c (id, user_id, version, payload{key})
               WHERE {condition}
@@ -114,7 +115,8 @@ pub(super) fn delete(with: Extras) -> String {
     format!(
         "WITH put AS (
              UPDATE orders o SET status = 'deleted', version = o.version + 1, reason = NULL,
-                    updated_at = greatest(o.updated_at, now()), deleted_at = now(){placed}
+                    updated_at = greatest(o.updated_at, now()), own_at = greatest(o.updated_at, now()),
+                    deleted_at = now(){placed}
                FROM unnest($1::uuid[], $2::uuid[], $3::int8[]{keys}) AS c (id, user_id, version{key})
               WHERE {condition}
              RETURNING o.order_id, o.version, o.user_id, o.updated_at, o.status, o.payload{step}{key}

@@ -98,7 +98,7 @@ fn finish_sql(target: Status, history: bool) -> String {
     let legal = format!("o.status IN ('{target}', {})", sources(target));
     format!(
         "UPDATE orders o SET processed_version = o.version, updated_at = greatest(o.updated_at, now()),
-                source_at = greatest(coalesce(o.source_at, o.updated_at), o.updated_at),
+                own_at = greatest(o.updated_at, now()), source_at = greatest(coalesce(o.source_at, o.updated_at), o.updated_at),
                 status = CASE WHEN {legal} THEN '{target}' ELSE o.status END,
                 amount = CASE WHEN {legal} THEN coalesce(c.amount::numeric, o.amount) ELSE o.amount END,
                 reason = CASE WHEN {legal} THEN c.reason ELSE o.reason END{deleted_at}{placed}
@@ -112,14 +112,16 @@ fn finish_sql(target: Status, history: bool) -> String {
 /// A completion without a version: in the order of the events' own times, and only where the order may take that
 /// status. To stay as it is is no step, but for a deleted order, which nothing touches. A row that counts as
 /// processed and is still `new` or `processing` was written by another service: its events are for it, whatever
-/// that machine's clock says. One that such a service has deleted gets its time of deletion with the event, once.
+/// that machine's clock says. One that such a service has deleted gets its time of deletion with the event, once. The
+/// time of the change is a new one, by which its entity tag differs.
 fn overtake_sql(target: Status, history: bool) -> String {
     let undated = match target {
         Status::Deleted => "OR (o.status = 'deleted' AND o.deleted_at IS NULL)",
         _ => "",
     };
     format!(
-        "UPDATE orders o SET source_at = c.sent, overtaken_version = o.version, updated_at = greatest(o.updated_at, now()), status = '{target}',
+        "UPDATE orders o SET source_at = c.sent, overtaken_version = o.version,
+                updated_at = greatest(o.updated_at + interval '1 microsecond', now()), status = '{target}',
                 amount = coalesce(c.amount::numeric, o.amount), reason = c.reason{deleted_at}{placed}
            FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) AS c (id, amount, reason, sent)
           WHERE o.order_id = ANY (ARRAY[c.id])
@@ -140,9 +142,9 @@ fn create_sql(target: Status, history: bool) -> String {
         false => ("", String::new()),
     };
     format!(
-        "INSERT INTO orders (order_id, user_id, status, payload, created_at, updated_at, bucket, version,
+        "INSERT INTO orders (order_id, user_id, status, payload, created_at, updated_at, own_at, bucket, version,
                              processed_version, amount, reason{column})
-         SELECT id, user_id, '{target}', payload::jsonb, now(), now(), bucket, 1, 1, coalesce(amount, '0')::numeric,
+         SELECT id, user_id, '{target}', payload::jsonb, now(), now(), now(), bucket, 1, 1, coalesce(amount, '0')::numeric,
                 reason{place}
            FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::int4[])
                 AS c (id, amount, reason, user_id, payload, bucket)

@@ -59,6 +59,7 @@ pub(super) struct History {
     orders: Statement,
     users: Statement,
     edge: Statement,
+    dropped: Statement,
 }
 
 impl History {
@@ -96,10 +97,12 @@ impl History {
                 ),
             ),
             EDGE.to_owned(),
+            "SELECT place, seq FROM orders_history_dropped WHERE single".to_owned(),
         ];
         let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
-        let [of_order, all, orders, users, edge] = statements.try_into().unwrap_or_else(|_| unreachable!());
-        Ok(History { of_order, all, orders, users, edge })
+        let [of_order, all, orders, users, edge, dropped] =
+            statements.try_into().unwrap_or_else(|_| unreachable!());
+        Ok(History { of_order, all, orders, users, edge, dropped })
     }
 
     /// The steps of some of an order's versions, also those at places that others are still being written before.
@@ -154,6 +157,14 @@ impl History {
     pub(super) async fn end(&self, client: &Client) -> Result<Sequence, Trouble> {
         let row = client.query_opt(&self.edge, &[]).await?.ok_or_else(no_origin)?;
         Ok(sequence(row.try_get::<_, i64>(0)? - 1, i64::MAX))
+    }
+
+    /// The place of the newest step that was dropped.
+    pub(super) async fn dropped(&self, client: &Client) -> Result<Sequence, Trouble> {
+        match client.query_opt(&self.dropped, &[]).await? {
+            Some(row) => Ok(sequence(row.try_get(0)?, row.try_get(1)?)),
+            None => Ok(Sequence::default()),
+        }
     }
 }
 

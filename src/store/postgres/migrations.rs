@@ -11,12 +11,13 @@ use super::link::Server;
 use super::trouble::Trouble;
 
 /// The migrations, oldest first. Files that were released never change; new ones are added at the end.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../../../migrations/0001_init.up.sql"),
     include_str!("../../../migrations/0002_remove_external_id.up.sql"),
     include_str!("../../../migrations/0003_versions_and_outbox.up.sql"),
     include_str!("../../../migrations/0004_keys_history_and_lists.up.sql"),
     include_str!("../../../migrations/0005_index_of_users.up.sql"),
+    include_str!("../../../migrations/0006_own_changes_and_lost_history.up.sql"),
 ];
 
 /// The lock that keeps two processes from migrating one database: the first eight bytes of "orderstream".

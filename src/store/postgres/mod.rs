@@ -234,6 +234,13 @@ impl Store for PostgresStore {
             .await
     }
 
+    async fn history_dropped(&self) -> Result<Sequence, Error> {
+        self.reads
+            .next()
+            .read(|reads: Arc<Reads>| async move { reads.history.dropped(reads.client()).await })
+            .await
+    }
+
     async fn clean(
         &self,
         keys_before: Timestamp,

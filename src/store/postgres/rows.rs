@@ -28,14 +28,15 @@ pub(super) const COLUMNS: &str = concat!(
      coalesce(o.created_at, o.updated_at, 'epoch'), coalesce(o.updated_at, o.created_at, 'epoch'), o.deleted_at, \
      coalesce(o.amount, 0)::text, o.reason, ",
     payload_text!("o.payload"),
-    ", CASE WHEN jsonb_typeof(o.payload -> 'id') IN ('string', 'number') THEN o.payload ->> 'id' ELSE '' END"
+    ", CASE WHEN jsonb_typeof(o.payload -> 'id') IN ('string', 'number') THEN o.payload ->> 'id' ELSE '' END, \
+     coalesce(o.updated_at <> o.own_at, true)"
 );
 
 /// Which of them is the text of the payload.
 pub(super) const PAYLOAD: usize = 10;
 
 /// How many columns they are.
-pub(super) const COLUMN_COUNT: usize = 12;
+pub(super) const COLUMN_COUNT: usize = 13;
 
 /// Reads an order from a row of [`COLUMNS`]. A value that no version of this program wrote is an error that names
 /// the order, and so is a payload that is too long.
@@ -70,6 +71,7 @@ pub(super) fn order_but_payload(row: &Row) -> Result<(Order, bool), Trouble> {
         })?,
         reason: row.try_get(9)?,
         payload: Payload::from_store(payload.unwrap_or("null"), row.try_get(11)?),
+        touched: row.try_get(12)?,
     };
     Ok((order, payload.is_some()))
 }

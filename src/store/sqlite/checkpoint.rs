@@ -14,7 +14,6 @@ use rusqlite::Connection;
 
 use super::OpenError;
 use super::schema;
-use crate::telemetry::limited;
 
 /// How many pages wait in the WAL before they are copied: pages written again and again are copied once.
 const STEP: i64 = 4_000;
@@ -90,11 +89,14 @@ fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<(i64, i64
     connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| Ok((row.get(1)?, row.get(2)?)))
 }
 
-/// A checkpoint that fails costs disk space, not orders: the WAL grows until one succeeds.
-fn report<T>(result: rusqlite::Result<T>) -> Option<T> {
-    result
-        .inspect_err(
-            |error| limited!(warn, "checkpoint"; %error, "a checkpoint failed; the WAL goes on growing"),
-        )
-        .ok()
+/// A checkpoint that fails costs disk space, not orders: the WAL grows until one succeeds. The log is told once of a row
+/// of failures.
+fn report<T>(result: rusqlite::Result<T>, told: &AtomicBool) -> Option<T> {
+    let was_told = told.swap(result.is_err(), Ordering::Relaxed);
+    if let Err(error) = &result
+        && !was_told
+    {
+        tracing::warn!(%error, "a checkpoint failed; the WAL goes on growing");
+    }
+    result.ok()
 }

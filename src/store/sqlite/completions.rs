@@ -57,7 +57,7 @@ impl Statements<'_> {
 pub(super) fn finish_sql(target: Status) -> String {
     let legal = is_or_may_become(target);
     format!(
-        "UPDATE orders SET processed_version = version, updated_at = max(updated_at, ?3),
+        "UPDATE orders SET processed_version = version, touched = NULL, updated_at = max(updated_at, ?3),
              source_at = max(coalesce(source_at, updated_at), updated_at),
              status = CASE WHEN {legal} THEN '{target}' ELSE status END,
              amount = CASE WHEN {legal} THEN coalesce(?4, amount) ELSE amount END,
@@ -68,10 +68,11 @@ pub(super) fn finish_sql(target: Status) -> String {
 }
 
 /// A completion without a version: in the order of the events' own times, and only where the order may take
-/// that status. To stay as it is is no step, but for a deleted order, which nothing touches.
+/// that status. To stay as it is is no step, but for a deleted order, which nothing touches. The time of the change is
+/// a new one, by which its entity tag differs.
 pub(super) fn overtake_sql(target: Status) -> String {
     format!(
-        "UPDATE orders SET source_at = ?2, updated_at = max(updated_at, ?3), status = '{target}',
+        "UPDATE orders SET source_at = ?2, touched = 1, updated_at = max(updated_at + 1, ?3), status = '{target}',
              amount = coalesce(?4, amount), reason = ?5{deleted_at}
          WHERE order_id = ?1 AND (source_at IS NULL OR source_at < ?2) AND status <> 'deleted'
            AND {legal}",

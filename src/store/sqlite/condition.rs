@@ -52,8 +52,13 @@ impl Condition {
         if state.failure.is_none() {
             tracing::error!(%error, "writes fail; the writer tries again every second");
         }
-        let (Error::Unavailable(reason) | Error::OutcomeUnknown(reason) | Error::BadBatch(reason)) = error;
-        state.failure = Some(reason.clone());
+        let reason = match error {
+            Error::Unavailable(reason) | Error::OutcomeUnknown(reason) | Error::BadBatch(reason) => {
+                reason.clone()
+            }
+            Error::Damaged(damaged) => damaged.to_string(),
+        };
+        state.failure = Some(reason);
     }
 
     /// Whether writes fail.

@@ -125,6 +125,12 @@ pub(super) fn end(connection: &Connection) -> rusqlite::Result<Sequence> {
     newest(connection).map(place)
 }
 
+/// The place of the newest step that was dropped.
+pub(super) fn dropped(connection: &Connection) -> rusqlite::Result<Sequence> {
+    let mut query = connection.prepare_cached("SELECT seq FROM history_dropped")?;
+    query.query_row([], |row| row.get(0)).map(place)
+}
+
 /// The steps of an order that belong to versions above `after`, up to `after + versions`.
 pub(super) fn of_order(
     connection: &Connection,

@@ -280,6 +280,10 @@ impl Store for SqliteStore {
         self.readers.run(history::end).await
     }
 
+    async fn history_dropped(&self) -> Result<Sequence, Error> {
+        self.readers.run(history::dropped).await
+    }
+
     async fn clean(
         &self,
         keys_before: Timestamp,

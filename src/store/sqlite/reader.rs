@@ -131,7 +131,7 @@ pub(super) fn pending(
             // The others do not wait until it is mended.
             Err(damaged) => damage.tell(&damaged, "an event cannot be made"),
         }
-        last = Some(Cursor(Place::Changed { at: row.get(6)?, row: row.get(12)? }));
+        last = Some(Cursor(Place::Changed { at: row.get(6)?, row: row.get(13)? }));
         count += 1;
     }
     Ok(PendingPage { events, unpublishable: Vec::new(), next: last.filter(|_| count == limit) })

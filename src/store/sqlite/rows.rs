@@ -9,7 +9,7 @@ use crate::store::Damaged;
 
 /// The columns that [`order`] reads, in its order.
 pub(super) const COLUMNS: &str = "order_id, user_id, status, version, processed_version, created_at, \
-     updated_at, deleted_at, amount, reason, external_id, payload";
+     updated_at, deleted_at, amount, reason, external_id, payload, touched IS NOT NULL";
 
 /// Reads an order from a row of [`COLUMNS`]. A value that no version of this program wrote is an error that
 /// names the order.
@@ -30,6 +30,7 @@ pub(super) fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
         amount: Amount::parse(row.get_ref(8)?.as_str()?).ok_or_else(|| corrupt(id, 8, "is no amount"))?,
         reason: row.get(9)?,
         payload: Payload::from_store(row.get_ref(11)?.as_str()?, row.get_ref(10)?.as_str()?),
+        touched: row.get(12)?,
     })
 }
 

@@ -12,10 +12,11 @@ use super::{OpenError, external};
 type Migration = (&'static str, fn(&Connection) -> rusqlite::Result<()>);
 
 /// The migrations, oldest first. Files that were released never change; new ones are added at the end.
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     (include_str!("../../../migrations/sqlite/0001_orders.up.sql"), |_| Ok(())),
     (include_str!("../../../migrations/sqlite/0002_keys_history_and_lists.up.sql"), external::backfill),
     (include_str!("../../../migrations/sqlite/0003_shorter_steps.up.sql"), |_| Ok(())),
+    (include_str!("../../../migrations/sqlite/0004_touched_orders.up.sql"), |_| Ok(())),
 ];
 
 /// The number of migrations that this program knows: the schema version it works with.

@@ -59,7 +59,7 @@ impl<'c> Statements<'c> {
                  VALUES (?1, ?2, ?3, 1, ?4, ?5, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
             )?,
             update: connection.prepare(&format!(
-                "UPDATE orders SET status = 'processing', version = version + 1, reason = NULL,
+                "UPDATE orders SET status = 'processing', version = version + 1, reason = NULL, touched = NULL,
                      updated_at = max(updated_at, ?4), external_id = ?5, payload = ?6
                  WHERE order_id = ?1 AND (?2 IS NULL OR user_id = ?2) AND (?3 IS NULL OR version = ?3)
                    AND {}
@@ -67,7 +67,7 @@ impl<'c> Statements<'c> {
                 may_become(Status::Processing)
             ))?,
             delete: connection.prepare(&format!(
-                "UPDATE orders SET status = 'deleted', version = version + 1, reason = NULL,
+                "UPDATE orders SET status = 'deleted', version = version + 1, reason = NULL, touched = NULL,
                      updated_at = max(updated_at, ?4), deleted_at = ?4
                  WHERE order_id = ?1 AND (?2 IS NULL OR user_id = ?2) AND (?3 IS NULL OR version = ?3)
                    AND {}

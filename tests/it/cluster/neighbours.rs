@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{creation, events, posting, text};
 use crate::support::USER;
-use crate::support::answers::{member, order, order_id};
+use crate::support::answers::{create, member, order, order_id};
 use crate::support::cluster::Cluster;
 use crate::support::system::told;
 
@@ -104,4 +104,51 @@ fn neighbours_event(cluster: &Cluster, id: Uuid, payload: &str, status: &str, ag
     // It sends without a key, so the events of an order may lie anywhere; here they keep their order.
     let partition = i32::from(id.as_bytes()[15]) % 4;
     cluster.kafka.write(topic, Some(partition), None, &[], Some(event.as_bytes()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tag_changes_whenever_another_service_changes_the_row() {
+    let cluster = Cluster::setup().await.start(1, 1).await;
+    let sql = cluster.sql().await;
+    let client = cluster.clients().remove(0);
+    let id = create(&client, r#"{"amount":1}"#).await;
+    let path = format!("/orders/{id}");
+    let mut seen = vec!["\"v1\"".to_owned()];
+    assert_eq!(client.get(&path).await.header("etag"), Some("\"v1\""));
+    for (status, amount) in [("done", 5), ("done", 6), ("cancelled", 6)] {
+        let change = format!(
+            "UPDATE orders SET amount = {amount}, status = '{status}', updated_at = now() WHERE order_id = '{id}'"
+        );
+        sql.batch_execute(&change).await.unwrap();
+        let known = seen.join(", ");
+        let shown = client.request("GET", &path, &[("if-none-match", &known)], "").await;
+        assert_eq!(shown.status, 200, "the representation has changed: {shown:?}");
+        let tag = shown.header("etag").expect("a tag").to_owned();
+        assert!(tag.starts_with(&format!("\"v1-{status}.")), "{tag}");
+        seen.push(tag);
+    }
+    // A row that such a service wrote, which its worker has not come to.
+    let other = Uuid::now_v7();
+    let insert = format!(
+        "INSERT INTO orders (order_id, user_id, status, payload, bucket) VALUES ('{other}', '{USER}', 'new', '{{}}', 0)"
+    );
+    sql.batch_execute(&insert).await.unwrap();
+    let of_other =
+        async || client.get(&format!("/orders/{other}")).await.header("etag").expect("a tag").to_owned();
+    let new = of_other().await;
+    sql.batch_execute(&format!(
+        "UPDATE orders SET amount = 9, updated_at = now() WHERE order_id = '{other}'"
+    ))
+    .await
+    .unwrap();
+    assert_ne!(of_other().await, new);
+
+    for (id, tag) in [(id.clone(), seen[3].clone()), (other.to_string(), of_other().await)] {
+        let body = format!(r#"{{"order_id":"{id}","payload":{{"amount":2}}}}"#);
+        let updated = client.request("POST", "/orders", &[("if-match", &tag)], body).await;
+        assert_eq!((updated.status, updated.header("etag")), (200, Some("\"v2\"")), "{updated:?}");
+        assert_eq!(client.get(&format!("/orders/{id}")).await.header("etag"), Some("\"v2\""));
+    }
+    let told = [id, other.to_string()].map(|id| (OrderId::parse(&id).unwrap(), "updated"));
+    cluster.finish(&told, 0).await;
 }

@@ -53,6 +53,21 @@ async fn a_message_of_the_limit_is_taken_and_a_byte_more_is_refused() {
 }
 
 #[tokio::test]
+async fn a_compressed_message_is_refused_with_the_encoding_that_is_taken() {
+    let app = TestApp::embedded().start().await;
+    let mut message = framed(&creation("{}").encode_to_vec());
+    message[0] = 1;
+    for headers in [&[GRPC][..], &[GRPC, ("grpc-encoding", "gzip")], &[GRPC, ("grpc-encoding", "identity")]] {
+        let answer = raw(app.grpc, &path("UpsertOrder"), headers, &message).await;
+        let (status, _) = refused(answer, "unsupported_content_encoding");
+        assert_eq!(status.code(), Code::Unimplemented);
+        let accepted = status.metadata().get("grpc-accept-encoding").expect("what is taken");
+        assert_eq!(accepted, "identity");
+    }
+    assert!(app.finish().await.events.is_empty());
+}
+
+#[tokio::test]
 async fn what_is_no_message_is_refused() {
     let app = TestApp::embedded().start().await;
     let whole = framed(&creation("{}").encode_to_vec());
@@ -153,7 +168,7 @@ async fn a_connection_that_is_silent_is_closed() {
 #[tokio::test]
 async fn whoever_speaks_http_1_is_told_where_that_is() {
     let app = TestApp::embedded().start().await;
-    let answer = raw_bytes(app.grpc, b"GET /orders HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let answer = raw_bytes(app.grpc, b"GET /orders HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     let answer = String::from_utf8(answer).expect("a text");
     assert!(answer.starts_with("HTTP/1.1 505 ") && answer.contains("API_PORT"), "{answer}");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a body");

@@ -2,6 +2,7 @@
 //! case is written against [`Backend`](crate::support::backend::Backend) and held on every implementation of
 //! it: one line at the end of this file per pair of store and bus.
 
+mod browsers;
 mod conditions;
 mod deletion;
 mod events;
@@ -14,6 +15,7 @@ mod numbers;
 mod preferences;
 mod reads;
 mod service;
+mod standards;
 mod verbs;
 mod writes;
 
@@ -39,6 +41,20 @@ macro_rules! contract {
                     a_wrong_method_is_a_405_that_names_the_right_ones,
                     every_problem_has_a_page,
                     a_request_keeps_its_id_or_gets_one,
+                }
+                browsers {
+                    a_change_that_a_page_of_another_site_makes_is_refused,
+                    a_name_that_is_not_the_services_own_is_a_421,
+                    a_host_is_named_once_unless_the_client_is_of_http_1_0,
+                    pages_of_an_allowed_origin_may_read_and_write,
+                }
+                standards {
+                    no_answer_is_kept_or_guessed_unless_it_says_so,
+                    the_form_of_an_answer_follows_the_weights_of_accept,
+                    paths_that_differ_in_needless_encoding_are_one,
+                    a_body_that_is_encoded_is_a_415,
+                    a_link_that_is_too_long_is_left_out,
+                    an_instance_is_a_uri_reference,
                 }
                 writes {
                     no_id_in_any_form_creates_an_order,
@@ -81,6 +97,9 @@ macro_rules! contract {
                     of_two_who_saw_the_same_version_one_writes,
                     a_condition_that_makes_no_sense_is_a_400,
                     a_stranger_learns_no_version,
+                    one_of_several_tags_is_enough,
+                    a_condition_that_a_write_does_not_evaluate_is_a_400,
+                    a_tag_changes_with_an_event_from_outside,
                 }
                 verbs {
                     a_put_makes_an_order_of_a_chosen_id_and_replaces_its_content,
@@ -104,6 +123,7 @@ macro_rules! contract {
                     an_answer_may_hold_the_order,
                     a_reader_sees_what_it_wrote,
                     a_reader_cannot_wait_for_what_is_no_version,
+                    the_wait_in_force_is_told,
                 }
                 lists {
                     a_list_shows_the_newest_orders_first_and_each_as_it_is,

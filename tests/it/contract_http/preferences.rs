@@ -98,3 +98,21 @@ pub(super) async fn a_reader_cannot_wait_for_what_is_no_version<B: Backend>() {
     problem(&app.client().request("GET", &path, &[("prefer", "wait=20")], "").await, "order_not_found");
     app.finish().await;
 }
+
+pub(super) async fn the_wait_in_force_is_told<B: Backend>() {
+    let short = |settings: &mut orderstream::config::Settings| {
+        settings.ack_wait_timeout = std::time::Duration::from_millis(20_500);
+    };
+    let app = B::start(Setup::new().settings(short)).await;
+    for (prefer, applied) in [("wait=100", "wait=21"), ("wait=21", "wait=21"), ("wait=5", "wait=5")] {
+        let answer = post(app.client(), prefer, "[1]").await;
+        assert_eq!((answer.status, answer.header("preference-applied")), (201, Some(applied)), "{answer:?}");
+        let path = format!("/orders/{}", member(answer.text(), "order_id"));
+        let read = app.client().request("GET", &path, &[("prefer", prefer)], "").await;
+        assert_eq!(read.header("preference-applied"), Some(applied), "{read:?}");
+        let batch = format!(r#"{{"orders":[{{"user_id":"{USER}","payload":[1]}}]}}"#);
+        let answer = app.client().request("POST", "/orders:batch", &[("prefer", prefer)], batch).await;
+        assert_eq!((answer.status, answer.header("preference-applied")), (207, Some(applied)), "{answer:?}");
+    }
+    app.finish().await;
+}

@@ -284,10 +284,14 @@ pub(crate) async fn the_oldest_steps_are_dropped_a_few_at_a_time(store: Arc<dyn 
         assert_eq!(left, all[all.len() - left.len()..], "the oldest go first");
         (dropped, left.len())
     };
+    let lost = async || store.history_dropped().await.expect("the store reads");
     assert_eq!(clean(&all, None, 100).await, (0, 10));
     assert_eq!(clean(&all, Some(all[0].at), 100).await, (0, 10));
+    assert_eq!(lost().await, Sequence::default());
     assert_eq!(clean(&all, Some(all[7].at), 4).await, (4, 6));
+    assert_eq!(lost().await, all[3].sequence, "the newest that is gone");
     assert_eq!(clean(&all, Some(all[7].at), 4).await, (3, 3));
+    assert_eq!(lost().await, all[6].sequence);
     assert_eq!(clean(&all, Some(all[7].at), 4).await, (0, 3));
     assert_eq!(of_order(&*store, orders[6]).await, []);
     assert_eq!(of_order(&*store, orders[7]).await, all[7..8]);
@@ -297,6 +301,7 @@ pub(crate) async fn the_oldest_steps_are_dropped_a_few_at_a_time(store: Arc<dyn 
     let all = read(&*store, Whose::All, Sequence::default(), 100, 4).await;
     assert_eq!(clean(&all, Some(Timestamp::MAX), 2).await, (2, 2));
     assert_eq!(clean(&all, Some(Timestamp::MAX), 100).await, (2, 0));
+    assert_eq!(lost().await, all[3].sequence);
 }
 
 /// `clean`: drops the oldest keys, used before a time, at most so many at once; such a key is as good as new.

@@ -68,6 +68,7 @@ macro_rules! store_conformance {
             outside: a_cancelled_order_is_kept_when_a_late_worker_is_done_with_it,
             outside: a_cancelled_order_that_is_updated_lives_on,
             outside: an_event_without_a_version_of_an_unknown_order_says_so,
+            outside: an_order_says_whether_something_else_changed_it_last,
             outside: an_event_that_asks_for_an_order_creates_it_once_and_processed,
             outside: an_order_that_an_event_created_can_be_updated_and_deleted,
             outside: a_creation_of_an_id_that_is_taken_changes_nothing,

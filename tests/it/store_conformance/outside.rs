@@ -200,3 +200,34 @@ pub(crate) async fn a_creation_of_an_id_that_is_taken_changes_nothing(store: Arc
     assert_eq!(row(&*store, taken).await, before);
     assert_eq!(row(&*store, fresh).await.amount, amount("2"));
 }
+
+/// `Order::touched`: set by an event without a version, whose change has a time of its own; cleared by each change of ours.
+pub(crate) async fn an_order_says_whether_something_else_changed_it_last(store: Arc<dyn Store>) {
+    let id = create(&*store, some_user(), "{}").await;
+    assert!(!row(&*store, id).await.touched);
+    assert_eq!(complete(&*store, done(id, 1, "1")).await, Completed::Applied);
+    let mut before = row(&*store, id).await;
+    assert!(!before.touched);
+    let future = 1_000_000_000_000_000;
+    for later in 0..3 {
+        let event = sent(id, future + later, Status::Done, "2");
+        assert_eq!(complete(&*store, event).await, Completed::Applied);
+        let after = row(&*store, id).await;
+        assert!(after.touched && after.updated_at > before.updated_at, "{after:?}");
+        before = after;
+    }
+    accept(&*store, update(id, "[]")).await;
+    assert!(!row(&*store, id).await.touched);
+    // Also while the worker has not come to it.
+    let event = sent(id, future + 5, Status::Done, "3");
+    assert_eq!(complete(&*store, event).await, Completed::Applied);
+    assert!(row(&*store, id).await.touched);
+    assert_eq!(complete(&*store, done(id, 2, "4")).await, Completed::Applied);
+    assert!(!row(&*store, id).await.touched);
+    accept(&*store, deletion(id)).await;
+    assert!(!row(&*store, id).await.touched);
+
+    let new = OrderId::generate();
+    assert_eq!(complete(&*store, asked(new, some_user(), "{}", "1")).await, Completed::Applied);
+    assert!(!row(&*store, new).await.touched);
+}

@@ -18,6 +18,8 @@ pub(crate) struct Stream {
     body: Incoming,
     /// The place where it began, if its beginning names one.
     pub(crate) begun: Option<String>,
+    /// Behind which place and up to which one steps are lost, if its beginning says so.
+    pub(crate) lost: Option<(String, String)>,
     /// What has been read and not yet been taken.
     text: String,
 }
@@ -50,7 +52,8 @@ impl Stream {
         let stream = TcpStream::connect(address).await.expect("a listening server");
         let (mut sender, connection) = handshake(TokioIo::new(stream)).await.expect("a connection");
         tokio::spawn(connection);
-        let mut request = Request::get(path).header("host", "test").header("accept", "text/event-stream");
+        let mut request =
+            Request::get(path).header("host", "localhost").header("accept", "text/event-stream");
         if let Some(id) = last_event_id {
             request = request.header("last-event-id", id);
         }
@@ -60,12 +63,26 @@ impl Stream {
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         assert_eq!(header("content-type"), Some("text/event-stream"));
         assert_eq!((header("cache-control"), header("content-length")), (Some("no-store"), None));
-        let mut stream = Stream { body: response.into_body(), begun: None, text: String::new() };
+        let mut stream = Stream { body: response.into_body(), begun: None, lost: None, text: String::new() };
         assert!(stream.read().await, "the stream ended before it began");
-        let (beginning, rest) = stream.text.split_once("\n\n").expect("a beginning that is whole");
-        let place = beginning.strip_prefix(':').expect("a comment at the beginning");
-        stream.begun = place.strip_prefix("\nid: ").map(str::to_owned);
+        let text = std::mem::take(&mut stream.text);
+        let (beginning, rest) = text.split_once("\n\n").expect("a beginning that is whole");
+        let (retry, place) = beginning
+            .strip_prefix(":\nretry: ")
+            .map(|rest| rest.split_once('\n').unwrap_or((rest, "")))
+            .expect("a comment and a pause at the beginning");
+        assert!((1_000..=3_000).contains(&retry.parse::<u32>().expect("milliseconds")), "{beginning}");
+        stream.begun = place.strip_prefix("id: ").map(str::to_owned);
         stream.text = rest.to_owned();
+        if let Some((id, rest)) =
+            rest.strip_prefix("id: ").and_then(|rest| rest.split_once("\nevent: gap\ndata: "))
+        {
+            let (data, rest) = rest.split_once("\n\n").expect("a whole event");
+            assert_eq!(names(data), ["after", "upto"]);
+            assert_eq!(member(data, "upto"), id);
+            stream.lost = Some((member(data, "after"), member(data, "upto")));
+            stream.text = rest.to_owned();
+        }
         stream
     }
 

@@ -41,14 +41,15 @@ impl Wire {
 
     /// `POST /orders`.
     pub(crate) async fn post(&mut self, body: &str) -> Result<Answer, Broken> {
-        let head = format!("POST /orders HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head =
+            format!("POST /orders HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
         self.send(&[head.as_bytes(), body.as_bytes()].concat()).await;
         self.answer().await
     }
 
     /// `GET` of a path.
     pub(crate) async fn get(&mut self, path: &str) -> Result<Answer, Broken> {
-        self.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n").as_bytes()).await;
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).await;
         self.answer().await
     }
 
