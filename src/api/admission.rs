@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::connection::Connection;
+use super::connection::{Clock, Connection};
 use super::forwarded::TrustedProxies;
 use crate::service::quota::{Peer, Quotas, Resource};
 
-/// How long a connection must have been idle before it has to make room: one that has just been opened, or answered, is
-/// about to be used.
+/// How long a connection must have been idle before it has to make room for one of another peer: one that has just been
+/// opened, or answered, is about to be used. For one of its own peer any idle connection makes room.
 const GRACE: Duration = Duration::from_millis(250);
 
 /// How often is looked whether there is room.
@@ -27,6 +27,7 @@ pub(super) struct Admission {
     resource: Resource,
     quotas: Arc<Quotas>,
     proxies: Arc<TrustedProxies>,
+    clock: Arc<Clock>,
     // std Mutex: held to add one or look at some, never across .await
     live: Mutex<Live>,
 }
@@ -41,8 +42,13 @@ struct Live {
 
 impl Admission {
     /// Places that are counted as that resource.
-    pub(super) fn new(resource: Resource, quotas: Arc<Quotas>, proxies: Arc<TrustedProxies>) -> Admission {
-        Admission { resource, quotas, proxies, live: Mutex::default() }
+    pub(super) fn new(
+        resource: Resource,
+        quotas: Arc<Quotas>,
+        proxies: Arc<TrustedProxies>,
+        clock: Arc<Clock>,
+    ) -> Admission {
+        Admission { resource, quotas, proxies, clock, live: Mutex::default() }
     }
 
     /// Waits until one more connection has room on the port.
@@ -70,7 +76,7 @@ impl Admission {
             idle.make_room();
             peer.take(self.resource, 1)
         });
-        let connection = Arc::new(Connection::new(slot.ok()?));
+        let connection = Arc::new(Connection::new(slot.ok()?, &self.clock));
         let mut live = self.live();
         if live.connections.len() > LOOKED_AT + 2 * self.quotas.used(self.resource) {
             live.connections.retain(|connection| connection.strong_count() > 0);
@@ -91,7 +97,7 @@ impl Admission {
         let count = live.connections.len();
         let begin = live.next;
         live.next = (begin + LOOKED_AT) % count.max(1);
-        let latest = Instant::now().checked_sub(GRACE)?;
+        let latest = Instant::now().checked_sub(if of.is_some() { Duration::ZERO } else { GRACE })?;
         (0..count.min(LOOKED_AT))
             .filter_map(|step| live.connections.get((begin + step) % count)?.upgrade())
             .filter(|connection| of.is_none_or(|peer| Arc::ptr_eq(peer, connection.peer())))

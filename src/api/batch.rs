@@ -7,6 +7,7 @@ use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use futures_util::future::join_all;
 use hyper::StatusCode;
+use hyper::header::HeaderValue;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -16,7 +17,6 @@ use super::docs::parameters::{IdempotencyKey, Prefer};
 use super::docs::problems::{BatchProblems, any_answer};
 use super::docs::requests::{self, batch};
 use super::docs::responses::Batch;
-use super::edge::RequestId;
 use super::exchange::Caller;
 use super::http::{Shared, json};
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
@@ -88,7 +88,7 @@ pub(super) async fn submit_batch(
     let (head, body) = request.into_parts();
     conditions::only(&[], &head.headers)?;
     let body = upload::read(body, &api.options, &caller, PLAIN).await?;
-    let key = key(&head.headers)?;
+    let (key, request_id) = (key(&head.headers)?, caller.request_id.clone());
     let read = move |text: &str| {
         let items = items(text)?.into_iter().enumerate();
         Ok(items.map(|(index, item)| item_request(item.get(), key.as_ref(), index, &caller)).collect())
@@ -99,7 +99,7 @@ pub(super) async fn submit_batch(
     let deadline = api.service.deadline(preferences.patience());
     // Polled in their order, and so they are queued.
     let outcomes = join_all(items.into_iter().map(|item| submit(&api, item, deadline))).await;
-    let request_id = head.extensions.get::<RequestId>();
+    let request_id = &request_id;
     let results = outcomes.iter().map(|outcome| result(outcome, request_id)).collect();
     let mut response = json(StatusCode::MULTI_STATUS, to_json(&BatchBody { results }));
     if let Some(applied) = preferences.applied_to_write(false, api.service.longest_wait()) {
@@ -131,11 +131,11 @@ fn item_request(text: &str, key: Option<&KeyText>, index: usize, caller: &Caller
 
 async fn submit(api: &Shared, item: Item, deadline: Deadline) -> Result<Receipt, Problem> {
     let (request, memory) = item?;
-    Ok(api.service.submit_by(request, deadline, Some(Arc::new(memory))).await?)
+    Ok(api.service.submit_by(request, deadline, memory.into()).await?)
 }
 
 /// What is said of one item.
-fn result(outcome: &Result<Receipt, Problem>, request_id: Option<&RequestId>) -> ItemResult {
+fn result(outcome: &Result<Receipt, Problem>, request_id: &HeaderValue) -> ItemResult {
     match outcome {
         Ok(receipt) => ItemResult {
             status: status(receipt).as_u16(),
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn an_item_that_may_be_sent_again_says_after_which_pause() {
         let told = |error: Error| {
-            let body = to_json(&result(&Err(error.into()), None));
+            let body = to_json(&result(&Err(error.into()), &HeaderValue::from_static("")));
             serde_json::from_slice::<serde_json::Value>(&body).unwrap()["retry_after"].clone()
         };
         assert_eq!(told(Error::Overloaded { retry_after: Duration::from_secs(3) }), 3);

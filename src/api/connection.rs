@@ -3,19 +3,57 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use futures_util::task::AtomicWaker;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::service::quota::{Peer, Permit};
+
+/// How exact the times of connections are.
+const TICK: Duration = Duration::from_millis(50);
+
+/// How many parts of answers may wait for the peer before nothing more is read from it: one that sends request after
+/// request and reads nothing would have the answers pile up.
+const MOST_UNSENT: usize = 8;
+
+/// A clock that costs nothing to look at: the times of connections are noted several times a request.
+#[derive(Debug)]
+pub(super) struct Clock {
+    start: Instant,
+    /// Milliseconds since the start, at the last tick.
+    now: AtomicU64,
+}
+
+impl Clock {
+    pub(super) fn new() -> Arc<Clock> {
+        Arc::new(Clock { start: Instant::now(), now: AtomicU64::new(0) })
+    }
+
+    /// Keeps the clock going, for ever.
+    pub(super) async fn run(&self) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.now.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Milliseconds since the start; a tick late at most.
+    fn now(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
+    }
+}
 
 /// The state of a connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     /// Who opened it.
     peer: Arc<Peer>,
-    opened: Instant,
+    clock: Arc<Clock>,
     /// Its place among the connections; empty when another one has it.
     // std Mutex: held to take it, never across .await
     slot: Mutex<Option<Permit>>,
@@ -23,17 +61,21 @@ pub(super) struct Connection {
     requests: AtomicU64,
     /// How many of them are under way: not answered, or the answer not written to its end.
     under_way: AtomicUsize,
-    /// Since when none is under way, in milliseconds since the connection was opened.
+    /// Since when none is under way, by the clock.
     idle_since: AtomicU64,
     /// How many parts of answers wait for the peer to take them.
     unsent: AtomicUsize,
-    /// When the peer took something last, in milliseconds since the connection was opened.
+    /// When the peer took something last, by the clock.
     progress_at: AtomicU64,
     /// Whether a request was answered whose body had not come to its end.
     has_unread_body: AtomicBool,
-    /// What the connection is asked for, as a number of [`Asked`].
+    /// What the connection is asked for, as a number of [`Asked`], and since when, by the clock.
     asked: AtomicU8,
-    signal: Notify,
+    asked_at: AtomicU64,
+    /// Wakes what serves the connection.
+    server: AtomicWaker,
+    /// Wakes the one who reads from it.
+    reader: AtomicWaker,
 }
 
 /// What may be asked of a connection, the later outweighs the earlier.
@@ -51,19 +93,22 @@ pub(super) enum Asked {
 
 impl Connection {
     /// A connection that was opened just now.
-    pub(super) fn new(slot: Permit) -> Connection {
+    pub(super) fn new(slot: Permit, clock: &Arc<Clock>) -> Connection {
+        let now = clock.now();
         Connection {
             peer: Arc::clone(slot.peer()),
-            opened: Instant::now(),
+            clock: Arc::clone(clock),
             slot: Mutex::new(Some(slot)),
             requests: AtomicU64::new(0),
             under_way: AtomicUsize::new(0),
-            idle_since: AtomicU64::new(0),
+            idle_since: AtomicU64::new(now),
             unsent: AtomicUsize::new(0),
-            progress_at: AtomicU64::new(0),
+            progress_at: AtomicU64::new(now),
             has_unread_body: AtomicBool::new(false),
             asked: AtomicU8::new(Asked::Nothing as u8),
-            signal: Notify::new(),
+            asked_at: AtomicU64::new(0),
+            server: AtomicWaker::new(),
+            reader: AtomicWaker::new(),
         }
     }
 
@@ -80,7 +125,7 @@ impl Connection {
 
     /// Notes that a request is answered, and its answer written.
     pub(super) fn end(&self) {
-        self.idle_since.store(self.now(), Ordering::Relaxed);
+        self.idle_since.store(self.clock.now(), Ordering::Relaxed);
         self.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 
@@ -92,26 +137,51 @@ impl Connection {
     /// Since when no request is under way; `None` while one is.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let is_idle = self.under_way.load(Ordering::Acquire) == 0;
-        is_idle.then(|| self.opened + Duration::from_millis(self.idle_since.load(Ordering::Relaxed)))
+        // The clock may be a tick late, and no connection is closed before its time.
+        let since = || Duration::from_millis(self.idle_since.load(Ordering::Relaxed)) + TICK;
+        is_idle.then(|| self.clock.start + since())
     }
 
     /// Notes that a part of an answer waits for the peer.
     pub(super) fn waits(&self) {
         if self.unsent.fetch_add(1, Ordering::AcqRel) == 0 {
-            self.progress_at.store(self.now(), Ordering::Relaxed);
+            self.progress_at.store(self.clock.now(), Ordering::Relaxed);
         }
     }
 
     /// Notes that the peer took a part of an answer, or that the part is given up.
     pub(super) fn took(&self) {
-        self.progress_at.store(self.now(), Ordering::Relaxed);
-        self.unsent.fetch_sub(1, Ordering::AcqRel);
+        self.progress_at.store(self.clock.now(), Ordering::Relaxed);
+        if self.unsent.fetch_sub(1, Ordering::AcqRel) == MOST_UNSENT {
+            self.reader.wake();
+        }
+    }
+
+    /// Completes when the peer may be read from: it has taken most of what it was sent.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.unsent.load(Ordering::Acquire) < MOST_UNSENT {
+            return Poll::Ready(());
+        }
+        self.reader.register(cx.waker());
+        // It may have been taken just before.
+        match self.unsent.load(Ordering::Acquire) < MOST_UNSENT {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     }
 
     /// Whether an answer waits, and the peer has taken nothing for so long.
     pub(super) fn is_stalled(&self, limit: Duration) -> bool {
-        let last = Duration::from_millis(self.progress_at.load(Ordering::Relaxed));
-        self.unsent.load(Ordering::Acquire) > 0 && self.opened.elapsed().saturating_sub(last) >= limit
+        let since = self.clock.now().saturating_sub(self.progress_at.load(Ordering::Relaxed));
+        self.unsent.load(Ordering::Acquire) > 0 && Duration::from_millis(since) >= limit
+    }
+
+    /// Whether the connection has been asked to make room for so long, and nothing is under way on it.
+    pub(super) fn is_overdue(&self, limit: Duration) -> bool {
+        let since = self.clock.now().saturating_sub(self.asked_at.load(Ordering::Relaxed));
+        self.asked() == Asked::MakeRoom
+            && Duration::from_millis(since) >= limit
+            && self.idle_since().is_some()
     }
 
     /// Notes that a request was answered before its body had come to its end.
@@ -138,12 +208,13 @@ impl Connection {
 
     /// Asks something of the connection.
     pub(super) fn ask(&self, what: Asked) {
+        self.asked_at.store(self.clock.now(), Ordering::Relaxed);
         self.asked.fetch_max(what as u8, Ordering::AcqRel);
-        self.signal.notify_one();
+        self.server.wake();
     }
 
     /// What has been asked of it.
-    pub(super) fn asked(&self) -> Asked {
+    fn asked(&self) -> Asked {
         match self.asked.load(Ordering::Acquire) {
             0 => Asked::Nothing,
             1 => Asked::Finish,
@@ -152,12 +223,12 @@ impl Connection {
         }
     }
 
-    /// Completes when something has been asked since the last time.
-    pub(super) async fn is_asked(&self) {
-        self.signal.notified().await;
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
+    /// Completes when more is asked of it than before.
+    pub(super) fn poll_asked(&self, cx: &mut Context<'_>, before: Asked) -> Poll<Asked> {
+        self.server.register(cx.waker());
+        match self.asked() {
+            asked if asked > before => Poll::Ready(asked),
+            _ => Poll::Pending,
+        }
     }
 }

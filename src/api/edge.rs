@@ -13,9 +13,8 @@ use axum::body::{Body, HttpBody};
 use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderName, HeaderValue};
-use hyper::http::request::Parts;
 use hyper::service::Service;
-use hyper::{HeaderMap, Request, Response};
+use hyper::{HeaderMap, Request, Response, Uri};
 use hyper_util::service::TowerToHyperService;
 use uuid::Uuid;
 
@@ -27,7 +26,6 @@ use super::http::Reading;
 use super::problem::Problem;
 use crate::config::REQUEST_OVERHEAD;
 use crate::error::Error;
-use crate::service::RETRY_AFTER;
 use crate::service::quota::{Peer, Permit, Resource};
 
 /// The header that carries the id of a request.
@@ -36,12 +34,7 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// What an answer may take up without being counted besides its request.
 const SMALL_ANSWER: usize = 4 << 10;
 
-/// The id of a request, among its extensions.
-#[derive(Debug, Clone)]
-pub(super) struct RequestId(pub(super) HeaderValue);
-
-/// The outermost service. Cheap to clone.
-#[derive(Clone)]
+/// The outermost service.
 pub(super) struct Edge {
     router: TowerToHyperService<Router>,
     front: Front,
@@ -50,44 +43,46 @@ pub(super) struct Edge {
 
 /// The same for one connection.
 pub(super) struct Door {
-    edge: Edge,
+    edge: Arc<Edge>,
     connection: Arc<Connection>,
 }
 
 impl Edge {
-    pub(super) fn new(router: Router, front: Front, proxies: Arc<TrustedProxies>) -> Edge {
-        Edge { router: TowerToHyperService::new(router), front, proxies }
+    pub(super) fn new(router: Router, front: Front, proxies: Arc<TrustedProxies>) -> Arc<Edge> {
+        Arc::new(Edge { router: TowerToHyperService::new(router), front, proxies })
     }
 
     /// The service of a connection.
-    pub(super) fn door(&self, connection: &Arc<Connection>) -> Door {
-        Door { edge: self.clone(), connection: Arc::clone(connection) }
+    pub(super) fn door(self: &Arc<Edge>, connection: &Arc<Connection>) -> Door {
+        Door { edge: Arc::clone(self), connection: Arc::clone(connection) }
     }
 
-    async fn answer(self, mut request: Request<Incoming>, mut exchange: Exchange) -> Response<Answer<Body>> {
+    async fn answer(
+        self: Arc<Edge>,
+        request: Request<Incoming>,
+        mut exchange: Exchange,
+    ) -> Response<Answer<Body>> {
         let started = Instant::now();
-        let (front, asked) = (self.front.clone(), self.front.look(&mut request));
-        let (mut head, body) = request.into_parts();
-        let body = Upload::new(body, exchange.connection());
-        let id = request_id(&head.headers);
-        let line =
-            tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{} {}", head.method, head.uri.path()));
-        let peer = peer(&self.proxies, exchange.connection(), &head.headers);
+        let mut request = request.map(|body| Upload::new(body, exchange.connection()));
+        let id = request_id(request.headers());
+        let asked = self.front.look(&mut request);
+        let line = tracing::enabled!(tracing::Level::DEBUG)
+            .then(|| format!("{} {}", request.method(), request.uri().path()));
+        let peer = peer(&self.proxies, exchange.connection(), request.headers());
         // Whoever asks how the service is must be answered most of all when it is full.
-        let memory = match head.uri.path().starts_with("/health") {
+        let memory = match request.uri().path().starts_with("/health") {
             true => Ok(None),
-            false => take(&peer, &head).map(Some),
+            false => take(&peer, size_of_head(request.uri(), request.headers())).map(Some),
         };
-        head.extensions.insert(RequestId(id.clone()));
-        head.extensions.insert(Caller(peer));
         let mut response = match memory {
             Ok(memory) => {
                 exchange.hold(memory);
-                let handled = AssertUnwindSafe(self.handle(Request::from_parts(head, body))).catch_unwind();
+                request.extensions_mut().insert(Caller { peer, request_id: id.clone() });
+                let handled = AssertUnwindSafe(self.handle(request)).catch_unwind();
                 handled.await.unwrap_or_else(|_| Problem::from(Error::Internal).into_bare_response())
             }
             Err(overloaded) => {
-                body.skip_small().await;
+                request.into_body().skip_small().await;
                 Problem::from(overloaded).into_bare_response()
             }
         };
@@ -97,13 +92,13 @@ impl Edge {
         let grown = exchange.grow(size(response.body()));
         // What it was read for is counted now.
         response.extensions_mut().remove::<Reading>();
-        if grown.is_err() {
-            response = Problem::from(overloaded()).into_bare_response();
+        if let Err(overloaded) = grown {
+            response = Problem::from(overloaded).into_bare_response();
         }
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
             problem.write(&mut response, &id, asked.wants_problem);
         }
-        front.finish(&mut response, asked);
+        self.front.finish(&mut response, asked);
         if let Some(line) = line {
             let (status, elapsed) = (response.status().as_u16(), started.elapsed());
             tracing::debug!(request_id = id.to_str().unwrap_or(""), status, ?elapsed, "{line}");
@@ -117,7 +112,7 @@ impl Edge {
         response.map(|body| Answer::new(body, exchange))
     }
 
-    async fn handle(self, request: Request<Upload>) -> Response<Body> {
+    async fn handle(&self, request: Request<Upload>) -> Response<Body> {
         if let Err(answer) = self.front.admit(&request) {
             return *answer;
         }
@@ -134,24 +129,20 @@ impl Service<Request<Incoming>> for Door {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Answer<Body>>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (edge, exchange) = (self.edge.clone(), Exchange::begin(&self.connection));
+        let (edge, exchange) = (Arc::clone(&self.edge), Exchange::begin(&self.connection));
         Box::pin(async move { Ok(edge.answer(request, exchange).await) })
     }
 }
 
-/// Takes the memory that a request holds before its body.
-pub(super) fn take(peer: &Arc<Peer>, head: &Parts) -> Result<Permit, Error> {
-    peer.take(Resource::Memory, REQUEST_OVERHEAD + size_of_head(head))
+/// Takes the memory that a request holds before its body, with so many bytes of a head.
+pub(super) fn take(peer: &Arc<Peer>, head: usize) -> Result<Permit, Error> {
+    peer.take(Resource::Memory, REQUEST_OVERHEAD + head)
 }
 
 /// How many bytes the head of a request is, as it was sent.
-fn size_of_head(head: &Parts) -> usize {
-    let uri = head.uri.path_and_query().map_or(0, |text| text.as_str().len());
-    head.headers.iter().fold(uri, |size, (name, value)| size + name.as_str().len() + value.len() + 4)
-}
-
-fn overloaded() -> Error {
-    Error::Overloaded { retry_after: RETRY_AFTER }
+pub(super) fn size_of_head(uri: &Uri, headers: &HeaderMap) -> usize {
+    let uri = uri.path_and_query().map_or(0, |text| text.as_str().len());
+    headers.iter().fold(uri, |size, (name, value)| size + name.as_str().len() + value.len() + 4)
 }
 
 /// How many bytes of an answer count.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::HeaderValue;
 use tokio::time::timeout;
 
 use super::connection::Connection;
@@ -62,7 +63,10 @@ impl Exchange {
     /// # Errors
     /// `overloaded` where there is not enough.
     pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Error> {
-        self.memory.as_mut().map_or(Ok(()), |memory| memory.grow(bytes))
+        match &mut self.memory {
+            Some(memory) if bytes > 0 => memory.grow(bytes),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -74,7 +78,11 @@ impl Drop for Exchange {
 
 /// The one that a request comes from, among its extensions: what it makes the process hold is taken from its share.
 #[derive(Debug, Clone)]
-pub(super) struct Caller(pub(super) Arc<Peer>);
+pub(super) struct Caller {
+    pub(super) peer: Arc<Peer>,
+    /// The id of the request.
+    pub(super) request_id: HeaderValue,
+}
 
 impl Caller {
     /// Takes memory from the caller's share.
@@ -82,7 +90,7 @@ impl Caller {
     /// # Errors
     /// `overloaded` where there is not enough.
     pub(super) fn take(&self, bytes: usize) -> Result<Permit, Error> {
-        self.0.take(Resource::Memory, bytes)
+        self.peer.take(Resource::Memory, bytes)
     }
 }
 

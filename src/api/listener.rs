@@ -2,11 +2,12 @@
 //! connections and no time limit on heads, idle connections and writes. Each protocol has its port: to tell them apart
 //! on one would mean to wait for a silent connection.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -14,12 +15,12 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulConnection;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admission::Admission;
-use super::connection::{Asked, Connection};
+use super::connection::{Asked, Clock, Connection};
 use super::docs::Docs;
 use super::edge::Edge;
 use super::forwarded::TrustedProxies;
@@ -38,6 +39,9 @@ const HEADER_LIMIT: usize = 64 << 10;
 
 /// How long a connection that makes room for another one may take to end.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The shortest pause between two looks at all connections.
+const SHORTEST_LOOK: Duration = Duration::from_millis(50);
 
 /// After how long without a sign of life from the other end the system asks for one, how often, and for how long it
 /// resends what is not confirmed: a link that was cut frees its connection in less than a minute.
@@ -61,10 +65,15 @@ pub async fn serve(
         Quotas::new(|resource| options.limit(resource)),
         TrustedProxies::new(options.trusted_proxies.clone()),
     );
-    let proxies = Arc::new(proxies);
+    let (proxies, clock) = (Arc::new(proxies), Clock::new());
     let shared = Arc::new(Shared::new(service, options.clone(), shutdown.clone(), Docs::new()));
     let port = |resource| Port {
-        admission: Arc::new(Admission::new(resource, Arc::clone(&quotas), Arc::clone(&proxies))),
+        admission: Arc::new(Admission::new(
+            resource,
+            Arc::clone(&quotas),
+            Arc::clone(&proxies),
+            Arc::clone(&clock),
+        )),
         tasks: TaskTracker::new(),
         closing: CancellationToken::new(),
         is_http: resource == Resource::HttpConnections,
@@ -84,18 +93,26 @@ pub async fn serve(
         let calls = Grpc::new(Arc::clone(&shared), proxies, grpc.closing.clone());
         let accepted = grpc.accept(listener, |stream, connection| {
             let served = calls.connection(stream, Arc::clone(&connection));
-            let write_timeout = options.write_timeout;
             async move {
                 if let Some(served) = served.await {
-                    run(served, &connection, write_timeout).await;
+                    run(served, &connection).await;
                 }
             }
         });
         tokio::join!(accepted, calls.watch_health());
     };
-    tokio::join!(notice, served, calls);
-    let ended = async { tokio::join!(http.tasks.wait(), grpc.tasks.wait()) };
-    if timeout(options.shutdown_timeout, ended).await.is_err() {
+    let ended = async {
+        tokio::join!(notice, served, calls);
+        let ended = async { tokio::join!(http.tasks.wait(), grpc.tasks.wait()) };
+        timeout(options.shutdown_timeout, ended).await
+    };
+    // These go on until all connections have ended.
+    let watched = async { tokio::join!(clock.run(), http.watch(), grpc.watch()) };
+    let ended = tokio::select! {
+        ended = ended => ended,
+        _ = watched => return Ok(()),
+    };
+    if ended.is_err() {
         tracing::warn!("requests were still in flight when the time to finish was over");
         [&http, &grpc]
             .into_iter()
@@ -114,15 +131,14 @@ struct Port {
 }
 
 /// Takes connections of HTTP/1 until the port closes.
-async fn serve_http(listener: TcpListener, port: &Port, edge: Edge, options: &Options) {
+async fn serve_http(listener: TcpListener, port: &Port, edge: Arc<Edge>, options: &Options) {
     let mut http = http1::Builder::new();
     http.max_buf_size(HEADER_LIMIT).writev(true);
     let limits = Limits { idle: options.idle_timeout, head: options.header_timeout };
-    let write_timeout = port.write_timeout;
     port.accept(listener, |stream, connection| {
         let socket = Socket::new(stream, Arc::clone(&connection), limits);
         let served = http.serve_connection(TokioIo::new(socket), edge.door(&connection));
-        async move { run(served, &connection, write_timeout).await }
+        async move { run(served, &connection).await }
     })
     .await;
 }
@@ -165,6 +181,20 @@ impl Port {
         self.admission.each(|connection| connection.ask(Asked::Finish));
     }
 
+    /// Cuts off, for ever, connections whose peers take nothing of their answers, and those that do not make room.
+    async fn watch(&self) {
+        let mut looks = interval((self.write_timeout / 4).clamp(SHORTEST_LOOK, ROOM_TIMEOUT));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            self.admission.each(|connection| {
+                if connection.is_stalled(self.write_timeout) || connection.is_overdue(ROOM_TIMEOUT) {
+                    connection.ask(Asked::Cut);
+                }
+            });
+        }
+    }
+
     /// Turns a connection away, without waiting for its request.
     fn refuse(&self, stream: TcpStream, from: IpAddr) {
         tracing::debug!(%from, "a peer has its share of connections");
@@ -204,45 +234,28 @@ fn set_up(stream: &TcpStream) {
     }
 }
 
-/// Serves a connection to its end: its own, the one that is asked of it, or that of its peer's taking nothing any more.
-async fn run<C>(served: C, connection: &Connection, write_timeout: Duration)
+/// Serves a connection to its end: its own, or the one that is asked of it.
+async fn run<C>(served: C, connection: &Connection)
 where
     C: GracefulConnection,
     C::Error: std::fmt::Display,
 {
     let mut served = pin!(served);
-    let mut looks = interval((write_timeout / 4).max(Duration::from_millis(10)));
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut end_by: Option<Instant> = None;
-    loop {
-        tokio::select! {
-            biased;
-            ended = served.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection ended early");
-                }
-                return;
+    let mut asked = Asked::Nothing;
+    let ended = poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(ended) = served.as_mut().poll(cx) {
+                return Poll::Ready(Some(ended));
             }
-            () = connection.is_asked() => match connection.asked() {
-                Asked::Nothing => {}
-                Asked::Finish => served.as_mut().graceful_shutdown(),
-                Asked::MakeRoom => {
-                    served.as_mut().graceful_shutdown();
-                    end_by = Some(Instant::now() + ROOM_TIMEOUT);
-                    looks.reset_after(ROOM_TIMEOUT);
-                }
-                Asked::Cut => return,
-            },
-            _ = looks.tick() => {
-                if connection.is_stalled(write_timeout) {
-                    tracing::debug!("a connection ends: its peer takes nothing of its answer");
-                    return;
-                }
-                // A request that came at the last moment is answered.
-                if end_by.is_some_and(|end| Instant::now() >= end) && connection.idle_since().is_some() {
-                    return;
-                }
+            asked = ready!(connection.poll_asked(cx, asked));
+            match asked {
+                Asked::Cut => return Poll::Ready(None),
+                // Polled once more, so that it learns of it.
+                _ => served.as_mut().graceful_shutdown(),
             }
         }
+    });
+    if let Some(Err(error)) = ended.await {
+        tracing::debug!(%error, "a connection ended early");
     }
 }

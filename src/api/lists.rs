@@ -16,6 +16,7 @@ use super::docs::responses::Listed;
 use super::http::{Shared, hold, json};
 use super::problem::{Problem, to_json};
 use super::query::Parameters;
+use super::upload::write;
 use super::view::OrderView;
 use crate::order::{BadPosition, Filter, Invalid, Position, Status, UserId};
 
@@ -45,9 +46,13 @@ pub(super) async fn list_orders(State(api): State<Arc<Shared>>, uri: Uri) -> Res
     let reading = api.read_page().await;
     let page = api.service.list(&filter, after, limit as usize).await?;
     let next_cursor = page.next.map(|place| place.to_string());
-    let orders = page.orders.iter().map(OrderView::of).collect();
-    let mut response =
-        json(StatusCode::OK, to_json(&ListBody { orders, next_cursor: next_cursor.as_deref() }));
+    let size = page.orders.iter().map(|order| order.payload.as_str().len()).sum();
+    let cursor = next_cursor.clone();
+    let body = write(size, move || {
+        let orders = page.orders.iter().map(OrderView::of).collect();
+        to_json(&ListBody { orders, next_cursor: cursor.as_deref() })
+    });
+    let mut response = json(StatusCode::OK, body.await?);
     hold(&mut response, reading);
     let links = links(query, next_cursor.as_deref()).map(HeaderValue::try_from);
     if let Some(Ok(links)) = links {

@@ -109,7 +109,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Sequence>, Invalid> {
 
 /// Leave to open a stream.
 fn permit(caller: &Caller) -> Result<Permit, Problem> {
-    let Caller(peer) = caller;
+    let peer = &caller.peer;
     peer.take(Resource::Streams, 1).map_err(|_| {
         let Limit { total, per_peer } = peer.quotas().limit(Resource::Streams);
         Problem::new(

@@ -14,7 +14,6 @@ use tonic::Code;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
-use super::edge::RequestId;
 use super::{failures, uri};
 use crate::error::Error;
 use crate::order::{Invalid, OrderId, Version};
@@ -217,9 +216,8 @@ impl Problem {
     }
 
     /// The status and body of a problem that is one of many in an answer.
-    pub(super) fn inside(&self, request_id: Option<&RequestId>) -> (u16, String) {
-        let none = HeaderValue::from_static("");
-        let (_, body) = self.body(request_id.map_or(&none, |RequestId(id)| id), false);
+    pub(super) fn inside(&self, request_id: &HeaderValue) -> (u16, String) {
+        let (_, body) = self.body(request_id, false);
         (self.kind.status, String::from_utf8(body).unwrap_or_default())
     }
 

@@ -16,6 +16,7 @@ use super::http::{Segment, Shared, hold, json};
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
 use super::problem::Problem;
 use super::query::Parameters;
+use super::upload::write;
 use super::view;
 use crate::order::{Invalid, Order, OrderId, UserId, Version};
 
@@ -45,7 +46,7 @@ pub(super) async fn get_order(
         Some(limit) => (None, api.service.get_processed(order_id, min_version, limit).await?),
         None => (api.read_order().await, api.service.get(order_id).await?),
     };
-    let mut response = shown(&order, &headers);
+    let mut response = shown(order, &headers).await?;
     hold(&mut response, reading);
     if let Some(applied) = preferences.applied_to_read(api.service.longest_wait()) {
         response.headers_mut().insert(PREFERENCE_APPLIED, applied);
@@ -74,7 +75,8 @@ pub(super) async fn find_order(
     let user_id = Parameters::of(&uri).parsed("user_id", wanted, UserId::parse)?;
     let user_id = user_id.ok_or_else(|| Invalid::new("user_id", format!("send {wanted}")))?;
     let reading = api.read_order().await;
-    let mut response = shown(&api.service.find_by_external(&external_id, user_id).await?, &headers);
+    let order = api.service.find_by_external(&external_id, user_id).await?;
+    let mut response = shown(order, &headers).await?;
     hold(&mut response, reading);
     Ok(response)
 }
@@ -86,23 +88,27 @@ pub(super) fn order_id_of(segment: Segment) -> Result<OrderId, Problem> {
 }
 
 /// An order, or the word that the caller has it already.
-fn shown(order: &Order, headers: &HeaderMap) -> Response {
-    let tag = Tag::of_order(order);
+async fn shown(order: Order, headers: &HeaderMap) -> Result<Response, Problem> {
+    let tag = Tag::of_order(&order);
+    let updated_at = order.updated_at;
     let mut response = match tag.is_known_to(headers) {
         true => not_modified(),
-        false => json(StatusCode::OK, view::order(order)),
+        false => {
+            let size = order.payload.as_str().len();
+            json(StatusCode::OK, write(size, move || view::order(&order)).await?)
+        }
     };
     let headers = response.headers_mut();
     headers.insert(ETAG, tag.to_header());
     // It may be kept, and must be asked about each time: the next moment it may be another.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    let changed = DateTimePrinter::new().timestamp_to_rfc9110_string(&order.updated_at);
+    let changed = DateTimePrinter::new().timestamp_to_rfc9110_string(&updated_at);
     if let Ok(changed) = changed.map(HeaderValue::try_from)
         && let Ok(changed) = changed
     {
         headers.insert(LAST_MODIFIED, changed);
     }
-    response
+    Ok(response)
 }
 
 fn not_modified() -> Response {

@@ -182,6 +182,17 @@ pub(super) async fn beside<T: Send + 'static>(
     })
 }
 
+/// Makes the text of an answer that holds so many bytes of payload: beside the runtime where that takes long.
+pub(super) async fn write(
+    payload: usize,
+    make: impl FnOnce() -> Vec<u8> + Send + 'static,
+) -> Result<Vec<u8>, Problem> {
+    match payload > LONG {
+        true => beside(|| Ok(make())).await,
+        false => Ok(make()),
+    }
+}
+
 /// The text of a body.
 fn utf8(body: &[u8]) -> Result<&str, Invalid> {
     std::str::from_utf8(body)

@@ -26,7 +26,7 @@ use super::upload::{self, PLAIN};
 use super::view::{OrderView, SubmittedBody};
 use crate::error::Error;
 use crate::order::{self, Command, Invalid, KeyText, Order, OrderId, Submission, UserId, Version};
-use crate::service::quota::Permit;
+use crate::service::quota::{HeldMemory, Permit};
 use crate::service::{Change, Deadline, Progress, PutMode, Receipt};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -68,7 +68,7 @@ pub(super) async fn submit_order(
         Ok((order::Request { command, key }, versions))
     };
     let ((request, versions), memory) = body.read(read).await?;
-    submit(&api, request, &versions, &head.headers, Some(Arc::new(memory))).await
+    submit(&api, request, &versions, &head.headers, Some(memory)).await
 }
 
 /// Create an order under an id of your own, or replace its content
@@ -113,12 +113,12 @@ pub(super) async fn put_order(
     };
     let preferences = Preferences::read(&head.headers);
     let deadline = api.service.deadline(preferences.patience());
-    let memory = Some(Arc::new(memory));
+    let memory = Arc::new(memory);
     let receipt = match versions.len() {
-        0 | 1 => api.service.put(put, mode, deadline, memory).await?,
+        0 | 1 => api.service.put(put, mode, deadline, Some(&memory)).await?,
         _ => {
             let put = |version| order::Put { if_version: Some(version), ..put.clone() };
-            let change = |version| api.service.put(put(version), mode, deadline, memory.clone());
+            let change = |version| api.service.put(put(version), mode, deadline, Some(&memory));
             for_one_of(&versions, change).await?
         }
     };
@@ -166,15 +166,21 @@ async fn submit(
     request: order::Request,
     versions: &[Version],
     headers: &HeaderMap,
-    memory: Option<Arc<Permit>>,
+    memory: Option<Permit>,
 ) -> Result<Response, Problem> {
     let preferences = Preferences::read(headers);
     let deadline = api.service.deadline(preferences.patience());
     let receipt = match versions.len() {
-        0 | 1 => api.service.submit_by(request, deadline, memory).await?,
+        0 | 1 => {
+            api.service
+                .submit_by(request, deadline, memory.map_or(HeldMemory::Nothing, HeldMemory::Own))
+                .await?
+        }
         _ => {
-            let submit =
-                |version| api.service.submit_by(request.for_version(version), deadline, memory.clone());
+            let memory = memory.map(Arc::new);
+            let submit = |version| {
+                api.service.submit_by(request.for_version(version), deadline, memory.as_ref().into())
+            };
             for_one_of(versions, submit).await?
         }
     };

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Builder;
 
 use super::{descriptors, output};
@@ -13,6 +13,9 @@ use crate::api::Listeners;
 use crate::app::{self, Parts};
 use crate::config::Settings;
 use crate::shutdown;
+
+/// How many connections wait to be accepted; the system may allow fewer (`net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +71,19 @@ pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
 
 async fn listen(settings: &Settings, port: u16, key: &str) -> Result<TcpListener> {
     let address = SocketAddr::new(settings.bind, port);
-    TcpListener::bind(address).await.with_context(|| {
+    bind(address).with_context(|| {
         format!("cannot listen on {address}; set {key} to a free port, or BIND to an address of this machine")
     })
+}
+
+/// Listens with a long queue: where a flood of connections fills it, the system drops the next one's first packet, and
+/// that client tries again only after a second.
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A port that was left a moment ago can be taken again.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn greet(address: SocketAddr, grpc: SocketAddr, settings: &Settings) -> Result<()> {

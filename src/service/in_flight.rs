@@ -161,6 +161,7 @@ mod tests {
     use crate::order::{Command, Key};
     use crate::service::intake::Receipt;
     use crate::service::pending::PendingCommand;
+    use crate::service::quota::HeldMemory;
 
     type Answer = oneshot::Receiver<Result<Receipt, Error>>;
 
@@ -185,7 +186,12 @@ mod tests {
             self.answers.push(answer);
             assert!(self.load.enter(usize::MAX));
             let held = Held::of(&request);
-            let slot = Arc::new(Slot::new(PendingCommand { request, wait_until: None, reply, memory: None }));
+            let slot = Arc::new(Slot::new(PendingCommand {
+                request,
+                wait_until: None,
+                reply,
+                memory: HeldMemory::Nothing,
+            }));
             self.in_flight.admit(Queued { held, bytes: 1, slot: Arc::clone(&slot) });
             slot
         }

@@ -8,7 +8,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::Service;
 use super::pending::{PendingCommand, Withdrawal};
-use super::quota::Permit;
+use super::quota::{HeldMemory, Permit};
 use crate::error::Error;
 use crate::order::{Command, Event, Order, OrderId, Put, Request, Status, Version, needs_user};
 use crate::store::Earlier;
@@ -158,7 +158,7 @@ impl Service {
         &self,
         request: Request,
         patience: Patience,
-        memory: Option<Arc<Permit>>,
+        memory: HeldMemory,
     ) -> Result<Receipt, Error> {
         self.submit_by(request, self.deadline(patience), memory).await
     }
@@ -171,7 +171,7 @@ impl Service {
         &self,
         request: Request,
         deadline: Deadline,
-        memory: Option<Arc<Permit>>,
+        memory: HeldMemory,
     ) -> Result<Receipt, Error> {
         let order_id = request.command.order_id();
         let (reply, mut answer) = oneshot::channel();
@@ -207,24 +207,26 @@ impl Service {
         put: Put,
         mode: PutMode,
         deadline: Deadline,
-        memory: Option<Arc<Permit>>,
+        memory: Option<&Arc<Permit>>,
     ) -> Result<Receipt, Error> {
         let Put { order_id, user_id, payload, if_version } = put;
         let create = |user_id| Command::Create { order_id, user_id, payload: payload.clone() };
         let update = Command::Update { order_id, user_id, payload: payload.clone(), if_version };
         if mode == PutMode::CreateOnly {
             let user_id = user_id.ok_or_else(needs_user)?;
-            return self.submit_by(create(user_id).into(), deadline, memory).await;
+            return self.submit_by(create(user_id).into(), deadline, memory.into()).await;
         }
-        match self.submit_by(update.clone().into(), deadline, memory.clone()).await {
+        match self.submit_by(update.clone().into(), deadline, memory.into()).await {
             Err(Error::NotFound { .. }) if mode == PutMode::Upsert => {}
             answer => return answer,
         }
         // An order has an owner, and belongs to its owner for ever.
         let user_id = user_id.ok_or_else(needs_user)?;
-        match self.submit_by(create(user_id).into(), deadline, memory.clone()).await {
+        match self.submit_by(create(user_id).into(), deadline, memory.into()).await {
             // Another request was faster, or the order is another user's: an update tells which.
-            Err(Error::PreconditionFailed { .. }) => self.submit_by(update.into(), deadline, memory).await,
+            Err(Error::PreconditionFailed { .. }) => {
+                self.submit_by(update.into(), deadline, memory.into()).await
+            }
             answer => answer,
         }
     }

@@ -4,13 +4,13 @@
 
 use std::mem::replace;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 use super::intake::Receipt;
-use super::quota::Permit;
+use super::quota::HeldMemory;
 use crate::error::Error;
 use crate::order::Request;
 
@@ -21,7 +21,7 @@ pub(super) struct PendingCommand {
     pub(super) wait_until: Option<Instant>,
     pub(super) reply: oneshot::Sender<Result<Receipt, Error>>,
     /// The memory that the command takes up, until it is committed, refused or withdrawn.
-    pub(super) memory: Option<Arc<Permit>>,
+    pub(super) memory: HeldMemory,
 }
 
 /// The place of a command that its caller and the committer share.

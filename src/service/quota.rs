@@ -207,6 +207,30 @@ impl Drop for Permit {
     }
 }
 
+/// What one command holds: a permit of its own, or one that it shares with other tries of the same request.
+#[derive(Debug, Default)]
+pub enum HeldMemory {
+    /// Nothing that is counted.
+    #[default]
+    Nothing,
+    /// A permit of its own.
+    Own(Permit),
+    /// One that others hold, too.
+    Shared(Arc<Permit>),
+}
+
+impl From<Permit> for HeldMemory {
+    fn from(permit: Permit) -> HeldMemory {
+        HeldMemory::Own(permit)
+    }
+}
+
+impl From<Option<&Arc<Permit>>> for HeldMemory {
+    fn from(permit: Option<&Arc<Permit>>) -> HeldMemory {
+        permit.map_or(HeldMemory::Nothing, |permit| HeldMemory::Shared(Arc::clone(permit)))
+    }
+}
+
 /// Adds to a count unless it would exceed the limit. Added first and looked at then: two that meet at the limit may both
 /// be refused, and never both be let in.
 fn add(used: &AtomicUsize, units: usize, limit: usize) -> Result<(), Error> {

@@ -222,6 +222,12 @@ async fn servers_that_are_away_are_told_by_place_and_setting_and_once() {
     for _ in 0..10 {
         assert_eq!(client.get("/health/ready").await.status, 503);
     }
+    // The log is written by a thread of its own.
+    until("a log that tells of both", async || {
+        let told = told();
+        ["store", "bus"].iter().all(|part| told.contains(&format!("not ready part=\"{part}\""))).then_some(())
+    })
+    .await;
     drop(api);
     let told = told();
     assert!(told.contains("Postgres at 127.0.0.1:1 (POSTGRES_DSN): "), "{told}");

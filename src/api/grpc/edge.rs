@@ -29,7 +29,7 @@ use super::status::{ORDER_ID, PROBLEM_CODE, deadline_exceeded, uncompressed};
 use super::until::Until;
 use crate::api::Options;
 use crate::api::connection::Connection;
-use crate::api::edge::{REQUEST_ID, peer, request_id, take};
+use crate::api::edge::{REQUEST_ID, peer, request_id, size_of_head, take};
 use crate::api::exchange::{Answer, Caller, Exchange};
 use crate::api::failures;
 use crate::api::forwarded::TrustedProxies;
@@ -122,13 +122,15 @@ impl Edge {
             Some(deadline) => {
                 request.extensions_mut().insert(deadline);
                 let Deadline(at) = deadline;
-                let handled =
-                    timeout_at(at.into(), AssertUnwindSafe(self.handle(request, exchange)).catch_unwind());
+                let handled = timeout_at(
+                    at.into(),
+                    AssertUnwindSafe(self.handle(request, exchange, &id)).catch_unwind(),
+                );
                 // Nothing is begun that nobody waits for.
                 let in_time = if at <= Instant::now() { None } else { handled.await.ok() };
                 in_time.unwrap_or_else(|| Ok(Err(deadline_exceeded())))
             }
-            None => AssertUnwindSafe(self.handle(request, exchange)).catch_unwind().await,
+            None => AssertUnwindSafe(self.handle(request, exchange, &id)).catch_unwind().await,
         };
         let response = finish(handled.unwrap_or_else(|_| Err(Error::Internal.into())), id);
         warn(&response);
@@ -143,6 +145,7 @@ impl Edge {
         &self,
         request: Request<Incoming>,
         exchange: &mut Exchange,
+        id: &HeaderValue,
     ) -> Result<Response<Body>, Problem> {
         let target = target(request.uri().path())?;
         let (mut head, body) = request.into_parts();
@@ -155,21 +158,22 @@ impl Edge {
                 answer.await.map_err(|_| Problem::from(Error::Unavailable))
             }
             Target::Watch => {
-                exchange.hold(Some(take(&peer, &head)?));
+                exchange.hold(Some(take(&peer, size_of_head(&head.uri, &head.headers))?));
                 exchange.hold_call(peer.take(Resource::Watches, 1)?);
                 let body = Limited::new(body, SMALL_MESSAGE);
                 Ok(route(&self.routes, Request::from_parts(head, body)).await)
             }
             Target::Reflection => {
-                exchange.hold(Some(take(&peer, &head)?));
+                exchange.hold(Some(take(&peer, size_of_head(&head.uri, &head.headers))?));
                 exchange.hold_call(peer.take(Resource::Watches, 1)?);
                 let body = Until::new(body, self.closing.clone(), REFLECTION_TIMEOUT);
                 Ok(route(&self.routes, Request::from_parts(head, body)).await)
             }
             Target::Order => {
                 exchange.hold_call(peer.take(Resource::Calls, 1)?);
-                exchange.hold(Some(take(&peer, &head)?));
-                let message = message::read(body, &self.options, &Caller(peer)).await?;
+                exchange.hold(Some(take(&peer, size_of_head(&head.uri, &head.headers))?));
+                let caller = Caller { peer, request_id: id.clone() };
+                let message = message::read(body, &self.options, &caller).await?;
                 uncompressed(&message.bytes)?;
                 head.extensions.insert(Memory(Arc::new(message.memory)));
                 self.route_order(Request::from_parts(head, Full::new(message.bytes))).await

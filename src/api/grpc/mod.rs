@@ -12,7 +12,7 @@ mod reflection;
 mod status;
 mod until;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use tonic::service::Routes;
 
 use self::edge::Edge;
 use self::health::Health;
-use super::connection::Connection;
+use super::connection::{Asked, Connection};
 use super::forwarded::TrustedProxies;
 use super::http::Shared;
 
@@ -101,7 +101,7 @@ impl Grpc {
         async move {
             let stream = tokio::select! {
                 stream = preface::read(stream, limit) => stream,
-                () = connection.is_asked() => None,
+                _ = poll_fn(|cx| connection.poll_asked(cx, Asked::Nothing)) => None,
             };
             Some(http.serve_connection(stream?, door))
         }

@@ -109,7 +109,7 @@ impl Orders {
             true => beside(read).await?,
             false => read()?,
         };
-        Ok(self.shared.service.submit(request, patience, memory).await?)
+        Ok(self.shared.service.submit(request, patience, memory.as_ref().into()).await?)
     }
 }
 

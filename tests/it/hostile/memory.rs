@@ -3,6 +3,7 @@
 
 use prost::Message;
 use tokio::io::AsyncWriteExt;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::neighbour::{NEIGHBOUR, Neighbour, exchange};
 use super::peer::{ATTACKER, connect_from, read_to_end, send_and_never_read};
@@ -42,7 +43,8 @@ async fn hundreds_who_ask_for_large_answers_and_do_not_read_take_a_bounded_amoun
         let target = Launch::on(store).start().await;
         let id = create_large(&target, 5).await;
         let neighbour = Neighbour::of(&target);
-        let list = format!("GET /orders?user_id={USER} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        let list =
+            format!("GET /orders?user_id={USER} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         let mut lists = send_and_never_read(ATTACKER, target.http, 300, list.as_bytes()).await;
         let one = format!("GET /orders/{id} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         let _ones = send_and_never_read(ATTACKER, target.http, 300, one.as_bytes()).await;
@@ -59,13 +61,9 @@ async fn hundreds_who_ask_for_large_answers_and_do_not_read_take_a_bounded_amoun
         neighbour.report().await.assert_undisturbed();
         assert_small(&target);
         // The first to come has its answer in the socket and beyond, and gets all of it when it reads.
-        let first = lists.remove(0);
+        let mut first = lists.remove(0);
         drop((lists, stalled));
-        let (mut reader, mut writer) = first.into_split();
-        writer.shutdown().await.unwrap();
-        let mut bytes = Vec::new();
-        let read = tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut bytes);
-        within("the whole answer", read).await.unwrap();
+        let bytes = read_to_end(&mut first).await;
         let answer = Answer::read(&bytes);
         assert!(answer.status == 503 || answer.body.len() > 4_000_000, "{} bytes", answer.body.len());
     }
@@ -111,6 +109,28 @@ async fn heads_that_do_not_end_count_for_the_one_who_sends_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_without_end_whose_answers_are_not_read_are_read_no_further() {
+    let target = Launch::on(Store::Embedded).start().await;
+    let neighbour = Neighbour::of(&target);
+    // Some that are counted, some that are refused, and some that are neither.
+    let floods = ["/health", "/orders?limit=1", "/nothing", "/health/ready"].map(|path| {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").repeat(400_000);
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut stream = connect_from(ATTACKER, target.http).await.unwrap();
+            let _ = stream.write_all(request.as_bytes()).await;
+            stream
+        }))
+    });
+    // Each of them is no longer read from, or it would have been written to its end.
+    for _ in 0..300 {
+        assert_eq!(exchange(target.http, "GET /health/live HTTP/1.1\r\n", "").await.unwrap().status, 200);
+    }
+    neighbour.report().await.assert_undisturbed();
+    assert_small(&target);
+    assert!(floods.iter().all(|flood| !flood.is_finished()), "a flood was taken in");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_whose_callers_are_gone_count_until_they_are_done() {
     let target = Launch::on(Store::Embedded).start().await;
     let neighbour = Neighbour::of(&target);
@@ -140,7 +160,7 @@ async fn requests_whose_callers_are_gone_count_until_they_are_done() {
 async fn who_takes_nothing_of_an_answer_is_cut_off_on_either_protocol() {
     let target = Launch::on(Store::Embedded).set("HTTP_WRITE_TIMEOUT", "500ms").start().await;
     let id = create_large(&target, 5).await;
-    let before = target.open_descriptors();
+    let before = target.open_sockets();
     // Some MB, which is more than the buffers of both sockets hold; and the answers to a series of requests.
     let one = format!("GET /orders?user_id={USER} HTTP/1.1\r\nhost: localhost\r\n\r\n").repeat(4);
     let _unread = send_and_never_read(ATTACKER, target.http, 5, one.as_bytes()).await;
@@ -149,7 +169,7 @@ async fn who_takes_nothing_of_an_answer_is_cut_off_on_either_protocol() {
     for _ in 0..5 {
         assert!(stalled.call(&path("GetOrderByID"), &message).await, "a stream");
     }
-    until("the connections to be cut", async || (target.open_descriptors() <= before).then_some(())).await;
+    until("the connections to be cut", async || (target.open_sockets() <= before).then_some(())).await;
     // A slow reader that goes on reading is not cut off, however long it takes.
     let one = format!("GET /orders/{id} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     let mut slow = connect_from(ATTACKER, target.http).await.unwrap();

@@ -5,10 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use hyper::body::Bytes;
 use hyper::{HeaderMap, Request, Response};
-use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::LIVENESS;
 use super::peer::connect_from;
 use crate::support::grpc::framed;
 use crate::support::wait::within;
@@ -17,6 +15,8 @@ use crate::support::wait::within;
 pub(super) struct Stalled {
     sender: SendRequest<Bytes>,
     answers: Vec<ResponseFuture>,
+    /// The answers that have begun. A stream ends where its answer is let go of.
+    begun: Vec<Response<h2::RecvStream>>,
     _connection: AbortOnDropHandle<()>,
 }
 
@@ -32,7 +32,12 @@ impl Stalled {
             // It ends as the target likes.
             let _ = connection.await;
         });
-        Stalled { sender, answers: Vec::new(), _connection: AbortOnDropHandle::new(connection) }
+        Stalled {
+            sender,
+            answers: Vec::new(),
+            begun: Vec::new(),
+            _connection: AbortOnDropHandle::new(connection),
+        }
     }
 
     /// Sends a call of gRPC with one message, and leaves its answer where it is. `false` where the target takes no
@@ -62,26 +67,27 @@ impl Stalled {
         body.send_data(Bytes::copy_from_slice(bytes), false).is_ok()
     }
 
-    /// The same, where the target takes a further call at once; `false` where the connection carries as many as it may.
-    pub(super) async fn begin_at_once(&mut self, path: &str, bytes: &[u8]) -> bool {
-        let begun = timeout(LIVENESS, self.begin(path, bytes));
-        begun.await.unwrap_or(false)
+    /// How many calls at a time the target allows on this connection; known with the first answer.
+    pub(super) fn most_calls(&self) -> usize {
+        self.sender.current_max_send_streams()
     }
 
     /// Waits for the heads of the answers of all calls, and answers their HTTP status; `None` for a call that failed.
     pub(super) async fn heads(&mut self) -> Vec<Option<u16>> {
-        self.responses().await.into_iter().map(|head| Some(head?.status().as_u16())).collect()
+        self.responses(|head| head.status().as_u16()).await
     }
 
     /// The headers of these answers: with the code of gRPC, where the call was refused.
     pub(super) async fn headers(&mut self) -> Vec<Option<HeaderMap>> {
-        self.responses().await.into_iter().map(|head| Some(head?.headers().clone())).collect()
+        self.responses(|head| head.headers().clone()).await
     }
 
-    async fn responses(&mut self) -> Vec<Option<Response<h2::RecvStream>>> {
+    async fn responses<T>(&mut self, look: impl Fn(&Response<h2::RecvStream>) -> T) -> Vec<Option<T>> {
         let mut heads = Vec::new();
         for answer in self.answers.drain(..) {
-            heads.push(within("the head of an answer", answer).await.ok());
+            let answer = within("the head of an answer", answer).await.ok();
+            heads.push(answer.as_ref().map(&look));
+            self.begun.extend(answer);
         }
         heads
     }

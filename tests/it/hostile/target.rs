@@ -149,6 +149,15 @@ impl Target {
         fs::read_dir(format!("/proc/{}/fd", self.id())).expect("a running process").count()
     }
 
+    /// How many of them are sockets.
+    pub(super) fn open_sockets(&self) -> usize {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.id())).expect("a running process");
+        let is_socket = |path: PathBuf| {
+            fs::read_link(path).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
+        };
+        open.filter(|entry| entry.as_ref().is_ok_and(|entry| is_socket(entry.path()))).count()
+    }
+
     /// The lines of the log so far, where it goes to a file.
     pub(super) fn log(&self) -> Vec<String> {
         let text = fs::read_to_string(&self.log).expect("a log");

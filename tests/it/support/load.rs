@@ -68,7 +68,7 @@ struct Work {
 pub(crate) enum Ending {
     /// Its connection was refused.
     Refused,
-    /// It was turned away with a whole 503, of this code.
+    /// It was turned away with a whole problem of the service's own, of this code.
     TurnedAway(String),
     /// Its connection broke before or in the middle of an answer.
     Broken(Broken),
@@ -270,7 +270,7 @@ impl Client {
             self.doubt(action);
             Ending::Broken(broken)
         })?;
-        if answer.status == 503 {
+        if answer.status >= 500 {
             let code = answer.text("code");
             if code == "outcome_unknown" {
                 self.doubt(action);
