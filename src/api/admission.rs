@@ -97,12 +97,12 @@ impl Admission {
         let count = live.connections.len();
         let begin = live.next;
         live.next = (begin + LOOKED_AT) % count.max(1);
-        let latest = Instant::now().checked_sub(if of.is_some() { Duration::ZERO } else { GRACE })?;
+        let latest = Instant::now().checked_sub(GRACE)?;
         (0..count.min(LOOKED_AT))
             .filter_map(|step| live.connections.get((begin + step) % count)?.upgrade())
             .filter(|connection| of.is_none_or(|peer| Arc::ptr_eq(peer, connection.peer())))
             .filter_map(|connection| Some((connection.spare_since()?, connection)))
-            .filter(|(since, _)| *since <= latest)
+            .filter(|(since, _)| of.is_some() || *since <= latest)
             .min_by_key(|(since, _)| *since)
             .map(|(_, connection)| connection)
     }

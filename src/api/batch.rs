@@ -90,11 +90,15 @@ pub(super) async fn submit_batch(
     let body = upload::read(body, &api.options, &caller, PLAIN).await?;
     let (key, request_id) = (key(&head.headers)?, caller.request_id.clone());
     let read = move |text: &str| {
-        let items = items(text)?.into_iter().enumerate();
-        Ok(items.map(|(index, item)| item_request(item.get(), key.as_ref(), index, &caller)).collect())
+        let items = items(text)?;
+        // Also those that are refused wait for the others, and have their part in the answer.
+        let memory = caller.take(items.len() * ITEM_OVERHEAD)?;
+        let items = items.into_iter().enumerate();
+        let requests = items.map(|(index, item)| item_request(item.get(), key.as_ref(), index, &caller));
+        Ok((requests.collect(), memory))
     };
     // The body is let go here: each item holds what is its own.
-    let (items, _): (Vec<Item>, Permit) = body.read(read).await?;
+    let ((items, _memory), _): ((Vec<Item>, Permit), Permit) = body.read(read).await?;
     let preferences = Preferences::read(&head.headers);
     let deadline = api.service.deadline(preferences.patience());
     // Polled in their order, and so they are queued.
@@ -123,7 +127,7 @@ fn items(text: &str) -> Result<Vec<&RawValue>, Invalid> {
 type Item = Result<(order::Request, Permit), Problem>;
 
 fn item_request(text: &str, key: Option<&KeyText>, index: usize, caller: &Caller) -> Item {
-    let memory = caller.take(ITEM_OVERHEAD + text.len())?;
+    let memory = caller.take(text.len())?;
     let command = Submission::from_json(text)?.into_command()?;
     let key = key.map(|key| key.item(index).of(&command));
     Ok((order::Request { command, key }, memory))

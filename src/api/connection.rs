@@ -2,7 +2,7 @@
 //! what it is sent. The accept loop, the socket and the requests share it. Nothing here waits or blocks.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -63,10 +63,11 @@ pub(super) struct Connection {
     under_way: AtomicUsize,
     /// Since when none is under way, by the clock.
     idle_since: AtomicU64,
-    /// How many parts of answers wait for the peer to take them.
-    unsent: AtomicUsize,
-    /// When the peer took something last, by the clock.
-    progress_at: AtomicU64,
+    /// What the peer takes of all answers together.
+    progress: Progress,
+    /// The answers of a connection that carries several at a time: each makes its own progress.
+    // std Mutex: held to add one or look at all, never across .await
+    answers: Mutex<Vec<Weak<dyn Answering>>>,
     /// Whether a request was answered whose body had not come to its end.
     has_unread_body: AtomicBool,
     /// What the connection is asked for, as a number of [`Asked`], and since when, by the clock.
@@ -78,15 +79,54 @@ pub(super) struct Connection {
     reader: AtomicWaker,
 }
 
-/// What may be asked of a connection, the later outweighs the earlier.
+/// What a peer takes of what it is sent.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// How many parts wait for the peer to take them.
+    unsent: AtomicUsize,
+    /// When the peer took something last, by the clock.
+    at: AtomicU64,
+}
+
+impl Progress {
+    /// Notes that a part waits for the peer.
+    pub(super) fn waits(&self, now: u64) {
+        if self.unsent.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.at.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that the peer took a part, or that it is given up. Answers how many waited.
+    pub(super) fn took(&self, now: u64) -> usize {
+        self.at.store(now, Ordering::Relaxed);
+        self.unsent.fetch_sub(1, Ordering::AcqRel)
+    }
+
+    /// How many parts wait.
+    fn unsent(&self) -> usize {
+        self.unsent.load(Ordering::Acquire)
+    }
+
+    /// Whether a part waits, and the peer has taken nothing for so long.
+    pub(super) fn is_stalled(&self, now: u64, limit: Duration) -> bool {
+        let since = now.saturating_sub(self.at.load(Ordering::Relaxed));
+        self.unsent() > 0 && Duration::from_millis(since) >= limit
+    }
+}
+
+/// An answer on its way.
+pub(super) trait Answering: std::fmt::Debug + Send + Sync {
+    /// Whether it waits, and the peer has taken nothing of it for so long.
+    fn is_stalled(&self, limit: Duration) -> bool;
+}
+
+/// What may be asked of a connection; the later outweighs the earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(super) enum Asked {
     Nothing,
     /// To end when what is under way is done.
     Finish,
-    /// The same, soon: another connection needs the place.
-    MakeRoom,
     /// To end at once.
     Cut,
 }
@@ -102,8 +142,8 @@ impl Connection {
             requests: AtomicU64::new(0),
             under_way: AtomicUsize::new(0),
             idle_since: AtomicU64::new(now),
-            unsent: AtomicUsize::new(0),
-            progress_at: AtomicU64::new(now),
+            progress: Progress::default(),
+            answers: Mutex::default(),
             has_unread_body: AtomicBool::new(false),
             asked: AtomicU8::new(Asked::Nothing as u8),
             asked_at: AtomicU64::new(0),
@@ -144,44 +184,57 @@ impl Connection {
 
     /// Notes that a part of an answer waits for the peer.
     pub(super) fn waits(&self) {
-        if self.unsent.fetch_add(1, Ordering::AcqRel) == 0 {
-            self.progress_at.store(self.clock.now(), Ordering::Relaxed);
-        }
+        self.progress.waits(self.clock.now());
     }
 
     /// Notes that the peer took a part of an answer, or that the part is given up.
     pub(super) fn took(&self) {
-        self.progress_at.store(self.clock.now(), Ordering::Relaxed);
-        if self.unsent.fetch_sub(1, Ordering::AcqRel) == MOST_UNSENT {
+        if self.progress.took(self.clock.now()) == MOST_UNSENT {
             self.reader.wake();
         }
     }
 
+    /// Watches an answer that is one of several at a time.
+    pub(super) fn watch(&self, answer: Weak<dyn Answering>) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Grows to twice what is open, and no further.
+        if answers.len() == answers.capacity() {
+            answers.retain(|answer| answer.strong_count() > 0);
+        }
+        answers.push(answer);
+    }
+
+    /// The time, by the clock.
+    pub(super) fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
     /// Completes when the peer may be read from: it has taken most of what it was sent.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.unsent.load(Ordering::Acquire) < MOST_UNSENT {
+        if self.progress.unsent() < MOST_UNSENT {
             return Poll::Ready(());
         }
         self.reader.register(cx.waker());
         // It may have been taken just before.
-        match self.unsent.load(Ordering::Acquire) < MOST_UNSENT {
+        match self.progress.unsent() < MOST_UNSENT {
             true => Poll::Ready(()),
             false => Poll::Pending,
         }
     }
 
-    /// Whether an answer waits, and the peer has taken nothing for so long.
+    /// Whether an answer waits, and the peer has taken nothing of it for so long.
     pub(super) fn is_stalled(&self, limit: Duration) -> bool {
-        let since = self.clock.now().saturating_sub(self.progress_at.load(Ordering::Relaxed));
-        self.unsent.load(Ordering::Acquire) > 0 && Duration::from_millis(since) >= limit
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let open: Vec<_> = answers.iter().filter_map(Weak::upgrade).collect();
+        drop(answers);
+        self.progress.is_stalled(self.clock.now(), limit)
+            || open.iter().any(|answer| answer.is_stalled(limit))
     }
 
-    /// Whether the connection has been asked to make room for so long, and nothing is under way on it.
+    /// Whether the connection has been asked to end for so long, and nothing is under way on it.
     pub(super) fn is_overdue(&self, limit: Duration) -> bool {
         let since = self.clock.now().saturating_sub(self.asked_at.load(Ordering::Relaxed));
-        self.asked() == Asked::MakeRoom
-            && Duration::from_millis(since) >= limit
-            && self.idle_since().is_some()
+        self.asked() == Asked::Finish && Duration::from_millis(since) >= limit && self.idle_since().is_some()
     }
 
     /// Notes that a request was answered before its body had come to its end.
@@ -200,10 +253,11 @@ impl Connection {
         self.idle_since().filter(|_| has_slot)
     }
 
-    /// Takes the connection's place away and asks it to end.
+    /// Takes the connection's place away and ends it. A request that came at this very moment is lost with it, as where
+    /// an idle connection is closed.
     pub(super) fn make_room(&self) {
         drop(self.slot.lock().unwrap_or_else(PoisonError::into_inner).take());
-        self.ask(Asked::MakeRoom);
+        self.ask(Asked::Cut);
     }
 
     /// Asks something of the connection.
@@ -218,7 +272,6 @@ impl Connection {
         match self.asked.load(Ordering::Acquire) {
             0 => Asked::Nothing,
             1 => Asked::Finish,
-            2 => Asked::MakeRoom,
             _ => Asked::Cut,
         }
     }

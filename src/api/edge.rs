@@ -69,7 +69,7 @@ impl Edge {
         let line = tracing::enabled!(tracing::Level::DEBUG)
             .then(|| format!("{} {}", request.method(), request.uri().path()));
         let peer = peer(&self.proxies, exchange.connection(), request.headers());
-        // Whoever asks how the service is must be answered most of all when it is full.
+        // Health is answered also, and most of all, when the service is full.
         let memory = match request.uri().path().starts_with("/health") {
             true => Ok(None),
             false => take(&peer, size_of_head(request.uri(), request.headers())).map(Some),
@@ -139,10 +139,15 @@ pub(super) fn take(peer: &Arc<Peer>, head: usize) -> Result<Permit, Error> {
     peer.take(Resource::Memory, REQUEST_OVERHEAD + head)
 }
 
-/// How many bytes the head of a request is, as it was sent.
+/// How many headers are part of what every request counts, and what each further one takes up besides its text.
+const USUAL_HEADERS: usize = 16;
+const HEADER_OVERHEAD: usize = 128;
+
+/// How many bytes the head of a request takes up.
 pub(super) fn size_of_head(uri: &Uri, headers: &HeaderMap) -> usize {
+    let entries = headers.len().saturating_sub(USUAL_HEADERS) * HEADER_OVERHEAD;
     let uri = uri.path_and_query().map_or(0, |text| text.as_str().len());
-    headers.iter().fold(uri, |size, (name, value)| size + name.as_str().len() + value.len() + 4)
+    headers.iter().fold(uri + entries, |size, (name, value)| size + name.as_str().len() + value.len() + 4)
 }
 
 /// How many bytes of an answer count.

@@ -13,7 +13,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::HeaderValue;
 use tokio::time::timeout;
 
-use super::connection::Connection;
+use super::connection::{Answering, Connection, Progress};
 use crate::error::Error;
 use crate::service::quota::{Peer, Permit, Resource};
 
@@ -34,18 +34,32 @@ pub(super) struct Exchange {
     memory: Option<Permit>,
     /// Of gRPC, its place among the calls.
     _call: Option<Permit>,
+    progress: Progress,
 }
 
 impl Exchange {
     /// Begins an exchange on a connection.
     pub(super) fn begin(connection: &Arc<Connection>) -> Exchange {
         connection.begin();
-        Exchange { connection: Arc::clone(connection), memory: None, _call: None }
+        let (connection, progress) = (Arc::clone(connection), Progress::default());
+        Exchange { connection, memory: None, _call: None, progress }
     }
 
     /// The connection that it takes place on.
     pub(super) fn connection(&self) -> &Arc<Connection> {
         &self.connection
+    }
+
+    /// Notes that a part of the answer waits for the peer.
+    fn waits(&self) {
+        self.progress.waits(self.connection.now());
+        self.connection.waits();
+    }
+
+    /// Notes that the peer took a part of the answer, or that the part is given up.
+    fn took(&self) {
+        self.progress.took(self.connection.now());
+        self.connection.took();
     }
 
     /// Holds memory to the end; `None` where it is not counted.
@@ -67,6 +81,12 @@ impl Exchange {
             Some(memory) if bytes > 0 => memory.grow(bytes),
             _ => Ok(()),
         }
+    }
+}
+
+impl Answering for Exchange {
+    fn is_stalled(&self, limit: Duration) -> bool {
+        self.progress.is_stalled(self.connection.now(), limit)
     }
 }
 
@@ -167,7 +187,7 @@ impl<B: Body> Answer<B> {
     pub(super) fn new(body: B, exchange: Arc<Exchange>) -> Answer<B> {
         let is_due = !body.is_end_stream();
         if is_due {
-            exchange.connection.waits();
+            exchange.waits();
         }
         Answer { body, rest: Bytes::new(), exchange, is_due }
     }
@@ -177,14 +197,14 @@ impl<B> Answer<B> {
     /// The next part of what the body gave.
     fn part(&mut self) -> Frame<Bytes> {
         let part = self.rest.split_to(self.rest.len().min(PART));
-        self.exchange.connection.waits();
+        self.exchange.waits();
         Frame::data(Bytes::from_owner(Part { bytes: part, exchange: Arc::clone(&self.exchange) }))
     }
 
     fn set_due(&mut self, is_due: bool) {
         match (std::mem::replace(&mut self.is_due, is_due), is_due) {
-            (false, true) => self.exchange.connection.waits(),
-            (true, false) => self.exchange.connection.took(),
+            (false, true) => self.exchange.waits(),
+            (true, false) => self.exchange.took(),
             _ => {}
         }
     }
@@ -252,6 +272,6 @@ impl AsRef<[u8]> for Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        self.exchange.connection.took();
+        self.exchange.took();
     }
 }

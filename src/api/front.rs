@@ -63,7 +63,11 @@ impl Front {
         if let Some(answer) = self.0.cors.preflight(request) {
             return Err(Box::new(answer));
         }
-        uncoded(request.headers()).map_err(refused)
+        // Others have no body that is read.
+        match *request.method() {
+            Method::POST | Method::PUT | Method::DELETE => uncoded(request.headers()).map_err(refused),
+            _ => Ok(()),
+        }
     }
 
     /// Adds what every answer says.

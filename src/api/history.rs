@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::Response;
 use hyper::{StatusCode, Uri};
 use jiff::Timestamp;
@@ -15,12 +15,14 @@ use utoipa::openapi::schema::Object;
 use super::docs::parameters::{HistoryQuery, OrderInPath};
 use super::docs::problems::HistoryProblems;
 use super::docs::responses::Told;
+use super::exchange::Caller;
 use super::http::{Segment, Shared, json};
 use super::problem::{Problem, to_json};
 use super::query::Parameters;
 use super::reads::order_id_of;
 use super::view::{any_number, number, one_of, statuses};
 use crate::order::{Cause, Status, Step, Version};
+use crate::service::quota::Turn;
 
 /// A page of an order's history.
 #[derive(Serialize, ToSchema)]
@@ -96,6 +98,7 @@ fn causes() -> Object {
 )]
 pub(super) async fn order_history(
     State(api): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     order_id: Segment,
     uri: Uri,
 ) -> Result<Response, Problem> {
@@ -104,7 +107,8 @@ pub(super) async fn order_history(
     let wanted =
         "a next_cursor of an earlier page as it was, or leave it out to begin with the oldest version";
     let (after, limit) = (query.parsed("cursor", wanted, version)?.unwrap_or(0), query.limit()?);
-    let part = api.service.history(order_id, after, limit).await?;
+    let read = api.service.history(order_id, after, limit);
+    let (_, part) = api.read(&caller, Turn::Order, api.service.reads_until(), read).await?;
     let body = HistoryBody {
         order_id: order_id.to_string(),
         history: entries(&part.steps),

@@ -2,6 +2,7 @@
 //! answer; limits, ids and the writing of problems are the edge's.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -10,16 +11,19 @@ use axum::extract::rejection::PathRejection;
 use axum::response::Response;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
 use super::docs::problems::FileProblems;
 use super::docs::responses::ProblemPage;
+use super::exchange::Caller;
 use super::problem::{METHOD_NOT_ALLOWED, Problem, ROUTE_NOT_FOUND, TABLE, to_json};
 use super::{Options, batch, docs, health, history, lists, live, reads, writes};
+use crate::error::Error;
 use crate::service::Service;
+use crate::service::quota::{Taken, Turn};
 
 /// What the handlers share.
 pub(super) struct Shared {
@@ -30,25 +34,11 @@ pub(super) struct Shared {
     /// What the log knows of it.
     pub(super) readiness: health::Told,
     pub(super) docs: docs::Docs,
-    gates: Gates,
 }
-
-/// How many reads may be between the store and their answer. What they hold there is only known when they have it, so
-/// that it is bounded by their number; then it is counted.
-struct Gates {
-    orders: Arc<Semaphore>,
-    pages: Arc<Semaphore>,
-}
-
-/// Reads of one order that are under way at once, which is up to a MiB each.
-const READS: usize = 32;
-
-/// Reads of pages of orders that are under way at once, which is up to 4 MiB each.
-const PAGES: usize = 4;
 
 /// A read that is under way, among the extensions of its answer: it ends when the answer is counted.
 #[derive(Debug, Clone)]
-pub(super) struct Reading(#[expect(dead_code, reason = "it is held")] Arc<OwnedSemaphorePermit>);
+pub(super) struct Reading(#[expect(dead_code, reason = "it is held")] Arc<Taken>);
 
 impl Shared {
     pub(super) fn new(
@@ -57,32 +47,31 @@ impl Shared {
         draining: CancellationToken,
         docs: docs::Docs,
     ) -> Shared {
-        let gates = Gates { orders: Arc::new(Semaphore::new(READS)), pages: Arc::new(Semaphore::new(PAGES)) };
-        Shared { service, options, draining, readiness: health::Told::default(), docs, gates }
+        Shared { service, options, draining, readiness: health::Told::default(), docs }
     }
 
-    /// Waits for a turn to read an order.
-    pub(super) async fn read_order(&self) -> Option<Reading> {
-        turn(&self.gates.orders).await
-    }
-
-    /// Waits for a turn to read a page.
-    pub(super) async fn read_page(&self) -> Option<Reading> {
-        turn(&self.gates.pages).await
+    /// Reads from the store when it is the caller's turn, and until then or never.
+    ///
+    /// # Errors
+    /// What the read says; `store_unavailable` where the time is over.
+    pub(super) async fn read<T>(
+        &self,
+        caller: &Caller,
+        turn: Turn,
+        until: Instant,
+        read: impl Future<Output = Result<T, Error>>,
+    ) -> Result<(Reading, T), Problem> {
+        let read = async {
+            let taken = caller.peer.turn(turn).await;
+            Ok((Reading(Arc::new(taken)), read.await?))
+        };
+        timeout_at(until.into(), read).await.unwrap_or_else(|_| Err(Error::Unavailable.into()))
     }
 }
 
 /// Keeps a read under way until its answer is counted.
-pub(super) fn hold(response: &mut Response, reading: Option<Reading>) {
-    if let Some(reading) = reading {
-        response.extensions_mut().insert(reading);
-    }
-}
-
-async fn turn(gate: &Arc<Semaphore>) -> Option<Reading> {
-    // Never closed, so there always is one.
-    let permit = Arc::clone(gate).acquire_owned().await.ok()?;
-    Some(Reading(Arc::new(permit)))
+pub(super) fn hold(response: &mut Response, reading: Reading) {
+    response.extensions_mut().insert(reading);
 }
 
 /// A path segment, percent-decoded.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
+use hyper::HeaderMap;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulConnection;
@@ -22,13 +23,13 @@ use tokio_util::task::TaskTracker;
 use super::admission::Admission;
 use super::connection::{Asked, Clock, Connection};
 use super::docs::Docs;
-use super::edge::Edge;
+use super::edge::{Edge, request_id};
 use super::forwarded::TrustedProxies;
 use super::front::Front;
 use super::grpc::Grpc;
 use super::http::{Shared, router};
 use super::problem::{OVERLOADED, Problem, to_json};
-use super::stream::{Limits, Socket};
+use super::stream::{self, Limits, Socket};
 use super::{Listeners, Options};
 use crate::service::Service;
 use crate::service::quota::{Quotas, Resource};
@@ -37,8 +38,8 @@ use crate::telemetry::limited;
 /// The most bytes of request headers: enough for an external id of 4 KiB in percent-encoding, and then some.
 const HEADER_LIMIT: usize = 64 << 10;
 
-/// How long a connection that makes room for another one may take to end.
-const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a connection without a request under way may take to end when the process stops: its peer may be silent.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The shortest pause between two looks at all connections.
 const SHORTEST_LOOK: Duration = Duration::from_millis(50);
@@ -78,6 +79,7 @@ pub async fn serve(
         closing: CancellationToken::new(),
         is_http: resource == Resource::HttpConnections,
         write_timeout: options.write_timeout,
+        refusal: Arc::default(),
     };
     let (http, grpc) = (port(Resource::HttpConnections), port(Resource::GrpcConnections));
     let notice = async {
@@ -128,7 +130,12 @@ struct Port {
     closing: CancellationToken,
     is_http: bool,
     write_timeout: Duration,
+    /// Held by each connection that is being turned away.
+    refusal: Arc<()>,
 }
+
+/// How many connections are turned away with an answer at a time.
+const MOST_REFUSALS: usize = 64;
 
 /// Takes connections of HTTP/1 until the port closes.
 async fn serve_http(listener: TcpListener, port: &Port, edge: Arc<Edge>, options: &Options) {
@@ -181,14 +188,14 @@ impl Port {
         self.admission.each(|connection| connection.ask(Asked::Finish));
     }
 
-    /// Cuts off, for ever, connections whose peers take nothing of their answers, and those that do not make room.
+    /// Cuts off, for ever, connections whose peers take nothing of their answers, and silent ones when the process stops.
     async fn watch(&self) {
-        let mut looks = interval((self.write_timeout / 4).clamp(SHORTEST_LOOK, ROOM_TIMEOUT));
+        let mut looks = interval((self.write_timeout / 4).clamp(SHORTEST_LOOK, GOODBYE));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
             self.admission.each(|connection| {
-                if connection.is_stalled(self.write_timeout) || connection.is_overdue(ROOM_TIMEOUT) {
+                if connection.is_stalled(self.write_timeout) || connection.is_overdue(GOODBYE) {
                     connection.ask(Asked::Cut);
                 }
             });
@@ -198,9 +205,13 @@ impl Port {
     /// Turns a connection away, without waiting for its request.
     fn refuse(&self, stream: TcpStream, from: IpAddr) {
         tracing::debug!(%from, "a peer has its share of connections");
-        if self.is_http {
-            // A fresh socket has room for it; where it has not, the end says enough.
-            let _ = stream.try_write(&too_many());
+        // A few at a time; where there are more, the end has to say enough.
+        if self.is_http && Arc::strong_count(&self.refusal) <= MOST_REFUSALS {
+            let refusal = Arc::clone(&self.refusal);
+            self.tasks.spawn(async move {
+                let _refusal = refusal;
+                stream::answer_and_close(stream, &too_many()).await;
+            });
         }
     }
 }
@@ -209,11 +220,13 @@ impl Port {
 fn too_many() -> Vec<u8> {
     let detail =
         "the address that this comes from has its share of connections; close some, or try again later";
-    let body = to_json(&Problem::new(OVERLOADED, detail).members(""));
+    let id = request_id(&HeaderMap::new());
+    let id = id.to_str().unwrap_or("");
+    let body = to_json(&Problem::new(OVERLOADED, detail).members(id));
     let head = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
          cache-control: no-store\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\
-         content-length: {}\r\n\r\n",
+         x-request-id: {id}\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     [head.into_bytes(), body].concat()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::Response;
 use hyper::header::{HeaderValue, LINK};
 use hyper::{StatusCode, Uri};
@@ -13,12 +13,14 @@ use utoipa::ToSchema;
 use super::docs::parameters::ListQuery;
 use super::docs::problems::ListProblems;
 use super::docs::responses::Listed;
+use super::exchange::Caller;
 use super::http::{Shared, hold, json};
 use super::problem::{Problem, to_json};
 use super::query::Parameters;
 use super::upload::write;
 use super::view::OrderView;
 use crate::order::{BadPosition, Filter, Invalid, Position, Status, UserId};
+use crate::service::quota::Turn;
 
 const STATUSES: &str = "one of new, processing, done, failed, cancelled, deleted";
 const TIME: &str = "an RFC 3339 time with its offset, such as 2026-01-31T12:00:00Z";
@@ -40,11 +42,15 @@ pub(super) struct ListBody<'a> {
 /// A page of the orders that fit the query, the newest first. The store looks at a bounded number of orders for each page,
 /// so one may be short, or empty, and still have a `next_cursor`: the list ends where there is none.
 #[utoipa::path(get, path = "/orders", tag = "orders", params(ListQuery), responses(Listed, ListProblems))]
-pub(super) async fn list_orders(State(api): State<Arc<Shared>>, uri: Uri) -> Result<Response, Problem> {
+pub(super) async fn list_orders(
+    State(api): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Result<Response, Problem> {
     let query = Parameters::of(&uri);
     let (filter, after, limit) = (filter(query)?, after(query)?, query.limit()?);
-    let reading = api.read_page().await;
-    let page = api.service.list(&filter, after, limit as usize).await?;
+    let list = api.service.list(&filter, after, limit as usize);
+    let (reading, page) = api.read(&caller, Turn::Page, api.service.reads_until(), list).await?;
     let next_cursor = page.next.map(|place| place.to_string());
     let size = page.orders.iter().map(|order| order.payload.as_str().len()).sum();
     let cursor = next_cursor.clone();

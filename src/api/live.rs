@@ -30,8 +30,8 @@ use super::problem::{OVERLOADED, Problem, to_json};
 use super::query::Parameters;
 use super::reads::order_id_of;
 use crate::order::{BadSequence, Invalid, Sequence, Step, UserId};
-use crate::service::Following;
-use crate::service::quota::{Limit, Permit, Resource};
+use crate::service::quota::{Limit, Permit, Resource, Turn};
+use crate::service::{Following, News};
 
 /// Between how many milliseconds a client waits before it comes back: not all of those whose process has ended at once.
 const RETRY: std::ops::RangeInclusive<u64> = 1_000..=3_000;
@@ -66,7 +66,8 @@ pub(super) async fn follow_order(
 ) -> Result<Response, Problem> {
     let (order_id, after) = (order_id_of(order_id)?, last_event_id(&headers)?);
     let permit = permit(&caller)?;
-    let following = api.service.follow(order_id, after).await?;
+    let follow = api.service.follow(order_id, after);
+    let (_, following) = api.read(&caller, Turn::Order, api.service.reads_until(), follow).await?;
     Ok(response(events(following, api.draining.clone(), permit)))
 }
 
@@ -92,7 +93,8 @@ pub(super) async fn follow_user(
     let user_id = user_id.ok_or_else(|| Invalid::new("user_id", format!("send {wanted}")))?;
     let after = last_event_id(&headers)?;
     let permit = permit(&caller)?;
-    let following = api.service.follow_user(user_id, after).await?;
+    let follow = api.service.follow_user(user_id, after);
+    let (_, following) = api.read(&caller, Turn::Order, api.service.reads_until(), follow).await?;
     Ok(response(events(following, api.draining.clone(), permit)))
 }
 
@@ -145,7 +147,10 @@ fn events(
         let next = tokio::select! {
             biased;
             () = draining.cancelled() => None,
-            page = pages.next() => page.map(|steps| text(&steps)),
+            page = pages.next() => page.map(|news| match news {
+                News::Steps(steps) => text(&steps),
+                News::Lost { after, upto } => (gap(after, upto) + "\n").into(),
+            }),
             () = sleep(HEARTBEAT) => Some(COMMENT),
         };
         next.map(|bytes| (bytes, (pages, draining, permit)))
@@ -162,10 +167,8 @@ fn beginning(after: Option<Sequence>, lost_from: Option<Sequence>) -> Bytes {
     let mut text = format!(":\nretry: {retry}\n");
     match (after, lost_from) {
         (Some(upto), Some(after)) => {
-            let gap = GapBody { after: after.to_string(), upto: upto.to_string() };
-            text += &format!("\nid: {upto}\nevent: gap\ndata: ");
-            text += &String::from_utf8_lossy(&to_json(&gap));
             text += "\n";
+            text += &gap(after, upto);
         }
         (Some(place), None) => text += &format!("id: {place}\n"),
         (None, _) => {}
@@ -173,11 +176,17 @@ fn beginning(after: Option<Sequence>, lost_from: Option<Sequence>) -> Bytes {
     (text + "\n").into()
 }
 
-/// What a client is told that comes back after its place has been dropped: the `data` of an event `gap`.
+/// The event that tells of lost steps, without the empty line at its end.
+fn gap(after: Sequence, upto: Sequence) -> String {
+    let body = to_json(&GapBody { after: after.to_string(), upto: upto.to_string() });
+    format!("id: {upto}\nevent: gap\ndata: {}\n", String::from_utf8_lossy(&body))
+}
+
+/// What a client is told that was behind when steps were dropped: the `data` of an event `gap`.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Gap)]
 pub(super) struct GapBody {
-    /// The place that the client came back with.
+    /// The place that the client had come to.
     after: String,
     /// Steps behind that place, up to this one, are no longer kept. The stream goes on behind it.
     upto: String,
@@ -230,7 +239,7 @@ mod tests {
         let following = |after| Following {
             after,
             lost_from: None,
-            pages: Box::pin(iter([vec![a_step()]]).chain(pending())),
+            pages: Box::pin(iter([News::Steps(vec![a_step()])]).chain(pending())),
         };
         let (draining, began) = (CancellationToken::new(), Instant::now());
         let mut events = pin!(events(following(None), draining.clone(), permit()));

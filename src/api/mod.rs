@@ -109,11 +109,17 @@ pub struct Options {
     pub cors_allowed_origins: Vec<String>,
 }
 
+/// The most calls of gRPC at a time that ask how the service is.
+const MAX_CHECKS: usize = 256;
+
 /// The most long calls of gRPC that answer no order: health watches and reflection.
 const MAX_WATCHES: usize = 256;
 
 /// Below this many connections, calls or streams a share is not worth its name: one client may need them all.
 const SMALLEST_SHARE: usize = 16;
+
+/// How many connections one peer may have at least, where that is no more than half of them.
+const SMALLEST_CONNECTION_SHARE: usize = 256;
 
 /// How many of the largest requests one peer may have in flight at least.
 const SMALLEST_MEMORY_SHARE: usize = 4;
@@ -128,10 +134,12 @@ impl Options {
                 return Limit::shared(self.memory_budget, self.memory_share, floor);
             }
             Resource::HttpConnections | Resource::GrpcConnections => {
-                (self.max_connections, self.connection_share)
+                let floor = SMALLEST_CONNECTION_SHARE.min(self.max_connections / 2).max(SMALLEST_SHARE);
+                return Limit::shared(self.max_connections, self.connection_share, floor);
             }
             Resource::Calls => (self.max_calls, self.call_share),
             Resource::Watches => (MAX_WATCHES, self.call_share),
+            Resource::Checks => (MAX_CHECKS, self.call_share),
             Resource::Streams => (self.max_streams, self.stream_share),
         };
         Limit::shared(total, share, SMALLEST_SHARE)

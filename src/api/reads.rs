@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::response::Response;
 use hyper::header::{CACHE_CONTROL, ETAG, HeaderValue, LAST_MODIFIED};
 use hyper::{HeaderMap, StatusCode, Uri};
@@ -12,13 +12,19 @@ use super::docs::parameters::{ExternalIdInPath, IfNoneMatch, MinVersion, OrderIn
 use super::docs::problems::ReadProblems;
 use super::docs::responses::{Found, FoundInTime};
 use super::etag::Tag;
-use super::http::{Segment, Shared, hold, json};
+use super::exchange::Caller;
+use super::http::{Reading, Segment, Shared, hold, json};
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
-use super::problem::Problem;
+use super::problem::{Problem, STORE_UNAVAILABLE};
 use super::query::Parameters;
 use super::upload::write;
 use super::view;
 use crate::order::{Invalid, Order, OrderId, UserId, Version};
+use crate::service::Deadline;
+use crate::service::quota::Turn;
+
+/// The largest payload that is part of what every request counts.
+const SMALL: usize = 4 << 10;
 
 /// Read an order
 ///
@@ -33,6 +39,7 @@ use crate::order::{Invalid, Order, OrderId, UserId, Version};
 )]
 pub(super) async fn get_order(
     State(api): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     order_id: Segment,
     uri: Uri,
     headers: HeaderMap,
@@ -42,16 +49,49 @@ pub(super) async fn get_order(
     let min_version = Parameters::of(&uri).parsed("min_version", "a version, as ?min_version=1", version)?;
     let preferences = Preferences::read(&headers);
     let (reading, order) = match preferences.wait() {
-        // Whoever waits holds no turn meanwhile.
-        Some(limit) => (None, api.service.get_processed(order_id, min_version, limit).await?),
-        None => (api.read_order().await, api.service.get(order_id).await?),
+        Some(_) => {
+            let deadline = api.service.deadline(preferences.patience());
+            processed(&api, &caller, order_id, min_version, deadline).await?
+        }
+        None => {
+            let get = api.service.get(order_id);
+            let (reading, order) = api.read(&caller, Turn::Order, api.service.reads_until(), get).await?;
+            (Some(reading), order)
+        }
     };
     let mut response = shown(order, &headers).await?;
-    hold(&mut response, reading);
+    if let Some(reading) = reading {
+        hold(&mut response, reading);
+    }
     if let Some(applied) = preferences.applied_to_read(api.service.longest_wait()) {
         response.headers_mut().insert(PREFERENCE_APPLIED, applied);
     }
     Ok(response)
+}
+
+/// The order once the worker has come to that version, or to the one that it has now; as it is when the time is over.
+async fn processed(
+    api: &Shared,
+    caller: &Caller,
+    order_id: OrderId,
+    version: Option<Version>,
+    deadline: Deadline,
+) -> Result<(Option<Reading>, Order), Problem> {
+    let get = api.service.get(order_id);
+    let (reading, order) = api.read(caller, Turn::Order, deadline.answer(), get).await?;
+    let version = version.unwrap_or(order.version);
+    if order.processed_version >= version || deadline.is_wait_over() {
+        return Ok((Some(reading), order));
+    }
+    // A large order is not held while its caller waits: it would not be counted.
+    let small = (order.payload.as_str().len() <= SMALL).then_some(order);
+    drop(reading);
+    api.service.await_version(order_id, version, deadline).await;
+    match (api.read(caller, Turn::Order, deadline.last_look(), api.service.get(order_id)).await, small) {
+        // There is no time to look once more: this is how the order was when the wait began.
+        (Err(problem), Some(small)) if problem.kind == STORE_UNAVAILABLE => Ok((None, small)),
+        (read, _) => read.map(|(reading, order)| (Some(reading), order)),
+    }
 }
 
 /// Find a user's order by its external id
@@ -66,6 +106,7 @@ pub(super) async fn get_order(
 )]
 pub(super) async fn find_order(
     State(api): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     external_id: Segment,
     uri: Uri,
     headers: HeaderMap,
@@ -74,8 +115,8 @@ pub(super) async fn find_order(
     let wanted = "the owner's UUID, as ?user_id=<uuid>";
     let user_id = Parameters::of(&uri).parsed("user_id", wanted, UserId::parse)?;
     let user_id = user_id.ok_or_else(|| Invalid::new("user_id", format!("send {wanted}")))?;
-    let reading = api.read_order().await;
-    let order = api.service.find_by_external(&external_id, user_id).await?;
+    let find = api.service.find_by_external(&external_id, user_id);
+    let (reading, order) = api.read(&caller, Turn::Order, api.service.reads_until(), find).await?;
     let mut response = shown(order, &headers).await?;
     hold(&mut response, reading);
     Ok(response)

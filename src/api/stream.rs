@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, Take};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::connection::Connection;
 use crate::service::quota::{Permit, Resource};
@@ -21,6 +21,9 @@ const READ: usize = (8 << 10) - 1;
 
 /// A head up to this size is part of what every connection costs; beyond it, it counts as memory of its peer.
 const FREE_HEAD: usize = 8 << 10;
+
+/// How long a connection that is turned away may take to be read to its end.
+const SHORT_LINGER: Duration = Duration::from_secs(2);
 
 /// How long the rest of a request is read and thrown away after its answer.
 const LINGER: Duration = Duration::from_secs(5);
@@ -154,6 +157,18 @@ impl Socket {
             }
         }
     }
+}
+
+/// Answers a connection that is not served, and closes it in stages: what the peer has sent, or is sending, is thrown
+/// away until it ends or the time is over.
+pub(super) async fn answer_and_close(mut stream: TcpStream, answer: &[u8]) {
+    let close = async {
+        stream.write_all(answer).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    // A peer that does not listen loses nothing.
+    let _ = timeout(SHORT_LINGER, close).await;
 }
 
 impl AsyncRead for Socket {

@@ -26,7 +26,7 @@ use super::upload::{self, PLAIN};
 use super::view::{OrderView, SubmittedBody};
 use crate::error::Error;
 use crate::order::{self, Command, Invalid, KeyText, Order, OrderId, Submission, UserId, Version};
-use crate::service::quota::{HeldMemory, Permit};
+use crate::service::quota::{HeldMemory, Permit, Turn};
 use crate::service::{Change, Deadline, Progress, PutMode, Receipt};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -68,7 +68,7 @@ pub(super) async fn submit_order(
         Ok((order::Request { command, key }, versions))
     };
     let ((request, versions), memory) = body.read(read).await?;
-    submit(&api, request, &versions, &head.headers, Some(memory)).await
+    submit(&api, &caller, request, &versions, &head.headers, Some(memory)).await
 }
 
 /// Create an order under an id of your own, or replace its content
@@ -122,7 +122,7 @@ pub(super) async fn put_order(
             for_one_of(&versions, change).await?
         }
     };
-    let mut response = answer(&api, &receipt, preferences, deadline).await;
+    let mut response = answer(&api, &caller, &receipt, preferences, deadline).await;
     // What is stored is not the body as it was sent (RFC 9110, section 9.3.4).
     response.headers_mut().remove(ETAG);
     Ok(response)
@@ -140,6 +140,7 @@ pub(super) async fn put_order(
 )]
 pub(super) async fn delete_order(
     State(api): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     order_id: Segment,
     uri: Uri,
     headers: HeaderMap,
@@ -151,7 +152,7 @@ pub(super) async fn delete_order(
     let versions = IfMatch::read(&headers)?.map_or_else(Vec::new, IfMatch::versions);
     let command = Command::Delete { order_id, user_id, if_version: versions.first().copied() };
     let key = key(&headers)?.map(|key| key.of(&command));
-    submit(&api, order::Request { command, key }, &versions, &headers, None).await
+    submit(&api, &caller, order::Request { command, key }, &versions, &headers, None).await
 }
 
 /// The versions that a change may be for, the newest first; none where any will do. The submission is for the first.
@@ -163,6 +164,7 @@ fn allowed(if_match: Option<IfMatch>, submission: &mut Submission<'_>) -> Result
 
 async fn submit(
     api: &Shared,
+    caller: &Caller,
     request: order::Request,
     versions: &[Version],
     headers: &HeaderMap,
@@ -184,7 +186,7 @@ async fn submit(
             for_one_of(versions, submit).await?
         }
     };
-    Ok(answer(api, &receipt, preferences, deadline).await)
+    Ok(answer(api, caller, &receipt, preferences, deadline).await)
 }
 
 /// Carries out a change for the version that the order has, if that is one of these. An order may come to another one
@@ -214,15 +216,27 @@ pub(super) fn key(headers: &HeaderMap) -> Result<Option<KeyText>, Invalid> {
 }
 
 /// The answer to a command that was accepted.
-async fn answer(api: &Shared, receipt: &Receipt, preferences: Preferences, deadline: Deadline) -> Response {
+async fn answer(
+    api: &Shared,
+    caller: &Caller,
+    receipt: &Receipt,
+    preferences: Preferences,
+    deadline: Deadline,
+) -> Response {
+    let read = async { Ok(api.service.read_back(receipt.order_id, deadline).await) };
     let (reading, order) = match preferences.wants_representation() {
         // The order is stored, whether it can be read now or not: then the answer does without.
-        true => (api.read_order().await, api.service.read_back(receipt.order_id, deadline).await),
+        true => match api.read(caller, Turn::Order, deadline.last_look(), read).await {
+            Ok((reading, order)) => (Some(reading), order),
+            Err(_) => (None, None),
+        },
         false => (None, None),
     };
     let status = status(receipt);
     let mut response = json(status, to_json(&body(receipt, order.as_ref())));
-    hold(&mut response, reading);
+    if let Some(reading) = reading {
+        hold(&mut response, reading);
+    }
     let headers = response.headers_mut();
     let tag = order.as_ref().map_or_else(|| Tag::of_receipt(receipt), Tag::of_order);
     headers.insert(ETAG, tag.to_header());

@@ -19,7 +19,21 @@ use crate::store::Store;
 const PAGE: usize = 100;
 
 /// Steps as they become visible, by ascending sequence, in pages that are never empty. It has no end.
-pub type Pages = Pin<Box<dyn Stream<Item = Vec<Step>> + Send>>;
+pub type Pages = Pin<Box<dyn Stream<Item = News> + Send>>;
+
+/// What a follower gets next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum News {
+    /// Steps, at least one.
+    Steps(Vec<Step>),
+    /// Steps behind the first place, up to the second, were dropped before the follower came to them.
+    Lost {
+        /// Where the follower stood.
+        after: Sequence,
+        /// Where it goes on.
+        upto: Sequence,
+    },
+}
 
 /// What a follower gets.
 pub struct Following {
@@ -138,9 +152,9 @@ struct Follower {
 
 impl Follower {
     /// The next page, as soon as there is one.
-    async fn page(&mut self) -> Vec<Step> {
+    async fn page(&mut self) -> News {
         if let Some(step) = self.first.take() {
-            return vec![step];
+            return News::Steps(vec![step]);
         }
         loop {
             let upto = match self.reading {
@@ -151,6 +165,12 @@ impl Follower {
                     *self.reading.insert(call.upto.unwrap_or_default())
                 }
             };
+            // One that was slow for as long as steps are kept has lost some.
+            if let Ok(upto) = self.store.history_dropped().await
+                && upto > self.after
+            {
+                return News::Lost { after: std::mem::replace(&mut self.after, upto), upto };
+            }
             let read = self.store.steps(self.whose, self.after, PAGE).await;
             self.feed.tell(read.as_ref().err());
             let Ok(stretch) = read else {
@@ -163,7 +183,7 @@ impl Follower {
                 self.reading = None;
             }
             if !stretch.steps.is_empty() {
-                return stretch.steps;
+                return News::Steps(stretch.steps);
             }
         }
     }

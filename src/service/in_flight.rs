@@ -18,6 +18,10 @@ use crate::order::{OrderId, Request};
 /// How many commands wait for one order, or for one key. Two batches of 1,000 commands for one order fit.
 const QUEUE: usize = 2_048;
 
+/// How many commands wait for orders and keys together: half of all that may be queued, so that the other half is left to
+/// commands that need not wait.
+const MOST_WAITING: usize = 8_192;
+
 /// A key as the stores keep it.
 type Digest = [u8; 16];
 
@@ -48,19 +52,21 @@ pub(super) struct InFlight {
     keys: HashMap<Digest, VecDeque<Queued>>,
     /// Commands that hold what they need, for the next batch.
     ready: VecDeque<Queued>,
+    /// How many wait in the queues of orders and keys.
+    waiting: usize,
     load: Arc<Load>,
 }
 
 impl InFlight {
     pub(super) fn new(load: Arc<Load>) -> InFlight {
-        InFlight { orders: HashMap::new(), keys: HashMap::new(), ready: VecDeque::new(), load }
+        InFlight { orders: HashMap::new(), keys: HashMap::new(), ready: VecDeque::new(), waiting: 0, load }
     }
 
     /// Takes in a command that has arrived. It becomes ready, waits, or is turned away.
     pub(super) fn admit(&mut self, command: Queued) {
         let order_id = command.held.order_id;
         if let Some(line) = busy(&mut self.orders, order_id) {
-            wait(line, command, &self.load);
+            wait(line, command, &self.load, &mut self.waiting);
         } else if !self.take_key(command) {
             self.release_order(order_id);
         }
@@ -87,7 +93,7 @@ impl InFlight {
     /// Has a command that holds its order take its key. `false` where the command was turned away.
     fn take_key(&mut self, command: Queued) -> bool {
         match command.held.key.and_then(|key| busy(&mut self.keys, key)) {
-            Some(line) => wait(line, command, &self.load),
+            Some(line) => wait(line, command, &self.load, &mut self.waiting),
             None => {
                 self.ready.push_back(command);
                 true
@@ -97,6 +103,7 @@ impl InFlight {
 
     fn release_order(&mut self, order_id: OrderId) {
         while let Some(command) = next(&mut self.orders, order_id) {
+            self.waiting -= 1;
             if command.slot.is_withdrawn() {
                 self.load.leave();
             } else if self.take_key(command) {
@@ -107,6 +114,7 @@ impl InFlight {
 
     fn release_key(&mut self, key: Digest) {
         while let Some(command) = next(&mut self.keys, key) {
+            self.waiting -= 1;
             if !command.slot.is_withdrawn() {
                 return self.ready.push_back(command);
             }
@@ -140,8 +148,9 @@ fn next<K: Eq + Hash>(lines: &mut HashMap<K, VecDeque<Queued>>, of: K) -> Option
 }
 
 /// Puts a command into a queue. `false` where the queue is full and the command was turned away.
-fn wait(line: &mut VecDeque<Queued>, command: Queued, load: &Load) -> bool {
-    if line.len() < QUEUE {
+fn wait(line: &mut VecDeque<Queued>, command: Queued, load: &Load, waiting: &mut usize) -> bool {
+    if line.len() < QUEUE && *waiting < MOST_WAITING {
+        *waiting += 1;
         line.push_back(command);
         return true;
     }

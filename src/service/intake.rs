@@ -125,6 +125,26 @@ pub struct Deadline {
     is_async: bool,
 }
 
+impl Deadline {
+    /// When the caller is answered at the latest.
+    #[must_use]
+    pub fn answer(&self) -> Instant {
+        self.answer
+    }
+
+    /// Whether the caller does not wait for the worker any more.
+    #[must_use]
+    pub fn is_wait_over(&self) -> bool {
+        self.ack.is_none_or(|until| until <= Instant::now())
+    }
+
+    /// Until when the store is looked at once more for the answer.
+    #[must_use]
+    pub fn last_look(&self) -> Instant {
+        self.answer.max(Instant::now() + LAST_LOOK)
+    }
+}
+
 impl Service {
     /// When a caller of that patience is answered at the latest, counted from now.
     #[must_use]
@@ -218,6 +238,8 @@ impl Service {
         }
         match self.submit_by(update.clone().into(), deadline, memory.into()).await {
             Err(Error::NotFound { .. }) if mode == PutMode::Upsert => {}
+            // Without its condition it would be made (RFC 9110, section 13.2.1).
+            Err(Error::NotFound { .. }) => return Err(Error::PreconditionFailed { order_id, current: None }),
             answer => return answer,
         }
         // An order has an owner, and belongs to its owner for ever.
@@ -234,36 +256,24 @@ impl Service {
     /// The order that a write of this deadline was about, as it is now; `None` where the store does not show it in
     /// what is left of the time.
     pub async fn read_back(&self, order_id: OrderId, deadline: Deadline) -> Option<Order> {
-        let until = deadline.answer.max(Instant::now() + LAST_LOOK);
-        timeout_at(until.into(), self.look_up(order_id)).await.ok()?.ok()
+        timeout_at(deadline.last_look().into(), self.look_up(order_id)).await.ok()?.ok()
     }
 
-    /// The order of that id once the worker has processed that version or a newer one; `None`: the one it has now. As it
-    /// is when `limit` is over.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::Unreadable`], [`Error::Unavailable`].
-    pub async fn get_processed(
-        &self,
-        order_id: OrderId,
-        version: Option<Version>,
-        limit: Duration,
-    ) -> Result<Order, Error> {
-        let deadline = self.deadline(Patience::AtMost(limit));
-        let until = deadline.ack.unwrap_or(deadline.answer);
-        let looked = timeout_at(deadline.answer.into(), self.look_up(order_id)).await;
-        let order = looked.unwrap_or(Err(Error::Unavailable))?;
-        let version = version.unwrap_or(order.version);
-        if order.processed_version >= version || until <= Instant::now() {
-            return Ok(order);
+    /// Waits until the worker has processed that version of an order or a newer one, or the wait is over.
+    pub async fn await_version(&self, order_id: OrderId, version: Version, deadline: Deadline) {
+        if let Some(until) = deadline.ack {
+            self.processed((order_id, version), until, deadline.answer).await;
         }
-        let progress = self.processed((order_id, version), until, deadline.answer).await;
-        let until = deadline.answer.max(Instant::now() + LAST_LOOK);
-        match timeout_at(until.into(), self.look_up(order_id)).await {
-            // The wait is over, and so is the time to look once more: this is how the order was when it began.
-            Err(_) | Ok(Err(Error::Unavailable)) if progress == Progress::Pending => Ok(order),
-            looked => looked.unwrap_or(Err(Error::Unavailable)),
-        }
+    }
+
+    /// Until when a plain read is answered that begins now.
+    #[must_use]
+    pub fn reads_until(&self) -> Instant {
+        Instant::now() + self.longest_read()
+    }
+
+    fn longest_read(&self) -> Duration {
+        self.ack_wait_timeout.clamp(SHORTEST_LIMIT, LONGEST_READ)
     }
 
     /// How long a caller waits at most, whatever it asks for.
@@ -274,7 +284,7 @@ impl Service {
 
     /// Bounds a read of the store, for which no caller waits longer than for a write.
     pub(super) async fn in_time<T>(&self, read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let limit = self.ack_wait_timeout.clamp(SHORTEST_LIMIT, LONGEST_READ);
+        let limit = self.longest_read();
         timeout(limit, read).await.unwrap_or_else(|_| {
             tracing::debug!(?limit, "a read of the store took too long");
             Err(Error::Unavailable)

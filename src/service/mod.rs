@@ -22,7 +22,7 @@ pub mod verify;
 pub mod worker;
 
 pub use committer::RETRY_AFTER;
-pub use follow::{Following, History, Pages};
+pub use follow::{Following, History, News, Pages};
 pub use intake::{Change, Deadline, Patience, Progress, PutMode, Receipt};
 pub use janitor::KEY_RETENTION;
 pub use processor::{AmountProcessor, ProcessError, Processor};

@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use super::RETRY_AFTER;
 use crate::error::Error;
 
@@ -25,9 +27,32 @@ pub enum Resource {
     Watches,
     /// Streams of order changes.
     Streams,
+    /// Calls of gRPC that ask how the service is.
+    Checks,
 }
 
-const RESOURCES: usize = 6;
+const RESOURCES: usize = 7;
+
+/// A read of the store that may bring much. What it brings is only known when it is there, so that the number of such
+/// reads is bounded until it is counted; who finds no turn waits for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Of one order: up to some MiB.
+    Order,
+    /// Of a page of orders: several MiB.
+    Page,
+}
+
+/// How many turns there are of each kind; a peer has half of them.
+const TURNS: [usize; 2] = [32, 4];
+
+/// A turn that has been taken.
+#[derive(Debug)]
+pub struct Taken(#[expect(dead_code, reason = "they are held")] [Option<OwnedSemaphorePermit>; 2]);
+
+fn turns(share: usize) -> [Arc<Semaphore>; 2] {
+    TURNS.map(|count| Arc::new(Semaphore::new(count / share)))
+}
 
 /// How much there is of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +78,7 @@ impl Limit {
 pub struct Quotas {
     limits: [Limit; RESOURCES],
     used: [AtomicUsize; RESOURCES],
+    turns: [Arc<Semaphore>; 2],
     // std Mutex: held for a map operation, never across .await
     peers: Mutex<HashMap<IpAddr, Weak<Peer>>>,
 }
@@ -61,9 +87,9 @@ impl Quotas {
     /// Quotas with these limits.
     #[must_use]
     pub fn new(limit: impl Fn(Resource) -> Limit) -> Arc<Quotas> {
-        use Resource::{Calls, GrpcConnections, HttpConnections, Memory, Streams, Watches};
-        let limits = [Memory, HttpConnections, GrpcConnections, Calls, Watches, Streams].map(limit);
-        Arc::new(Quotas { limits, used: Default::default(), peers: Mutex::default() })
+        use Resource::{Calls, Checks, GrpcConnections, HttpConnections, Memory, Streams, Watches};
+        let limits = [Memory, HttpConnections, GrpcConnections, Calls, Watches, Streams, Checks].map(limit);
+        Arc::new(Quotas { limits, used: Default::default(), turns: turns(1), peers: Mutex::default() })
     }
 
     /// The peer of that address. An IPv6 address counts with its whole /64, which is what one subscriber has. One that
@@ -74,7 +100,8 @@ impl Quotas {
         let known = peers.get(&address).and_then(Weak::upgrade);
         known.unwrap_or_else(|| {
             let (used, quotas) = (Default::default(), Arc::clone(self));
-            let peer = Arc::new(Peer { address, speaks_for_others, used, quotas });
+            let turns = turns(if speaks_for_others { 1 } else { 2 });
+            let peer = Arc::new(Peer { address, speaks_for_others, used, turns, quotas });
             peers.insert(address, Arc::downgrade(&peer));
             peer
         })
@@ -107,6 +134,7 @@ pub struct Peer {
     address: IpAddr,
     speaks_for_others: bool,
     used: [AtomicUsize; RESOURCES],
+    turns: [Arc<Semaphore>; 2],
     quotas: Arc<Quotas>,
 }
 
@@ -121,6 +149,14 @@ impl Peer {
     #[must_use]
     pub fn quotas(&self) -> &Arc<Quotas> {
         &self.quotas
+    }
+
+    /// Waits for a turn: first for one of the peer's own, so that no peer stands in the way of another.
+    pub async fn turn(&self, turn: Turn) -> Taken {
+        // Never closed, so there always is one.
+        let own = Arc::clone(&self.turns[turn as usize]).acquire_owned().await.ok();
+        let common = Arc::clone(&self.quotas.turns[turn as usize]).acquire_owned().await.ok();
+        Taken([own, common])
     }
 
     /// Takes units of a resource until the permit is dropped.

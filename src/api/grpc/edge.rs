@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -103,6 +103,8 @@ impl Edge {
             response = finish(Err(overloaded.into()), id.unwrap_or_else(|| HeaderValue::from_static("none")));
         }
         let exchange = Arc::new(exchange);
+        let answer: Weak<Exchange> = Arc::downgrade(&exchange);
+        exchange.connection().watch(answer);
         response.map(|body| Answer::new(body, exchange))
     }
 
@@ -151,8 +153,9 @@ impl Edge {
         let (mut head, body) = request.into_parts();
         let peer = peer(&self.proxies, exchange.connection(), &head.headers);
         match target {
-            // Not counted, but for its time: it is one small message each way.
+            // It takes no memory from the orders: it is one small message each way, and few at a time.
             Target::Check => {
+                exchange.hold_call(peer.take(Resource::Checks, 1)?);
                 let body = Limited::new(body, SMALL_MESSAGE);
                 let answer = timeout(CHECK_TIMEOUT, route(&self.routes, Request::from_parts(head, body)));
                 answer.await.map_err(|_| Problem::from(Error::Unavailable))
@@ -160,6 +163,7 @@ impl Edge {
             Target::Watch => {
                 exchange.hold(Some(take(&peer, size_of_head(&head.uri, &head.headers))?));
                 exchange.hold_call(peer.take(Resource::Watches, 1)?);
+                let body = Until::new(body, self.closing.clone(), CHECK_TIMEOUT);
                 let body = Limited::new(body, SMALL_MESSAGE);
                 Ok(route(&self.routes, Request::from_parts(head, body)).await)
             }
@@ -176,6 +180,7 @@ impl Edge {
                 let message = message::read(body, &self.options, &caller).await?;
                 uncompressed(&message.bytes)?;
                 head.extensions.insert(Memory(Arc::new(message.memory)));
+                head.extensions.insert(caller);
                 self.route_order(Request::from_parts(head, Full::new(message.bytes))).await
             }
         }
@@ -212,7 +217,7 @@ fn target(path: &str) -> Result<Target, Problem> {
     match service {
         Server::NAME if super::orders::METHODS.contains(&method) => Ok(Target::Order),
         "grpc.health.v1.Health" if method == "Watch" => Ok(Target::Watch),
-        "grpc.health.v1.Health" => Ok(Target::Check),
+        "grpc.health.v1.Health" if method == "Check" => Ok(Target::Check),
         "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection" => {
             Ok(Target::Reflection)
         }

@@ -54,6 +54,10 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How many bytes of a call's answer the library takes from us before the peer has room for them.
 const SEND_BUFFER: usize = 64 << 10;
 
+/// How many bytes of a call, and of all calls of a connection, the library takes before we have read them.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+
 /// The most bytes of a call's metadata.
 const METADATA_LIMIT: u32 = 16 << 10;
 
@@ -80,6 +84,8 @@ impl Grpc {
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT)
             .max_send_buf_size(SEND_BUFFER)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(CALLS_PER_CONNECTION)
             .max_header_list_size(METADATA_LIMIT);
         Grpc { http, edge, health, shared }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
-use tonic::{Request, Response, Status};
+use tonic::{Extensions, Request, Response, Status};
 
 use super::deadline::Deadline;
 use super::edge::Size;
@@ -17,11 +17,13 @@ use super::proto::orders::service::v1::{
     HealthRequest, HealthResponse, UpsertOrderRequest, UpsertOrderResponse,
 };
 use super::status::{ORDER_VERSION, tell};
+use crate::api::exchange::Caller;
 use crate::api::http::{Reading, Shared};
 use crate::api::problem::Problem;
 use crate::api::upload::{LONG, beside};
+use crate::error::Error;
 use crate::order::{self, Command, Invalid, KeyText, Order, OrderId, Submission, UserId, Version};
-use crate::service::quota::Permit;
+use crate::service::quota::{Permit, Turn};
 use crate::service::{Change, Patience, Progress, Receipt};
 
 /// The service of orders as the library serves it.
@@ -71,8 +73,8 @@ impl OrdersService for Orders {
     ) -> Result<Response<GetOrderByIdResponse>, Status> {
         let order_id = OrderId::parse(&request.get_ref().order_id)
             .ok_or_else(|| Problem::from(Invalid::new("order_id", "send a UUID")))?;
-        let reading = self.shared.read_order().await;
-        let order = self.shared.service.get(order_id).await.map_err(Problem::from)?;
+        let get = self.shared.service.get(order_id);
+        let (reading, order) = self.read(request.extensions(), get).await?;
         Ok(shown(GetOrderByIdResponse { order: Some(model(&order)) }, &order, reading))
     }
 
@@ -80,17 +82,27 @@ impl OrdersService for Orders {
         &self,
         request: Request<GetOrderByExternalIdRequest>,
     ) -> Result<Response<GetOrderByExternalIdResponse>, Status> {
-        let GetOrderByExternalIdRequest { external_id, user_id } = request.into_inner();
+        let (_, extensions, message) = request.into_parts();
+        let GetOrderByExternalIdRequest { external_id, user_id } = message;
         let user_id = UserId::parse(&user_id)
             .ok_or_else(|| Problem::from(Invalid::new("user_id", "send the owner's UUID")))?;
-        let reading = self.shared.read_order().await;
-        let found = self.shared.service.find_by_external(&external_id, user_id).await;
-        let order = found.map_err(Problem::from)?;
+        let find = self.shared.service.find_by_external(&external_id, user_id);
+        let (reading, order) = self.read(&extensions, find).await?;
         Ok(shown(GetOrderByExternalIdResponse { order: Some(model(&order)) }, &order, reading))
     }
 }
 
 impl Orders {
+    /// Reads an order when it is the caller's turn.
+    async fn read(
+        &self,
+        extensions: &Extensions,
+        read: impl Future<Output = Result<Order, Error>>,
+    ) -> Result<(Reading, Order), Problem> {
+        let caller = extensions.get::<Caller>().ok_or(Error::Internal)?;
+        self.shared.read(caller, Turn::Order, self.shared.service.reads_until(), read).await
+    }
+
     async fn upsert(
         &self,
         metadata: &MetadataMap,
@@ -100,7 +112,10 @@ impl Orders {
     ) -> Result<Receipt, Problem> {
         let key = key(metadata)?;
         let if_version = if_version(metadata)?;
+        // Its memory goes with it: the caller may be gone before it is read.
+        let held = memory.clone();
         let read = move || {
+            let _held = held;
             let command = command(message, if_version)?;
             let key = key.map(|key| key.of(&command));
             Ok(order::Request { command, key })
@@ -202,13 +217,11 @@ fn with_version<T>(message: T, version: Version) -> Response<T> {
 }
 
 /// An answer that shows an order, with what it takes up: the message, and the bytes that are made of it.
-fn shown<T>(message: T, order: &Order, reading: Option<Reading>) -> Response<T> {
+fn shown<T>(message: T, order: &Order, reading: Reading) -> Response<T> {
     let mut response = with_version(message, order.version);
     let extensions = response.extensions_mut();
     extensions.insert(Size(2 * order.payload.as_str().len()));
-    if let Some(reading) = reading {
-        extensions.insert(reading);
-    }
+    extensions.insert(reading);
     response
 }
 

@@ -5,10 +5,12 @@ use std::io::Cursor;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Chain, Join, join};
+use tokio::io::{AsyncReadExt, Chain, Join, join};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
+
+use crate::api::stream::answer_and_close;
 
 /// What every HTTP/2 connection begins with (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -25,8 +27,7 @@ pub(super) async fn read(mut stream: TcpStream, limit: Duration) -> Option<Begun
     let mut begin = [0; PREFACE.len()];
     timeout(limit, stream.read_exact(&mut begin)).await.ok()?.ok()?;
     if begin != *PREFACE {
-        // Whoever does not listen loses nothing.
-        let _ = timeout(limit, stream.write_all(NOT_HTTP_2)).await;
+        answer_and_close(stream, NOT_HTTP_2).await;
         return None;
     }
     let (reader, writer) = stream.into_split();
