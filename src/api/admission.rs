@@ -3,6 +3,7 @@
 //! under way are never cut off for another.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -16,6 +17,12 @@ use crate::service::quota::{Peer, Quotas, Resource};
 /// opened, or answered, is about to be used. For one of its own peer any idle connection makes room.
 const GRACE: Duration = Duration::from_millis(250);
 
+/// How many connections that made room may still be open before the next one is taken: each holds a descriptor.
+const MOST_LEAVING: usize = 32;
+
+/// How long they get to end until the next look.
+const SHORT: Duration = Duration::from_millis(1);
+
 /// How often is looked whether there is room.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -28,6 +35,7 @@ pub(super) struct Admission {
     quotas: Arc<Quotas>,
     proxies: Arc<TrustedProxies>,
     clock: Arc<Clock>,
+    leaving: Arc<AtomicUsize>,
     // std Mutex: held to add one or look at some, never across .await
     live: Mutex<Live>,
 }
@@ -48,11 +56,14 @@ impl Admission {
         proxies: Arc<TrustedProxies>,
         clock: Arc<Clock>,
     ) -> Admission {
-        Admission { resource, quotas, proxies, clock, live: Mutex::default() }
+        Admission { resource, quotas, proxies, clock, leaving: Arc::default(), live: Mutex::default() }
     }
 
-    /// Waits until one more connection has room on the port.
+    /// Waits until one more connection has room on the port, and descriptors.
     pub(super) async fn room(&self) {
+        while self.leaving.load(Ordering::Acquire) >= MOST_LEAVING {
+            sleep(SHORT).await;
+        }
         while self.quotas.used(self.resource) >= self.quotas.limit(self.resource).total {
             match self.longest_idle(None) {
                 Some(idle) => idle.make_room(),
@@ -76,7 +87,7 @@ impl Admission {
             idle.make_room();
             peer.take(self.resource, 1)
         });
-        let connection = Arc::new(Connection::new(slot.ok()?, &self.clock));
+        let connection = Arc::new(Connection::new(slot.ok()?, &self.clock, &self.leaving));
         let mut live = self.live();
         if live.connections.len() > LOOKED_AT + 2 * self.quotas.used(self.resource) {
             live.connections.retain(|connection| connection.strong_count() > 0);

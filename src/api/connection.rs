@@ -57,6 +57,8 @@ pub(super) struct Connection {
     /// Its place among the connections; empty when another one has it.
     // std Mutex: held to take it, never across .await
     slot: Mutex<Option<Permit>>,
+    /// How many connections of the port have lost their place and are still open.
+    leaving: Arc<AtomicUsize>,
     /// How many requests have come so far.
     requests: AtomicU64,
     /// How many of them are under way: not answered, or the answer not written to its end.
@@ -77,6 +79,14 @@ pub(super) struct Connection {
     server: AtomicWaker,
     /// Wakes the one who reads from it.
     reader: AtomicWaker,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.slot.get_mut().unwrap_or_else(PoisonError::into_inner).is_none() {
+            self.leaving.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
 }
 
 /// What a peer takes of what it is sent.
@@ -133,12 +143,13 @@ pub(super) enum Asked {
 
 impl Connection {
     /// A connection that was opened just now.
-    pub(super) fn new(slot: Permit, clock: &Arc<Clock>) -> Connection {
+    pub(super) fn new(slot: Permit, clock: &Arc<Clock>, leaving: &Arc<AtomicUsize>) -> Connection {
         let now = clock.now();
         Connection {
             peer: Arc::clone(slot.peer()),
             clock: Arc::clone(clock),
             slot: Mutex::new(Some(slot)),
+            leaving: Arc::clone(leaving),
             requests: AtomicU64::new(0),
             under_way: AtomicUsize::new(0),
             idle_since: AtomicU64::new(now),
@@ -256,8 +267,10 @@ impl Connection {
     /// Takes the connection's place away and ends it. A request that came at this very moment is lost with it, as where
     /// an idle connection is closed.
     pub(super) fn make_room(&self) {
-        drop(self.slot.lock().unwrap_or_else(PoisonError::into_inner).take());
-        self.ask(Asked::Cut);
+        if self.slot.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+            self.leaving.fetch_add(1, Ordering::AcqRel);
+            self.ask(Asked::Cut);
+        }
     }
 
     /// Asks something of the connection.

@@ -118,10 +118,11 @@ impl Socket {
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.forget_last_head();
         loop {
-            let Some(idle_since) = self.connection.idle_since() else { return Poll::Pending };
-            let deadline = match self.head.began {
-                Some(began) => began + self.limits.head,
-                None => idle_since + self.limits.idle,
+            let deadline = match (self.connection.idle_since(), self.head.began) {
+                // A request is under way. The library need not ask again when it ends, so the timer goes on.
+                (None, _) => Instant::now() + self.limits.idle,
+                (Some(_), Some(began)) => began + self.limits.head,
+                (Some(idle_since), None) => idle_since + self.limits.idle,
             };
             if deadline <= Instant::now() {
                 return Poll::Ready(());

@@ -220,8 +220,7 @@ impl Service {
     /// Gives an order that its caller named the content that the caller sends. Sending it again makes no second order.
     ///
     /// # Errors
-    /// As [`Service::submit`]; [`Error::PreconditionFailed`] also where an order is there that must not be, or not
-    /// there that must.
+    /// As [`Service::submit`]; [`Error::PreconditionFailed`] also where an order is there that must not be.
     pub async fn put(
         &self,
         put: Put,
@@ -238,8 +237,6 @@ impl Service {
         }
         match self.submit_by(update.clone().into(), deadline, memory.into()).await {
             Err(Error::NotFound { .. }) if mode == PutMode::Upsert => {}
-            // Without its condition it would be made (RFC 9110, section 13.2.1).
-            Err(Error::NotFound { .. }) => return Err(Error::PreconditionFailed { order_id, current: None }),
             answer => return answer,
         }
         // An order has an owner, and belongs to its owner for ever.
