@@ -158,7 +158,9 @@ async fn requests_whose_callers_are_gone_count_until_they_are_done() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_takes_nothing_of_an_answer_is_cut_off_on_either_protocol() {
-    let target = Launch::on(Store::Embedded).set("HTTP_WRITE_TIMEOUT", "500ms").start().await;
+    // One whose answers all fit into the buffers of the sockets is idle, and closed as such.
+    let launch = Launch::on(Store::Embedded).set("HTTP_IDLE_TIMEOUT", "1s");
+    let target = launch.set("HTTP_WRITE_TIMEOUT", "500ms").start().await;
     let id = create_large(&target, 5).await;
     let before = target.open_sockets();
     // Some MB, which is more than the buffers of both sockets hold; and the answers to a series of requests.
