@@ -179,7 +179,10 @@ async fn reads_of_a_postgres_that_hangs_end() {
         problem(&answer, "store_unavailable");
     }
     system.recover().await;
-    let shown: Value = system.client.get(&paths[0]).await.json();
-    assert_eq!(shown["order"]["status"], "done");
+    crate::support::wait::until("the order to be read again", async || {
+        let shown: Value = system.client.get(&paths[0]).await.json();
+        (shown["order"]["status"] == "done").then_some(())
+    })
+    .await;
     system.finish().await;
 }
