@@ -4,8 +4,13 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use crate::support::client::GUARD;
 
 /// A folder to start the program in.
 pub(crate) struct Place {
@@ -48,7 +53,7 @@ impl Place {
 
     /// Runs a command to its end.
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
-        self.command(args).stdin(Stdio::null()).output().unwrap().into()
+        ran(&mut self.command(args))
     }
 
     /// Runs a command to its end, with that text on its standard input.
@@ -56,6 +61,7 @@ impl Place {
         let mut command = self.command(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
+        let _guard = Guard::of(&child);
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         child.wait_with_output().unwrap().into()
     }
@@ -66,10 +72,41 @@ impl Place {
     }
 }
 
+/// Runs a command to its end, with no input, and answers what it printed.
+pub(crate) fn ran(command: &mut Command) -> Ran {
+    ended(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))
+}
+
+/// Runs a command to its end, with the input and outputs that it has been given.
+pub(crate) fn ended(command: &mut Command) -> Ran {
+    let child = command.spawn().unwrap();
+    let _guard = Guard::of(&child);
+    child.wait_with_output().unwrap().into()
+}
+
+/// Kills a program that does not come to its end while the guard is there: a test that would hang fails.
+pub(crate) struct Guard {
+    _there: Sender<()>,
+}
+
+impl Guard {
+    pub(crate) fn of(child: &Child) -> Guard {
+        let (there, gone) = channel::<()>();
+        let process = Pid::from_child(child);
+        thread::spawn(move || {
+            if gone.recv_timeout(GUARD) == Err(RecvTimeoutError::Timeout) {
+                // Fails where it has ended at this very moment.
+                let _ = kill_process(process, Signal::KILL);
+            }
+        });
+        Guard { _there: there }
+    }
+}
+
 impl From<Output> for Ran {
     fn from(output: Output) -> Ran {
         Ran {
-            code: output.status.code().unwrap(),
+            code: output.status.code().expect("an end by itself, and in time"),
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
@@ -129,6 +166,7 @@ impl Process {
 
     /// The next line, as soon as it is there; `""` when the program has closed its output.
     pub(crate) fn line(&mut self) -> String {
+        let _guard = Guard::of(&self.child);
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
@@ -136,6 +174,7 @@ impl Process {
 
     /// What is left of the output, and the exit code.
     pub(crate) fn end(mut self) -> (String, i32) {
+        let _guard = Guard::of(&self.child);
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).unwrap();
         (rest, self.child.wait().unwrap().code().unwrap())

@@ -13,6 +13,8 @@ use orderstream::bus::{AckSink, Bus, Delivery, Record, Reply, Subscription};
 use orderstream::order::{Ack, AckStatus, Event, OrderId, Payload, Status, UserId, Version};
 use tokio::sync::mpsc;
 
+use crate::support::wait::within;
+
 /// A fresh bus, a way to put raw records on its event topic, and what must outlive it.
 pub(crate) struct Fresh {
     /// The bus.
@@ -296,7 +298,7 @@ pub(crate) async fn acks_reach_the_sink(fresh: Fresh) {
     assert_eq!(fresh.bus.acknowledge(replies(&sent[..2])).await, Ok(()));
     assert_eq!(fresh.bus.acknowledge(replies(&sent[2..])).await, Ok(()));
     for ack in sent {
-        assert_eq!(told.recv().await, Some(ack));
+        assert_eq!(within("an ACK", told.recv()).await, Some(ack));
     }
 }
 

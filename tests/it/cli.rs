@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use crate::binary::{Place, Process, Ran};
+use crate::binary::{Place, Process, ran};
 
 #[test]
 fn up_says_where_it_listens_and_where_the_data_lies() {
@@ -77,7 +77,7 @@ fn what_is_ignored_in_the_environment_is_shown_by_config_and_in_the_log() {
         .env("KAFKA_BROKER", "hunter2")
         .env("API_PORT", "tcp://10.0.0.1:8080")
         .env("ORDERSTREAM_API_PORT", "9000");
-    let ran: Ran = command.output().unwrap().into();
+    let ran = ran(&mut command);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     for text in
         ["KAFKA_BROKER is not a setting and is ignored; the nearest is KAFKA_BROKERS", "API_PORT is ignored"]

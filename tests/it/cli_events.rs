@@ -42,8 +42,9 @@ fn events_go_on_after_a_retryable_problem_and_a_torn_stream_and_tell_what_is_los
     });
     let place = Place::new();
     let ran = place.run(&["orders", "--server", &url, "events", UNKNOWN]);
+    // First what the client says: where it gave up early, the server waits for it still.
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, "3-0 {\"a\":1}\n10-0 {\"a\":2}\n"), "{}", ran.stderr);
     assert_eq!(server.join().unwrap(), ["3-0", "10-0"]);
-    assert_eq!((ran.code, ran.stdout.as_str()), (1, "3-0 {\"a\":1}\n10-0 {\"a\":2}\n"));
     let notes: Vec<&str> = ran.stderr.lines().collect();
     assert!(notes[0].contains("overloaded (503): too many streams; trying again"), "{notes:?}");
     assert!(notes[1].contains("broke") && notes[1].contains("trying again"), "{notes:?}");

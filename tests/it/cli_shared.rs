@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::NamedTempFile;
 use tokio_postgres::NoTls;
 
-use crate::binary::{Place, Process, Ran, Server};
+use crate::binary::{Place, Process, Ran, Server, ran};
 use crate::support::USER;
 use crate::support::client::Client;
 use crate::support::kafka::Corner;
@@ -41,7 +41,7 @@ impl Site {
     }
 
     fn run(&self, args: &[&str]) -> Ran {
-        self.command(args).output().unwrap().into()
+        ran(&mut self.command(args))
     }
 }
 
@@ -144,8 +144,8 @@ async fn up_keeps_its_orders_embedded_where_only_kafka_is_named() {
     assert!(server.orders(&site.place, &["get", &id]).ok().contains("\"status\":\"done\""));
     let events = site.corner.read(&site.corner.options.events_topic, 1);
     assert_eq!(events[0].1.key.as_deref(), Some(id.as_bytes()));
-    let verified = site.command(&["verify", "--idle"]).env_remove("POSTGRES_DSN").output().unwrap();
-    assert!(Ran::from(verified).ok().starts_with("checked 1 orders (1 done); 0 pending; 0 dead letters\n"));
+    let verified = ran(site.command(&["verify", "--idle"]).env_remove("POSTGRES_DSN"));
+    assert!(verified.ok().starts_with("checked 1 orders (1 done); 0 pending; 0 dead letters\n"));
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_single_role_is_refused_without_each_of_its_servers() {
         ("worker", ("KAFKA_BROKERS", "127.0.0.1:1"), "POSTGRES_DSN"),
     ] {
         let place = Place::new();
-        let refused = Ran::from(place.command(&[role]).env(given.0, given.1).output().unwrap()).refused(2);
+        let refused = ran(place.command(&[role]).env(given.0, given.1)).refused(2);
         assert!(refused.contains(&format!("{missing} is not set")), "{refused}");
         assert!(refused.contains(&format!("to run `{role}` alone")), "{refused}");
         assert!(!refused.contains("hunter2"), "{refused}");
@@ -172,7 +172,7 @@ async fn config_shows_the_servers_and_hides_their_secrets() {
     let mut command = site.command(&["config"]);
     command.env_remove("POSTGRES_DSN").env("POSTGRES_DSN_FILE", &secret);
     command.env("KAFKA_SASL_PASSWORD", "hunter3").env("REDIS_ADDR", "redis://:hunter4@cache");
-    let shown = Ran::from(command.output().unwrap()).ok();
+    let shown = ran(&mut command).ok();
     for setting in ["postgres_dsn = \"***\"", "kafka_sasl_password = \"***\"", "redis_addr = \"***\""] {
         assert!(shown.contains(setting), "{shown}");
     }
@@ -191,8 +191,7 @@ fn a_dsn_that_cannot_be_read_is_told_without_the_password() {
     ] {
         for command in ["migrate", "verify", "up"] {
             let place = Place::new();
-            let ran = Ran::from(place.command(&[command]).env("POSTGRES_DSN", dsn).output().unwrap());
-            let message = ran.refused(2);
+            let message = ran(place.command(&[command]).env("POSTGRES_DSN", dsn)).refused(2);
             assert_eq!(message.matches("POSTGRES_DSN cannot be used: ").count(), 1, "{message}");
             assert!(message.matches("; write ").count() <= 1, "the reason is told once: {message}");
             assert!(!message.contains("hunter2"), "{message}");
@@ -205,12 +204,12 @@ async fn servers_that_are_away_are_told_by_place_and_setting_and_once() {
     let (place, log) = (Place::new(), NamedTempFile::new().unwrap());
     let dsn = "postgres://clerk@127.0.0.1:1/orders";
     for name in ["migrate", "verify"] {
-        let message = Ran::from(place.command(&[name]).env("POSTGRES_DSN", dsn).output().unwrap()).refused(2);
+        let message = ran(place.command(&[name]).env("POSTGRES_DSN", dsn)).refused(2);
         assert!(message.contains("Postgres at 127.0.0.1:1 (POSTGRES_DSN): "), "{message}");
     }
     let mut command = place.command(&["verify"]);
     command.env("POSTGRES_DSN", dsn).env("KAFKA_BROKERS", "127.0.0.1:1");
-    let message = Ran::from(command.output().unwrap()).refused(2);
+    let message = ran(&mut command).refused(2);
     assert!(message.contains("no Kafka broker answers at 127.0.0.1:1 (KAFKA_BROKERS)"), "{message}");
     let mut command = place.command(&["api"]);
     command.env("POSTGRES_DSN", dsn).env("KAFKA_BROKERS", "127.0.0.1:1").stderr(log.reopen().unwrap());
@@ -267,7 +266,7 @@ async fn a_password_that_is_wrong_is_told_and_neither_that_nor_any_other_is_prin
     let place = Place::new();
     for name in ["migrate", "verify", "up"] {
         let mut command = place.command(&[name]);
-        let ran = Ran::from(command.env("POSTGRES_DSN", &dsn).env("LOG_LEVEL", "trace").output().unwrap());
+        let ran = ran(command.env("POSTGRES_DSN", &dsn).env("LOG_LEVEL", "trace"));
         assert_eq!(ran.code, 2, "{name}");
         assert!(ran.stderr.contains("password authentication failed for user \"clerk\""), "{}", ran.stderr);
         assert!(!ran.stderr.contains("hunter2") && !ran.stdout.contains("hunter2"), "{}", ran.stderr);

@@ -5,7 +5,7 @@ use std::io::{PipeWriter, Read, pipe};
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use crate::binary::{Place, Ran};
+use crate::binary::{Guard, Place, Ran, ended};
 use crate::support::client::{Answer, raw};
 use crate::support::wait::until;
 use crate::support::{NOBODYS, USER};
@@ -19,7 +19,7 @@ fn closed() -> PipeWriter {
 
 /// Runs a command whose standard output is closed before it prints.
 fn unread(place: &Place, args: &[&str]) -> Ran {
-    place.command(args).stdin(Stdio::null()).stdout(closed()).stderr(Stdio::piped()).output().unwrap().into()
+    ended(place.command(args).stdin(Stdio::null()).stdout(closed()).stderr(Stdio::piped()))
 }
 
 #[test]
@@ -28,6 +28,7 @@ fn a_reader_that_closes_the_pipe_after_a_byte_ends_the_command_quietly() {
     for args in [&["spec", "openapi"][..], &["completions", "bash"], &["config"]] {
         let mut command = place.command(args);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let _guard = Guard::of(&child);
         let mut first = [0];
         child.stdout.take().unwrap().read_exact(&mut first).unwrap();
         let ran: Ran = child.wait_with_output().unwrap().into();
@@ -110,8 +111,8 @@ fn a_client_whose_errors_are_not_read_ends_with_the_code_of_its_result() {
     let server = place.up();
     for (url, code) in [(server.url.as_str(), 1), ("http://127.0.0.1:1", 2)] {
         let mut command = place.command(&["orders", "--server", url, "get", NOBODYS]);
-        let status = command.stdout(closed()).stderr(closed()).status().unwrap();
-        assert_eq!(status.code(), Some(code), "{url}");
+        let ran = ended(command.stdin(Stdio::null()).stdout(closed()).stderr(closed()));
+        assert_eq!(ran.code, code, "{url}");
     }
 }
 
@@ -119,8 +120,8 @@ fn a_client_whose_errors_are_not_read_ends_with_the_code_of_its_result() {
 fn a_command_that_fails_ends_with_its_code_where_its_errors_are_not_read() {
     let place = Place::new();
     for args in [&["config", "--api-port", "many"][..], &["api"], &["up", "--data-dir", "/dev/null/x"]] {
-        let status = place.command(args).stdout(closed()).stderr(closed()).status().unwrap();
-        assert_eq!(status.code(), Some(2), "{args:?}");
+        let ran = ended(place.command(args).stdin(Stdio::null()).stdout(closed()).stderr(closed()));
+        assert_eq!(ran.code, 2, "{args:?}");
     }
 }
 

@@ -9,6 +9,7 @@ use orderstream::order::{Filter, OrderId, Sequence, Status, Whose};
 use orderstream::store::postgres::{MigrateError, Migrated};
 use orderstream::store::{Basis, Completed, Completion, Refusal, Store};
 
+use crate::binary::ran;
 use crate::store_conformance::{accept, amount, apply, complete, deletion, done, row, update};
 use crate::support::schema::Schema;
 use crate::support::wait::until;
@@ -29,9 +30,8 @@ const ALL: u32 = FILES.len() as u32;
 fn psql(schema: &Schema, file: &str) {
     let file = format!("{}/migrations/{file}", env!("CARGO_MANIFEST_DIR"));
     let mut psql = Command::new("psql");
-    let output = psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", &schema.dsn, "-f", &file]).output();
-    let output = output.expect("psql is installed with Postgres");
-    assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+    let ran = ran(psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", &schema.dsn, "-f", &file]));
+    assert_eq!(ran.code, 0, "{file}: {}", ran.stderr);
 }
 
 #[tokio::test]

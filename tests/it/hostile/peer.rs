@@ -22,7 +22,7 @@ const DESCRIPTORS: u64 = 8192;
 pub(super) async fn connect_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((source, 0).into())?;
-    let stream = socket.connect(to).await?;
+    let stream = within("a connection", socket.connect(to)).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -64,7 +64,7 @@ pub(super) async fn send_and_never_read(
         let opened = within("a connection", connect_from(source, to)).await;
         let mut stream = opened.expect("a descriptor and a port");
         // A target that refuses may reset the connection before it has all of it.
-        let _ = stream.write_all(bytes).await;
+        let _ = within("the bytes to be taken", stream.write_all(bytes)).await;
         streams.push(stream);
     }
     streams

@@ -43,28 +43,25 @@ impl Stalled {
     /// Sends a call of gRPC with one message, and leaves its answer where it is. `false` where the target takes no
     /// further stream of this connection.
     pub(super) async fn call(&mut self, path: &str, message: &[u8]) -> bool {
-        let request = Request::post(format!("http://target{path}"))
-            .header("te", "trailers")
-            .header("content-type", "application/grpc")
-            .body(())
-            .expect("a request");
-        let Ok(mut sender) = self.sender.clone().ready().await else { return false };
-        let Ok((answer, mut body)) = sender.send_request(request, false) else { return false };
-        self.answers.push(answer);
-        body.send_data(Bytes::from(framed(message)), true).is_ok()
+        self.send(path, framed(message).into(), true).await
     }
 
     /// Begins a call and sends these bytes of its body, which does not end.
     pub(super) async fn begin(&mut self, path: &str, bytes: &[u8]) -> bool {
+        self.send(path, Bytes::copy_from_slice(bytes), false).await
+    }
+
+    async fn send(&mut self, path: &str, bytes: Bytes, is_all: bool) -> bool {
         let request = Request::post(format!("http://target{path}"))
             .header("te", "trailers")
             .header("content-type", "application/grpc")
             .body(())
             .expect("a request");
-        let Ok(mut sender) = self.sender.clone().ready().await else { return false };
+        let ready = within("room for a stream", self.sender.clone().ready()).await;
+        let Ok(mut sender) = ready else { return false };
         let Ok((answer, mut body)) = sender.send_request(request, false) else { return false };
         self.answers.push(answer);
-        body.send_data(Bytes::copy_from_slice(bytes), false).is_ok()
+        body.send_data(bytes, is_all).is_ok()
     }
 
     /// How many calls at a time the target allows on this connection; known with the first answer.

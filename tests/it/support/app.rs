@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::bus::{Journal, RecordingBus, Traffic};
 use super::client::{Client, GUARD};
 use super::schema::Schema;
+use super::wait::within;
 
 /// More than any test puts under way at once.
 const BUS_CAPACITY: usize = 32 << 20;
@@ -216,7 +217,7 @@ impl TestApp {
         for role in [self.api.take(), self.worker.take()].into_iter().flatten() {
             role.end().await;
         }
-        self.store.close().await;
+        within("the store to close", self.store.close()).await;
     }
 }
 

@@ -26,7 +26,7 @@ use super::kafka::Corner;
 use super::ledger;
 use super::load::{Places, confirmed};
 use super::schema::Schema;
-use super::wait::until;
+use super::wait::{until, within};
 
 /// One cluster at a time: together they would only measure how many processes two processors can carry.
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -88,7 +88,7 @@ impl Setup {
             _schema: schema,
             _turn: self.turn,
         };
-        let migrated = cluster.command("migrate").output().await.expect("it starts");
+        let migrated = within("the migration", cluster.command("migrate").output()).await.expect("it starts");
         assert!(migrated.status.success(), "the migration failed");
         for _ in 0..apis {
             cluster.start_api().await;
@@ -302,8 +302,8 @@ impl Cluster {
         let file = self.folder.path().join("confirmed.txt");
         fs::write(&file, lines).expect("a file");
         let mut checker = self.command("verify");
-        let checked = checker.args(["--idle", "--json", "--confirmed"]).arg(&file).output().await;
-        let checked = checked.expect("it starts");
+        let checked = checker.args(["--idle", "--json", "--confirmed"]).arg(&file).output();
+        let checked = within("the checker", checked).await.expect("it starts");
         let report = String::from_utf8_lossy(&checked.stdout);
         assert_eq!(checked.status.code(), Some(0), "{report}");
         let report: Value = serde_json::from_str(&report).expect("a report in JSON");

@@ -34,7 +34,9 @@ pub(crate) const SERVICE: &str = "orders.service.v1.OrdersService";
 
 /// A connection that is made when it is needed.
 pub(crate) fn channel(address: SocketAddr) -> Channel {
-    Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy()
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+    // It is not told to the server.
+    endpoint.timeout(GUARD).connect_lazy()
 }
 
 /// A client with a connection of its own.

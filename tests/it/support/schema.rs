@@ -61,7 +61,8 @@ impl Schema {
 
 impl Drop for Schema {
     fn drop(&mut self) {
-        let sql = format!("DROP SCHEMA {} CASCADE", self.name);
+        // A test that failed may have left a session behind that holds a lock.
+        let sql = format!("SET lock_timeout = '60s'; DROP SCHEMA {} CASCADE", self.name);
         // A drop cannot wait for the runtime that it may be running on.
         let work = move || {
             let runtime =

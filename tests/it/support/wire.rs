@@ -8,6 +8,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::wait::within;
+
 /// An open connection with no request under way.
 pub(crate) struct Wire {
     stream: TcpStream,
@@ -60,6 +62,10 @@ impl Wire {
 
     /// Reads an answer to its end.
     pub(crate) async fn answer(&mut self) -> Result<Answer, Broken> {
+        within("an answer, or the end of the connection", self.read_answer()).await
+    }
+
+    async fn read_answer(&mut self) -> Result<Answer, Broken> {
         let mut bytes = Vec::new();
         loop {
             if let Some(answer) = parse(&bytes) {

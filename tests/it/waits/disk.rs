@@ -11,7 +11,7 @@ use crate::support::answers::{create, problem};
 use crate::support::app::TestApp;
 use crate::support::child::{Child, command};
 use crate::support::client::{Answer, Client};
-use crate::support::wait::until;
+use crate::support::wait::{until, within};
 
 /// How long a file may be while the disk is full, in bytes.
 const FULL: usize = 2 << 20;
@@ -73,7 +73,7 @@ async fn a_full_disk_stores_nothing_and_the_service_goes_on_when_there_is_room()
     assert_eq!(client.post("/orders", large(900 << 10)).await.status, 201);
     child.stop().await;
     let mut checker = command(env!("CARGO_BIN_EXE_orderstream"), folder.path());
-    let checked = checker.args(["verify", "--idle"]).output().await.unwrap();
+    let checked = within("the checker", checker.args(["verify", "--idle"]).output()).await.unwrap();
     assert_eq!(checked.status.code(), Some(0), "{checked:?}");
 }
 
