@@ -7,18 +7,20 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::numbers;
+
 /// Checks a JSON text as far as a store cares: well formed, nested no deeper than 127 levels (128 with the
 /// request object around it), numbers within the range of a double, and no string with a NUL or a lone
-/// surrogate, which PostgreSQL's `jsonb` cannot hold. Answers whether any number has a fraction or an exponent.
+/// surrogate, which PostgreSQL's `jsonb` cannot hold. Answers whether its numbers have to be counted.
 ///
 /// # Errors
 /// `serde_json`'s own, with line and column.
 pub(super) fn check(text: &str) -> serde_json::Result<bool> {
     let mut json = serde_json::Deserializer::from_str(text);
-    let has_fractions = Cell::new(false);
-    Check { has_fractions: &has_fractions }.deserialize(&mut json)?;
+    let counts = Cell::new(false);
+    Check { is_long: text.len() > numbers::SHORT, counts: &counts }.deserialize(&mut json)?;
     json.end()?;
-    Ok(has_fractions.get())
+    Ok(counts.get())
 }
 
 /// Where a JSON text is nested deeper than 128 levels, for people: its line and column. Reads on past everything
@@ -79,10 +81,12 @@ pub(super) fn each_element<'a, E>(
 
 use serde::Deserialize as _;
 
-/// Walks a value and keeps nothing of it but whether it has numbers that are no plain integers.
+/// Walks a value and keeps nothing of it but whether its numbers have to be counted.
 #[derive(Clone, Copy)]
 struct Check<'c> {
-    has_fractions: &'c Cell<bool>,
+    /// Whether the text is so long that every number with a fraction or an exponent matters.
+    is_long: bool,
+    counts: &'c Cell<bool>,
 }
 
 impl<'de> DeserializeSeed<'de> for Check<'_> {
@@ -107,8 +111,10 @@ impl<'de> Visitor<'de> for Check<'_> {
     fn visit_u64<E>(self, _: u64) -> Result<(), E> {
         Ok(())
     }
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        self.has_fractions.set(true);
+    fn visit_f64<E>(self, number: f64) -> Result<(), E> {
+        if self.is_long || !numbers::is_usual(number) {
+            self.counts.set(true);
+        }
         Ok(())
     }
     fn visit_unit<E>(self) -> Result<(), E> {

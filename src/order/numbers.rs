@@ -2,7 +2,8 @@
 //! comes back as 9,002 characters, and seven bytes on the wire would become megabytes in every answer. So numbers with
 //! an exponent are counted by their digits and their exponent, in every store alike, before anything is kept.
 //!
-//! The good case is one pass over the bytes. The place of a number is only looked for when it is refused.
+//! Most payloads are short and have usual numbers, and are not counted at all. Else it is one pass over the bytes. The
+//! place of a number is only looked for when it is refused.
 
 use super::payload::PayloadError;
 
@@ -12,6 +13,16 @@ pub const WRITTEN_OUT: usize = 256 * 1024;
 
 /// How many digits a number may have behind its point, as many as PostgreSQL's `numeric` holds.
 const BEHIND_POINT: usize = 16_383;
+
+/// The longest text, in bytes, whose numbers need not be counted where all of them are usual.
+pub(super) const SHORT: usize = 8 << 10;
+
+/// Whether a number is neither zero nor far from one. However such a number is spelled in n characters, it has at most
+/// n + 15 digits behind its point and an exponent of at most 2n + 15, for its digits make up for its exponent. A text of
+/// [`SHORT`] bytes that has no other fractions stays below both limits.
+pub(super) fn is_usual(number: f64) -> bool {
+    (1e-15..1e15).contains(&number.abs())
+}
 
 /// The longest pointer that an error quotes, in bytes.
 const LONGEST_POINTER: usize = 200;
@@ -205,6 +216,25 @@ mod tests {
         assert!(check(&format!("0.{}", "1".repeat(BEHIND_POINT))).is_ok());
         assert!(check(&format!("0.{}", "1".repeat(BEHIND_POINT + 1))).is_err());
         assert!(check(&format!("0.{}e1", "1".repeat(BEHIND_POINT + 1))).is_ok());
+    }
+
+    #[test]
+    fn usual_numbers_of_a_short_text_are_below_the_limits_however_they_are_spelled() {
+        let zeros = "0".repeat(4_000);
+        let short = vec!["1e1"; SHORT / 4 - 1].join(",");
+        for json in [
+            format!("[1{zeros}e-4000]"),
+            format!("[0.{zeros}1e4001]"),
+            format!("[0.{zeros}1e3987,-1{zeros}e-3986]"),
+            format!("[{short}]"),
+        ] {
+            let numbers: Vec<f64> = serde_json::from_str(&json).unwrap();
+            assert!(json.len() <= SHORT + 16 && numbers.iter().any(|number| is_usual(*number)), "{json:.20}");
+            assert!(check(&json).is_ok(), "{json:.20}");
+        }
+        for number in [0.0, -0.0, 1e-16, 1e15, -1e300] {
+            assert!(!is_usual(number), "{number}");
+        }
     }
 
     #[test]

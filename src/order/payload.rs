@@ -52,8 +52,8 @@ impl Payload {
     /// the range of a double, a string with a NUL or a lone surrogate, or numbers that are too long when they are
     /// written out without exponents.
     pub fn parse(text: &str) -> Result<Payload, PayloadError> {
-        let (payload, has_fractions) = Payload::read(text)?;
-        if has_fractions {
+        let (payload, counts) = Payload::read(text)?;
+        if counts {
             numbers::check(payload.as_str())?;
         }
         Ok(payload)
@@ -67,14 +67,14 @@ impl Payload {
         Ok(Payload::read(text)?.0)
     }
 
-    /// Reads a payload, and answers whether it has numbers that are not plain integers.
+    /// Reads a payload, and answers whether its numbers have to be counted.
     fn read(text: &str) -> Result<(Payload, bool), PayloadError> {
         // Not `trim_ascii`: a form feed is no white space in JSON.
         let trimmed = text.trim_matches([' ', '\t', '\n', '\r']);
-        let has_fractions = json::check(trimmed)?;
+        let counts = json::check(trimmed)?;
         let [id] = json::pick(trimmed, ["id"])?;
         let external_id = id.map(external_id).unwrap_or_default().into();
-        Ok((Payload { text: trimmed.into(), external_id }, has_fractions))
+        Ok((Payload { text: trimmed.into(), external_id }, counts))
     }
 
     /// A payload that has been parsed before and comes back from a store.
