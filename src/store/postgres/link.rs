@@ -3,7 +3,7 @@
 //! costs nobody more than one timeout.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -30,6 +30,9 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 /// After how long without an answer a connection whose caller stopped waiting is not used again.
 const SUSPECT: Duration = Duration::from_secs(5);
+
+/// After how long without an answer other connections are preferred.
+const SLOW: Duration = Duration::from_millis(100);
 
 /// How often a statement that lost against another transaction is tried.
 const ATTEMPTS: u32 = 5;
@@ -157,6 +160,7 @@ pub(super) struct Link<S> {
     state: Mutex<State<S>>,
     /// Whether a caller stopped waiting for an answer that was overdue.
     suspect: AtomicBool,
+    load: Load,
 }
 
 struct State<S> {
@@ -173,7 +177,13 @@ impl<S: Prepare> Link<S> {
             server,
             state: Mutex::new(State { session, failures: 0, retry_at, last_error: String::new() }),
             suspect: AtomicBool::new(false),
+            load: Load::new(),
         }
+    }
+
+    /// Whether the connection has owed an answer for a while, and how many it owes.
+    pub(super) fn load(&self) -> (bool, usize) {
+        self.load.look()
     }
 
     /// The connection, opened if need be.
@@ -255,6 +265,7 @@ impl<S: Prepare> Link<S> {
         work: impl Future<Output = Result<T, Trouble>> + Send,
         session: &Arc<S>,
     ) -> Result<T, Trouble> {
+        let _under_way = self.load.begin();
         let overdue = Overdue { since: Instant::now(), suspect: Some(&self.suspect) };
         let outcome = timeout(self.server.statement_timeout + SILENCE, work).await;
         overdue.disarm();
@@ -273,6 +284,48 @@ impl<S: Prepare> Link<S> {
     /// Lets go of the connection.
     pub(super) async fn close(&self) {
         self.state.lock().await.session = None;
+    }
+}
+
+/// What a connection has to do.
+struct Load {
+    /// How many pieces of work wait for an answer.
+    under_way: AtomicUsize,
+    /// When the last answer came, or the wait for one began, in milliseconds from `start`.
+    answered: AtomicU64,
+    start: Instant,
+}
+
+impl Load {
+    fn new() -> Load {
+        Load { under_way: AtomicUsize::new(0), answered: AtomicU64::new(0), start: Instant::now() }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn look(&self) -> (bool, usize) {
+        let under_way = self.under_way.load(Ordering::Relaxed);
+        let silent = || self.now().saturating_sub(self.answered.load(Ordering::Relaxed));
+        (under_way > 0 && u128::from(silent()) > SLOW.as_millis(), under_way)
+    }
+
+    fn begin(&self) -> UnderWay<'_> {
+        if self.under_way.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.answered.store(self.now(), Ordering::Relaxed);
+        }
+        UnderWay(self)
+    }
+}
+
+/// A piece of work that waits for its answer.
+struct UnderWay<'a>(&'a Load);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.answered.store(self.0.now(), Ordering::Relaxed);
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

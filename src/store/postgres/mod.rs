@@ -98,8 +98,12 @@ impl<S: Prepare> Links<S> {
         Links { links, next: AtomicUsize::new(0) }
     }
 
+    /// The one with the least to do, in turn where several have; rather one that answers than one that has not for a
+    /// while. A statement that waits, for a row that another session has locked, holds up its own connection alone.
     fn next(&self) -> &Link<S> {
-        &self.links[self.next.fetch_add(1, Ordering::Relaxed) % self.links.len()]
+        let (count, first) = (self.links.len(), self.next.fetch_add(1, Ordering::Relaxed));
+        let in_turn = (0..count).map(|at| &self.links[(first + at) % count]);
+        in_turn.min_by_key(|link| link.load()).unwrap_or(&self.links[0])
     }
 
     async fn close(&self) {

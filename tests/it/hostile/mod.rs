@@ -6,6 +6,7 @@
 //! HTTP/1 and HTTP/2, and [`neighbour`] is the caller who must not notice.
 
 mod descriptors;
+mod locked_row;
 mod logging;
 mod memory;
 mod neighbour;
