@@ -3,8 +3,9 @@
 //! lets point here (DNS rebinding). Programs other than browsers notice neither.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::OnceLock;
 
-use hyper::header::{HOST, HeaderName, ORIGIN};
+use hyper::header::{HOST, HeaderName, HeaderValue, ORIGIN};
 use hyper::http::Version;
 use hyper::{HeaderMap, Method, Request};
 
@@ -40,8 +41,16 @@ impl Hosts {
         Hosts { is_checked: is_checked || !names.is_empty(), names: names.iter().map(read).collect() }
     }
 
-    /// Lets a request in, or says why not.
-    pub(super) fn admit<B>(&self, request: &Request<B>, cors: &Cors) -> Result<(), Problem> {
+    /// Lets a request in, or says why not. `known` is a host that its connection has named before.
+    pub(super) fn admit<B>(
+        &self,
+        request: &Request<B>,
+        cors: &Cors,
+        known: &KnownHost,
+    ) -> Result<(), Problem> {
+        if names_alone(request, known) {
+            return Ok(());
+        }
         let targets = targets(request)?;
         for target in targets.iter().flatten() {
             if self.is_checked && !self.answers_to(target.host) {
@@ -49,6 +58,9 @@ impl Hosts {
                            add the name to ALLOWED_HOSTS";
                 return Err(refused(MISDIRECTED_REQUEST, "Host", fix));
             }
+        }
+        if let Some(host) = request.headers().get(HOST) {
+            known.set(host);
         }
         let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         if is_safe
@@ -85,6 +97,43 @@ impl Hosts {
 
 fn refused(kind: super::problem::Kind, field: &'static str, fix: &str) -> Problem {
     Problem::new(kind, Invalid::new(field, fix).to_string())
+}
+
+/// A host that a connection has named and that the service answers to, where it is short. In place, not on the heap:
+/// every request looks at it.
+#[derive(Debug, Default)]
+pub(super) struct KnownHost(OnceLock<(u8, [u8; KNOWN_HOST])>);
+
+/// The longest host that is remembered, in bytes.
+const KNOWN_HOST: usize = 46;
+
+impl KnownHost {
+    fn set(&self, host: &HeaderValue) {
+        let mut bytes = [0; KNOWN_HOST];
+        if let (Some(place), Ok(size)) = (bytes.get_mut(..host.len()), u8::try_from(host.len())) {
+            place.copy_from_slice(host.as_bytes());
+            // The first one is kept: few clients name another on the same connection.
+            let _ = self.0.set((size, bytes));
+        }
+    }
+
+    fn is(&self, host: &HeaderValue) -> bool {
+        let known = self.0.get().and_then(|(size, bytes)| bytes.get(..usize::from(*size)));
+        known == Some(host.as_bytes())
+    }
+}
+
+/// Whether a request names that host and no other, and no browser has said anything of its origin.
+fn names_alone<B>(request: &Request<B>, known: &KnownHost) -> bool {
+    let mut hosts = 0;
+    for (name, value) in request.headers() {
+        match name.as_str() {
+            "host" if known.is(value) => hosts += 1,
+            "host" | "origin" | "sec-fetch-site" => return false,
+            _ => {}
+        }
+    }
+    hosts == 1 && request.uri().authority().is_none()
 }
 
 /// Whom a request is for.
@@ -175,8 +224,11 @@ mod tests {
     }
 
     fn code(hosts: &Hosts, request: &Request<()>) -> &'static str {
-        let admitted = hosts.admit(request, &Cors::new(&["https://shop.example".to_owned()]));
-        admitted.err().map_or("", |problem| problem.kind.code)
+        let (cors, known) = (Cors::new(&["https://shop.example".to_owned()]), KnownHost::default());
+        let code = || hosts.admit(request, &cors, &known).err().map_or("", |problem| problem.kind.code);
+        let first = code();
+        assert_eq!(code(), first, "a connection that has named its host before");
+        first
     }
 
     fn get(hosts: &Hosts, host: &str) -> &'static str {

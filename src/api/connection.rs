@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::task::AtomicWaker;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::browser::KnownHost;
 use crate::service::quota::{Peer, Permit};
 
 /// How exact the times of connections are.
@@ -54,6 +55,8 @@ pub(super) struct Connection {
     /// Who opened it.
     peer: Arc<Peer>,
     clock: Arc<Clock>,
+    /// A host that a request on it has named and that the service answers to.
+    host: KnownHost,
     /// Its place among the connections; empty when another one has it.
     // std Mutex: held to take it, never across .await
     slot: Mutex<Option<Permit>>,
@@ -148,6 +151,7 @@ impl Connection {
         Connection {
             peer: Arc::clone(slot.peer()),
             clock: Arc::clone(clock),
+            host: KnownHost::default(),
             slot: Mutex::new(Some(slot)),
             leaving: Arc::clone(leaving),
             requests: AtomicU64::new(0),
@@ -166,6 +170,11 @@ impl Connection {
     /// Who opened it: behind a proxy, the proxy.
     pub(super) fn peer(&self) -> &Arc<Peer> {
         &self.peer
+    }
+
+    /// A host that a request on it has named before, for the one who checks that.
+    pub(super) fn host(&self) -> &KnownHost {
+        &self.host
     }
 
     /// Notes that a request has come.
@@ -218,6 +227,11 @@ impl Connection {
     /// The time, by the clock.
     pub(super) fn now(&self) -> u64 {
         self.clock.now()
+    }
+
+    /// The same as an instant: not before the real one unless the clock is starved, and a tick behind it at most.
+    pub(super) fn time(&self) -> Instant {
+        self.clock.start + Duration::from_millis(self.clock.now()) + TICK
     }
 
     /// Completes when the peer may be read from: it has taken most of what it was sent.

@@ -3,6 +3,7 @@
 //! last byte that is written. Handlers below it know none of this.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use futures_util::FutureExt;
+use futures_util::future::Either;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderName, HeaderValue};
 use hyper::service::Service;
@@ -21,7 +23,7 @@ use uuid::Uuid;
 use super::connection::Connection;
 use super::exchange::{Answer, Caller, Exchange, Uncounted, Upload};
 use super::forwarded::TrustedProxies;
-use super::front::Front;
+use super::front::{Asked, Front};
 use super::http::Reading;
 use super::problem::Problem;
 use crate::config::REQUEST_OVERHEAD;
@@ -57,11 +59,12 @@ impl Edge {
         Door { edge: Arc::clone(self), connection: Arc::clone(connection) }
     }
 
-    async fn answer(
+    /// Answers a request. What can be done at once is done here: in the future it would be copied with it.
+    fn answer(
         self: Arc<Edge>,
         request: Request<Incoming>,
         mut exchange: Exchange,
-    ) -> Response<Answer<Body>> {
+    ) -> impl Future<Output = Response<Answer<Body>>> + Send {
         let started = Instant::now();
         let mut request = request.map(|body| Upload::new(body, exchange.connection()));
         let id = request_id(request.headers());
@@ -74,18 +77,41 @@ impl Edge {
             true => Ok(None),
             false => take(&peer, size_of_head(request.uri(), request.headers())).map(Some),
         };
-        let mut response = match memory {
+        let handled = match memory {
             Ok(memory) => {
                 exchange.hold(memory);
                 request.extensions_mut().insert(Caller { peer, request_id: id.clone() });
-                let handled = AssertUnwindSafe(self.handle(request)).catch_unwind();
-                handled.await.unwrap_or_else(|_| Problem::from(Error::Internal).into_bare_response())
+                Either::Left(self.handle(request, exchange.connection()))
             }
-            Err(overloaded) => {
+            Err(overloaded) => Either::Right(Box::pin(async move {
                 request.into_body().skip_small().await;
-                Problem::from(overloaded).into_bare_response()
-            }
+                Ok(Problem::from(overloaded).into_bare_response())
+            })),
         };
+        let handled = AssertUnwindSafe(handled).catch_unwind();
+        async move {
+            let mut response = match handled.await {
+                Ok(Ok(response)) => response,
+                Ok(Err(never)) => match never {},
+                Err(_panic) => Problem::from(Error::Internal).into_bare_response(),
+            };
+            self.seal(&mut response, &mut exchange, &id, asked);
+            if let Some(line) = line {
+                let (status, elapsed) = (response.status().as_u16(), started.elapsed());
+                tracing::debug!(request_id = id.to_str().unwrap_or(""), status, ?elapsed, "{line}");
+            }
+            response.headers_mut().insert(REQUEST_ID, id);
+            if exchange.connection().has_unread_body() {
+                // The rest of the request stands where the next one would begin.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            let exchange = Arc::new(exchange);
+            response.map(|body| Answer::new(body, exchange))
+        }
+    }
+
+    /// Counts what an answer takes up, writes its problem, and adds what every answer says.
+    fn seal(&self, response: &mut Response<Body>, exchange: &mut Exchange, id: &HeaderValue, asked: Asked) {
         if response.extensions_mut().remove::<Uncounted>().is_some() {
             exchange.hold(None);
         }
@@ -93,32 +119,23 @@ impl Edge {
         // What it was read for is counted now.
         response.extensions_mut().remove::<Reading>();
         if let Err(overloaded) = grown {
-            response = Problem::from(overloaded).into_bare_response();
+            *response = Problem::from(overloaded).into_bare_response();
         }
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-            problem.write(&mut response, &id, asked.wants_problem);
+            problem.write(response, id, asked.wants_problem);
         }
-        self.front.finish(&mut response, asked);
-        if let Some(line) = line {
-            let (status, elapsed) = (response.status().as_u16(), started.elapsed());
-            tracing::debug!(request_id = id.to_str().unwrap_or(""), status, ?elapsed, "{line}");
-        }
-        response.headers_mut().insert(REQUEST_ID, id);
-        if exchange.connection().has_unread_body() {
-            // The rest of the request stands where the next one would begin.
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        let exchange = Arc::new(exchange);
-        response.map(|body| Answer::new(body, exchange))
+        self.front.finish(response, asked);
     }
 
-    async fn handle(&self, request: Request<Upload>) -> Response<Body> {
-        if let Err(answer) = self.front.admit(&request) {
-            return *answer;
-        }
-        match self.router.call(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
+    /// The answer of the front, or that of a handler.
+    fn handle(
+        &self,
+        request: Request<Upload>,
+        connection: &Connection,
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
+        match self.front.admit(&request, connection.host()) {
+            Ok(()) => Either::Left(self.router.call(request)),
+            Err(answer) => Either::Right(ready(Ok(*answer))),
         }
     }
 }
@@ -129,8 +146,8 @@ impl Service<Request<Incoming>> for Door {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Answer<Body>>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (edge, exchange) = (Arc::clone(&self.edge), Exchange::begin(&self.connection));
-        Box::pin(async move { Ok(edge.answer(request, exchange).await) })
+        let exchange = Exchange::begin(&self.connection);
+        Box::pin(Arc::clone(&self.edge).answer(request, exchange).map(Ok))
     }
 }
 

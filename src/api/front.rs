@@ -13,7 +13,7 @@ use hyper::{HeaderMap, Method, Request};
 
 use super::Options;
 use super::accept::{self, JSON, PROBLEM};
-use super::browser::Hosts;
+use super::browser::{Hosts, KnownHost};
 use super::cors::Cors;
 use super::problem::{Problem, UNSUPPORTED_CONTENT_ENCODING};
 use super::uri;
@@ -56,10 +56,10 @@ impl Front {
         }
     }
 
-    /// Lets a request in; else it has its answer.
-    pub(super) fn admit<B>(&self, request: &Request<B>) -> Result<(), Box<Response>> {
+    /// Lets a request in; else it has its answer. `known` is a host that its connection has named before.
+    pub(super) fn admit<B>(&self, request: &Request<B>, known: &KnownHost) -> Result<(), Box<Response>> {
         let refused = |problem: Problem| Box::new(problem.into_bare_response());
-        self.0.hosts.admit(request, &self.0.cors).map_err(refused)?;
+        self.0.hosts.admit(request, &self.0.cors, known).map_err(refused)?;
         if let Some(answer) = self.0.cors.preflight(request) {
             return Err(Box::new(answer));
         }

@@ -9,8 +9,8 @@ use axum::body::Body;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::response::Response;
-use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{HeaderMap, StatusCode};
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::UtoipaMethodRouter;
@@ -54,18 +54,20 @@ impl Shared {
     ///
     /// # Errors
     /// What the read says; `store_unavailable` where the time is over.
-    pub(super) async fn read<T>(
-        &self,
-        caller: &Caller,
+    pub(super) fn read<'a, T: 'a>(
+        &'a self,
+        caller: &'a Caller,
         turn: Turn,
         until: Instant,
-        read: impl Future<Output = Result<T, Error>>,
-    ) -> Result<(Reading, T), Problem> {
-        let read = async {
+        read: impl Future<Output = Result<T, Error>> + Send + 'a,
+    ) -> impl Future<Output = Result<(Reading, T), Problem>> + Send + 'a {
+        // On the heap: as a part of other futures it would be copied with each of them.
+        let read = Box::pin(read);
+        let in_turn = async move {
             let taken = caller.peer.turn(turn).await;
             Ok((Reading(Arc::new(taken)), read.await?))
         };
-        timeout_at(until.into(), read).await.unwrap_or_else(|_| Err(Error::Unavailable.into()))
+        async move { timeout_at(until.into(), in_turn).await.unwrap_or_else(|_| Err(Error::Unavailable.into())) }
     }
 }
 
@@ -136,10 +138,14 @@ async fn method_not_allowed() -> Problem {
     Problem::new(METHOD_NOT_ALLOWED, "the Allow header lists the methods that this path takes")
 }
 
+/// How many headers most answers have at the most.
+const USUAL_HEADERS: usize = 12;
+
 /// A JSON response.
 pub(super) fn json(status: StatusCode, body: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
+    *response.headers_mut() = HeaderMap::with_capacity(USUAL_HEADERS);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

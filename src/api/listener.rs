@@ -5,7 +5,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -97,7 +97,7 @@ pub async fn serve(
             let served = calls.connection(stream, Arc::clone(&connection));
             async move {
                 if let Some(served) = served.await {
-                    run(served, &connection).await;
+                    run(Box::pin(served), &connection).await;
                 }
             }
         });
@@ -144,7 +144,7 @@ async fn serve_http(listener: TcpListener, port: &Port, edge: Arc<Edge>, options
     let limits = Limits { idle: options.idle_timeout, head: options.header_timeout };
     port.accept(listener, |stream, connection| {
         let socket = Socket::new(stream, Arc::clone(&connection), limits);
-        let served = http.serve_connection(TokioIo::new(socket), edge.door(&connection));
+        let served = Box::pin(http.serve_connection(TokioIo::new(socket), edge.door(&connection)));
         async move { run(served, &connection).await }
     })
     .await;
@@ -248,12 +248,11 @@ fn set_up(stream: &TcpStream) {
 }
 
 /// Serves a connection to its end: its own, or the one that is asked of it.
-async fn run<C>(served: C, connection: &Connection)
+async fn run<C>(mut served: Pin<Box<C>>, connection: &Connection)
 where
     C: GracefulConnection,
     C::Error: std::fmt::Display,
 {
-    let mut served = pin!(served);
     let mut asked = Asked::Nothing;
     let ended = poll_fn(|cx| {
         loop {

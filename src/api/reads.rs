@@ -51,7 +51,7 @@ pub(super) async fn get_order(
     let (reading, order) = match preferences.wait() {
         Some(_) => {
             let deadline = api.service.deadline(preferences.patience());
-            processed(&api, &caller, order_id, min_version, deadline).await?
+            Box::pin(processed(&api, &caller, order_id, min_version, deadline)).await?
         }
         None => {
             let get = api.service.get(order_id);

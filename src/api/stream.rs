@@ -22,6 +22,9 @@ const READ: usize = (8 << 10) - 1;
 /// A head up to this size is part of what every connection costs; beyond it, it counts as memory of its peer.
 const FREE_HEAD: usize = 8 << 10;
 
+/// Up to so many bytes are copied together to be sent: that costs less than to tell the system of every piece.
+const TOGETHER: usize = 1 << 10;
+
 /// How long a connection that is turned away may take to be read to its end.
 const SHORT_LINGER: Duration = Duration::from_secs(2);
 
@@ -118,18 +121,28 @@ impl Socket {
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.forget_last_head();
         loop {
-            let deadline = match (self.connection.idle_since(), self.head.began) {
-                // A request is under way. The library need not ask again when it ends, so the timer goes on.
-                (None, _) => Instant::now() + self.limits.idle,
-                (Some(_), Some(began)) => began + self.limits.head,
-                (Some(idle_since), None) => idle_since + self.limits.idle,
-            };
-            if deadline <= Instant::now() {
-                return Poll::Ready(());
-            }
             // Set only where it would ring too late: each request moves the deadline, and few timers ever ring.
-            if self.timer.deadline() > deadline || self.timer.is_elapsed() {
-                self.timer.as_mut().reset(deadline);
+            match (self.connection.idle_since(), self.head.began) {
+                // A request is under way. The library need not ask again when it ends, so the timer goes on.
+                (None, _) if self.timer.is_elapsed() => {
+                    self.timer.as_mut().reset(Instant::now() + self.limits.idle);
+                }
+                (None, _) => {
+                    let deadline = self.connection.time() + self.limits.idle;
+                    if self.timer.deadline() > deadline {
+                        self.timer.as_mut().reset(deadline);
+                    }
+                }
+                (Some(idle_since), began) => {
+                    let idle_until = idle_since + self.limits.idle;
+                    let deadline = began.map_or(idle_until, |began| began + self.limits.head);
+                    if deadline <= Instant::now() {
+                        return Poll::Ready(());
+                    }
+                    if self.timer.deadline() > deadline || self.timer.is_elapsed() {
+                        self.timer.as_mut().reset(deadline);
+                    }
+                }
             }
             ready!(self.timer.as_mut().poll(cx));
         }
@@ -206,7 +219,19 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(self.stream.get_mut()).poll_write_vectored(cx, buffers)
+        let stream = Pin::new(self.stream.get_mut());
+        let size: usize = buffers.iter().map(|buffer| buffer.len()).sum();
+        if size > TOGETHER {
+            return stream.poll_write_vectored(cx, buffers);
+        }
+        let mut together = [0; TOGETHER];
+        let mut rest = together.as_mut_slice();
+        for buffer in buffers {
+            let (place, behind) = rest.split_at_mut(buffer.len());
+            place.copy_from_slice(buffer);
+            rest = behind;
+        }
+        stream.poll_write(cx, &together[..size])
     }
 
     fn is_write_vectored(&self) -> bool {

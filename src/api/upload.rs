@@ -1,12 +1,10 @@
 //! Reads the body of a request, of either protocol. Memory is taken for what has arrived, and not for what was announced:
 //! a client that announces a body and does not send it holds nothing. Time counts as a whole and from piece to piece.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Body;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::Options;
 use super::exchange::Caller;
@@ -38,7 +36,7 @@ pub(super) const PLAIN: Framing = Framing { size: 0, content: |_| Ok(None) };
 
 /// Reads a body within the limits of size, time and memory.
 pub(super) async fn read<B>(
-    body: B,
+    mut body: B,
     options: &Options,
     caller: &Caller,
     framing: Framing,
@@ -51,26 +49,9 @@ where
     if body.size_hint().lower() > options.body_limit.saturating_add(framing.size) as u64 {
         return Err(too_large(options));
     }
-    let gathered = gather(body, options, caller, framing);
-    let limit = options.body_timeout;
-    timeout(limit, gathered).await.unwrap_or_else(|_| {
-        Err(too_slow(format!("body: send all of it within {} seconds", limit.as_secs_f32())))
-    })
-}
-
-async fn gather<B>(
-    mut body: B,
-    options: &Options,
-    caller: &Caller,
-    framing: Framing,
-) -> Result<Arrived, Problem>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
-{
-    let mut memory = caller.take(0)?;
-    let Some(first) = piece(&mut body, options.body_idle_timeout).await? else {
-        return Ok(Arrived { bytes: Bytes::new(), memory });
+    let until = Instant::now() + options.body_timeout;
+    let Some(first) = piece(&mut body, until, options).await? else {
+        return Ok(Arrived { bytes: Bytes::new(), memory: caller.take(0)? });
     };
     let limit = options.body_limit.saturating_add(framing.size);
     let check = |bytes: &[u8]| match (framing.content)(bytes)? {
@@ -79,10 +60,10 @@ where
         _ => Ok(()),
     };
     check(&first)?;
-    memory.grow(first.len())?;
+    let mut memory = caller.take(first.len())?;
     let mut next = match body.is_end_stream() {
         true => None,
-        false => piece(&mut body, options.body_idle_timeout).await?,
+        false => piece(&mut body, until, options).await?,
     };
     if next.is_none() {
         return Ok(Arrived { bytes: first, memory });
@@ -96,7 +77,7 @@ where
         reserve(&mut bytes, more.len(), limit, &mut memory)?;
         bytes.extend_from_slice(&more);
         check(&bytes)?;
-        next = piece(&mut body, options.body_idle_timeout).await?;
+        next = piece(&mut body, until, options).await?;
     }
     Ok(Arrived { bytes: bytes.into(), memory })
 }
@@ -112,15 +93,26 @@ fn reserve(bytes: &mut Vec<u8>, more: usize, limit: usize, memory: &mut Permit) 
     Ok(())
 }
 
-/// The next piece of a body, whatever its size; `None` at its end.
-async fn piece<B>(body: &mut B, pause: Duration) -> Result<Option<Bytes>, Problem>
+/// The next piece of a body of which all must have come until then, whatever its size; `None` at its end.
+async fn piece<B>(body: &mut B, until: Instant, options: &Options) -> Result<Option<Bytes>, Problem>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
+    let too_late =
+        || too_slow(format!("body: send all of it within {} seconds", options.body_timeout.as_secs_f32()));
     loop {
-        let frame = timeout(pause, body.frame()).await.map_err(|_| {
-            let pause = pause.as_secs_f32();
+        let now = Instant::now();
+        if now >= until {
+            return Err(too_late());
+        }
+        let pause_until = now + options.body_idle_timeout;
+        // One timer for both limits.
+        let frame = timeout_at(until.min(pause_until), body.frame()).await.map_err(|_| {
+            if until <= pause_until {
+                return too_late();
+            }
+            let pause = options.body_idle_timeout.as_secs_f32();
             too_slow(format!("body: send it without pauses of more than {pause} seconds"))
         })?;
         match frame {

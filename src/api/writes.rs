@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
+use futures_util::future::Either;
 use hyper::header::{ETAG, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, LOCATION, RETRY_AFTER};
+use hyper::http::request::Parts;
 use hyper::{HeaderMap, StatusCode, Uri};
 
 use super::conditions;
@@ -53,10 +55,10 @@ pub(super) async fn submit_order(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (head, body) = request.into_parts();
-    conditions::only(&[IF_MATCH], &head.headers)?;
+    let (Parts { headers, .. }, body) = request.into_parts();
+    conditions::only(&[IF_MATCH], &headers)?;
     let body = upload::read(body, &api.options, &caller, PLAIN).await?;
-    let (key, if_match) = (key(&head.headers)?, IfMatch::read(&head.headers)?);
+    let (key, if_match) = (key(&headers)?, IfMatch::read(&headers)?);
     let read = move |text: &str| {
         let mut submission = Submission::from_json(text)?;
         let (has_condition, versions) = (if_match.is_some(), allowed(if_match, &mut submission)?);
@@ -68,7 +70,7 @@ pub(super) async fn submit_order(
         Ok((order::Request { command, key }, versions))
     };
     let ((request, versions), memory) = body.read(read).await?;
-    submit(&api, &caller, request, &versions, &head.headers, Some(memory)).await
+    submit(&api, &caller, request, &versions, &headers, Some(memory)).await
 }
 
 /// Create an order under an id of your own, or replace its content
@@ -91,10 +93,10 @@ pub(super) async fn put_order(
     if order_id.is_nil() {
         return Err(Invalid::new("order_id", "all zeros are nobody's own; choose a random UUID").into());
     }
-    let (head, body) = request.into_parts();
-    conditions::only(&[IF_MATCH, IF_NONE_MATCH], &head.headers)?;
+    let (Parts { headers, .. }, body) = request.into_parts();
+    conditions::only(&[IF_MATCH, IF_NONE_MATCH], &headers)?;
     let body = upload::read(body, &api.options, &caller, PLAIN).await?;
-    let (if_match, must_not_exist) = (IfMatch::read(&head.headers)?, must_not_exist(&head.headers)?);
+    let (if_match, must_not_exist) = (IfMatch::read(&headers)?, must_not_exist(&headers)?);
     let has_condition = if_match.is_some();
     let read = move |text: &str| {
         let mut submission = Submission::from_json(text)?;
@@ -111,7 +113,7 @@ pub(super) async fn put_order(
         (false, true) => PutMode::UpdateOnly,
         (false, false) => PutMode::Upsert,
     };
-    let preferences = Preferences::read(&head.headers);
+    let preferences = Preferences::read(&headers);
     let deadline = api.service.deadline(preferences.patience());
     let memory = Arc::new(memory);
     let receipt = match versions.len() {
@@ -119,7 +121,7 @@ pub(super) async fn put_order(
         _ => {
             let put = |version| order::Put { if_version: Some(version), ..put.clone() };
             let change = |version| api.service.put(put(version), mode, deadline, Some(&memory));
-            for_one_of(&versions, change).await?
+            Box::pin(for_one_of(&versions, change)).await?
         }
     };
     let mut response = answer(&api, &caller, &receipt, preferences, deadline).await;
@@ -162,31 +164,31 @@ fn allowed(if_match: Option<IfMatch>, submission: &mut Submission<'_>) -> Result
     Ok(named.map_or(versions, |named| vec![named]))
 }
 
-async fn submit(
-    api: &Shared,
-    caller: &Caller,
+/// Queues a request, and answers with its outcome.
+fn submit<'a>(
+    api: &'a Shared,
+    caller: &'a Caller,
     request: order::Request,
-    versions: &[Version],
+    versions: &'a [Version],
     headers: &HeaderMap,
     memory: Option<Permit>,
-) -> Result<Response, Problem> {
+) -> impl Future<Output = Result<Response, Problem>> + Send + 'a {
     let preferences = Preferences::read(headers);
     let deadline = api.service.deadline(preferences.patience());
-    let receipt = match versions.len() {
+    let outcome = match versions.len() {
         0 | 1 => {
-            api.service
-                .submit_by(request, deadline, memory.map_or(HeldMemory::Nothing, HeldMemory::Own))
-                .await?
+            let memory = memory.map_or(HeldMemory::Nothing, HeldMemory::Own);
+            Either::Left(api.service.submit_by(request, deadline, memory))
         }
-        _ => {
+        _ => Either::Right(Box::pin(async move {
             let memory = memory.map(Arc::new);
             let submit = |version| {
                 api.service.submit_by(request.for_version(version), deadline, memory.as_ref().into())
             };
-            for_one_of(versions, submit).await?
-        }
+            for_one_of(versions, submit).await
+        })),
     };
-    Ok(answer(api, caller, &receipt, preferences, deadline).await)
+    async move { Ok(answer(api, caller, &outcome.await?, preferences, deadline).await) }
 }
 
 /// Carries out a change for the version that the order has, if that is one of these. An order may come to another one
@@ -226,7 +228,7 @@ async fn answer(
     let read = async { Ok(api.service.read_back(receipt.order_id, deadline).await) };
     let (reading, order) = match preferences.wants_representation() {
         // The order is stored, whether it can be read now or not: then the answer does without.
-        true => match api.read(caller, Turn::Order, deadline.last_look(), read).await {
+        true => match Box::pin(api.read(caller, Turn::Order, deadline.last_look(), read)).await {
             Ok((reading, order)) => (Some(reading), order),
             Err(_) => (None, None),
         },

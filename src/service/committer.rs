@@ -109,7 +109,7 @@ impl Runner {
             let batches = committing.len() + unanswered.len();
             let is_free = batches < MAX_IN_FLIGHT_BATCHES;
             if is_free {
-                if is_shared && batches > 0 && (in_flight.has_ready() || !queue.is_empty()) {
+                if is_shared && batches > 0 && (in_flight.ready() > 0 || !queue.is_empty()) {
                     coalesce(&queue).await;
                 }
                 let (batch, held) = next_batch(&mut queue, &mut in_flight, &load);
@@ -143,7 +143,8 @@ fn next_batch(
     in_flight: &mut InFlight,
     load: &Load,
 ) -> (Vec<Taken>, Vec<Held>) {
-    let (mut batch, mut taken, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let most = (in_flight.ready() + queue.len()).min(BATCH);
+    let (mut batch, mut taken, mut bytes) = (Vec::with_capacity(most), Vec::with_capacity(most), 0);
     while batch.len() < BATCH && bytes < BATCH_BYTES {
         let Some(Queued { held, bytes: more, slot }) = in_flight.next() else {
             match queue.try_recv() {

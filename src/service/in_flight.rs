@@ -77,9 +77,9 @@ impl InFlight {
         self.ready.pop_front()
     }
 
-    /// Whether a command can be committed.
-    pub(super) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+    /// How many commands can be committed.
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
     }
 
     /// Gives back what a command held. The next commands that waited for it become ready.
@@ -225,7 +225,7 @@ mod tests {
         /// Asserts that nothing is held and nothing waits any more.
         fn is_idle(&self) {
             assert!(self.in_flight.orders.is_empty() && self.in_flight.keys.is_empty());
-            assert!(!self.in_flight.has_ready());
+            assert!(self.in_flight.ready() == 0);
             assert_eq!(self.load.now(), 0);
         }
     }

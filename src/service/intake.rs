@@ -1,13 +1,15 @@
 //! Intake: takes a command, has it made durable, and answers with what really happened to it.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::Either;
 use tokio::sync::oneshot;
 use tokio::time::{timeout, timeout_at};
 
 use super::Service;
-use super::pending::{PendingCommand, Withdrawal};
+use super::pending::{PendingCommand, Slot, Withdrawal};
 use super::quota::{HeldMemory, Permit};
 use crate::error::Error;
 use crate::order::{Command, Event, Order, OrderId, Put, Request, Status, Version, needs_user};
@@ -183,20 +185,36 @@ impl Service {
         self.submit_by(request, self.deadline(patience), memory).await
     }
 
-    /// The same, with a deadline that several calls share.
+    /// The same, with a deadline that several calls share. The request is queued at once, whenever its outcome is asked
+    /// for.
     ///
     /// # Errors
     /// As [`Service::submit`].
-    pub async fn submit_by(
+    pub fn submit_by(
         &self,
         request: Request,
         deadline: Deadline,
         memory: HeldMemory,
-    ) -> Result<Receipt, Error> {
+    ) -> impl Future<Output = Result<Receipt, Error>> + Send + '_ {
+        // Queued before the future is made, which would be copied with the request in it.
         let order_id = request.command.order_id();
-        let (reply, mut answer) = oneshot::channel();
-        let slot =
-            self.committer.submit(PendingCommand { request, wait_until: deadline.ack, reply, memory })?;
+        let (reply, answer) = oneshot::channel();
+        let queued =
+            self.committer.submit(PendingCommand { request, wait_until: deadline.ack, reply, memory });
+        match queued {
+            Ok(slot) => Either::Left(self.outcome(order_id, slot, answer, deadline)),
+            Err(error) => Either::Right(ready(Err(error))),
+        }
+    }
+
+    /// What becomes of a command that is queued.
+    async fn outcome(
+        &self,
+        order_id: OrderId,
+        slot: Arc<Slot>,
+        mut answer: oneshot::Receiver<Result<Receipt, Error>>,
+        deadline: Deadline,
+    ) -> Result<Receipt, Error> {
         let answered = match timeout_at(deadline.answer.into(), &mut answer).await {
             Ok(Ok(answered)) => answered,
             // It is late, or the one who would have answered is gone.
@@ -208,8 +226,8 @@ impl Service {
         };
         let mut receipt = answered?;
         if let Some(until) = deadline.ack.filter(|_| receipt.replayed) {
-            receipt.progress =
-                self.processed((receipt.order_id, receipt.version), until, deadline.answer).await;
+            let of = (receipt.order_id, receipt.version);
+            receipt.progress = Box::pin(self.processed(of, until, deadline.answer)).await;
         }
         if deadline.is_async && receipt.progress == Progress::NotAwaited {
             receipt.progress = Progress::Pending;

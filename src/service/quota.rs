@@ -216,6 +216,9 @@ impl Permit {
     /// Gives units back, so that no more than these are left.
     pub fn shrink_to(&mut self, units: usize) {
         let back = self.units.saturating_sub(units);
+        if back == 0 {
+            return;
+        }
         let at = self.resource as usize;
         self.peer.used[at].fetch_sub(back, Ordering::Relaxed);
         self.peer.quotas.used[at].fetch_sub(back, Ordering::Relaxed);

@@ -97,7 +97,7 @@ impl Orders {
     async fn read(
         &self,
         extensions: &Extensions,
-        read: impl Future<Output = Result<Order, Error>>,
+        read: impl Future<Output = Result<Order, Error>> + Send,
     ) -> Result<(Reading, Order), Problem> {
         let caller = extensions.get::<Caller>().ok_or(Error::Internal)?;
         self.shared.read(caller, Turn::Order, self.shared.service.reads_until(), read).await
