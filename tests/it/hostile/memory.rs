@@ -5,43 +5,21 @@ use prost::Message;
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::neighbour::{NEIGHBOUR, Neighbour, exchange};
+use super::neighbour::{NEIGHBOUR, Neighbour, create_large, exchange};
 use super::peer::{ATTACKER, connect_from, read_to_end, send_and_never_read};
 use super::stalled::Stalled;
-use super::target::{Launch, STORES, Store, Target};
+use super::target::{Launch, STORES, Store, assert_small};
 use crate::support::USER;
-use crate::support::answers::order_id;
 use crate::support::client::Answer;
 use crate::support::grpc::path;
 use crate::support::grpc::proto::orders::service::v1::GetOrderByIdRequest;
 use crate::support::wait::{until, within};
 
-/// The most memory that a target takes with the default budget, whatever one peer does.
-const MEMORY: u64 = 200 << 20;
-
-/// Asserts that the target kept within its bound.
-fn assert_small(target: &Target) {
-    assert!(target.peak_resident() < MEMORY, "{} MiB", target.peak_resident() >> 20);
-}
-
-/// Creates orders of a MB each for one user, and answers the id of the last.
-async fn create_large(target: &Target, count: usize) -> String {
-    let body = format!(r#"{{"user_id":"{USER}","payload":"{}"}}"#, "x".repeat(1_000_000));
-    let mut id = String::new();
-    for _ in 0..count {
-        let created = exchange(target.http, "POST /orders HTTP/1.1\r\n", &body);
-        let answer = within("an answer", created).await.unwrap();
-        assert_eq!(answer.status, 201, "{answer:?}");
-        id = order_id(&answer).to_string();
-    }
-    id
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hundreds_who_ask_for_large_answers_and_do_not_read_take_a_bounded_amount_of_memory() {
     for store in STORES {
         let target = Launch::on(store).start().await;
-        let id = create_large(&target, 5).await;
+        let id = create_large(target.http, 5).await;
         let neighbour = Neighbour::of(&target);
         let list =
             format!("GET /orders?user_id={USER} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
@@ -59,7 +37,7 @@ async fn hundreds_who_ask_for_large_answers_and_do_not_read_take_a_bounded_amoun
             stalled.push(client);
         }
         neighbour.report().await.assert_undisturbed();
-        assert_small(&target);
+        assert_small(target.id());
         // The first to come has its answer in the socket and beyond, and gets all of it when it reads.
         let mut first = lists.remove(0);
         drop((lists, stalled));
@@ -94,7 +72,7 @@ async fn bodies_that_are_announced_and_do_not_come_reserve_nothing() {
     for stream in &mut small {
         assert_eq!(Answer::read(&read_to_end(stream).await).status, 201);
     }
-    assert_small(&target);
+    assert_small(target.id());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -105,7 +83,7 @@ async fn heads_that_do_not_end_count_for_the_one_who_sends_them() {
     // One that would be too much is closed.
     let _heads = send_and_never_read(ATTACKER, target.http, 2000, head.as_bytes()).await;
     neighbour.report().await.assert_undisturbed();
-    assert_small(&target);
+    assert_small(target.id());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,7 +104,7 @@ async fn requests_without_end_whose_answers_are_not_read_are_read_no_further() {
         assert_eq!(exchange(target.http, "GET /health/live HTTP/1.1\r\n", "").await.unwrap().status, 200);
     }
     neighbour.report().await.assert_undisturbed();
-    assert_small(&target);
+    assert_small(target.id());
     assert!(floods.iter().all(|flood| !flood.is_finished()), "a flood was taken in");
 }
 
@@ -144,7 +122,7 @@ async fn requests_whose_callers_are_gone_count_until_they_are_done() {
         stream.set_zero_linger().unwrap();
     }
     neighbour.report().await.assert_undisturbed();
-    assert_small(&target);
+    assert_small(target.id());
     // Once all is done, the attacker's address has its whole share again.
     until("a request of the attacker's address to be taken", async || {
         let mut stream = connect_from(ATTACKER, target.http).await.ok()?;
@@ -161,7 +139,7 @@ async fn who_takes_nothing_of_an_answer_is_cut_off_on_either_protocol() {
     // One whose answers all fit into the buffers of the sockets is idle, and closed as such.
     let launch = Launch::on(Store::Embedded).set("HTTP_IDLE_TIMEOUT", "1s");
     let target = launch.set("HTTP_WRITE_TIMEOUT", "500ms").start().await;
-    let id = create_large(&target, 5).await;
+    let id = create_large(target.http, 5).await;
     let before = target.open_sockets();
     // Some MB, which is more than the buffers of both sockets hold; and the answers to a series of requests.
     let one = format!("GET /orders?user_id={USER} HTTP/1.1\r\nhost: localhost\r\n\r\n").repeat(4);
@@ -195,6 +173,19 @@ async fn an_idle_connection_is_kept_for_its_own_time_and_a_head_has_another() {
         .unwrap();
     let both = String::from_utf8(read_to_end(&mut idle).await).unwrap();
     assert_eq!(both.matches("HTTP/1.1 200").count(), 2, "{both}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_idle_after_its_answers_is_closed_however_long_a_head_may_take() {
+    let launch = Launch::on(Store::Embedded).set("HTTP_IDLE_TIMEOUT", "300ms");
+    let target = launch.set("HTTP_HEADER_TIMEOUT", "1h").start().await;
+    for count in [1, 4] {
+        let mut stream = connect_from(NEIGHBOUR, target.http).await.unwrap();
+        let requests = "GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(count);
+        stream.write_all(requests.as_bytes()).await.unwrap();
+        let answers = String::from_utf8(read_to_end(&mut stream).await).unwrap();
+        assert_eq!(answers.matches("HTTP/1.1 200").count(), count, "{answers}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

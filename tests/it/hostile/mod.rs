@@ -12,9 +12,12 @@ mod memory;
 mod neighbour;
 mod overload;
 mod peer;
+mod roles;
 mod shares;
 mod stalled;
 mod target;
+mod unfinished;
+mod waiting;
 mod worker_logs;
 
 use std::time::Duration;
@@ -22,3 +25,6 @@ use std::time::Duration;
 /// How soon `/health/live` is answered, whatever other clients do: the service promises it, for a probe that waits
 /// longer has the process restarted.
 const LIVENESS: Duration = Duration::from_secs(1);
+
+/// The most memory that a process takes with the default budget, whatever one peer does.
+const MEMORY: u64 = 200 << 20;

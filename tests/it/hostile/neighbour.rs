@@ -13,6 +13,7 @@ use super::LIVENESS;
 use super::peer::connect_from;
 use super::target::Target;
 use crate::support::USER;
+use crate::support::answers::order_id;
 use crate::support::client::Answer;
 use crate::support::grpc;
 use crate::support::wait::within;
@@ -119,4 +120,17 @@ pub(super) async fn exchange(http: SocketAddr, line: &str, body: &str) -> std::i
         return Err(std::io::ErrorKind::UnexpectedEof.into());
     }
     Ok(Answer::read(&bytes))
+}
+
+/// Creates orders of a MB each for one user, and answers the id of the last.
+pub(super) async fn create_large(http: SocketAddr, count: usize) -> String {
+    let body = format!(r#"{{"user_id":"{USER}","payload":"{}"}}"#, "x".repeat(1_000_000));
+    let mut id = String::new();
+    for _ in 0..count {
+        let created = exchange(http, "POST /orders HTTP/1.1\r\n", &body);
+        let answer = within("an answer", created).await.unwrap();
+        assert_eq!(answer.status, 201, "{answer:?}");
+        id = order_id(&answer).to_string();
+    }
+    id
 }

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+use super::MEMORY;
 use super::peer::reserve_descriptors;
 use crate::support::child::command;
 use crate::support::schema::Schema;
@@ -132,18 +133,6 @@ impl Target {
         self.process.id().expect("it has not been waited for")
     }
 
-    /// The most bytes of memory that it ever had resident.
-    pub(super) fn peak_resident(&self) -> u64 {
-        self.status("VmHWM:")
-    }
-
-    fn status(&self, name: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("a running process");
-        let value = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line of that name");
-        let kib: u64 = value.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
-        kib * 1024
-    }
-
     /// How many file descriptors the process has open.
     pub(super) fn open_descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.id())).expect("a running process").count()
@@ -176,6 +165,14 @@ impl Target {
         let ended = within("the end of the target", self.process.wait()).await.expect("it can be waited for");
         assert_eq!(ended.code(), Some(0), "an end in order");
     }
+}
+
+/// Asserts that a process never took more memory than it may.
+pub(super) fn assert_small(process: u32) {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("a running process");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+    let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
+    assert!(kib * 1024 < MEMORY, "{} MiB", kib >> 10);
 }
 
 /// A log whose reader has closed it: `2>&-` leaves something to write to, this does not.
