@@ -72,8 +72,8 @@ pub(super) fn read(env: impl Iterator<Item = (String, String)>) -> Environment {
 
 /// Whether a port holds the address of a Service: Kubernetes sets it so, as Docker once did for its links.
 fn is_service_link(name: &str, text: &str) -> bool {
-    let schemes = ["tcp://", "udp://", "sctp://"];
-    name.ends_with("_port") && schemes.iter().any(|scheme| text.starts_with(scheme))
+    let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
+    name.ends_with("_port") && ["tcp", "udp", "sctp"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
 }
 
 /// Whether a variable is one of those that Kubernetes makes for every Service.
@@ -122,6 +122,7 @@ mod tests {
     fn a_name_close_to_a_setting_is_warned_of_with_the_nearest() {
         for (wrong, nearest) in [
             ("KAFKA_BROKER", "KAFKA_BROKERS"),
+            ("HISTROY", "HISTORY"),
             ("POSTGRES_DNS", "POSTGRES_DSN"),
             ("POSTGRES_DNS_FILE", "POSTGRES_DSN_FILE"),
             ("REDIS_ADDRESS", "REDIS_ADDR"),
@@ -184,7 +185,11 @@ mod tests {
 
     #[test]
     fn variables_of_kubernetes_services_are_not_settings() {
-        for (name, text) in [("API_PORT", "tcp://10.0.0.1:8080"), ("GRPC_PORT", "udp://10.0.0.1:50051")] {
+        for (name, text) in [
+            ("API_PORT", "tcp://10.0.0.1:8080"),
+            ("API_PORT", "TCP://10.0.0.1:8080"),
+            ("GRPC_PORT", "udp://10.0.0.1:50051"),
+        ] {
             let told = warnings(&[(name, text)]);
             assert_eq!(told.len(), 1, "{told:?}");
             assert!(told[0].starts_with(&format!("{name} is ignored: Kubernetes sets it")), "{told:?}");

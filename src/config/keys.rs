@@ -69,18 +69,9 @@ pub(super) fn nearest(wrong: &str) -> String {
     names().min_by_key(|name| distance(&wrong, name)).unwrap_or_default()
 }
 
-/// How many letters must be added, removed or changed to make one text the other (Levenshtein).
+/// How many letters must be added, removed, changed or swapped with the next to make one text the other.
 pub(super) fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let changed = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+    strsim::osa_distance(a, b)
 }
 
 /// Makes `Settings`, its reader and the table `KEYS` of rows `/// help` + `name: Type,`.
@@ -128,6 +119,7 @@ mod tests {
         assert_eq!(distance("", "abc"), 3);
         assert_eq!(distance("kitten", "sitting"), 3);
         assert_eq!(distance("same", "same"), 0);
+        assert_eq!(distance("histroy", "history"), 1);
     }
 
     #[test]

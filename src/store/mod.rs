@@ -247,7 +247,7 @@ pub enum Error {
     /// The store cannot be reached or cannot write; nothing of the batch happened.
     #[error("the store is not available: {0}")]
     Unavailable(String),
-    /// The commit itself failed: all of the batch happened or nothing did, nobody knows.
+    /// The commit itself failed: all of the batch happened or nothing did, and which of them is not known.
     #[error("the outcome of the commit is not known: {0}")]
     OutcomeUnknown(String),
     /// Nothing of the batch happened, for a reason that may lie in one of its rows: halve it and try again.
