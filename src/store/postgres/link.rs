@@ -181,8 +181,8 @@ impl<S: Prepare> Link<S> {
         }
     }
 
-    /// Whether the connection has owed an answer for a while, and how many it owes.
-    pub(super) fn load(&self) -> (bool, usize) {
+    /// What is to be said against giving work to it.
+    pub(super) fn load(&self) -> Burden {
         self.load.look()
     }
 
@@ -201,7 +201,12 @@ impl<S: Prepare> Link<S> {
         if state.failures > 0 && Instant::now() < state.retry_at {
             return Err(Error::Unavailable(state.last_error.clone()));
         }
-        match self.server.session::<S>().await {
+        // No longer than that, also where this is cancelled.
+        self.load.set_down_for(2 * self.server.connect_timeout);
+        let opened = self.server.session::<S>().await;
+        let down_for = if opened.is_ok() { Duration::ZERO } else { pause(state.failures) };
+        self.load.set_down_for(down_for);
+        match opened {
             Ok(session) => {
                 if state.failures > 0 {
                     tracing::info!(failures = state.failures, "connected to Postgres again");
@@ -214,7 +219,7 @@ impl<S: Prepare> Link<S> {
                 if state.failures == 0 {
                     tracing::warn!("{reason}; trying again and again");
                 }
-                state.retry_at = Instant::now() + pause(state.failures);
+                state.retry_at = Instant::now() + down_for;
                 state.failures = state.failures.saturating_add(1);
                 state.last_error.clone_from(&reason);
                 Err(Error::Unavailable(reason))
@@ -287,28 +292,50 @@ impl<S: Prepare> Link<S> {
     }
 }
 
+/// What is to be said against giving work to a connection, the gravest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Burden {
+    /// It is down, or being opened.
+    pub(super) is_down: bool,
+    /// It has owed an answer for a while.
+    pub(super) is_slow: bool,
+    /// How many answers it owes.
+    pub(super) under_way: usize,
+}
+
 /// What a connection has to do.
 struct Load {
     /// How many pieces of work wait for an answer.
     under_way: AtomicUsize,
     /// When the last answer came, or the wait for one began, in milliseconds from `start`.
     answered: AtomicU64,
+    /// Until when the connection is known to be down: what is given to it before is refused at once.
+    down_until: AtomicU64,
     start: Instant,
 }
 
 impl Load {
     fn new() -> Load {
-        Load { under_way: AtomicUsize::new(0), answered: AtomicU64::new(0), start: Instant::now() }
+        let (answered, down_until) = (AtomicU64::new(0), AtomicU64::new(0));
+        Load { under_way: AtomicUsize::new(0), answered, down_until, start: Instant::now() }
     }
 
     fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn look(&self) -> (bool, usize) {
-        let under_way = self.under_way.load(Ordering::Relaxed);
-        let silent = || self.now().saturating_sub(self.answered.load(Ordering::Relaxed));
-        (under_way > 0 && u128::from(silent()) > SLOW.as_millis(), under_way)
+    fn look(&self) -> Burden {
+        let (now, under_way) = (self.now(), self.under_way.load(Ordering::Relaxed));
+        let silent = now.saturating_sub(self.answered.load(Ordering::Relaxed));
+        let is_down = self.down_until.load(Ordering::Relaxed) > now;
+        let is_slow = under_way > 0 && u128::from(silent) > SLOW.as_millis();
+        Burden { is_down, is_slow, under_way }
+    }
+
+    fn set_down_for(&self, time: Duration) {
+        let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        // Rounded up: not before it may be tried again.
+        self.down_until.store(self.now().saturating_add(time).saturating_add(1), Ordering::Relaxed);
     }
 
     fn begin(&self) -> UnderWay<'_> {

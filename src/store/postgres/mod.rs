@@ -37,6 +37,7 @@ use self::completions::Completions;
 use self::link::{Link, Prepare, Server};
 use self::outbox::Outbox;
 use self::reads::Reads;
+use self::trouble::Trouble;
 use super::{
     Accepted, Completed, Completion, Cursor, Damaged, Error, PendingPage, Processed, Refusal, Store,
 };
@@ -99,11 +100,44 @@ impl<S: Prepare> Links<S> {
     }
 
     /// The one with the least to do, in turn where several have; rather one that answers than one that has not for a
-    /// while. A statement that waits, for a row that another session has locked, holds up its own connection alone.
+    /// while, and one that is down last of all. A statement that waits, for a row that another session has locked, holds
+    /// up its own connection alone.
     fn next(&self) -> &Link<S> {
         let (count, first) = (self.links.len(), self.next.fetch_add(1, Ordering::Relaxed));
         let in_turn = (0..count).map(|at| &self.links[(first + at) % count]);
         in_turn.min_by_key(|link| link.load()).unwrap_or(&self.links[0])
+    }
+
+    /// Does work that writes. Where nothing came of it because its connection is down, another one gets it.
+    async fn write<T, F>(&self, work: impl Fn(Arc<S>) -> F + Send + Sync) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Trouble>> + Send,
+    {
+        let first = self.next();
+        let outcome = first.write(&work).await;
+        match self.instead_of(first, &outcome) {
+            Some(other) => other.write(work).await,
+            None => outcome,
+        }
+    }
+
+    /// Does work that only reads; the same holds for it.
+    async fn read<T, F>(&self, work: impl Fn(Arc<S>) -> F + Send + Sync) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Trouble>> + Send,
+    {
+        let first = self.next();
+        let outcome = first.read(&work).await;
+        match self.instead_of(first, &outcome) {
+            Some(other) => other.read(work).await,
+            None => outcome,
+        }
+    }
+
+    /// The one that work is given to after a connection that is down refused it.
+    fn instead_of<T>(&self, first: &Link<S>, outcome: &Result<T, Error>) -> Option<&Link<S>> {
+        let is_refused = matches!(outcome, Err(Error::Unavailable(_))) && first.load().is_down;
+        is_refused.then(|| self.next()).filter(|other| !std::ptr::eq(*other, first))
     }
 
     async fn close(&self) {
@@ -147,7 +181,7 @@ impl Store for PostgresStore {
             let batch = Arc::clone(&batch);
             Box::pin(async move { session.apply(&batch).await })
         };
-        self.commands.next().write(apply).await
+        self.commands.write(apply).await
     }
 
     async fn complete(&self, batch: Arc<[Completion]>) -> Result<Vec<Completed>, Error> {
@@ -155,7 +189,7 @@ impl Store for PostgresStore {
             let batch = Arc::clone(&batch);
             Box::pin(async move { session.complete(&batch).await })
         };
-        self.completions.next().write(complete).await
+        self.completions.write(complete).await
     }
 
     async fn published(&self, events: &[(OrderId, Version)]) -> Result<(), Error> {
@@ -170,7 +204,7 @@ impl Store for PostgresStore {
     }
 
     async fn unannounced(&self) -> Result<Vec<(OrderId, Version)>, Error> {
-        self.reads.next().read(|session| async move { session.unannounced().await }).await
+        self.reads.read(|session| async move { session.unannounced().await }).await
     }
 
     async fn now(&self) -> Result<Timestamp, Error> {
@@ -186,17 +220,17 @@ impl Store for PostgresStore {
     }
 
     async fn get(&self, order_id: OrderId) -> Result<Option<Order>, Error> {
-        self.reads.next().read(|session| async move { session.get(order_id).await }).await
+        self.reads.read(|session| async move { session.get(order_id).await }).await
     }
 
     async fn find_by_external(&self, external_id: &str, user_id: UserId) -> Result<Option<Order>, Error> {
         let find = |session: Arc<Reads>| async move { session.find_by_external(external_id, user_id).await };
-        self.reads.next().read(find).await
+        self.reads.read(find).await
     }
 
     async fn processed_versions(&self, orders: &[OrderId]) -> Result<Vec<Option<Processed>>, Error> {
         let look = |session: Arc<Reads>| async move { session.processed_versions(orders).await };
-        self.reads.next().read(look).await
+        self.reads.read(look).await
     }
 
     async fn pending(
@@ -209,26 +243,26 @@ impl Store for PostgresStore {
     }
 
     async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Result<Order, Damaged>>, Error> {
-        self.reads.next().read(|session| async move { session.scan(after, limit).await }).await
+        self.reads.read(|session| async move { session.scan(after, limit).await }).await
     }
 
     async fn list(&self, filter: &Filter, after: Option<Position>, limit: usize) -> Result<Page, Error> {
         let list =
             |reads: Arc<Reads>| async move { reads.lists.page(reads.client(), filter, after, limit).await };
-        self.reads.next().read(list).await
+        self.reads.read(list).await
     }
 
     async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<Vec<Step>, Error> {
         let read = |reads: Arc<Reads>| async move {
             reads.history.of_order(reads.client(), order_id, after, versions).await
         };
-        self.reads.next().read(read).await
+        self.reads.read(read).await
     }
 
     async fn steps(&self, of: Whose, after: Sequence, limit: usize) -> Result<Stretch, Error> {
         let read =
             |reads: Arc<Reads>| async move { reads.history.steps(reads.client(), of, after, limit).await };
-        self.reads.next().read(read).await
+        self.reads.read(read).await
     }
 
     async fn history_end(&self) -> Result<Sequence, Error> {

@@ -6,7 +6,6 @@
 //! HTTP/1 and HTTP/2, and [`neighbour`] is the caller who must not notice.
 
 mod descriptors;
-mod locked_row;
 mod logging;
 mod memory;
 mod neighbour;
@@ -17,6 +16,7 @@ mod shares;
 mod stalled;
 mod target;
 mod unfinished;
+mod useless_links;
 mod waiting;
 mod worker_logs;
 

@@ -1,7 +1,9 @@
-//! A session of another program that has locked the row of an order and does not go on. Who wants that order waits; the
-//! others have connections of their own.
+//! Postgres connections that are of no use: one that waits for a row which another session has locked, and one that
+//! cannot be opened again. Work goes to the others.
 
 use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
 
 use super::neighbour::{Neighbour, exchange};
 use super::target::{Launch, Store};
@@ -50,4 +52,49 @@ async fn a_row_that_another_session_has_locked_holds_up_the_callers_of_its_order
     let (updated, ()) = tokio::join!(waiting, others);
     assert_eq!(updated.status, 200, "{updated:?}");
     target.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_cannot_be_opened_again_turns_no_one_away() {
+    let schema = Schema::empty().await;
+    let admin = schema.connect().await;
+    let (role, name): (String, String) = {
+        let row = admin.query_one("SELECT current_schema()::text", &[]).await.unwrap();
+        (format!("role_{}", row.get::<_, String>(0)), row.get(0))
+    };
+    admin
+        .batch_execute(&format!("CREATE ROLE {role} LOGIN; ALTER SCHEMA {name} OWNER TO {role}"))
+        .await
+        .unwrap();
+    let dsn = schema.dsn.replacen("//postgres@", &format!("//{role}@"), 1);
+    let target = Launch::on(Store::Postgres).dsn(dsn).start().await;
+    let body = format!(r#"{{"user_id":"{USER}","payload":{{}}}}"#);
+    let create = async || {
+        let created = exchange(target.http, "POST /orders HTTP/1.1\r\n", &body);
+        within("an answer", created).await.unwrap().status
+    };
+    let of_commands = format!(
+        "SELECT pid FROM pg_stat_activity WHERE usename = '{role}' AND query LIKE '%INSERT INTO orders %'"
+    );
+    let pids = until("both connections for commands", async || {
+        join_all((0..20).map(|_| create())).await;
+        let rows = admin.query(&of_commands, &[]).await.unwrap();
+        (rows.len() >= 2).then_some(rows)
+    })
+    .await;
+    // As where the server has no more connections to give, or a pooler is full.
+    admin.batch_execute(&format!("ALTER ROLE {role} CONNECTION LIMIT 1")).await.unwrap();
+    let ended = "SELECT pg_terminate_backend($1, 10000)";
+    admin.query_one(ended, &[&pids[0].get::<_, i32>(0)]).await.unwrap();
+    for _ in 0..10 {
+        let statuses = join_all((0..40).map(|_| create())).await;
+        assert!(statuses.iter().all(|status| *status == 201), "{statuses:?}");
+    }
+    target.stop().await;
+    admin
+        .batch_execute(&format!(
+            "ALTER SCHEMA {name} OWNER TO postgres; DROP OWNED BY {role} CASCADE; DROP ROLE {role}"
+        ))
+        .await
+        .unwrap();
 }
