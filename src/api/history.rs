@@ -22,6 +22,7 @@ use super::query::Parameters;
 use super::reads::order_id_of;
 use super::view::{any_number, number, one_of, statuses};
 use crate::order::{Cause, Status, Step, Version};
+use crate::service::Service;
 use crate::service::quota::Turn;
 
 /// A page of an order's history.
@@ -107,7 +108,7 @@ pub(super) async fn order_history(
     let wanted =
         "a next_cursor of an earlier page as it was, or leave it out to begin with the oldest version";
     let (after, limit) = (query.parsed("cursor", wanted, version)?.unwrap_or(0), query.limit()?);
-    let read = api.service.history(order_id, after, limit);
+    let read = move |service: Arc<Service>| async move { service.history(order_id, after, limit).await };
     let (_, part) = api.read(&caller, Turn::Order, api.service.reads_until(), read).await?;
     let body = HistoryBody {
         order_id: order_id.to_string(),

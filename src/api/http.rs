@@ -20,6 +20,7 @@ use super::docs::problems::FileProblems;
 use super::docs::responses::ProblemPage;
 use super::exchange::Caller;
 use super::problem::{METHOD_NOT_ALLOWED, Problem, ROUTE_NOT_FOUND, TABLE, to_json};
+use super::upload::outcome;
 use super::{Options, batch, docs, health, history, lists, live, reads, writes};
 use crate::error::Error;
 use crate::service::Service;
@@ -54,18 +55,23 @@ impl Shared {
     ///
     /// # Errors
     /// What the read says; `store_unavailable` where the time is over.
-    pub(super) fn read<'a, T: 'a>(
+    pub(super) fn read<'a, T, F>(
         &'a self,
         caller: &'a Caller,
         turn: Turn,
         until: Instant,
-        read: impl Future<Output = Result<T, Error>> + Send + 'a,
-    ) -> impl Future<Output = Result<(Reading, T), Problem>> + Send + 'a {
-        // On the heap: as a part of other futures it would be copied with each of them.
-        let read = Box::pin(read);
+        read: impl FnOnce(Arc<Service>) -> F + Send + 'a,
+    ) -> impl Future<Output = Result<(Reading, T), Problem>> + Send + 'a
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
         let in_turn = async move {
             let taken = caller.peer.turn(turn).await;
-            Ok((Reading(Arc::new(taken)), read.await?))
+            let read = read(Arc::clone(&self.service));
+            // A task of its own: a caller who goes away ends nothing in the store, so the turn goes on until it is done.
+            let (taken, outcome) = outcome(tokio::spawn(async move { (taken, read.await) })).await?;
+            Ok((Reading(Arc::new(taken)), outcome?))
         };
         async move { timeout_at(until.into(), in_turn).await.unwrap_or_else(|_| Err(Error::Unavailable.into())) }
     }

@@ -20,6 +20,7 @@ use super::query::Parameters;
 use super::upload::write;
 use super::view::OrderView;
 use crate::order::{BadPosition, Filter, Invalid, Position, Status, UserId};
+use crate::service::Service;
 use crate::service::quota::Turn;
 
 const STATUSES: &str = "one of new, processing, done, failed, cancelled, deleted";
@@ -49,7 +50,7 @@ pub(super) async fn list_orders(
 ) -> Result<Response, Problem> {
     let query = Parameters::of(&uri);
     let (filter, after, limit) = (filter(query)?, after(query)?, query.limit()?);
-    let list = api.service.list(&filter, after, limit as usize);
+    let list = move |service: Arc<Service>| async move { service.list(&filter, after, limit as usize).await };
     let (reading, page) = api.read(&caller, Turn::Page, api.service.reads_until(), list).await?;
     let next_cursor = page.next.map(|place| place.to_string());
     let size = page.orders.iter().map(|order| order.payload.as_str().len()).sum();

@@ -31,7 +31,7 @@ use super::query::Parameters;
 use super::reads::order_id_of;
 use crate::order::{BadSequence, Invalid, Sequence, Step, UserId};
 use crate::service::quota::{Limit, Permit, Resource, Turn};
-use crate::service::{Following, News};
+use crate::service::{Following, News, Service};
 
 /// Between how many milliseconds a client waits before it comes back: not all of those whose process has ended at once.
 const RETRY: std::ops::RangeInclusive<u64> = 1_000..=3_000;
@@ -66,7 +66,7 @@ pub(super) async fn follow_order(
 ) -> Result<Response, Problem> {
     let (order_id, after) = (order_id_of(order_id)?, last_event_id(&headers)?);
     let permit = permit(&caller)?;
-    let follow = api.service.follow(order_id, after);
+    let follow = move |service: Arc<Service>| async move { service.follow(order_id, after).await };
     let (_, following) = api.read(&caller, Turn::Order, api.service.reads_until(), follow).await?;
     Ok(response(events(following, api.draining.clone(), permit)))
 }
@@ -93,7 +93,7 @@ pub(super) async fn follow_user(
     let user_id = user_id.ok_or_else(|| Invalid::new("user_id", format!("send {wanted}")))?;
     let after = last_event_id(&headers)?;
     let permit = permit(&caller)?;
-    let follow = api.service.follow_user(user_id, after);
+    let follow = move |service: Arc<Service>| async move { service.follow_user(user_id, after).await };
     let (_, following) = api.read(&caller, Turn::Order, api.service.reads_until(), follow).await?;
     Ok(response(events(following, api.draining.clone(), permit)))
 }

@@ -20,8 +20,8 @@ use super::query::Parameters;
 use super::upload::write;
 use super::view;
 use crate::order::{Invalid, Order, OrderId, UserId, Version};
-use crate::service::Deadline;
 use crate::service::quota::Turn;
+use crate::service::{Deadline, Service};
 
 /// The largest payload that is part of what every request counts.
 const SMALL: usize = 4 << 10;
@@ -54,8 +54,9 @@ pub(super) async fn get_order(
             Box::pin(processed(&api, &caller, order_id, min_version, deadline)).await?
         }
         None => {
-            let get = api.service.get(order_id);
-            let (reading, order) = api.read(&caller, Turn::Order, api.service.reads_until(), get).await?;
+            let until = api.service.reads_until();
+            let get = move |service: Arc<Service>| async move { service.get(order_id).await };
+            let (reading, order) = api.read(&caller, Turn::Order, until, get).await?;
             (Some(reading), order)
         }
     };
@@ -77,7 +78,7 @@ async fn processed(
     version: Option<Version>,
     deadline: Deadline,
 ) -> Result<(Option<Reading>, Order), Problem> {
-    let get = api.service.get(order_id);
+    let get = move |service: Arc<Service>| async move { service.get(order_id).await };
     let (reading, order) = api.read(caller, Turn::Order, deadline.answer(), get).await?;
     let version = version.unwrap_or(order.version);
     if order.processed_version >= version || deadline.is_wait_over() {
@@ -87,7 +88,7 @@ async fn processed(
     let small = (order.payload.as_str().len() <= SMALL).then_some(order);
     drop(reading);
     api.service.await_version(order_id, version, deadline).await;
-    match (api.read(caller, Turn::Order, deadline.last_look(), api.service.get(order_id)).await, small) {
+    match (api.read(caller, Turn::Order, deadline.last_look(), get).await, small) {
         // There is no time to look once more: this is how the order was when the wait began.
         (Err(problem), Some(small)) if problem.kind == STORE_UNAVAILABLE => Ok((None, small)),
         (read, _) => read.map(|(reading, order)| (Some(reading), order)),
@@ -115,7 +116,8 @@ pub(super) async fn find_order(
     let wanted = "the owner's UUID, as ?user_id=<uuid>";
     let user_id = Parameters::of(&uri).parsed("user_id", wanted, UserId::parse)?;
     let user_id = user_id.ok_or_else(|| Invalid::new("user_id", format!("send {wanted}")))?;
-    let find = api.service.find_by_external(&external_id, user_id);
+    let find =
+        move |service: Arc<Service>| async move { service.find_by_external(&external_id, user_id).await };
     let (reading, order) = api.read(&caller, Turn::Order, api.service.reads_until(), find).await?;
     let mut response = shown(order, &headers).await?;
     hold(&mut response, reading);

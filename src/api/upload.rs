@@ -4,11 +4,13 @@
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Body;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::Options;
 use super::exchange::Caller;
 use super::problem::{BODY_TIMEOUT, BODY_TOO_LARGE, Problem};
+use crate::error::Error;
 use crate::order::Invalid;
 use crate::service::quota::Permit;
 
@@ -166,11 +168,15 @@ impl Arrived {
 pub(super) async fn beside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
-    // Its panic is that of a handler.
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| match panic.try_into_panic() {
+    outcome(tokio::task::spawn_blocking(work)).await?
+}
+
+/// The outcome of work that is done in a task of its own. Its panic is that of a handler.
+pub(super) async fn outcome<T>(work: JoinHandle<T>) -> Result<T, Error> {
+    work.await.or_else(|failed| match failed.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),
         // The runtime is being shut down.
-        Err(_) => Err(crate::error::Error::Unavailable.into()),
+        Err(_) => Err(Error::Unavailable),
     })
 }
 

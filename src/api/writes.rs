@@ -29,7 +29,7 @@ use super::view::{OrderView, SubmittedBody};
 use crate::error::Error;
 use crate::order::{self, Command, Invalid, KeyText, Order, OrderId, Submission, UserId, Version};
 use crate::service::quota::{HeldMemory, Permit, Turn};
-use crate::service::{Change, Deadline, Progress, PutMode, Receipt};
+use crate::service::{Change, Deadline, Progress, PutMode, Receipt, Service};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -225,7 +225,8 @@ async fn answer(
     preferences: Preferences,
     deadline: Deadline,
 ) -> Response {
-    let read = async { Ok(api.service.read_back(receipt.order_id, deadline).await) };
+    let order_id = receipt.order_id;
+    let read = move |service: Arc<Service>| async move { Ok(service.read_back(order_id, deadline).await) };
     let (reading, order) = match preferences.wants_representation() {
         // The order is stored, whether it can be read now or not: then the answer does without.
         true => match Box::pin(api.read(caller, Turn::Order, deadline.last_look(), read)).await {

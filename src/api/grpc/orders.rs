@@ -24,7 +24,7 @@ use crate::api::upload::{LONG, beside};
 use crate::error::Error;
 use crate::order::{self, Command, Invalid, KeyText, Order, OrderId, Submission, UserId, Version};
 use crate::service::quota::{Permit, Turn};
-use crate::service::{Change, Patience, Progress, Receipt};
+use crate::service::{Change, Patience, Progress, Receipt, Service};
 
 /// The service of orders as the library serves it.
 pub(super) type Server = OrdersServiceServer<Orders>;
@@ -73,7 +73,7 @@ impl OrdersService for Orders {
     ) -> Result<Response<GetOrderByIdResponse>, Status> {
         let order_id = OrderId::parse(&request.get_ref().order_id)
             .ok_or_else(|| Problem::from(Invalid::new("order_id", "send a UUID")))?;
-        let get = self.shared.service.get(order_id);
+        let get = move |service: Arc<Service>| async move { service.get(order_id).await };
         let (reading, order) = self.read(request.extensions(), get).await?;
         Ok(shown(GetOrderByIdResponse { order: Some(model(&order)) }, &order, reading))
     }
@@ -86,7 +86,8 @@ impl OrdersService for Orders {
         let GetOrderByExternalIdRequest { external_id, user_id } = message;
         let user_id = UserId::parse(&user_id)
             .ok_or_else(|| Problem::from(Invalid::new("user_id", "send the owner's UUID")))?;
-        let find = self.shared.service.find_by_external(&external_id, user_id);
+        let find =
+            move |service: Arc<Service>| async move { service.find_by_external(&external_id, user_id).await };
         let (reading, order) = self.read(&extensions, find).await?;
         Ok(shown(GetOrderByExternalIdResponse { order: Some(model(&order)) }, &order, reading))
     }
@@ -94,11 +95,14 @@ impl OrdersService for Orders {
 
 impl Orders {
     /// Reads an order when it is the caller's turn.
-    async fn read(
+    async fn read<F>(
         &self,
         extensions: &Extensions,
-        read: impl Future<Output = Result<Order, Error>> + Send,
-    ) -> Result<(Reading, Order), Problem> {
+        read: impl FnOnce(Arc<Service>) -> F + Send,
+    ) -> Result<(Reading, Order), Problem>
+    where
+        F: Future<Output = Result<Order, Error>> + Send + 'static,
+    {
         let caller = extensions.get::<Caller>().ok_or(Error::Internal)?;
         self.shared.read(caller, Turn::Order, self.shared.service.reads_until(), read).await
     }
