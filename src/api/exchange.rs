@@ -32,7 +32,8 @@ const SKIP_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Exchange {
     connection: Arc<Connection>,
     memory: Option<Permit>,
-    /// Of gRPC, its place among the calls.
+    /// Of gRPC, its place among the calls that are there, and among those of its kind.
+    _open: Option<Permit>,
     _call: Option<Permit>,
     progress: Progress,
 }
@@ -42,7 +43,7 @@ impl Exchange {
     pub(super) fn begin(connection: &Arc<Connection>) -> Exchange {
         connection.begin();
         let (connection, progress) = (Arc::clone(connection), Progress::default());
-        Exchange { connection, memory: None, _call: None, progress }
+        Exchange { connection, memory: None, _open: None, _call: None, progress }
     }
 
     /// The connection that it takes place on.
@@ -65,6 +66,11 @@ impl Exchange {
     /// Holds memory to the end; `None` where it is not counted.
     pub(super) fn hold(&mut self, memory: Option<Permit>) {
         self.memory = memory;
+    }
+
+    /// Holds a place among the calls that are there to the end.
+    pub(super) fn hold_open(&mut self, open: Permit) {
+        self._open = Some(open);
     }
 
     /// Holds a place among the calls to the end.

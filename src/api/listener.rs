@@ -41,6 +41,9 @@ const HEADER_LIMIT: usize = 64 << 10;
 /// How long a connection without a request under way may take to end when the process stops: its peer may be silent.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// How long a peer may take nothing of its answers when the process stops: one who does not read does not hold it up.
+const LAST_WRITE: Duration = Duration::from_secs(5);
+
 /// The shortest pause between two looks at all connections.
 const SHORTEST_LOOK: Duration = Duration::from_millis(50);
 
@@ -194,8 +197,12 @@ impl Port {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
+            let limit = match self.closing.is_cancelled() {
+                true => self.write_timeout.min(LAST_WRITE),
+                false => self.write_timeout,
+            };
             self.admission.each(|connection| {
-                if connection.is_stalled(self.write_timeout) || connection.is_overdue(GOODBYE) {
+                if connection.is_stalled(limit) || connection.is_overdue(GOODBYE) {
                     connection.ask(Asked::Cut);
                 }
             });

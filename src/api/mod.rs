@@ -112,6 +112,10 @@ pub struct Options {
 /// The most calls of gRPC at a time that ask how the service is.
 const MAX_CHECKS: usize = 256;
 
+/// The most calls of gRPC that are there at a time besides those that may be under way: most of them are about to be
+/// refused. The connection of one more is closed.
+const MAX_OPEN_CALLS: usize = 2048;
+
 /// The most long calls of gRPC that answer no order: health watches and reflection.
 const MAX_WATCHES: usize = 256;
 
@@ -140,6 +144,7 @@ impl Options {
             Resource::Calls => (self.max_calls, self.call_share),
             Resource::Watches => (MAX_WATCHES, self.call_share),
             Resource::Checks => (MAX_CHECKS, self.call_share),
+            Resource::OpenCalls => (self.max_calls.saturating_add(MAX_OPEN_CALLS), self.call_share),
             Resource::Streams => (self.max_streams, self.stream_share),
         };
         Limit::shared(total, share, SMALLEST_SHARE)

@@ -29,9 +29,11 @@ pub enum Resource {
     Streams,
     /// Calls of gRPC that ask how the service is.
     Checks,
+    /// All calls of gRPC that are there, those that are refused as well.
+    OpenCalls,
 }
 
-const RESOURCES: usize = 7;
+const RESOURCES: usize = 8;
 
 /// A read of the store that may bring much. What it brings is only known when it is there, so that the number of such
 /// reads is bounded until it is counted; who finds no turn waits for one.
@@ -87,8 +89,11 @@ impl Quotas {
     /// Quotas with these limits.
     #[must_use]
     pub fn new(limit: impl Fn(Resource) -> Limit) -> Arc<Quotas> {
-        use Resource::{Calls, Checks, GrpcConnections, HttpConnections, Memory, Streams, Watches};
-        let limits = [Memory, HttpConnections, GrpcConnections, Calls, Watches, Streams, Checks].map(limit);
+        use Resource::{
+            Calls, Checks, GrpcConnections, HttpConnections, Memory, OpenCalls, Streams, Watches,
+        };
+        let limits = [Memory, HttpConnections, GrpcConnections, Calls, Watches, Streams, Checks, OpenCalls];
+        let limits = limits.map(limit);
         Arc::new(Quotas { limits, used: Default::default(), turns: turns(1), peers: Mutex::default() })
     }
 

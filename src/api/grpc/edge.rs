@@ -2,6 +2,7 @@
 //! memory grows, and a net for panics. An answer that is no success says so in the words of the table.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -28,7 +29,7 @@ use super::orders::Server;
 use super::status::{ORDER_ID, PROBLEM_CODE, deadline_exceeded, uncompressed};
 use super::until::Until;
 use crate::api::Options;
-use crate::api::connection::Connection;
+use crate::api::connection::{Asked, Connection};
 use crate::api::edge::{REQUEST_ID, peer, request_id, size_of_head, take};
 use crate::api::exchange::{Answer, Caller, Exchange};
 use crate::api::failures;
@@ -206,8 +207,18 @@ impl Service<Request<Incoming>> for Door {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Answer<Body>>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (edge, exchange) = (self.edge.clone(), Exchange::begin(&self.connection));
-        Box::pin(async move { Ok(edge.answer(request, exchange).await) })
+        let (edge, mut exchange) = (self.edge.clone(), Exchange::begin(&self.connection));
+        match self.connection.peer().take(Resource::OpenCalls, 1) {
+            Ok(open) => {
+                exchange.hold_open(open);
+                Box::pin(async move { Ok(edge.answer(request, exchange).await) })
+            }
+            // To refuse each of so many would take as much memory as to serve them.
+            Err(_) => {
+                self.connection.ask(Asked::Cut);
+                Box::pin(pending())
+            }
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod message;
 mod orders;
 mod preface;
 mod reflection;
+mod socket;
 mod status;
 mod until;
 
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,7 @@ use tonic::service::Routes;
 
 use self::edge::Edge;
 use self::health::Health;
+use self::socket::Socket;
 use super::connection::{Asked, Connection};
 use super::forwarded::TrustedProxies;
 use super::http::Shared;
@@ -109,7 +111,8 @@ impl Grpc {
                 stream = preface::read(stream, limit) => stream,
                 _ = poll_fn(|cx| connection.poll_asked(cx, Asked::Nothing)) => None,
             };
-            Some(http.serve_connection(stream?, door))
+            let socket = Socket::new(stream?, connection);
+            Some(http.serve_connection(TokioIo::new(socket), door))
         }
     }
 }

@@ -4,7 +4,6 @@
 use std::io::Cursor;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, Chain, Join, join};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -20,7 +19,7 @@ const NOT_HTTP_2: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-t
     content-length: 60\r\nconnection: close\r\n\r\nthis port speaks gRPC, over HTTP/2; HTTP/1 is on API_PORT.\r\n";
 
 /// A connection whose preface is read once more.
-pub(super) type Begun = TokioIo<Join<Chain<Cursor<[u8; 24]>, OwnedReadHalf>, OwnedWriteHalf>>;
+pub(super) type Begun = Join<Chain<Cursor<[u8; 24]>, OwnedReadHalf>, OwnedWriteHalf>;
 
 /// Reads the preface, and gives it back with the connection. `None` where it does not come in time or is another text.
 pub(super) async fn read(mut stream: TcpStream, limit: Duration) -> Option<Begun> {
@@ -31,5 +30,5 @@ pub(super) async fn read(mut stream: TcpStream, limit: Duration) -> Option<Begun
         return None;
     }
     let (reader, writer) = stream.into_split();
-    Some(TokioIo::new(join(Cursor::new(begin).chain(reader), writer)))
+    Some(join(Cursor::new(begin).chain(reader), writer))
 }

@@ -6,10 +6,12 @@ use std::fs;
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::neighbour::{NEIGHBOUR, Neighbour, create_large};
-use super::peer::{ATTACKER, connect_from};
+use super::neighbour::{NEIGHBOUR, Neighbour, create_large, exchange};
+use super::peer::{ATTACKER, connect_from, send_and_never_read};
 use super::stalled::Stalled;
-use super::target::{Launch, Store};
+use super::target::{Launch, Store, assert_small};
+use crate::support::USER;
+use crate::support::answers::order_id;
 use crate::support::grpc::path;
 use crate::support::grpc::proto::orders::service::v1::GetOrderByIdRequest;
 use crate::support::wait::{until, within};
@@ -85,6 +87,73 @@ async fn connections_on_which_nothing_is_said_do_not_hold_up_the_stop() {
     within("an answer", used.read_exact(&mut [0; 12])).await.unwrap();
     let _calls = Stalled::connect(ATTACKER, target.grpc, 1 << 16).await;
     target.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_are_not_read_do_not_hold_up_the_stop() {
+    let launch = Launch::on(Store::Embedded).set("SHUTDOWN_TIMEOUT", "1h").set("HTTP_WRITE_TIMEOUT", "1h");
+    let target = launch.start().await;
+    let order_id = create_large(target.http, 5).await;
+    let list = format!("GET /orders?user_id={USER} HTTP/1.1\r\nhost: localhost\r\n\r\n").repeat(4);
+    let _unread = send_and_never_read(ATTACKER, target.http, 3, list.as_bytes()).await;
+    let mut calls = Stalled::connect(ATTACKER, target.grpc, 1 << 10).await;
+    assert!(calls.call(&path("GetOrderByID"), &GetOrderByIdRequest { order_id }.encode_to_vec()).await);
+    assert_eq!(calls.heads().await, [Some(200)]);
+    target.stop().await;
+}
+
+/// A frame of HTTP/2 (RFC 9113, section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The beginning of a connection that takes no message, and so many calls of a path.
+fn calls(path: &str, count: u32) -> Vec<u8> {
+    // Literals without an index (RFC 7541, section 6.2.2).
+    let header = |(name, value): (&str, &str)| {
+        let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+        [vec![0], text(name), text(value)].concat()
+    };
+    let pseudo = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "target")];
+    let head = [&pseudo[..], &[("content-type", "application/grpc"), ("te", "trailers")]].concat();
+    let head: Vec<u8> = head.into_iter().flat_map(header).collect();
+    // SETTINGS_INITIAL_WINDOW_SIZE is 0.
+    let begin = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[0, 4, 0, 0, 0, 0])].concat();
+    let call = |number| [frame(1, 4, 2 * number + 1, &head), frame(0, 1, 2 * number + 1, &[0; 5])].concat();
+    [begin, (0..count).flat_map(call).collect()].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_are_refused_count_until_their_answers_are_gone() {
+    for path in ["/no.Service/Method", WATCH, CHECK] {
+        let target = Launch::on(Store::Embedded).start().await;
+        let neighbour = Neighbour::of(&target);
+        let _unread = send_and_never_read(ATTACKER, target.grpc, 800, &calls(path, 120)).await;
+        neighbour.report().await.assert_undisturbed();
+        assert_small(target.id());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_whose_callers_are_gone_delay_no_others() {
+    let target = Launch::on(Store::Postgres).start().await;
+    let large = create_large(target.http, 1).await;
+    let body = format!(r#"{{"user_id":"{USER}","payload":{{}}}}"#);
+    let created = exchange(target.http, "POST /orders HTTP/1.1\r\n", &body).await.unwrap();
+    let (get, small) =
+        (format!("GET /orders/{large} HTTP/1.1\r\nhost: localhost\r\n\r\n"), order_id(&created));
+    for _ in 0..20 {
+        for _ in 0..200 {
+            let mut stream = connect_from(ATTACKER, target.http).await.unwrap();
+            stream.write_all(get.as_bytes()).await.unwrap();
+            stream.set_zero_linger().unwrap();
+        }
+        let line = format!("GET /orders/{small} HTTP/1.1\r\n");
+        let answer = within("an answer", exchange(target.http, &line, "")).await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert_small(target.id());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,105 @@
+//! The socket of a gRPC connection. Where its peer takes nothing, nothing more is read from it: each call that is read
+//! may be answered, and answers without a message wait in the library, beyond its flow control.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::api::connection::Connection;
+use crate::service::quota::{Permit, Resource};
+
+/// What the library may hold for a connection whose peer takes nothing: an answer for each of its calls, and more.
+const BLOCKED: usize = 128 << 10;
+
+/// The socket.
+pub(super) struct Socket<S> {
+    stream: S,
+    connection: Arc<Connection>,
+    /// While the peer takes nothing: the memory that counts for it.
+    blocked: Option<Permit>,
+}
+
+impl<S> Socket<S> {
+    pub(super) fn new(stream: S, connection: Arc<Connection>) -> Socket<S> {
+        Socket { stream, connection, blocked: None }
+    }
+
+    /// Notes whether the peer took something.
+    ///
+    /// # Errors
+    /// Where it did not, and has no memory left for what waits.
+    fn note(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match (&written, self.blocked.is_some()) {
+            (Poll::Pending, false) => match self.connection.peer().take(Resource::Memory, BLOCKED) {
+                Ok(memory) => {
+                    self.connection.waits();
+                    self.blocked = Some(memory);
+                }
+                Err(_) => return Poll::Ready(Err(io::Error::other("no memory is left for unread answers"))),
+            },
+            (Poll::Ready(_), true) => {
+                self.go_on();
+                // Reading was put off, and is not asked for again by itself.
+                cx.waker().wake_by_ref();
+            }
+            _ => {}
+        }
+        written
+    }
+
+    fn go_on(&mut self) {
+        if self.blocked.take().is_some() {
+            self.connection.took();
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.blocked {
+            Some(_) => Poll::Pending,
+            None => Pin::new(&mut self.stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.note(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, buffers);
+        self.note(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl<S> Drop for Socket<S> {
+    fn drop(&mut self) {
+        self.go_on();
+    }
+}
