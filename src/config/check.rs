@@ -81,8 +81,8 @@ pub(super) fn check(settings: &Settings) -> Vec<Problem> {
     rule(
         settings.allowed_hosts.iter().all(|host| is_host_pattern(host)),
         &["allowed_hosts"],
-        r#"a host is a name without scheme, port and path; write "orders.example", "*.orders.example" for those below \
-           it, or "*" for every name"#,
+        "a host is a name without scheme, port and path; write \"orders.example\", \"*.orders.example\" for those below \
+         it, or \"*\" for every name",
     );
     rule(
         settings.cors_allowed_origins.iter().all(|origin| origin == "*" || is_origin(origin)),

@@ -40,8 +40,17 @@ pub(super) struct Environment {
 pub(super) fn read(env: impl Iterator<Item = (String, String)>) -> Environment {
     let names: Vec<String> = keys::names().collect();
     let mut found = Environment::default();
-    // Only upper-case names: on Unix `bind` is another variable than `BIND`.
-    for (variable, text) in env.filter(|(name, _)| !name.contains(|c: char| c.is_ascii_lowercase())) {
+    for (variable, text) in env {
+        // Only upper-case names: on Unix `bind` is another variable than `BIND`.
+        let upper = variable.to_ascii_uppercase();
+        if upper != variable {
+            if upper.starts_with(PREFIX) {
+                found
+                    .warnings
+                    .push(format!("{variable} is ignored: names of settings are in upper case, {upper}"));
+            }
+            continue;
+        }
         if OURS.contains(&variable.as_str()) {
             if variable == CONFIG_VARIABLE && !text.is_empty() {
                 found.config = Some(text.into());
@@ -93,12 +102,16 @@ fn unknown(variable: &str, text: &str) -> Option<String> {
         None => ("", variable.to_ascii_lowercase()),
     };
     let nearest = keys::nearest(&name);
-    let is_near = name.len() >= SHORTEST && !FOREIGN.contains(&variable) && is_close(&name, &nearest);
+    let may_be_meant = !prefix.is_empty() || (name.len() >= SHORTEST && !FOREIGN.contains(&variable));
+    let is_near = may_be_meant && is_close(&name, &nearest);
     // A Service named `orderstream` gives its variables our prefix.
     let is_meant = (is_near || !prefix.is_empty()) && !is_of_a_service(variable, text);
     let nearest = keys::variable(&nearest);
-    is_meant.then(|| {
-        format!("{variable} is not a setting and is ignored; the nearest is {prefix}{nearest}: set that, or unset it")
+    is_meant.then(|| match is_near {
+        true => {
+            format!("{variable} is not a setting and is ignored; the nearest is {prefix}{nearest}: set that, or unset it")
+        }
+        false => format!("{variable} is not a setting and is ignored; `orderstream config` shows all: unset it"),
     })
 }
 
@@ -140,8 +153,15 @@ mod tests {
             assert_eq!(told, [expected]);
         }
         for (name, text) in [("ORDERSTREAM_COLOUR", "red"), ("ORDERSTREAM_PORT", "8080")] {
-            assert_eq!(warnings(&[(name, text)]).len(), 1, "{name}");
+            let told = warnings(&[(name, text)]);
+            assert_eq!(
+                told,
+                [format!("{name} is not a setting and is ignored; `orderstream config` shows all: unset it")]
+            );
         }
+        let told = warnings(&[("ORDERSTREAM_Kafka_brokers", "x")]);
+        assert_eq!(told.len(), 1);
+        assert!(told[0].ends_with("in upper case, ORDERSTREAM_KAFKA_BROKERS"), "{told:?}");
     }
 
     #[test]

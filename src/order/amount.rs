@@ -19,7 +19,9 @@ pub struct Amount(BigDecimal);
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AmountError {
     /// A number of the payload, or the total, has more digits than an amount holds.
-    #[error("{0} has more than {MAX_DIGITS} digits before or after the point; send a smaller number")]
+    #[error(
+        "{0} has more than {MAX_DIGITS} digits before or after the point; round it, or send a smaller number"
+    )]
     OutOfRange(&'static str),
     /// The payload is not JSON.
     #[error("the payload is not valid JSON")]
