@@ -73,7 +73,7 @@ async fn an_answer_that_is_not_taken_ends_its_connection_however_well_others_on_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_on_which_nothing_is_said_do_not_hold_up_the_stop() {
-    // Whoever waited for one of them would wait this long.
+    // A stop that waited for one of them would take this long.
     let target = Launch::on(Store::Embedded).set("SHUTDOWN_TIMEOUT", "1h").start().await;
     let mut silent = Vec::new();
     for port in [target.http, target.grpc] {
