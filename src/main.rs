@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use orderstream::{cli, telemetry};
 
 fn main() -> ExitCode {
-    cli::run(cli::parse()).unwrap_or_else(|error| {
+    cli::run(cli::parse().prepared()).unwrap_or_else(|error| {
         telemetry::say(&format!("orderstream: {error:#}"));
         ExitCode::from(2)
     })

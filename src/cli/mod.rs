@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand that is more than a line. Subcommands read settings, call the
 //! wiring room and print for people.
 
+mod allocator;
 mod descriptors;
 mod orders;
 mod output;
@@ -80,6 +81,18 @@ fn hide_settings(command: &mut clap::Command) {
     let bare = std::mem::take(command);
     *command = bare.mut_args(|arg| if is_setting(&arg) { arg.hide(true) } else { arg });
     command.get_subcommands_mut().for_each(hide_settings);
+}
+
+impl Cli {
+    /// Prepares the process of a server, first of all: it begins anew with an allocator that gives memory back to the
+    /// system, so whatever was done before is done twice. Other commands go on as they are.
+    #[must_use]
+    pub fn prepared(self) -> Cli {
+        if matches!(self.command, None | Some(Command::Up | Command::Api | Command::Worker)) {
+            allocator::limit();
+        }
+        self
+    }
 }
 
 /// Runs the command line and answers the process's exit code: 0 for success, 1 where `verify` finds something.

@@ -8,6 +8,7 @@
 mod descriptors;
 mod logging;
 mod memory;
+mod mixture;
 mod neighbour;
 mod overload;
 mod peer;

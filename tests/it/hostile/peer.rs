@@ -15,12 +15,25 @@ use crate::support::wait::within;
 /// The address of a peer that misbehaves. The neighbours have others.
 pub(super) const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 
+/// How many bytes a socket with little room takes; the system makes it a few thousand.
+const NARROW: u32 = 1;
+
 /// How many descriptors a test needs at most. Tests hold many sockets.
 const DESCRIPTORS: u64 = 8192;
 
 /// Opens a connection from an address.
 pub(super) async fn connect_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+    connect(TcpSocket::new_v4()?, source, to).await
+}
+
+/// Opens a connection whose peer has so little room that the target keeps what is not read.
+pub(super) async fn connect_narrow(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(NARROW)?;
+    connect(socket, source, to).await
+}
+
+async fn connect(socket: TcpSocket, source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
     socket.bind((source, 0).into())?;
     let stream = within("a connection", socket.connect(to)).await?;
     stream.set_nodelay(true)?;

@@ -1,0 +1,41 @@
+//! The memory of glibc's allocator. A process that serves for long answers with many blocks of about 1 MB, from many
+//! threads. By default glibc keeps what they free: it begins to take such blocks from its heaps instead of from the
+//! system, and has up to eight heaps per processor. Measured with clients that mix large reads and writes and never
+//! read: 250 MiB resident, with a memory budget of 64 MiB. With the figures below it is half of that.
+//!
+//! glibc reads them from the environment as a process begins (`mallopt(3)`), so the process begins anew with them: it
+//! keeps its number, its arguments and its open files. Setting one of the variables is a choice that stays.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::{env, thread};
+
+/// How many heaps there are.
+const ARENAS: &str = "MALLOC_ARENA_MAX";
+
+/// A block of at least so many bytes is taken from the system, and given back when it is freed.
+const LARGE: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "262144");
+
+/// A heap gives back what is free at its end beyond so many bytes. The default of 128 KiB would be given back and taken
+/// again for each batch.
+const KEPT: (&str, &str) = ("MALLOC_TRIM_THRESHOLD_", "8388608");
+
+/// Where the same is said to glibc in one variable.
+const TUNABLES: &str = "GLIBC_TUNABLES";
+
+/// Begins the process anew with an allocator that gives memory back. It goes on as it is where the allocator is another
+/// one or has been set, and where it cannot begin anew: it then only keeps more memory.
+pub(super) fn limit() {
+    let is_set = |name| env::var_os(name).is_some();
+    let is_glibc = cfg!(all(target_os = "linux", target_env = "gnu"));
+    if !is_glibc || [ARENAS, LARGE.0, KEPT.0, TUNABLES].into_iter().any(is_set) {
+        return;
+    }
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let mut arguments = env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    // The file of this process, even where another has taken its place since it began.
+    let mut anew = Command::new("/proc/self/exe");
+    anew.arg0(name).args(arguments).env(ARENAS, processors.to_string()).envs([LARGE, KEPT]);
+    let _error = anew.exec();
+}
