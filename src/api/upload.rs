@@ -1,9 +1,13 @@
 //! Reads the body of a request, of either protocol. Memory is taken for what has arrived, and not for what was announced:
 //! a client that announces a body and does not send it holds nothing. Time counts as a whole and from piece to piece.
 
+use std::sync::LazyLock;
+use std::thread;
+
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Body;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -164,10 +168,21 @@ impl Arrived {
     }
 }
 
+/// How much of such work is done at a time: as much as there are processors. With a thread for each of it, those of the
+/// runtime would be few among many, and everyone would wait, liveness too.
+static TURNS: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(thread::available_parallelism().map_or(1, usize::from)));
+
 /// Does work that takes long on a thread where others do not wait for it.
 pub(super) async fn beside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
+    // Kept until it is done, also where the caller is gone. It is never closed.
+    let turn = TURNS.acquire().await.map_err(|_| Error::Unavailable)?;
+    let work = move || {
+        let _turn = turn;
+        work()
+    };
     outcome(tokio::task::spawn_blocking(work)).await?
 }
 

@@ -6,6 +6,7 @@
 //! glibc reads them from the environment as a process begins (`mallopt(3)`), so the process begins anew with them: it
 //! keeps its number, its arguments and its open files. Setting one of the variables is a choice that stays.
 
+use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::{env, thread};
@@ -31,11 +32,17 @@ pub(super) fn limit() {
     if !is_glibc || [ARENAS, LARGE.0, KEPT.0, TUNABLES].into_iter().any(is_set) {
         return;
     }
+    // By its path and not as /proc/self/exe, which would become the name of the process.
+    let Ok(program) = env::current_exe() else { return };
+    // Run by the dynamic loader, it is the loader's.
+    let is_loader = |name: &OsStr| name.as_encoded_bytes().starts_with(b"ld");
+    if program.file_name().is_none_or(is_loader) {
+        return;
+    }
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let mut arguments = env::args_os();
     let name = arguments.next().unwrap_or_default();
-    // The file of this process, even where another has taken its place since it began.
-    let mut anew = Command::new("/proc/self/exe");
+    let mut anew = Command::new(program);
     anew.arg0(name).args(arguments).env(ARENAS, processors.to_string()).envs([LARGE, KEPT]);
     let _error = anew.exec();
 }
