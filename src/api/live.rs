@@ -66,7 +66,8 @@ pub(super) async fn follow_order(
 ) -> Result<Response, Problem> {
     let (order_id, after) = (order_id_of(order_id)?, last_event_id(&headers)?);
     let permit = permit(&caller)?;
-    let follow = move |service: Arc<Service>| async move { service.follow(order_id, after).await };
+    let peer = Arc::clone(&caller.peer);
+    let follow = move |service: Arc<Service>| async move { service.follow(order_id, after, peer).await };
     let (_, following) = api.read(&caller, Turn::Order, api.service.reads_until(), follow).await?;
     Ok(response(events(following, api.draining.clone(), permit)))
 }
@@ -93,7 +94,8 @@ pub(super) async fn follow_user(
     let user_id = user_id.ok_or_else(|| Invalid::new("user_id", format!("send {wanted}")))?;
     let after = last_event_id(&headers)?;
     let permit = permit(&caller)?;
-    let follow = move |service: Arc<Service>| async move { service.follow_user(user_id, after).await };
+    let peer = Arc::clone(&caller.peer);
+    let follow = move |service: Arc<Service>| async move { service.follow_user(user_id, after, peer).await };
     let (_, following) = api.read(&caller, Turn::Order, api.service.reads_until(), follow).await?;
     Ok(response(events(following, api.draining.clone(), permit)))
 }

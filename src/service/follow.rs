@@ -10,10 +10,11 @@ use futures_util::stream::unfold;
 use tokio::time::sleep;
 
 use super::feed::{PAUSE, Subscription};
+use super::quota::{Peer, Turn};
 use super::{Service, read_failed};
 use crate::error::Error;
-use crate::order::{OrderId, Sequence, Step, UserId, Version, Whose};
-use crate::store::Store;
+use crate::order::{OrderId, Sequence, Step, Stretch, UserId, Version, Whose};
+use crate::store::{self, Store};
 
 /// The most steps in a page.
 const PAGE: usize = 100;
@@ -69,16 +70,23 @@ impl Service {
         Ok(History { steps, next: (last < newest).then_some(last) })
     }
 
-    /// The steps of an order behind a place; without a place, its newest one and those to come.
+    /// The steps of an order behind a place; without a place, its newest one and those to come. Pages are read when it
+    /// is the turn of that peer.
     ///
     /// # Errors
     /// [`Error::HistoryOff`], [`Error::NotFound`], [`Error::Unavailable`].
-    pub async fn follow(&self, order_id: OrderId, after: Option<Sequence>) -> Result<Following, Error> {
+    pub async fn follow(
+        &self,
+        order_id: OrderId,
+        after: Option<Sequence>,
+        peer: Arc<Peer>,
+    ) -> Result<Following, Error> {
         // Registered first: what happens while the newest step is looked up is not missed.
-        let subscription = self.feed.subscribe(Whose::Order(order_id));
+        let place =
+            Place { feed: self.feed.subscribe(Whose::Order(order_id)), whose: Whose::Order(order_id), peer };
         let newest = self.history_of(order_id).await?;
         if let Some(after) = after {
-            return self.pages_behind(subscription, Whose::Order(order_id), after).await;
+            return self.pages_behind(place, after).await;
         }
         let end = self.history_end().await?;
         let read = async { self.store.history(order_id, newest - 1, u32::MAX).await.map_err(read_failed) };
@@ -86,21 +94,28 @@ impl Service {
         let first = steps.into_iter().max_by_key(|step| step.sequence);
         // One that is no longer kept, or never was, leaves nothing to begin with.
         let after = first.as_ref().map_or(end, |step| step.sequence);
-        Ok(self.pages(subscription, Whose::Order(order_id), after, first))
+        Ok(self.pages(place, after, first))
     }
 
-    /// The steps of a user's orders behind a place; without a place, those to come.
+    /// The steps of a user's orders behind a place; without a place, those to come. Pages are read when it is the turn of
+    /// that peer.
     ///
     /// # Errors
     /// [`Error::HistoryOff`], [`Error::Unavailable`].
-    pub async fn follow_user(&self, user_id: UserId, after: Option<Sequence>) -> Result<Following, Error> {
+    pub async fn follow_user(
+        &self,
+        user_id: UserId,
+        after: Option<Sequence>,
+        peer: Arc<Peer>,
+    ) -> Result<Following, Error> {
         self.history.ok_or(Error::HistoryOff)?;
-        let subscription = self.feed.subscribe(Whose::User(user_id));
+        let place =
+            Place { feed: self.feed.subscribe(Whose::User(user_id)), whose: Whose::User(user_id), peer };
         match after {
-            Some(after) => self.pages_behind(subscription, Whose::User(user_id), after).await,
+            Some(after) => self.pages_behind(place, after).await,
             None => {
                 let end = self.history_end().await?;
-                Ok(self.pages(subscription, Whose::User(user_id), end, None))
+                Ok(self.pages(place, end, None))
             }
         }
     }
@@ -116,32 +131,32 @@ impl Service {
         self.in_time(async { self.store.history_end().await.map_err(read_failed) }).await
     }
 
-    /// The pages of a follower who comes back with a place.
-    async fn pages_behind(
-        &self,
-        feed: Subscription,
-        whose: Whose,
-        after: Sequence,
-    ) -> Result<Following, Error> {
+    /// The pages of a follower who comes back to where it was.
+    async fn pages_behind(&self, place: Place, after: Sequence) -> Result<Following, Error> {
         let dropped = self.in_time(async { self.store.history_dropped().await.map_err(read_failed) }).await?;
-        let following = self.pages(feed, whose, after.max(dropped), None);
+        let following = self.pages(place, after.max(dropped), None);
         Ok(Following { lost_from: (after < dropped).then_some(after), ..following })
     }
 
-    fn pages(&self, feed: Subscription, whose: Whose, after: Sequence, first: Option<Step>) -> Following {
-        let store = Arc::clone(&self.store);
+    fn pages(&self, place: Place, after: Sequence, first: Option<Step>) -> Following {
         let begun = first.is_none().then_some(after);
-        let follower = Follower { store, feed, whose, after, first, reading: None };
+        let follower = Follower { store: Arc::clone(&self.store), place, after, first, reading: None };
         let pages = unfold(follower, |mut follower| async move { Some((follower.page().await, follower)) });
         Following { after: begun, lost_from: None, pages: Box::pin(pages) }
     }
 }
 
-/// Somebody who follows orders.
-struct Follower {
-    store: Arc<dyn Store>,
+/// What a follower is called for, and whose turn it is when it reads.
+struct Place {
     feed: Subscription,
     whose: Whose,
+    peer: Arc<Peer>,
+}
+
+/// One who follows orders.
+struct Follower {
+    store: Arc<dyn Store>,
+    place: Place,
     /// All up to here has been read.
     after: Sequence,
     /// Known before anything was read.
@@ -160,23 +175,21 @@ impl Follower {
             let upto = match self.reading {
                 Some(upto) => upto,
                 None => {
-                    let call = self.feed.called().await;
+                    let call = self.place.feed.called().await;
                     self.after = self.after.max(call.from);
                     *self.reading.insert(call.upto.unwrap_or_default())
                 }
             };
-            // One that was slow for as long as steps are kept has lost some.
-            if let Ok(upto) = self.store.history_dropped().await
-                && upto > self.after
-            {
-                return News::Lost { after: std::mem::replace(&mut self.after, upto), upto };
-            }
-            let read = self.store.steps(self.whose, self.after, PAGE).await;
-            self.feed.tell(read.as_ref().err());
-            let Ok(stretch) = read else {
+            let read = self.read().await;
+            self.place.feed.tell(read.as_ref().err());
+            let Ok((dropped, stretch)) = read else {
                 sleep(PAUSE).await;
                 continue;
             };
+            // One that was slow for as long as steps are kept has lost some.
+            if dropped > self.after {
+                return News::Lost { after: std::mem::replace(&mut self.after, dropped), upto: dropped };
+            }
             self.after = self.after.max(stretch.upto);
             if !stretch.more {
                 self.after = self.after.max(upto);
@@ -186,5 +199,19 @@ impl Follower {
                 return News::Steps(stretch.steps);
             }
         }
+    }
+
+    /// The steps behind the place, when it is the peer's turn, and what was dropped last.
+    async fn read(&self) -> Result<(Sequence, Stretch), store::Error> {
+        let turn = self.place.peer.turn(Turn::Steps).await;
+        let (store, whose, after) = (Arc::clone(&self.store), self.place.whose, self.after);
+        // A task of its own: a client who goes away ends nothing in the store, so the turn goes on until it is done.
+        let read = tokio::spawn(async move {
+            let _turn = turn;
+            let stretch = store.steps(whose, after, PAGE).await?;
+            // Asked for last: steps that were dropped in between would else be missed without a word.
+            Ok((store.history_dropped().await?, stretch))
+        });
+        read.await.unwrap_or_else(|failed| Err(store::Error::Unavailable(failed.to_string())))
     }
 }

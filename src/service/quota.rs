@@ -43,16 +43,21 @@ pub enum Turn {
     Order,
     /// Of a page of orders: several MiB.
     Page,
+    /// Of a page of steps, for a stream: little, but a peer has many streams, and all of them may read at once.
+    Steps,
 }
 
+/// How many kinds of turns there are.
+const KINDS: usize = 3;
+
 /// How many turns there are of each kind; a peer has half of them.
-const TURNS: [usize; 2] = [32, 4];
+const TURNS: [usize; KINDS] = [32, 4, 4];
 
 /// A turn that has been taken.
 #[derive(Debug)]
 pub struct Taken(#[expect(dead_code, reason = "they are held")] [Option<OwnedSemaphorePermit>; 2]);
 
-fn turns(share: usize) -> [Arc<Semaphore>; 2] {
+fn turns(share: usize) -> [Arc<Semaphore>; KINDS] {
     TURNS.map(|count| Arc::new(Semaphore::new(count / share)))
 }
 
@@ -80,7 +85,7 @@ impl Limit {
 pub struct Quotas {
     limits: [Limit; RESOURCES],
     used: [AtomicUsize; RESOURCES],
-    turns: [Arc<Semaphore>; 2],
+    turns: [Arc<Semaphore>; KINDS],
     // std Mutex: held for a map operation, never across .await
     peers: Mutex<HashMap<IpAddr, Weak<Peer>>>,
 }
@@ -139,7 +144,7 @@ pub struct Peer {
     address: IpAddr,
     speaks_for_others: bool,
     used: [AtomicUsize; RESOURCES],
-    turns: [Arc<Semaphore>; 2],
+    turns: [Arc<Semaphore>; KINDS],
     quotas: Arc<Quotas>,
 }
 

@@ -1,11 +1,13 @@
-//! Postgres connections that are of no use: one that waits for a row which another session has locked, and one that
-//! cannot be opened again. Work goes to the others.
+//! Postgres connections that are of no use: one that waits for a row which another session has locked, one that
+//! cannot be opened again, and those that one client keeps busy. Work goes to the others.
 
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use tokio::io::AsyncReadExt;
 
-use super::neighbour::{Neighbour, exchange};
+use super::neighbour::{Neighbour, create_large, exchange};
+use super::peer::{ATTACKER, send_and_never_read};
 use super::target::{Launch, Store};
 use crate::support::USER;
 use crate::support::answers::order_id;
@@ -97,4 +99,34 @@ async fn a_connection_that_cannot_be_opened_again_turns_no_one_away() {
         ))
         .await
         .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_whose_steps_take_long_to_read_leave_connections_to_the_reads_of_others() {
+    let schema = Schema::migrated().await;
+    let target = Launch::on(Store::Postgres).dsn(schema.dsn.clone()).start().await;
+    let get = format!("GET /orders/{} HTTP/1.1\r\n", create_large(target.http, 1).await);
+    let read = async || {
+        let answer = within("an answer", exchange(target.http, &get, "")).await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    // Given out in turn: all connections for reads are open then.
+    for _ in 0..20 {
+        read().await;
+    }
+    let other = schema.connect().await;
+    other.batch_execute("BEGIN; LOCK TABLE orders_history IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let line =
+        format!("GET /events?user_id={USER} HTTP/1.1\r\nhost: localhost\r\nlast-event-id: 0-0\r\n\r\n");
+    let mut streams = send_and_never_read(ATTACKER, target.http, 60, line.as_bytes()).await;
+    for stream in &mut streams {
+        // Each has begun, and wants its steps.
+        within("an answer", stream.read_exact(&mut [0; 12])).await.unwrap();
+    }
+    for _ in 0..20 {
+        read().await;
+    }
+    other.batch_execute("ROLLBACK").await.unwrap();
+    drop(streams);
+    target.stop().await;
 }
