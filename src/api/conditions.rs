@@ -2,16 +2,19 @@
 //! there would overwrite what the caller meant to protect.
 
 use hyper::HeaderMap;
-use hyper::header::{HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE};
+use hyper::header::{
+    CONTENT_RANGE, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
+};
 
 use crate::order::Invalid;
 
-/// Refuses every condition but those that the write evaluates.
+/// Refuses every condition but those that the write evaluates, and content that says to be a part (RFC 9110, section
+/// 14.5): it would replace the whole.
 ///
 /// # Errors
 /// [`Invalid`] that names the first one.
 pub(super) fn only(evaluated: &[HeaderName], headers: &HeaderMap) -> Result<(), Invalid> {
-    if !headers.keys().any(|name| name.as_str().starts_with("if-")) {
+    if !headers.keys().any(|name| name.as_str().starts_with("if-") || name == CONTENT_RANGE) {
         return Ok(());
     }
     let by_tag = match evaluated.contains(&IF_MATCH) {
@@ -24,6 +27,7 @@ pub(super) fn only(evaluated: &[HeaderName], headers: &HeaderMap) -> Result<(), 
         (IF_UNMODIFIED_SINCE, "If-Unmodified-Since", by_tag),
         (IF_MODIFIED_SINCE, "If-Modified-Since", by_tag),
         (IF_RANGE, "If-Range", by_tag),
+        (CONTENT_RANGE, "Content-Range", "send the whole content without it"),
     ];
     // With an If-Match that is evaluated, the time is ignored as RFC 9110, section 13.1.4, demands.
     let outranked = evaluated.contains(&IF_MATCH) && headers.contains_key(IF_MATCH);
@@ -53,6 +57,7 @@ mod tests {
         assert_eq!(of(put, &[IF_NONE_MATCH, IF_UNMODIFIED_SINCE]), "If-Unmodified-Since");
         assert_eq!(of(put, &[IF_MODIFIED_SINCE]), "If-Modified-Since");
         assert_eq!(of(put, &[IF_MATCH, IF_RANGE]), "If-Range");
+        assert_eq!(of(put, &[CONTENT_RANGE]), "Content-Range");
         assert_eq!(of(&[IF_MATCH], &[IF_NONE_MATCH]), "If-None-Match");
         assert_eq!(of(&[], &[IF_MATCH]), "If-Match");
         assert_eq!(of(&[], &[IF_MATCH, IF_UNMODIFIED_SINCE]), "If-Match");

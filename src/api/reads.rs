@@ -50,7 +50,7 @@ pub(super) async fn get_order(
     let preferences = Preferences::read(&headers);
     let (reading, order) = match preferences.wait() {
         Some(_) => {
-            let deadline = api.service.deadline(preferences.patience());
+            let deadline = api.service.deadline(preferences.patience()).with_last_look();
             Box::pin(processed(&api, &caller, order_id, min_version, deadline)).await?
         }
         None => {
@@ -88,7 +88,7 @@ async fn processed(
     let small = (order.payload.as_str().len() <= SMALL).then_some(order);
     drop(reading);
     api.service.await_version(order_id, version, deadline).await;
-    match (api.read(caller, Turn::Order, deadline.last_look(), get).await, small) {
+    match (api.read(caller, Turn::Order, deadline.answer(), get).await, small) {
         // There is no time to look once more: this is how the order was when the wait began.
         (Err(problem), Some(small)) if problem.kind == STORE_UNAVAILABLE => Ok((None, small)),
         (read, _) => read.map(|(reading, order)| (Some(reading), order)),

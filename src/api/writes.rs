@@ -114,7 +114,7 @@ pub(super) async fn put_order(
         (false, false) => PutMode::Upsert,
     };
     let preferences = Preferences::read(&headers);
-    let deadline = api.service.deadline(preferences.patience());
+    let deadline = deadline(&api, preferences);
     let memory = Arc::new(memory);
     let receipt = match versions.len() {
         0 | 1 => api.service.put(put, mode, deadline, Some(&memory)).await?,
@@ -157,6 +157,12 @@ pub(super) async fn delete_order(
     submit(&api, &caller, order::Request { command, key }, &versions, &headers, None).await
 }
 
+/// Until when the caller of a write is answered.
+fn deadline(api: &Shared, preferences: Preferences) -> Deadline {
+    let deadline = api.service.deadline(preferences.patience());
+    if preferences.wants_representation() { deadline.with_last_look() } else { deadline }
+}
+
 /// The versions that a change may be for, the newest first; none where any will do. The submission is for the first.
 fn allowed(if_match: Option<IfMatch>, submission: &mut Submission<'_>) -> Result<Vec<Version>, Invalid> {
     let (versions, named) = (if_match.map_or_else(Vec::new, IfMatch::versions), submission.version);
@@ -174,7 +180,7 @@ fn submit<'a>(
     memory: Option<Permit>,
 ) -> impl Future<Output = Result<Response, Problem>> + Send + 'a {
     let preferences = Preferences::read(headers);
-    let deadline = api.service.deadline(preferences.patience());
+    let deadline = deadline(api, preferences);
     let outcome = match versions.len() {
         0 | 1 => {
             let memory = memory.map_or(HeldMemory::Nothing, HeldMemory::Own);
@@ -229,7 +235,7 @@ async fn answer(
     let read = move |service: Arc<Service>| async move { Ok(service.read_back(order_id, deadline).await) };
     let (reading, order) = match preferences.wants_representation() {
         // The order is stored, whether it can be read now or not: then the answer does without.
-        true => match Box::pin(api.read(caller, Turn::Order, deadline.last_look(), read)).await {
+        true => match Box::pin(api.read(caller, Turn::Order, deadline.answer(), read)).await {
             Ok((reading, order)) => (Some(reading), order),
             Err(_) => (None, None),
         },

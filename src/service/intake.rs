@@ -110,7 +110,7 @@ impl Change {
 /// wait for the worker (`wait=0`, or a short limit of the service) still learns what the store says.
 const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long a read may take when the time of its caller is over: an answer that has all it needs is not held up longer.
+/// How much of a wait is left for a last look at the store: a tenth, and no more than this.
 const LAST_LOOK: Duration = Duration::from_millis(250);
 
 /// The longest time that a plain read may take.
@@ -140,10 +140,13 @@ impl Deadline {
         self.ack.is_none_or(|until| until <= Instant::now())
     }
 
-    /// Until when the store is looked at once more for the answer.
+    /// The same for a caller who is shown the order: the wait for the worker ends early enough for a last look at the
+    /// store, which is not to make the answer late.
     #[must_use]
-    pub fn last_look(&self) -> Instant {
-        self.answer.max(Instant::now() + LAST_LOOK)
+    pub fn with_last_look(self) -> Deadline {
+        let left = self.answer.saturating_duration_since(Instant::now());
+        let look = self.answer - LAST_LOOK.min(left / 10);
+        Deadline { ack: self.ack.map(|until| until.min(look)), ..self }
     }
 }
 
@@ -271,7 +274,7 @@ impl Service {
     /// The order that a write of this deadline was about, as it is now; `None` where the store does not show it in
     /// what is left of the time.
     pub async fn read_back(&self, order_id: OrderId, deadline: Deadline) -> Option<Order> {
-        timeout_at(deadline.last_look().into(), self.look_up(order_id)).await.ok()?.ok()
+        timeout_at(deadline.answer.into(), self.look_up(order_id)).await.ok()?.ok()
     }
 
     /// Waits until the worker has processed that version of an order or a newer one, or the wait is over.
@@ -328,5 +331,26 @@ impl Service {
             .and_then(Result::ok)
             .and_then(Result::ok)
             .map_or(Progress::Pending, |receipt| receipt.progress)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_last_look_has_its_time_within_the_wait_and_takes_little_of_it() {
+        let now = Instant::now();
+        for (wait, least) in [(1_000, 850), (2_000, 1_750), (30_000, 29_700), (400, 400), (0, 0)] {
+            let [wait, least] = [wait, least].map(Duration::from_millis);
+            let deadline =
+                Deadline { ack: Some(now + wait), answer: now + wait.max(SHORTEST_LIMIT), is_async: false };
+            let shown = deadline.with_last_look();
+            let ack = shown.ack.unwrap();
+            assert_eq!(shown.answer, deadline.answer);
+            assert!(ack < shown.answer && ack >= now + least && ack <= now + wait, "{wait:?}");
+        }
+        let async_one = Deadline { ack: None, answer: now + SHORTEST_LIMIT, is_async: true };
+        assert_eq!(async_one.with_last_look(), async_one);
     }
 }
