@@ -1,15 +1,19 @@
 //! How long the numbers of a payload are when they are written out. PostgreSQL's `jsonb` keeps no exponents: `1e-9000`
 //! comes back as 9,002 characters, and seven bytes on the wire would become megabytes in every answer. So numbers with
-//! an exponent are counted by their digits and their exponent, in every store alike, before anything is kept.
+//! an exponent are counted by their digits and their exponent, in every store alike, before anything is kept; and long
+//! ones by their digits, for `jsonb` keeps thousands of zeros in a dozen bytes, and tells a reader's limit by its size.
 //!
 //! Most payloads are short and have usual numbers, and are not counted at all. Else it is one pass over the bytes. The
 //! place of a number is only looked for when it is refused.
 
 use super::payload::PayloadError;
 
-/// How many digits the numbers with exponents of a payload may have together, written out. It is what an accepted
+/// How many digits the long numbers of a payload, and those with exponents, may have together, written out. It is what an accepted
 /// payload can grow by in a store at most, so it counts as a part of the largest event (see `bus/kafka/client.rs`).
 pub const WRITTEN_OUT: usize = 256 * 1024;
+
+/// A number of more digits is long. Shorter ones take a few times the bytes in a text that they take in a `jsonb`.
+const LONG: usize = 24;
 
 /// How many digits a number may have behind its point, as many as PostgreSQL's `numeric` holds.
 const BEHIND_POINT: usize = 16_383;
@@ -94,9 +98,13 @@ impl Number {
         }
     }
 
-    /// What it counts. One without an exponent is written as it came.
+    /// What it counts. One without an exponent is written as it came, and counts where it is long.
     fn written(&self) -> usize {
-        self.exponent.map_or(0, |(_, size)| self.digits.saturating_add(size))
+        match self.exponent {
+            Some((_, size)) => self.digits.saturating_add(size),
+            None if self.digits > LONG => self.digits,
+            None => 0,
+        }
     }
 }
 
@@ -179,10 +187,12 @@ mod tests {
     }
 
     #[test]
-    fn a_number_counts_by_its_digits_and_its_exponent_and_only_with_an_exponent() {
+    fn a_number_counts_by_its_digits_and_its_exponent_where_it_has_one_or_is_long() {
         for (text, written, behind) in [
             ("0", 0, 0),
             ("-12.50", 0, 2),
+            ("123456789012345678901234", 0, 0),
+            ("0.123456789012345678901234", 25, 24),
             ("1e3", 4, 0),
             ("-1.5E+300", 302, 0),
             ("1e-16383", 16_384, 16_383),

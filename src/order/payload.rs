@@ -27,9 +27,10 @@ pub enum PayloadError {
         number(.0)
     )]
     TooFine(String),
-    /// With the number at that JSON pointer, the numbers with exponents are longer than [`numbers::WRITTEN_OUT`].
+    /// With the number at that JSON pointer, the numbers with exponents and the long ones have more digits than
+    /// [`numbers::WRITTEN_OUT`].
     #[error(
-        "{} brings the numbers with exponents to more than 262,144 digits when they are written out; send fewer or \
+        "{} brings the long numbers to more than 262,144 digits when they are written out; send fewer or \
          smaller ones, or send them as strings",
         number(.0)
     )]

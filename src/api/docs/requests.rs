@@ -104,7 +104,7 @@ schemas! {
     /// The content of an order, in one of two members.
     OrderContent (): AnyOfBuilder::new()
         .description(Some("The content of an order: any JSON value but null, kept digit for digit. No string in it holds \
-            `\\u0000` or a lone surrogate, and it is nested no deeper than 127 levels. Its numbers with exponents have at most 262,144 digits together when \
+            `\\u0000` or a lone surrogate, and it is nested no deeper than 127 levels. Its numbers with exponents, and those of more than 24 digits, have at most 262,144 digits together when \
             they are written out, and no number has more than 16,383 behind its point."))
         .item(object(&["payload"])
             .property("payload", of_types(&NOT_NULL, "The content. Its `id` becomes the external id; its `amount`, or \
