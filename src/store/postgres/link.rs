@@ -3,7 +3,7 @@
 //! costs nobody more than one timeout.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -14,6 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use uuid::Uuid;
 
 use super::dsn::{Dsn, DsnError};
+use super::load::{Burden, Load};
 use super::trouble::Trouble;
 use super::{Options, tls};
 use crate::store::Error;
@@ -27,12 +28,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// How much longer than the server's own limit an answer is waited for.
 const SILENCE: Duration = Duration::from_secs(5);
-
-/// After how long without an answer a connection whose caller stopped waiting is not used again.
-const SUSPECT: Duration = Duration::from_secs(5);
-
-/// After how long without an answer other connections are preferred.
-const SLOW: Duration = Duration::from_millis(100);
 
 /// How often a statement that lost against another transaction is tried.
 const ATTEMPTS: u32 = 5;
@@ -158,8 +153,6 @@ impl Server {
 pub(super) struct Link<S> {
     server: Arc<Server>,
     state: Mutex<State<S>>,
-    /// Whether a caller stopped waiting for an answer that was overdue.
-    suspect: AtomicBool,
     load: Load,
 }
 
@@ -168,6 +161,8 @@ struct State<S> {
     failures: u32,
     retry_at: Instant,
     last_error: String,
+    /// When a connection that did not answer was last given up for a new one. Its server ends it later.
+    given_up: Option<Instant>,
 }
 
 impl<S: Prepare> Link<S> {
@@ -175,8 +170,13 @@ impl<S: Prepare> Link<S> {
         let (session, retry_at) = (None, Instant::now());
         Link {
             server,
-            state: Mutex::new(State { session, failures: 0, retry_at, last_error: String::new() }),
-            suspect: AtomicBool::new(false),
+            state: Mutex::new(State {
+                session,
+                failures: 0,
+                retry_at,
+                last_error: String::new(),
+                given_up: None,
+            }),
             load: Load::new(),
         }
     }
@@ -186,16 +186,26 @@ impl<S: Prepare> Link<S> {
         self.load.look()
     }
 
+    /// Whether it was down at that time or later.
+    pub(super) fn was_down_after(&self, time: Instant) -> bool {
+        self.load.was_down_after(time)
+    }
+
     /// The connection, opened if need be.
     pub(super) async fn session(&self) -> Result<Arc<S>, Error> {
         let mut state = self.state.lock().await;
         if self.server.closed.load(Ordering::Acquire) {
             return Err(Error::Unavailable("the store is closed".to_owned()));
         }
-        let is_suspect = self.suspect.swap(false, Ordering::Relaxed);
+        // One at a time: where all wait for a lock, further connections would wait, too, and the server has few.
+        let is_suspect = self.load.is_suspect()
+            && state.given_up.is_none_or(|at| at.elapsed() > self.server.statement_timeout + SILENCE);
         let is_usable = |session: &&Arc<S>| !is_suspect && !session.client().is_closed();
         if let Some(session) = state.session.as_ref().filter(is_usable) {
             return Ok(Arc::clone(session));
+        }
+        if is_suspect && state.session.is_some() {
+            state.given_up = Some(Instant::now());
         }
         state.session = None;
         if state.failures > 0 && Instant::now() < state.retry_at {
@@ -208,6 +218,7 @@ impl<S: Prepare> Link<S> {
         self.load.set_down_for(down_for);
         match opened {
             Ok(session) => {
+                self.load.answered();
                 if state.failures > 0 {
                     tracing::info!(failures = state.failures, "connected to Postgres again");
                 }
@@ -271,14 +282,17 @@ impl<S: Prepare> Link<S> {
         session: &Arc<S>,
     ) -> Result<T, Trouble> {
         let _under_way = self.load.begin();
-        let overdue = Overdue { since: Instant::now(), suspect: Some(&self.suspect) };
         let outcome = timeout(self.server.statement_timeout + SILENCE, work).await;
-        overdue.disarm();
+        if outcome.is_ok() {
+            self.load.answered();
+        }
         let outcome = outcome.unwrap_or(Err(Trouble::Silence));
         if let Err(trouble) = &outcome
             && trouble.ends_connection()
         {
             limited!(warn, "Postgres connection"; %trouble, "a connection to Postgres is given up");
+            // What it refused is for another one.
+            self.load.set_down_at_least_for(FIRST_PAUSE);
             let mut state = self.state.lock().await;
             // Somebody else may have opened the next one already.
             state.session.take_if(|current| Arc::ptr_eq(current, session));
@@ -289,90 +303,6 @@ impl<S: Prepare> Link<S> {
     /// Lets go of the connection.
     pub(super) async fn close(&self) {
         self.state.lock().await.session = None;
-    }
-}
-
-/// What is to be said against giving work to a connection, the gravest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Burden {
-    /// It is down, or being opened.
-    pub(super) is_down: bool,
-    /// It has owed an answer for a while.
-    pub(super) is_slow: bool,
-    /// How many answers it owes.
-    pub(super) under_way: usize,
-}
-
-/// What a connection has to do.
-struct Load {
-    /// How many pieces of work wait for an answer.
-    under_way: AtomicUsize,
-    /// When the last answer came, or the wait for one began, in milliseconds from `start`.
-    answered: AtomicU64,
-    /// Until when the connection is known to be down: what is given to it before is refused at once.
-    down_until: AtomicU64,
-    start: Instant,
-}
-
-impl Load {
-    fn new() -> Load {
-        let (answered, down_until) = (AtomicU64::new(0), AtomicU64::new(0));
-        Load { under_way: AtomicUsize::new(0), answered, down_until, start: Instant::now() }
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn look(&self) -> Burden {
-        let (now, under_way) = (self.now(), self.under_way.load(Ordering::Relaxed));
-        let silent = now.saturating_sub(self.answered.load(Ordering::Relaxed));
-        let is_down = self.down_until.load(Ordering::Relaxed) > now;
-        let is_slow = under_way > 0 && u128::from(silent) > SLOW.as_millis();
-        Burden { is_down, is_slow, under_way }
-    }
-
-    fn set_down_for(&self, time: Duration) {
-        let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        // Rounded up: not before it may be tried again.
-        self.down_until.store(self.now().saturating_add(time).saturating_add(1), Ordering::Relaxed);
-    }
-
-    fn begin(&self) -> UnderWay<'_> {
-        if self.under_way.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.answered.store(self.now(), Ordering::Relaxed);
-        }
-        UnderWay(self)
-    }
-}
-
-/// A piece of work that waits for its answer.
-struct UnderWay<'a>(&'a Load);
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.answered.store(self.0.now(), Ordering::Relaxed);
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Notices that a caller stopped waiting: the connection may be dead, and no one would learn it from an answer.
-struct Overdue<'a> {
-    since: Instant,
-    suspect: Option<&'a AtomicBool>,
-}
-
-impl Overdue<'_> {
-    fn disarm(mut self) {
-        self.suspect = None;
-    }
-}
-
-impl Drop for Overdue<'_> {
-    fn drop(&mut self) {
-        if let Some(suspect) = self.suspect.filter(|_| self.since.elapsed() >= SUSPECT) {
-            suspect.store(true, Ordering::Relaxed);
-        }
     }
 }
 

@@ -12,6 +12,7 @@ mod dsn;
 mod history;
 mod link;
 mod lists;
+mod load;
 mod migrations;
 mod outbox;
 mod payload_text;
@@ -28,7 +29,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use self::checking::Checking;
 use self::cleaning::Cleaning;
@@ -113,9 +114,9 @@ impl<S: Prepare> Links<S> {
     where
         F: Future<Output = Result<T, Trouble>> + Send,
     {
-        let first = self.next();
+        let (first, begun) = (self.next(), Instant::now());
         let outcome = first.write(&work).await;
-        match self.instead_of(first, &outcome) {
+        match self.instead_of(first, begun, &outcome) {
             Some(other) => other.write(work).await,
             None => outcome,
         }
@@ -126,17 +127,17 @@ impl<S: Prepare> Links<S> {
     where
         F: Future<Output = Result<T, Trouble>> + Send,
     {
-        let first = self.next();
+        let (first, begun) = (self.next(), Instant::now());
         let outcome = first.read(&work).await;
-        match self.instead_of(first, &outcome) {
+        match self.instead_of(first, begun, &outcome) {
             Some(other) => other.read(work).await,
             None => outcome,
         }
     }
 
-    /// The one that work is given to after a connection that is down refused it.
-    fn instead_of<T>(&self, first: &Link<S>, outcome: &Result<T, Error>) -> Option<&Link<S>> {
-        let is_refused = matches!(outcome, Err(Error::Unavailable(_))) && first.load().is_down;
+    /// The one that work is given to after a connection that was down refused it. It may be up again by now.
+    fn instead_of<T>(&self, first: &Link<S>, begun: Instant, outcome: &Result<T, Error>) -> Option<&Link<S>> {
+        let is_refused = matches!(outcome, Err(Error::Unavailable(_))) && first.was_down_after(begun);
         is_refused.then(|| self.next()).filter(|other| !std::ptr::eq(*other, first))
     }
 
@@ -266,17 +267,11 @@ impl Store for PostgresStore {
     }
 
     async fn history_end(&self) -> Result<Sequence, Error> {
-        self.reads
-            .next()
-            .read(|reads: Arc<Reads>| async move { reads.history.end(reads.client()).await })
-            .await
+        self.reads.read(|reads: Arc<Reads>| async move { reads.history.end(reads.client()).await }).await
     }
 
     async fn history_dropped(&self) -> Result<Sequence, Error> {
-        self.reads
-            .next()
-            .read(|reads: Arc<Reads>| async move { reads.history.dropped(reads.client()).await })
-            .await
+        self.reads.read(|reads: Arc<Reads>| async move { reads.history.dropped(reads.client()).await }).await
     }
 
     async fn clean(

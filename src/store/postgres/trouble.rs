@@ -76,8 +76,8 @@ impl Trouble {
     /// was prepared on it is out of date.
     pub(super) fn ends_connection(&self) -> bool {
         match self {
-            Trouble::Damaged(_) | Trouble::ReadOnly | Trouble::Missing(_) => false,
-            Trouble::Silence => true,
+            Trouble::Damaged(_) | Trouble::Missing(_) => false,
+            Trouble::Silence | Trouble::ReadOnly => true,
             Trouble::Halfway(trouble) => trouble.ends_connection(),
             Trouble::Postgres(error) => error.as_db_error().is_none_or(|error| {
                 let codes = [
