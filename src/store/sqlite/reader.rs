@@ -16,6 +16,9 @@ use crate::store::{Cursor, Damaged, Error, PendingPage, Place, Processed};
 /// More would not read faster: each holds a page cache, and a read takes microseconds.
 const CONNECTIONS: usize = 4;
 
+/// How many bytes of payload a page has before it ends: how long they are is known only when they come.
+const ENOUGH: usize = 8 << 20;
+
 /// Reading connections, opened as they are needed and kept.
 pub(super) struct Readers {
     file: PathBuf,
@@ -124,17 +127,26 @@ pub(super) fn pending(
     };
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params![before.as_microsecond(), at, row, limit as i64])?;
-    let (mut events, mut last, mut count) = (Vec::new(), None, 0);
-    while let Some(row) = rows.next()? {
+    let (mut events, mut last, mut count, mut bytes) = (Vec::new(), None, 0, 0);
+    while bytes < ENOUGH
+        && let Some(row) = rows.next()?
+    {
         match readable(order(row))? {
-            Ok(order) => events.push(order.into_event()),
+            Ok(order) => {
+                bytes += order.payload.as_str().len();
+                events.push(order.into_event());
+            }
             // The others do not wait until it is mended.
             Err(damaged) => damage.tell(&damaged, "an event cannot be made"),
         }
         last = Some(Cursor(Place::Changed { at: row.get(6)?, row: row.get(13)? }));
         count += 1;
     }
-    Ok(PendingPage { events, unpublishable: Vec::new(), next: last.filter(|_| count == limit) })
+    Ok(PendingPage {
+        events,
+        unpublishable: Vec::new(),
+        next: last.filter(|_| count == limit || bytes >= ENOUGH),
+    })
 }
 
 pub(super) fn scan(
@@ -145,8 +157,14 @@ pub(super) fn scan(
     let sql = format!("SELECT {COLUMNS} FROM orders WHERE order_id > ?1 ORDER BY order_id LIMIT ?2");
     // An empty blob sorts before every id.
     let after = after.as_ref().map_or(&[][..], |id| id.as_bytes());
-    connection
-        .prepare_cached(&sql)?
-        .query_map(params![after, limit as i64], |row| readable(order(row)))?
-        .collect()
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query_map(params![after, limit as i64], |row| readable(order(row)))?;
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    while bytes < ENOUGH
+        && let Some(row) = rows.next().transpose()?
+    {
+        bytes += row.as_ref().map_or(0, |order| order.payload.as_str().len());
+        found.push(row);
+    }
+    Ok(found)
 }
