@@ -24,12 +24,15 @@ const KEPT: (&str, &str) = ("MALLOC_TRIM_THRESHOLD_", "8388608");
 /// Where the same is said to glibc in one variable.
 const TUNABLES: &str = "GLIBC_TUNABLES";
 
+/// Says that the process has begun anew. glibc takes its own variables away from a program with capabilities.
+const BEGUN: &str = "_ORDERSTREAM_BEGUN_ANEW";
+
 /// Begins the process anew with an allocator that gives memory back. It goes on as it is where the allocator is another
 /// one or has been set, and where it cannot begin anew: it then only keeps more memory.
 pub(super) fn limit() {
     let is_set = |name| env::var_os(name).is_some();
     let is_glibc = cfg!(all(target_os = "linux", target_env = "gnu"));
-    if !is_glibc || [ARENAS, LARGE.0, KEPT.0, TUNABLES].into_iter().any(is_set) {
+    if !is_glibc || [BEGUN, ARENAS, LARGE.0, KEPT.0, TUNABLES].into_iter().any(is_set) {
         return;
     }
     // By its path and not as /proc/self/exe, which would become the name of the process.
@@ -43,6 +46,6 @@ pub(super) fn limit() {
     let mut arguments = env::args_os();
     let name = arguments.next().unwrap_or_default();
     let mut anew = Command::new(program);
-    anew.arg0(name).args(arguments).env(ARENAS, processors.to_string()).envs([LARGE, KEPT]);
+    anew.arg0(name).args(arguments).env(ARENAS, processors.to_string()).envs([(BEGUN, "1"), LARGE, KEPT]);
     let _error = anew.exec();
 }

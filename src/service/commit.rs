@@ -84,12 +84,21 @@ impl Commit {
         let now = Instant::now();
         let mut waiters = Vec::with_capacity(batch.len());
         let mut events = Vec::with_capacity(batch.len());
+        let mut is_left = false;
         for (Taken { command, slot }, result) in batch.into_iter().zip(results) {
             let PendingCommand { request, wait_until, reply, memory } = command;
             // The payload is in the event from here on, which the relay counts.
             drop(memory);
-            let event = match result {
-                Ok(Accepted::Now(event)) => event,
+            let receipt = match result {
+                Ok(Accepted::Now(event)) => {
+                    let receipt = Receipt::of_event(&event, Progress::NotAwaited);
+                    events.push(event);
+                    receipt
+                }
+                Ok(Accepted::Later(done)) => {
+                    is_left = true;
+                    Some(Receipt { replayed: false, ..Receipt::of_earlier(&done) })
+                }
                 // The request that made it happen has its event published.
                 Ok(Accepted::Before(earlier)) => {
                     let _ = reply.send(Ok(Receipt::of_earlier(&earlier)));
@@ -100,7 +109,7 @@ impl Commit {
                     continue;
                 }
             };
-            match (Receipt::of_event(&event, Progress::NotAwaited), wait_until) {
+            match (receipt, wait_until) {
                 (Some(receipt), Some(until)) if until > now => {
                     slot.commit(receipt);
                     waiters.push(Waiter::new(receipt, reply, now, until, under_way.clone()));
@@ -112,10 +121,12 @@ impl Commit {
                 // A store answers a command with the event of its order and version.
                 (None, _) => drop(reply.send(Err(Error::Internal))),
             }
-            events.push(event);
         }
         self.acks.register(waiters);
         self.relay.forward(events);
+        if is_left {
+            self.relay.fetch();
+        }
     }
 }
 

@@ -77,6 +77,8 @@ struct Sweep {
     after: Option<Cursor>,
     /// There is more, and no room for it: goes on with the next confirmation.
     blocked: bool,
+    /// Something was left behind since it began: another one follows at once.
+    again: bool,
 }
 
 pub(super) fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>, cache: Arc<dyn Cache>) -> (Relay, Runner) {
@@ -85,7 +87,8 @@ pub(super) fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>, cache: Arc<dyn Cache
     let left_behind = Arc::new(Notify::new());
     let relay = Relay { fast: sender, budget: Arc::clone(&budget), left_behind: Arc::clone(&left_behind) };
     // The first sweep is due at once: what an earlier process left pending is driven again.
-    let sweep = Sweep { at: Instant::now(), before: Timestamp::now(), after: None, blocked: false };
+    let sweep =
+        Sweep { at: Instant::now(), before: Timestamp::now(), after: None, blocked: false, again: false };
     let runner = Runner {
         store,
         bus,
@@ -113,8 +116,13 @@ impl Relay {
         match reserve(&self.budget, &events) {
             // The runner outlives the committer, which holds this handle.
             Some(permit) => drop(self.fast.send((events, permit))),
-            None => self.left_behind.notify_one(),
+            None => self.fetch(),
         }
+    }
+
+    /// Has the sweep fetch what was left in the store.
+    pub(super) fn fetch(&self) {
+        self.left_behind.notify_one();
     }
 }
 
@@ -209,9 +217,10 @@ impl Runner {
         }
     }
 
-    /// Begins a sweep, unless one is under way.
+    /// Begins a sweep; where one is under way, when it has ended.
     fn sweep_now(&mut self) {
-        if self.sweep.after.is_none() && !self.sweep.blocked {
+        self.sweep.again = self.sweep.after.is_some() || self.sweep.blocked;
+        if !self.sweep.again {
             self.sweep.at = Instant::now();
             self.sweep.before = Timestamp::now();
         }
@@ -271,6 +280,9 @@ impl Runner {
         self.sweep.after = None;
         self.sweep.at = Instant::now() + SWEEP_EVERY;
         self.sweep.before = Timestamp::now() + SWEEP_EVERY - GRACE;
+        if std::mem::take(&mut self.sweep.again) {
+            self.sweep_now();
+        }
     }
 }
 

@@ -188,16 +188,22 @@ pub trait Store: Send + Sync + 'static {
     async fn close(&self);
 }
 
+/// How many bytes of payload the deletions of a batch bring back. What is deleted may be a thousand orders of a MB.
+pub const BROUGHT_BACK: usize = 4 << 20;
+
 /// What became of a request that was not refused.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Accepted {
     /// It was carried out. The event tells of it.
     Now(Event),
+    /// It was carried out, and its event is still in the store, because those of the batch are enough: a deletion
+    /// beyond [`BROUGHT_BACK`].
+    Later(Earlier),
     /// A request of that key and content had been carried out before.
     Before(Earlier),
 }
 
-/// What a request did when it came the first time.
+/// What a request did, now or when it came the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Earlier {
     /// The order.

@@ -34,6 +34,7 @@ async fn fifty_times(
         match answer.expect("nothing is refused") {
             Accepted::Now(event) => now.push((event.order_id.unwrap(), event.version.unwrap())),
             Accepted::Before(earlier) => before.push((earlier.order_id, earlier.version)),
+            Accepted::Later(done) => panic!("nothing was deleted: {done:?}"),
         }
     }
     (now, before)
@@ -97,7 +98,9 @@ async fn a_batch_of_all_kinds_is_answered_one_by_one_when_it_comes_again() {
             Ok(Accepted::Now(event)) => {
                 Some((false, event.order_id.unwrap(), event.version.unwrap(), event.status))
             }
-            Ok(Accepted::Before(earlier)) => Some((true, earlier.order_id, earlier.version, earlier.status)),
+            Ok(Accepted::Before(earlier) | Accepted::Later(earlier)) => {
+                Some((true, earlier.order_id, earlier.version, earlier.status))
+            }
             Err(orderstream::store::Refusal::NotFound) => None,
             Err(refusal) => panic!("{refusal}"),
         };

@@ -46,6 +46,24 @@ async fn a_payload_is_kept_as_a_value_with_every_digit() {
 }
 
 #[tokio::test]
+async fn an_order_whose_time_no_one_can_follow_takes_new_content_and_can_be_deleted() {
+    let schema = Schema::migrated().await;
+    let store = schema.open();
+    for time in ["infinity", "-infinity", "290000-01-01", "0044-03-15 BC"] {
+        let id = create(&store, some_user(), "{}").await;
+        let set = async || {
+            schema.execute(&format!("UPDATE orders SET updated_at = '{time}' WHERE order_id = '{id}'")).await;
+        };
+        set().await;
+        accept(&store, update(id, "[]")).await;
+        assert_eq!(row(&store, id).await.version, 2, "{time}");
+        set().await;
+        accept(&store, deletion(id)).await;
+        assert_eq!(row(&store, id).await.status, Status::Deleted, "{time}");
+    }
+}
+
+#[tokio::test]
 async fn a_row_that_cannot_be_stored_spoils_its_batch_and_nothing_of_it_happens() {
     let Fresh { store, _keep } = fresh().await;
     let user = some_user();

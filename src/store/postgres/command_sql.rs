@@ -85,12 +85,17 @@ fn creation(with: Extras, on_conflict: &str) -> String {
     )
 }
 
+/// When a change happens that is not to lie before the last one. A time that none of ours can follow, `infinity` for
+/// instance, has been set by another service, and ends here.
+const NEXT_TIME: &str =
+    "CASE WHEN o.updated_at < '9999-12-01' THEN greatest(o.updated_at, now()) ELSE now() END";
+
 /// Replaces contents.
 pub(super) fn update(with: Extras) -> String {
     format!(
         "WITH put AS (
              UPDATE orders o SET status = 'processing', version = o.version + 1, reason = NULL,
-                    updated_at = greatest(o.updated_at, now()), own_at = greatest(o.updated_at, now()),
+                    updated_at = {NEXT_TIME}, own_at = {NEXT_TIME},
                     payload = c.payload::jsonb{placed}
                FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::text[]{keys})
                     AS c (id, user_id, version, payload{key})
@@ -115,7 +120,7 @@ pub(super) fn delete(with: Extras) -> String {
     format!(
         "WITH put AS (
              UPDATE orders o SET status = 'deleted', version = o.version + 1, reason = NULL,
-                    updated_at = greatest(o.updated_at, now()), own_at = greatest(o.updated_at, now()),
+                    updated_at = {NEXT_TIME}, own_at = {NEXT_TIME},
                     deleted_at = now(){placed}
                FROM unnest($1::uuid[], $2::uuid[], $3::int8[]{keys}) AS c (id, user_id, version{key})
               WHERE {condition}

@@ -3,11 +3,13 @@
 //! nothing of the batch happened. What a statement left out is looked up afterwards, to say why.
 
 use std::collections::HashMap;
+use std::pin::pin;
 
+use futures_util::TryStreamExt;
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Client, Row, RowStream, Statement};
 use uuid::Uuid;
 
 use super::command_sql::{Extras, LOOK, LOOK_AT_KEYS, create, create_if_new, delete, update};
@@ -16,7 +18,7 @@ use super::rows::{order_id, status, user_id, user_uuid, uuid};
 use super::transaction;
 use super::trouble::Trouble;
 use crate::order::{Command, Event, Key, OrderId, Payload, Request, Status, UserId, Version};
-use crate::store::{Accepted, Earlier, Refusal};
+use crate::store::{Accepted, BROUGHT_BACK, Earlier, Refusal};
 
 /// How often a request is tried again whose refusal has lost its reason by the time that it is looked for.
 const ROUNDS: usize = 5;
@@ -59,8 +61,17 @@ struct Kept {
     version: Version,
     user_id: UserId,
     at: Timestamp,
+    content: Content,
+}
+
+/// The content of an order whose command was accepted.
+enum Content {
+    /// That of the command.
+    Sent,
     /// What a deleted order held.
-    payload: Option<Payload>,
+    Held(Payload),
+    /// What a deleted order held stays in the store: the batch has brought back enough.
+    Left,
 }
 
 /// What was found about requests that were not carried out.
@@ -165,7 +176,7 @@ impl Commands {
         Ok(requests
             .iter()
             .map(|request| match kept.remove(&request.command.order_id()) {
-                Some(kept) => Some(Ok(Accepted::Now(kept.event(&request.command)))),
+                Some(kept) => Some(Ok(kept.accepted(&request.command))),
                 None => known.answer(request),
             })
             .collect())
@@ -181,7 +192,10 @@ impl Commands {
         let users: Vec<Option<Uuid>> = batch.iter().map(|item| item.user_id.map(user_uuid)).collect();
         let payloads = payloads(batch);
         let buckets: Vec<i32> = batch.iter().map(|item| i32::from(item.id.bucket())).collect();
-        let create = |statements| self.run(statements, batch, vec![&ids, &users, &payloads, &buckets]);
+        let create = async |statements| -> Result<Vec<Row>, Trouble> {
+            let rows = self.run(statements, batch, vec![&ids, &users, &payloads, &buckets]).await?;
+            Ok(rows.try_collect().await?)
+        };
         let row = match in_transaction {
             true => create(&self.create_if_new).await?,
             false => match create(&self.create).await {
@@ -193,8 +207,9 @@ impl Commands {
         let at: Timestamp = row.try_get(0)?;
         let created: Option<Vec<Uuid>> = row.try_get(1)?;
         let is_created = |id: OrderId| created.as_ref().is_none_or(|created| created.contains(&uuid(id)));
-        let kept =
-            |item: &Item<'_>| Some((item.id, Kept { version: 1, user_id: item.user_id?, at, payload: None }));
+        let kept = |item: &Item<'_>| {
+            Some((item.id, Kept { version: 1, user_id: item.user_id?, at, content: Content::Sent }))
+        };
         Ok(batch.iter().filter(|item| is_created(item.id)).filter_map(kept).collect())
     }
 
@@ -215,7 +230,14 @@ impl Commands {
         if with_payloads {
             parameters.push(&payloads);
         }
-        self.run(statements, batch, parameters).await?.iter().map(changed).collect()
+        // One by one: what deleted orders held may be much together.
+        let mut rows = pin!(self.run(statements, batch, parameters).await?);
+        let (mut answers, mut brought_back) = (Answers::with_capacity(batch.len()), 0);
+        while let Some(row) = rows.try_next().await? {
+            let (id, kept) = changed(&row, &mut brought_back)?;
+            answers.insert(id, kept);
+        }
+        Ok(answers)
     }
 
     /// Runs the one of two statements that the batch needs.
@@ -224,16 +246,16 @@ impl Commands {
         Pair([plain, keyed]): &Pair,
         batch: &[Item<'_>],
         mut parameters: Vec<&(dyn ToSql + Sync)>,
-    ) -> Result<Vec<Row>, Trouble> {
+    ) -> Result<RowStream, Trouble> {
         if batch.iter().all(|item| item.key.is_none()) {
-            return Ok(self.client.query(plain, &parameters).await?);
+            return Ok(self.client.query_raw(plain, parameters).await?);
         }
         let column = |part: fn(Key) -> [u8; 16]| -> Vec<Option<Uuid>> {
             batch.iter().map(|item| item.key.map(|key| Uuid::from_bytes(part(key)))).collect()
         };
         let (digests, contents) = (column(|key| key.digest), column(|key| key.content));
         parameters.extend::<[&(dyn ToSql + Sync); 2]>([&digests, &contents]);
-        Ok(self.client.query(keyed, &parameters).await?)
+        Ok(self.client.query_raw(keyed, parameters).await?)
     }
 
     /// Why these requests were not carried out, as far as it can still be seen.
@@ -277,17 +299,22 @@ fn payloads<'a>(batch: &[Item<'a>]) -> Vec<Option<&'a str>> {
 }
 
 /// A row of an update or a deletion.
-fn changed(row: &Row) -> Result<(OrderId, Kept), Trouble> {
-    let payload = match row.len() {
+fn changed(row: &Row, brought_back: &mut usize) -> Result<(OrderId, Kept), Trouble> {
+    let content = match row.len() {
         // An order whose payload is too long to be told is deleted like any other.
         6 => {
-            let payload: Option<&str> = row.try_get(4)?;
-            Some(Payload::from_store(payload.unwrap_or("null"), row.try_get(5)?))
+            let text = row.try_get::<_, Option<&str>>(4)?.unwrap_or("null");
+            if *brought_back + text.len() <= BROUGHT_BACK {
+                *brought_back += text.len();
+                Content::Held(Payload::from_store(text, row.try_get(5)?))
+            } else {
+                Content::Left
+            }
         }
-        _ => None,
+        _ => Content::Sent,
     };
     let (version, user_id, at) = (row.try_get(1)?, user_id(row.try_get(2)?), row.try_get(3)?);
-    Ok((order_id(row.try_get(0)?), Kept { version, user_id, at, payload }))
+    Ok((order_id(row.try_get(0)?), Kept { version, user_id, at, content }))
 }
 
 fn known_order(row: &Row) -> Result<(OrderId, Found), Trouble> {
@@ -303,21 +330,29 @@ fn known_key(row: &Row) -> Result<([u8; 16], Used), Trouble> {
 }
 
 impl Kept {
-    /// The event of a command that was accepted.
-    fn event(self, command: &Command) -> Event {
-        let (status, payload) = match command {
+    /// What became of a command that was accepted.
+    fn accepted(self, command: &Command) -> Accepted {
+        let (order_id, version) = (command.order_id(), self.version);
+        let (status, sent) = match command {
             Command::Create { payload, .. } => (Status::New, Some(payload)),
             Command::Update { payload, .. } => (Status::Processing, Some(payload)),
             Command::Delete { .. } => (Status::Deleted, None),
         };
-        Event {
-            order_id: Some(command.order_id()),
-            version: Some(self.version),
+        let payload = match (sent, self.content) {
+            (Some(sent), _) => sent.clone(),
+            (None, Content::Held(held)) => held,
+            (None, Content::Sent | Content::Left) => {
+                return Accepted::Later(Earlier { order_id, version, status });
+            }
+        };
+        Accepted::Now(Event {
+            order_id: Some(order_id),
+            version: Some(version),
             user_id: Some(self.user_id),
-            payload: payload.cloned().or(self.payload).unwrap_or_else(|| Payload::from_store("null", "")),
+            payload,
             status,
             timestamp: self.at,
-        }
+        })
     }
 }
 

@@ -6,14 +6,15 @@ use rusqlite::{ErrorCode, OptionalExtension, params};
 use super::rows::readable;
 use super::statements::Statements;
 use crate::order::{Command, Event, Payload, Request, Status, UserId, Version};
-use crate::store::{Accepted, Earlier, Refusal};
+use crate::store::{Accepted, BROUGHT_BACK, Earlier, Refusal};
 
 /// What a command has done to an order.
 struct Change {
     user_id: UserId,
     version: Version,
     status: Status,
-    payload: Payload,
+    /// What the order holds; `None` where the batch has brought back enough.
+    payload: Option<Payload>,
     /// The number of the order's row.
     row: i64,
 }
@@ -21,14 +22,15 @@ struct Change {
 impl Statements<'_> {
     /// Carries out a batch of requests; an error fails the whole transaction.
     pub(super) fn apply(&mut self, batch: &[Request]) -> rusqlite::Result<Vec<Result<Accepted, Refusal>>> {
-        let now = self.clock.now();
-        batch.iter().map(|request| self.apply_one(request, now)).collect()
+        let (now, mut brought_back) = (self.clock.now(), 0);
+        batch.iter().map(|request| self.apply_one(request, now, &mut brought_back)).collect()
     }
 
     fn apply_one(
         &mut self,
         request: &Request,
         now: Timestamp,
+        brought_back: &mut usize,
     ) -> rusqlite::Result<Result<Accepted, Refusal>> {
         if let Some(key) = &request.key {
             match readable(self.keys.find(&key.digest))? {
@@ -42,20 +44,26 @@ impl Statements<'_> {
         }
         let order_id = request.command.order_id();
         let Change { user_id, version, status, payload, row } =
-            match bad_row(self.change(&request.command, now))? {
+            match bad_row(self.change(&request.command, now, brought_back))? {
                 Ok(change) => change,
                 Err(refusal) => return Ok(Err(refusal)),
             };
         // The order's row is written, and the rest belongs to it: what fails now fails the whole transaction.
-        match request.command {
-            Command::Create { .. } => self.external_ids.created(user_id, payload.external_id(), row)?,
-            Command::Update { .. } => self.external_ids.updated(user_id, payload.external_id(), row)?,
-            Command::Delete { .. } => {}
+        match (&request.command, &payload) {
+            (Command::Create { .. }, Some(payload)) => {
+                self.external_ids.created(user_id, payload.external_id(), row)?;
+            }
+            (Command::Update { .. }, Some(payload)) => {
+                self.external_ids.updated(user_id, payload.external_id(), row)?;
+            }
+            _ => {}
         }
+        let done = Earlier { order_id, version, status };
         if let Some(key) = &request.key {
-            self.keys.keep(key, &Earlier { order_id, version, status }, now)?;
+            self.keys.keep(key, &done, now)?;
         }
         self.history.commanded(row, version, now, status)?;
+        let Some(payload) = payload else { return Ok(Ok(Accepted::Later(done))) };
         Ok(Ok(Accepted::Now(Event {
             order_id: Some(order_id),
             version: Some(version),
@@ -67,7 +75,12 @@ impl Statements<'_> {
     }
 
     /// Writes the order's own row: one statement, which does all of it or nothing.
-    fn change(&mut self, command: &Command, now: Timestamp) -> rusqlite::Result<Result<Change, Refusal>> {
+    fn change(
+        &mut self,
+        command: &Command,
+        now: Timestamp,
+        brought_back: &mut usize,
+    ) -> rusqlite::Result<Result<Change, Refusal>> {
         let at = now.as_microsecond();
         let change = match command {
             Command::Create { order_id, user_id, payload } => {
@@ -76,7 +89,7 @@ impl Statements<'_> {
                     user_id,
                     version: 1,
                     status: Status::New,
-                    payload: payload.clone(),
+                    payload: Some(payload.clone()),
                     row,
                 })
             }
@@ -89,7 +102,7 @@ impl Statements<'_> {
                         user_id: UserId::from_bytes(row.get(1)?),
                         version: row.get(0)?,
                         status: Status::Processing,
-                        payload: payload.clone(),
+                        payload: Some(payload.clone()),
                         row: row.get(2)?,
                     })
                 });
@@ -99,14 +112,16 @@ impl Statements<'_> {
                 let user = user_id.as_ref().map(UserId::as_bytes);
                 let change =
                     self.delete.query_row(params![order_id.as_bytes(), user, if_version, at], |row| {
+                        let (text, external_id) = (row.get_ref(3)?.as_str()?, row.get_ref(2)?.as_str()?);
+                        let is_brought = *brought_back + text.len() <= BROUGHT_BACK;
+                        if is_brought {
+                            *brought_back += text.len();
+                        }
                         Ok(Change {
                             user_id: UserId::from_bytes(row.get(1)?),
                             version: row.get(0)?,
                             status: Status::Deleted,
-                            payload: Payload::from_store(
-                                row.get_ref(3)?.as_str()?,
-                                row.get_ref(2)?.as_str()?,
-                            ),
+                            payload: is_brought.then(|| Payload::from_store(text, external_id)),
                             row: row.get(4)?,
                         })
                     });

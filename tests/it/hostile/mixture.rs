@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::neighbour::{Neighbour, create_large};
+use super::neighbour::{Neighbour, create_large, exchange};
 use super::peer::{ATTACKER, connect_narrow};
 use super::target::{Launch, STORES, Store, assert_small};
 use crate::support::USER;
@@ -45,12 +45,40 @@ async fn a_peer_who_mixes_all_that_takes_memory_does_not_take_more_of_it() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_of_deletions_does_not_bring_back_all_that_was_deleted() {
+    const COUNT: usize = 300;
+    for store in STORES {
+        // On Postgres most of the events wait for the sweep.
+        let target = Launch::on(store).set("ACK_WAIT_TIMEOUT", "2m").start().await;
+        let neighbour = Neighbour::of(&target);
+        let mut items = Vec::new();
+        for _ in 0..COUNT {
+            items.push(format!(
+                r#"{{"order_id":"{}","status":"deleted"}}"#,
+                create_large(target.http, 1).await
+            ));
+        }
+        let batch = format!(r#"{{"orders":[{}]}}"#, items.join(","));
+        let sent = exchange(target.http, "POST /orders:batch HTTP/1.1\r\n", &batch);
+        let answer = within("an answer", sent).await.unwrap();
+        let statuses: Vec<_> =
+            answer.json()["results"].as_array().unwrap().iter().map(|it| it["status"].clone()).collect();
+        assert!(statuses.len() == COUNT && statuses.iter().all(|status| *status == 200), "{statuses:?}");
+        neighbour.report().await.assert_undisturbed();
+        assert_small(target.id());
+    }
+}
+
 #[tokio::test]
 async fn the_allocator_is_limited_unless_that_was_done_before() {
     let target = Launch::on(Store::Embedded).start().await;
     assert_eq!(allocator(target.id()).len(), 3);
     let target = Launch::on(Store::Embedded).set("MALLOC_ARENA_MAX", "7").start().await;
     assert_eq!(allocator(target.id()), ["MALLOC_ARENA_MAX=7"]);
+    // Once, also where the variables do not arrive, as in a program with capabilities.
+    let target = Launch::on(Store::Embedded).set("_ORDERSTREAM_BEGUN_ANEW", "1").start().await;
+    assert!(allocator(target.id()).is_empty());
 }
 
 /// What a process was told about its allocator.

@@ -123,7 +123,7 @@ pub(crate) async fn a_request_that_comes_again_is_one_step(store: Arc<dyn Store>
         let answers = store.apply([request].into()).await.expect("the store takes the batch");
         orders.push(match &answers[0] {
             Ok(Accepted::Now(event)) => event.order_id.expect("the event names the order"),
-            Ok(Accepted::Before(earlier)) => earlier.order_id,
+            Ok(Accepted::Before(earlier) | Accepted::Later(earlier)) => earlier.order_id,
             Err(refusal) => panic!("{refusal}"),
         });
     }

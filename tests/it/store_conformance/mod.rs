@@ -87,6 +87,7 @@ macro_rules! store_conformance {
             lookups: a_scan_walks_all_orders_by_ascending_id,
             lookups: a_closed_store_refuses_every_call,
             pending: what_the_worker_has_not_done_is_pending_until_it_is_completed,
+            pending: deletions_that_would_bring_back_too_much_leave_their_events_pending,
             pending: a_pending_event_equals_the_one_that_was_accepted,
             pending: pages_walk_every_pending_order_exactly_once,
             pending: what_has_changed_since_is_left_out,
@@ -195,7 +196,7 @@ pub(crate) async fn apply_all(
     let answers = store.apply(batch).await.expect("the store takes the batch");
     let event = |accepted| match accepted {
         Accepted::Now(event) => event,
-        Accepted::Before(earlier) => panic!("without a key, there is nothing before: {earlier:?}"),
+        other => panic!("without a key there is nothing before, and nothing is too much: {other:?}"),
     };
     answers.into_iter().map(|answer| answer.map(event)).collect()
 }

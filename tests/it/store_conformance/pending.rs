@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use orderstream::order::{Event, OrderId};
-use orderstream::store::{Completed, Store};
+use orderstream::order::{Event, OrderId, Request, Status};
+use orderstream::store::{Accepted, BROUGHT_BACK, Completed, Store};
 
 use super::{accept, apply_all, complete, create, creation, deletion, done, row, some_user, update};
 
@@ -49,6 +49,48 @@ pub(crate) async fn what_the_worker_has_not_done_is_pending_until_it_is_complete
     assert_eq!(listed().await, [(Some(id), Some(3))]);
     complete(&*store, done(id, 3, "1")).await;
     assert_eq!(listed().await, []);
+}
+
+/// `apply`: what deletions bring back is bounded; the others are carried out, too, and their events are pending.
+pub(crate) async fn deletions_that_would_bring_back_too_much_leave_their_events_pending(
+    store: Arc<dyn Store>,
+) {
+    const COUNT: usize = 12;
+    let text = format!("\"{}\"", "x".repeat(BROUGHT_BACK / 8));
+    let mut ids = Vec::new();
+    for _ in 0..COUNT {
+        let id = create(&*store, some_user(), &text).await;
+        complete(&*store, done(id, 1, "1")).await;
+        ids.push(id);
+    }
+    let small = create(&*store, some_user(), "1").await;
+    complete(&*store, done(small, 1, "1")).await;
+    ids.push(small);
+    let batch = ids.iter().map(|id| Request::from(deletion(*id))).collect();
+    let answers = store.apply(batch).await.expect("the store takes the batch");
+    let (mut brought, mut left) = (0, 0);
+    for (answer, id) in answers.into_iter().zip(&ids) {
+        match answer.expect("nothing is refused") {
+            Accepted::Now(event) if *id == small => assert_eq!(event.payload.as_str(), "1"),
+            Accepted::Now(event) => {
+                assert_eq!((event.order_id, event.payload.as_str()), (Some(*id), text.as_str()));
+                brought += event.payload.as_str().len();
+            }
+            Accepted::Later(done) => {
+                assert_ne!(*id, small, "there is room for it");
+                assert_eq!((done.order_id, done.version, done.status), (*id, 2, Status::Deleted));
+                left += 1;
+            }
+            Accepted::Before(earlier) => panic!("{earlier:?}"),
+        }
+    }
+    assert!(brought > BROUGHT_BACK / 2 && brought <= BROUGHT_BACK && left > 0, "{brought}, {left} left");
+    let mut pending = walk(&*store, far(), COUNT).await;
+    assert!(pending.iter().all(|event| event.status == Status::Deleted));
+    assert_eq!(pending.iter().filter(|event| event.payload.as_str() == text).count(), COUNT);
+    pending.sort_by_key(|event| event.order_id);
+    ids.sort_unstable();
+    assert_eq!(pending.iter().filter_map(|event| event.order_id).collect::<Vec<_>>(), ids);
 }
 
 /// `pending`: the event rebuilt from the order is the one that the command was answered with.

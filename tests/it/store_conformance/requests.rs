@@ -212,6 +212,7 @@ pub(crate) async fn requests_of_every_kind_share_a_batch(store: Arc<dyn Store>) 
             answer.map(|accepted| match accepted {
                 Accepted::Now(event) => (event.order_id, event.version),
                 Accepted::Before(earlier) => (Some(earlier.order_id), None),
+                Accepted::Later(done) => panic!("nothing was deleted: {done:?}"),
             })
         })
         .collect();
@@ -241,6 +242,7 @@ pub(crate) async fn fifty_equal_requests_at_once_make_one_order(store: Arc<dyn S
             match answer.expect("none is refused") {
                 Accepted::Now(event) => made.push(event.order_id.expect("the event names the order")),
                 Accepted::Before(earlier) => told.push(earlier),
+                Accepted::Later(done) => panic!("nothing was deleted: {done:?}"),
             }
         }
         assert_eq!((made.len(), told.len()), (1, 49));
