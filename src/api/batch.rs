@@ -17,7 +17,7 @@ use super::docs::parameters::{IdempotencyKey, Prefer};
 use super::docs::problems::{BatchProblems, any_answer};
 use super::docs::requests::{self, batch};
 use super::docs::responses::Batch;
-use super::exchange::Caller;
+use super::exchange::{Caller, Counted};
 use super::http::{Shared, json};
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
 use super::problem::{Problem, seconds, to_json};
@@ -98,14 +98,18 @@ pub(super) async fn submit_batch(
         Ok((requests.collect(), memory))
     };
     // The body is let go here: each item holds what is its own.
-    let ((items, _memory), _): ((Vec<Item>, Permit), Permit) = body.read(read).await?;
+    let ((items, mut memory), _): ((Vec<Item>, Permit), Permit) = body.read(read).await?;
     let preferences = Preferences::read(&head.headers);
     let deadline = api.service.deadline(preferences.patience());
     // Polled in their order, and so they are queued.
     let outcomes = join_all(items.into_iter().map(|item| submit(&api, item, deadline))).await;
     let request_id = &request_id;
     let results = outcomes.iter().map(|outcome| result(outcome, request_id)).collect();
-    let mut response = json(StatusCode::MULTI_STATUS, to_json(&BatchBody { results }));
+    let text = to_json(&BatchBody { results });
+    // What was taken for the items is about enough; where it is not, and no more is left, the answer counts too little.
+    let _ = memory.grow(text.len().saturating_sub(memory.units()));
+    let mut response = json(StatusCode::MULTI_STATUS, text);
+    response.extensions_mut().insert(Counted::new(memory));
     if let Some(applied) = preferences.applied_to_write(false, api.service.longest_wait()) {
         response.headers_mut().insert(PREFERENCE_APPLIED, applied);
     }

@@ -25,7 +25,7 @@ pub(super) fn only(evaluated: &[HeaderName], headers: &HeaderMap) -> Result<(), 
         (IF_MATCH, "If-Match", by_tag),
         (IF_NONE_MATCH, "If-None-Match", "it is for reads, and for PUT as *; leave it out, or use PUT"),
         (IF_UNMODIFIED_SINCE, "If-Unmodified-Since", by_tag),
-        (IF_MODIFIED_SINCE, "If-Modified-Since", by_tag),
+        (IF_MODIFIED_SINCE, "If-Modified-Since", "it is for reads; leave it out"),
         (IF_RANGE, "If-Range", by_tag),
         (CONTENT_RANGE, "Content-Range", "send the whole content without it"),
     ];

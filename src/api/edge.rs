@@ -21,7 +21,7 @@ use hyper_util::service::TowerToHyperService;
 use uuid::Uuid;
 
 use super::connection::Connection;
-use super::exchange::{Answer, Caller, Exchange, Uncounted, Upload};
+use super::exchange::{Answer, Caller, Counted, Exchange, Uncounted, Upload};
 use super::forwarded::TrustedProxies;
 use super::front::{Asked, Front};
 use super::http::Reading;
@@ -115,7 +115,13 @@ impl Edge {
         if response.extensions_mut().remove::<Uncounted>().is_some() {
             exchange.hold(None);
         }
-        let grown = exchange.grow(size(response.body()));
+        let grown = match response.extensions_mut().remove::<Counted>() {
+            Some(counted) => {
+                exchange.hold_answer(counted);
+                Ok(())
+            }
+            None => exchange.grow(size(response.body())),
+        };
         // What it was read for is counted now.
         response.extensions_mut().remove::<Reading>();
         if let Err(overloaded) = grown {

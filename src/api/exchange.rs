@@ -78,6 +78,13 @@ impl Exchange {
         self._call = Some(call);
     }
 
+    /// Holds memory that was taken for the answer before, where memory is counted.
+    pub(super) fn hold_answer(&mut self, Counted(answer): Counted) {
+        if let (Some(memory), Some(answer)) = (&mut self.memory, Arc::into_inner(answer)) {
+            memory.merge(answer);
+        }
+    }
+
     /// Holds so much more, where memory is counted.
     ///
     /// # Errors
@@ -117,6 +124,17 @@ impl Caller {
     /// `overloaded` where there is not enough.
     pub(super) fn take(&self, bytes: usize) -> Result<Permit, Error> {
         self.peer.take(Resource::Memory, bytes)
+    }
+}
+
+/// Among the extensions of an answer: its memory, taken before it was made. The answer to a write that was carried out
+/// must not turn into a refusal because there is no memory for it.
+#[derive(Debug, Clone)]
+pub(super) struct Counted(Arc<Permit>);
+
+impl Counted {
+    pub(super) fn new(memory: Permit) -> Counted {
+        Counted(Arc::new(memory))
     }
 }
 

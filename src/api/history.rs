@@ -23,7 +23,7 @@ use super::reads::order_id_of;
 use super::view::{any_number, number, one_of, statuses};
 use crate::order::{Cause, Status, Step, Version};
 use crate::service::Service;
-use crate::service::quota::Turn;
+use crate::service::turns::Turn;
 
 /// A page of an order's history.
 #[derive(Serialize, ToSchema)]

@@ -24,7 +24,7 @@ use super::upload::outcome;
 use super::{Options, batch, docs, health, history, lists, live, reads, writes};
 use crate::error::Error;
 use crate::service::Service;
-use crate::service::quota::{Taken, Turn};
+use crate::service::turns::{Taken, Turn};
 
 /// What the handlers share.
 pub(super) struct Shared {
@@ -135,7 +135,8 @@ async fn route_not_found() -> Problem {
     Problem::new(
         ROUTE_NOT_FOUND,
         "the paths are /orders, /orders:batch, /orders/{order_id}, /orders/{order_id}/history, \
-         /orders/{order_id}/events, /orders/by-external/{external_id}, /events, /health; /docs explains them",
+         /orders/{order_id}/events, /orders/by-external/{external_id}, /events, /health, /health/live, /health/ready, \
+         /problems/{code}, /openapi.json, /asyncapi.json, /docs; the last one explains them",
     )
 }
 

@@ -173,7 +173,7 @@ impl Port {
             match accepted {
                 Ok((stream, from)) => match self.admission.admit(from.ip()) {
                     Some(connection) => {
-                        set_up(&stream);
+                        set_up(&stream, self.write_timeout);
                         self.tasks.spawn(serve(stream, connection));
                     }
                     None => self.refuse(stream, from.ip()),
@@ -240,15 +240,17 @@ fn too_many() -> Vec<u8> {
 }
 
 /// Sets a socket up: answers are written whole, and a peer that is gone is noticed.
-fn set_up(stream: &TcpStream) {
+fn set_up(stream: &TcpStream, write_timeout: Duration) {
     let _ = stream.set_nodelay(true);
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_EVERY)
         .with_retries(KEEPALIVE_PROBES);
+    // The system also gives up a peer that confirms and takes nothing: not before it has had its time.
+    let unconfirmed = UNCONFIRMED.max(write_timeout + KEEPALIVE_EVERY);
     let kept =
-        socket.set_tcp_keepalive(&keepalive).and_then(|()| socket.set_tcp_user_timeout(Some(UNCONFIRMED)));
+        socket.set_tcp_keepalive(&keepalive).and_then(|()| socket.set_tcp_user_timeout(Some(unconfirmed)));
     if let Err(error) = kept {
         tracing::debug!(%error, "a connection is not watched by the system");
     }

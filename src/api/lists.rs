@@ -21,7 +21,7 @@ use super::upload::write;
 use super::view::OrderView;
 use crate::order::{BadPosition, Filter, Invalid, Position, Status, UserId};
 use crate::service::Service;
-use crate::service::quota::Turn;
+use crate::service::turns::Turn;
 
 const STATUSES: &str = "one of new, processing, done, failed, cancelled, deleted";
 const TIME: &str = "an RFC 3339 time with its offset, such as 2026-01-31T12:00:00Z";

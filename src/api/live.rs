@@ -30,7 +30,8 @@ use super::problem::{OVERLOADED, Problem, to_json};
 use super::query::Parameters;
 use super::reads::order_id_of;
 use crate::order::{BadSequence, Invalid, Sequence, Step, UserId};
-use crate::service::quota::{Limit, Permit, Resource, Turn};
+use crate::service::quota::{Limit, Permit, Resource};
+use crate::service::turns::Turn;
 use crate::service::{Following, News, Service};
 
 /// Between how many milliseconds a client waits before it comes back: not all of those whose process has ended at once.

@@ -1,5 +1,6 @@
 //! Query strings, read strictly: a parameter that is given twice or cannot be decoded is refused by its name, where
-//! ready-made readers would take the last one or put a replacement character in. Names that nobody asks for are ignored.
+//! ready-made readers would take the last one or put a replacement character in. Names that nobody asks for are ignored,
+//! but not by a deletion, where one may have been meant as a condition.
 
 use std::borrow::Cow;
 
@@ -14,6 +15,22 @@ pub(super) struct Parameters<'a>(&'a str);
 impl<'a> Parameters<'a> {
     pub(super) fn of(uri: &'a Uri) -> Parameters<'a> {
         Parameters(uri.query().unwrap_or_default())
+    }
+
+    /// The query, if it has no other names than these.
+    ///
+    /// # Errors
+    /// [`Invalid`] that says the first other name.
+    pub(super) fn only(self, names: &[&str]) -> Result<Parameters<'a>, Invalid> {
+        let is_known = |key: &str| decode(key).is_some_and(|key| names.contains(&&*key));
+        match self.pairs().find(|(key, _)| !is_known(key)) {
+            None => Ok(self),
+            Some((other, _)) => {
+                let other: String = other.chars().take(SHOWN).collect();
+                let fix = format!("{other:?} is no parameter here; send {}", names.join(", "));
+                Err(Invalid::new("query", fix))
+            }
+        }
     }
 
     /// A parameter's value; `+` stands for a space.
@@ -75,6 +92,9 @@ impl<'a> Parameters<'a> {
 const MOST: u32 = 200;
 const USUAL: u32 = 50;
 
+/// How much of a name that is not known is shown.
+const SHOWN: usize = 40;
+
 /// What percent-encoding stands for; `None` where that is no UTF-8, or a percent sign stands alone.
 fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['%', '+']) {
@@ -132,6 +152,18 @@ mod tests {
     fn what_is_doubled_or_broken_is_refused_by_name() {
         for query in ["a=1&a=1", "a=1&%61=1", "a&a", "a=%", "a=%4", "a=%zz", "a=%+1", "a=%FF", "a=%C3%28"] {
             assert_eq!(Parameters(query).text("a").unwrap_err().field, "a", "{query}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_known_is_refused_where_it_could_have_been_a_filter() {
+        let only = |query| Parameters(query).only(&["user_id", "limit"]);
+        for query in ["", "&", "user_id=1", "%75ser_id=1&limit=2", "limit"] {
+            assert!(only(query).is_ok(), "{query}");
+        }
+        for query in ["userid=1", "user_id=1&lim\"it=2", "=1", "%FF=1", "User_Id=1"] {
+            let refused = only(query).err().unwrap().to_string();
+            assert!(refused.starts_with("query: ") && refused.ends_with("send user_id, limit"), "{refused}");
         }
     }
 

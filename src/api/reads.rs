@@ -20,7 +20,7 @@ use super::query::Parameters;
 use super::upload::write;
 use super::view;
 use crate::order::{Invalid, Order, OrderId, UserId, Version};
-use crate::service::quota::Turn;
+use crate::service::turns::Turn;
 use crate::service::{Deadline, Service};
 
 /// The largest payload that is part of what every request counts.

@@ -18,17 +18,18 @@ use super::docs::problems::{DeleteProblems, PutProblems, WriteProblems};
 use super::docs::requests::{self, deletion, new_order, put, update};
 use super::docs::responses::{Changed, Put, Submitted};
 use super::etag::{IfMatch, Tag, must_not_exist, single};
-use super::exchange::Caller;
-use super::http::{Segment, Shared, hold, json};
+use super::exchange::{Caller, Counted};
+use super::http::{Reading, Segment, Shared, hold, json};
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
 use super::problem::{Problem, to_json};
 use super::query::Parameters;
 use super::reads::order_id_of;
-use super::upload::{self, PLAIN};
+use super::upload::{self, PLAIN, write};
 use super::view::{OrderView, SubmittedBody};
 use crate::error::Error;
 use crate::order::{self, Command, Invalid, KeyText, Order, OrderId, Submission, UserId, Version};
-use crate::service::quota::{HeldMemory, Permit, Turn};
+use crate::service::quota::{HeldMemory, Permit};
+use crate::service::turns::Turn;
 use crate::service::{Change, Deadline, Progress, PutMode, Receipt, Service};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -149,8 +150,8 @@ pub(super) async fn delete_order(
 ) -> Result<Response, Problem> {
     let order_id = order_id_of(order_id)?;
     conditions::only(&[IF_MATCH], &headers)?;
-    let user_id =
-        Parameters::of(&uri).parsed("user_id", "the owner's UUID, or leave it out", UserId::parse)?;
+    let query = Parameters::of(&uri).only(&["user_id"])?;
+    let user_id = query.parsed("user_id", "the owner's UUID, or leave it out", UserId::parse)?;
     let versions = IfMatch::read(&headers)?.map_or_else(Vec::new, IfMatch::versions);
     let command = Command::Delete { order_id, user_id, if_version: versions.first().copied() };
     let key = key(&headers)?.map(|key| key.of(&command));
@@ -223,7 +224,7 @@ pub(super) fn key(headers: &HeaderMap) -> Result<Option<KeyText>, Invalid> {
     Ok(Some(key))
 }
 
-/// The answer to a command that was accepted.
+/// The answer to a command that was accepted, with the order where the caller wants it.
 async fn answer(
     api: &Shared,
     caller: &Caller,
@@ -231,23 +232,22 @@ async fn answer(
     preferences: Preferences,
     deadline: Deadline,
 ) -> Response {
-    let order_id = receipt.order_id;
-    let read = move |service: Arc<Service>| async move { Ok(service.read_back(order_id, deadline).await) };
-    let (reading, order) = match preferences.wants_representation() {
-        // The order is stored, whether it can be read now or not: then the answer does without.
-        true => match Box::pin(api.read(caller, Turn::Order, deadline.answer(), read)).await {
-            Ok((reading, order)) => (Some(reading), order),
-            Err(_) => (None, None),
-        },
-        false => (None, None),
+    let shown = match preferences.wants_representation() {
+        true => Box::pin(show(api, caller, *receipt, deadline)).await,
+        false => None,
     };
+    let is_shown = shown.is_some();
     let status = status(receipt);
-    let mut response = json(status, to_json(&body(receipt, order.as_ref())));
-    if let Some(reading) = reading {
-        hold(&mut response, reading);
-    }
+    let (mut response, tag) = match shown {
+        Some(Shown { text, tag, memory, reading }) => {
+            let mut response = json(status, text);
+            response.extensions_mut().insert(Counted::new(memory));
+            hold(&mut response, reading);
+            (response, tag)
+        }
+        None => (json(status, to_json(&body(receipt, None))), Tag::of_receipt(receipt)),
+    };
     let headers = response.headers_mut();
-    let tag = order.as_ref().map_or_else(|| Tag::of_receipt(receipt), Tag::of_order);
     headers.insert(ETAG, tag.to_header());
     if matches!(status, StatusCode::CREATED | StatusCode::ACCEPTED)
         && let Ok(location) = HeaderValue::try_from(location(receipt.order_id))
@@ -260,10 +260,31 @@ async fn answer(
     if receipt.replayed {
         headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
-    if let Some(applied) = preferences.applied_to_write(order.is_some(), api.service.longest_wait()) {
+    if let Some(applied) = preferences.applied_to_write(is_shown, api.service.longest_wait()) {
         headers.insert(PREFERENCE_APPLIED, applied);
     }
     response
+}
+
+/// The text of an answer that shows the order.
+struct Shown {
+    text: Vec<u8>,
+    tag: Tag,
+    memory: Permit,
+    reading: Reading,
+}
+
+/// Shows the order beside what became of the command; `None` where it cannot be read now, or there is no memory for it:
+/// the order is stored, and the answer does without.
+async fn show(api: &Shared, caller: &Caller, receipt: Receipt, deadline: Deadline) -> Option<Shown> {
+    let order_id = receipt.order_id;
+    let read = move |service: Arc<Service>| async move { Ok(service.read_back(order_id, deadline).await) };
+    let (reading, order) = api.read(caller, Turn::Order, deadline.answer(), read).await.ok()?;
+    let order = order?;
+    let (size, tag) = (order.payload.as_str().len(), Tag::of_order(&order));
+    let memory = caller.take(size).ok()?;
+    let text = write(size, move || to_json(&body(&receipt, Some(&order)))).await.ok()?;
+    Some(Shown { text, tag, memory, reading })
 }
 
 fn location(order_id: OrderId) -> String {

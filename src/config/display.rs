@@ -26,8 +26,8 @@ impl fmt::Display for Loaded {
         let lengths = lines.iter().map(|(line, _)| line.chars().count());
         let width = lengths.filter(|length| *length <= WIDEST).max().unwrap_or(0);
         // A line break in a warning would end its comment.
-        let warnings = self.warnings.iter().map(|warning| warning.escape_debug());
-        warnings.into_iter().try_for_each(|warning| writeln!(f, "# warning: {warning}"))?;
+        let plain = |warning: &String| warning.replace(char::is_control, " ");
+        self.warnings.iter().map(plain).try_for_each(|warning| writeln!(f, "# warning: {warning}"))?;
         lines.iter().try_for_each(|(line, source)| writeln!(f, "{line:width$}   # {source}"))
     }
 }

@@ -127,7 +127,7 @@ keys::settings! {
     http_write_timeout: Duration,
     /// Largest body in bytes; beyond it 413.
     http_body_limit: usize,
-    /// Bytes that the requests in flight may hold, each its body and 8 KiB; beyond it 503.
+    /// Bytes that the requests in flight may hold, each its head, body, answer and 8 KiB; beyond it 503.
     http_memory_budget: usize,
     /// How much of that budget one peer may hold, in percent.
     peer_memory_share: Percent,

@@ -10,7 +10,8 @@ use futures_util::stream::unfold;
 use tokio::time::sleep;
 
 use super::feed::{PAUSE, Subscription};
-use super::quota::{Peer, Turn};
+use super::quota::Peer;
+use super::turns::Turn;
 use super::{Service, read_failed};
 use crate::error::Error;
 use crate::order::{OrderId, Sequence, Step, Stretch, UserId, Version, Whose};

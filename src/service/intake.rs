@@ -110,8 +110,8 @@ impl Change {
 /// wait for the worker (`wait=0`, or a short limit of the service) still learns what the store says.
 const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
 
-/// How much of a wait is left for a last look at the store: a tenth, and no more than this.
-const LAST_LOOK: Duration = Duration::from_millis(250);
+/// How much of the time of a caller who is shown the order is left for a last look at the store.
+const LAST_LOOK: Duration = Duration::from_millis(200);
 
 /// The longest time that a plain read may take.
 const LONGEST_READ: Duration = Duration::from_secs(10);
@@ -144,8 +144,8 @@ impl Deadline {
     /// store, which is not to make the answer late.
     #[must_use]
     pub fn with_last_look(self) -> Deadline {
-        let left = self.answer.saturating_duration_since(Instant::now());
-        let look = self.answer - LAST_LOOK.min(left / 10);
+        // That is never before now: the answer has SHORTEST_LIMIT at least.
+        let look = self.answer - LAST_LOOK;
         Deadline { ack: self.ack.map(|until| until.min(look)), ..self }
     }
 }
@@ -341,7 +341,8 @@ mod tests {
     #[test]
     fn a_last_look_has_its_time_within_the_wait_and_takes_little_of_it() {
         let now = Instant::now();
-        for (wait, least) in [(1_000, 850), (2_000, 1_750), (30_000, 29_700), (400, 400), (0, 0)] {
+        for (wait, least) in [(1_000, 800), (2_000, 1_800), (30_000, 29_800), (900, 800), (400, 400), (0, 0)]
+        {
             let [wait, least] = [wait, least].map(Duration::from_millis);
             let deadline =
                 Deadline { ack: Some(now + wait), answer: now + wait.max(SHORTEST_LIMIT), is_async: false };

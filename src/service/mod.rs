@@ -18,6 +18,7 @@ pub mod quota;
 mod readiness;
 mod relay;
 mod stuck;
+pub mod turns;
 pub mod verify;
 pub mod worker;
 

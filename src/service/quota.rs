@@ -7,9 +7,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
 use super::RETRY_AFTER;
+use super::turns::{Taken, Turn, Turns};
 use crate::error::Error;
 
 /// What there is a limited amount of.
@@ -35,32 +34,6 @@ pub enum Resource {
 
 const RESOURCES: usize = 8;
 
-/// A read of the store that may bring much. What it brings is only known when it is there, so that the number of such
-/// reads is bounded until it is counted; who finds no turn waits for one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// Of one order: up to some MiB.
-    Order,
-    /// Of a page of orders: several MiB.
-    Page,
-    /// Of a page of steps, for a stream: little, but a peer has many streams, and all of them may read at once.
-    Steps,
-}
-
-/// How many kinds of turns there are.
-const KINDS: usize = 3;
-
-/// How many turns there are of each kind; a peer has half of them.
-const TURNS: [usize; KINDS] = [32, 4, 4];
-
-/// A turn that has been taken.
-#[derive(Debug)]
-pub struct Taken(#[expect(dead_code, reason = "they are held")] [Option<OwnedSemaphorePermit>; 2]);
-
-fn turns(share: usize) -> [Arc<Semaphore>; KINDS] {
-    TURNS.map(|count| Arc::new(Semaphore::new(count / share)))
-}
-
 /// How much there is of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
@@ -85,9 +58,9 @@ impl Limit {
 pub struct Quotas {
     limits: [Limit; RESOURCES],
     used: [AtomicUsize; RESOURCES],
-    turns: [Arc<Semaphore>; KINDS],
+    turns: Turns,
     // std Mutex: held for a map operation, never across .await
-    peers: Mutex<HashMap<IpAddr, Weak<Peer>>>,
+    peers: Mutex<HashMap<(IpAddr, bool), Weak<Peer>>>,
 }
 
 impl Quotas {
@@ -99,20 +72,25 @@ impl Quotas {
         };
         let limits = [Memory, HttpConnections, GrpcConnections, Calls, Watches, Streams, Checks, OpenCalls];
         let limits = limits.map(limit);
-        Arc::new(Quotas { limits, used: Default::default(), turns: turns(1), peers: Mutex::default() })
+        Arc::new(Quotas { limits, used: Default::default(), turns: Turns::new(1), peers: Mutex::default() })
     }
 
     /// The peer of that address. An IPv6 address counts with its whole /64, which is what one subscriber has. One that
-    /// speaks for others, as a proxy does, has no share and counts for the total alone.
+    /// speaks for others, as a proxy does, has no share and counts for the total alone; its network does not count with
+    /// it.
     pub fn peer(self: &Arc<Quotas>, address: IpAddr, speaks_for_others: bool) -> Arc<Peer> {
-        let address = one_per_subscriber(address);
+        let address = match speaks_for_others {
+            true => address.to_canonical(),
+            false => one_per_subscriber(address),
+        };
+        let key = (address, speaks_for_others);
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = peers.get(&address).and_then(Weak::upgrade);
+        let known = peers.get(&key).and_then(Weak::upgrade);
         known.unwrap_or_else(|| {
             let (used, quotas) = (Default::default(), Arc::clone(self));
-            let turns = turns(if speaks_for_others { 1 } else { 2 });
+            let turns = Turns::new(if speaks_for_others { 1 } else { 2 });
             let peer = Arc::new(Peer { address, speaks_for_others, used, turns, quotas });
-            peers.insert(address, Arc::downgrade(&peer));
+            peers.insert(key, Arc::downgrade(&peer));
             peer
         })
     }
@@ -129,11 +107,11 @@ impl Quotas {
         self.used[resource as usize].load(Ordering::Relaxed)
     }
 
-    fn forget(&self, address: IpAddr) {
+    fn forget(&self, key: (IpAddr, bool)) {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        // The address may belong to a new peer already.
-        if peers.get(&address).is_some_and(|peer| peer.strong_count() == 0) {
-            peers.remove(&address);
+        // It may belong to a new peer already.
+        if peers.get(&key).is_some_and(|peer| peer.strong_count() == 0) {
+            peers.remove(&key);
         }
     }
 }
@@ -144,7 +122,7 @@ pub struct Peer {
     address: IpAddr,
     speaks_for_others: bool,
     used: [AtomicUsize; RESOURCES],
-    turns: [Arc<Semaphore>; KINDS],
+    turns: Turns,
     quotas: Arc<Quotas>,
 }
 
@@ -162,11 +140,9 @@ impl Peer {
     }
 
     /// Waits for a turn: first for one of the peer's own, so that no peer stands in the way of another.
-    pub async fn turn(&self, turn: Turn) -> Taken {
-        // Never closed, so there always is one.
-        let own = Arc::clone(&self.turns[turn as usize]).acquire_owned().await.ok();
-        let common = Arc::clone(&self.quotas.turns[turn as usize]).acquire_owned().await.ok();
-        Taken([own, common])
+    pub async fn turn(self: &Arc<Peer>, turn: Turn) -> Taken {
+        let (own, common) = (self.turns.next(turn).await, self.quotas.turns.next(turn).await);
+        Taken::new([own, common], Arc::clone(self))
     }
 
     /// Takes units of a resource until the permit is dropped.
@@ -182,7 +158,7 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        self.quotas.forget(self.address);
+        self.quotas.forget((self.address, self.speaks_for_others));
     }
 }
 
@@ -240,14 +216,6 @@ impl Permit {
         debug_assert!(Arc::ptr_eq(&self.peer, &other.peer) && self.resource == other.resource);
         self.units += std::mem::take(&mut other.units);
     }
-
-    /// Splits units off, at most all of them, into a permit of their own.
-    #[must_use]
-    pub fn split(&mut self, units: usize) -> Permit {
-        let units = units.min(self.units);
-        self.units -= units;
-        Permit { peer: Arc::clone(&self.peer), resource: self.resource, units }
-    }
 }
 
 impl Drop for Permit {
@@ -304,6 +272,8 @@ fn one_per_subscriber(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     /// Ten units of each resource, six for one peer.
@@ -335,16 +305,38 @@ mod tests {
     }
 
     #[test]
-    fn a_permit_is_split_and_merged_without_a_unit_gained_or_lost() {
+    fn permits_are_merged_without_a_unit_gained_or_lost() {
         let quotas = quotas();
         let peer = quotas.peer(address("10.0.0.1"), false);
-        let mut whole = peer.take(Resource::Memory, 6).unwrap();
-        let part = whole.split(4);
-        assert_eq!((whole.units(), part.units(), quotas.used(Resource::Memory)), (2, 4, 6));
-        assert_eq!(whole.split(9).units(), 2, "no more than there is, and given back at once");
-        assert_eq!(quotas.used(Resource::Memory), 4);
+        let [mut whole, part] = [2, 4].map(|units| peer.take(Resource::Memory, units).unwrap());
         whole.merge(part);
-        assert_eq!((whole.units(), quotas.used(Resource::Memory)), (4, 4));
+        assert_eq!((whole.units(), quotas.used(Resource::Memory)), (6, 6));
+        drop(whole);
+        assert_eq!(quotas.used(Resource::Memory), 0);
+    }
+
+    #[test]
+    fn a_turn_counts_until_it_ends_also_where_its_peer_is_gone_and_comes_back() {
+        let quotas = quotas();
+        let turn = |peer: Arc<Peer>| async move { peer.turn(Turn::Page).now_or_never() };
+        let peer = || quotas.peer(address("10.0.0.1"), false);
+        let taken: Vec<_> = (0..2).map(|_| turn(peer()).now_or_never().unwrap().expect("a turn")).collect();
+        assert!(turn(peer()).now_or_never().unwrap().is_none());
+        drop(taken);
+        assert!(turn(peer()).now_or_never().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_proxy_and_its_neighbours_of_one_network_are_peers_of_their_own() {
+        let quotas = quotas();
+        let proxy = || quotas.peer(address("2001:db8::10"), true);
+        let neighbour = || quotas.peer(address("2001:db8::66"), false);
+        let held = (proxy(), neighbour());
+        assert!(held.0.speaks_for_others() && !held.1.speaks_for_others());
+        drop(held);
+        let held = (neighbour(), proxy());
+        assert!(held.1.speaks_for_others() && !held.0.speaks_for_others());
+        assert!(Arc::ptr_eq(&held.0, &quotas.peer(address("2001:db8::67"), false)));
     }
 
     #[test]

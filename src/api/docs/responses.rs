@@ -77,7 +77,8 @@ responses! {
         "Server-sent events: `event: order`, with the step as `data` and its place as `id`. A comment comes at once, with \
          the time to wait before coming back (`retry`), and every 15 seconds while nothing happens; where no event comes \
          at once, the first comment goes with the `id` of the place where the stream begins. `event: gap`, with a `Gap` \
-         as `data`, comes first where steps behind `Last-Event-ID` are no longer kept.",
+         as `data`, comes where steps are no longer kept that the client has not had: first, behind `Last-Event-ID`, or \
+         later, where it was too slow.",
     )
         .content("text/event-stream", stream())
         .header("Cache-Control", header("It is never kept.", any_text(), "no-store"));

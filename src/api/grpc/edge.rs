@@ -102,6 +102,7 @@ impl Edge {
         if let Err(overloaded) = grown {
             let id = response.headers().get(REQUEST_ID).cloned();
             response = finish(Err(overloaded.into()), id.unwrap_or_else(|| HeaderValue::from_static("none")));
+            warn(&response);
         }
         let exchange = Arc::new(exchange);
         let answer: Weak<Exchange> = Arc::downgrade(&exchange);

@@ -146,7 +146,8 @@ impl Watcher {
     /// What there is to hear next; at `closing` that it serves no more, and then the end.
     async fn next(mut self) -> Option<(Result<HealthCheckResponse, Status>, Watcher)> {
         let serving = loop {
-            let serving = *self.changes.borrow_and_update();
+            // What was seen last may be from before the end.
+            let serving = *self.changes.borrow_and_update() && !self.closing.is_cancelled();
             if self.told != Some(serving) {
                 break serving;
             }

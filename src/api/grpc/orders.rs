@@ -23,7 +23,8 @@ use crate::api::problem::Problem;
 use crate::api::upload::{LONG, beside};
 use crate::error::Error;
 use crate::order::{self, Command, Invalid, KeyText, Order, OrderId, Submission, UserId, Version};
-use crate::service::quota::{Permit, Turn};
+use crate::service::quota::Permit;
+use crate::service::turns::Turn;
 use crate::service::{Change, Patience, Progress, Receipt, Service};
 
 /// The service of orders as the library serves it.

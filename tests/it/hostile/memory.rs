@@ -88,7 +88,8 @@ async fn heads_that_do_not_end_count_for_the_one_who_sends_them() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_without_end_whose_answers_are_not_read_are_read_no_further() {
-    let target = Launch::on(Store::Embedded).start().await;
+    // A flood that is cut off has ended, too.
+    let target = Launch::on(Store::Embedded).set("HTTP_WRITE_TIMEOUT", "1h").start().await;
     let neighbour = Neighbour::of(&target);
     // Some that are counted, some that are refused, and some that are neither.
     let floods = ["/health", "/orders?limit=1", "/nothing", "/health/ready"].map(|path| {
@@ -160,7 +161,7 @@ async fn who_takes_nothing_of_an_answer_is_cut_off_on_either_protocol() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_connection_is_kept_for_its_own_time_and_a_head_has_another() {
     let launch = Launch::on(Store::Embedded).set("HTTP_IDLE_TIMEOUT", "60s");
-    let target = launch.set("HTTP_HEADER_TIMEOUT", "300ms").start().await;
+    let target = launch.set("HTTP_HEADER_TIMEOUT", "2s").start().await;
     let request = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let mut idle = connect_from(NEIGHBOUR, target.http).await.unwrap();
     idle.write_all(request).await.unwrap();
@@ -231,4 +232,26 @@ async fn an_early_refusal_reaches_a_client_that_is_still_sending() {
             assert_eq!(answer.header("connection"), Some("close"), "{line} {length}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_told_as_carried_out_also_where_no_memory_is_left_to_show_its_order() {
+    let launch = Launch::on(Store::Embedded).set("HTTP_MEMORY_BUDGET", "2600000");
+    let target = launch.set("PEER_MEMORY_SHARE", "100").start().await;
+    let id = create_large(target.http, 1).await;
+    // They take as much for what they have sent, each but its last byte.
+    let mut begun = b"POST /orders HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n".to_vec();
+    begun.resize(begun.len() + 999_999, b' ');
+    let _bodies = send_and_never_read(ATTACKER, target.http, 2, &begun).await;
+    let get = format!("GET /orders/{id} HTTP/1.1\r\n");
+    until("the memory to be taken", async || {
+        let refused = exchange(target.http, &get, "").await;
+        refused.is_ok_and(|answer| answer.status == 503).then_some(())
+    })
+    .await;
+    let delete = format!("DELETE /orders/{id} HTTP/1.1\r\nprefer: return=representation\r\n");
+    let answer = within("an answer", exchange(target.http, &delete, "")).await.unwrap();
+    let told = (answer.status, answer.json()["order"].is_null(), answer.header("preference-applied"));
+    assert_eq!(told, (200, true, None), "{answer:?}");
+    target.stop().await;
 }

@@ -86,12 +86,14 @@ async fn idle_connections_make_room_and_busy_ones_are_kept() {
     drop(idle);
     // A share of busy ones: the attacker gets no more, and is told so, the neighbour does not notice.
     let mut busy = Vec::new();
-    while busy.len() < 20 {
+    until("a share of streams", async || {
         let (status, stream) = follow(ATTACKER, &target, "").await;
         if status == 200 {
             busy.push(stream);
         }
-    }
+        (busy.len() == 20).then_some(())
+    })
+    .await;
     let neighbour = Neighbour::of(&target);
     until("the attacker to be refused", async || {
         (status(ATTACKER, &target, "GET /health/live HTTP/1.1\r\nhost: localhost\r\n").await == 503)

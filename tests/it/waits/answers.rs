@@ -18,7 +18,7 @@ use crate::support::grpc::{creation as message, text, update as update_message};
 const WAIT: &str = "wait=2";
 
 /// By when they must have been answered: their wait, and time for a slow machine. Far below what the store takes.
-const GUARD: Duration = Duration::from_secs(5);
+const GUARD: Duration = Duration::from_secs(10);
 
 /// An id that a caller chose.
 const CHOSEN: &str = "0b2f6c1e-3d4a-4f5b-8c6d-7e8f90a1b2c3";
