@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use axum::extract::{Extension, State};
 use axum::response::Response;
-use hyper::{StatusCode, Uri};
+use hyper::{HeaderMap, StatusCode, Uri};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::Object;
 
-use super::docs::parameters::{HistoryQuery, OrderInPath};
+use super::docs::parameters::{HistoryQuery, OrderInPath, Prefer};
 use super::docs::problems::HistoryProblems;
 use super::docs::responses::Told;
 use super::exchange::Caller;
@@ -94,7 +94,7 @@ fn causes() -> Object {
     get,
     path = "/orders/{order_id}/history",
     tag = "history",
-    params(OrderInPath, HistoryQuery),
+    params(OrderInPath, HistoryQuery, Prefer),
     responses(Told, HistoryProblems)
 )]
 pub(super) async fn order_history(
@@ -102,6 +102,7 @@ pub(super) async fn order_history(
     Extension(caller): Extension<Caller>,
     order_id: Segment,
     uri: Uri,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (order_id, query) = (order_id_of(order_id)?, Parameters::of(&uri));
     let version = |text: &str| text.parse().ok().filter(|version: &Version| *version >= 0);
@@ -109,13 +110,15 @@ pub(super) async fn order_history(
         "a next_cursor of an earlier page as it was, or leave it out to begin with the oldest version";
     let (after, limit) = (query.parsed("cursor", wanted, version)?.unwrap_or(0), query.limit()?);
     let read = move |service: Arc<Service>| async move { service.history(order_id, after, limit).await };
-    let (_, part) = api.read(&caller, Turn::Order, api.service.reads_until(), read).await?;
+    let (_, part) = api.read(&caller, Turn::Order, api.reads_until(&headers), read).await?;
     let body = HistoryBody {
         order_id: order_id.to_string(),
         history: entries(&part.steps),
         next_cursor: part.next.map(|version| version.to_string()),
     };
-    Ok(json(StatusCode::OK, to_json(&body)))
+    let mut response = json(StatusCode::OK, to_json(&body));
+    api.say_applied(&mut response, &headers);
+    Ok(response)
 }
 
 /// Puts each outcome to what it is the outcome of.

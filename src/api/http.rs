@@ -19,6 +19,7 @@ use utoipa_axum::routes;
 use super::docs::problems::FileProblems;
 use super::docs::responses::ProblemPage;
 use super::exchange::Caller;
+use super::prefer::{PREFERENCE_APPLIED, Preferences};
 use super::problem::{METHOD_NOT_ALLOWED, Problem, ROUTE_NOT_FOUND, TABLE, to_json};
 use super::upload::outcome;
 use super::{Options, batch, docs, health, history, lists, live, reads, writes};
@@ -49,6 +50,22 @@ impl Shared {
         docs: docs::Docs,
     ) -> Shared {
         Shared { service, options, draining, readiness: health::Told::default(), docs }
+    }
+
+    /// Until when a read is answered that begins now: as long as reads may take, and no longer than its caller waits.
+    pub(super) fn reads_until(&self, headers: &HeaderMap) -> Instant {
+        let (until, preferences) = (self.service.reads_until(), Preferences::read(headers));
+        match preferences.wait() {
+            Some(_) => until.min(self.service.deadline(preferences.patience()).answer()),
+            None => until,
+        }
+    }
+
+    /// Says with the answer of a read what of its preferences was honoured.
+    pub(super) fn say_applied(&self, response: &mut Response, headers: &HeaderMap) {
+        if let Some(applied) = Preferences::read(headers).applied_to_read(self.service.longest_wait()) {
+            response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+        }
     }
 
     /// Reads from the store when it is the caller's turn, and until then or never.

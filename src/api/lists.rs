@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::extract::{Extension, State};
 use axum::response::Response;
 use hyper::header::{HeaderValue, LINK};
-use hyper::{StatusCode, Uri};
+use hyper::{HeaderMap, StatusCode, Uri};
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::docs::parameters::ListQuery;
+use super::docs::parameters::{ListQuery, Prefer};
 use super::docs::problems::ListProblems;
 use super::docs::responses::Listed;
 use super::exchange::Caller;
@@ -42,16 +42,23 @@ pub(super) struct ListBody<'a> {
 ///
 /// A page of the orders that fit the query, the newest first. The store looks at a bounded number of orders for each page,
 /// so one may be short, or empty, and still have a `next_cursor`: the list ends where there is none.
-#[utoipa::path(get, path = "/orders", tag = "orders", params(ListQuery), responses(Listed, ListProblems))]
+#[utoipa::path(
+    get,
+    path = "/orders",
+    tag = "orders",
+    params(ListQuery, Prefer),
+    responses(Listed, ListProblems)
+)]
 pub(super) async fn list_orders(
     State(api): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     uri: Uri,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let query = Parameters::of(&uri);
     let (filter, after, limit) = (filter(query)?, after(query)?, query.limit()?);
     let list = move |service: Arc<Service>| async move { service.list(&filter, after, limit as usize).await };
-    let (reading, page) = api.read(&caller, Turn::Page, api.service.reads_until(), list).await?;
+    let (reading, page) = api.read(&caller, Turn::Page, api.reads_until(&headers), list).await?;
     let next_cursor = page.next.map(|place| place.to_string());
     let size = page.orders.iter().map(|order| order.payload.as_str().len()).sum();
     let cursor = next_cursor.clone();
@@ -61,6 +68,7 @@ pub(super) async fn list_orders(
     });
     let mut response = json(StatusCode::OK, body.await?);
     hold(&mut response, reading);
+    api.say_applied(&mut response, &headers);
     let links = links(query, next_cursor.as_deref()).map(HeaderValue::try_from);
     if let Some(Ok(links)) = links {
         response.headers_mut().insert(LINK, links);

@@ -69,7 +69,7 @@ pub(super) async fn follow_order(
     let permit = permit(&caller)?;
     let peer = Arc::clone(&caller.peer);
     let follow = move |service: Arc<Service>| async move { service.follow(order_id, after, peer).await };
-    let (_, following) = api.read(&caller, Turn::Order, api.service.reads_until(), follow).await?;
+    let (_, following) = api.read(&caller, Turn::Order, api.reads_until(&headers), follow).await?;
     Ok(response(events(following, api.draining.clone(), permit)))
 }
 
@@ -97,7 +97,7 @@ pub(super) async fn follow_user(
     let permit = permit(&caller)?;
     let peer = Arc::clone(&caller.peer);
     let follow = move |service: Arc<Service>| async move { service.follow_user(user_id, after, peer).await };
-    let (_, following) = api.read(&caller, Turn::Order, api.service.reads_until(), follow).await?;
+    let (_, following) = api.read(&caller, Turn::Order, api.reads_until(&headers), follow).await?;
     Ok(response(events(following, api.draining.clone(), permit)))
 }
 

@@ -14,7 +14,7 @@ use super::docs::responses::{Found, FoundInTime};
 use super::etag::Tag;
 use super::exchange::Caller;
 use super::http::{Reading, Segment, Shared, hold, json};
-use super::prefer::{PREFERENCE_APPLIED, Preferences};
+use super::prefer::Preferences;
 use super::problem::{Problem, STORE_UNAVAILABLE};
 use super::query::Parameters;
 use super::upload::write;
@@ -64,9 +64,7 @@ pub(super) async fn get_order(
     if let Some(reading) = reading {
         hold(&mut response, reading);
     }
-    if let Some(applied) = preferences.applied_to_read(api.service.longest_wait()) {
-        response.headers_mut().insert(PREFERENCE_APPLIED, applied);
-    }
+    api.say_applied(&mut response, &headers);
     Ok(response)
 }
 
@@ -102,7 +100,7 @@ async fn processed(
     get,
     path = "/orders/by-external/{external_id}",
     tag = "orders",
-    params(ExternalIdInPath, UserInQuery, IfNoneMatch),
+    params(ExternalIdInPath, UserInQuery, IfNoneMatch, Prefer),
     responses(Found, ReadProblems)
 )]
 pub(super) async fn find_order(
@@ -118,9 +116,10 @@ pub(super) async fn find_order(
     let user_id = user_id.ok_or_else(|| Invalid::new("user_id", format!("send {wanted}")))?;
     let find =
         move |service: Arc<Service>| async move { service.find_by_external(&external_id, user_id).await };
-    let (reading, order) = api.read(&caller, Turn::Order, api.service.reads_until(), find).await?;
+    let (reading, order) = api.read(&caller, Turn::Order, api.reads_until(&headers), find).await?;
     let mut response = shown(order, &headers).await?;
     hold(&mut response, reading);
+    api.say_applied(&mut response, &headers);
     Ok(response)
 }
 

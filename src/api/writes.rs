@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use futures_util::future::Either;
+use hyper::body::Body as _;
 use hyper::header::{ETAG, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, LOCATION, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, StatusCode, Uri};
@@ -147,9 +149,15 @@ pub(super) async fn delete_order(
     order_id: Segment,
     uri: Uri,
     headers: HeaderMap,
+    body: Body,
 ) -> Result<Response, Problem> {
     let order_id = order_id_of(order_id)?;
     conditions::only(&[IF_MATCH], &headers)?;
+    // A version or an owner in it would protect nothing.
+    if !body.is_end_stream() {
+        let fix = "a deletion takes none; send the version as If-Match, and the owner as ?user_id=<uuid>";
+        return Err(Invalid::new("body", fix).into());
+    }
     let query = Parameters::of(&uri).only(&["user_id"])?;
     let user_id = query.parsed("user_id", "the owner's UUID, or leave it out", UserId::parse)?;
     let versions = IfMatch::read(&headers)?.map_or_else(Vec::new, IfMatch::versions);

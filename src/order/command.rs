@@ -227,7 +227,9 @@ impl<'a> Submission<'a> {
         let (field, text) = given
             .or(self.payload.as_deref().map(|text| ("payload", text)))
             .filter(|(_, text)| text.trim_ascii() != "null")
-            .ok_or_else(|| Invalid::new("payload", "an order needs a payload; send a JSON object"))?;
+            .ok_or_else(|| {
+                Invalid::new("payload", "an order needs a payload; send any JSON value but null")
+            })?;
         Payload::parse(text).map_err(|error| match error {
             // The place is one in the text.
             PayloadError::Json(error) => Invalid::new(field, format!("{error} of the {field}")),

@@ -145,7 +145,7 @@ fn order_id() -> OrderId {
 fn samples() -> Vec<Problem> {
     let order_id = order_id();
     let errors = [
-        Error::Invalid(Invalid::new("payload", "an order needs a payload; send a JSON object")),
+        Error::Invalid(Invalid::new("payload", "an order needs a payload; send any JSON value but null")),
         Error::NotFound { order_id: Some(order_id) },
         Error::HistoryOff,
         Error::Deleted { order_id },

@@ -105,6 +105,13 @@ pub(super) async fn a_delete_is_the_deletion_of_a_post<B: Backend>() {
     problem(&delete(&format!("?user_id={STRANGER}")).await, "order_not_found");
     problem(&delete("?user_id=me").await, "invalid_request");
     problem(&delete(&format!("?user_id={USER}&user_id={USER}")).await, "invalid_request");
+    // What may have been meant as a condition is not passed over.
+    problem(&delete(&format!("?userid={STRANGER}")).await, "invalid_request");
+    for body in [r#"{"version":7}"#, "{}"] {
+        let answer = app.client().request("DELETE", &format!("/orders/{id}"), &[], body).await;
+        let detail = problem(&answer, "invalid_request");
+        assert!(detail.starts_with("body: ") && detail.contains("If-Match"), "{detail}");
+    }
     let deleted = delete(&format!("/?user_id={USER}")).await;
     assert_eq!((deleted.status, deleted.header("etag")), (200, Some("\"v2\"")), "{deleted:?}");
     assert_eq!(deleted.text(), format!(r#"{{"order_id":"{id}","status":"deleted"}}"#));
