@@ -86,7 +86,8 @@ impl Shared {
         let in_turn = async move {
             let taken = caller.peer.turn(turn).await;
             let read = read(Arc::clone(&self.service));
-            // A task of its own: a caller who goes away ends nothing in the store, so the turn goes on until it is done.
+            // A task of its own: a caller who goes away ends nothing in the store, so the turn goes on until the
+            // read is done, or has had its time.
             let (taken, outcome) = outcome(tokio::spawn(async move { (taken, read.await) })).await?;
             Ok((Reading(Arc::new(taken)), outcome?))
         };

@@ -1,6 +1,6 @@
 //! Query strings, read strictly: a parameter that is given twice or cannot be decoded is refused by its name, where
-//! ready-made readers would take the last one or put a replacement character in. Names that nobody asks for are ignored,
-//! but not by a deletion, where one may have been meant as a condition.
+//! ready-made readers would take the last one or put a replacement character in. Unknown names are ignored, but not
+//! by a deletion, where one may have been meant as a condition.
 
 use std::borrow::Cow;
 

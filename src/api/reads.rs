@@ -10,7 +10,7 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 
 use super::docs::parameters::{ExternalIdInPath, IfNoneMatch, MinVersion, OrderInPath, Prefer, UserInQuery};
 use super::docs::problems::ReadProblems;
-use super::docs::responses::{Found, FoundInTime};
+use super::docs::responses::Found;
 use super::etag::Tag;
 use super::exchange::Caller;
 use super::http::{Reading, Segment, Shared, hold, json};
@@ -35,7 +35,7 @@ const SMALL: usize = 4 << 10;
     path = "/orders/{order_id}",
     tag = "orders",
     params(OrderInPath, MinVersion, IfNoneMatch, Prefer),
-    responses(FoundInTime, ReadProblems)
+    responses(Found, ReadProblems)
 )]
 pub(super) async fn get_order(
     State(api): State<Arc<Shared>>,

@@ -57,20 +57,20 @@ responses! {
         .header("Preference-Applied", applied());
 
     /// An order.
-    Found: "200" => found(), "304" => known();
-
-    /// An order, for one who may have waited.
-    FoundInTime:
+    Found:
         "200" => found().header("Preference-Applied", applied()),
         "304" => known().header("Preference-Applied", applied());
 
     /// A page of orders.
     Listed: "200" => saying("A page of orders.")
         .content("application/json", json::<ListBody>(list()))
-        .header("Link", header("The first page, and the next one (RFC 8288); absent where it would be over 3 KiB.", any_text(), "</orders>; rel=\"first\""));
+        .header("Link", header("The first page, and the next one (RFC 8288); absent where it would be over 3 KiB.", any_text(), "</orders>; rel=\"first\""))
+        .header("Preference-Applied", applied());
 
     /// A page of a history.
-    Told: "200" => saying("A page of the order's history.").content("application/json", json::<HistoryBody>(history()));
+    Told: "200" => saying("A page of the order's history.")
+        .content("application/json", json::<HistoryBody>(history()))
+        .header("Preference-Applied", applied());
 
     /// A stream of steps.
     Stream: "200" => saying(
