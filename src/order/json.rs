@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -11,16 +12,38 @@ use super::numbers;
 
 /// Checks a JSON text as far as a store cares: well formed, nested no deeper than 127 levels (128 with the
 /// request object around it), numbers within the range of a double, and no string with a NUL or a lone
-/// surrogate, which PostgreSQL's `jsonb` cannot hold. Answers whether its numbers have to be counted.
+/// surrogate, which PostgreSQL's `jsonb` cannot hold.
 ///
 /// # Errors
 /// `serde_json`'s own, with line and column.
-pub(super) fn check(text: &str) -> serde_json::Result<bool> {
+pub(super) fn check(text: &str) -> serde_json::Result<Checked> {
     let mut json = serde_json::Deserializer::from_str(text);
     let counts = Cell::new(false);
-    Check { is_long: text.len() > numbers::SHORT, counts: &counts }.deserialize(&mut json)?;
+    let check = Check { is_long: text.len() > numbers::SHORT, counts: &counts };
+    let id = match text.starts_with('{') {
+        true => json.deserialize_map(Members(check))?,
+        false => check.deserialize(&mut json).map(|()| Id::None)?,
+    };
     json.end()?;
-    Ok(counts.get())
+    Ok(Checked { counts: counts.get(), id })
+}
+
+/// What a check has seen of a JSON text.
+pub(super) struct Checked {
+    /// Whether its numbers have to be counted.
+    pub(super) counts: bool,
+    /// What it has as `id`, where it is an object. Of a member given twice the last one counts.
+    pub(super) id: Id,
+}
+
+/// The `id` of an object.
+pub(super) enum Id {
+    /// A string.
+    Text(Arc<str>),
+    /// A number, whose digits the check does not see.
+    Number,
+    /// Something else, or nothing.
+    None,
 }
 
 /// Where a JSON text is nested deeper than 128 levels, for people: its line and column. Reads on past everything
@@ -136,6 +159,91 @@ impl<'de> Visitor<'de> for Check<'_> {
             map.next_value_seed(self)?;
         }
         Ok(())
+    }
+}
+
+/// An object that is checked member by member, to see its `id`.
+struct Members<'c>(Check<'c>);
+
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = Id;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Id, A::Error> {
+        let Members(check) = self;
+        let mut id = Id::None;
+        while let Some(is_id) = map.next_key_seed(Name(check))? {
+            match is_id {
+                true => id = map.next_value_seed(IdValue(check))?,
+                false => map.next_value_seed(check)?,
+            }
+        }
+        Ok(id)
+    }
+}
+
+/// A member's name, and whether it is `id`.
+struct Name<'c>(Check<'c>);
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = bool;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member name")
+    }
+    fn visit_str<E: Error>(self, name: &str) -> Result<bool, E> {
+        self.0.visit_str(name).map(|()| name == "id")
+    }
+}
+
+/// The value of an `id`, checked as every other.
+struct IdValue<'c>(Check<'c>);
+
+impl<'de> DeserializeSeed<'de> for IdValue<'_> {
+    type Value = Id;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Id, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for IdValue<'_> {
+    type Value = Id;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.expecting(f)
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Id, E> {
+        Ok(Id::None)
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Id, E> {
+        Ok(Id::Number)
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Id, E> {
+        Ok(Id::Number)
+    }
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Id, E> {
+        self.0.visit_f64(number).map(|()| Id::Number)
+    }
+    fn visit_unit<E>(self) -> Result<Id, E> {
+        Ok(Id::None)
+    }
+    fn visit_str<E: Error>(self, text: &str) -> Result<Id, E> {
+        self.0.visit_str(text).map(|()| Id::Text(text.into()))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Id, A::Error> {
+        self.0.visit_seq(seq).map(|()| Id::None)
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Id, A::Error> {
+        self.0.visit_map(map).map(|()| Id::None)
     }
 }
 

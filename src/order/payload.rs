@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use super::json::{Checked, Id};
 use super::{json, numbers};
 
 /// A JSON text that every store can hold, and the external id in it. Cheap to clone.
@@ -72,9 +73,15 @@ impl Payload {
     fn read(text: &str) -> Result<(Payload, bool), PayloadError> {
         // Not `trim_ascii`: a form feed is no white space in JSON.
         let trimmed = text.trim_matches([' ', '\t', '\n', '\r']);
-        let counts = json::check(trimmed)?;
-        let [id] = json::pick(trimmed, ["id"])?;
-        let external_id = id.map(external_id).unwrap_or_default().into();
+        let Checked { counts, id } = json::check(trimmed)?;
+        let external_id = match id {
+            Id::Text(text) => text,
+            Id::Number => {
+                let [number] = json::pick(trimmed, ["id"])?;
+                number.map(RawValue::get).unwrap_or_default().into()
+            }
+            Id::None => Arc::default(),
+        };
         Ok((Payload { text: trimmed.into(), external_id }, counts))
     }
 
@@ -95,15 +102,6 @@ impl Payload {
     #[must_use]
     pub fn external_id(&self) -> &str {
         &self.external_id
-    }
-}
-
-fn external_id(raw: &RawValue) -> String {
-    match raw.get().as_bytes().first() {
-        // Checked before: the string is well formed.
-        Some(b'"') => serde_json::from_str(raw.get()).unwrap_or_default(),
-        Some(b'-' | b'0'..=b'9') => raw.get().to_owned(),
-        _ => String::new(),
     }
 }
 
@@ -135,6 +133,9 @@ mod tests {
             (r#"{"id":-1.50}"#, "-1.50"),
             (r#"{"id":"first","id":"last"}"#, "last"),
             (r#"{"id":"\u0416"}"#, "Ж"),
+            (r#"{"i\u0064":"escaped"}"#, "escaped"),
+            (r#"{"id":1,"id":"x","id":0.5e3}"#, "0.5e3"),
+            (r#"{"id":"first","id":false}"#, ""),
             (r#"{"id":true}"#, ""),
             (r#"{"id":null}"#, ""),
             (r#"{"id":{}}"#, ""),
