@@ -165,10 +165,14 @@ async fn a_row_that_the_server_itself_cannot_read_is_in_no_others_way() {
         ids.push(create_in(&store, user, r#"{"id":"A"}"#).await);
     }
     let bad = ids.remove(17);
-    let deep = "(repeat('[', 5000) || '1' || repeat(']', 5000))::jsonb";
+    let deep =
+        "jsonb_build_object('id', 'deep', 'n', (repeat('[', 5000) || '1' || repeat(']', 5000))::jsonb)";
     schema.execute(&format!("UPDATE orders SET payload = {deep} WHERE order_id = '{bad}'")).await;
 
-    assert!(matches!(store.get(bad).await, Err(Error::Damaged(damaged)) if damaged.order_id == bad));
+    let found = store.find_by_external("deep", user).await;
+    for read in [store.get(bad).await, found] {
+        assert!(matches!(&read, Err(Error::Damaged(damaged)) if damaged.order_id == bad), "{read:?}");
+    }
     let (mut after, mut seen, mut damaged) = (None, Vec::new(), Vec::new());
     loop {
         let page = store.scan(after, 100).await.expect("a page");

@@ -17,11 +17,19 @@ use crate::order::{Order, OrderId, UserId, Version};
 use crate::store::damage::DamageLog;
 use crate::store::{Damaged, Processed};
 
+/// A user's newest order of an external id. The index holds the beginning of the text; the rest of the condition is the
+/// truth.
+const BY_EXTERNAL_ID: &str = "FROM orders o
+      WHERE left(o.payload ->> 'id', 500) = left($1, 500) AND o.user_id = $2 AND o.payload ->> 'id' = $1
+        AND jsonb_typeof(o.payload -> 'id') IN ('string', 'number')
+      ORDER BY o.created_at DESC, o.order_id DESC LIMIT 1";
+
 /// A connection that reads.
 pub(super) struct Reads {
     client: Client,
     get: Statement,
     find: Statement,
+    find_id: Statement,
     processed: Statement,
     scan: Statement,
     scan_on: Statement,
@@ -38,13 +46,8 @@ impl Prepare for Reads {
     async fn prepare(client: Client, _: bool) -> Result<Reads, tokio_postgres::Error> {
         let sql = [
             format!("SELECT {COLUMNS} FROM orders o WHERE o.order_id = $1"),
-            // The index holds the beginning of the text; the rest of the condition is the truth.
-            format!(
-                "SELECT {COLUMNS} FROM orders o
-                  WHERE left(o.payload ->> 'id', 500) = left($1, 500) AND o.user_id = $2 AND o.payload ->> 'id' = $1
-                    AND jsonb_typeof(o.payload -> 'id') IN ('string', 'number')
-                  ORDER BY o.created_at DESC, o.order_id DESC LIMIT 1"
-            ),
+            format!("SELECT {COLUMNS} {BY_EXTERNAL_ID}"),
+            format!("SELECT o.order_id {BY_EXTERNAL_ID}"),
             concat!(
                 "SELECT o.order_id, ",
                 processed_version!(),
@@ -66,11 +69,11 @@ impl Prepare for Reads {
             .to_owned(),
         ];
         let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
-        let [get, find, processed, scan, scan_on, next, unannounced] =
+        let [get, find, find_id, processed, scan, scan_on, next, unannounced] =
             statements.try_into().unwrap_or_else(|_| unreachable!());
         let (history, lists) = tokio::try_join!(History::prepare(&client), Lists::prepare(&client))?;
         let damage = DamageLog::default();
-        Ok(Reads { client, get, find, processed, scan, scan_on, next, unannounced, damage, history, lists })
+        Ok(Reads { client, get, find, find_id, processed, scan, scan_on, next, unannounced, damage, history, lists })
     }
 
     fn client(&self) -> &Client {
@@ -93,8 +96,18 @@ impl Reads {
         if external_id.is_empty() || external_id.contains('\0') {
             return Ok(None);
         }
-        let found = self.client.query_opt(&self.find, &[&external_id, &user_uuid(user_id)]).await?;
-        found.as_ref().map(order).transpose()
+        let user_id = user_uuid(user_id);
+        let trouble = match self.client.query_opt(&self.find, &[&external_id, &user_id]).await {
+            Ok(found) => return found.as_ref().map(order).transpose(),
+            Err(error) => Trouble::from(error),
+        };
+        if !trouble.is_about_one_row() {
+            return Err(trouble);
+        }
+        // Which one it is can be told without reading the whole of it.
+        let found = self.client.query_opt(&self.find_id, &[&external_id, &user_id]).await?;
+        let Some(found) = found else { return Err(trouble) };
+        Err(trouble.about(order_id(found.try_get(0)?)))
     }
 
     pub(super) async fn processed_versions(

@@ -128,11 +128,15 @@ impl Trouble {
         })
     }
 
+    /// Whether one row is at fault, and nothing else can be.
+    pub(super) fn is_about_one_row(&self) -> bool {
+        self.may_be_about_a_row()
+            && self.server().is_some_and(|error| *error.code() != SqlState::QUERY_CANCELED)
+    }
+
     /// What it means where that was the only row.
     pub(super) fn about(self, order_id: OrderId) -> Trouble {
-        match self.server().is_some_and(|error| *error.code() != SqlState::QUERY_CANCELED)
-            && self.may_be_about_a_row()
-        {
+        match self.is_about_one_row() {
             true => {
                 Trouble::Damaged(Damaged { order_id, what: format!("the server cannot read it: {self}") })
             }
