@@ -42,7 +42,8 @@ pub struct Following {
     /// Behind which place the pages begin; `None` where the first one is there already.
     pub after: Option<Sequence>,
     /// The place behind which the follower wanted to go on, where steps behind it are no longer kept: the pages then
-    /// begin behind the last of those.
+    /// begin behind the last of those. Or one that this history has not come to, as after a backup was restored: the
+    /// pages then begin at the history's end.
     pub lost_from: Option<Sequence>,
     /// The steps.
     pub pages: Pages,
@@ -135,8 +136,11 @@ impl Service {
     /// The pages of a follower who comes back to where it was.
     async fn pages_behind(&self, place: Place, after: Sequence) -> Result<Following, Error> {
         let dropped = self.in_time(async { self.store.history_dropped().await.map_err(read_failed) }).await?;
-        let following = self.pages(place, after.max(dropped), None);
-        Ok(Following { lost_from: (after < dropped).then_some(after), ..following })
+        let end = self.history_end().await?;
+        // A place beyond the end is one of another history, or of this one before a backup was restored.
+        let begin = after.clamp(dropped, end.max(dropped));
+        let following = self.pages(place, begin, None);
+        Ok(Following { lost_from: (after != begin).then_some(after), ..following })
     }
 
     fn pages(&self, place: Place, after: Sequence, first: Option<Step>) -> Following {

@@ -108,6 +108,34 @@ async fn whoever_comes_back_after_a_restart_on_postgres_has_missed_nothing() {
     comes_back_after_a_restart(TestApp::embedded().start_on_postgres().await).await;
 }
 
+/// A client with a place that this history has not come to is told so, and then all that happens.
+async fn tells_that_a_place_is_not_known(app: TestApp) {
+    let id = create(&app.client, "{}").await;
+    for path in [of_user(), format!("/orders/{id}/events")] {
+        let beyond = "9000000000000000000-7";
+        let mut stream = Stream::open(app.address, &path, Some(beyond)).await;
+        let (after, upto) = stream.lost.clone().expect("the word that the place is not known");
+        assert_eq!(after, beyond);
+        let update = format!(r#"{{"order_id":"{id}","payload":{{}}}}"#);
+        assert_eq!(app.client.post("/orders", update).await.status, 200);
+        let steps = stream.take(2).await.iter().map(|told| told.step().2).collect::<Vec<_>>();
+        assert_eq!(steps, ["update", "worker"]);
+        let back = Stream::open(app.address, &path, Some(&upto)).await;
+        assert_eq!((back.lost, back.begun), (None, Some(upto)));
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn who_comes_with_a_place_that_was_never_given_out_is_told_so() {
+    tells_that_a_place_is_not_known(TestApp::embedded().start().await).await;
+}
+
+#[tokio::test]
+async fn who_comes_with_a_place_that_was_never_given_out_on_postgres_is_told_so() {
+    tells_that_a_place_is_not_known(TestApp::embedded().start_on_postgres().await).await;
+}
+
 /// A service that keeps its history for as good as no time.
 fn forgetful() -> Setup {
     TestApp::embedded().settings(|settings| settings.history_retention = Duration::from_millis(1))

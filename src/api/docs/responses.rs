@@ -78,7 +78,8 @@ responses! {
          the time to wait before coming back (`retry`), and every 15 seconds while nothing happens; where no event comes \
          at once, the first comment goes with the `id` of the place where the stream begins. `event: gap`, with a `Gap` \
          as `data`, comes where steps are no longer kept that the client has not had: first, behind `Last-Event-ID`, or \
-         later, where it was too slow.",
+         later, where it was too slow; or where the history has not come to the client's place, as after a backup was \
+         restored.",
     )
         .content("text/event-stream", stream())
         .header("Cache-Control", header("It is never kept.", any_text(), "no-store"));

@@ -148,7 +148,8 @@ fn gap(data: &str) -> String {
     match serde_json::from_str(data) {
         Ok(Gap { after, upto }) => {
             format!(
-                "events after {after} up to {upto} are no longer kept by the server; going on behind them"
+                "the server cannot tell all events after {after}: it no longer keeps them, or a backup was restored; \
+                 going on behind {upto}"
             )
         }
         Err(_) => "the server no longer keeps all events; going on".to_owned(),
