@@ -32,7 +32,7 @@ use crate::service::{Deadline, Receipt};
 const ITEM_OVERHEAD: usize = 512;
 
 /// The most commands in a batch.
-const LIMIT: usize = 1000;
+pub(super) const LIMIT: usize = 1000;
 
 /// What became of each item, in their order.
 #[derive(Serialize, ToSchema)]

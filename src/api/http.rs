@@ -24,8 +24,9 @@ use super::problem::{METHOD_NOT_ALLOWED, Problem, ROUTE_NOT_FOUND, TABLE, to_jso
 use super::upload::outcome;
 use super::{Options, batch, docs, health, history, lists, live, reads, writes};
 use crate::error::Error;
-use crate::service::Service;
+use crate::order::{Order, OrderId};
 use crate::service::turns::{Taken, Turn};
+use crate::service::{Missed, Service};
 
 /// What the handlers share.
 pub(super) struct Shared {
@@ -92,6 +93,29 @@ impl Shared {
             Ok((Reading(Arc::new(taken)), outcome?))
         };
         async move { timeout_at(until.into(), in_turn).await.unwrap_or_else(|_| Err(Error::Unavailable.into())) }
+    }
+
+    /// Reads an order, from the cache where it is there. Copies have turns of their own, so that they are read while the
+    /// store does not answer.
+    ///
+    /// # Errors
+    /// As for [`Shared::read`].
+    pub(super) async fn read_order(
+        &self,
+        caller: &Caller,
+        order_id: OrderId,
+        until: Instant,
+    ) -> Result<(Reading, Order), Problem> {
+        let mut missed = Missed::default();
+        if self.service.has_cache() {
+            let look = move |service: Arc<Service>| async move { Ok(service.cached(order_id).await) };
+            match self.read(caller, Turn::Copy, until, look).await? {
+                (reading, Ok(order)) => return Ok((reading, order)),
+                (_, Err(none)) => missed = none,
+            }
+        }
+        let get = move |service: Arc<Service>| async move { service.get(order_id, missed).await };
+        self.read(caller, Turn::Order, until, get).await
     }
 }
 

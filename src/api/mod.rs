@@ -43,6 +43,7 @@ use ipnet::IpNet;
 use tokio::net::TcpListener;
 
 use crate::config::REQUEST_OVERHEAD;
+use crate::service::MOST_QUEUED;
 use crate::service::quota::{Limit, Resource};
 
 /// Where the fronts listen.
@@ -68,7 +69,7 @@ pub struct Options {
     pub body_limit: usize,
     /// What all requests in flight, of both protocols, may hold in memory, in bytes; beyond it they are turned away.
     pub memory_budget: usize,
-    /// The share of the memory.
+    /// The share of the memory, and of the queue of commands.
     pub memory_share: u8,
     /// The most connections of a listener at a time; where none of them is idle, more wait in the operating system's
     /// queue.
@@ -128,6 +129,9 @@ const SMALLEST_CONNECTION_SHARE: usize = 256;
 /// How many of the largest requests one peer may have in flight at least.
 const SMALLEST_MEMORY_SHARE: usize = 4;
 
+/// How many commands one peer may have queued at least: two of the largest batches.
+const SMALLEST_QUEUE_SHARE: usize = 2 * batch::LIMIT;
+
 impl Options {
     /// How much there is of a resource, and how much of it one peer may hold.
     fn limit(&self, resource: Resource) -> Limit {
@@ -146,6 +150,9 @@ impl Options {
             Resource::Checks => (MAX_CHECKS, self.call_share),
             Resource::OpenCalls => (self.max_calls.saturating_add(MAX_OPEN_CALLS), self.call_share),
             Resource::Streams => (self.max_streams, self.stream_share),
+            Resource::Commands => {
+                return Limit::shared(MOST_QUEUED, self.memory_share, SMALLEST_QUEUE_SHARE);
+            }
         };
         Limit::shared(total, share, SMALLEST_SHARE)
     }

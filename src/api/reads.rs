@@ -55,8 +55,7 @@ pub(super) async fn get_order(
         }
         None => {
             let until = api.service.reads_until();
-            let get = move |service: Arc<Service>| async move { service.get(order_id).await };
-            let (reading, order) = api.read(&caller, Turn::Order, until, get).await?;
+            let (reading, order) = api.read_order(&caller, order_id, until).await?;
             (Some(reading), order)
         }
     };
@@ -76,8 +75,7 @@ async fn processed(
     version: Option<Version>,
     deadline: Deadline,
 ) -> Result<(Option<Reading>, Order), Problem> {
-    let get = move |service: Arc<Service>| async move { service.get(order_id).await };
-    let (reading, order) = api.read(caller, Turn::Order, deadline.answer(), get).await?;
+    let (reading, order) = api.read_order(caller, order_id, deadline.answer()).await?;
     let version = version.unwrap_or(order.version);
     if order.processed_version >= version || deadline.is_wait_over() {
         return Ok((Some(reading), order));
@@ -86,7 +84,7 @@ async fn processed(
     let small = (order.payload.as_str().len() <= SMALL).then_some(order);
     drop(reading);
     api.service.await_version(order_id, version, deadline).await;
-    match (api.read(caller, Turn::Order, deadline.answer(), get).await, small) {
+    match (api.read_order(caller, order_id, deadline.answer()).await, small) {
         // There is no time to look once more: this is how the order was when the wait began.
         (Err(problem), Some(small)) if problem.kind == STORE_UNAVAILABLE => Ok((None, small)),
         (read, _) => read.map(|(reading, order)| (Some(reading), order)),

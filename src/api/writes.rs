@@ -31,8 +31,7 @@ use super::view::{OrderView, SubmittedBody};
 use crate::error::Error;
 use crate::order::{self, Command, Invalid, KeyText, Order, OrderId, Submission, UserId, Version};
 use crate::service::quota::{HeldMemory, Permit};
-use crate::service::turns::Turn;
-use crate::service::{Change, Deadline, Progress, PutMode, Receipt, Service};
+use crate::service::{Change, Deadline, Progress, PutMode, Receipt};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -73,7 +72,7 @@ pub(super) async fn submit_order(
         Ok((order::Request { command, key }, versions))
     };
     let ((request, versions), memory) = body.read(read).await?;
-    submit(&api, &caller, request, &versions, &headers, Some(memory)).await
+    submit(&api, &caller, request, &versions, &headers, memory).await
 }
 
 /// Create an order under an id of your own, or replace its content
@@ -163,7 +162,8 @@ pub(super) async fn delete_order(
     let versions = IfMatch::read(&headers)?.map_or_else(Vec::new, IfMatch::versions);
     let command = Command::Delete { order_id, user_id, if_version: versions.first().copied() };
     let key = key(&headers)?.map(|key| key.of(&command));
-    submit(&api, &caller, order::Request { command, key }, &versions, &headers, None).await
+    let memory = caller.take(0)?;
+    submit(&api, &caller, order::Request { command, key }, &versions, &headers, memory).await
 }
 
 /// Until when the caller of a write is answered.
@@ -186,19 +186,17 @@ fn submit<'a>(
     request: order::Request,
     versions: &'a [Version],
     headers: &HeaderMap,
-    memory: Option<Permit>,
+    memory: Permit,
 ) -> impl Future<Output = Result<Response, Problem>> + Send + 'a {
     let preferences = Preferences::read(headers);
     let deadline = deadline(api, preferences);
     let outcome = match versions.len() {
-        0 | 1 => {
-            let memory = memory.map_or(HeldMemory::Nothing, HeldMemory::Own);
-            Either::Left(api.service.submit_by(request, deadline, memory))
-        }
+        0 | 1 => Either::Left(api.service.submit_by(request, deadline, memory.into())),
         _ => Either::Right(Box::pin(async move {
-            let memory = memory.map(Arc::new);
+            let memory = Arc::new(memory);
             let submit = |version| {
-                api.service.submit_by(request.for_version(version), deadline, memory.as_ref().into())
+                let memory = HeldMemory::Shared(Arc::clone(&memory));
+                api.service.submit_by(request.for_version(version), deadline, memory)
             };
             for_one_of(versions, submit).await
         })),
@@ -285,10 +283,7 @@ struct Shown {
 /// Shows the order beside what became of the command; `None` where it cannot be read now, or there is no memory for it:
 /// the order is stored, and the answer does without.
 async fn show(api: &Shared, caller: &Caller, receipt: Receipt, deadline: Deadline) -> Option<Shown> {
-    let order_id = receipt.order_id;
-    let read = move |service: Arc<Service>| async move { Ok(service.read_back(order_id, deadline).await) };
-    let (reading, order) = api.read(caller, Turn::Order, deadline.answer(), read).await.ok()?;
-    let order = order?;
+    let (reading, order) = api.read_order(caller, receipt.order_id, deadline.answer()).await.ok()?;
     let (size, tag) = (order.payload.as_str().len(), Tag::of_order(&order));
     let memory = caller.take(size).ok()?;
     let text = write(size, move || to_json(&body(&receipt, Some(&order)))).await.ok()?;

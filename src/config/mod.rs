@@ -129,7 +129,7 @@ keys::settings! {
     http_body_limit: usize,
     /// Bytes that the requests in flight may hold, each its head, body, answer and 8 KiB; beyond it 503.
     http_memory_budget: usize,
-    /// How much of that budget one peer may hold, in percent.
+    /// How much of that budget, and of the queue of commands, one peer may hold, in percent.
     peer_memory_share: Percent,
     /// How long to go on serving after readiness turned 503.
     shutdown_delay: Duration,

@@ -15,12 +15,13 @@ use tokio_util::sync::CancellationToken;
 use super::commit::{Commit, Taken};
 use super::in_flight::{Held, InFlight, Queued};
 use super::pending::{Load, PendingCommand, Slot};
+use super::quota::Resource;
 use crate::error::Error;
 use crate::order::{Command, Request};
 
 /// How many commands are queued before the next one is turned away: those that have just arrived, and those that wait
 /// for an order or a key.
-const QUEUE: usize = 16_384;
+pub const MOST_QUEUED: usize = 16_384;
 
 /// The most commands in a batch. Far above what 256 connections can fill; it bounds a transaction.
 const BATCH: usize = 1024;
@@ -73,12 +74,13 @@ impl Committer {
     /// Queues a command. The slot is its caller's way to withdraw it.
     pub(super) fn submit(&self, command: PendingCommand) -> Result<Arc<Slot>, Error> {
         // The channel itself has no bound; this is its bound, and that of the queues behind it.
-        if !self.load.enter(QUEUE) {
+        let place = command.memory.peer().map(|peer| peer.take(Resource::Commands, 1)).transpose()?;
+        if !self.load.enter(MOST_QUEUED) {
             return Err(Error::Overloaded { retry_after: RETRY_AFTER });
         }
         let (held, bytes) = (Held::of(&command.request), bytes(&command.request));
         let slot = Arc::new(Slot::new(command));
-        match self.queue.send(Queued { held, bytes, slot: Arc::clone(&slot) }) {
+        match self.queue.send(Queued { held, bytes, slot: Arc::clone(&slot), _place: place }) {
             Ok(()) => Ok(slot),
             Err(_) => {
                 self.load.leave();
@@ -146,7 +148,7 @@ fn next_batch(
     let most = (in_flight.ready() + queue.len()).min(BATCH);
     let (mut batch, mut taken, mut bytes) = (Vec::with_capacity(most), Vec::with_capacity(most), 0);
     while batch.len() < BATCH && bytes < BATCH_BYTES {
-        let Some(Queued { held, bytes: more, slot }) = in_flight.next() else {
+        let Some(Queued { held, bytes: more, slot, .. }) = in_flight.next() else {
             match queue.try_recv() {
                 Ok(command) => in_flight.admit(command),
                 Err(_) => break,

@@ -10,17 +10,18 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::committer::RETRY_AFTER;
+use super::committer::{MOST_QUEUED, RETRY_AFTER};
 use super::pending::{Load, Slot};
+use super::quota::Permit;
 use crate::error::Error;
 use crate::order::{OrderId, Request};
 
 /// How many commands wait for one order, or for one key. Two batches of 1,000 commands for one order fit.
 const QUEUE: usize = 2_048;
 
-/// How many commands wait for orders and keys together: half of all that may be queued, so that the other half is left to
-/// commands that need not wait.
-const MOST_WAITING: usize = 8_192;
+/// How many commands wait for orders and keys together: three quarters of all that may be queued. The rest is left to
+/// commands that need not wait, and one peer's share is less.
+const MOST_WAITING: usize = MOST_QUEUED / 4 * 3;
 
 /// A key as the stores keep it.
 type Digest = [u8; 16];
@@ -31,6 +32,8 @@ pub(super) struct Queued {
     /// What the command counts towards the size of a batch.
     pub(super) bytes: usize,
     pub(super) slot: Arc<Slot>,
+    /// The command's place in its peer's share of the queue.
+    pub(super) _place: Option<Permit>,
 }
 
 /// The order and the key that a command needs.
@@ -201,7 +204,7 @@ mod tests {
                 reply,
                 memory: HeldMemory::Nothing,
             }));
-            self.in_flight.admit(Queued { held, bytes: 1, slot: Arc::clone(&slot) });
+            self.in_flight.admit(Queued { held, bytes: 1, slot: Arc::clone(&slot), _place: None });
             slot
         }
 

@@ -12,7 +12,7 @@ use super::Service;
 use super::pending::{PendingCommand, Slot, Withdrawal};
 use super::quota::{HeldMemory, Permit};
 use crate::error::Error;
-use crate::order::{Command, Event, Order, OrderId, Put, Request, Status, Version, needs_user};
+use crate::order::{Command, Event, OrderId, Put, Request, Status, Version, needs_user};
 use crate::store::Earlier;
 
 /// The answer to a command that was accepted: it is durable and will be processed, whatever happens.
@@ -269,12 +269,6 @@ impl Service {
             }
             answer => answer,
         }
-    }
-
-    /// The order that a write of this deadline was about, as it is now; `None` where the store does not show it in
-    /// what is left of the time.
-    pub async fn read_back(&self, order_id: OrderId, deadline: Deadline) -> Option<Order> {
-        timeout_at(deadline.answer.into(), self.look_up(order_id)).await.ok()?.ok()
     }
 
     /// Waits until the worker has processed that version of an order or a newer one, or the wait is over.

@@ -22,7 +22,7 @@ pub mod turns;
 pub mod verify;
 pub mod worker;
 
-pub use committer::RETRY_AFTER;
+pub use committer::{MOST_QUEUED, RETRY_AFTER};
 pub use follow::{Following, History, News, Pages};
 pub use intake::{Change, Deadline, Patience, Progress, PutMode, Receipt};
 pub use janitor::KEY_RETENTION;
@@ -35,7 +35,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
-use crate::cache::{Cache, Lookup};
+use crate::cache::{Cache, Lookup, Ticket};
 use crate::error::Error;
 use crate::order::{Filter, Order, OrderId, Page, Position, UserId};
 use crate::store::{self, Store};
@@ -54,6 +54,10 @@ pub struct Service {
     ack_wait_timeout: Duration,
     history: Option<Duration>,
 }
+
+/// What the cache says of an order that it does not hold; by default, that it was not asked.
+#[derive(Debug, Default)]
+pub struct Missed(Option<Ticket>);
 
 /// How the service behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,25 +117,37 @@ impl Service {
         (Arc::new(service), background)
     }
 
-    /// The order of that id, deleted or not; from the cache where it is there.
+    /// The copy of an order that the cache holds, deleted or not; else what [`Service::get`] goes on from.
+    ///
+    /// # Errors
+    /// [`Missed`] where there is no copy, or no cache.
+    pub async fn cached(&self, order_id: OrderId) -> Result<Order, Missed> {
+        match self.cache.get(order_id).await {
+            Lookup::Hit(order) => Ok(*order),
+            Lookup::Miss(ticket) => Err(Missed(ticket)),
+        }
+    }
+
+    /// Whether there is a cache.
+    #[must_use]
+    pub fn has_cache(&self) -> bool {
+        !self.cache.is_off()
+    }
+
+    /// The order of that id, deleted or not, from the store. The cache has it from then on, if it was asked before.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Unreadable`], [`Error::Unavailable`].
-    pub async fn get(&self, order_id: OrderId) -> Result<Order, Error> {
-        self.in_time(self.look_up(order_id)).await
-    }
-
-    async fn look_up(&self, order_id: OrderId) -> Result<Order, Error> {
-        let ticket = match self.cache.get(order_id).await {
-            Lookup::Hit(order) => return Ok(*order),
-            Lookup::Miss(ticket) => ticket,
-        };
-        let found = self.store.get(order_id).await.map_err(read_failed)?;
-        let order = found.ok_or(Error::NotFound { order_id: Some(order_id) })?;
-        if let Some(ticket) = ticket {
-            self.cache.fill(ticket, &order).await;
-        }
-        Ok(order)
+    pub async fn get(&self, order_id: OrderId, missed: Missed) -> Result<Order, Error> {
+        self.in_time(async {
+            let found = self.store.get(order_id).await.map_err(read_failed)?;
+            let order = found.ok_or(Error::NotFound { order_id: Some(order_id) })?;
+            if let Missed(Some(ticket)) = missed {
+                self.cache.fill(ticket, &order).await;
+            }
+            Ok(order)
+        })
+        .await
     }
 
     /// The newest order of a user whose payload carries that external id, deleted or not.

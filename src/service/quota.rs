@@ -30,9 +30,11 @@ pub enum Resource {
     Checks,
     /// All calls of gRPC that are there, those that are refused as well.
     OpenCalls,
+    /// Commands that are queued to be committed, or wait for an order or a key that is busy.
+    Commands,
 }
 
-const RESOURCES: usize = 8;
+const RESOURCES: usize = 9;
 
 /// How much there is of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +70,10 @@ impl Quotas {
     #[must_use]
     pub fn new(limit: impl Fn(Resource) -> Limit) -> Arc<Quotas> {
         use Resource::{
-            Calls, Checks, GrpcConnections, HttpConnections, Memory, OpenCalls, Streams, Watches,
+            Calls, Checks, Commands, GrpcConnections, HttpConnections, Memory, OpenCalls, Streams, Watches,
         };
-        let limits = [Memory, HttpConnections, GrpcConnections, Calls, Watches, Streams, Checks, OpenCalls];
+        let limits =
+            [Memory, HttpConnections, GrpcConnections, Calls, Watches, Streams, Checks, OpenCalls, Commands];
         let limits = limits.map(limit);
         Arc::new(Quotas { limits, used: Default::default(), turns: Turns::new(1), peers: Mutex::default() })
     }
@@ -234,6 +237,18 @@ pub enum HeldMemory {
     Own(Permit),
     /// One that others hold, too.
     Shared(Arc<Permit>),
+}
+
+impl HeldMemory {
+    /// The peer that holds it; `None` where nothing is counted.
+    #[must_use]
+    pub fn peer(&self) -> Option<&Arc<Peer>> {
+        match self {
+            HeldMemory::Nothing => None,
+            HeldMemory::Own(permit) => Some(permit.peer()),
+            HeldMemory::Shared(permit) => Some(permit.peer()),
+        }
+    }
 }
 
 impl From<Permit> for HeldMemory {

@@ -1,4 +1,4 @@
-//! Turns to read from the store. What a read brings is only known when it is there, so that the number of reads is
+//! Turns to read from the store or the cache. What a read brings is only known when it is there, so that the number of reads is
 //! bounded until what they bring is counted; who finds no turn waits for one.
 
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::quota::Peer;
 
-/// A read of the store that may bring much.
+/// A read that may bring much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
     /// Of one order: up to some MiB.
@@ -16,13 +16,16 @@ pub enum Turn {
     Page,
     /// Of a page of steps, for a stream: little, but a peer has many streams, and all of them may read at once.
     Steps,
+    /// Of a copy in the cache: as much as of an order. A store that does not answer holds it up no longer than the cache
+    /// does.
+    Copy,
 }
 
 /// How many kinds of turns there are.
-const KINDS: usize = 3;
+const KINDS: usize = 4;
 
 /// How many turns there are of each kind; a peer has half of them.
-const TURNS: [usize; KINDS] = [32, 4, 4];
+const TURNS: [usize; KINDS] = [32, 4, 4, 32];
 
 /// A turn that has been taken. Its peer is the same until it ends.
 #[derive(Debug)]

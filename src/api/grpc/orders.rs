@@ -74,8 +74,8 @@ impl OrdersService for Orders {
     ) -> Result<Response<GetOrderByIdResponse>, Status> {
         let order_id = OrderId::parse(&request.get_ref().order_id)
             .ok_or_else(|| Problem::from(Invalid::new("order_id", "send a UUID")))?;
-        let get = move |service: Arc<Service>| async move { service.get(order_id).await };
-        let (reading, order) = self.read(request.extensions(), get).await?;
+        let (caller, until) = (caller(request.extensions())?, self.shared.service.reads_until());
+        let (reading, order) = self.shared.read_order(caller, order_id, until).await?;
         Ok(shown(GetOrderByIdResponse { order: Some(model(&order)) }, &order, reading))
     }
 
@@ -89,25 +89,13 @@ impl OrdersService for Orders {
             .ok_or_else(|| Problem::from(Invalid::new("user_id", "send the owner's UUID")))?;
         let find =
             move |service: Arc<Service>| async move { service.find_by_external(&external_id, user_id).await };
-        let (reading, order) = self.read(&extensions, find).await?;
+        let (caller, until) = (caller(&extensions)?, self.shared.service.reads_until());
+        let (reading, order) = self.shared.read(caller, Turn::Order, until, find).await?;
         Ok(shown(GetOrderByExternalIdResponse { order: Some(model(&order)) }, &order, reading))
     }
 }
 
 impl Orders {
-    /// Reads an order when it is the caller's turn.
-    async fn read<F>(
-        &self,
-        extensions: &Extensions,
-        read: impl FnOnce(Arc<Service>) -> F + Send,
-    ) -> Result<(Reading, Order), Problem>
-    where
-        F: Future<Output = Result<Order, Error>> + Send + 'static,
-    {
-        let caller = extensions.get::<Caller>().ok_or(Error::Internal)?;
-        self.shared.read(caller, Turn::Order, self.shared.service.reads_until(), read).await
-    }
-
     async fn upsert(
         &self,
         metadata: &MetadataMap,
@@ -131,6 +119,11 @@ impl Orders {
         };
         Ok(self.shared.service.submit(request, patience, memory.as_ref().into()).await?)
     }
+}
+
+/// Who calls: the edge has put it there.
+fn caller(extensions: &Extensions) -> Result<&Caller, Problem> {
+    Ok(extensions.get().ok_or(Error::Internal)?)
 }
 
 /// What a message asks for.

@@ -12,6 +12,7 @@ mod mixture;
 mod neighbour;
 mod overload;
 mod peer;
+mod queue;
 mod roles;
 mod shares;
 mod stalled;

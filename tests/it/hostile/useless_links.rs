@@ -1,16 +1,20 @@
 //! Postgres connections that are of no use: one that waits for a row which another session has locked, one that
 //! cannot be opened again, and those that one client keeps busy. Work goes to the others.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use orderstream::order::OrderId;
 use tokio::io::AsyncReadExt;
 
-use super::neighbour::{Neighbour, create_large, exchange};
+use super::neighbour::{NEIGHBOUR, Neighbour, create_large, exchange};
 use super::peer::{ATTACKER, send_and_never_read};
 use super::target::{Launch, Store};
 use crate::support::USER;
 use crate::support::answers::order_id;
+use crate::support::lock::Lock;
+use crate::support::redis::OwnRedis;
 use crate::support::schema::Schema;
 use crate::support::wait::{until, within};
 
@@ -128,5 +132,35 @@ async fn streams_whose_steps_take_long_to_read_leave_connections_to_the_reads_of
     }
     other.batch_execute("ROLLBACK").await.unwrap();
     drop(streams);
+    target.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_in_the_cache_are_read_while_the_store_does_not_answer() {
+    let (schema, redis) = (Schema::migrated().await, OwnRedis::start().await);
+    let launch = Launch::on(Store::Postgres).dsn(schema.dsn.clone()).set("REDIS_ADDR", redis.address());
+    let target = launch.set("CACHE_TIMEOUT", "1s").start().await;
+    until("the cache to be in use", async || {
+        let ready = exchange(target.http, "GET /health/ready HTTP/1.1\r\n", "").await.ok()?;
+        ready.text().contains(r#""cache":"ok""#).then_some(())
+    })
+    .await;
+    let creation = format!(r#"{{"user_id":"{USER}","payload":{{}}}}"#);
+    let created = exchange(target.http, "POST /orders HTTP/1.1\r\n", &creation);
+    let path = format!("GET /orders/{} HTTP/1.1\r\n", order_id(&within("an answer", created).await.unwrap()));
+    let read = async || within("an answer", exchange(target.http, &path, "")).await.unwrap();
+    let shown = read().await;
+    let lock = Lock::on_all(schema.connect().await, schema.connect().await, "orders").await;
+    // More reads of what is not in the cache than one peer has turns.
+    let unknown = format!("GET /orders/{} HTTP/1.1\r\nhost: localhost\r\n\r\n", OrderId::generate());
+    let hanging = send_and_never_read(NEIGHBOUR, target.http, 40, unknown.as_bytes()).await;
+    lock.is_waited_for().await;
+    let again = read().await;
+    assert_eq!((again.status, &again.body), (200, &shown.body));
+    for stream in &hanging {
+        let nothing = stream.try_read(&mut [0]).expect_err("nothing to be answered yet");
+        assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    }
+    lock.release().await;
     target.stop().await;
 }

@@ -18,6 +18,11 @@ impl Lock {
         Lock::take(holder, watcher, &format!("LOCK TABLE {table} IN SHARE MODE")).await
     }
 
+    /// Keeps everybody from reading and writing a table.
+    pub(crate) async fn on_all(holder: Client, watcher: Client, table: &str) -> Lock {
+        Lock::take(holder, watcher, &format!("LOCK TABLE {table}")).await
+    }
+
     /// Keeps everybody from writing to the orders that are there; new ones may come.
     pub(crate) async fn on_orders(holder: Client, watcher: Client) -> Lock {
         Lock::take(holder, watcher, "SELECT 1 FROM orders FOR UPDATE").await
