@@ -73,7 +73,20 @@ impl Prepare for Reads {
             statements.try_into().unwrap_or_else(|_| unreachable!());
         let (history, lists) = tokio::try_join!(History::prepare(&client), Lists::prepare(&client))?;
         let damage = DamageLog::default();
-        Ok(Reads { client, get, find, find_id, processed, scan, scan_on, next, unannounced, damage, history, lists })
+        Ok(Reads {
+            client,
+            get,
+            find,
+            find_id,
+            processed,
+            scan,
+            scan_on,
+            next,
+            unannounced,
+            damage,
+            history,
+            lists,
+        })
     }
 
     fn client(&self) -> &Client {

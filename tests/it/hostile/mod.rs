@@ -5,6 +5,7 @@
 //! [`target`] is the real binary as a process of its own, [`peer`] and [`stalled`] are the clients that misbehave, over
 //! HTTP/1 and HTTP/2, and [`neighbour`] is the caller who must not notice.
 
+mod costly;
 mod descriptors;
 mod logging;
 mod memory;
