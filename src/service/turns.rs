@@ -25,7 +25,7 @@ pub enum Turn {
 const KINDS: usize = 4;
 
 /// How many turns there are of each kind; a peer has half of them.
-const TURNS: [usize; KINDS] = [32, 4, 4, 32];
+const TURNS: [usize; KINDS] = [32, 4, 4, 16];
 
 /// A turn that has been taken. Its peer is the same until it ends.
 #[derive(Debug)]
