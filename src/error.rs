@@ -33,6 +33,17 @@ pub enum Error {
         /// The version that it has; `None` where that is no business of the caller's.
         current: Option<Version>,
     },
+    /// The order that was to be made is there already.
+    #[error(
+        "the order is there already, in version {version}; leave If-None-Match out to replace its content, or choose \
+         another id"
+    )]
+    Exists {
+        /// The order.
+        order_id: OrderId,
+        /// The version that it has.
+        version: Version,
+    },
     /// The key belongs to another request.
     #[error(
         "the idempotency key was used before for a request with another content; make a new key for each request"

@@ -324,6 +324,10 @@ impl From<Error> for Problem {
                 let problem = Problem::new(PRECONDITION_FAILED, detail).of_order(Some(order_id));
                 Problem { current_version: current, ..problem }
             }
+            Error::Exists { order_id, version } => {
+                let problem = Problem::new(PRECONDITION_FAILED, detail).of_order(Some(order_id));
+                Problem { current_version: Some(version), ..problem }
+            }
             Error::KeyReused => Problem::new(KEY_REUSED, detail),
             Error::HistoryOff => Problem::new(HISTORY_OFF, detail),
             Error::Overloaded { retry_after } => {

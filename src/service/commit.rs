@@ -154,7 +154,7 @@ fn refused(refusal: Refusal, command: &Command) -> Error {
                 Error::PreconditionFailed { order_id, current: None }
             }
             _ if deleted => Error::Deleted { order_id },
-            _ => Error::PreconditionFailed { order_id, current: Some(version) },
+            _ => Error::Exists { order_id, version },
         },
         Refusal::BadRow(reason) => {
             limited!(warn, "bad row"; %order_id, reason, "a row cannot be stored");

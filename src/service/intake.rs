@@ -241,7 +241,8 @@ impl Service {
     /// Gives an order that its caller named the content that the caller sends. Sending it again makes no second order.
     ///
     /// # Errors
-    /// As [`Service::submit`]; [`Error::PreconditionFailed`] also where an order is there that must not be.
+    /// As [`Service::submit`]; [`Error::Exists`] where an order is there that must not be, and
+    /// [`Error::PreconditionFailed`] where it is another user's.
     pub async fn put(
         &self,
         put: Put,
@@ -264,7 +265,7 @@ impl Service {
         let user_id = user_id.ok_or_else(needs_user)?;
         match self.submit_by(create(user_id).into(), deadline, memory.into()).await {
             // Another request was faster, or the order is another user's: an update tells which.
-            Err(Error::PreconditionFailed { .. }) => {
+            Err(Error::PreconditionFailed { .. } | Error::Exists { .. }) => {
                 self.submit_by(update.into(), deadline, memory.into()).await
             }
             answer => answer,

@@ -145,14 +145,15 @@ fn gap(data: &str) -> String {
         after: String,
         upto: String,
     }
-    match serde_json::from_str(data) {
-        Ok(Gap { after, upto }) => {
-            format!(
-                "the server cannot tell all events after {after}: it no longer keeps them, or a backup was restored; \
-                 going on behind {upto}"
-            )
-        }
-        Err(_) => "the server no longer keeps all events; going on".to_owned(),
+    let Ok(Gap { after, upto }) = serde_json::from_str(data) else {
+        return "the server no longer keeps all events; going on".to_owned();
+    };
+    let place = |text: &str| text.parse::<Sequence>().ok();
+    match place(&after) > place(&upto) {
+        true => format!("the server's history ends at {upto}, before {after}; going on behind its end"),
+        false => format!(
+            "events after {after} up to {upto} are no longer kept by the server; going on behind them"
+        ),
     }
 }
 
@@ -223,6 +224,14 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gap_says_whether_events_are_gone_or_never_were() {
+        let told = |after, upto| gap(&format!(r#"{{"after":"{after}","upto":"{upto}"}}"#));
+        assert!(told("9-0", "10-0").contains("events after 9-0 up to 10-0 are no longer kept"));
+        assert!(told("10-0", "9-0").contains("the server's history ends at 9-0, before 10-0"));
+        assert!(gap("{}").contains("no longer keeps all"));
+    }
 
     #[test]
     fn events_are_read_however_the_bytes_are_cut() {

@@ -13,7 +13,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -124,6 +124,10 @@ async fn batch(server: &Server, orders: &str, key: &Key, wish: &Wish) -> Result<
     let (place, text) = read(orders, "orders")?;
     // As it is, so that no digit changes.
     let orders: &RawValue = serde_json::from_str(&text).with_context(|| format!("{place} are not JSON"))?;
+    ensure!(
+        orders.get().starts_with('['),
+        "{place} are no array; send [{{\"user_id\":\"...\",\"payload\":...}}, ...]"
+    );
     let call = Call::new(Method::POST, "/orders:batch").body(format!(r#"{{"orders":{orders}}}"#));
     let answer = server.call(wish.of(key.of(call))).await?;
     let body = match accepted(&answer) {

@@ -47,7 +47,8 @@ pub(super) async fn a_put_for_a_new_order_alone_makes_no_second_one<B: Backend>(
     let answers = futures_util::future::join_all(sent).await;
     assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 1);
     for answer in answers.iter().filter(|answer| answer.status != 201) {
-        problem(answer, "precondition_failed");
+        let detail = problem(answer, "precondition_failed");
+        assert!(detail.contains("version 1") && detail.contains("leave If-None-Match out"), "{detail}");
         assert_eq!(member(answer.text(), "current_version"), "1");
     }
     // Without the condition, all of them are about that one order.
