@@ -26,7 +26,7 @@ use super::prefer::{PREFERENCE_APPLIED, Preferences};
 use super::problem::{Problem, to_json};
 use super::query::Parameters;
 use super::reads::order_id_of;
-use super::upload::{self, PLAIN, write};
+use super::upload::{self, Framing, PLAIN, write};
 use super::view::{OrderView, SubmittedBody};
 use crate::error::Error;
 use crate::order::{self, Command, Invalid, KeyText, Order, OrderId, Submission, UserId, Version};
@@ -152,18 +152,33 @@ pub(super) async fn delete_order(
 ) -> Result<Response, Problem> {
     let order_id = order_id_of(order_id)?;
     conditions::only(&[IF_MATCH], &headers)?;
-    // A version or an owner in it would protect nothing.
-    if !body.is_end_stream() {
-        let fix = "a deletion takes none; send the version as If-Match, and the owner as ?user_id=<uuid>";
-        return Err(Invalid::new("body", fix).into());
+    // What is announced is refused before it comes; what is not may still be nothing.
+    if body.size_hint().lower() > 0 {
+        return Err(takes_no_body().into());
     }
+    let memory = upload::read(body, &api.options, &caller, EMPTY).await?.memory;
     let query = Parameters::of(&uri).only(&["user_id"])?;
     let user_id = query.parsed("user_id", "the owner's UUID, or leave it out", UserId::parse)?;
     let versions = IfMatch::read(&headers)?.map_or_else(Vec::new, IfMatch::versions);
     let command = Command::Delete { order_id, user_id, if_version: versions.first().copied() };
     let key = key(&headers)?.map(|key| key.of(&command));
-    let memory = caller.take(0)?;
     submit(&api, &caller, order::Request { command, key }, &versions, &headers, memory).await
+}
+
+/// The body of a deletion. A version or an owner in it would protect nothing.
+const EMPTY: Framing = Framing {
+    size: 0,
+    content: |bytes| match bytes.is_empty() {
+        true => Ok(None),
+        false => Err(takes_no_body().into()),
+    },
+};
+
+fn takes_no_body() -> Invalid {
+    Invalid::new(
+        "body",
+        "a deletion takes none; send the version as If-Match, and the owner as ?user_id=<uuid>",
+    )
 }
 
 /// Until when the caller of a write is answered.

@@ -136,9 +136,13 @@ impl Service {
     /// The pages of a follower who comes back to where it was.
     async fn pages_behind(&self, place: Place, after: Sequence) -> Result<Following, Error> {
         let dropped = self.in_time(async { self.store.history_dropped().await.map_err(read_failed) }).await?;
-        let end = self.history_end().await?;
-        // A place beyond the end is one of another history, or of this one before a backup was restored.
-        let begin = after.clamp(dropped, end.max(dropped));
+        let newest = self.in_time(async { self.store.history_newest().await.map_err(read_failed) }).await?;
+        let begin = match after {
+            _ if after < dropped => dropped,
+            // It is a place of another history, or of this one before a backup was restored.
+            _ if after > newest => self.history_end().await?.max(dropped),
+            _ => after,
+        };
         let following = self.pages(place, begin, None);
         Ok(Following { lost_from: (after != begin).then_some(after), ..following })
     }

@@ -159,6 +159,15 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Unavailable`].
     async fn history_end(&self) -> Result<Sequence, Error>;
 
+    /// A place that no step has come behind so far. It is behind [`Store::history_end`] where steps can be seen while
+    /// others are still being written before them.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    async fn history_newest(&self) -> Result<Sequence, Error> {
+        self.history_end().await
+    }
+
     /// The place of the newest step that was dropped: a reader that has come less far may have missed some. The first
     /// place there is, where none was.
     ///

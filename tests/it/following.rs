@@ -136,6 +136,31 @@ async fn who_comes_with_a_place_that_was_never_given_out_on_postgres_is_told_so(
     tells_that_a_place_is_not_known(TestApp::embedded().start_on_postgres().await).await;
 }
 
+#[tokio::test]
+async fn a_place_that_others_are_still_being_written_before_is_known() {
+    let app = TestApp::embedded().start_on_postgres().await;
+    // A step is read behind the transactions that began before it; the first step of an order's stream is not.
+    let other = app.connect().await;
+    other.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+    let id = create(&app.client, "{}").await;
+    let path = format!("/orders/{id}/events");
+    let first = Stream::open(app.address, &path, None).await.take(1).await;
+    let mut back = Stream::open(app.address, &path, Some(&first[0].id)).await;
+    assert_eq!((&back.lost, &back.begun), (&None, &Some(first[0].id.clone())));
+    other.batch_execute("COMMIT").await.unwrap();
+    let update = format!(r#"{{"order_id":"{id}","payload":{{}}}}"#);
+    assert_eq!(app.client.post("/orders", update).await.status, 200);
+    let steps = back
+        .take(2)
+        .await
+        .iter()
+        .map(Told::step)
+        .map(|(_, version, by, _)| (version, by))
+        .collect::<Vec<_>>();
+    assert_eq!(steps, [(2, "update".to_owned()), (2, "worker".to_owned())]);
+    app.finish().await;
+}
+
 /// A service that keeps its history for as good as no time.
 fn forgetful() -> Setup {
     TestApp::embedded().settings(|settings| settings.history_retention = Duration::from_millis(1))

@@ -203,6 +203,10 @@ async fn a_row_that_the_server_itself_cannot_read_is_in_no_others_way() {
     let mut listed: Vec<OrderId> = page.orders.iter().map(|order| order.id).collect();
     listed.reverse();
     assert_eq!((listed, page.next), (ids, None));
+
+    let deleted = accept(&store, Command::Delete { order_id: bad, user_id: None, if_version: None }).await;
+    let told = (deleted.status, deleted.payload.as_str(), deleted.payload.external_id());
+    assert_eq!(told, (Status::Deleted, "null", "deep"));
     store.close().await;
 }
 

@@ -46,6 +46,20 @@ async fn a_payload_is_kept_as_a_value_with_every_digit() {
 }
 
 #[tokio::test]
+async fn an_order_without_a_time_is_older_than_one_with_the_same_external_id() {
+    let schema = Schema::migrated().await;
+    let (store, user) = (schema.open(), some_user());
+    let old = create(&store, user, r#"{"id":"A-1"}"#).await;
+    schema
+        .execute(&format!("UPDATE orders SET created_at = NULL, updated_at = NULL WHERE order_id = '{old}'"))
+        .await;
+    let new = create(&store, user, r#"{"id":"A-1"}"#).await;
+    let found = store.find_by_external("A-1", user).await.expect("the store reads").expect("an order");
+    assert_eq!(found.id, new);
+    store.close().await;
+}
+
+#[tokio::test]
 async fn an_order_whose_time_no_one_can_follow_takes_new_content_and_can_be_deleted() {
     let schema = Schema::migrated().await;
     let store = schema.open();

@@ -117,6 +117,15 @@ pub(super) fn update(with: Extras) -> String {
 
 /// Deletes, and answers what the orders held; NULL where that is too long.
 pub(super) fn delete(with: Extras) -> String {
+    deletion(with, payload_text!("payload"))
+}
+
+/// Deletes orders whose content the server cannot tell, and answers NULL for it.
+pub(super) fn delete_unseen(with: Extras) -> String {
+    deletion(with, "NULL::text")
+}
+
+fn deletion(with: Extras, payload: &str) -> String {
     format!(
         "WITH put AS (
              UPDATE orders o SET status = 'deleted', version = o.version + 1, reason = NULL,
@@ -131,7 +140,6 @@ pub(super) fn delete(with: Extras) -> String {
          SELECT order_id, version, user_id, updated_at, {payload},
                 CASE WHEN jsonb_typeof(payload -> 'id') IN ('string', 'number') THEN payload ->> 'id' ELSE '' END
            FROM put",
-        payload = payload_text!("payload"),
         placed = placed(with.history),
         keys = with.key(", $4::uuid[], $5::uuid[]"),
         key = with.key(", digest, content"),

@@ -12,7 +12,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, RowStream, Statement};
 use uuid::Uuid;
 
-use super::command_sql::{Extras, LOOK, LOOK_AT_KEYS, create, create_if_new, delete, update};
+use super::command_sql::{Extras, LOOK, LOOK_AT_KEYS, create, create_if_new, delete, delete_unseen, update};
 use super::link::Prepare;
 use super::rows::{order_id, status, user_id, user_uuid, uuid};
 use super::transaction;
@@ -42,6 +42,7 @@ pub(super) struct Commands {
     delete: Pair,
     look: Statement,
     look_at_keys: Statement,
+    history: bool,
 }
 
 /// A statement for batches without a key, and one for those with keys.
@@ -86,11 +87,7 @@ impl Prepare for Commands {
     const WRITES: bool = true;
 
     async fn prepare(client: Client, history: bool) -> Result<Commands, tokio_postgres::Error> {
-        let pair = async |sql: fn(Extras) -> String| {
-            let sql = [false, true].map(|keys| sql(Extras { keys, history }));
-            let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
-            Ok(Pair(statements.try_into().unwrap_or_else(|_| unreachable!())))
-        };
+        let pair = |sql| Pair::prepare(&client, history, sql);
         let (create, create_if_new, update, delete, look, look_at_keys) = tokio::try_join!(
             pair(create),
             pair(create_if_new),
@@ -99,7 +96,7 @@ impl Prepare for Commands {
             client.prepare(LOOK),
             client.prepare(LOOK_AT_KEYS),
         )?;
-        Ok(Commands { client, create, create_if_new, update, delete, look, look_at_keys })
+        Ok(Commands { client, create, create_if_new, update, delete, look, look_at_keys, history })
     }
 
     fn client(&self) -> &Client {
@@ -152,7 +149,7 @@ impl Commands {
                 biased;
                 self.create(&creations, several),
                 self.change(&self.update, &updates, true),
-                self.change(&self.delete, &deletions, false)
+                self.delete(&deletions, several)
             );
             Ok((created?, updated?, deleted?))
         };
@@ -211,6 +208,17 @@ impl Commands {
             Some((item.id, Kept { version: 1, user_id: item.user_id?, at, content: Content::Sent }))
         };
         Ok(batch.iter().filter(|item| is_created(item.id)).filter_map(kept).collect())
+    }
+
+    async fn delete(&self, batch: &[Item<'_>], in_transaction: bool) -> Result<Answers, Trouble> {
+        match self.change(&self.delete, batch, false).await {
+            // Where it is one of several, they come again one by one.
+            Err(trouble) if batch.len() == 1 && !in_transaction && trouble.is_about_one_row() => {
+                let unseen = Pair::prepare(&self.client, self.history, delete_unseen).await?;
+                self.change(&unseen, batch, false).await
+            }
+            deleted => deleted,
+        }
     }
 
     async fn change(
@@ -275,6 +283,18 @@ impl Commands {
             orders: orders.iter().map(known_order).collect::<Result<_, Trouble>>()?,
             keys: keys.iter().map(known_key).collect::<Result<_, Trouble>>()?,
         })
+    }
+}
+
+impl Pair {
+    async fn prepare(
+        client: &Client,
+        history: bool,
+        sql: fn(Extras) -> String,
+    ) -> Result<Pair, tokio_postgres::Error> {
+        let sql = [false, true].map(|keys| sql(Extras { keys, history }));
+        let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
+        Ok(Pair(statements.try_into().unwrap_or_else(|_| unreachable!())))
     }
 }
 

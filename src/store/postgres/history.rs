@@ -45,6 +45,10 @@ pub(super) fn told(cause: Cause, amount_and_reason: &str) -> String {
 const EDGE: &str = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + origin AS edge
                       FROM orders_history_origin WHERE single";
 
+/// No transaction that is done has a number from there on, whatever is still under way before it.
+const NEXT: &str = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint + origin
+                      FROM orders_history_origin WHERE single";
+
 /// The columns that [`step`] reads.
 const COLUMNS: &str =
     "h.place, h.seq, h.order_id, h.user_id, h.version, h.at, h.cause, h.status, h.amount::text, h.reason";
@@ -59,6 +63,7 @@ pub(super) struct History {
     orders: Statement,
     users: Statement,
     edge: Statement,
+    next: Statement,
     dropped: Statement,
 }
 
@@ -97,12 +102,13 @@ impl History {
                 ),
             ),
             EDGE.to_owned(),
+            NEXT.to_owned(),
             "SELECT place, seq FROM orders_history_dropped WHERE single".to_owned(),
         ];
         let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
-        let [of_order, all, orders, users, edge, dropped] =
+        let [of_order, all, orders, users, edge, next, dropped] =
             statements.try_into().unwrap_or_else(|_| unreachable!());
-        Ok(History { of_order, all, orders, users, edge, dropped })
+        Ok(History { of_order, all, orders, users, edge, next, dropped })
     }
 
     /// The steps of some of an order's versions, also those at places that others are still being written before.
@@ -155,8 +161,12 @@ impl History {
 
     /// The place that all steps to come are behind.
     pub(super) async fn end(&self, client: &Client) -> Result<Sequence, Trouble> {
-        let row = client.query_opt(&self.edge, &[]).await?.ok_or_else(no_origin)?;
-        Ok(sequence(row.try_get::<_, i64>(0)? - 1, i64::MAX))
+        before(&self.edge, client).await
+    }
+
+    /// The place that no step is behind yet.
+    pub(super) async fn newest(&self, client: &Client) -> Result<Sequence, Trouble> {
+        before(&self.next, client).await
     }
 
     /// The place of the newest step that was dropped.
@@ -166,6 +176,12 @@ impl History {
             None => Ok(Sequence::default()),
         }
     }
+}
+
+/// The last place before the transaction whose number this statement tells.
+async fn before(transaction: &Statement, client: &Client) -> Result<Sequence, Trouble> {
+    let row = client.query_opt(transaction, &[]).await?.ok_or_else(no_origin)?;
+    Ok(sequence(row.try_get::<_, i64>(0)? - 1, i64::MAX))
 }
 
 fn sequence(place: i64, seq: i64) -> Sequence {

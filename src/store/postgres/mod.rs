@@ -270,6 +270,10 @@ impl Store for PostgresStore {
         self.reads.read(|reads: Arc<Reads>| async move { reads.history.end(reads.client()).await }).await
     }
 
+    async fn history_newest(&self) -> Result<Sequence, Error> {
+        self.reads.read(|reads: Arc<Reads>| async move { reads.history.newest(reads.client()).await }).await
+    }
+
     async fn history_dropped(&self) -> Result<Sequence, Error> {
         self.reads.read(|reads: Arc<Reads>| async move { reads.history.dropped(reads.client()).await }).await
     }

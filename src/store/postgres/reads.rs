@@ -22,7 +22,7 @@ use crate::store::{Damaged, Processed};
 const BY_EXTERNAL_ID: &str = "FROM orders o
       WHERE left(o.payload ->> 'id', 500) = left($1, 500) AND o.user_id = $2 AND o.payload ->> 'id' = $1
         AND jsonb_typeof(o.payload -> 'id') IN ('string', 'number')
-      ORDER BY o.created_at DESC, o.order_id DESC LIMIT 1";
+      ORDER BY coalesce(o.created_at, o.updated_at, 'epoch') DESC, o.order_id DESC LIMIT 1";
 
 /// A connection that reads.
 pub(super) struct Reads {

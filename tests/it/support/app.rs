@@ -169,6 +169,11 @@ impl TestApp {
         self.place.schema.as_ref().expect("a system on Postgres").execute(sql).await;
     }
 
+    /// A session of another service in its schema.
+    pub(crate) async fn connect(&self) -> tokio_postgres::Client {
+        self.place.schema.as_ref().expect("a system on Postgres").connect().await
+    }
+
     /// The text that SQL finds in its schema.
     pub(crate) async fn query(&self, sql: &str) -> Option<String> {
         let schema = self.place.schema.as_ref().expect("a system on Postgres");

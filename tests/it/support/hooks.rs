@@ -144,6 +144,10 @@ impl Store for HookedStore {
         self.inner.history_end().await
     }
 
+    async fn history_newest(&self) -> Result<Sequence, Error> {
+        self.inner.history_newest().await
+    }
+
     async fn history_dropped(&self) -> Result<Sequence, Error> {
         self.inner.history_dropped().await
     }
