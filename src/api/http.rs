@@ -2,7 +2,7 @@
 //! answer; limits, ids and the writing of problems are the edge's.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -25,8 +25,8 @@ use super::upload::outcome;
 use super::{Options, batch, docs, health, history, lists, live, reads, writes};
 use crate::error::Error;
 use crate::order::{Order, OrderId};
+use crate::service::Service;
 use crate::service::turns::{Taken, Turn};
-use crate::service::{Missed, Service};
 
 /// What the handlers share.
 pub(super) struct Shared {
@@ -86,17 +86,14 @@ impl Shared {
     {
         let in_turn = async move {
             let taken = caller.peer.turn(turn).await;
-            let read = read(Arc::clone(&self.service));
-            // A task of its own: a caller who goes away ends nothing in the store, so the turn goes on until the
-            // read is done, or has had its time.
-            let (taken, outcome) = outcome(tokio::spawn(async move { (taken, read.await) })).await?;
-            Ok((Reading(Arc::new(taken)), outcome?))
+            in_turn(taken, read(Arc::clone(&self.service))).await
         };
         async move { timeout_at(until.into(), in_turn).await.unwrap_or_else(|_| Err(Error::Unavailable.into())) }
     }
 
-    /// Reads an order, from the cache where it is there. Copies have turns of their own, so that they are read while the
-    /// store does not answer.
+    /// Reads an order, from the cache where it is there. Copies have turns of their own, so that they are read while
+    /// the store does not answer. Where a turn to look there does not come soon, or is long ago when the store's turn
+    /// comes, the store's turn looks there first.
     ///
     /// # Errors
     /// As for [`Shared::read`].
@@ -106,17 +103,44 @@ impl Shared {
         order_id: OrderId,
         until: Instant,
     ) -> Result<(Reading, Order), Problem> {
-        let mut missed = Missed::default();
+        let mut missed = None;
         if self.service.has_cache() {
-            let look = move |service: Arc<Service>| async move { Ok(service.cached(order_id).await) };
-            match self.read(caller, Turn::Copy, until, look).await? {
-                (reading, Ok(order)) => return Ok((reading, order)),
-                (_, Err(none)) => missed = none,
+            let soon = until.min(Instant::now() + COPY_PATIENCE);
+            if let Ok(taken) = timeout_at(soon.into(), caller.peer.turn(Turn::Copy)).await {
+                let service = Arc::clone(&self.service);
+                let look = in_turn(taken, async move { Ok(service.cached(order_id).await) });
+                match timeout_at(until.into(), look).await.map_err(|_| Error::Unavailable)?? {
+                    (reading, Ok(order)) => return Ok((reading, order)),
+                    (_, Err(none)) => missed = Some((none, Instant::now())),
+                }
             }
         }
-        let get = move |service: Arc<Service>| async move { service.get(order_id, missed).await };
+        let get = move |service: Arc<Service>| async move {
+            let missed = match missed {
+                Some((missed, at)) if at.elapsed() < COPY_PATIENCE => missed,
+                _ => match service.cached(order_id).await {
+                    Ok(order) => return Ok(order),
+                    Err(missed) => missed,
+                },
+            };
+            service.get(order_id, missed).await
+        };
         self.read(caller, Turn::Order, until, get).await
     }
+}
+
+/// How long to wait for a turn to read a copy, and how long the outcome is worth something: as long as a look-up may
+/// take by default. The store is not slower than a crowd before the cache.
+const COPY_PATIENCE: Duration = Duration::from_millis(30);
+
+/// Reads in a task of its own: a caller who goes away ends nothing in the store, so the turn goes on until the read is
+/// done, or has had its time.
+async fn in_turn<T: Send + 'static>(
+    taken: Taken,
+    read: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<(Reading, T), Problem> {
+    let (taken, outcome) = outcome(tokio::spawn(async move { (taken, read.await) })).await?;
+    Ok((Reading(Arc::new(taken)), outcome?))
 }
 
 /// Keeps a read under way until its answer is counted.

@@ -191,8 +191,9 @@ fn gap(after: Sequence, upto: Sequence) -> String {
 pub(super) struct GapBody {
     /// The place that the client had come to.
     after: String,
-    /// Steps behind that place, up to this one, are no longer kept; or, where this one comes before that, the history ends
-    /// here, as after a backup was restored, and has steps that the client does not know. The stream goes on behind it.
+    /// Steps behind that place, up to this one, are no longer kept; or, where this one comes before that, the history
+    /// ends here, as after a backup was restored, and has steps that the client does not know. The stream goes on
+    /// behind it.
     upto: String,
 }
 

@@ -122,6 +122,11 @@ impl Hub {
             }
             Some(place) => {
                 let stretch = store.steps(Whose::All, place, STRETCH).await?;
+                if stretch.upto == place && store.history_newest().await? < place {
+                    // The store has lost its end, as after a backup was restored. Begins anew.
+                    self.lock().place = None;
+                    return Ok(true);
+                }
                 self.ring(place, &stretch);
                 Ok(stretch.more)
             }

@@ -28,7 +28,8 @@ pub type Pages = Pin<Box<dyn Stream<Item = News> + Send>>;
 pub enum News {
     /// Steps, at least one.
     Steps(Vec<Step>),
-    /// Steps behind the first place, up to the second, were dropped before the follower came to them.
+    /// Steps behind the first place, up to the second, were dropped before the follower came to them: it was slow for as
+    /// long as steps are kept. Or the history ends at the second place, before the first: a backup was restored.
     Lost {
         /// Where the follower stood.
         after: Sequence,
@@ -135,14 +136,7 @@ impl Service {
 
     /// The pages of a follower who comes back to where it was.
     async fn pages_behind(&self, place: Place, after: Sequence) -> Result<Following, Error> {
-        let dropped = self.in_time(async { self.store.history_dropped().await.map_err(read_failed) }).await?;
-        let newest = self.in_time(async { self.store.history_newest().await.map_err(read_failed) }).await?;
-        let begin = match after {
-            _ if after < dropped => dropped,
-            // It is a place of another history, or of this one before a backup was restored.
-            _ if after > newest => self.history_end().await?.max(dropped),
-            _ => after,
-        };
+        let begin = self.in_time(async { going_on(&*self.store, after).await.map_err(read_failed) }).await?;
         let following = self.pages(place, begin, None);
         Ok(Following { lost_from: (after != begin).then_some(after), ..following })
     }
@@ -152,6 +146,17 @@ impl Service {
         let follower = Follower { store: Arc::clone(&self.store), place, after, first, reading: None };
         let pages = unfold(follower, |mut follower| async move { Some((follower.page().await, follower)) });
         Following { after: begun, lost_from: None, pages: Box::pin(pages) }
+    }
+}
+
+/// Where a follower goes on who has come to that place. There, unless steps behind it have been dropped, or it is a place
+/// of another history, or of this one before a backup was restored.
+async fn going_on(store: &dyn Store, after: Sequence) -> Result<Sequence, store::Error> {
+    let dropped = store.history_dropped().await?;
+    match after {
+        _ if after < dropped => Ok(dropped),
+        _ if after > store.history_newest().await? => Ok(store.history_end().await?.max(dropped)),
+        _ => Ok(after),
     }
 }
 
@@ -191,13 +196,12 @@ impl Follower {
             };
             let read = self.read().await;
             self.place.feed.tell(read.as_ref().err());
-            let Ok((dropped, stretch)) = read else {
+            let Ok((begin, stretch)) = read else {
                 sleep(PAUSE).await;
                 continue;
             };
-            // One that was slow for as long as steps are kept has lost some.
-            if dropped > self.after {
-                return News::Lost { after: std::mem::replace(&mut self.after, dropped), upto: dropped };
+            if begin != self.after {
+                return News::Lost { after: std::mem::replace(&mut self.after, begin), upto: begin };
             }
             self.after = self.after.max(stretch.upto);
             if !stretch.more {
@@ -210,7 +214,7 @@ impl Follower {
         }
     }
 
-    /// The steps behind the place, when it is the peer's turn, and what was dropped last.
+    /// The steps behind the place, when it is the peer's turn, and the place where the follower goes on.
     async fn read(&self) -> Result<(Sequence, Stretch), store::Error> {
         let turn = self.place.peer.turn(Turn::Steps).await;
         let (store, whose, after) = (Arc::clone(&self.store), self.place.whose, self.after);
@@ -219,7 +223,11 @@ impl Follower {
             let _turn = turn;
             let stretch = store.steps(whose, after, PAGE).await?;
             // Asked for last: steps that were dropped in between would else be missed without a word.
-            Ok((store.history_dropped().await?, stretch))
+            let begin = match stretch.steps.is_empty() {
+                true => going_on(&*store, after).await?,
+                false => after.max(store.history_dropped().await?),
+            };
+            Ok((begin, stretch))
         });
         read.await.unwrap_or_else(|failed| Err(store::Error::Unavailable(failed.to_string())))
     }

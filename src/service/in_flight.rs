@@ -20,7 +20,7 @@ use crate::order::{OrderId, Request};
 const QUEUE: usize = 2_048;
 
 /// How many commands wait for orders and keys together: three quarters of all that may be queued. The rest is left to
-/// commands that need not wait, and one peer's share is less.
+/// commands that need not wait. By default, one peer's share of the queue is less.
 const MOST_WAITING: usize = MOST_QUEUED / 4 * 3;
 
 /// A key as the stores keep it.

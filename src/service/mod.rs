@@ -55,8 +55,8 @@ pub struct Service {
     history: Option<Duration>,
 }
 
-/// What the cache says of an order that it does not hold; by default, that it was not asked.
-#[derive(Debug, Default)]
+/// What the cache says of an order that it does not hold.
+#[derive(Debug)]
 pub struct Missed(Option<Ticket>);
 
 /// How the service behaves.
@@ -134,7 +134,7 @@ impl Service {
         !self.cache.is_off()
     }
 
-    /// The order of that id, deleted or not, from the store. The cache has it from then on, if it was asked before.
+    /// The order of that id, deleted or not, from the store. The cache has it from then on.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Unreadable`], [`Error::Unavailable`].

@@ -1,5 +1,5 @@
-//! Turns to read from the store or the cache. What a read brings is only known when it is there, so that the number of reads is
-//! bounded until what they bring is counted; who finds no turn waits for one.
+//! Turns to read from the store or the cache. What a read brings is only known when it is there, so that the number of
+//! reads is bounded until what they bring is counted; who finds no turn waits for one.
 
 use std::sync::Arc;
 
@@ -16,8 +16,7 @@ pub enum Turn {
     Page,
     /// Of a page of steps, for a stream: little, but a peer has many streams, and all of them may read at once.
     Steps,
-    /// Of a copy in the cache: as much as of an order. A store that does not answer holds it up no longer than the cache
-    /// does.
+    /// Of a copy in the cache: as much as of an order. A store that does not answer does not hold it up.
     Copy,
 }
 

@@ -282,7 +282,7 @@ fn of_a_batch_each_result_is_told_and_one_refusal_shows_in_the_exit_code() {
     assert_eq!((ran.code, statuses(&ran.stdout)), (1, vec![201, 400]));
     assert_eq!(ran.stderr, "orderstream: 1 of 2 were refused; each result says why\n");
     let message = server.orders(&place, &["batch", &format!(r#"{{"orders":[{order}]}}"#)]).refused(2);
-    assert!(message.contains("no array") && message.contains("send [{"), "{message}");
+    assert!(message.contains("not an array") && message.contains("send [{"), "{message}");
     let message = server.orders(&place, &["batch", "[1,"]).refused(2);
     assert!(message.contains("the orders are not JSON"), "{message}");
 }

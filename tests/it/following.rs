@@ -108,18 +108,34 @@ async fn whoever_comes_back_after_a_restart_on_postgres_has_missed_nothing() {
     comes_back_after_a_restart(TestApp::embedded().start_on_postgres().await).await;
 }
 
+/// What became of a version of the order, among what a stream tells from now on.
+async fn told_of(stream: &mut Stream, version: i64) -> Vec<String> {
+    let mut by: Vec<String> = Vec::new();
+    while by.last().is_none_or(|by| by != "worker") {
+        let (_, of, cause, _) = stream.next().await.expect("a stream that goes on").step();
+        if of == version {
+            by.push(cause);
+        }
+    }
+    by
+}
+
+/// Changes the order, and answers what the stream tells of it.
+async fn told_of_an_update(app: &TestApp, id: &str, version: i64, stream: &mut Stream) -> Vec<String> {
+    let update = format!(r#"{{"order_id":"{id}","payload":{{}}}}"#);
+    assert_eq!(app.client.post("/orders", update).await.status, 200);
+    told_of(stream, version).await
+}
+
 /// A client with a place that this history has not come to is told so, and then all that happens.
 async fn tells_that_a_place_is_not_known(app: TestApp) {
     let id = create(&app.client, "{}").await;
-    for path in [of_user(), format!("/orders/{id}/events")] {
+    for (path, version) in [(of_user(), 2), (format!("/orders/{id}/events"), 3)] {
         let beyond = "9000000000000000000-7";
         let mut stream = Stream::open(app.address, &path, Some(beyond)).await;
         let (after, upto) = stream.lost.clone().expect("the word that the place is not known");
         assert_eq!(after, beyond);
-        let update = format!(r#"{{"order_id":"{id}","payload":{{}}}}"#);
-        assert_eq!(app.client.post("/orders", update).await.status, 200);
-        let steps = stream.take(2).await.iter().map(|told| told.step().2).collect::<Vec<_>>();
-        assert_eq!(steps, ["update", "worker"]);
+        assert_eq!(told_of_an_update(&app, &id, version, &mut stream).await, ["update", "worker"]);
         let back = Stream::open(app.address, &path, Some(&upto)).await;
         assert_eq!((back.lost, back.begun), (None, Some(upto)));
     }
@@ -148,16 +164,32 @@ async fn a_place_that_others_are_still_being_written_before_is_known() {
     let mut back = Stream::open(app.address, &path, Some(&first[0].id)).await;
     assert_eq!((&back.lost, &back.begun), (&None, &Some(first[0].id.clone())));
     other.batch_execute("COMMIT").await.unwrap();
-    let update = format!(r#"{{"order_id":"{id}","payload":{{}}}}"#);
-    assert_eq!(app.client.post("/orders", update).await.status, 200);
-    let steps = back
-        .take(2)
-        .await
-        .iter()
-        .map(Told::step)
-        .map(|(_, version, by, _)| (version, by))
-        .collect::<Vec<_>>();
-    assert_eq!(steps, [(2, "update".to_owned()), (2, "worker".to_owned())]);
+    assert_eq!(told_of_an_update(&app, &id, 2, &mut back).await, ["update", "worker"]);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn streams_go_on_where_a_backup_was_restored_meanwhile() {
+    let app = TestApp::embedded().start_on_postgres().await;
+    app.execute("UPDATE orders_history_origin SET origin = origin + 1000000").await;
+    let id = create(&app.client, "{}").await;
+    let mut streams = Vec::new();
+    for path in [of_user(), format!("/orders/{id}/events")] {
+        let mut stream = Stream::open(app.address, &path, Some("0-1")).await;
+        assert_eq!(told_of(&mut stream, 1).await, ["create", "worker"]);
+        streams.push(stream);
+    }
+    // As where all is back as it was a million transactions ago.
+    app.execute(
+        "UPDATE orders_history_origin SET origin = origin - 1000000;
+         UPDATE orders_history SET place = place - 1000000;
+         UPDATE orders SET history_place = history_place - 1000000",
+    )
+    .await;
+    for (stream, version) in streams.iter_mut().zip(2..) {
+        stream.until_lost().await;
+        assert_eq!(told_of_an_update(&app, &id, version, stream).await, ["update", "worker"]);
+    }
     app.finish().await;
 }
 

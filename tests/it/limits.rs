@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use orderstream::config::Settings;
+use orderstream::order::OrderId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -81,6 +82,10 @@ async fn a_body_that_does_not_come_in_time_is_a_408() {
         assert!(detail.contains("0.2 seconds"), "{detail}");
         assert_eq!(app.client.get("/health/live").await.status, 200);
     }
+    // A deletion takes no body, and waits as long for one that does not end.
+    let path = format!("/orders/{}", OrderId::generate());
+    let head = format!("DELETE {path} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n");
+    problem(&Answer::read(&raw(app.address, head.as_bytes()).await), "body_timeout");
     assert!(app.finish().await.events.is_empty());
 }
 

@@ -207,6 +207,20 @@ async fn a_row_that_the_server_itself_cannot_read_is_in_no_others_way() {
     let deleted = accept(&store, Command::Delete { order_id: bad, user_id: None, if_version: None }).await;
     let told = (deleted.status, deleted.payload.as_str(), deleted.payload.external_id());
     assert_eq!(told, (Status::Deleted, "null", "deep"));
+    // Whoever has to publish it anew finds it, too.
+    let mut after = None;
+    let found = loop {
+        let page = store.pending(Timestamp::MAX, after, 64).await.expect("a page");
+        after = page.next;
+        if let Some(event) = page.events.into_iter().find(|event| event.order_id == Some(bad)) {
+            break event;
+        }
+        assert!(after.is_some(), "the event of the deletion is not found");
+    };
+    assert_eq!(
+        (found.status, found.payload.as_str(), found.version),
+        (Status::Deleted, "null", deleted.version)
+    );
     store.close().await;
 }
 

@@ -126,7 +126,7 @@ async fn batch(server: &Server, orders: &str, key: &Key, wish: &Wish) -> Result<
     let orders: &RawValue = serde_json::from_str(&text).with_context(|| format!("{place} are not JSON"))?;
     ensure!(
         orders.get().starts_with('['),
-        "{place} are no array; send [{{\"user_id\":\"...\",\"payload\":...}}, ...]"
+        "{place} are not an array; send [{{\"user_id\":\"...\",\"payload\":...}}, ...]"
     );
     let call = Call::new(Method::POST, "/orders:batch").body(format!(r#"{{"orders":{orders}}}"#));
     let answer = server.call(wish.of(key.of(call))).await?;

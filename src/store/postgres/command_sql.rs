@@ -1,6 +1,9 @@
 //! The text of the statements that carry out commands: one for all commands of a kind, which writes all that becomes
 //! durable with the orders. What a batch does not need, keys for instance, is not in its statement.
 
+use futures_util::future::try_join_all;
+use tokio_postgres::{Client, Statement};
+
 use super::history::{own_place, placed, told};
 use super::payload_text::payload_text;
 use super::rows::sources;
@@ -13,6 +16,22 @@ pub(super) struct Extras {
     pub(super) keys: bool,
     /// Writes the history.
     pub(super) history: bool,
+}
+
+/// A statement for batches without a key, and one for those with keys.
+pub(super) struct Pair(pub(super) [Statement; 2]);
+
+impl Pair {
+    /// Prepares both.
+    pub(super) async fn prepare(
+        client: &Client,
+        history: bool,
+        sql: fn(Extras) -> String,
+    ) -> Result<Pair, tokio_postgres::Error> {
+        let sql = [false, true].map(|keys| sql(Extras { keys, history }));
+        let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
+        Ok(Pair(statements.try_into().unwrap_or_else(|_| unreachable!())))
+    }
 }
 
 impl Extras {

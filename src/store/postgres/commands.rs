@@ -6,13 +6,12 @@ use std::collections::HashMap;
 use std::pin::pin;
 
 use futures_util::TryStreamExt;
-use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, RowStream, Statement};
 use uuid::Uuid;
 
-use super::command_sql::{Extras, LOOK, LOOK_AT_KEYS, create, create_if_new, delete, delete_unseen, update};
+use super::command_sql::{LOOK, LOOK_AT_KEYS, Pair, create, create_if_new, delete, delete_unseen, update};
 use super::link::Prepare;
 use super::rows::{order_id, status, user_id, user_uuid, uuid};
 use super::transaction;
@@ -44,9 +43,6 @@ pub(super) struct Commands {
     look_at_keys: Statement,
     history: bool,
 }
-
-/// A statement for batches without a key, and one for those with keys.
-struct Pair([Statement; 2]);
 
 /// A command as its statement takes it.
 struct Item<'a> {
@@ -212,7 +208,7 @@ impl Commands {
 
     async fn delete(&self, batch: &[Item<'_>], in_transaction: bool) -> Result<Answers, Trouble> {
         match self.change(&self.delete, batch, false).await {
-            // Where it is one of several, they come again one by one.
+            // One of several comes again alone, unless the server's own data are damaged.
             Err(trouble) if batch.len() == 1 && !in_transaction && trouble.is_about_one_row() => {
                 let unseen = Pair::prepare(&self.client, self.history, delete_unseen).await?;
                 self.change(&unseen, batch, false).await
@@ -283,18 +279,6 @@ impl Commands {
             orders: orders.iter().map(known_order).collect::<Result<_, Trouble>>()?,
             keys: keys.iter().map(known_key).collect::<Result<_, Trouble>>()?,
         })
-    }
-}
-
-impl Pair {
-    async fn prepare(
-        client: &Client,
-        history: bool,
-        sql: fn(Extras) -> String,
-    ) -> Result<Pair, tokio_postgres::Error> {
-        let sql = [false, true].map(|keys| sql(Extras { keys, history }));
-        let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
-        Ok(Pair(statements.try_into().unwrap_or_else(|_| unreachable!())))
     }
 }
 

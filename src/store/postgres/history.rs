@@ -45,8 +45,10 @@ pub(super) fn told(cause: Cause, amount_and_reason: &str) -> String {
 const EDGE: &str = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + origin AS edge
                       FROM orders_history_origin WHERE single";
 
-/// No transaction that is done has a number from there on, whatever is still under way before it.
-const NEXT: &str = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint + origin
+/// No transaction that is done has a number from there on, whatever is still under way before it. A standby does not
+/// know them all.
+const NEXT: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN 9223372036854775807
+                                ELSE pg_snapshot_xmax(pg_current_snapshot())::text::bigint + origin END
                       FROM orders_history_origin WHERE single";
 
 /// The columns that [`step`] reads.

@@ -11,9 +11,11 @@ use uuid::Uuid;
 use super::bounded;
 use super::link::Prepare;
 use super::payload_text::TOO_LONG;
-use super::rows::{COLUMN_COUNT, COLUMNS, order_but_payload, order_id, readable, uuid, within};
+use super::rows::{
+    COLUMN_COUNT, COLUMNS, columns_but_payload, order_but_payload, order_id, readable, uuid, within,
+};
 use super::trouble::Trouble;
-use crate::order::{OrderId, Status, Version};
+use crate::order::{Order, OrderId, Status, Version};
 use crate::store::damage::DamageLog;
 use crate::store::{Cursor, Damaged, PendingPage, Place, Unpublishable};
 
@@ -40,7 +42,7 @@ impl Prepare for Outbox {
         let sql = [
             REMOVE.to_owned(),
             claim_sql(),
-            pending_sql(),
+            pending_sql(COLUMNS),
             format!("SELECT order_id, version FROM {}", waiting("1")),
             ORPHANS.to_owned(),
             "SELECT clock_timestamp()".to_owned(),
@@ -83,9 +85,9 @@ fn waiting(limit: &str) -> String {
     )
 }
 
-fn pending_sql() -> String {
+fn pending_sql(columns: &str) -> String {
     format!(
-        "SELECT {COLUMNS}, b.order_id, b.version, o.version = b.version AND o.processed_version < o.version
+        "SELECT {columns}, b.order_id, b.version, o.version = b.version AND o.processed_version < o.version
            FROM (SELECT order_id, version FROM {}) AS b
            JOIN orders o ON o.order_id = ANY (ARRAY[b.order_id])
           ORDER BY b.order_id, b.version",
@@ -136,7 +138,8 @@ impl Outbox {
                 return Box::pin(self.pending(before, after, fewer)).await;
             }
             (Err(trouble), None) if trouble.may_be_about_a_row() => {
-                return self.pass_over(&parameters[..3], &trouble).await;
+                let [before, after_id, after_version, _] = parameters;
+                return self.pass_over([before, after_id, after_version], &trouble).await;
             }
             (read, _) => read?,
         };
@@ -177,19 +180,34 @@ impl Outbox {
         Ok(())
     }
 
-    /// A page of nothing, behind the next row, which the server cannot read.
+    /// A page of the next row alone, whose order the server cannot read: of nothing, unless that order is deleted.
     async fn pass_over(
         &self,
-        bounds: &[&(dyn ToSql + Sync)],
+        bounds: [&(dyn ToSql + Sync); 3],
         trouble: &Trouble,
     ) -> Result<PendingPage, Trouble> {
-        let Some(row) = self.client.query_opt(&self.next, bounds).await? else {
+        let Some(row) = self.client.query_opt(&self.next, &bounds).await? else {
             return Ok(PendingPage::default());
         };
-        let (order_id, version) = (order_id(row.try_get(0)?), row.try_get(1)?);
-        let what = format!("the server cannot read it: {trouble}");
-        self.damage.tell(&Damaged { order_id, what }, "an event cannot be made");
-        Ok(PendingPage { next: Some(cursor((order_id, version))), ..PendingPage::default() })
+        let key = (order_id(row.try_get(0)?), row.try_get(1)?);
+        let mut page = PendingPage { next: Some(cursor(key)), ..PendingPage::default() };
+        match self.deleted(bounds).await {
+            Some(order) if (order.id, order.version) == key => page.events.push(order.into_event()),
+            _ => {
+                let what = format!("the server cannot read it: {trouble}");
+                self.damage.tell(&Damaged { order_id: key.0, what }, "an event cannot be made");
+            }
+        }
+        Ok(page)
+    }
+
+    /// The order of the next row, without its payload, where it is deleted and its event has not been processed.
+    async fn deleted(&self, [before, after_id, after_version]: [&(dyn ToSql + Sync); 3]) -> Option<Order> {
+        let sql = pending_sql(&columns_but_payload());
+        let row = self.client.query_opt(&sql, &[before, after_id, after_version, &1_i64]).await.ok()??;
+        let (order, _) = order_but_payload(&row).ok()?;
+        let is_pending: bool = row.try_get(COLUMN_COUNT + 2).ok()?;
+        (is_pending && order.status == Status::Deleted).then_some(order)
     }
 
     /// The orders of rows whose order is not there.

@@ -117,10 +117,11 @@ impl Reads {
         if !trouble.is_about_one_row() {
             return Err(trouble);
         }
-        // Which one it is can be told without reading the whole of it.
-        let found = self.client.query_opt(&self.find_id, &[&external_id, &user_id]).await?;
-        let Some(found) = found else { return Err(trouble) };
-        Err(trouble.about(order_id(found.try_get(0)?)))
+        // Which one it is can be told without reading the whole of it, and reading it tells what it suffers from.
+        match self.client.query_opt(&self.find_id, &[&external_id, &user_id]).await? {
+            Some(found) => self.get(order_id(found.try_get(0)?)).await,
+            None => Ok(None),
+        }
     }
 
     pub(super) async fn processed_versions(

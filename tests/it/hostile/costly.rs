@@ -1,5 +1,5 @@
-//! Small inputs that cost much to work out: items whose prices and quantities are far apart. What numbers may be sent is
-//! the matter of the contract's tests.
+//! Small inputs that cost much to work out: items whose prices and quantities are far apart. What numbers may be sent
+//! is the matter of the contract's tests.
 
 use std::net::SocketAddr;
 

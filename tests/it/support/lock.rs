@@ -18,7 +18,7 @@ impl Lock {
         Lock::take(holder, watcher, &format!("LOCK TABLE {table} IN SHARE MODE")).await
     }
 
-    /// Keeps everybody from reading and writing a table.
+    /// Keeps all others from reading and writing a table.
     pub(crate) async fn on_all(holder: Client, watcher: Client, table: &str) -> Lock {
         Lock::take(holder, watcher, &format!("LOCK TABLE {table}")).await
     }

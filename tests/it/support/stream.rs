@@ -104,6 +104,16 @@ impl Stream {
         }
     }
 
+    /// Waits for the word that events are lost.
+    pub(crate) async fn until_lost(&mut self) {
+        while !self.text.contains("event: gap\n") {
+            assert!(self.read().await, "the stream ended");
+        }
+        let (_, gap) = self.text.split_once("event: gap\n").expect("it has come");
+        let (_, rest) = gap.split_once("\n\n").expect("a whole event");
+        self.text = rest.to_owned();
+    }
+
     /// So many events more.
     pub(crate) async fn take(&mut self, count: usize) -> Vec<Told> {
         let mut taken = Vec::with_capacity(count);
