@@ -207,7 +207,7 @@ async fn a_row_that_the_server_itself_cannot_read_is_in_no_others_way() {
     let deleted = accept(&store, Command::Delete { order_id: bad, user_id: None, if_version: None }).await;
     let told = (deleted.status, deleted.payload.as_str(), deleted.payload.external_id());
     assert_eq!(told, (Status::Deleted, "null", "deep"));
-    // Whoever has to publish it anew finds it, too.
+    // The sweep finds the event, too, where it has to be published anew.
     let mut after = None;
     let found = loop {
         let page = store.pending(Timestamp::MAX, after, 64).await.expect("a page");
