@@ -14,6 +14,10 @@ use std::{env, thread};
 /// How many heaps there are.
 const ARENAS: &str = "MALLOC_ARENA_MAX";
 
+/// How many heaps there are for each processor. With one, threads that allocate at the same time wait for each other:
+/// 4 % fewer orders at 64 connections.
+const ARENAS_PER_PROCESSOR: usize = 4;
+
 /// A block of at least so many bytes is taken from the system, and given back when it is freed.
 const LARGE: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "262144");
 
@@ -42,10 +46,10 @@ pub(super) fn limit() {
     if program.file_name().is_none_or(is_loader) {
         return;
     }
-    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let arenas = ARENAS_PER_PROCESSOR * thread::available_parallelism().map_or(1, usize::from);
     let mut arguments = env::args_os();
     let name = arguments.next().unwrap_or_default();
     let mut anew = Command::new(program);
-    anew.arg0(name).args(arguments).env(ARENAS, processors.to_string()).envs([(BEGUN, "1"), LARGE, KEPT]);
+    anew.arg0(name).args(arguments).env(ARENAS, arenas.to_string()).envs([(BEGUN, "1"), LARGE, KEPT]);
     let _error = anew.exec();
 }

@@ -3,13 +3,11 @@
 
 use std::fmt;
 
-use bigdecimal::{BigDecimal, One, Zero};
-use serde_json::value::RawValue;
+use bigdecimal::{BigDecimal, Zero};
 use thiserror::Error;
 
 use super::decimal::{MAX_DIGITS, Reading, read_decimal, read_value};
-use super::json::{each_element, pick};
-use super::total::Total;
+use super::items;
 
 /// An exact decimal with at most 1,000 digits on either side of its point, without a currency.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +21,11 @@ pub enum AmountError {
         "{0} has more than {MAX_DIGITS} digits before or after the point; round it, or send a smaller number"
     )]
     OutOfRange(&'static str),
-    /// The payload is not JSON.
-    #[error("the payload is not valid JSON")]
+    /// The payload is not JSON, or a number stands for its items, or for one of them, and is outside the range of a
+    /// double. No payload that was checked is so.
+    #[error(
+        "the payload is not valid JSON, or has a number outside the range of a double in place of an item"
+    )]
     NotJson,
 }
 
@@ -52,16 +53,13 @@ impl Amount {
     /// # Errors
     /// [`AmountError::OutOfRange`] where a number that counts, or the total, has too many digits.
     pub fn of_payload(payload: &str) -> Result<Amount, AmountError> {
-        let [amount, items] = pick(payload, ["amount", "items"]).map_err(|_| AmountError::NotJson)?;
+        let (amount, sum) = items::read(payload).map_err(|_| AmountError::NotJson)?;
         match amount.map_or(Reading::NotANumber, read_value) {
             Reading::Number(value) => return Ok(Amount(value)),
             Reading::TooLong => return Err(AmountError::OutOfRange("payload.amount")),
             Reading::NotANumber => {}
         }
-        let mut total = Total::default();
-        if let Some(items) = items {
-            each_element(items.get(), |item| add_item(&mut total, item))?;
-        }
+        let total = sum.map_err(AmountError::OutOfRange)?;
         // Before the scales are made equal, which is what costs.
         let out_of_range = AmountError::OutOfRange("the sum over payload.items");
         if total.scale() > MAX_DIGITS {
@@ -70,26 +68,6 @@ impl Amount {
         let total = total.value();
         if fits(&total) { Ok(Amount(total)) } else { Err(out_of_range) }
     }
-}
-
-/// Adds what an item costs.
-fn add_item(total: &mut Total, item: &RawValue) -> Result<(), AmountError> {
-    if !item.get().starts_with('{') {
-        return Ok(());
-    }
-    let [price, qty] = pick(item.get(), ["price", "qty"]).map_err(|_| AmountError::NotJson)?;
-    let price = match price.map_or(Reading::NotANumber, read_value) {
-        Reading::Number(value) => value,
-        Reading::TooLong => return Err(AmountError::OutOfRange("payload.items[].price")),
-        Reading::NotANumber => return Ok(()),
-    };
-    let qty = match qty.map_or(Reading::NotANumber, read_value) {
-        Reading::Number(value) if !value.is_zero() => value,
-        Reading::TooLong => return Err(AmountError::OutOfRange("payload.items[].qty")),
-        Reading::Number(_) | Reading::NotANumber => BigDecimal::one(),
-    };
-    total.add(price, qty);
-    Ok(())
 }
 
 impl fmt::Display for Amount {
@@ -258,7 +236,8 @@ mod tests {
 
     #[test]
     fn an_item_without_a_price_counts_as_zero() {
-        let items = r#"[{"qty":5},{"price":"x","qty":5},{"price":null},{},[],7,"7",null,{"price":1}]"#;
+        let items = r#"[{"qty":5},{"price":"x","qty":5},{"price":null},{},[],7,-7,0.7,"7",null,true,[{"price":1}],
+            {"price":[2]},{"price":{"price":3}},{"x":{"price":4}},{"price":1}]"#;
         assert_eq!(amount(&format!(r#"{{"items":{items}}}"#)), "1");
     }
 
@@ -299,6 +278,10 @@ mod tests {
             amount(r#"{"items":[{"price":1}],"items":[{"price":2,"price":5,"qty":3,"qty":4}]}"#),
             "20"
         );
+        assert_eq!(amount(r#"{"amount":1,"items":[{"price":3}],"amount":"free"}"#), "3");
+        assert_eq!(amount(r#"{"items":[{"price":"1e1000"}],"items":[{"price":2}]}"#), "2");
+        assert_eq!(amount(r#"{"items":[{"price":1}],"items":null}"#), "0");
+        assert_eq!(amount(r#"{"items":[{"price":"1e1000"}],"amount":7}"#), "7");
     }
 
     #[test]
@@ -311,7 +294,13 @@ mod tests {
             too_long(r#"{"items":[{"price":"1e-999","qty":"1e-999"}]}"#),
             "the sum over payload.items"
         );
-        assert_eq!(Amount::of_payload("{"), Err(AmountError::NotJson));
+    }
+
+    #[test]
+    fn what_is_not_json_has_no_amount() {
+        for payload in ["{", "", r#"{"amount":1}}"#, r#"{"items":[{"price":1}]"#, r#"{"items":[1e400]}"#] {
+            assert_eq!(Amount::of_payload(payload), Err(AmountError::NotJson), "{payload}");
+        }
     }
 
     #[test]

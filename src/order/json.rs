@@ -86,22 +86,6 @@ pub fn pick<'a, const N: usize>(
     Ok(picked)
 }
 
-/// Hands the elements of a JSON array on, one after the other and as raw text, until one of them is an error. A text
-/// that is no array has none.
-///
-/// # Errors
-/// The first of `element`.
-pub(super) fn each_element<'a, E>(
-    text: &'a str,
-    element: impl FnMut(&'a RawValue) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut outcome = Ok(());
-    let each = Each { element, outcome: &mut outcome };
-    // Fails where the text is no array, and behind an error, whose rest is not read.
-    let _ = serde_json::Deserializer::from_str(text).deserialize_seq(each);
-    outcome
-}
-
 use serde::Deserialize as _;
 
 /// Walks a value and keeps nothing of it but whether its numbers have to be counted.
@@ -247,28 +231,6 @@ impl<'de> Visitor<'de> for IdValue<'_> {
     }
 }
 
-struct Each<'o, F, E> {
-    element: F,
-    outcome: &'o mut Result<(), E>,
-}
-
-impl<'de, E, F: FnMut(&'de RawValue) -> Result<(), E>> Visitor<'de> for Each<'_, F, E> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
-        while self.outcome.is_ok()
-            && let Some(element) = seq.next_element()?
-        {
-            *self.outcome = (self.element)(element);
-        }
-        Ok(())
-    }
-}
-
 struct Pick<'n, const N: usize> {
     names: [&'n str; N],
 }
@@ -295,7 +257,7 @@ impl<'de, const N: usize> Visitor<'de> for Pick<'_, N> {
 }
 
 /// A key's place in the list of names, if it is one of them.
-struct Place<'n>(&'n [&'n str]);
+pub(super) struct Place<'n>(pub(super) &'n [&'n str]);
 
 impl<'de> DeserializeSeed<'de> for Place<'_> {
     type Value = Option<usize>;

@@ -8,6 +8,7 @@ mod command;
 mod decimal;
 mod history;
 mod id;
+mod items;
 mod json;
 mod listing;
 mod message;

@@ -4,6 +4,7 @@
 //! confirmation, and nothing grows, because what the relay holds is bounded.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -182,8 +183,10 @@ impl Runner {
         for (key, result) in keys.into_iter().zip(results) {
             let (order_id, version) = key;
             // A newer version of the order may be under way already.
-            if self.in_flight.get(&order_id) == Some(&version) {
-                self.in_flight.remove(&order_id);
+            if let Entry::Occupied(entry) = self.in_flight.entry(order_id)
+                && *entry.get() == version
+            {
+                entry.remove();
             }
             match result {
                 Ok(()) => self.confirmed.push(key),

@@ -26,6 +26,10 @@ use crate::telemetry::limited;
 /// The most events in a batch.
 const BATCH: usize = 1024;
 
+/// How many events are processed in one future. [`join_all`] makes a task of its own of each future, where there are more
+/// than these.
+const GROUP: usize = 30;
+
 /// How many batches are worked on at a time: while one is being recorded, the next is processed and queued. They
 /// may be about the same order; its versions keep them apart.
 const HANDS: usize = 3;
@@ -100,12 +104,13 @@ impl Worker {
         }
         // An order may be in the batch twice, but not in one write. Its newest version goes first: when that is
         // recorded, the older ones are overtaken and take no write of their own.
-        let mut processed = HashMap::new();
+        let (mut recorded, mut processed) = (Vec::new(), HashMap::new());
         while !tasks.is_empty() {
             let (sub_batch, rest) = newest(tasks);
-            if !self.finish(sub_batch, &mut processed, shutdown).await {
+            if !self.finish(sub_batch, &mut recorded, shutdown).await || rest.is_empty() {
                 return;
             }
+            processed.extend(recorded.drain(..));
             tasks = self.settle_overtaken(rest, &mut processed).await;
         }
     }
@@ -133,8 +138,7 @@ impl Worker {
         };
         let (overtaken, rest): (Vec<_>, Vec<_>) =
             tasks.into_iter().partition(|(order_id, delivery)| is_overtaken(order_id, delivery));
-        let completions =
-            join_all(overtaken.iter().map(|(order_id, delivery)| self.complete(*order_id, delivery))).await;
+        let completions = self.complete_all(&overtaken).await;
         let (now, mut replies, mut settled) = (Timestamp::now(), Vec::new(), Vec::new());
         for ((order_id, delivery), completion) in overtaken.into_iter().zip(completions) {
             // A version that was overtaken has not failed; one that is here twice may have.
@@ -159,24 +163,22 @@ impl Worker {
         self.bus.settle(settled).await;
     }
 
-    /// Processes, records, ACKs and settles deliveries of different orders. `false` where the worker was told
-    /// to stop before the store took the batch; the deliveries then come again.
+    /// Processes, records, ACKs and settles deliveries of different orders, and adds the versions that it recorded to
+    /// `recorded`. `false` where the worker was told to stop before the store took the batch; the deliveries then come
+    /// again.
     async fn finish(
         &self,
         round: Vec<Task>,
-        processed: &mut HashMap<OrderId, Version>,
+        recorded: &mut Vec<(OrderId, Version)>,
         shutdown: &CancellationToken,
     ) -> bool {
-        let completions: Arc<[Completion]> =
-            join_all(round.iter().map(|(order_id, delivery)| self.complete(*order_id, delivery)))
-                .await
-                .into();
+        let completions: Arc<[Completion]> = self.complete_all(&round).await.into();
         let mut pause = FIRST_PAUSE;
         let outcomes = loop {
             match self.store.complete(Arc::clone(&completions)).await {
                 Ok(outcomes) => break outcomes,
                 Err(store::Error::BadBatch(reason)) => {
-                    return self.split(round, &reason, processed, shutdown).await;
+                    return self.split(round, &reason, recorded, shutdown).await;
                 }
                 Err(error) => {
                     limited!(error, "completion"; %error, "the worker cannot record what it did; it tries again")
@@ -201,7 +203,7 @@ impl Worker {
                 continue;
             }
             if let (Completed::Applied, Basis::Version(version)) = (outcome, &completion.basis) {
-                processed.insert(order_id, *version);
+                recorded.push((order_id, *version));
             }
             let failed = completion.status == Status::Failed
                 && (outcome == Completed::Applied || self.has_failed(completion).await);
@@ -217,7 +219,7 @@ impl Worker {
         &self,
         mut round: Vec<Task>,
         reason: &str,
-        processed: &mut HashMap<OrderId, Version>,
+        recorded: &mut Vec<(OrderId, Version)>,
         shutdown: &CancellationToken,
     ) -> bool {
         let second = round.split_off(round.len() / 2);
@@ -227,8 +229,8 @@ impl Worker {
             }
             return true;
         }
-        Box::pin(self.finish(round, processed, shutdown)).await
-            && Box::pin(self.finish(second, processed, shutdown)).await
+        Box::pin(self.finish(round, recorded, shutdown)).await
+            && Box::pin(self.finish(second, recorded, shutdown)).await
     }
 
     /// Whether a failure that was not applied is on the order all the same, from an earlier delivery. A version
@@ -239,6 +241,14 @@ impl Worker {
             Ok([Some(found)]) => found.version == version && found.status == Status::Failed,
             _ => true,
         }
+    }
+
+    /// What each event does to its order.
+    async fn complete_all<'t>(&'t self, tasks: &'t [Task]) -> Vec<Completion> {
+        let complete = |group: &'t [Task]| {
+            join_all(group.iter().map(|(order_id, delivery)| self.complete(*order_id, delivery)))
+        };
+        join_all(tasks.chunks(GROUP).map(complete)).await.into_iter().flatten().collect()
     }
 
     /// What an event does to its order.
@@ -320,6 +330,9 @@ fn newest(tasks: Vec<Task>) -> (Vec<Task>, Vec<Task>) {
         if !*is_closed && version > *newest {
             (*choice, *newest) = (at, version);
         }
+    }
+    if chosen.len() == tasks.len() {
+        return (tasks, Vec::new());
     }
     let mut at = 0..;
     tasks.into_iter().partition(|(order_id, _)| {

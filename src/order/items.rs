@@ -1,0 +1,148 @@
+//! What the amount of a payload is made of: `amount` itself, and the sum over `items`. Both come from one pass over the
+//! text, because the worker does this for every order.
+
+use std::fmt;
+
+use bigdecimal::{BigDecimal, One, Zero};
+use serde::Deserialize as _;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::decimal::{Reading, read_value};
+use super::json::Place;
+use super::total::Total;
+
+/// The sum over the items, or the name of a number in it that is too long.
+type Sum = Result<Total, &'static str>;
+
+/// `amount` as it is written, where there is one, and the sum over `items`. Of a member given twice the last one counts.
+///
+/// # Errors
+/// `serde_json`'s own where the text is not JSON, or has a number outside the range of a double where `items` or one of
+/// them should be.
+pub(super) fn read(payload: &str) -> serde_json::Result<(Option<&RawValue>, Sum)> {
+    let mut json = serde_json::Deserializer::from_str(payload);
+    let parts = if payload.trim_ascii_start().starts_with('{') {
+        json.deserialize_map(Parts)?
+    } else {
+        IgnoredAny::deserialize(&mut json)?;
+        (None, Ok(Total::default()))
+    };
+    json.end()?;
+    Ok(parts)
+}
+
+struct Parts;
+
+impl<'de> Visitor<'de> for Parts {
+    type Value = (Option<&'de RawValue>, Sum);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut amount, mut sum) = (None, Ok(Total::default()));
+        while let Some(place) = map.next_key_seed(Place(&["amount", "items"]))? {
+            match place {
+                Some(0) => amount = Some(map.next_value()?),
+                Some(_) => {
+                    sum = Ok(Total::default());
+                    map.next_value_seed(Adding { sum: &mut sum, level: Level::Items })?;
+                }
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok((amount, sum))
+    }
+}
+
+/// Where a value stands.
+enum Level {
+    /// It is `items`: of an array, each element is an item.
+    Items,
+    /// It is an item: an object may have a price.
+    Item,
+}
+
+/// Adds a value to the sum. What has no price adds nothing.
+struct Adding<'s> {
+    sum: &'s mut Sum,
+    level: Level,
+}
+
+impl Adding<'_> {
+    fn item(self, price: Option<&RawValue>, qty: Option<&RawValue>) {
+        let Ok(total) = self.sum else { return };
+        let price = match price.map_or(Reading::NotANumber, read_value) {
+            Reading::Number(value) => value,
+            Reading::TooLong => return *self.sum = Err("payload.items[].price"),
+            Reading::NotANumber => return,
+        };
+        let qty = match qty.map_or(Reading::NotANumber, read_value) {
+            Reading::Number(value) if !value.is_zero() => value,
+            Reading::TooLong => return *self.sum = Err("payload.items[].qty"),
+            Reading::Number(_) | Reading::NotANumber => BigDecimal::one(),
+        };
+        total.add(price, qty);
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Adding<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Adding<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        match self.level {
+            Level::Items => {
+                while seq.next_element_seed(Adding { sum: self.sum, level: Level::Item })?.is_some() {}
+            }
+            Level::Item => while seq.next_element::<IgnoredAny>()?.is_some() {},
+        }
+        Ok(())
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut parts = [None; 2];
+        while let Some(place) = map.next_key_seed(Place(&["price", "qty"]))? {
+            match place {
+                Some(place) => parts[place] = Some(map.next_value()?),
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        if let Level::Item = self.level {
+            self.item(parts[0], parts[1]);
+        }
+        Ok(())
+    }
+}
