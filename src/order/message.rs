@@ -123,7 +123,7 @@ impl Event {
                 "an event that creates an order needs a user_id and a payload".to_owned(),
             ));
         }
-        // Of an order that is there already only the amount is read, and an earlier version may have accepted it.
+        // Of an order that is there already only the amount is read, and another service may have accepted it.
         let parse = if order_id.is_some() { Payload::of_order } else { Payload::parse };
         let payload = parse(payload.unwrap_or("null"))
             .map_err(|error| Undecodable::because(format!("payload: {error}")))?;

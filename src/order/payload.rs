@@ -61,12 +61,29 @@ impl Payload {
         Ok(payload)
     }
 
-    /// A payload that an order has already, however long its numbers are: earlier versions accepted such ones.
+    /// A payload that an order has already: any JSON that PostgreSQL can hold, because an earlier version or another
+    /// service may have accepted it, and because PostgreSQL writes numbers in another way than they were sent.
     ///
     /// # Errors
-    /// [`PayloadError::Json`], as [`Payload::parse`].
+    /// [`PayloadError::Json`] where it is not JSON, or a member's name has half of a surrogate pair.
     pub fn of_order(text: &str) -> Result<Payload, PayloadError> {
-        Ok(Payload::read(text)?.0)
+        match Payload::read(text) {
+            Ok((payload, _)) => Ok(payload),
+            Err(_) => Payload::as_it_is(text),
+        }
+    }
+
+    /// Reads a payload that no store would be given, such as one with a number outside the range of a double.
+    fn as_it_is(text: &str) -> Result<Payload, PayloadError> {
+        let text = text.trim_matches([' ', '\t', '\n', '\r']);
+        let [id] = json::pick(text, ["id"])?;
+        let id = id.map(RawValue::get).unwrap_or_default();
+        let external_id = match id.as_bytes().first() {
+            Some(b'"') => serde_json::from_str(id).unwrap_or_default(),
+            Some(b'-' | b'0'..=b'9') => id.to_owned(),
+            _ => String::new(),
+        };
+        Ok(Payload { text: text.into(), external_id: external_id.into() })
     }
 
     /// Reads a payload, and answers whether its numbers have to be counted.
@@ -123,6 +140,35 @@ mod tests {
             assert!(Payload::parse(&text).is_err(), "{text:.20}");
             assert_eq!(Payload::of_order(&text).unwrap().as_str(), text);
         }
+    }
+
+    #[test]
+    fn any_json_is_read_that_an_order_has_already() {
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        for (text, id) in [
+            (r#"{"id":"a\u0041","n":1e400}"#, "aA"),
+            (r#"{"id":1e400}"#, "1e400"),
+            (r#"{"id":"\ud800"}"#, ""),
+            (r#"{"id":null,"n":1e400}"#, ""),
+            (&deep, ""),
+            (&format!(r#"{{"n":{deep},"id":"deep"}}"#), "deep"),
+        ] {
+            let payload = Payload::of_order(text).expect(text);
+            assert_eq!((payload.as_str(), payload.external_id()), (text, id));
+        }
+        for text in ["", "{", "[1,]", "1e400 x", "{\"n\":1e400"] {
+            assert!(Payload::of_order(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_largest_double_is_read_as_postgres_writes_it() {
+        let digits = format!("17976931348623157{}", "0".repeat(292));
+        for text in ["1.7976931348623157e308", "-1.7976931348623157e308", &digits] {
+            assert!(Payload::parse(text).is_ok(), "{text}");
+        }
+        // Half a step further is another number.
+        assert!(Payload::parse("1.7976931348623159e308").is_err());
     }
 
     #[test]

@@ -152,3 +152,29 @@ async fn a_tag_changes_whenever_another_service_changes_the_row() {
     let told = [id, other.to_string()].map(|id| (OrderId::parse(&id).unwrap(), "updated"));
     cluster.finish(&told, 0).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_whose_payload_no_api_would_take_is_changed_and_deleted_like_any_other() {
+    let cluster = Cluster::setup().await.start(1, 1).await;
+    let client = cluster.clients().remove(0);
+    // One that is taken, and that the store gives back with all of its 309 digits.
+    let mut ids = vec![create(&client, r#"{"items":[1.7976931348623157e308,{"price":3}]}"#).await];
+    let sql = cluster.sql().await;
+    let deep = format!(r#"{{"n":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+    for payload in [r#"{"amount":1,"items":[1e400]}"#, &deep] {
+        let id = Uuid::now_v7();
+        let insert = format!(
+            "INSERT INTO orders (order_id, user_id, status, payload, bucket)
+             VALUES ('{id}', '{USER}', 'done', '{payload}', 0)"
+        );
+        sql.batch_execute(&insert).await.unwrap();
+        ids.push(id.to_string());
+    }
+    let mut confirmed = Vec::new();
+    for id in &ids {
+        let deleted = client.request("DELETE", &format!("/orders/{id}"), &[], "").await;
+        assert_eq!(deleted.status, 200, "{}", deleted.text());
+        confirmed.push((OrderId::parse(id).unwrap(), "deleted"));
+    }
+    cluster.finish(&confirmed, 0).await;
+}
