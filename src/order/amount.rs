@@ -21,11 +21,8 @@ pub enum AmountError {
         "{0} has more than {MAX_DIGITS} digits before or after the point; round it, or send a smaller number"
     )]
     OutOfRange(&'static str),
-    /// The payload is not JSON, or a number stands for its items, or for one of them, and is outside the range of a
-    /// double. No payload that was checked is so.
-    #[error(
-        "the payload is not valid JSON, or has a number outside the range of a double in place of an item"
-    )]
+    /// The payload is not JSON.
+    #[error("the payload is not valid JSON")]
     NotJson,
 }
 
@@ -51,7 +48,8 @@ impl Amount {
     /// as zero; else zero. Of a key given twice the last one counts, as in PostgreSQL's `jsonb`.
     ///
     /// # Errors
-    /// [`AmountError::OutOfRange`] where a number that counts, or the total, has too many digits.
+    /// [`AmountError::OutOfRange`] where a number that counts, or the total, has too many digits;
+    /// [`AmountError::NotJson`].
     pub fn of_payload(payload: &str) -> Result<Amount, AmountError> {
         let (amount, sum) = items::read(payload).map_err(|_| AmountError::NotJson)?;
         match amount.map_or(Reading::NotANumber, read_value) {
@@ -298,9 +296,24 @@ mod tests {
 
     #[test]
     fn what_is_not_json_has_no_amount() {
-        for payload in ["{", "", r#"{"amount":1}}"#, r#"{"items":[{"price":1}]"#, r#"{"items":[1e400]}"#] {
+        for payload in ["{", "", r#"{"amount":1}}"#, r#"{"items":[{"price":1}]"#] {
             assert_eq!(Amount::of_payload(payload), Err(AmountError::NotJson), "{payload}");
         }
+    }
+
+    #[test]
+    fn what_no_api_takes_in_place_of_an_item_is_passed_over() {
+        let long = format!("1{}", "0".repeat(400));
+        for (payload, digits) in [
+            (r#"{"amount":7,"items":[1e400]}"#, "7"),
+            (r#"{"items":[1e400,{"price":2},"\ud800"]}"#, "2"),
+            (r#"{"items":[1e400],"items":[{"price":2,"price":3}]}"#, "3"),
+            (r#"{"items":1e400}"#, "0"),
+            (r#"{"items":"\ud800","items":[{"price":1e400}]}"#, &long),
+        ] {
+            assert_eq!(amount(payload), digits, "{payload}");
+        }
+        assert_eq!(too_long(r#"{"items":[1e400,{"price":"1e1000"}]}"#), "payload.items[].price");
     }
 
     #[test]

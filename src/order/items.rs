@@ -9,18 +9,24 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 use super::decimal::{Reading, read_value};
-use super::json::Place;
+use super::json::{Place, pick};
 use super::total::Total;
 
 /// The sum over the items, or the name of a number in it that is too long.
 type Sum = Result<Total, &'static str>;
 
-/// `amount` as it is written, where there is one, and the sum over `items`. Of a member given twice the last one counts.
+/// `amount` as it is written, where there is one, and the sum over `items`. Of a member given twice the last one
+/// counts.
 ///
 /// # Errors
-/// `serde_json`'s own where the text is not JSON, or has a number outside the range of a double where `items` or one of
-/// them should be.
+/// `serde_json`'s own where the text is not JSON, or a member's name has half of a surrogate pair.
 pub(super) fn read(payload: &str) -> serde_json::Result<(Option<&RawValue>, Sum)> {
+    in_one_pass(payload).or_else(|_| piece_by_piece(payload))
+}
+
+/// Cannot read what no payload that was checked has in place of an item: a number outside the range of a double, and a
+/// string with half of a surrogate pair.
+fn in_one_pass(payload: &str) -> serde_json::Result<(Option<&RawValue>, Sum)> {
     let mut json = serde_json::Deserializer::from_str(payload);
     let parts = if payload.trim_ascii_start().starts_with('{') {
         json.deserialize_map(Parts)?
@@ -30,6 +36,18 @@ pub(super) fn read(payload: &str) -> serde_json::Result<(Option<&RawValue>, Sum)
     };
     json.end()?;
     Ok(parts)
+}
+
+/// Reads all JSON that PostgreSQL can hold, as raw text first.
+fn piece_by_piece(payload: &str) -> serde_json::Result<(Option<&RawValue>, Sum)> {
+    let [amount, items] = pick(payload, ["amount", "items"])?;
+    let items = items.and_then(|items| serde_json::from_str::<Vec<&RawValue>>(items.get()).ok());
+    let mut sum = Ok(Total::default());
+    for item in items.unwrap_or_default() {
+        let [price, qty] = pick(item.get(), ["price", "qty"])?;
+        add(&mut sum, price, qty);
+    }
+    Ok((amount, sum))
 }
 
 struct Parts;
@@ -73,21 +91,20 @@ struct Adding<'s> {
     level: Level,
 }
 
-impl Adding<'_> {
-    fn item(self, price: Option<&RawValue>, qty: Option<&RawValue>) {
-        let Ok(total) = self.sum else { return };
-        let price = match price.map_or(Reading::NotANumber, read_value) {
-            Reading::Number(value) => value,
-            Reading::TooLong => return *self.sum = Err("payload.items[].price"),
-            Reading::NotANumber => return,
-        };
-        let qty = match qty.map_or(Reading::NotANumber, read_value) {
-            Reading::Number(value) if !value.is_zero() => value,
-            Reading::TooLong => return *self.sum = Err("payload.items[].qty"),
-            Reading::Number(_) | Reading::NotANumber => BigDecimal::one(),
-        };
-        total.add(price, qty);
-    }
+/// Adds what an item costs.
+fn add(sum: &mut Sum, price: Option<&RawValue>, qty: Option<&RawValue>) {
+    let Ok(total) = sum else { return };
+    let price = match price.map_or(Reading::NotANumber, read_value) {
+        Reading::Number(value) => value,
+        Reading::TooLong => return *sum = Err("payload.items[].price"),
+        Reading::NotANumber => return,
+    };
+    let qty = match qty.map_or(Reading::NotANumber, read_value) {
+        Reading::Number(value) if !value.is_zero() => value,
+        Reading::TooLong => return *sum = Err("payload.items[].qty"),
+        Reading::Number(_) | Reading::NotANumber => BigDecimal::one(),
+    };
+    total.add(price, qty);
 }
 
 impl<'de> DeserializeSeed<'de> for Adding<'_> {
@@ -141,7 +158,7 @@ impl<'de> Visitor<'de> for Adding<'_> {
             }
         }
         if let Level::Item = self.level {
-            self.item(parts[0], parts[1]);
+            add(self.sum, parts[0], parts[1]);
         }
         Ok(())
     }
