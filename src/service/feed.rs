@@ -40,6 +40,8 @@ pub(super) struct Hub {
 struct State {
     /// How far the hub has looked; `None` where it does not look because nobody listens.
     place: Option<Sequence>,
+    /// How often it has begun.
+    begun: u64,
     listeners: HashMap<Whose, Vec<Listener>>,
     last_id: u64,
 }
@@ -59,6 +61,8 @@ pub(super) struct Call {
     /// Whoever has read all that is there now has read all up to this place. `None`: the hub does not look yet, and
     /// calls once more when it does.
     pub(super) upto: Option<Sequence>,
+    /// How often the hub had begun to look then. Both places are of the history as it was when it began.
+    pub(super) begun: u64,
 }
 
 /// A place among those whom the hub rings for. Ends when it is dropped.
@@ -125,7 +129,7 @@ impl Hub {
                 if stretch.upto == place && store.history_newest().await? < place {
                     // The store has lost its end, as after a backup was restored. Begins anew.
                     self.lock().place = None;
-                    return Ok(true);
+                    return Ok(false);
                 }
                 self.ring(place, &stretch);
                 Ok(stretch.more)
@@ -137,6 +141,7 @@ impl Hub {
     fn begin(&self, end: Sequence) {
         let mut state = self.lock();
         state.place = Some(end);
+        state.begun += 1;
         state.listeners.values_mut().flatten().for_each(|listener| listener.ring(Sequence::default()));
     }
 
@@ -183,12 +188,17 @@ impl Subscription {
         self.hub.reading.tell(error);
     }
 
+    /// How often the hub has begun to look.
+    pub(super) fn begun(&self) -> u64 {
+        self.hub.lock().begun
+    }
+
     fn take(&self) -> Option<Call> {
         let mut state = self.hub.lock();
-        let upto = state.place;
+        let (upto, begun) = (state.place, state.begun);
         let listener =
             state.listeners.get_mut(&self.whose)?.iter_mut().find(|listener| listener.id == self.id)?;
-        listener.from.take().map(|from| Call { from, upto })
+        listener.from.take().map(|from| Call { from, upto, begun })
     }
 }
 
@@ -246,7 +256,8 @@ mod tests {
     }
 
     fn call(from: u64, upto: Option<u64>) -> Option<Call> {
-        Some(Call { from: Sequence(from, 0), upto: upto.map(|place| Sequence(place, 0)) })
+        let begun = u64::from(upto.is_some());
+        Some(Call { from: Sequence(from, 0), upto: upto.map(|place| Sequence(place, 0)), begun })
     }
 
     #[test]

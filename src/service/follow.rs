@@ -143,7 +143,8 @@ impl Service {
 
     fn pages(&self, place: Place, after: Sequence, first: Option<Step>) -> Following {
         let begun = first.is_none().then_some(after);
-        let follower = Follower { store: Arc::clone(&self.store), place, after, first, reading: None };
+        let follower =
+            Follower { store: Arc::clone(&self.store), place, after, first, reading: None, distrusted: 0 };
         let pages = unfold(follower, |mut follower| async move { Some((follower.page().await, follower)) });
         Following { after: begun, lost_from: None, pages: Box::pin(pages) }
     }
@@ -177,6 +178,8 @@ struct Follower {
     first: Option<Step>,
     /// Until where all has been read once there is no more; `None`: nobody called.
     reading: Option<Sequence>,
+    /// A hub that has begun no later may name places that are lost.
+    distrusted: u64,
 }
 
 impl Follower {
@@ -190,8 +193,9 @@ impl Follower {
                 Some(upto) => upto,
                 None => {
                     let call = self.place.feed.called().await;
-                    self.after = self.after.max(call.from);
-                    *self.reading.insert(call.upto.unwrap_or_default())
+                    let is_trusted = call.begun > self.distrusted;
+                    self.after = if is_trusted { self.after.max(call.from) } else { self.after };
+                    *self.reading.insert(call.upto.filter(|_| is_trusted).unwrap_or_default())
                 }
             };
             let read = self.read().await;
@@ -201,11 +205,16 @@ impl Follower {
                 continue;
             };
             if begin != self.after {
+                // It goes on there, and not where the hub has come to.
+                self.reading = Some(Sequence::default());
+                self.distrusted = self.place.feed.begun();
                 return News::Lost { after: std::mem::replace(&mut self.after, begin), upto: begin };
             }
             self.after = self.after.max(stretch.upto);
             if !stretch.more {
-                self.after = self.after.max(upto);
+                if upto > self.after && self.store.history_newest().await.is_ok_and(|newest| upto <= newest) {
+                    self.after = upto;
+                }
                 self.reading = None;
             }
             if !stretch.steps.is_empty() {

@@ -173,22 +173,44 @@ async fn streams_go_on_where_a_backup_was_restored_meanwhile() {
     let app = TestApp::embedded().start_on_postgres().await;
     app.execute("UPDATE orders_history_origin SET origin = origin + 1000000").await;
     let id = create(&app.client, "{}").await;
-    let mut streams = Vec::new();
-    for path in [of_user(), format!("/orders/{id}/events")] {
-        let mut stream = Stream::open(app.address, &path, Some("0-1")).await;
-        assert_eq!(told_of(&mut stream, 1).await, ["create", "worker"]);
+    let paths = [of_user(), format!("/orders/{id}/events")];
+    let (mut streams, mut last) = (Vec::new(), String::new());
+    for path in &paths {
+        let mut stream = Stream::open(app.address, path, Some("0-1")).await;
+        let told = stream.take(2).await;
+        let by: Vec<String> = told.iter().map(|told| told.step().2).collect();
+        assert_eq!(by, ["create", "worker"]);
+        last.clone_from(&told[1].id);
         streams.push(stream);
     }
-    // As where all is back as it was a million transactions ago.
-    app.execute(
-        "UPDATE orders_history_origin SET origin = origin - 1000000;
-         UPDATE orders_history SET place = place - 1000000;
-         UPDATE orders SET history_place = history_place - 1000000",
-    )
+    let other = app.connect().await;
+    other.batch_execute("BEGIN; LOCK TABLE orders_history").await.unwrap();
+    // One who comes back meanwhile reads behind a place, and up to one, that are both lost then.
+    streams.push(Stream::open(app.address, &paths[0], Some(&last)).await);
+    until("the hub and that one to wait", async || {
+        let sql = "SELECT 1 FROM pg_locks WHERE relation = 'orders_history'::regclass AND NOT granted";
+        (app.connect().await.query(sql, &[]).await.unwrap().len() >= 2).then_some(())
+    })
     .await;
-    for (stream, version) in streams.iter_mut().zip(2..) {
+    // As where all is back as it was a million transactions ago.
+    other
+        .batch_execute(
+            "UPDATE orders_history_origin SET origin = origin - 1000000;
+             UPDATE orders_history SET place = place - 1000000;
+             UPDATE orders SET history_place = history_place - 1000000;
+             COMMIT",
+        )
+        .await
+        .unwrap();
+    for stream in &mut streams {
         stream.until_lost().await;
-        assert_eq!(told_of_an_update(&app, &id, version, stream).await, ["update", "worker"]);
+    }
+    let update = format!(r#"{{"order_id":"{id}","payload":{{}}}}"#);
+    assert_eq!(app.client.post("/orders", update).await.status, 200);
+    for stream in &mut streams {
+        let told: Vec<(i64, String)> =
+            stream.take(2).await.iter().map(Told::change).map(|it| (it.0, it.1)).collect();
+        assert_eq!(told, [(2, "update".to_owned()), (2, "worker".to_owned())]);
     }
     app.finish().await;
 }
