@@ -221,6 +221,19 @@ async fn a_row_that_the_server_itself_cannot_read_is_in_no_others_way() {
         (found.status, found.payload.as_str(), found.version),
         (Status::Deleted, "null", deleted.version)
     );
+    // Once it has been processed, it waits for nothing.
+    schema.execute(&format!("UPDATE orders SET processed_version = version WHERE order_id = '{bad}'")).await;
+    let mut after = None;
+    loop {
+        let page = store.pending(Timestamp::MAX, after, 64).await.expect("a page");
+        assert!(page.events.iter().all(|event| event.order_id != Some(bad)));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let sql = format!("SELECT 1 FROM orders_outbox WHERE order_id = '{bad}'");
+    assert_eq!(schema.connect().await.query(&sql, &[]).await.expect("rows").len(), 0);
     store.close().await;
 }
 
