@@ -1,6 +1,7 @@
 //! The routes: the index of every URL. The handlers stand in files of their own; they parse, ask the service and shape the
 //! answer; limits, ids and the writing of problems are the edge's.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,9 +10,10 @@ use axum::body::Body;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::response::Response;
+use futures_util::future::{Either, select};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
@@ -84,16 +86,30 @@ impl Shared {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
+        self.read_in(caller.peer.turn(turn), until, read)
+    }
+
+    /// The same in a turn that is taken in another way.
+    fn read_in<'a, T, F>(
+        &'a self,
+        turn: impl Future<Output = Taken> + Send + 'a,
+        until: Instant,
+        read: impl FnOnce(Arc<Service>) -> F + Send + 'a,
+    ) -> impl Future<Output = Result<(Reading, T), Problem>> + Send + 'a
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
         let in_turn = async move {
-            let taken = caller.peer.turn(turn).await;
+            let taken = turn.await;
             in_turn(taken, read(Arc::clone(&self.service))).await
         };
         async move { timeout_at(until.into(), in_turn).await.unwrap_or_else(|_| Err(Error::Unavailable.into())) }
     }
 
     /// Reads an order, from the cache where it is there. Copies have turns of their own, so that they are read while
-    /// the store does not answer. Where a turn to look there does not come soon, or is long ago when the store's turn
-    /// comes, the store's turn looks there first.
+    /// the store does not answer. Where the store's turn comes first, or long after the look into the cache, it looks
+    /// there first.
     ///
     /// # Errors
     /// As for [`Shared::read`].
@@ -104,15 +120,21 @@ impl Shared {
         until: Instant,
     ) -> Result<(Reading, Order), Problem> {
         let mut missed = None;
+        let mut turn = None;
+        let mut order = pin!(caller.peer.turn(Turn::Order));
         if self.service.has_cache() {
-            let soon = until.min(Instant::now() + COPY_PATIENCE);
-            if let Ok(taken) = timeout_at(soon.into(), caller.peer.turn(Turn::Copy)).await {
-                let service = Arc::clone(&self.service);
-                let look = in_turn(taken, async move { Ok(service.cached(order_id).await) });
-                match timeout_at(until.into(), look).await.map_err(|_| Error::Unavailable)?? {
-                    (reading, Ok(order)) => return Ok((reading, order)),
-                    (_, Err(none)) => missed = Some((none, Instant::now())),
+            let copy = pin!(caller.peer.turn(Turn::Copy));
+            let first = first_turn(copy, order.as_mut());
+            match timeout_at(until.into(), first).await.map_err(|_| Error::Unavailable)? {
+                Either::Left(copy) => {
+                    let service = Arc::clone(&self.service);
+                    let look = in_turn(copy, async move { Ok(service.cached(order_id).await) });
+                    match timeout_at(until.into(), look).await.map_err(|_| Error::Unavailable)?? {
+                        (reading, Ok(order)) => return Ok((reading, order)),
+                        (_, Err(none)) => missed = Some((none, Instant::now())),
+                    }
                 }
+                Either::Right(taken) => turn = Some(taken),
             }
         }
         let get = move |service: Arc<Service>| async move {
@@ -125,13 +147,34 @@ impl Shared {
             };
             service.get(order_id, missed).await
         };
-        self.read(caller, Turn::Order, until, get).await
+        let turn = async move {
+            match turn {
+                Some(taken) => taken,
+                None => order.await,
+            }
+        };
+        self.read_in(turn, until, get).await
     }
 }
 
-/// How long to wait for a turn to read a copy, and how long the outcome is worth something: as long as a look-up may
-/// take by default. The store is not slower than a crowd before the cache.
+/// How long to wait for a turn to read a copy and for nothing else, and how long the outcome is worth something: as
+/// long as a look-up may take by default.
 const COPY_PATIENCE: Duration = Duration::from_millis(30);
+
+/// The turn to read a copy. Where that does not come soon, the store's turn will do as well: a crowd before the cache
+/// does not keep from the store, nor a store that does not answer from the cache.
+async fn first_turn(
+    mut copy: Pin<&mut impl Future<Output = Taken>>,
+    order: Pin<&mut impl Future<Output = Taken>>,
+) -> Either<Taken, Taken> {
+    match timeout(COPY_PATIENCE, copy.as_mut()).await {
+        Ok(copy) => Either::Left(copy),
+        Err(_) => match select(copy, order).await {
+            Either::Left((copy, _)) => Either::Left(copy),
+            Either::Right((order, _)) => Either::Right(order),
+        },
+    }
+}
 
 /// Reads in a task of its own: a caller who goes away ends nothing in the store, so the turn goes on until the read is
 /// done, or has had its time.
