@@ -58,9 +58,14 @@ async fn one_peer_cannot_fill_the_queue_of_commands() {
     );
 
     let lock = Lock::on_table(schema.connect().await, schema.connect().await, "orders").await;
-    let _unread = send_and_never_read(ATTACKER, target.http, BATCHES, [head, body].concat().as_bytes()).await;
-    until("the attacker's share to be full", async || is_full(target.http, &creation).await.then_some(()))
-        .await;
+    let batch = [head, body].concat();
+    let mut unread = send_and_never_read(ATTACKER, target.http, BATCHES, batch.as_bytes()).await;
+    until("the attacker's share to be full", async || {
+        // Changes of an order that has too many already are refused, and leave room for others.
+        unread.extend(send_and_never_read(ATTACKER, target.http, 1, batch.as_bytes()).await);
+        is_full(target.http, &creation).await.then_some(())
+    })
+    .await;
     // Three of the neighbour's: a new order, and two changes of one, of which the second waits for the first.
     let update = format!(r#"{{"order_id":"{mine}","payload":{{}}}}"#);
     let all = async { tokio::join!(post(&creation), post(&update), post(&update)) };
