@@ -123,8 +123,12 @@ impl Event {
                 "an event that creates an order needs a user_id and a payload".to_owned(),
             ));
         }
-        // Of an order that is there already only the amount is read, and another service may have accepted it.
-        let parse = if order_id.is_some() { Payload::of_order } else { Payload::parse };
+        // Of an order that is there already only the amount is read, and an earlier version may have accepted it.
+        let parse = match (order_id, status) {
+            (None, _) => Payload::parse,
+            (Some(_), Status::Cancelled | Status::Deleted) => Payload::of_gone_order,
+            (Some(_), _) => Payload::of_order,
+        };
         let payload = parse(payload.unwrap_or("null"))
             .map_err(|error| Undecodable::because(format!("payload: {error}")))?;
         let timestamp = to_microseconds(time("timestamp", timestamp)?.unwrap_or(received));

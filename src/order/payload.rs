@@ -61,20 +61,20 @@ impl Payload {
         Ok(payload)
     }
 
-    /// A payload that an order has already: any JSON that PostgreSQL can hold, because an earlier version or another
-    /// service may have accepted it, and because PostgreSQL writes numbers in another way than they were sent.
+    /// A payload that an order has already, however long its numbers are: earlier versions accepted such ones.
+    ///
+    /// # Errors
+    /// [`PayloadError::Json`], as [`Payload::parse`].
+    pub fn of_order(text: &str) -> Result<Payload, PayloadError> {
+        Ok(Payload::read(text)?.0)
+    }
+
+    /// A payload of an order that is deleted or cancelled, of which nothing is read: any JSON that PostgreSQL can hold,
+    /// also what no order is given, such as a number outside the range of a double.
     ///
     /// # Errors
     /// [`PayloadError::Json`] where it is not JSON, or a member's name has half of a surrogate pair.
-    pub fn of_order(text: &str) -> Result<Payload, PayloadError> {
-        match Payload::read(text) {
-            Ok((payload, _)) => Ok(payload),
-            Err(_) => Payload::as_it_is(text),
-        }
-    }
-
-    /// Reads a payload that no store would be given, such as one with a number outside the range of a double.
-    fn as_it_is(text: &str) -> Result<Payload, PayloadError> {
+    pub fn of_gone_order(text: &str) -> Result<Payload, PayloadError> {
         let text = text.trim_matches([' ', '\t', '\n', '\r']);
         let [id] = json::pick(text, ["id"])?;
         let id = id.map(RawValue::get).unwrap_or_default();
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn any_json_is_read_that_an_order_has_already() {
+    fn any_json_is_read_that_an_order_has_which_is_gone() {
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
         for (text, id) in [
             (r#"{"id":"a\u0041","n":1e400}"#, "aA"),
@@ -153,11 +153,11 @@ mod tests {
             (&deep, ""),
             (&format!(r#"{{"n":{deep},"id":"deep"}}"#), "deep"),
         ] {
-            let payload = Payload::of_order(text).expect(text);
+            let payload = Payload::of_gone_order(text).expect(text);
             assert_eq!((payload.as_str(), payload.external_id()), (text, id));
         }
         for text in ["", "{", "[1,]", "1e400 x", "{\"n\":1e400"] {
-            assert!(Payload::of_order(text).is_err(), "{text}");
+            assert!(Payload::of_gone_order(text).is_err(), "{text}");
         }
     }
 

@@ -26,8 +26,8 @@ use crate::telemetry::limited;
 /// The most events in a batch.
 const BATCH: usize = 1024;
 
-/// How many events are processed in one future. [`join_all`] makes a task of its own of each future, where there are more
-/// than these.
+/// How many events are processed in one future. Where there are more than these, [`join_all`] makes a task of its own of
+/// each future.
 const GROUP: usize = 30;
 
 /// How many batches are worked on at a time: while one is being recorded, the next is processed and queued. They

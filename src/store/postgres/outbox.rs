@@ -180,8 +180,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// A page of the next row alone, whose order the server cannot read: of nothing, unless that order is deleted. A row
-    /// whose event has been processed is removed.
+    /// A page of the next row alone, whose order the server cannot read: of nothing, unless that order is deleted. A
+    /// row whose event has been processed is removed.
     async fn pass_over(
         &self,
         bounds: [&(dyn ToSql + Sync); 3],
@@ -208,8 +208,8 @@ impl Outbox {
         Ok(page)
     }
 
-    /// The next row, its order without the payload where the rest of it can be read, and whether its event has yet to be
-    /// processed.
+    /// The next row, its order without the payload where the rest of it can be read, and whether its event has yet to
+    /// be processed.
     async fn without_payload(
         &self,
         [before, after_id, after_version]: [&(dyn ToSql + Sync); 3],
