@@ -205,9 +205,11 @@ impl Follower {
                 continue;
             };
             if begin != self.after {
-                // It goes on there, and not where the hub has come to.
-                self.reading = Some(Sequence::default());
-                self.distrusted = self.place.feed.begun();
+                if begin < self.after {
+                    // The history has lost its end. It goes on there, and not where the hub has come to.
+                    self.reading = Some(Sequence::default());
+                    self.distrusted = self.place.feed.begun();
+                }
                 return News::Lost { after: std::mem::replace(&mut self.after, begin), upto: begin };
             }
             self.after = self.after.max(stretch.upto);
