@@ -108,8 +108,8 @@ impl Shared {
     }
 
     /// Reads an order, from the cache where it is there. Copies have turns of their own, so that they are read while
-    /// the store does not answer. Where the store's turn comes first, or long after the look into the cache, it looks
-    /// there first.
+    /// the store does not answer. A read that gets the store's turn first, or long after it missed in the cache, looks
+    /// into the cache before it asks the store.
     ///
     /// # Errors
     /// As for [`Shared::read`].
@@ -157,8 +157,8 @@ impl Shared {
     }
 }
 
-/// How long to wait for a turn to read a copy and for nothing else, and how long the outcome is worth something: as
-/// long as a look-up may take by default.
+/// How long to wait for the turn of a copy alone, before the store's turn will do as well, and how long the outcome is
+/// worth something: as long as a look-up may take by default.
 const COPY_PATIENCE: Duration = Duration::from_millis(30);
 
 /// The turn to read a copy. Where that does not come soon, the store's turn will do as well: a crowd before the cache

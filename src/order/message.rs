@@ -123,7 +123,8 @@ impl Event {
                 "an event that creates an order needs a user_id and a payload".to_owned(),
             ));
         }
-        // Of an order that is there already only the amount is read, and an earlier version may have accepted it.
+        // Of an order that is there already only the amount is read, or nothing, and an earlier version may have
+        // accepted it.
         let parse = match (order_id, status) {
             (None, _) => Payload::parse,
             (Some(_), Status::Cancelled | Status::Deleted) => Payload::of_gone_order,

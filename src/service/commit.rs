@@ -136,7 +136,7 @@ fn fail(batch: Vec<Taken>, error: &store::Error) {
             // What a write reports that it cannot read is not its own order.
             store::Error::Unavailable(_) | store::Error::Damaged(_) => Error::Unavailable,
             store::Error::OutcomeUnknown(_) => Error::OutcomeUnknown { order_id: request.command.order_id() },
-            store::Error::BadBatch(_) => cannot_be_stored(),
+            store::Error::BadBatch(_) => cannot_be_stored(&request.command),
         };
         let _ = reply.send(Err(error));
     }
@@ -158,11 +158,19 @@ fn refused(refusal: Refusal, command: &Command) -> Error {
         },
         Refusal::BadRow(reason) => {
             limited!(warn, "bad row"; %order_id, reason, "a row cannot be stored");
-            cannot_be_stored()
+            cannot_be_stored(command)
         }
+        Refusal::Unsteady => Error::Unavailable,
     }
 }
 
-fn cannot_be_stored() -> Error {
-    Error::Invalid(Invalid::new("payload", "the order store cannot hold this payload; send a plainer one"))
+/// A command without a payload can only meet a row that is damaged.
+fn cannot_be_stored(command: &Command) -> Error {
+    match command {
+        Command::Delete { order_id, .. } => Error::Unreadable { order_id: *order_id },
+        Command::Create { .. } | Command::Update { .. } => Error::Invalid(Invalid::new(
+            "payload",
+            "the order store cannot hold this payload; send a plainer one",
+        )),
+    }
 }

@@ -254,6 +254,9 @@ pub enum Refusal {
     /// This row, and no other, cannot be stored.
     #[error("the row cannot be stored: {0}")]
     BadRow(String),
+    /// The order was changed again and again meanwhile.
+    #[error("the order does not stand still")]
+    Unsteady,
 }
 
 /// Why a call failed as a whole.

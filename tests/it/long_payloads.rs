@@ -84,6 +84,39 @@ async fn an_order_whose_payload_is_too_long_is_told_as_such_and_can_be_deleted_o
 }
 
 #[tokio::test]
+async fn an_order_whose_status_or_version_no_service_of_ours_wrote_is_told_as_what_it_is() {
+    let app = Setup::new().start_on_postgres().await;
+    let [deleted, replaced, last] =
+        [insert(&app, "'{}'").await, insert(&app, "'{}'").await, insert(&app, "'{}'").await];
+    app.execute(&format!("UPDATE orders SET status = 'weird' WHERE order_id <> '{last}'")).await;
+    app.execute(&format!("UPDATE orders SET version = 9223372036854775807 WHERE order_id = '{last}'")).await;
+    problem(&app.client.get(&format!("/orders/{deleted}")).await, "order_unreadable");
+    let answer = app.client.request("DELETE", &format!("/orders/{deleted}"), &[], "").await;
+    assert_eq!((answer.status, member(answer.text(), "status").as_str()), (200, "deleted"));
+    let update = format!(r#"{{"order_id":"{replaced}","payload":{{"amount":7}}}}"#);
+    assert_eq!(app.client.post("/orders", update).await.status, 200);
+    assert_eq!(member(&order(&app.client, &replaced).await, "status"), "done");
+    // No version can follow that one; its payload is not to blame.
+    let answer = app.client.request("DELETE", &format!("/orders/{last}"), &[], "").await;
+    problem(&answer, "order_unreadable");
+    app.execute(&format!("DELETE FROM orders WHERE order_id = '{last}'")).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_long_reason_of_another_service_makes_no_answer_long() {
+    let app = Setup::new().start_on_postgres().await;
+    let id = insert(&app, "'{}'").await;
+    app.execute(&format!("UPDATE orders SET reason = repeat('r', 4000000) WHERE order_id = '{id}'")).await;
+    for path in [format!("/orders/{id}"), format!("/orders?user_id={USER}")] {
+        let answer = app.client.get(&path).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.text().matches('r').count() / 1000, 1, "{path}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn orders_whose_payloads_are_too_long_are_in_the_way_of_no_list_and_of_no_check() {
     let app = Setup::new().start_on_postgres().await;
     let before = create(&app.client, r#"{"amount":1}"#).await;

@@ -6,7 +6,7 @@ use tokio_postgres::{Client, Statement};
 
 use super::history::{own_place, placed, told};
 use super::payload_text::payload_text;
-use super::rows::sources;
+use super::rows::others;
 use crate::order::{Cause, Status};
 
 /// What a statement does beside changing orders and noting them in the outbox.
@@ -169,12 +169,12 @@ fn deletion(with: Extras, payload: &str) -> String {
     )
 }
 
-/// What must hold of an order for a command to change it.
+/// What must hold of an order for a command to change it. A status that another program made up keeps no command away.
 fn condition(target: Status, with: Extras) -> String {
     format!(
-        "o.order_id = ANY (ARRAY[c.id]) AND (c.user_id IS NULL OR o.user_id = c.user_id) AND o.status IN ({})
+        "o.order_id = ANY (ARRAY[c.id]) AND (c.user_id IS NULL OR o.user_id = c.user_id) AND o.status NOT IN ({})
          AND (c.version IS NULL OR o.version = c.version){}",
-        sources(target),
+        others(target),
         if with.keys { format!(" AND {IS_FRESH}") } else { String::new() }
     )
 }

@@ -117,8 +117,7 @@ impl Commands {
                 answers[at] = answer;
             }
         }
-        let unsteady = || Err(Refusal::BadRow("it was changed again and again meanwhile".to_owned()));
-        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(unsteady)).collect())
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or(Err(Refusal::Unsteady))).collect())
     }
 
     /// Carries out each request once. No answer where it was not carried out and nothing says why any more.
@@ -382,7 +381,6 @@ impl Known {
             Some((owner, ..)) if named.is_some_and(|named| named != owner) => Refusal::NotFound,
             None => Refusal::NotFound,
             Some((.., Some(Status::Deleted))) => Refusal::Deleted,
-            Some((.., None)) => Refusal::BadRow("its status is unknown".to_owned()),
             Some((_, current, _)) if if_version.is_some_and(|version| version != current) => {
                 Refusal::Changed { current }
             }

@@ -181,7 +181,7 @@ impl Outbox {
     }
 
     /// A page of the next row alone, whose order the server cannot read: of nothing, unless that order is deleted. A
-    /// row whose event has been processed is removed.
+    /// row whose event has been processed or overtaken is removed.
     async fn pass_over(
         &self,
         bounds: [&(dyn ToSql + Sync); 3],
@@ -194,7 +194,7 @@ impl Outbox {
         let mut page = PendingPage { next: Some(cursor(key)), ..PendingPage::default() };
         match self.without_payload(bounds).await {
             Some((of, _, false)) if of == key => self.remove(&[key]).await?,
-            // A time that was over may have had another reason, and the payload is there the next time.
+            // A timeout may have had another cause, and the payload is there the next time.
             Some((of, Some(order), true))
                 if of == key && order.status == Status::Deleted && trouble.is_about_one_row() =>
             {
@@ -209,7 +209,7 @@ impl Outbox {
     }
 
     /// The next row, its order without the payload where the rest of it can be read, and whether its event has yet to
-    /// be processed.
+    /// be processed, and no newer one has.
     async fn without_payload(
         &self,
         [before, after_id, after_version]: [&(dyn ToSql + Sync); 3],

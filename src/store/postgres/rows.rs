@@ -26,7 +26,7 @@ pub(super) const COLUMNS: &str = concat!(
     processed_version!(),
     ", \
      coalesce(o.created_at, o.updated_at, 'epoch'), coalesce(o.updated_at, o.created_at, 'epoch'), o.deleted_at, \
-     coalesce(o.amount, 0)::text, o.reason, ",
+     coalesce(o.amount, 0)::text, left(o.reason, 1000), ",
     payload_text!("o.payload"),
     ", CASE WHEN jsonb_typeof(o.payload -> 'id') IN ('string', 'number') THEN o.payload ->> 'id' ELSE '' END, \
      coalesce(o.updated_at <> o.own_at, true)"
@@ -125,6 +125,13 @@ pub(super) fn user_id(id: Uuid) -> UserId {
 pub(super) fn sources(target: Status) -> String {
     // NULL is in no list, and keeps an empty one legal SQL.
     target.sources().map(|status| format!("'{status}', ")).collect::<String>() + "NULL"
+}
+
+/// The statuses from which an order may not become `target`, as a SQL list. There is always one: what is deleted stays so.
+pub(super) fn others(target: Status) -> String {
+    let sources: Vec<Status> = target.sources().collect();
+    let others = Status::ALL.into_iter().filter(|status| !sources.contains(status));
+    others.map(|status| format!("'{status}'")).collect::<Vec<_>>().join(", ")
 }
 
 /// The times that Postgres and we can both hold, the years 1 to 9999: for whoever asks for everything.
