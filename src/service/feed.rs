@@ -188,9 +188,17 @@ impl Subscription {
         self.hub.reading.tell(error);
     }
 
-    /// How often the hub has begun to look.
-    pub(super) fn begun(&self) -> u64 {
-        self.hub.lock().begun
+    /// Tells the hub that the history has lost its end, and ends there now. Answers how often the hub had begun when it
+    /// last named a place that is lost. Where it stands at one, it begins anew: what comes up to there rang for none.
+    pub(super) fn lost(&self, end: Sequence) -> u64 {
+        let mut state = self.hub.lock();
+        match state.place {
+            Some(place) if place <= end => state.begun.saturating_sub(1),
+            _ => {
+                state.place = None;
+                state.begun
+            }
+        }
     }
 
     fn take(&self) -> Option<Call> {
@@ -282,6 +290,19 @@ mod tests {
         hub.ring(Sequence(20, 0), &stretch(&[(21, 1), (22, 2), (23, 2)], 23));
         hub.ring(Sequence(23, 0), &stretch(&[(24, 2)], 30));
         assert_eq!((busy.take(), quiet.take()), (call(20, Some(30)), call(21, Some(30))));
+    }
+
+    #[test]
+    fn after_a_loss_the_hub_begins_anew_unless_it_has() {
+        let hub = Arc::new(Hub::default());
+        let one = hub.subscribe(Whose::User(user(1)));
+        hub.begin(Sequence(10, 0));
+        // Its place is lost. What it names until it begins anew may be lost, too.
+        assert_eq!((one.lost(Sequence(5, 0)), hub.lock().place), (1, None));
+        hub.begin(Sequence(5, 0));
+        assert_eq!(one.take().map(|call| call.begun), Some(2));
+        // One who finds out later trusts it.
+        assert_eq!((one.lost(Sequence(5, 0)), hub.lock().place), (1, Some(Sequence(5, 0))));
     }
 
     #[test]

@@ -178,7 +178,7 @@ struct Follower {
     first: Option<Step>,
     /// Until where all has been read once there is no more; `None`: nobody called.
     reading: Option<Sequence>,
-    /// A hub that has begun no later may name places that are lost.
+    /// A hub that has begun no more often than this may name places that are lost. None is distrusted at first.
     distrusted: u64,
 }
 
@@ -198,7 +198,7 @@ impl Follower {
                     *self.reading.insert(call.upto.filter(|_| is_trusted).unwrap_or_default())
                 }
             };
-            let read = self.read().await;
+            let read = self.read(upto).await;
             self.place.feed.tell(read.as_ref().err());
             let Ok((begin, stretch)) = read else {
                 sleep(PAUSE).await;
@@ -208,15 +208,12 @@ impl Follower {
                 if begin < self.after {
                     // The history has lost its end. It goes on there, and not where the hub has come to.
                     self.reading = Some(Sequence::default());
-                    self.distrusted = self.place.feed.begun();
+                    self.distrusted = self.place.feed.lost(begin);
                 }
                 return News::Lost { after: std::mem::replace(&mut self.after, begin), upto: begin };
             }
             self.after = self.after.max(stretch.upto);
             if !stretch.more {
-                if upto > self.after && self.store.history_newest().await.is_ok_and(|newest| upto <= newest) {
-                    self.after = upto;
-                }
                 self.reading = None;
             }
             if !stretch.steps.is_empty() {
@@ -225,19 +222,24 @@ impl Follower {
         }
     }
 
-    /// The steps behind the place, when it is the peer's turn, and the place where the follower goes on.
-    async fn read(&self) -> Result<(Sequence, Stretch), store::Error> {
+    /// The steps behind the place, when it is the peer's turn, and the place where the follower goes on. Where there is
+    /// no more, all has been read up to `upto`.
+    async fn read(&self, upto: Sequence) -> Result<(Sequence, Stretch), store::Error> {
         let turn = self.place.peer.turn(Turn::Steps).await;
         let (store, whose, after) = (Arc::clone(&self.store), self.place.whose, self.after);
         // A task of its own: a client who goes away ends nothing in the store, so the turn goes on until it is done.
         let read = tokio::spawn(async move {
             let _turn = turn;
-            let stretch = store.steps(whose, after, PAGE).await?;
+            let mut stretch = store.steps(whose, after, PAGE).await?;
             // Asked for last: steps that were dropped in between would else be missed without a word.
             let begin = match stretch.steps.is_empty() {
                 true => going_on(&*store, after).await?,
                 false => after.max(store.history_dropped().await?),
             };
+            // A place that this history has not come to is one that is lost.
+            if !stretch.more && upto > stretch.upto.max(after) && upto <= store.history_newest().await? {
+                stretch.upto = upto;
+            }
             Ok((begin, stretch))
         });
         read.await.unwrap_or_else(|failed| Err(store::Error::Unavailable(failed.to_string())))
