@@ -89,7 +89,8 @@ fn causes() -> Object {
 /// An order's history
 ///
 /// A page of its versions, the oldest first. Where the oldest steps are no longer kept a page may be short, or empty, and
-/// still have a `next_cursor`: the history ends where there is none.
+/// still have a `next_cursor`: the history ends where there is none. A page has at most 500 steps; of a version with
+/// more than these it has the first ones, and the stream of the order's events has all.
 #[utoipa::path(
     get,
     path = "/orders/{order_id}/history",

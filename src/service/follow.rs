@@ -61,16 +61,16 @@ pub struct History {
 
 impl Service {
     /// What happened to an order in its versions above `after`, at most so many of them. May be empty, and still have
-    /// a next part, where the oldest steps are no longer kept.
+    /// a next part, where the oldest steps are no longer kept. Of a version with very many steps it has the first ones.
     ///
     /// # Errors
     /// [`Error::HistoryOff`], [`Error::NotFound`], [`Error::Unavailable`].
     pub async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<History, Error> {
         let newest = self.history_of(order_id).await?;
         let read = async { self.store.history(order_id, after, versions).await.map_err(read_failed) };
-        let steps = self.in_time(read).await?;
-        let last = after.saturating_add(i64::from(versions));
-        Ok(History { steps, next: (last < newest).then_some(last) })
+        let part = self.in_time(read).await?;
+        let last = part.upto.unwrap_or(after.saturating_add(i64::from(versions)));
+        Ok(History { steps: part.steps, next: (last < newest).then_some(last) })
     }
 
     /// The steps of an order behind a place; without a place, its newest one and those to come. Pages are read when it
@@ -92,9 +92,8 @@ impl Service {
             return self.pages_behind(place, after).await;
         }
         let end = self.history_end().await?;
-        let read = async { self.store.history(order_id, newest - 1, u32::MAX).await.map_err(read_failed) };
-        let steps = self.in_time(read).await?;
-        let first = steps.into_iter().max_by_key(|step| step.sequence);
+        let read = async { self.store.newest_step(order_id, newest).await.map_err(read_failed) };
+        let first = self.in_time(read).await?;
         // One that is no longer kept, or never was, leaves nothing to begin with.
         let after = first.as_ref().map_or(end, |step| step.sequence);
         Ok(self.pages(place, after, first))

@@ -5,6 +5,7 @@
 //! batch. Redelivery, reordering and races are therefore harmless: a stale write changes nothing.
 
 mod damage;
+mod part;
 pub mod postgres;
 pub mod sqlite;
 
@@ -17,6 +18,8 @@ use crate::order::{
     Amount, Event, Filter, Order, OrderId, Page, Position, Request, Sequence, Status, Step, Stretch, UserId,
     Version, Whose,
 };
+
+pub use part::{MAX_PART, Part};
 
 /// Keeps orders. All times come from the store's own clock, in microseconds.
 #[async_trait]
@@ -139,12 +142,19 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Unavailable`].
     async fn list(&self, filter: &Filter, after: Option<Position>, limit: usize) -> Result<Page, Error>;
 
-    /// The steps of an order's history that belong to versions above `after`, up to `after + versions`, by ascending
-    /// version and sequence. Empty where the store keeps no history.
+    /// The steps of an order's history that belong to versions above `after`, up to `after + versions`, or to fewer of
+    /// them. Empty where the store keeps no history.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<Vec<Step>, Error>;
+    async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<Part, Error>;
+
+    /// The newest step of an order, if it belongs to that version or a later one. `None` where the store keeps no
+    /// history.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    async fn newest_step(&self, order_id: OrderId, version: Version) -> Result<Option<Step>, Error>;
 
     /// Steps behind a place in the history, by ascending sequence, at most `limit`; looks at a bounded number of
     /// others. No step will ever become visible before the place that this answers as `upto`.

@@ -108,7 +108,7 @@ async fn a_database_of_the_version_before_is_brought_up_with_all_its_rows() {
     assert_eq!((listed, page.next), (vec![id(4), id(1), id(2), id(3)], None));
     assert_eq!(row(&store, id(3)).await.created_at, Timestamp::UNIX_EPOCH);
     accept(&store, update(id(1), "[]")).await;
-    let steps = store.history(id(1), 0, 10).await.unwrap();
+    let steps = store.history(id(1), 0, 10).await.unwrap().steps;
     assert_eq!(steps.iter().map(|step| step.version).collect::<Vec<_>>(), [2]);
 }
 

@@ -13,7 +13,8 @@ use orderstream::order::{
 use orderstream::service::verify::{Confirmed, Options, Report, verify};
 use orderstream::store::sqlite::SqliteStore;
 use orderstream::store::{
-    Accepted, Basis, Completed, Completion, Cursor, Damaged, Error, PendingPage, Processed, Refusal, Store,
+    Accepted, Basis, Completed, Completion, Cursor, Damaged, Error, Part, PendingPage, Processed, Refusal,
+    Store,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -212,7 +213,10 @@ impl Store for Moving {
     async fn list(&self, _: &Filter, _: Option<Position>, _: usize) -> Result<Page, Error> {
         unreachable!("the checker lists nothing")
     }
-    async fn history(&self, _: OrderId, _: Version, _: u32) -> Result<Vec<Step>, Error> {
+    async fn history(&self, _: OrderId, _: Version, _: u32) -> Result<Part, Error> {
+        unreachable!("the checker looks at orders alone")
+    }
+    async fn newest_step(&self, _: OrderId, _: Version) -> Result<Option<Step>, Error> {
         unreachable!("the checker looks at orders alone")
     }
     async fn steps(&self, _: Whose, _: Sequence, _: usize) -> Result<Stretch, Error> {

@@ -9,6 +9,7 @@ use tokio_postgres::{Client, Row, Statement};
 use super::rows::{damaged, order_id, readable, status, user_id, user_uuid, uuid};
 use super::trouble::Trouble;
 use crate::order::{Amount, Cause, OrderId, Sequence, Step, Stretch, Version, Whose};
+use crate::store::{MAX_PART, Part};
 use crate::telemetry::limited;
 
 /// How many steps are looked at, at most, for those of a user.
@@ -52,8 +53,8 @@ const NEXT: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN 922337203685477580
                       FROM orders_history_origin WHERE single";
 
 /// The columns that [`step`] reads.
-const COLUMNS: &str =
-    "h.place, h.seq, h.order_id, h.user_id, h.version, h.at, h.cause, h.status, h.amount::text, h.reason";
+const COLUMNS: &str = "h.place, h.seq, h.order_id, h.user_id, h.version, h.at, h.cause, h.status, h.amount::text, \
+     left(h.reason, 1000)";
 
 /// How many columns stand before them in a stretch: the edge, and the last place that was looked at.
 const BEFORE: usize = 3;
@@ -61,6 +62,7 @@ const BEFORE: usize = 3;
 /// The statements that read the history.
 pub(super) struct History {
     of_order: Statement,
+    newest_step: Statement,
     all: Statement,
     orders: Statement,
     users: Statement,
@@ -91,7 +93,13 @@ impl History {
         let sql = [
             format!(
                 "SELECT {COLUMNS} FROM orders_history h
-                  WHERE h.order_id = $1 AND h.version > $2 AND h.version <= $3 ORDER BY h.version, h.place, h.seq"
+                  WHERE h.order_id = $1 AND h.version > $2 AND h.version <= $3
+                  ORDER BY h.version, h.place, h.seq LIMIT {}",
+                MAX_PART + 1
+            ),
+            format!(
+                "SELECT {COLUMNS} FROM orders_history h WHERE h.order_id = $1 AND h.version >= $2
+                  ORDER BY h.version DESC, h.place DESC, h.seq DESC LIMIT 1"
             ),
             stretch("", &format!("{select} ORDER BY h.place, h.seq LIMIT $3")),
             // Looks at as many as the order has.
@@ -108,9 +116,9 @@ impl History {
             "SELECT place, seq FROM orders_history_dropped WHERE single".to_owned(),
         ];
         let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
-        let [of_order, all, orders, users, edge, next, dropped] =
+        let [of_order, newest_step, all, orders, users, edge, next, dropped] =
             statements.try_into().unwrap_or_else(|_| unreachable!());
-        Ok(History { of_order, all, orders, users, edge, next, dropped })
+        Ok(History { of_order, newest_step, all, orders, users, edge, next, dropped })
     }
 
     /// The steps of some of an order's versions, also those at places that others are still being written before.
@@ -120,10 +128,27 @@ impl History {
         id: OrderId,
         after: Version,
         versions: u32,
-    ) -> Result<Vec<Step>, Trouble> {
+    ) -> Result<Part, Trouble> {
         let upto = after.saturating_add(i64::from(versions));
         let rows = client.query(&self.of_order, &[&uuid(id), &after, &upto]).await?;
-        readable_steps(rows.iter(), 0)
+        let mut steps = Vec::with_capacity(rows.len());
+        for row in &rows {
+            steps.push((row.try_get(4)?, readable_step(row, 0)?));
+        }
+        Ok(Part::of(steps))
+    }
+
+    /// The newest step of an order, if it is one of that version or a later one.
+    pub(super) async fn newest_step(
+        &self,
+        client: &Client,
+        id: OrderId,
+        version: Version,
+    ) -> Result<Option<Step>, Trouble> {
+        match client.query_opt(&self.newest_step, &[&uuid(id), &version]).await? {
+            Some(row) => readable_step(&row, 0),
+            None => Ok(None),
+        }
     }
 
     /// The steps behind a place.
@@ -157,7 +182,8 @@ impl History {
         };
         let (upto, more) = last.map_or((sequence(edge - 1, i64::MAX), false), |last| (last, true));
         // Who asks beyond the edge has the place from elsewhere, and keeps it.
-        let steps = readable_steps(found.into_iter(), BEFORE)?;
+        let read = found.into_iter().filter_map(|row| readable_step(row, BEFORE).transpose());
+        let steps = read.collect::<Result<_, Trouble>>()?;
         Ok(Stretch { steps, upto: upto.max(after), more })
     }
 
@@ -190,16 +216,14 @@ fn sequence(place: i64, seq: i64) -> Sequence {
     Sequence(place.cast_unsigned(), seq.cast_unsigned())
 }
 
-/// The steps of rows. One that no version of this program wrote is in nobody's way.
-fn readable_steps<'a>(rows: impl Iterator<Item = &'a Row>, from: usize) -> Result<Vec<Step>, Trouble> {
-    let mut steps = Vec::new();
-    for row in rows {
-        match readable(step(row, from))? {
-            Ok(step) => steps.push(step),
-            Err(damaged) => limited!(error, "damaged step"; %damaged, "a step of the history cannot be read"),
-        }
-    }
-    Ok(steps)
+/// The step of a row. One that no version of this program wrote is reported and passed over.
+fn readable_step(row: &Row, from: usize) -> Result<Option<Step>, Trouble> {
+    let step = readable(step(row, from))?;
+    Ok(step
+        .inspect_err(
+            |damaged| limited!(error, "damaged step"; %damaged, "a step of the history cannot be read"),
+        )
+        .ok())
 }
 
 /// Reads a step from the columns of a row, from that one on.

@@ -40,7 +40,7 @@ use self::outbox::Outbox;
 use self::reads::Reads;
 use self::trouble::Trouble;
 use super::{
-    Accepted, Completed, Completion, Cursor, Damaged, Error, PendingPage, Processed, Refusal, Store,
+    Accepted, Completed, Completion, Cursor, Damaged, Error, Part, PendingPage, Processed, Refusal, Store,
 };
 use crate::order::{
     Filter, Order, OrderId, Page, Position, Request, Sequence, Step, Stretch, UserId, Version, Whose,
@@ -253,9 +253,16 @@ impl Store for PostgresStore {
         self.reads.read(list).await
     }
 
-    async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<Vec<Step>, Error> {
+    async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<Part, Error> {
         let read = |reads: Arc<Reads>| async move {
             reads.history.of_order(reads.client(), order_id, after, versions).await
+        };
+        self.reads.read(read).await
+    }
+
+    async fn newest_step(&self, order_id: OrderId, version: Version) -> Result<Option<Step>, Error> {
+        let read = |reads: Arc<Reads>| async move {
+            reads.history.newest_step(reads.client(), order_id, version).await
         };
         self.reads.read(read).await
     }

@@ -9,7 +9,7 @@ use super::clean;
 use super::rows::{corrupt, known_status, readable};
 use super::search::lowest;
 use crate::order::{Amount, Cause, OrderId, Sequence, Status, Step, Stretch, UserId, Version, Whose};
-use crate::store::{Basis, Completion};
+use crate::store::{Basis, Completion, MAX_PART, Part};
 use crate::telemetry::limited;
 
 /// How many steps are looked at, at most, for a page of those of one user.
@@ -137,17 +137,30 @@ pub(super) fn of_order(
     order_id: OrderId,
     after: Version,
     versions: u32,
-) -> rusqlite::Result<Vec<Step>> {
+) -> rusqlite::Result<Part> {
     let mut query = connection.prepare_cached(&format!(
-        "{STEPS} WHERE {OF_ORDER} AND h.version > ?2 AND h.version <= ?3 ORDER BY h.version, h.seq"
+        "{STEPS} WHERE {OF_ORDER} AND h.version > ?2 AND h.version <= ?3 ORDER BY h.version, h.seq LIMIT {}",
+        MAX_PART + 1
     ))?;
     let last = after.saturating_add(i64::from(versions));
     let mut rows = query.query(params![order_id.as_bytes(), after, last])?;
     let mut steps = Vec::new();
     while let Some(row) = rows.next()? {
-        steps.extend(step(row)?);
+        steps.push((row.get(3)?, step(row)?));
     }
-    Ok(steps)
+    Ok(Part::of(steps))
+}
+
+/// The newest step of an order, if it is one of that version or a later one.
+pub(super) fn newest_step(
+    connection: &Connection,
+    order_id: OrderId,
+    version: Version,
+) -> rusqlite::Result<Option<Step>> {
+    let mut query = connection.prepare_cached(&format!(
+        "{STEPS} WHERE {OF_ORDER} AND h.version >= ?2 ORDER BY h.version DESC, h.seq DESC LIMIT 1"
+    ))?;
+    query.query_row(params![order_id.as_bytes(), version], step).optional().map(Option::flatten)
 }
 
 /// A stretch of the history behind a place.

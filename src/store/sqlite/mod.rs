@@ -37,7 +37,7 @@ use self::statements::Shared;
 use self::writer::Writer;
 use super::damage::DamageLog;
 use super::{
-    Accepted, Completed, Completion, Cursor, Damaged, Error, PendingPage, Processed, Refusal, Store,
+    Accepted, Completed, Completion, Cursor, Damaged, Error, Part, PendingPage, Processed, Refusal, Store,
 };
 use crate::order::{
     Filter, Order, OrderId, Page, Position, Request, Sequence, Step, Stretch, UserId, Version, Whose,
@@ -262,11 +262,18 @@ impl Store for SqliteStore {
         self.readers.run(list).await
     }
 
-    async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<Vec<Step>, Error> {
+    async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<Part, Error> {
         if !self.history {
-            return Ok(Vec::new());
+            return Ok(Part::default());
         }
         self.readers.run(move |connection| history::of_order(connection, order_id, after, versions)).await
+    }
+
+    async fn newest_step(&self, order_id: OrderId, version: Version) -> Result<Option<Step>, Error> {
+        if !self.history {
+            return Ok(None);
+        }
+        self.readers.run(move |connection| history::newest_step(connection, order_id, version)).await
     }
 
     async fn steps(&self, of: Whose, after: Sequence, limit: usize) -> Result<Stretch, Error> {

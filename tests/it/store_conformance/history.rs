@@ -3,10 +3,11 @@
 //! back for a moment, while others are being written; so whoever reads here looks until it is there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use orderstream::order::{Cause, Key, OrderId, Request, Sequence, Status, Step, UserId, Version, Whose};
-use orderstream::store::{Accepted, Basis, Completed, Completion, Creation, Store};
+use orderstream::store::{Accepted, Basis, Completed, Completion, Creation, MAX_PART, Part, Store};
 use tokio::task::JoinSet;
 
 use super::{
@@ -31,7 +32,7 @@ fn outcome(version: Version, status: Status, amount: Option<&str>, reason: Optio
 }
 
 async fn of_order(store: &dyn Store, order_id: OrderId) -> Vec<Step> {
-    store.history(order_id, 0, 1000).await.expect("the store reads")
+    store.history(order_id, 0, 1000).await.expect("the store reads").steps
 }
 
 /// Reads on from a place until so many steps have come, in pages of a size, and a bit further.
@@ -180,11 +181,38 @@ pub(crate) async fn a_history_is_read_by_versions(store: Arc<dyn Store>) {
         (0, 0, vec![]),
         (Version::MAX, 10, vec![]),
     ] {
-        let steps = store.history(id, after, versions).await.expect("the store reads");
-        let versions: Vec<Version> = steps.iter().map(|step| step.version).collect();
+        let part = store.history(id, after, versions).await.expect("the store reads");
+        assert_eq!(part.upto, None);
+        let versions: Vec<Version> = part.steps.iter().map(|step| step.version).collect();
         assert_eq!(versions, expected, "after {after}");
     }
-    assert_eq!(store.history(OrderId::generate(), 0, 10).await, Ok(Vec::new()));
+    assert_eq!(store.history(OrderId::generate(), 0, 10).await, Ok(Part::default()));
+}
+
+/// `history`: at most [`MAX_PART`] steps at a time, however many a version has; `newest_step` reads one alone.
+pub(crate) async fn a_version_with_very_many_steps_is_read_in_part(store: Arc<dyn Store>) {
+    let id = create(&*store, some_user(), "{}").await;
+    let began: Timestamp = "2100-01-01T00:00:00Z".parse().expect("a time");
+    for second in 0..MAX_PART {
+        let sent = began + Duration::from_secs(second as u64);
+        let (basis, amount) = (Basis::Unversioned(sent), Some(amount("3")));
+        let event = Completion { order_id: id, basis, status: Status::Cancelled, amount, reason: None };
+        assert_eq!(complete(&*store, event).await, Completed::Applied);
+    }
+    accept(&*store, update(id, "[]")).await;
+
+    let part = store.history(id, 0, 10).await.expect("the store reads");
+    assert_eq!((part.steps.len(), part.upto), (MAX_PART, Some(1)));
+    assert!(part.steps.iter().all(|step| step.version == 1));
+    let part = store.history(id, 1, 10).await.expect("the store reads");
+    assert_eq!(part.steps.iter().map(told).collect::<Vec<_>>(), [command(2, Status::Processing)]);
+    assert_eq!(part.upto, None);
+
+    let newest = async |version| store.newest_step(id, version).await.expect("the store reads");
+    for version in [1, 2] {
+        assert_eq!(newest(version).await.as_ref().map(told), Some(command(2, Status::Processing)));
+    }
+    assert_eq!(newest(3).await, None);
 }
 
 /// `steps`: all, or an order's, or a user's, by ascending place, at most `limit` at a time.

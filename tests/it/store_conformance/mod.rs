@@ -96,6 +96,7 @@ macro_rules! store_conformance {
             history: a_request_that_comes_again_is_one_step,
             history: an_event_from_outside_is_a_step_that_says_so,
             history: a_history_is_read_by_versions,
+            history: a_version_with_very_many_steps_is_read_in_part,
             history: steps_come_in_pages_whoever_asks_for_whose,
             history: all_steps_to_come_are_behind_the_end,
             history: a_reader_that_comes_back_misses_nothing_and_sees_nothing_twice,

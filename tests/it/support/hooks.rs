@@ -10,7 +10,7 @@ use orderstream::order::{
     Event, Filter, Order, OrderId, Page, Position, Request, Sequence, Step, Stretch, UserId, Version, Whose,
 };
 use orderstream::store::{
-    Accepted, Completed, Completion, Cursor, Damaged, Error, PendingPage, Processed, Refusal, Store,
+    Accepted, Completed, Completion, Cursor, Damaged, Error, Part, PendingPage, Processed, Refusal, Store,
 };
 
 /// A point on the way of an order.
@@ -132,8 +132,12 @@ impl Store for HookedStore {
         self.inner.list(filter, after, limit).await
     }
 
-    async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<Vec<Step>, Error> {
+    async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<Part, Error> {
         self.inner.history(order_id, after, versions).await
+    }
+
+    async fn newest_step(&self, order_id: OrderId, version: Version) -> Result<Option<Step>, Error> {
+        self.inner.newest_step(order_id, version).await
     }
 
     async fn steps(&self, of: Whose, after: Sequence, limit: usize) -> Result<Stretch, Error> {
