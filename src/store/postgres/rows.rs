@@ -127,7 +127,8 @@ pub(super) fn sources(target: Status) -> String {
     target.sources().map(|status| format!("'{status}', ")).collect::<String>() + "NULL"
 }
 
-/// The statuses from which an order may not become `target`, as a SQL list. There is always one: what is deleted stays so.
+/// The statuses from which an order may not become `target`, as a SQL list. There is always one: what is deleted stays
+/// so.
 pub(super) fn others(target: Status) -> String {
     let sources: Vec<Status> = target.sources().collect();
     let others = Status::ALL.into_iter().filter(|status| !sources.contains(status));
