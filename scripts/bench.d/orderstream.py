@@ -10,7 +10,7 @@ import time
 import uuid
 from pathlib import Path
 
-from common import SCRIPTS, SECONDS, Run, call, die, free_port, say
+from common import SCRIPTS, SECONDS, Run, call, die, free_ports, say
 
 STOP_SECONDS = 60
 
@@ -27,8 +27,8 @@ class OrderStream:
             call(binary, "migrate", env=base, cwd=folder)
         self.logs, self.children = [], {}
         for role in roles:
-            self.port = free_port()
-            env = base | {"API_PORT": str(self.port), "GRPC_PORT": str(free_port())}
+            self.port, grpc_port = free_ports(2)
+            env = base | {"API_PORT": str(self.port), "GRPC_PORT": str(grpc_port)}
             self.logs.append(folder / f"orderstream-{role}.log")
             with open(self.logs[-1], "wb") as log:
                 child = subprocess.Popen([str(binary), role], env=env, cwd=folder, stdin=subprocess.DEVNULL,
