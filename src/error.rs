@@ -69,10 +69,10 @@ pub enum Error {
         /// The order it was about.
         order_id: OrderId,
     },
-    /// The order's row in the store cannot be read. Asking again does not help.
+    /// The order's row in the store cannot be read, or cannot take the command. Asking again does not help.
     #[error(
-        "the order is stored and cannot be read; delete it or send it a new payload, or have an operator mend its \
-         row, which `orderstream verify` names"
+        "the order is stored and its row is damaged; delete it or send it a new payload. Where that is answered like \
+         this, too, an operator must repair the row, which the log names"
     )]
     Unreadable {
         /// The order.

@@ -160,6 +160,10 @@ fn refused(refusal: Refusal, command: &Command) -> Error {
             limited!(warn, "bad row"; %order_id, reason, "a row cannot be stored");
             cannot_be_stored(command)
         }
+        Refusal::Damaged(what) => {
+            limited!(error, "damaged order"; %order_id, what, "the row of an order takes no command");
+            Error::Unreadable { order_id }
+        }
         Refusal::Unsteady => Error::Unavailable,
     }
 }

@@ -264,6 +264,9 @@ pub enum Refusal {
     /// This row, and no other, cannot be stored.
     #[error("the row cannot be stored: {0}")]
     BadRow(String),
+    /// The order's row, as another program left it, cannot take any command.
+    #[error("the order's row is damaged: {0}")]
+    Damaged(String),
     /// The order was changed again and again meanwhile.
     #[error("the order does not stand still")]
     Unsteady,

@@ -86,20 +86,42 @@ async fn an_order_whose_payload_is_too_long_is_told_as_such_and_can_be_deleted_o
 #[tokio::test]
 async fn an_order_whose_status_or_version_no_service_of_ours_wrote_is_told_as_what_it_is() {
     let app = Setup::new().start_on_postgres().await;
-    let [deleted, replaced, last] =
-        [insert(&app, "'{}'").await, insert(&app, "'{}'").await, insert(&app, "'{}'").await];
-    app.execute(&format!("UPDATE orders SET status = 'weird' WHERE order_id <> '{last}'")).await;
-    app.execute(&format!("UPDATE orders SET version = 9223372036854775807 WHERE order_id = '{last}'")).await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(insert(&app, "'{}'").await);
+    }
+    let [deleted, replaced, gone, last, negative] = ids.as_slice() else { unreachable!() };
+    app.execute(&format!(
+        "UPDATE orders SET status = 'weird' WHERE order_id IN ('{deleted}', '{replaced}');
+         UPDATE orders SET status = 'weird', deleted_at = '2025-01-01' WHERE order_id = '{gone}';
+         UPDATE orders SET version = 9223372036854775807 WHERE order_id = '{last}';
+         UPDATE orders SET version = -2, processed_version = -2 WHERE order_id = '{negative}'"
+    ))
+    .await;
     problem(&app.client.get(&format!("/orders/{deleted}")).await, "order_unreadable");
     let answer = app.client.request("DELETE", &format!("/orders/{deleted}"), &[], "").await;
     assert_eq!((answer.status, member(answer.text(), "status").as_str()), (200, "deleted"));
     let update = format!(r#"{{"order_id":"{replaced}","payload":{{"amount":7}}}}"#);
     assert_eq!(app.client.post("/orders", update).await.status, 200);
-    assert_eq!(member(&order(&app.client, &replaced).await, "status"), "done");
-    // No version can follow that one; its payload is not to blame.
-    let answer = app.client.request("DELETE", &format!("/orders/{last}"), &[], "").await;
-    problem(&answer, "order_unreadable");
-    app.execute(&format!("DELETE FROM orders WHERE order_id = '{last}'")).await;
+    assert_eq!(member(&order(&app.client, replaced).await, "status"), "done");
+    // What was deleted stays so, under whatever status, and its time is the first deletion's.
+    let update = format!(r#"{{"order_id":"{gone}","payload":{{"amount":7}}}}"#);
+    let answer = app.client.post("/orders", update).await;
+    assert_eq!((answer.status, member(answer.text(), "status").as_str()), (409, "deleted"));
+    assert_eq!(app.client.request("DELETE", &format!("/orders/{gone}"), &[], "").await.status, 200);
+    let kept = format!("SELECT (deleted_at = '2025-01-01')::text FROM orders WHERE order_id = '{gone}'");
+    assert_eq!(app.query(&kept).await.as_deref(), Some("true"));
+    // No version can follow these; the payload is not to blame.
+    for id in [last, negative] {
+        let answer = app.client.request("DELETE", &format!("/orders/{id}"), &[], "").await;
+        problem(&answer, "order_unreadable");
+        let update = format!(r#"{{"order_id":"{id}","payload":{{"amount":7}}}}"#);
+        problem(&app.client.post("/orders", update).await, "order_unreadable");
+        let update =
+            app.client.request("PUT", &format!("/orders/{id}"), &[], r#"{"payload":{"amount":7}}"#).await;
+        problem(&update, "order_unreadable");
+        app.execute(&format!("DELETE FROM orders WHERE order_id = '{id}'")).await;
+    }
     app.finish().await;
 }
 

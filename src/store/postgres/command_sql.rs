@@ -6,8 +6,8 @@ use tokio_postgres::{Client, Statement};
 
 use super::history::{own_place, placed, told};
 use super::payload_text::payload_text;
-use super::rows::others;
-use crate::order::{Cause, Status};
+use super::rows::{others, sources};
+use crate::order::{Cause, Status, Version};
 
 /// What a statement does beside changing orders and noting them in the outbox.
 #[derive(Debug, Clone, Copy)]
@@ -149,7 +149,7 @@ fn deletion(with: Extras, payload: &str) -> String {
         "WITH put AS (
              UPDATE orders o SET status = 'deleted', version = o.version + 1, reason = NULL,
                     updated_at = {NEXT_TIME}, own_at = {NEXT_TIME},
-                    deleted_at = now(){placed}
+                    deleted_at = coalesce(o.deleted_at, now()){placed}
                FROM unnest($1::uuid[], $2::uuid[], $3::int8[]{keys}) AS c (id, user_id, version{key})
               WHERE {condition}
              RETURNING o.order_id, o.version, o.user_id, o.updated_at, o.status, o.payload{step}{key}
@@ -169,20 +169,21 @@ fn deletion(with: Extras, payload: &str) -> String {
     )
 }
 
-/// What must hold of an order for a command to change it. A status that another program made up keeps no command away.
+/// What must hold of an order for a command to change it. A status that another program made up keeps no command away,
+/// unless it hides a deletion.
 fn condition(target: Status, with: Extras) -> String {
+    let not_hidden = match target {
+        Status::Deleted => String::new(),
+        _ => format!(" AND (o.deleted_at IS NULL OR o.status IN ({}))", sources(target)),
+    };
     format!(
-        "o.order_id = ANY (ARRAY[c.id]) AND (c.user_id IS NULL OR o.user_id = c.user_id) AND o.status NOT IN ({})
-         AND (c.version IS NULL OR o.version = c.version){}",
+        "o.order_id = ANY (ARRAY[c.id]) AND (c.user_id IS NULL OR o.user_id = c.user_id)
+         AND o.status NOT IN ({}){not_hidden}
+         AND (c.version IS NULL OR o.version = c.version) AND o.version BETWEEN 0 AND {LAST_VERSION}{}",
         others(target),
         if with.keys { format!(" AND {IS_FRESH}") } else { String::new() }
     )
 }
 
-/// What there is to say of orders whose commands were refused.
-pub(super) const LOOK: &str =
-    "SELECT order_id, user_id, version, status FROM orders WHERE order_id = ANY($1)";
-
-/// What requests of these keys did.
-pub(super) const LOOK_AT_KEYS: &str =
-    "SELECT digest, content, order_id, version, status FROM orders_keys WHERE digest = ANY($1)";
+/// No version follows the next one, and none that we made is negative.
+pub(super) const LAST_VERSION: Version = Version::MAX - 1;

@@ -1,6 +1,7 @@
 //! Carries out commands: one statement for all creations of a batch, one for all updates, one for all deletions, each
 //! with its outbox rows, keys and steps. A batch of several kinds is one transaction, so an error always means that
-//! nothing of the batch happened. What a statement left out is looked up afterwards, to say why.
+//! nothing of the batch happened. What a statement left out is looked up afterwards, to say why
+//! ([`Refusals`]).
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -8,12 +9,13 @@ use std::pin::pin;
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row, RowStream, Statement};
+use tokio_postgres::{Client, Row, RowStream};
 use uuid::Uuid;
 
-use super::command_sql::{LOOK, LOOK_AT_KEYS, Pair, create, create_if_new, delete, delete_unseen, update};
+use super::command_sql::{Pair, create, create_if_new, delete, delete_unseen, update};
 use super::link::Prepare;
-use super::rows::{order_id, status, user_id, user_uuid, uuid};
+use super::refusals::{Known, Refusals};
+use super::rows::{order_id, user_id, user_uuid, uuid};
 use super::transaction;
 use super::trouble::Trouble;
 use crate::order::{Command, Event, Key, OrderId, Payload, Request, Status, UserId, Version};
@@ -25,13 +27,6 @@ const ROUNDS: usize = 5;
 type Answer = Result<Accepted, Refusal>;
 type Answers = HashMap<OrderId, Kept>;
 
-/// What there is to say of an order whose command was refused: its owner, its version, its status if it is one that we
-/// know.
-type Found = (UserId, Version, Option<Status>);
-
-/// What was kept with a key: the digest of the content, and what the request did.
-type Used = ([u8; 16], Earlier);
-
 /// A connection that carries out commands.
 pub(super) struct Commands {
     client: Client,
@@ -39,8 +34,7 @@ pub(super) struct Commands {
     create_if_new: Pair,
     update: Pair,
     delete: Pair,
-    look: Statement,
-    look_at_keys: Statement,
+    refusals: Refusals,
     history: bool,
 }
 
@@ -71,28 +65,19 @@ enum Content {
     Left,
 }
 
-/// What was found about requests that were not carried out.
-#[derive(Default)]
-struct Known {
-    orders: HashMap<OrderId, Found>,
-    /// By the digest of the key.
-    keys: HashMap<[u8; 16], Used>,
-}
-
 impl Prepare for Commands {
     const WRITES: bool = true;
 
     async fn prepare(client: Client, history: bool) -> Result<Commands, tokio_postgres::Error> {
         let pair = |sql| Pair::prepare(&client, history, sql);
-        let (create, create_if_new, update, delete, look, look_at_keys) = tokio::try_join!(
+        let (create, create_if_new, update, delete, refusals) = tokio::try_join!(
             pair(create),
             pair(create_if_new),
             pair(update),
             pair(delete),
-            client.prepare(LOOK),
-            client.prepare(LOOK_AT_KEYS),
+            Refusals::prepare(&client),
         )?;
-        Ok(Commands { client, create, create_if_new, update, delete, look, look_at_keys, history })
+        Ok(Commands { client, create, create_if_new, update, delete, refusals, history })
     }
 
     fn client(&self) -> &Client {
@@ -160,7 +145,7 @@ impl Commands {
             .collect();
         let known = match refused.is_empty() {
             true => Known::default(),
-            false => match self.look(&refused).await {
+            false => match self.refusals.look(&self.client, &refused).await {
                 Err(trouble) if !kept.is_empty() => return Err(trouble.halfway()),
                 known => known?,
             },
@@ -260,25 +245,6 @@ impl Commands {
         parameters.extend::<[&(dyn ToSql + Sync); 2]>([&digests, &contents]);
         Ok(self.client.query_raw(keyed, parameters).await?)
     }
-
-    /// Why these requests were not carried out, as far as it can still be seen.
-    async fn look(&self, refused: &[&Request]) -> Result<Known, Trouble> {
-        let ids: Vec<Uuid> = refused.iter().map(|request| uuid(request.command.order_id())).collect();
-        let digests: Vec<Uuid> =
-            refused.iter().filter_map(|request| Some(Uuid::from_bytes(request.key?.digest))).collect();
-        let keys = async {
-            match digests.is_empty() {
-                true => Ok(Vec::new()),
-                false => self.client.query(&self.look_at_keys, &[&digests]).await,
-            }
-        };
-        let orders = async { self.client.query(&self.look, &[&ids]).await };
-        let (orders, keys) = tokio::try_join!(orders, keys)?;
-        Ok(Known {
-            orders: orders.iter().map(known_order).collect::<Result<_, Trouble>>()?,
-            keys: keys.iter().map(known_key).collect::<Result<_, Trouble>>()?,
-        })
-    }
 }
 
 impl<'a> Item<'a> {
@@ -320,18 +286,6 @@ fn changed(row: &Row, brought_back: &mut usize) -> Result<(OrderId, Kept), Troub
     Ok((order_id(row.try_get(0)?), Kept { version, user_id, at, content }))
 }
 
-fn known_order(row: &Row) -> Result<(OrderId, Found), Trouble> {
-    let status = Status::parse(row.try_get(3)?);
-    Ok((order_id(row.try_get(0)?), (user_id(row.try_get(1)?), row.try_get(2)?, status)))
-}
-
-fn known_key(row: &Row) -> Result<([u8; 16], Used), Trouble> {
-    let id = order_id(row.try_get(2)?);
-    let earlier = Earlier { order_id: id, version: row.try_get(3)?, status: status(row, 4, id)? };
-    let digest = |column| Ok::<_, Trouble>(row.try_get::<_, Uuid>(column)?.into_bytes());
-    Ok((digest(0)?, (digest(1)?, earlier)))
-}
-
 impl Kept {
     /// What became of a command that was accepted.
     fn accepted(self, command: &Command) -> Accepted {
@@ -356,36 +310,5 @@ impl Kept {
             status,
             timestamp: self.at,
         })
-    }
-}
-
-impl Known {
-    /// What the caller of a request is told that was not carried out.
-    fn answer(&self, request: &Request) -> Option<Answer> {
-        if let Some((content, earlier)) = request.key.and_then(|key| self.keys.get(&key.digest)) {
-            let is_same = request.key.is_some_and(|key| key.content == *content);
-            return Some(if is_same { Ok(Accepted::Before(*earlier)) } else { Err(Refusal::KeyReused) });
-        }
-        let found = self.orders.get(&request.command.order_id()).copied();
-        let (named, if_version) = match request.command {
-            Command::Create { .. } => {
-                let (user_id, version, status) = found?;
-                let deleted = status == Some(Status::Deleted);
-                return Some(Err(Refusal::Exists { user_id, version, deleted }));
-            }
-            Command::Update { user_id, if_version, .. } | Command::Delete { user_id, if_version, .. } => {
-                (user_id, if_version)
-            }
-        };
-        let refusal = match found {
-            Some((owner, ..)) if named.is_some_and(|named| named != owner) => Refusal::NotFound,
-            None => Refusal::NotFound,
-            Some((.., Some(Status::Deleted))) => Refusal::Deleted,
-            Some((_, current, _)) if if_version.is_some_and(|version| version != current) => {
-                Refusal::Changed { current }
-            }
-            Some(_) => return None,
-        };
-        Some(Err(refusal))
     }
 }

@@ -17,6 +17,7 @@ mod migrations;
 mod outbox;
 mod payload_text;
 mod reads;
+mod refusals;
 mod rows;
 mod tls;
 mod transaction;

@@ -156,7 +156,7 @@ impl Statements<'_> {
             {
                 Refusal::Changed { current }
             }
-            _ => Refusal::BadRow(format!("nothing may follow the status {status:?} of its row")),
+            _ => Refusal::Damaged(format!("nothing may follow the status {status:?} of its row")),
         })
     }
 }
