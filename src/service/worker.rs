@@ -37,6 +37,9 @@ const HANDS: usize = 3;
 /// How often a processor that fails for a passing reason is asked.
 const ATTEMPTS: u32 = 5;
 
+/// How many characters of a reason are recorded: those that each list and each history can tell.
+const MAX_REASON: usize = 1000;
+
 /// The first pause before something is tried again; each next one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -273,7 +276,8 @@ impl Worker {
             Ok((status, amount)) => Completion { order_id, basis, status, amount, reason: None },
             Err(reason) => {
                 limited!(warn, "failed order"; %order_id, version = event.version, reason, "the order cannot be processed");
-                Completion { order_id, basis, status: Status::Failed, amount: None, reason: Some(reason) }
+                let reason = Some(reason.chars().take(MAX_REASON).collect());
+                Completion { order_id, basis, status: Status::Failed, amount: None, reason }
             }
         }
     }

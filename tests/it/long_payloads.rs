@@ -3,7 +3,7 @@
 //! in a list, nor in the sweep, nor in the checker.
 
 use jiff::Timestamp;
-use orderstream::order::{Command, Filter, OrderId, Payload, Status};
+use orderstream::order::{Command, Filter, OrderId, Payload, Sequence, Status, Whose};
 use orderstream::service::verify::{Confirmed, Fault, Options, verify};
 use orderstream::store::postgres::{self, PostgresStore};
 use orderstream::store::{Error, Store};
@@ -129,12 +129,24 @@ async fn an_order_whose_status_or_version_no_service_of_ours_wrote_is_told_as_wh
 async fn a_long_reason_of_another_service_makes_no_answer_long() {
     let app = Setup::new().start_on_postgres().await;
     let id = insert(&app, "'{}'").await;
-    app.execute(&format!("UPDATE orders SET reason = repeat('r', 4000000) WHERE order_id = '{id}'")).await;
-    for path in [format!("/orders/{id}"), format!("/orders?user_id={USER}")] {
+    app.execute(&format!(
+        "UPDATE orders SET status = 'failed', reason = repeat('ж', 4000000) WHERE order_id = '{id}';
+         INSERT INTO orders_history (place, order_id, user_id, version, at, cause, status, reason)
+         SELECT 1, order_id, user_id, version, now(), 'worker', status, reason FROM orders WHERE order_id = '{id}'"
+    ))
+    .await;
+    for path in [format!("/orders/{id}"), format!("/orders?user_id={USER}"), format!("/orders/{id}/history")]
+    {
         let answer = app.client.get(&path).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
-        assert_eq!(answer.text().matches('r').count() / 1000, 1, "{path}");
+        assert_eq!(answer.text().matches('ж').count(), 1000, "{path}");
     }
+    let steps = app.store.steps(Whose::All, Sequence::default(), 10).await.expect("the store reads").steps;
+    assert_eq!(steps[0].reason, Some("ж".repeat(1000)));
+    let report =
+        verify(&*app.store, 0, Confirmed::default(), &Options { idle: true, amounts: false, listed: 10 });
+    let report = report.await.expect("a store to read");
+    assert_eq!((report.total(), report.found), (1, 0), "{:?}", report.findings);
     app.finish().await;
 }
 
