@@ -21,7 +21,7 @@ use super::problem::{Problem, to_json};
 use super::query::Parameters;
 use super::reads::order_id_of;
 use super::view::{any_number, number, one_of, statuses};
-use crate::order::{Cause, Status, Step, Version};
+use crate::order::{Cause, HistoryCursor, Status, Step, Version};
 use crate::service::Service;
 use crate::service::turns::Turn;
 
@@ -45,8 +45,8 @@ pub(super) struct HistoryBody<'a> {
 struct Entry<'a> {
     #[schema(value_type = i64)]
     version: Version,
-    // These three are not known any more where the request's step has been dropped and its outcome's has not.
-    /// When. Absent, as the next two, where only the outcome is still kept.
+    // These three are not known where the request's step has been dropped, or is on another page, and its outcome's not.
+    /// When. Absent, as the next two, where only the outcome is still kept, or the request is on the page before.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, format = DateTime, required = false)]
     at: Option<Timestamp>,
@@ -82,6 +82,10 @@ struct Outcome<'a> {
     reason: Option<&'a str>,
 }
 
+/// What a cursor may be.
+const CURSOR: &str =
+    "a next_cursor of an earlier page as it was, or leave it out to begin with the oldest version";
+
 fn causes() -> Object {
     one_of(["create", "update", "delete", "worker", "event"])
 }
@@ -89,8 +93,8 @@ fn causes() -> Object {
 /// An order's history
 ///
 /// A page of its versions, the oldest first. Where the oldest steps are no longer kept a page may be short, or empty, and
-/// still have a `next_cursor`: the history ends where there is none. A page has at most 500 steps; of a version with
-/// more than these it has the first ones, and the stream of the order's events has all.
+/// still have a `next_cursor`: the history ends where there is none. A page has at most 500 steps. A version with more
+/// than these goes on on the next page, where an outcome may stand without its request.
 #[utoipa::path(
     get,
     path = "/orders/{order_id}/history",
@@ -106,16 +110,14 @@ pub(super) async fn order_history(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (order_id, query) = (order_id_of(order_id)?, Parameters::of(&uri));
-    let version = |text: &str| text.parse().ok().filter(|version: &Version| *version >= 0);
-    let wanted =
-        "a next_cursor of an earlier page as it was, or leave it out to begin with the oldest version";
-    let (after, limit) = (query.parsed("cursor", wanted, version)?.unwrap_or(0), query.limit()?);
+    let after: Option<HistoryCursor> = query.parsed("cursor", CURSOR, |text| text.parse().ok())?;
+    let (after, limit) = (after.unwrap_or_default(), query.limit()?);
     let read = move |service: Arc<Service>| async move { service.history(order_id, after, limit).await };
     let (_, part) = api.read(&caller, Turn::Order, api.reads_until(&headers), read).await?;
     let body = HistoryBody {
         order_id: order_id.to_string(),
         history: entries(&part.steps),
-        next_cursor: part.next.map(|version| version.to_string()),
+        next_cursor: part.next.map(|cursor| cursor.to_string()),
     };
     let mut response = json(StatusCode::OK, to_json(&body));
     api.say_applied(&mut response, &headers);

@@ -40,6 +40,86 @@ impl FromStr for Sequence {
     }
 }
 
+/// Where a page of one order's history begins, which is read version by version: behind all steps of that version, or
+/// behind one of them. Written as the version alone, or with the step's place behind a dot: `3`, `3.1742-17`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HistoryCursor {
+    version: Version,
+    /// [`HistoryCursor::ALL`] where no step of the version is left.
+    after: Sequence,
+}
+
+/// A text is not a cursor of a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("send a next_cursor of an earlier page of the history as it was")]
+pub struct BadHistoryCursor;
+
+impl HistoryCursor {
+    /// The largest place there is: every store counts in the positive half of 64 bits.
+    const ALL: Sequence = Sequence(i64::MAX as u64, i64::MAX as u64);
+
+    /// Behind all steps of a version.
+    #[must_use]
+    pub fn behind(version: Version) -> HistoryCursor {
+        HistoryCursor { version, after: HistoryCursor::ALL }
+    }
+
+    /// Behind one step of a version.
+    #[must_use]
+    pub fn within(version: Version, after: Sequence) -> HistoryCursor {
+        HistoryCursor { version, after }
+    }
+
+    /// The version.
+    #[must_use]
+    pub fn version(self) -> Version {
+        self.version
+    }
+
+    /// The steps of the version up to this place come before the cursor.
+    #[must_use]
+    pub fn after(self) -> Sequence {
+        self.after
+    }
+
+    /// The last of so many versions that come behind the cursor. One that has begun is one of them.
+    #[must_use]
+    pub fn last_of(self, versions: u32) -> Version {
+        let first =
+            if self.after == HistoryCursor::ALL { self.version } else { self.version.saturating_sub(1) };
+        first.saturating_add(i64::from(versions))
+    }
+}
+
+/// The beginning: no version is below 1.
+impl Default for HistoryCursor {
+    fn default() -> HistoryCursor {
+        HistoryCursor::behind(0)
+    }
+}
+
+impl fmt::Display for HistoryCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.after {
+            HistoryCursor::ALL => write!(f, "{}", self.version),
+            after => write!(f, "{}.{after}", self.version),
+        }
+    }
+}
+
+impl FromStr for HistoryCursor {
+    type Err = BadHistoryCursor;
+
+    fn from_str(text: &str) -> Result<HistoryCursor, BadHistoryCursor> {
+        let (version, after) = match text.split_once('.') {
+            Some((version, after)) => (version, after.parse().map_err(|_| BadHistoryCursor)?),
+            None => (text, HistoryCursor::ALL),
+        };
+        let version = version.parse().ok().filter(|version: &Version| *version >= 0);
+        Ok(HistoryCursor { version: version.ok_or(BadHistoryCursor)?, after })
+    }
+}
+
 /// What changed an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
@@ -144,6 +224,24 @@ mod tests {
             assert_eq!(text.parse::<Sequence>(), Err(BadSequence), "{text:?}");
         }
         assert!(Sequence(1, 9) < Sequence(2, 0));
+    }
+
+    #[test]
+    fn a_cursor_is_read_as_it_is_written_and_nothing_else_is_one() {
+        let within = HistoryCursor::within(3, Sequence(1742, 17));
+        for (text, cursor) in [
+            ("0", HistoryCursor::default()),
+            ("9223372036854775807", HistoryCursor::behind(Version::MAX)),
+            ("3.1742-17", within),
+        ] {
+            assert_eq!((text.parse(), cursor.to_string().as_str()), (Ok(cursor), text));
+        }
+        for text in ["", "-1", "x", "9223372036854775808", "3.", "3.17", "-3.1-2", ".1-2", "3.1-2.3"] {
+            assert_eq!(text.parse::<HistoryCursor>(), Err(BadHistoryCursor), "{text:?}");
+        }
+        assert_eq!((HistoryCursor::behind(2).last_of(3), within.last_of(3)), (5, 5));
+        assert_eq!(HistoryCursor::behind(Version::MAX).last_of(3), Version::MAX);
+        assert_eq!(HistoryCursor::within(0, Sequence(1, 1)).last_of(0), -1);
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod total;
 pub use amount::{Amount, AmountError};
 pub(crate) use command::needs_user;
 pub use command::{Command, Invalid, Put, Submission};
-pub use history::{BadSequence, Cause, Sequence, Step, Stretch, Whose};
+pub use history::{BadHistoryCursor, BadSequence, Cause, HistoryCursor, Sequence, Step, Stretch, Whose};
 pub use id::{OrderId, UserId};
 pub use json::pick;
 pub use listing::{BadPosition, Filter, Page, Position};

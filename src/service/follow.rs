@@ -14,7 +14,7 @@ use super::quota::Peer;
 use super::turns::Turn;
 use super::{Service, read_failed};
 use crate::error::Error;
-use crate::order::{OrderId, Sequence, Step, Stretch, UserId, Version, Whose};
+use crate::order::{HistoryCursor, OrderId, Sequence, Step, Stretch, UserId, Version, Whose};
 use crate::store::{self, Store};
 
 /// The most steps in a page.
@@ -55,22 +55,28 @@ pub struct Following {
 pub struct History {
     /// Its steps, by ascending version and sequence.
     pub steps: Vec<Step>,
-    /// The version behind which the next part begins; `None` after the last one.
-    pub next: Option<Version>,
+    /// Where the next part begins; `None` after the last one.
+    pub next: Option<HistoryCursor>,
 }
 
 impl Service {
-    /// What happened to an order in its versions above `after`, at most so many of them. May be empty, and still have
-    /// a next part, where the oldest steps are no longer kept. Of a version with very many steps it has the first ones.
+    /// What happened to an order behind a cursor, in at most so many versions. May be empty, and still have a next
+    /// part, where the oldest steps are no longer kept.
     ///
     /// # Errors
     /// [`Error::HistoryOff`], [`Error::NotFound`], [`Error::Unavailable`].
-    pub async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<History, Error> {
+    pub async fn history(
+        &self,
+        order_id: OrderId,
+        after: HistoryCursor,
+        versions: u32,
+    ) -> Result<History, Error> {
         let newest = self.history_of(order_id).await?;
         let read = async { self.store.history(order_id, after, versions).await.map_err(read_failed) };
         let part = self.in_time(read).await?;
-        let last = part.upto.unwrap_or(after.saturating_add(i64::from(versions)));
-        Ok(History { steps: part.steps, next: (last < newest).then_some(last) })
+        let last = after.last_of(versions);
+        let next = part.next.or((last < newest).then_some(HistoryCursor::behind(last)));
+        Ok(History { steps: part.steps, next })
     }
 
     /// The steps of an order behind a place; without a place, its newest one and those to come. Pages are read when it

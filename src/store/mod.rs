@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::order::{
-    Amount, Event, Filter, Order, OrderId, Page, Position, Request, Sequence, Status, Step, Stretch, UserId,
-    Version, Whose,
+    Amount, Event, Filter, HistoryCursor, Order, OrderId, Page, Position, Request, Sequence, Status, Step,
+    Stretch, UserId, Version, Whose,
 };
 
 pub use part::{MAX_PART, Part};
@@ -142,12 +142,12 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Unavailable`].
     async fn list(&self, filter: &Filter, after: Option<Position>, limit: usize) -> Result<Page, Error>;
 
-    /// The steps of an order's history that belong to versions above `after`, up to `after + versions`, or to fewer of
-    /// them. Empty where the store keeps no history.
+    /// The steps of an order's history behind a cursor that belong to the next so many versions, or the first
+    /// [`MAX_PART`] of them. Empty where the store keeps no history.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<Part, Error>;
+    async fn history(&self, order_id: OrderId, after: HistoryCursor, versions: u32) -> Result<Part, Error>;
 
     /// The newest step of an order, if it belongs to that version or a later one. `None` where the store keeps no
     /// history.

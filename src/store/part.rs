@@ -1,36 +1,43 @@
 //! A part of an order's history that fits into one answer, however often other services change an order within one of
 //! its versions.
 
-use crate::order::{Step, Version};
+use crate::order::{HistoryCursor, Sequence, Step, Version};
 
 /// The most steps in a part. A version has two of its own, and one for each event of a service that knows no versions.
 pub const MAX_PART: usize = 500;
 
-/// Steps of whole versions. Of a version that has more than [`MAX_PART`] alone, its first ones.
+/// Steps of whole versions, or of one that has more than [`MAX_PART`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Part {
     /// The steps, by ascending version and sequence.
     pub steps: Vec<Step>,
-    /// The last version that the part has steps of, where it had no room for all that were asked for.
-    pub upto: Option<Version>,
+    /// Where the next part begins, where this one had no room for all that were asked for.
+    pub next: Option<HistoryCursor>,
+}
+
+/// A row of the history: a step that cannot be read has its place all the same.
+pub(super) struct Found {
+    pub(super) version: Version,
+    pub(super) sequence: Sequence,
+    pub(super) step: Option<Step>,
 }
 
 impl Part {
-    /// Of steps by ascending version and sequence, each with its version, `None` for one that cannot be read. Where
-    /// there are more than [`MAX_PART`], those of the last version are left to the next part.
-    pub(super) fn of(mut found: Vec<(Version, Option<Step>)>) -> Part {
-        let upto = match (found.first(), found.get(MAX_PART)) {
-            (Some((first, _)), Some((last, _))) => {
-                let (first, last) = (*first, *last);
-                found.truncate(MAX_PART);
-                if first < last {
-                    found.retain(|(version, _)| *version < last);
-                }
-                found.last().map(|(version, _)| *version)
+    /// Of what was found, by ascending version and sequence. Where that is more than [`MAX_PART`], the last version is
+    /// left to the next part, so that an outcome stands with its request; unless there is no other version.
+    pub(super) fn of(mut found: Vec<Found>) -> Part {
+        let mut next = None;
+        if found.len() > MAX_PART {
+            let beyond = found[MAX_PART].version;
+            found.truncate(MAX_PART);
+            if found[0].version < beyond {
+                found.retain(|found| found.version < beyond);
+                next = found.last().map(|last| HistoryCursor::behind(last.version));
+            } else {
+                next = found.last().map(|last| HistoryCursor::within(last.version, last.sequence));
             }
-            _ => None,
-        };
-        Part { steps: found.into_iter().filter_map(|(_, step)| step).collect(), upto }
+        }
+        Part { steps: found.into_iter().filter_map(|found| found.step).collect(), next }
     }
 }
 
@@ -38,20 +45,27 @@ impl Part {
 mod tests {
     use super::*;
 
-    /// So many steps of each version, from 1 on.
-    fn part(counts: &[usize]) -> Option<Version> {
-        let versions = (1..).zip(counts).flat_map(|(version, count)| vec![(version, None); *count]);
-        Part::of(versions.take(MAX_PART + 1).collect()).upto
+    /// Where the next part begins behind one of so many steps of each version, from 1 on.
+    fn next(counts: &[usize]) -> Option<HistoryCursor> {
+        let versions = (1..).zip(counts).flat_map(|(version, count)| vec![version; *count]);
+        let found = (1..).zip(versions).map(|(place, version)| Found {
+            version,
+            sequence: Sequence(place, 0),
+            step: None,
+        });
+        Part::of(found.take(MAX_PART + 1).collect()).next
     }
 
     #[test]
-    fn a_part_ends_behind_a_whole_version() {
-        assert_eq!(part(&[]), None);
-        assert_eq!(part(&[MAX_PART]), None);
-        assert_eq!(part(&[2, MAX_PART - 2, 1]), Some(2));
-        assert_eq!(part(&[2, 2, MAX_PART - 3]), Some(2));
-        assert_eq!(part(&[2, MAX_PART]), Some(1));
-        assert_eq!(part(&[MAX_PART + 1]), Some(1));
-        assert_eq!(part(&[MAX_PART, 2]), Some(1));
+    fn a_part_ends_behind_a_whole_version_where_it_can() {
+        let most = MAX_PART as u64;
+        let (behind, within) = (HistoryCursor::behind, HistoryCursor::within);
+        assert_eq!(next(&[]), None);
+        assert_eq!(next(&[MAX_PART]), None);
+        assert_eq!(next(&[2, MAX_PART - 2, 1]), Some(behind(2)));
+        assert_eq!(next(&[2, 2, MAX_PART - 3]), Some(behind(2)));
+        assert_eq!(next(&[2, MAX_PART]), Some(behind(1)));
+        assert_eq!(next(&[MAX_PART, 2]), Some(behind(1)));
+        assert_eq!(next(&[MAX_PART + 1]), Some(within(1, Sequence(most, 0))));
     }
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use orderstream::order::{Filter, OrderId, Sequence, Status, Whose};
+use orderstream::order::{Filter, HistoryCursor, OrderId, Sequence, Status, Whose};
 use orderstream::store::postgres::{MigrateError, Migrated};
 use orderstream::store::{Basis, Completed, Completion, Refusal, Store};
 
@@ -108,7 +108,7 @@ async fn a_database_of_the_version_before_is_brought_up_with_all_its_rows() {
     assert_eq!((listed, page.next), (vec![id(4), id(1), id(2), id(3)], None));
     assert_eq!(row(&store, id(3)).await.created_at, Timestamp::UNIX_EPOCH);
     accept(&store, update(id(1), "[]")).await;
-    let steps = store.history(id(1), 0, 10).await.unwrap().steps;
+    let steps = store.history(id(1), HistoryCursor::default(), 10).await.unwrap().steps;
     assert_eq!(steps.iter().map(|step| step.version).collect::<Vec<_>>(), [2]);
 }
 

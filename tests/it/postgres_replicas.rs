@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use orderstream::order::{Cause, Command, Key, OrderId, Request, Sequence, Status, Step, Whose};
+use orderstream::order::{
+    Cause, Command, HistoryCursor, Key, OrderId, Request, Sequence, Status, Step, Whose,
+};
 use orderstream::store::postgres::{Options, PostgresStore};
 use orderstream::store::{Accepted, Completed, Part, Store};
 use tokio::task::JoinSet;
@@ -145,7 +147,7 @@ async fn a_step_waits_for_transactions_that_began_before_it() {
     let end = store.history_end().await.unwrap();
     assert_eq!(steps(&store, start).await, []);
     assert_eq!(
-        store.history(id, 0, 10).await.unwrap().steps.len(),
+        store.history(id, HistoryCursor::default(), 10).await.unwrap().steps.len(),
         1,
         "whoever asks for the order sees it at once"
     );
@@ -200,7 +202,7 @@ async fn steps_of_an_order_come_in_its_own_order_whichever_transaction_began_fir
             (2, Cause::Command, Status::Processing)
         ]
     );
-    assert_eq!(seen, stores[0].history(ids[2], 0, 10).await.unwrap().steps);
+    assert_eq!(seen, stores[0].history(ids[2], HistoryCursor::default(), 10).await.unwrap().steps);
 }
 
 #[tokio::test]
@@ -211,14 +213,14 @@ async fn a_store_without_a_history_keeps_none_and_may_begin_one_later() {
     complete(&store, done(id, 1, "1")).await;
     let event = accept(&store, update(id, "[]")).await;
     assert_eq!(event.version, Some(2));
-    assert_eq!(store.history(id, 0, 10).await, Ok(Part::default()));
+    assert_eq!(store.history(id, HistoryCursor::default(), 10).await, Ok(Part::default()));
     assert_eq!(steps(&store, Sequence::default()).await, []);
     let keeping = schema.open();
     complete(&keeping, done(id, 2, "1")).await;
-    let kept = keeping.history(id, 0, 10).await.unwrap();
+    let kept = keeping.history(id, HistoryCursor::default(), 10).await.unwrap();
     assert_eq!(
         kept.steps.iter().map(|step| (step.version, step.cause)).collect::<Vec<_>>(),
         [(2, Cause::Worker)]
     );
-    assert_eq!(store.history(id, 0, 10).await, Ok(kept));
+    assert_eq!(store.history(id, HistoryCursor::default(), 10).await, Ok(kept));
 }

@@ -3,7 +3,9 @@
 //! at a bounded number of rows.
 
 use jiff::Timestamp;
-use orderstream::order::{Amount, Filter, OrderId, Position, Sequence, Status, Step, UserId, Whose};
+use orderstream::order::{
+    Amount, Filter, HistoryCursor, OrderId, Position, Sequence, Status, Step, UserId, Whose,
+};
 use orderstream::store::sqlite::{OpenError, SqliteStore};
 use orderstream::store::{Completed, Error, Part, Store};
 use rusqlite::{Connection, params};
@@ -63,12 +65,12 @@ async fn a_folder_of_the_first_version_goes_on_and_its_orders_are_listed_by_user
     assert_eq!(walk(&store, &of(users[0])).await, [ids[4], ids[2], ids[0]]);
     assert_eq!(walk(&store, &of(users[1])).await, [ids[5], ids[3], ids[1]]);
     assert_eq!(walk(&store, &Filter::default()).await, ids.iter().rev().copied().collect::<Vec<_>>());
-    assert_eq!(store.history(ids[0], 0, 10).await, Ok(Part::default()));
+    assert_eq!(store.history(ids[0], HistoryCursor::default(), 10).await, Ok(Part::default()));
     assert_eq!(complete(&store, done(ids[0], 1, "5")).await, Completed::Applied);
     accept(&store, update(ids[1], r#"{"id":"A"}"#)).await;
     let found = store.find_by_external("A", users[1]).await.unwrap();
     assert_eq!(found.map(|order| order.id), Some(ids[1]));
-    assert_eq!(store.history(ids[1], 0, 10).await.unwrap().steps.len(), 1);
+    assert_eq!(store.history(ids[1], HistoryCursor::default(), 10).await.unwrap().steps.len(), 1);
     store.close().await;
     let reader = SqliteStore::open_read_only(folder.path()).unwrap();
     assert_eq!(walk(&reader, &of(users[0])).await.len(), 3);
@@ -113,7 +115,7 @@ async fn the_steps_of_a_folder_of_the_second_version_stay_where_they_were() {
     );
     assert_eq!(steps[2].amount, Amount::parse("1.50"));
     accept(&store, update(ids[1], "[]")).await;
-    let history = store.history(ids[1], 0, 10).await.unwrap().steps;
+    let history = store.history(ids[1], HistoryCursor::default(), 10).await.unwrap().steps;
     assert_eq!(history.iter().map(|step| step.sequence.0).collect::<Vec<_>>(), [7, 9, 10]);
     store.close().await;
 }
@@ -164,14 +166,14 @@ async fn without_a_history_no_step_is_written_and_those_from_before_are_not_read
     let store = SqliteStore::open_with(folder.path(), false).unwrap();
     accept(&store, update(id, "[]")).await;
     complete(&store, done(id, 2, "1")).await;
-    assert_eq!(store.history(id, 0, 10).await, Ok(Part::default()));
+    assert_eq!(store.history(id, HistoryCursor::default(), 10).await, Ok(Part::default()));
     let stretch = store.steps(Whose::All, Sequence(7, 0), 10).await.unwrap();
     assert_eq!((stretch.steps, stretch.upto, stretch.more), (Vec::new(), Sequence(7, 0), false));
     store.close().await;
 
     let store = SqliteStore::open(folder.path()).unwrap();
     accept(&store, deletion(id)).await;
-    let steps = store.history(id, 0, 10).await.unwrap().steps;
+    let steps = store.history(id, HistoryCursor::default(), 10).await.unwrap().steps;
     assert_eq!(steps.iter().map(|step| step.version).collect::<Vec<_>>(), [1, 3]);
     store.close().await;
 }

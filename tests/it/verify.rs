@@ -7,8 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use orderstream::order::{
-    Amount, Command, Filter, Order, OrderId, Page, Payload, Position, Request, Sequence, Status, Step,
-    Stretch, UserId, Version, Whose,
+    Amount, Command, Filter, HistoryCursor, Order, OrderId, Page, Payload, Position, Request, Sequence,
+    Status, Step, Stretch, UserId, Version, Whose,
 };
 use orderstream::service::verify::{Confirmed, Options, Report, verify};
 use orderstream::store::sqlite::SqliteStore;
@@ -213,7 +213,7 @@ impl Store for Moving {
     async fn list(&self, _: &Filter, _: Option<Position>, _: usize) -> Result<Page, Error> {
         unreachable!("the checker lists nothing")
     }
-    async fn history(&self, _: OrderId, _: Version, _: u32) -> Result<Part, Error> {
+    async fn history(&self, _: OrderId, _: HistoryCursor, _: u32) -> Result<Part, Error> {
         unreachable!("the checker looks at orders alone")
     }
     async fn newest_step(&self, _: OrderId, _: Version) -> Result<Option<Step>, Error> {

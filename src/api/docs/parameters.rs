@@ -140,7 +140,10 @@ parameters! {
     /// Which part of a history is asked for.
     HistoryQuery:
         limit(),
-        query("cursor", "The `next_cursor` of an earlier page, as it was.", whole(0, i64::MAX), "0");
+        query(
+            "cursor", "The `next_cursor` of an earlier page, as it was.",
+            text(r"^[0-9]{1,18}(\.[0-9]{1,18}-[0-9]{1,18})?$"), "50"
+        );
 
     /// `Idempotency-Key`.
     IdempotencyKey: header(

@@ -8,7 +8,8 @@ use tokio_postgres::{Client, Row, Statement};
 
 use super::rows::{damaged, order_id, readable, status, user_id, user_uuid, uuid};
 use super::trouble::Trouble;
-use crate::order::{Amount, Cause, OrderId, Sequence, Step, Stretch, Version, Whose};
+use crate::order::{Amount, Cause, HistoryCursor, OrderId, Sequence, Step, Stretch, Version, Whose};
+use crate::store::part::Found;
 use crate::store::{MAX_PART, Part};
 use crate::telemetry::limited;
 
@@ -74,15 +75,16 @@ pub(super) struct History {
 impl History {
     pub(super) async fn prepare(client: &Client) -> Result<History, tokio_postgres::Error> {
         let behind = "(h.place, h.seq) > ($1, $2) AND h.place < (SELECT edge FROM edge)";
-        // The edge comes with each row, and also where there is none: it is the snapshot's of the very statement.
+        // The edge comes with each row, and also where there is none: it is the snapshot's of the very statement. Texts
+        // are made of what is left when all rows are sorted and counted.
         let stretch = |last: &str, steps: &str| {
             format!(
                 "WITH edge AS MATERIALIZED ({EDGE}){last}
-                 SELECT edge.edge, {}, s.* FROM edge LEFT JOIN LATERAL ({steps}) AS s ON true ORDER BY s.place, s.seq",
+                 SELECT edge.edge, {}, {COLUMNS} FROM edge LEFT JOIN LATERAL ({steps}) AS h ON true ORDER BY h.place, h.seq",
                 if last.is_empty() { "NULL::bigint, NULL::bigint" } else { "(SELECT place FROM last), (SELECT seq FROM last)" }
             )
         };
-        let select = format!("SELECT {COLUMNS} FROM orders_history h WHERE {behind}");
+        let select = format!("SELECT h.* FROM orders_history h WHERE {behind}");
         let last = format!(
             ", last AS MATERIALIZED (
                  SELECT h.place, h.seq FROM orders_history h WHERE {behind}
@@ -92,14 +94,18 @@ impl History {
         );
         let sql = [
             format!(
-                "SELECT {COLUMNS} FROM orders_history h
-                  WHERE h.order_id = $1 AND h.version > $2 AND h.version <= $3
-                  ORDER BY h.version, h.place, h.seq LIMIT {}",
+                "SELECT {COLUMNS}
+                   FROM (SELECT * FROM orders_history
+                          WHERE order_id = $1 AND version BETWEEN $2 AND $3
+                            AND (version, place, seq) > ($2, $4, $5)
+                          ORDER BY version, place, seq LIMIT {}) AS h
+                  ORDER BY h.version, h.place, h.seq",
                 MAX_PART + 1
             ),
             format!(
-                "SELECT {COLUMNS} FROM orders_history h WHERE h.order_id = $1 AND h.version >= $2
-                  ORDER BY h.version DESC, h.place DESC, h.seq DESC LIMIT 1"
+                "SELECT {COLUMNS}
+                   FROM (SELECT * FROM orders_history WHERE order_id = $1 AND version >= $2
+                          ORDER BY version DESC, place DESC, seq DESC LIMIT 1) AS h"
             ),
             stretch("", &format!("{select} ORDER BY h.place, h.seq LIMIT $3")),
             // Looks at as many as the order has.
@@ -126,16 +132,17 @@ impl History {
         &self,
         client: &Client,
         id: OrderId,
-        after: Version,
+        after: HistoryCursor,
         versions: u32,
     ) -> Result<Part, Trouble> {
-        let upto = after.saturating_add(i64::from(versions));
-        let rows = client.query(&self.of_order, &[&uuid(id), &after, &upto]).await?;
-        let mut steps = Vec::with_capacity(rows.len());
+        let (first, last, (place, seq)) = (after.version(), after.last_of(versions), numbers(after.after()));
+        let rows = client.query(&self.of_order, &[&uuid(id), &first, &last, &place, &seq]).await?;
+        let mut found = Vec::with_capacity(rows.len());
         for row in &rows {
-            steps.push((row.try_get(4)?, readable_step(row, 0)?));
+            let sequence = sequence(row.try_get(0)?, row.try_get(1)?);
+            found.push(Found { version: row.try_get(4)?, sequence, step: readable_step(row, 0)? });
         }
-        Ok(Part::of(steps))
+        Ok(Part::of(found))
     }
 
     /// The newest step of an order, if it is one of that version or a later one.
@@ -159,8 +166,7 @@ impl History {
         after: Sequence,
         limit: usize,
     ) -> Result<Stretch, Trouble> {
-        let place = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let (place, seq, count) = (place(after.0), place(after.1), i64::try_from(limit).unwrap_or(i64::MAX));
+        let ((place, seq), count) = (numbers(after), i64::try_from(limit).unwrap_or(i64::MAX));
         let rows = match of {
             Whose::All => client.query(&self.all, &[&place, &seq, &count]).await?,
             Whose::Order(id) => client.query(&self.orders, &[&place, &seq, &count, &uuid(id)]).await?,
@@ -210,6 +216,12 @@ impl History {
 async fn before(transaction: &Statement, client: &Client) -> Result<Sequence, Trouble> {
     let row = client.query_opt(transaction, &[]).await?.ok_or_else(no_origin)?;
     Ok(sequence(row.try_get::<_, i64>(0)? - 1, i64::MAX))
+}
+
+/// A place as parameters.
+fn numbers(place: Sequence) -> (i64, i64) {
+    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    (number(place.0), number(place.1))
 }
 
 fn sequence(place: i64, seq: i64) -> Sequence {

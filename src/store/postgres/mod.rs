@@ -44,7 +44,8 @@ use super::{
     Accepted, Completed, Completion, Cursor, Damaged, Error, Part, PendingPage, Processed, Refusal, Store,
 };
 use crate::order::{
-    Filter, Order, OrderId, Page, Position, Request, Sequence, Step, Stretch, UserId, Version, Whose,
+    Filter, HistoryCursor, Order, OrderId, Page, Position, Request, Sequence, Step, Stretch, UserId, Version,
+    Whose,
 };
 
 pub use self::dsn::DsnError;
@@ -254,7 +255,7 @@ impl Store for PostgresStore {
         self.reads.read(list).await
     }
 
-    async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<Part, Error> {
+    async fn history(&self, order_id: OrderId, after: HistoryCursor, versions: u32) -> Result<Part, Error> {
         let read = |reads: Arc<Reads>| async move {
             reads.history.of_order(reads.client(), order_id, after, versions).await
         };

@@ -8,7 +8,10 @@ use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 use super::clean;
 use super::rows::{corrupt, known_status, readable};
 use super::search::lowest;
-use crate::order::{Amount, Cause, OrderId, Sequence, Status, Step, Stretch, UserId, Version, Whose};
+use crate::order::{
+    Amount, Cause, HistoryCursor, OrderId, Sequence, Status, Step, Stretch, UserId, Version, Whose,
+};
+use crate::store::part::Found;
 use crate::store::{Basis, Completion, MAX_PART, Part};
 use crate::telemetry::limited;
 
@@ -131,24 +134,25 @@ pub(super) fn dropped(connection: &Connection) -> rusqlite::Result<Sequence> {
     query.query_row([], |row| row.get(0)).map(place)
 }
 
-/// The steps of an order that belong to versions above `after`, up to `after + versions`.
+/// The steps of an order behind a cursor that belong to the next so many versions.
 pub(super) fn of_order(
     connection: &Connection,
     order_id: OrderId,
-    after: Version,
+    after: HistoryCursor,
     versions: u32,
 ) -> rusqlite::Result<Part> {
     let mut query = connection.prepare_cached(&format!(
-        "{STEPS} WHERE {OF_ORDER} AND h.version > ?2 AND h.version <= ?3 ORDER BY h.version, h.seq LIMIT {}",
+        "{STEPS} WHERE {OF_ORDER} AND h.version >= ?2 AND (h.version > ?2 OR h.seq > ?3) AND h.version <= ?4
+          ORDER BY h.version, h.seq LIMIT {}",
         MAX_PART + 1
     ))?;
-    let last = after.saturating_add(i64::from(versions));
-    let mut rows = query.query(params![order_id.as_bytes(), after, last])?;
-    let mut steps = Vec::new();
+    let range = params![order_id.as_bytes(), after.version(), number(after.after()), after.last_of(versions)];
+    let mut rows = query.query(range)?;
+    let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        steps.push((row.get(3)?, step(row)?));
+        found.push(Found { version: row.get(3)?, sequence: place(row.get(0)?), step: step(row)? });
     }
-    Ok(Part::of(steps))
+    Ok(Part::of(found))
 }
 
 /// The newest step of an order, if it is one of that version or a later one.
@@ -170,7 +174,9 @@ pub(super) fn steps(
     after: Sequence,
     limit: usize,
 ) -> rusqlite::Result<Stretch> {
-    let (limit, behind) = (limit.max(1), i64::try_from(after.0).unwrap_or(i64::MAX));
+    let (limit, behind) = (limit.max(1), number(after));
+    // Read first: all up to there is seen by what reads the steps.
+    let end = end(connection)?;
     let look_at = match of {
         Whose::User(_) => LOOKED_AT.max(limit),
         Whose::All | Whose::Order(_) => limit,
@@ -201,9 +207,10 @@ pub(super) fn steps(
         }
         if looked_at == look_at || stretch.steps.len() == limit {
             stretch.more = true;
-            break;
+            return Ok(stretch);
         }
     }
+    stretch.upto = stretch.upto.max(end);
     Ok(stretch)
 }
 
@@ -221,6 +228,11 @@ fn version_behind(connection: &Connection, order_id: OrderId, behind: i64) -> ru
     };
     let Some((last, _)) = newest(Version::MAX)? else { return Ok(0) };
     lowest(1, last + 1, |version| Ok(newest(version)?.is_some_and(|(_, seq)| seq > behind)))
+}
+
+/// The number of the step at that place.
+fn number(place: Sequence) -> i64 {
+    i64::try_from(place.0).unwrap_or(i64::MAX)
 }
 
 /// The place of the step of that number: none is negative.

@@ -40,7 +40,8 @@ use super::{
     Accepted, Completed, Completion, Cursor, Damaged, Error, Part, PendingPage, Processed, Refusal, Store,
 };
 use crate::order::{
-    Filter, Order, OrderId, Page, Position, Request, Sequence, Step, Stretch, UserId, Version, Whose,
+    Filter, HistoryCursor, Order, OrderId, Page, Position, Request, Sequence, Step, Stretch, UserId, Version,
+    Whose,
 };
 
 /// The store in a folder.
@@ -262,7 +263,7 @@ impl Store for SqliteStore {
         self.readers.run(list).await
     }
 
-    async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<Part, Error> {
+    async fn history(&self, order_id: OrderId, after: HistoryCursor, versions: u32) -> Result<Part, Error> {
         if !self.history {
             return Ok(Part::default());
         }

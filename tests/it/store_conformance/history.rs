@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use orderstream::order::{Cause, Key, OrderId, Request, Sequence, Status, Step, UserId, Version, Whose};
+use orderstream::order::{
+    Cause, HistoryCursor, Key, OrderId, Request, Sequence, Status, Step, UserId, Version, Whose,
+};
 use orderstream::store::{Accepted, Basis, Completed, Completion, Creation, MAX_PART, Part, Store};
 use tokio::task::JoinSet;
 
@@ -32,7 +34,7 @@ fn outcome(version: Version, status: Status, amount: Option<&str>, reason: Optio
 }
 
 async fn of_order(store: &dyn Store, order_id: OrderId) -> Vec<Step> {
-    store.history(order_id, 0, 1000).await.expect("the store reads").steps
+    store.history(order_id, HistoryCursor::default(), 1000).await.expect("the store reads").steps
 }
 
 /// Reads on from a place until so many steps have come, in pages of a size, and a bit further.
@@ -164,7 +166,7 @@ pub(crate) async fn an_event_from_outside_is_a_step_that_says_so(store: Arc<dyn 
     assert_eq!(steps[0].user_id, user);
 }
 
-/// `history`: the steps of versions above `after`, up to `after + versions`.
+/// `history`: the steps behind a cursor that belong to the next so many versions.
 pub(crate) async fn a_history_is_read_by_versions(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;
     for version in 1..=5 {
@@ -172,28 +174,36 @@ pub(crate) async fn a_history_is_read_by_versions(store: Arc<dyn Store>) {
         accept(&*store, update(id, "[]")).await;
     }
     // Versions 1 to 5 have two steps each, and 6 has one.
+    let all = of_order(&*store, id).await;
+    let behind = HistoryCursor::behind;
+    let within = |step: usize| HistoryCursor::within(all[step].version, all[step].sequence);
     for (after, versions, expected) in [
-        (0, 2, vec![1, 1, 2, 2]),
-        (2, 3, vec![3, 3, 4, 4, 5, 5]),
-        (4, u32::MAX, vec![5, 5, 6]),
-        (5, 1, vec![6]),
-        (6, 10, vec![]),
-        (0, 0, vec![]),
-        (Version::MAX, 10, vec![]),
+        (behind(0), 2, vec![1, 1, 2, 2]),
+        (behind(2), 3, vec![3, 3, 4, 4, 5, 5]),
+        (behind(4), u32::MAX, vec![5, 5, 6]),
+        (behind(5), 1, vec![6]),
+        (behind(6), 10, vec![]),
+        (behind(0), 0, vec![]),
+        (behind(Version::MAX), 10, vec![]),
+        (within(0), 1, vec![1]),
+        (within(0), 2, vec![1, 2, 2]),
+        (within(1), 1, vec![]),
+        (within(8), 10, vec![5, 6]),
+        (HistoryCursor::within(3, Sequence::default()), 1, vec![3, 3]),
     ] {
         let part = store.history(id, after, versions).await.expect("the store reads");
-        assert_eq!(part.upto, None);
+        assert_eq!(part.next, None);
         let versions: Vec<Version> = part.steps.iter().map(|step| step.version).collect();
         assert_eq!(versions, expected, "after {after}");
     }
-    assert_eq!(store.history(OrderId::generate(), 0, 10).await, Ok(Part::default()));
+    assert_eq!(store.history(OrderId::generate(), HistoryCursor::default(), 10).await, Ok(Part::default()));
 }
 
 /// `history`: at most [`MAX_PART`] steps at a time, however many a version has; `newest_step` reads one alone.
 pub(crate) async fn a_version_with_very_many_steps_is_read_in_part(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;
     let began: Timestamp = "2100-01-01T00:00:00Z".parse().expect("a time");
-    for second in 0..MAX_PART {
+    for second in 0..2 * MAX_PART {
         let sent = began + Duration::from_secs(second as u64);
         let (basis, amount) = (Basis::Unversioned(sent), Some(amount("3")));
         let event = Completion { order_id: id, basis, status: Status::Cancelled, amount, reason: None };
@@ -201,12 +211,21 @@ pub(crate) async fn a_version_with_very_many_steps_is_read_in_part(store: Arc<dy
     }
     accept(&*store, update(id, "[]")).await;
 
-    let part = store.history(id, 0, 10).await.expect("the store reads");
-    assert_eq!((part.steps.len(), part.upto), (MAX_PART, Some(1)));
-    assert!(part.steps.iter().all(|step| step.version == 1));
-    let part = store.history(id, 1, 10).await.expect("the store reads");
-    assert_eq!(part.steps.iter().map(told).collect::<Vec<_>>(), [command(2, Status::Processing)]);
-    assert_eq!(part.upto, None);
+    // The creation, all events, and the update.
+    let (mut after, mut lengths, mut steps) = (HistoryCursor::default(), Vec::new(), Vec::new());
+    loop {
+        let part = store.history(id, after, 10).await.expect("the store reads");
+        lengths.push(part.steps.len());
+        steps.extend(part.steps);
+        match part.next {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    assert_eq!(lengths, [MAX_PART, MAX_PART, 2]);
+    assert!(steps.is_sorted_by(|a, b| a.sequence < b.sequence), "a step comes twice");
+    let versions = steps.iter().map(|step| step.version);
+    assert!(versions.eq(std::iter::repeat_n(1, 2 * MAX_PART + 1).chain([2])));
 
     let newest = async |version| store.newest_step(id, version).await.expect("the store reads");
     for version in [1, 2] {

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use orderstream::bus::{AckSink, Bus, Delivery, PublishError, Reply, SubscribeError, Subscription};
 use orderstream::order::{
-    Event, Filter, Order, OrderId, Page, Position, Request, Sequence, Step, Stretch, UserId, Version, Whose,
+    Event, Filter, HistoryCursor, Order, OrderId, Page, Position, Request, Sequence, Step, Stretch, UserId,
+    Version, Whose,
 };
 use orderstream::store::{
     Accepted, Completed, Completion, Cursor, Damaged, Error, Part, PendingPage, Processed, Refusal, Store,
@@ -132,7 +133,7 @@ impl Store for HookedStore {
         self.inner.list(filter, after, limit).await
     }
 
-    async fn history(&self, order_id: OrderId, after: Version, versions: u32) -> Result<Part, Error> {
+    async fn history(&self, order_id: OrderId, after: HistoryCursor, versions: u32) -> Result<Part, Error> {
         self.inner.history(order_id, after, versions).await
     }
 
