@@ -17,7 +17,7 @@ use crate::order::{Sequence, Stretch, Whose};
 use crate::store::{self, Store};
 
 /// How long to wait after the history's end before looking again.
-const POLL: Duration = Duration::from_millis(100);
+pub(super) const POLL: Duration = Duration::from_millis(100);
 
 /// How many steps are looked at in one go.
 const STRETCH: usize = 500;
@@ -42,6 +42,8 @@ struct State {
     place: Option<Sequence>,
     /// How often it has begun.
     begun: u64,
+    /// How often it was told that it stands at a lost place.
+    losses: u64,
     listeners: HashMap<Whose, Vec<Listener>>,
     last_id: u64,
 }
@@ -117,11 +119,14 @@ impl Hub {
 
     /// Looks at the next stretch, and answers whether there is more.
     async fn look(&self, store: &dyn Store) -> Result<bool, store::Error> {
-        let place = self.lock().place;
+        let (place, losses) = {
+            let state = self.lock();
+            (state.place, state.losses)
+        };
         match place {
             None => {
                 let end = store.history_end().await?;
-                self.begin(end);
+                self.begin(end, losses);
                 Ok(true)
             }
             Some(place) => {
@@ -137,9 +142,13 @@ impl Hub {
         }
     }
 
-    /// Begins to look behind a place. What came before it, whoever listens must have read for itself.
-    fn begin(&self, end: Sequence) {
+    /// Begins to look behind a place, unless that may be lost: it was read before the last of the losses. What came
+    /// before it, its listeners must have read for themselves.
+    fn begin(&self, end: Sequence, losses: u64) {
         let mut state = self.lock();
+        if state.losses != losses {
+            return;
+        }
         state.place = Some(end);
         state.begun += 1;
         state.listeners.values_mut().flatten().for_each(|listener| listener.ring(Sequence::default()));
@@ -156,7 +165,8 @@ impl Hub {
             }
             from = step.sequence;
         }
-        state.place = Some(stretch.upto);
+        // Where it has to begin anew, it stays so.
+        state.place = state.place.filter(|place| *place == before).map(|_| stretch.upto);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -196,6 +206,7 @@ impl Subscription {
             Some(place) if place <= end => state.begun.saturating_sub(1),
             _ => {
                 state.place = None;
+                state.losses += 1;
                 state.begun
             }
         }
@@ -273,7 +284,7 @@ mod tests {
         let hub = Arc::new(Hub::default());
         let early = hub.subscribe(Whose::User(user(1)));
         assert_eq!((early.take(), early.take()), (call(0, None), None));
-        hub.begin(Sequence(10, 0));
+        hub.begin(Sequence(10, 0), 0);
         assert_eq!((early.take(), early.take()), (call(0, Some(10)), None));
         let late = hub.subscribe(Whose::User(user(1)));
         assert_eq!((late.take(), early.take()), (call(0, Some(10)), None));
@@ -283,7 +294,7 @@ mod tests {
     fn a_quiet_one_is_left_alone_and_may_jump_when_it_is_called() {
         let hub = Arc::new(Hub::default());
         let [busy, quiet] = [1, 2].map(|n| hub.subscribe(Whose::User(user(n))));
-        hub.begin(Sequence(10, 0));
+        hub.begin(Sequence(10, 0), 0);
         assert_eq!((busy.take(), quiet.take()), (call(0, Some(10)), call(0, Some(10))));
         hub.ring(Sequence(10, 0), &stretch(&[(11, 1), (12, 1), (15, 1)], 20));
         assert_eq!((busy.take(), quiet.take()), (call(10, Some(20)), None));
@@ -296,10 +307,14 @@ mod tests {
     fn after_a_loss_the_hub_begins_anew_unless_it_has() {
         let hub = Arc::new(Hub::default());
         let one = hub.subscribe(Whose::User(user(1)));
-        hub.begin(Sequence(10, 0));
+        hub.begin(Sequence(10, 0), 0);
         // Its place is lost. What it names until it begins anew may be lost, too.
         assert_eq!((one.lost(Sequence(5, 0)), hub.lock().place), (1, None));
-        hub.begin(Sequence(5, 0));
+        // What it had begun to read before is the history that is lost.
+        hub.ring(Sequence(10, 0), &stretch(&[(11, 1)], 11));
+        hub.begin(Sequence(10, 0), 0);
+        assert_eq!(hub.lock().place, None);
+        hub.begin(Sequence(5, 0), 1);
         assert_eq!(one.take().map(|call| call.begun), Some(2));
         // One who finds out later trusts it.
         assert_eq!((one.lost(Sequence(5, 0)), hub.lock().place), (1, Some(Sequence(5, 0))));

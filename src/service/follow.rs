@@ -9,7 +9,7 @@ use futures_util::Stream;
 use futures_util::stream::unfold;
 use tokio::time::sleep;
 
-use super::feed::{PAUSE, Subscription};
+use super::feed::{PAUSE, POLL, Subscription};
 use super::quota::Peer;
 use super::turns::Turn;
 use super::{Service, read_failed};
@@ -181,10 +181,20 @@ struct Follower {
     after: Sequence,
     /// Known before anything was read.
     first: Option<Step>,
-    /// Until where all has been read once there is no more; `None`: nobody called.
+    /// Up to where there may be something to read; `None`: nobody called.
     reading: Option<Sequence>,
     /// A hub that has begun no more often than this may name places that are lost. None is distrusted at first.
     distrusted: u64,
+}
+
+/// What a follower has read.
+struct Reading {
+    /// The place where it goes on.
+    begin: Sequence,
+    stretch: Stretch,
+    /// The hub has seen more than this: it may have asked another server of the store, such as the one before a standby
+    /// took over.
+    is_behind: bool,
 }
 
 impl Follower {
@@ -205,7 +215,7 @@ impl Follower {
             };
             let read = self.read(upto).await;
             self.place.feed.tell(read.as_ref().err());
-            let Ok((begin, stretch)) = read else {
+            let Ok(Reading { begin, stretch, is_behind }) = read else {
                 sleep(PAUSE).await;
                 continue;
             };
@@ -218,34 +228,34 @@ impl Follower {
                 return News::Lost { after: std::mem::replace(&mut self.after, begin), upto: begin };
             }
             self.after = self.after.max(stretch.upto);
-            if !stretch.more {
+            if !stretch.more && !is_behind {
                 self.reading = None;
             }
             if !stretch.steps.is_empty() {
                 return News::Steps(stretch.steps);
             }
+            if is_behind {
+                sleep(POLL).await;
+            }
         }
     }
 
-    /// The steps behind the place, when it is the peer's turn, and the place where the follower goes on. Where there is
-    /// no more, all has been read up to `upto`.
-    async fn read(&self, upto: Sequence) -> Result<(Sequence, Stretch), store::Error> {
+    /// The steps behind the place, when it is the peer's turn. Called because of what there is up to `upto`.
+    async fn read(&self, upto: Sequence) -> Result<Reading, store::Error> {
         let turn = self.place.peer.turn(Turn::Steps).await;
         let (store, whose, after) = (Arc::clone(&self.store), self.place.whose, self.after);
         // A task of its own: a client who goes away ends nothing in the store, so the turn goes on until it is done.
         let read = tokio::spawn(async move {
             let _turn = turn;
-            let mut stretch = store.steps(whose, after, PAGE).await?;
+            let stretch = store.steps(whose, after, PAGE).await?;
             // Asked for last: steps that were dropped in between would else be missed without a word.
             let begin = match stretch.steps.is_empty() {
                 true => going_on(&*store, after).await?,
                 false => after.max(store.history_dropped().await?),
             };
             // A place that this history has not come to is one that is lost.
-            if !stretch.more && upto > stretch.upto.max(after) && upto <= store.history_newest().await? {
-                stretch.upto = upto;
-            }
-            Ok((begin, stretch))
+            let is_behind = !stretch.more && stretch.upto < upto && upto <= store.history_newest().await?;
+            Ok(Reading { begin, stretch, is_behind })
         });
         read.await.unwrap_or_else(|failed| Err(store::Error::Unavailable(failed.to_string())))
     }

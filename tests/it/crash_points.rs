@@ -93,7 +93,7 @@ async fn a_process_that_dies() {
     let (Ok(point), Ok(folder)) = (std::env::var(DIES_AT), std::env::var("DATA_DIR")) else { return };
     let hook: Hook = Arc::new(move |reached| {
         let name = match reached {
-            Point::Read => return Pass::On,
+            Point::Read | Point::Follow => return Pass::On,
             Point::Commit(_) => "commit",
             Point::Publish(_) => "publish",
             Point::Record => "record",

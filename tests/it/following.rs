@@ -2,15 +2,25 @@
 //! and the follower's own is stopped and killed. And what the janitor has dropped is gone, and nothing else.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use orderstream::order::OrderId;
+use jiff::Timestamp;
+use orderstream::order::{OrderId, Status};
+use orderstream::service::AmountProcessor;
+use orderstream::store::{Basis, Completed, Completion, MAX_PART};
+use serde_json::value::RawValue;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
 
 use crate::support::USER;
-use crate::support::answers::{create, member, order, order_id};
+use crate::support::answers::{create, member, names, order, order_id};
 use crate::support::app::{Setup, TestApp};
 use crate::support::cluster::Cluster;
+use crate::support::hooks::{Hook, Pass, Point};
 use crate::support::stream::{Stream, Told};
+use crate::support::system::{System, settings};
 use crate::support::wait::until;
 
 /// The path of a user's stream.
@@ -213,6 +223,78 @@ async fn streams_go_on_where_a_backup_was_restored_meanwhile() {
         assert_eq!(told, [(2, "update".to_owned()), (2, "worker".to_owned())]);
     }
     app.finish().await;
+}
+
+/// The process finds out of a change from one server, and a stream reads from another that does not have it yet.
+#[tokio::test]
+async fn a_stream_whose_server_lags_behind_misses_nothing() {
+    let (lags, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (is_behind, counter) = (Arc::clone(&lags), Arc::clone(&asked));
+    let hook: Hook = Arc::new(move |point| {
+        if point != Point::Follow || !is_behind.load(Ordering::Relaxed) {
+            return Pass::On;
+        }
+        counter.fetch_add(1, Ordering::Relaxed);
+        Pass::Withheld
+    });
+    let folder = TempDir::new().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let system =
+        System::hooked(&settings(folder.path()), Arc::new(AmountProcessor::default()), listener, hook);
+    let id = create(&system.client, "{}").await;
+    let mut stream = Stream::open(system.address, &format!("/orders/{id}/events"), None).await;
+    let newest = &stream.take(1).await[0];
+    assert_eq!(newest.change(), (1, "worker".to_owned(), "done".to_owned()));
+    lags.store(true, Ordering::Relaxed);
+    let update = format!(r#"{{"order_id":"{id}","payload":[]}}"#);
+    assert_eq!(system.post(update).await.status, 200);
+    // It has been called, has found nothing, and asks again.
+    until("a stream that asks again", async || (asked.load(Ordering::Relaxed) >= 3).then_some(())).await;
+    lags.store(false, Ordering::Relaxed);
+    let changes: Vec<_> = stream.take(2).await.iter().map(Told::change).collect();
+    let expected = [("update", "processing"), ("worker", "done")];
+    assert_eq!(changes, expected.map(|(by, status)| (2, by.to_owned(), status.to_owned())));
+    drop(stream);
+    system.stop().await;
+}
+
+/// Another service changes an order very often, and none of its changes is a version.
+async fn a_long_version_is_paged_to_its_end(app: TestApp) {
+    let id = create(&app.client, "{}").await;
+    let order_id = OrderId::parse(&id).expect("an id");
+    let began: Timestamp = "2100-01-01T00:00:00Z".parse().expect("a time");
+    for second in 0..MAX_PART {
+        let basis = Basis::Unversioned(began + Duration::from_secs(second as u64));
+        let event = Completion { order_id, basis, status: Status::Cancelled, amount: None, reason: None };
+        assert_eq!(app.store.complete([event].into()).await, Ok(vec![Completed::Applied]));
+    }
+    let (mut path, mut entries, mut pages) = (format!("/orders/{id}/history?limit=1"), Vec::new(), 0);
+    loop {
+        let answer = app.client.get(&path).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let page: Vec<Box<RawValue>> =
+            serde_json::from_str(&member(answer.text(), "history")).expect("a list of entries");
+        entries.extend(page);
+        pages += 1;
+        if !names(answer.text()).contains(&"next_cursor".to_owned()) {
+            break;
+        }
+        path = format!("/orders/{id}/history?limit=1&cursor={}", member(answer.text(), "next_cursor"));
+    }
+    // The creation and its outcome are one entry.
+    assert_eq!((entries.len(), pages), (1 + MAX_PART, 2));
+    assert!(entries.iter().all(|entry| member(entry.get(), "version") == "1"));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_history_with_a_long_version_is_paged_to_its_end() {
+    a_long_version_is_paged_to_its_end(TestApp::embedded().start().await).await;
+}
+
+#[tokio::test]
+async fn a_history_with_a_long_version_on_postgres_is_paged_to_its_end() {
+    a_long_version_is_paged_to_its_end(TestApp::embedded().start_on_postgres().await).await;
 }
 
 /// A service that keeps its history for as good as no time.

@@ -27,6 +27,8 @@ pub(crate) enum Point<'a> {
     Record,
     /// They are recorded; no ACK has been sent and nothing settled.
     Recorded,
+    /// Steps of one order are about to be read.
+    Follow,
 }
 
 /// Whether the call goes on.
@@ -34,7 +36,8 @@ pub(crate) enum Point<'a> {
 pub(crate) enum Pass {
     /// It does.
     On,
-    /// Events do not reach the worker, and the publisher is told that they will: a broker that has stored them.
+    /// Events do not reach the worker, and the publisher is told that they will: a broker that has stored them. Steps
+    /// are not there yet: a server that lags behind another.
     Withheld,
     /// Events are refused by the bus, for their own sake.
     Refused,
@@ -44,7 +47,8 @@ pub(crate) enum Pass {
     Spoiled,
 }
 
-/// What is called at every point; its answer counts at [`Point::Publish`] and [`Point::Commit`].
+/// What is called at every point; its answer counts at [`Point::Publish`], [`Point::Commit`] and
+/// [`Point::Follow`].
 pub(crate) type Hook = Arc<dyn Fn(Point<'_>) -> Pass + Send + Sync>;
 
 /// A store with a hook.
@@ -142,7 +146,12 @@ impl Store for HookedStore {
     }
 
     async fn steps(&self, of: Whose, after: Sequence, limit: usize) -> Result<Stretch, Error> {
-        self.inner.steps(of, after, limit).await
+        match of {
+            Whose::Order(_) if (self.hook)(Point::Follow) == Pass::Withheld => {
+                Ok(Stretch { steps: Vec::new(), upto: after, more: false })
+            }
+            _ => self.inner.steps(of, after, limit).await,
+        }
     }
 
     async fn history_end(&self) -> Result<Sequence, Error> {
