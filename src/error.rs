@@ -71,8 +71,8 @@ pub enum Error {
     },
     /// The order's row in the store cannot be read, or cannot take the command. Asking again does not help.
     #[error(
-        "the order is stored and its row is damaged; delete it or send it a new payload. Where that is answered like \
-         this, too, an operator must repair the row, which the log names"
+        "the order is stored, and its row cannot be read or changed; delete it or send it a new payload, or have an \
+         operator repair the row"
     )]
     Unreadable {
         /// The order.

@@ -45,7 +45,7 @@ pub(super) struct HistoryBody<'a> {
 struct Entry<'a> {
     #[schema(value_type = i64)]
     version: Version,
-    // These three are not known where the request's step has been dropped, or is on another page, and its outcome's not.
+    // These three are not known where the step of the request has been dropped or is on another page.
     /// When. Absent, as the next two, where only the outcome is still kept, or the request is on the page before.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, format = DateTime, required = false)]
@@ -93,8 +93,8 @@ fn causes() -> Object {
 /// An order's history
 ///
 /// A page of its versions, the oldest first. Where the oldest steps are no longer kept a page may be short, or empty, and
-/// still have a `next_cursor`: the history ends where there is none. A page has at most 500 steps. A version with more
-/// than these goes on on the next page, where an outcome may stand without its request.
+/// still have a `next_cursor`: the history ends where there is none. A page has at most 500 steps. The next page
+/// continues a version that has more; an outcome there may stand without its request.
 #[utoipa::path(
     get,
     path = "/orders/{order_id}/history",

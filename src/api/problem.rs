@@ -127,9 +127,9 @@ pub const KEY_REUSED: Kind =
     kind(422, Code::InvalidArgument, "idempotency_key_reused", "The key was used for another request", false);
 /// A defect of the service.
 pub const INTERNAL: Kind = kind(500, Code::Internal, "internal", "The service failed", false);
-/// The order's row in the store cannot be read.
+/// The order's row in the store cannot be read, or cannot take a change.
 pub const ORDER_UNREADABLE: Kind =
-    kind(500, Code::DataLoss, "order_unreadable", "The stored order cannot be read", false);
+    kind(500, Code::DataLoss, "order_unreadable", "The order's row cannot be read or changed", false);
 /// Turned away before anything was done.
 pub const OVERLOADED: Kind = kind(503, Code::Unavailable, "overloaded", "The service is at its limit", true);
 /// The store is away; nothing was done.

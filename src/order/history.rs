@@ -115,7 +115,9 @@ impl FromStr for HistoryCursor {
             Some((version, after)) => (version, after.parse().map_err(|_| BadHistoryCursor)?),
             None => (text, HistoryCursor::ALL),
         };
-        let version = version.parse().ok().filter(|version: &Version| *version >= 0);
+        // A number may begin with a sign, and a version does not.
+        let version =
+            version.parse().ok().filter(|_| version.starts_with(|first: char| first.is_ascii_digit()));
         Ok(HistoryCursor { version: version.ok_or(BadHistoryCursor)?, after })
     }
 }
@@ -236,7 +238,9 @@ mod tests {
         ] {
             assert_eq!((text.parse(), cursor.to_string().as_str()), (Ok(cursor), text));
         }
-        for text in ["", "-1", "x", "9223372036854775808", "3.", "3.17", "-3.1-2", ".1-2", "3.1-2.3"] {
+        for text in
+            ["", "-1", "x", "9223372036854775808", "3.", "3.17", "-3.1-2", "+3", "+3.1-2", ".1-2", "3.1-2.3"]
+        {
             assert_eq!(text.parse::<HistoryCursor>(), Err(BadHistoryCursor), "{text:?}");
         }
         assert_eq!((HistoryCursor::behind(2).last_of(3), within.last_of(3)), (5, 5));

@@ -42,7 +42,7 @@ struct State {
     place: Option<Sequence>,
     /// How often it has begun.
     begun: u64,
-    /// How often it was told that it stands at a lost place.
+    /// How often a follower has found the hub's place lost.
     losses: u64,
     listeners: HashMap<Whose, Vec<Listener>>,
     last_id: u64,
@@ -142,8 +142,8 @@ impl Hub {
         }
     }
 
-    /// Begins to look behind a place, unless that may be lost: it was read before the last of the losses. What came
-    /// before it, its listeners must have read for themselves.
+    /// Begins to look behind a place, unless a loss was found since that place was read. Its listeners must have read
+    /// what comes before it.
     fn begin(&self, end: Sequence, losses: u64) {
         let mut state = self.lock();
         if state.losses != losses {
@@ -165,7 +165,7 @@ impl Hub {
             }
             from = step.sequence;
         }
-        // Where it has to begin anew, it stays so.
+        // A reset that was made meanwhile stays.
         state.place = state.place.filter(|place| *place == before).map(|_| stretch.upto);
     }
 
@@ -310,7 +310,7 @@ mod tests {
         hub.begin(Sequence(10, 0), 0);
         // Its place is lost. What it names until it begins anew may be lost, too.
         assert_eq!((one.lost(Sequence(5, 0)), hub.lock().place), (1, None));
-        // What it had begun to read before is the history that is lost.
+        // Reads that began before the loss do not undo the reset.
         hub.ring(Sequence(10, 0), &stretch(&[(11, 1)], 11));
         hub.begin(Sequence(10, 0), 0);
         assert_eq!(hub.lock().place, None);

@@ -181,7 +181,7 @@ struct Follower {
     after: Sequence,
     /// Known before anything was read.
     first: Option<Step>,
-    /// Up to where there may be something to read; `None`: nobody called.
+    /// Up to where there may be something to read; `None`: not called.
     reading: Option<Sequence>,
     /// A hub that has begun no more often than this may name places that are lost. None is distrusted at first.
     distrusted: u64,
@@ -192,9 +192,9 @@ struct Reading {
     /// The place where it goes on.
     begin: Sequence,
     stretch: Stretch,
-    /// The hub has seen more than this: it may have asked another server of the store, such as the one before a standby
-    /// took over.
-    is_behind: bool,
+    /// Where the store has less than the hub has seen: a place that no step of the store is behind yet. The hub may have
+    /// asked another server of the store, such as the one before a standby took over.
+    newest: Option<Sequence>,
 }
 
 impl Follower {
@@ -215,7 +215,7 @@ impl Follower {
             };
             let read = self.read(upto).await;
             self.place.feed.tell(read.as_ref().err());
-            let Ok(Reading { begin, stretch, is_behind }) = read else {
+            let Ok(Reading { begin, stretch, newest }) = read else {
                 sleep(PAUSE).await;
                 continue;
             };
@@ -228,6 +228,11 @@ impl Follower {
                 return News::Lost { after: std::mem::replace(&mut self.after, begin), upto: begin };
             }
             self.after = self.after.max(stretch.upto);
+            let is_behind = newest.is_some_and(|newest| upto <= newest);
+            if let Some(newest) = newest.filter(|_| !is_behind) {
+                // The store will never have what the hub has seen.
+                self.distrusted = self.place.feed.lost(newest);
+            }
             if !stretch.more && !is_behind {
                 self.reading = None;
             }
@@ -253,9 +258,11 @@ impl Follower {
                 true => going_on(&*store, after).await?,
                 false => after.max(store.history_dropped().await?),
             };
-            // A place that this history has not come to is one that is lost.
-            let is_behind = !stretch.more && stretch.upto < upto && upto <= store.history_newest().await?;
-            Ok(Reading { begin, stretch, is_behind })
+            let newest = match !stretch.more && stretch.upto < upto {
+                true => Some(store.history_newest().await?),
+                false => None,
+            };
+            Ok(Reading { begin, stretch, newest })
         });
         read.await.unwrap_or_else(|failed| Err(store::Error::Unavailable(failed.to_string())))
     }

@@ -28,7 +28,7 @@ pub enum ProcessError {
     /// It may work later: tried a few times more, then the order fails.
     #[error("{0}")]
     Transient(String),
-    /// It will never work: the order fails, and the first 1,000 characters of this reason can be read with it.
+    /// It will never work: the order fails with the first 1,000 characters of this reason.
     #[error("{0}")]
     Permanent(String),
 }

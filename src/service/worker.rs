@@ -37,7 +37,7 @@ const HANDS: usize = 3;
 /// How often a processor that fails for a passing reason is asked.
 const ATTEMPTS: u32 = 5;
 
-/// How many characters of a reason are recorded: those that each list and each history can tell.
+/// How many characters of a processor's reason are recorded: every list and history repeats them.
 const MAX_REASON: usize = 1000;
 
 /// The first pause before something is tried again; each next one is twice as long.
@@ -275,9 +275,9 @@ impl Worker {
         match outcome {
             Ok((status, amount)) => Completion { order_id, basis, status, amount, reason: None },
             Err(reason) => {
+                let reason: String = reason.chars().take(MAX_REASON).collect();
                 limited!(warn, "failed order"; %order_id, version = event.version, reason, "the order cannot be processed");
-                let reason = Some(reason.chars().take(MAX_REASON).collect());
-                Completion { order_id, basis, status: Status::Failed, amount: None, reason }
+                Completion { order_id, basis, status: Status::Failed, amount: None, reason: Some(reason) }
             }
         }
     }

@@ -15,7 +15,7 @@ pub struct Part {
     pub next: Option<HistoryCursor>,
 }
 
-/// A row of the history: a step that cannot be read has its place all the same.
+/// A row of the history. Of a step that cannot be read, the place is known.
 pub(super) struct Found {
     pub(super) version: Version,
     pub(super) sequence: Sequence,
@@ -24,7 +24,7 @@ pub(super) struct Found {
 
 impl Part {
     /// Of what was found, by ascending version and sequence. Where that is more than [`MAX_PART`], the last version is
-    /// left to the next part, so that an outcome stands with its request; unless there is no other version.
+    /// left to the next part, so that an outcome and its request are in one; unless there is no other version.
     pub(super) fn of(mut found: Vec<Found>) -> Part {
         let mut next = None;
         if found.len() > MAX_PART {

@@ -87,15 +87,19 @@ async fn an_order_whose_payload_is_too_long_is_told_as_such_and_can_be_deleted_o
 async fn an_order_whose_status_or_version_no_service_of_ours_wrote_is_told_as_what_it_is() {
     let app = Setup::new().start_on_postgres().await;
     let mut ids = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..8 {
         ids.push(insert(&app, "'{}'").await);
     }
-    let [deleted, replaced, gone, last, negative] = ids.as_slice() else { unreachable!() };
+    let [deleted, replaced, gone, endless, nearly, last, zero, negative] = ids.as_slice() else {
+        unreachable!()
+    };
     app.execute(&format!(
         "UPDATE orders SET status = 'weird' WHERE order_id IN ('{deleted}', '{replaced}');
          UPDATE orders SET status = 'weird', deleted_at = '2025-01-01' WHERE order_id = '{gone}';
-         UPDATE orders SET version = 9223372036854775807 WHERE order_id = '{last}';
-         UPDATE orders SET version = -2, processed_version = -2 WHERE order_id = '{negative}'"
+         UPDATE orders SET status = 'weird', deleted_at = 'infinity' WHERE order_id = '{endless}';
+         UPDATE orders SET version = 9223372036854775807 - (order_id = '{nearly}')::int WHERE order_id IN ('{nearly}', '{last}');
+         UPDATE orders SET version = CASE order_id WHEN '{zero}' THEN 0 ELSE -2 END WHERE order_id IN ('{zero}', '{negative}');
+         UPDATE orders SET processed_version = version"
     ))
     .await;
     problem(&app.client.get(&format!("/orders/{deleted}")).await, "order_unreadable");
@@ -111,12 +115,22 @@ async fn an_order_whose_status_or_version_no_service_of_ours_wrote_is_told_as_wh
     assert_eq!(app.client.request("DELETE", &format!("/orders/{gone}"), &[], "").await.status, 200);
     let kept = format!("SELECT (deleted_at = '2025-01-01')::text FROM orders WHERE order_id = '{gone}'");
     assert_eq!(app.query(&kept).await.as_deref(), Some("true"));
+    // A time that cannot be read ends with a deletion.
+    problem(&app.client.get(&format!("/orders/{endless}")).await, "order_unreadable");
+    assert_eq!(app.client.request("DELETE", &format!("/orders/{endless}"), &[], "").await.status, 200);
+    assert_eq!(member(&order(&app.client, endless).await, "status"), "deleted");
+    let update = format!(r#"{{"order_id":"{nearly}","payload":{{"amount":7}}}}"#);
+    assert_eq!(app.client.post("/orders", update).await.status, 200);
+    let shown = order(&app.client, nearly).await;
+    assert_eq!([member(&shown, "version"), member(&shown, "status")], [&i64::MAX.to_string(), "done"]);
     // No version can follow these; the payload is not to blame.
-    for id in [last, negative] {
+    for id in [nearly, last, zero, negative] {
         let answer = app.client.request("DELETE", &format!("/orders/{id}"), &[], "").await;
         problem(&answer, "order_unreadable");
         let update = format!(r#"{{"order_id":"{id}","payload":{{"amount":7}}}}"#);
-        problem(&app.client.post("/orders", update).await, "order_unreadable");
+        problem(&app.client.post("/orders", update.clone()).await, "order_unreadable");
+        let key = [("idempotency-key", id.as_str())];
+        problem(&app.client.request("POST", "/orders", &key, update).await, "order_unreadable");
         let update =
             app.client.request("PUT", &format!("/orders/{id}"), &[], r#"{"payload":{"amount":7}}"#).await;
         problem(&update, "order_unreadable");

@@ -109,6 +109,10 @@ fn creation(with: Extras, on_conflict: &str) -> String {
 const NEXT_TIME: &str =
     "CASE WHEN o.updated_at < '9999-12-01' THEN greatest(o.updated_at, now()) ELSE now() END";
 
+/// When an order was deleted first. A time that cannot be read has been set by another program, and ends here.
+const FIRST_DELETION: &str =
+    "CASE WHEN o.deleted_at BETWEEN '0001-01-01' AND '9999-12-01' THEN o.deleted_at ELSE now() END";
+
 /// Replaces contents.
 pub(super) fn update(with: Extras) -> String {
     format!(
@@ -149,7 +153,7 @@ fn deletion(with: Extras, payload: &str) -> String {
         "WITH put AS (
              UPDATE orders o SET status = 'deleted', version = o.version + 1, reason = NULL,
                     updated_at = {NEXT_TIME}, own_at = {NEXT_TIME},
-                    deleted_at = coalesce(o.deleted_at, now()){placed}
+                    deleted_at = {FIRST_DELETION}{placed}
                FROM unnest($1::uuid[], $2::uuid[], $3::int8[]{keys}) AS c (id, user_id, version{key})
               WHERE {condition}
              RETURNING o.order_id, o.version, o.user_id, o.updated_at, o.status, o.payload{step}{key}
@@ -169,21 +173,24 @@ fn deletion(with: Extras, payload: &str) -> String {
     )
 }
 
-/// What must hold of an order for a command to change it. A status that another program made up keeps no command away,
-/// unless it hides a deletion.
+/// What must hold of an order for a command to change it. An order with a status that another program made up takes
+/// commands, but no update where `deleted_at` says that it was deleted.
 fn condition(target: Status, with: Extras) -> String {
-    let not_hidden = match target {
+    let not_deleted = match target {
         Status::Deleted => String::new(),
         _ => format!(" AND (o.deleted_at IS NULL OR o.status IN ({}))", sources(target)),
     };
     format!(
         "o.order_id = ANY (ARRAY[c.id]) AND (c.user_id IS NULL OR o.user_id = c.user_id)
-         AND o.status NOT IN ({}){not_hidden}
-         AND (c.version IS NULL OR o.version = c.version) AND o.version BETWEEN 0 AND {LAST_VERSION}{}",
+         AND o.status NOT IN ({}){not_deleted}
+         AND (c.version IS NULL OR o.version = c.version) AND o.version BETWEEN {FIRST_VERSION} AND {LAST_VERSION}{}",
         others(target),
         if with.keys { format!(" AND {IS_FRESH}") } else { String::new() }
     )
 }
 
-/// No version follows the next one, and none that we made is negative.
+/// The lowest version of an order; lower ones are another program's.
+pub(super) const FIRST_VERSION: Version = 1;
+
+/// The highest version of an order that a command can raise by one.
 pub(super) const LAST_VERSION: Version = Version::MAX - 1;

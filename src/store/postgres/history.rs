@@ -75,8 +75,8 @@ pub(super) struct History {
 impl History {
     pub(super) async fn prepare(client: &Client) -> Result<History, tokio_postgres::Error> {
         let behind = "(h.place, h.seq) > ($1, $2) AND h.place < (SELECT edge FROM edge)";
-        // The edge comes with each row, and also where there is none: it is the snapshot's of the very statement. Texts
-        // are made of what is left when all rows are sorted and counted.
+        // The edge comes with each row, and also where there is none: it is the snapshot's of the very statement. The
+        // texts are made outside, of the rows that are left, and not of all that are sorted.
         let stretch = |last: &str, steps: &str| {
             format!(
                 "WITH edge AS MATERIALIZED ({EDGE}){last}

@@ -1,12 +1,12 @@
-//! Why requests were not carried out. The statement that left one out does not say; what their orders and keys are is
-//! looked up afterwards, and may have changed again by then.
+//! Why requests were not carried out. The statements of commands do not return a reason, so the orders and keys of these
+//! requests are looked up afterwards. They may have changed again by then.
 
 use std::collections::HashMap;
 
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
-use super::command_sql::LAST_VERSION;
+use super::command_sql::{FIRST_VERSION, LAST_VERSION};
 use super::rows::{order_id, status, user_id, uuid};
 use super::trouble::Trouble;
 use crate::order::{Command, OrderId, Request, Status, UserId, Version};
@@ -33,8 +33,8 @@ struct Found {
     version: Version,
     /// Its status, if it is one that we know.
     status: Option<Status>,
-    /// Whether it says when it was deleted, whatever its status is.
-    was_deleted: bool,
+    /// Whether it has a time of deletion.
+    has_deletion_time: bool,
 }
 
 /// What was kept with a key: the digest of the content, and what the request did.
@@ -75,14 +75,14 @@ impl Refusals {
 }
 
 impl Found {
-    /// A status that another program made up may hide a deletion.
-    fn is_deleted(self) -> bool {
-        self.status.map_or(self.was_deleted, |status| status == Status::Deleted)
+    /// Whether the order was deleted, also where another program has made up a status since.
+    fn was_deleted(self) -> bool {
+        self.status.map_or(self.has_deletion_time, |status| status == Status::Deleted)
     }
 }
 
 impl Known {
-    /// What the caller of a request is told that was not carried out; `None` where nothing says why any more.
+    /// The answer to a request that was not carried out; `None` where the reason is gone by now.
     pub(super) fn answer(&self, request: &Request) -> Option<Result<Accepted, Refusal>> {
         if let Some((content, earlier)) = request.key.and_then(|key| self.keys.get(&key.digest)) {
             let is_same = request.key.is_some_and(|key| key.content == *content);
@@ -92,7 +92,7 @@ impl Known {
         let (named, if_version) = match request.command {
             Command::Create { .. } => {
                 let found = found?;
-                let (user_id, version, deleted) = (found.user_id, found.version, found.is_deleted());
+                let (user_id, version, deleted) = (found.user_id, found.version, found.was_deleted());
                 return Some(Err(Refusal::Exists { user_id, version, deleted }));
             }
             Command::Update { user_id, if_version, .. } | Command::Delete { user_id, if_version, .. } => {
@@ -102,12 +102,16 @@ impl Known {
         let refusal = match found {
             None => Refusal::NotFound,
             Some(found) if named.is_some_and(|named| named != found.user_id) => Refusal::NotFound,
-            Some(found) if found.is_deleted() => Refusal::Deleted,
+            Some(Found { status: Some(Status::Deleted), .. }) => Refusal::Deleted,
+            Some(Found { version, .. }) if !(FIRST_VERSION..=LAST_VERSION).contains(&version) => {
+                Refusal::Damaged(format!("its version {version} is out of range"))
+            }
+            // An order with a status that is not known can still be deleted.
+            Some(found) if found.was_deleted() && matches!(request.command, Command::Update { .. }) => {
+                Refusal::Deleted
+            }
             Some(Found { version: current, .. }) if if_version.is_some_and(|version| version != current) => {
                 Refusal::Changed { current }
-            }
-            Some(Found { version, .. }) if !(0..=LAST_VERSION).contains(&version) => {
-                Refusal::Damaged(format!("no version of ours follows its version {version}"))
             }
             Some(_) => return None,
         };
@@ -120,7 +124,7 @@ fn known_order(row: &Row) -> Result<(OrderId, Found), Trouble> {
         user_id: user_id(row.try_get(1)?),
         version: row.try_get(2)?,
         status: Status::parse(row.try_get(3)?),
-        was_deleted: row.try_get(4)?,
+        has_deletion_time: row.try_get(4)?,
     };
     Ok((order_id(row.try_get(0)?), found))
 }

@@ -75,6 +75,16 @@ pub(super) async fn a_history_tells_each_version_and_what_became_of_it<B: Backen
     app.finish().await;
 }
 
+pub(super) async fn a_processors_reason_is_recorded_up_to_a_length<B: Backend>() {
+    let app = B::start(Setup::new().processor(Arc::new(Obedient))).await;
+    let id = create(app.client(), &format!(r#"{{"fail":"{}"}}"#, "ж".repeat(1500))).await;
+    let entry = history(app.client(), &id).await.remove(0);
+    for text in [order(app.client(), &id).await, member(&entry, "outcome")] {
+        assert_eq!(member(&text, "reason"), "ж".repeat(1000));
+    }
+    app.finish().await;
+}
+
 pub(super) async fn what_is_not_processed_yet_has_no_outcome<B: Backend>() {
     let mut app = B::start(Setup::new().settings(|settings| settings.ack_wait = false)).await;
     app.stop_worker().await;

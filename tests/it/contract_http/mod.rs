@@ -133,6 +133,7 @@ macro_rules! contract {
                 }
                 history {
                     a_history_tells_each_version_and_what_became_of_it,
+                    a_processors_reason_is_recorded_up_to_a_length,
                     what_is_not_processed_yet_has_no_outcome,
                     an_event_from_outside_has_an_entry_of_its_own,
                     a_history_comes_in_pages_of_versions,

@@ -261,6 +261,11 @@ pub(crate) async fn steps_come_in_pages_whoever_asks_for_whose(store: Arc<dyn St
         assert_eq!(read(&*store, of, all[8].sequence, 2, behind.len()).await, behind, "{of:?}");
         nothing_behind(&*store, of, &all[17]).await;
     }
+    // A reader of whom nothing is told comes as far as all others.
+    for of in nobody {
+        let page = store.steps(of, Sequence::default(), 10).await.expect("the store reads");
+        assert!(page.upto >= all[17].sequence && !page.more, "{page:?}");
+    }
 }
 
 /// `history_end`: nothing that was read lies behind it, and all that is to come does.
