@@ -71,8 +71,8 @@ pub enum Error {
     },
     /// The order's row in the store cannot be read, or cannot take the command. Asking again does not help.
     #[error(
-        "the order is stored, and its row cannot be read or changed; delete it or send it a new payload, or have an \
-         operator repair the row"
+        "the order is stored, and its row cannot be read or changed; delete it or send it a new payload, and where that \
+         fails, too, have an operator repair the row"
     )]
     Unreadable {
         /// The order.

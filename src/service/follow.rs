@@ -20,6 +20,13 @@ use crate::store::{self, Store};
 /// The most steps in a page.
 const PAGE: usize = 100;
 
+/// How many bytes the steps of a page take, at most, unless the first one alone takes more: a stream holds a page for as
+/// long as its client reads nothing.
+const PAGE_BYTES: usize = 32 << 10;
+
+/// How many bytes a step takes as text, besides its amount and its reason.
+const STEP_BYTES: usize = 300;
+
 /// Steps as they become visible, by ascending sequence, in pages that are never empty. It has no end.
 pub type Pages = Pin<Box<dyn Stream<Item = News> + Send>>;
 
@@ -166,6 +173,23 @@ async fn going_on(store: &dyn Store, after: Sequence) -> Result<Sequence, store:
     }
 }
 
+/// Leaves the steps of a stretch that are too much for a page to the next one.
+fn cut(stretch: &mut Stretch) {
+    let mut bytes = 0;
+    let fits = |step: &&Step| {
+        let amount = step.amount.as_ref().map_or(0, |amount| amount.to_string().len());
+        // A byte of a reason is six as JSON, at most.
+        bytes += STEP_BYTES + amount + 6 * step.reason.as_ref().map_or(0, String::len);
+        bytes <= PAGE_BYTES
+    };
+    let count = stretch.steps.iter().take_while(fits).count().max(1);
+    if count < stretch.steps.len() {
+        stretch.steps.truncate(count);
+        stretch.upto = stretch.steps.last().map_or(stretch.upto, |step| step.sequence);
+        stretch.more = true;
+    }
+}
+
 /// What a follower is called for, and whose turn it is when it reads.
 struct Place {
     feed: Subscription,
@@ -252,7 +276,8 @@ impl Follower {
         // A task of its own: a client who goes away ends nothing in the store, so the turn goes on until it is done.
         let read = tokio::spawn(async move {
             let _turn = turn;
-            let stretch = store.steps(whose, after, PAGE).await?;
+            let mut stretch = store.steps(whose, after, PAGE).await?;
+            cut(&mut stretch);
             // Asked for last: steps that were dropped in between would else be missed without a word.
             let begin = match stretch.steps.is_empty() {
                 true => going_on(&*store, after).await?,
@@ -265,5 +290,43 @@ impl Follower {
             Ok(Reading { begin, stretch, newest })
         });
         read.await.unwrap_or_else(|failed| Err(store::Error::Unavailable(failed.to_string())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::{Cause, Status};
+
+    /// The steps that are left of some with reasons of these lengths, and whether the page says so.
+    fn left(reasons: &[usize]) -> (usize, bool) {
+        let step = |(place, length): (u64, &usize)| Step {
+            sequence: Sequence(place, 0),
+            order_id: OrderId::generate(),
+            user_id: UserId::from_bytes([1; 16]),
+            version: 1,
+            at: jiff::Timestamp::UNIX_EPOCH,
+            cause: Cause::Worker,
+            status: Status::Failed,
+            amount: None,
+            reason: Some("r".repeat(*length)),
+        };
+        let steps: Vec<Step> = (1..).zip(reasons).map(step).collect();
+        let mut stretch = Stretch { steps, upto: Sequence(1000, 0), more: false };
+        cut(&mut stretch);
+        let count = stretch.steps.len();
+        // It goes on behind the last one that is left.
+        let upto = if count < reasons.len() { count as u64 } else { 1000 };
+        assert_eq!(stretch.upto, Sequence(upto, 0));
+        (count, stretch.more)
+    }
+
+    #[test]
+    fn a_page_is_as_long_as_its_bytes_allow() {
+        assert_eq!(left(&[]), (0, false));
+        assert_eq!(left(&[0; PAGE]), (PAGE, false));
+        assert_eq!(left(&[1000; PAGE]), (5, true));
+        assert_eq!(left(&[10_000, 0]), (1, true));
+        assert_eq!(left(&[10_000]), (1, false));
     }
 }

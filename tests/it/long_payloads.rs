@@ -2,6 +2,8 @@
 //! services. Each is told as what it is, can be deleted or given another payload, and is in no other order's way: not
 //! in a list, nor in the sweep, nor in the checker.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use orderstream::order::{Command, Filter, OrderId, Payload, Sequence, Status, Whose};
 use orderstream::service::verify::{Confirmed, Fault, Options, verify};
@@ -161,6 +163,41 @@ async fn a_long_reason_of_another_service_makes_no_answer_long() {
         verify(&*app.store, 0, Confirmed::default(), &Options { idle: true, amounts: false, listed: 10 });
     let report = report.await.expect("a store to read");
     assert_eq!((report.total(), report.found), (1, 0), "{:?}", report.findings);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_long_amount_of_another_service_is_neither_told_nor_in_the_way() {
+    let app = Setup::new().start_on_postgres().await;
+    let mut ids = Vec::new();
+    for amount in ["1e131071", "1e-16383", "NaN", "Infinity", "1e999", "1e-1000"] {
+        let id = insert(&app, "'{}'").await;
+        app.execute(&format!("UPDATE orders SET amount = '{amount}' WHERE order_id = '{id}'")).await;
+        ids.push(id);
+    }
+    app.execute(
+        "INSERT INTO orders_history (place, order_id, user_id, version, at, cause, status, amount)
+         SELECT 1, order_id, user_id, version, now(), 'event', status, amount FROM orders",
+    )
+    .await;
+    for (at, id) in ids.iter().enumerate() {
+        let answer = app.client.get(&format!("/orders/{id}")).await;
+        // The last two are as long as one may be.
+        match at {
+            ..4 => drop(problem(&answer, "order_unreadable")),
+            _ => assert_eq!(member(&member(answer.text(), "order"), "amount").len(), [1000, 1002][at - 4]),
+        }
+    }
+    let steps = app.store.steps(Whose::All, Sequence::default(), 10).await.expect("the store reads").steps;
+    let told: BTreeSet<String> = steps.iter().map(|step| step.order_id.to_string()).collect();
+    assert_eq!(told, ids[4..].iter().cloned().collect());
+    let report =
+        verify(&*app.store, 0, Confirmed::default(), &Options { idle: true, amounts: false, listed: 10 });
+    let report = report.await.expect("a store to read");
+    assert_eq!(report.found, 4, "{:?}", report.findings);
+    let is_short = |fault: &Fault| matches!(fault, Fault::Unreadable(what) if what.len() < 100);
+    assert!(report.findings.iter().all(|finding| is_short(&finding.fault)), "{:?}", report.findings);
+    app.execute(&format!("DELETE FROM orders WHERE order_id = ANY ('{{{}}}')", ids.join(","))).await;
     app.finish().await;
 }
 

@@ -169,6 +169,33 @@ async fn of_several_processes_one_takes_a_pending_event_up() {
 }
 
 #[tokio::test]
+async fn an_event_is_made_whatever_else_of_its_order_cannot_be_read() {
+    let schema = Schema::migrated().await;
+    let (store, user) = (schema.open(), some_user());
+    let mut ids = Vec::new();
+    for damage in [
+        "amount = 'NaN'",
+        "amount = 'Infinity'",
+        "amount = '1e131071'",
+        "created_at = 'infinity'",
+        "updated_at = '-infinity'",
+        "deleted_at = 'infinity'",
+        "created_at = NULL, updated_at = NULL, amount = NULL",
+        "reason = repeat('r', 4000000)",
+    ] {
+        let id = create(&store, user, r#"{"id":"A"}"#).await;
+        schema.execute(&format!("UPDATE orders SET {damage} WHERE order_id = '{id}'")).await;
+        ids.push(id);
+    }
+    let page = store.pending(Timestamp::MAX, None, 10).await.unwrap();
+    let told = page.events.iter().map(|event| {
+        (event.order_id.unwrap(), event.version, event.status, event.user_id, event.payload.external_id())
+    });
+    let expected = ids.iter().map(|id| (*id, Some(1), Status::New, Some(user), "A"));
+    assert!(told.eq(expected), "{page:?}");
+}
+
+#[tokio::test]
 async fn a_row_that_cannot_be_read_is_in_nobodys_way() {
     let schema = Schema::migrated().await;
     let (store, user) = (schema.open(), some_user());

@@ -6,7 +6,7 @@
 use futures_util::future::try_join_all;
 use tokio_postgres::{Client, Row, Statement};
 
-use super::rows::{damaged, order_id, readable, status, user_id, user_uuid, uuid};
+use super::rows::{amount_text, damaged, order_id, readable, status, user_id, user_uuid, uuid};
 use super::trouble::Trouble;
 use crate::order::{Amount, Cause, HistoryCursor, OrderId, Sequence, Step, Stretch, Version, Whose};
 use crate::store::part::Found;
@@ -54,8 +54,11 @@ const NEXT: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN 922337203685477580
                       FROM orders_history_origin WHERE single";
 
 /// The columns that [`step`] reads.
-const COLUMNS: &str = "h.place, h.seq, h.order_id, h.user_id, h.version, h.at, h.cause, h.status, h.amount::text, \
-     left(h.reason, 1000)";
+const COLUMNS: &str = concat!(
+    "h.place, h.seq, h.order_id, h.user_id, h.version, h.at, h.cause, h.status, ",
+    amount_text!("h.amount"),
+    ", left(h.reason, 1000)"
+);
 
 /// How many columns stand before them in a stretch: the edge, and the last place that was looked at.
 const BEFORE: usize = 3;
@@ -244,10 +247,9 @@ fn step(row: &Row, from: usize) -> Result<Step, Trouble> {
     let cause: &str = row.try_get(from + 6)?;
     let amount = match row.try_get::<_, Option<&str>>(from + 8)? {
         None => None,
-        Some(text) => Some(
-            Amount::parse(text)
-                .ok_or_else(|| damaged(id, format!("a step's amount {text:?} is no number we know")))?,
-        ),
+        Some(text) => Some(Amount::parse(text).ok_or_else(|| {
+            damaged(id, "a step's amount is not a number of at most 1,000 digits".to_owned())
+        })?),
     };
     Ok(Step {
         sequence: sequence(row.try_get(from)?, row.try_get(from + 1)?),

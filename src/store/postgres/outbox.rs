@@ -12,7 +12,8 @@ use super::bounded;
 use super::link::Prepare;
 use super::payload_text::TOO_LONG;
 use super::rows::{
-    COLUMN_COUNT, COLUMNS, columns_but_payload, order_but_payload, order_id, readable, uuid, within,
+    COLUMN_COUNT, EVENT_COLUMNS, event_columns_but_payload, order_but_payload, order_id, readable, uuid,
+    within,
 };
 use super::trouble::Trouble;
 use crate::order::{Order, OrderId, Status, Version};
@@ -42,7 +43,7 @@ impl Prepare for Outbox {
         let sql = [
             REMOVE.to_owned(),
             claim_sql(),
-            pending_sql(COLUMNS),
+            pending_sql(EVENT_COLUMNS),
             format!("SELECT order_id, version FROM {}", waiting("1")),
             ORPHANS.to_owned(),
             "SELECT clock_timestamp()".to_owned(),
@@ -214,7 +215,7 @@ impl Outbox {
         &self,
         [before, after_id, after_version]: [&(dyn ToSql + Sync); 3],
     ) -> Option<((OrderId, Version), Option<Order>, bool)> {
-        let sql = pending_sql(&columns_but_payload());
+        let sql = pending_sql(&event_columns_but_payload());
         let row = self.client.query_opt(&sql, &[before, after_id, after_version, &1_i64]).await.ok()??;
         let order = order_but_payload(&row).ok().map(|(order, _)| order);
         let key = (order_id(row.try_get(COLUMN_COUNT).ok()?), row.try_get(COLUMN_COUNT + 1).ok()?);

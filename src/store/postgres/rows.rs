@@ -20,21 +20,54 @@ macro_rules! processed_version {
 
 pub(super) use processed_version;
 
+/// SQL for the text of an amount: NULL where there is none, and a text that is not a number where it is longer than any
+/// that this program writes. `numeric` keeps `1e131071` in ten bytes, and has NaN and infinity.
+macro_rules! amount_text {
+    ($amount:literal) => {
+        concat!(
+            "CASE WHEN ",
+            $amount,
+            " IS NULL THEN NULL WHEN abs(",
+            $amount,
+            ") < 1e1000 AND scale(",
+            $amount,
+            ") <= 1000 THEN ",
+            $amount,
+            "::text ELSE '-' END"
+        )
+    };
+}
+
+pub(super) use amount_text;
+
 /// The columns that [`order`] reads, in its order, of a table that is called `o`.
 pub(super) const COLUMNS: &str = concat!(
     "o.order_id, o.user_id, o.status, o.version, ",
     processed_version!(),
     ", \
      coalesce(o.created_at, o.updated_at, 'epoch'), coalesce(o.updated_at, o.created_at, 'epoch'), o.deleted_at, \
-     coalesce(o.amount, 0)::text, left(o.reason, 1000), ",
+     coalesce(",
+    amount_text!("o.amount"),
+    ", '0'), left(o.reason, 1000), ",
     payload_text!("o.payload"),
     ", CASE WHEN jsonb_typeof(o.payload -> 'id') IN ('string', 'number') THEN o.payload ->> 'id' ELSE '' END, \
      coalesce(o.updated_at <> o.own_at, true)"
 );
 
-/// The same, without a look at the payload's content: for an order whose payload the server cannot read.
-pub(super) fn columns_but_payload() -> String {
-    COLUMNS.replacen(payload_text!("o.payload"), "NULL::text", 1)
+/// The same for an event, which tells no more of an order than its owner, status, version, payload and last change:
+/// whatever is wrong with the rest, and with the time of that change, the event can be made.
+pub(super) const EVENT_COLUMNS: &str = concat!(
+    "o.order_id, o.user_id, o.status, o.version, o.processed_version, to_timestamp(0), \
+     CASE WHEN coalesce(o.updated_at, o.created_at, 'epoch') BETWEEN '0001-01-01' AND '9999-12-01' \
+          THEN coalesce(o.updated_at, o.created_at, 'epoch') ELSE now() END, \
+     NULL::timestamptz, '0'::text, NULL::text, ",
+    payload_text!("o.payload"),
+    ", CASE WHEN jsonb_typeof(o.payload -> 'id') IN ('string', 'number') THEN o.payload ->> 'id' ELSE '' END, true"
+);
+
+/// [`EVENT_COLUMNS`] without a look at the payload's content: for an order whose payload the server cannot read.
+pub(super) fn event_columns_but_payload() -> String {
+    EVENT_COLUMNS.replacen(payload_text!("o.payload"), "NULL::text", 1)
 }
 
 /// Which of them is the text of the payload.
@@ -72,7 +105,10 @@ pub(super) fn order_but_payload(row: &Row) -> Result<(Order, bool), Trouble> {
         updated_at: there(time(6, "updated_at")?),
         deleted_at: time(7, "deleted_at")?,
         amount: Amount::parse(amount).ok_or_else(|| {
-            damaged(id, format!("its amount {amount:.50?} is not a number of at most 1,000 digits"))
+            damaged(
+                id,
+                "its amount is not a number of at most 1,000 digits before and behind its point".to_owned(),
+            )
         })?,
         reason: row.try_get(9)?,
         payload: Payload::from_store(payload.unwrap_or("null"), row.try_get(11)?),
