@@ -17,12 +17,12 @@ use crate::order::{Sequence, Stretch, Whose};
 use crate::store::{self, Store};
 
 /// How long to wait after the history's end before looking again.
-pub(super) const POLL: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(100);
 
 /// How many steps are looked at in one go.
 const STRETCH: usize = 500;
 
-/// How long to wait after a failure of the store.
+/// How long to wait after a failure of the store, or where it has less than was seen of it before.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// Rings for those who follow orders.
@@ -157,6 +157,10 @@ impl Hub {
     /// Rings for those whom a stretch is about, which was read from behind `before`.
     fn ring(&self, before: Sequence, stretch: &Stretch) {
         let mut state = self.lock();
+        if state.place != Some(before) {
+            // A reset was made meanwhile: these places may be lost, and all are called when it begins anew.
+            return;
+        }
         let mut from = before;
         for step in &stretch.steps {
             for whose in [Whose::Order(step.order_id), Whose::User(step.user_id)] {
@@ -165,8 +169,7 @@ impl Hub {
             }
             from = step.sequence;
         }
-        // A reset that was made meanwhile stays.
-        state.place = state.place.filter(|place| *place == before).map(|_| stretch.upto);
+        state.place = Some(stretch.upto);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -313,7 +316,9 @@ mod tests {
         // Reads that began before the loss do not undo the reset.
         hub.ring(Sequence(10, 0), &stretch(&[(11, 1)], 11));
         hub.begin(Sequence(10, 0), 0);
-        assert_eq!(hub.lock().place, None);
+        assert_eq!((one.take().map(|call| call.begun), hub.lock().place), (Some(1), None));
+        hub.ring(Sequence(10, 0), &stretch(&[(12, 1)], 12));
+        assert_eq!(one.take(), None);
         hub.begin(Sequence(5, 0), 1);
         assert_eq!(one.take().map(|call| call.begun), Some(2));
         // One who finds out later trusts it.

@@ -9,7 +9,7 @@ use futures_util::Stream;
 use futures_util::stream::unfold;
 use tokio::time::sleep;
 
-use super::feed::{PAUSE, POLL, Subscription};
+use super::feed::{PAUSE, Subscription};
 use super::quota::Peer;
 use super::turns::Turn;
 use super::{Service, read_failed};
@@ -264,7 +264,7 @@ impl Follower {
                 return News::Steps(stretch.steps);
             }
             if is_behind {
-                sleep(POLL).await;
+                sleep(PAUSE).await;
             }
         }
     }
