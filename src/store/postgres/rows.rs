@@ -55,7 +55,7 @@ pub(super) const COLUMNS: &str = concat!(
 );
 
 /// The same for an event, which tells no more of an order than its owner, status, version, payload and last change:
-/// whatever is wrong with the rest, and with the time of that change, the event can be made.
+/// an event can be made although the rest of the row, or the time of that change, cannot be read.
 pub(super) const EVENT_COLUMNS: &str = concat!(
     "o.order_id, o.user_id, o.status, o.version, o.processed_version, to_timestamp(0), \
      CASE WHEN coalesce(o.updated_at, o.created_at, 'epoch') BETWEEN '0001-01-01' AND '9999-12-01' \
