@@ -267,6 +267,7 @@ pub fn api(
         ack_wait: settings.ack_wait,
         ack_wait_timeout: settings.ack_wait_timeout,
         history: settings.history.then_some(settings.history_retention),
+        republish_after: (!settings.republish_after.is_zero()).then_some(settings.republish_after),
     };
     let front = api::Options {
         body_limit: settings.http_body_limit,

@@ -124,6 +124,10 @@ impl Bus for LocalBus {
         self.deliver(deliveries.collect(), size).await
     }
 
+    fn confirms_processing(&self) -> bool {
+        true
+    }
+
     async fn subscribe(&self) -> Result<Box<dyn Subscription>, SubscribeError> {
         let queue = Arc::clone(&self.worker).try_lock_owned().map_err(|_| SubscribeError::Taken)?;
         Ok(Box::new(LocalSubscription { queue, rest: Vec::new() }))

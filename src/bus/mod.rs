@@ -8,6 +8,7 @@ mod dead_letters;
 pub mod kafka;
 pub mod local;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -23,6 +24,20 @@ pub trait Bus: Send + Sync + 'static {
     /// responsibility for each: a broker has stored it, or, in process, the worker has settled it. Waits
     /// while the bus is full. Dropping the future takes nothing back.
     async fn publish(&self, batch: Vec<Event>) -> Vec<Result<(), PublishError>>;
+
+    /// Whether the bus can take events, as far as it knows. Asked before events are claimed for it: an event that this
+    /// process cannot publish is another one's to publish.
+    ///
+    /// # Errors
+    /// [`PublishError::Unavailable`] where it is known to be down.
+    async fn can_publish(&self) -> Result<(), PublishError> {
+        Ok(())
+    }
+
+    /// Whether a confirmation means that the worker has settled the event, and not only that the bus keeps it.
+    fn confirms_processing(&self) -> bool {
+        false
+    }
 
     /// Begins to receive events as one of the workers that share them.
     ///
@@ -64,6 +79,24 @@ pub trait Bus: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// Where the topic of the events ends now; `None` where the bus keeps none.
+    ///
+    /// # Errors
+    /// [`PublishError::Unavailable`] where the bus cannot say.
+    async fn ends(&self) -> Result<Option<Ends>, PublishError> {
+        Ok(None)
+    }
+
+    /// Whether the workers have consumed all that lay before those ends, or it is gone: an event from there whose
+    /// order is still pending never comes again.
+    ///
+    /// # Errors
+    /// [`PublishError::Unavailable`] where the bus cannot say.
+    async fn has_consumed(&self, ends: &Ends) -> Result<bool, PublishError> {
+        let _ = ends;
+        Ok(true)
+    }
+
     /// Whether the bus carries events now.
     ///
     /// # Errors
@@ -85,6 +118,10 @@ pub trait Subscription: Send {
     /// settled stays settled.
     async fn close(self: Box<Self>) {}
 }
+
+/// Where each partition of the events' topic ended at one time: its number, and the offset of the next record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ends(pub(in crate::bus) BTreeMap<i32, i64>);
 
 /// Is told of ACKs.
 pub trait AckSink: Send + Sync {

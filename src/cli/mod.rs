@@ -5,6 +5,7 @@ mod allocator;
 mod descriptors;
 mod orders;
 mod output;
+mod redrive;
 mod serve;
 mod verify;
 
@@ -40,6 +41,8 @@ enum Command {
     Config,
     /// Check the store for orders that are lost, doubled or wrong; safe on a live system.
     Verify(verify::Args),
+    /// Publish the events of orders again that are pending and whose events were lost; safe on a live system.
+    Redrive(redrive::Args),
     /// Talk to a running server: make, change, read, list and follow orders.
     Orders(orders::Args),
     /// Print a document of the interface: OpenAPI for HTTP, AsyncAPI for Kafka.
@@ -151,6 +154,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         }
         Command::Config => output::print(loaded.to_string())?,
         Command::Verify(args) => return client_runtime()?.block_on(verify::run(settings, args)),
+        Command::Redrive(args) => return client_runtime()?.block_on(redrive::run(settings, args)),
         Command::Orders(_) | Command::Completions { .. } | Command::Spec { .. } => {}
     }
     Ok(ExitCode::SUCCESS)

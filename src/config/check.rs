@@ -30,6 +30,11 @@ pub(super) fn check(settings: &Settings) -> Vec<Problem> {
 
     let positive = r#"with no time at all nothing succeeds; write a duration above zero, as "30s""#;
     rule(!settings.ack_wait_timeout.is_zero(), &["ack_wait_timeout"], positive);
+    rule(
+        settings.republish_after.is_zero() || settings.republish_after >= Duration::from_secs(1),
+        &["republish_after"],
+        r#"each look costs the store a walk through the orders; write "1s" or more, or "0s" for never"#,
+    );
     rule(!settings.history_retention.is_zero(), &["history_retention"], positive);
     rule(!settings.postgres_connect_timeout.is_zero(), &["postgres_connect_timeout"], positive);
     rule(!settings.postgres_statement_timeout.is_zero(), &["postgres_statement_timeout"], positive);
@@ -45,8 +50,9 @@ pub(super) fn check(settings: &Settings) -> Vec<Problem> {
     rule(!settings.http_body_idle_timeout.is_zero(), &["http_body_idle_timeout"], positive);
     rule(!settings.http_write_timeout.is_zero(), &["http_write_timeout"], positive);
     let short = r#"nobody waits for more than a day; write "24h" or less"#;
-    let waits: [(Duration, &[&str]); 11] = [
+    let waits: [(Duration, &[&str]); 12] = [
         (settings.ack_wait_timeout, &["ack_wait_timeout"]),
+        (settings.republish_after, &["republish_after"]),
         (settings.cache_ttl, &["cache_ttl"]),
         (settings.postgres_connect_timeout, &["postgres_connect_timeout"]),
         (settings.postgres_statement_timeout, &["postgres_statement_timeout"]),

@@ -85,6 +85,8 @@ keys::settings! {
     ack_wait: bool,
     /// How long a write waits for the worker before it is answered 202.
     ack_wait_timeout: Duration,
+    /// How long an order waits without progress until its event is published to Kafka again; 0s: it never is.
+    republish_after: Duration,
     /// Whether the history of orders is kept.
     history: bool,
     /// How long a step of the history is kept.

@@ -12,12 +12,18 @@ mod follow;
 mod in_flight;
 mod intake;
 mod janitor;
+mod marking;
+mod outstanding;
 mod pending;
 mod processor;
+mod publisher;
 pub mod quota;
 mod readiness;
+pub mod redrive;
 mod relay;
+mod republish;
 mod stuck;
+mod sweep;
 pub mod turns;
 pub mod verify;
 pub mod worker;
@@ -69,6 +75,9 @@ pub struct Options {
     pub ack_wait_timeout: Duration,
     /// How long steps of the history are kept; `None` where the store keeps no history.
     pub history: Option<Duration>,
+    /// How long an order must have been pending without progress until its event is published again; `None`: it never
+    /// is.
+    pub republish_after: Option<Duration>,
 }
 
 /// The parts of the service that run by themselves: committer, relay, the watch over waiting callers, the feed of those who
@@ -93,7 +102,9 @@ impl Service {
     ) -> (Arc<Service>, Background) {
         let acks = Arc::new(acks::Acks::default());
         bus.on_acks(Arc::<acks::Acks>::clone(&acks));
-        let (relay, relay_runner) = relay::new(Arc::clone(&store), Arc::clone(&bus), Arc::clone(&cache));
+        let Options { ack_wait, ack_wait_timeout, history, republish_after } = *options;
+        let (relay, relay_runner) =
+            relay::new(Arc::clone(&store), Arc::clone(&bus), Arc::clone(&cache), republish_after);
         let (committer, committer_runner) = committer::new(commit::Commit {
             store: Arc::clone(&store),
             cache: Arc::clone(&cache),
@@ -101,7 +112,6 @@ impl Service {
             relay,
         });
         let feed = Arc::new(feed::Hub::default());
-        let Options { ack_wait, ack_wait_timeout, history } = *options;
         let background = Background {
             committer: committer_runner,
             relay: relay_runner,

@@ -1,33 +1,87 @@
 //! The checker's look at what stands between the store and the worker: a pending order must have its event in the
 //! outbox or on the bus. One that has it nowhere would wait for ever.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
 use super::findings::Fault;
 use super::verify::Report;
 use crate::bus::Bus;
-use crate::store::{Error, Store};
+use crate::store::{Error, MissingEntry, Store};
 
-/// Adds a finding for every order that waits for the worker and of which nobody will tell it. Safe on a live system:
-/// while the bus carries anything that is not settled, it could be the missing event, and nothing is found.
+/// How long an order must have been pending: the bus may still be confirming the events of younger ones.
+const AGE: Duration = Duration::from_secs(5);
+
+/// How many orders are looked at in one statement.
+const ROWS: usize = 5000;
+
+/// The most orders that are suspected at a time.
+const MOST: usize = 10_000;
+
+/// How long the workers may take to come past what was on the bus.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// How often they are asked how far they have come.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Adds a finding for every order that waits for the worker and whose event is nowhere. Safe on a live system: such an
+/// order is suspected, and found only where it still waits after the workers have consumed all that was on the bus.
+/// While they do not come so far within half a minute, the missing event could be there, and nothing is found.
 ///
 /// # Errors
-/// The store's own, where it cannot be read. A bus that cannot say how far the workers are is no error.
+/// The store's own, where it cannot be read. A bus that cannot say how far the workers are is not an error.
 pub async fn find_stuck(
     store: &dyn Store,
     bus: &dyn Bus,
     report: &mut Report,
     listed: usize,
 ) -> Result<(), Error> {
-    let suspected = store.unannounced().await?;
-    // In this order: an event that left the outbox before was on the bus, and has been settled since.
-    if suspected.is_empty() || !matches!(bus.backlog().await, Ok(Some(0))) {
-        return Ok(());
-    }
-    let ids: Vec<_> = suspected.iter().map(|(order_id, _)| *order_id).collect();
-    let states = store.processed_versions(&ids).await?;
-    for ((order_id, version), state) in suspected.into_iter().zip(states) {
-        if let Some(processed) = state.map(|state| state.version).filter(|processed| *processed < version) {
-            report.add(order_id, Fault::Stuck { processed, version }, listed);
+    let (before, mut after) = (store.now().await? - AGE, None);
+    loop {
+        let mut suspected: Vec<MissingEntry> = Vec::new();
+        while suspected.len() < MOST {
+            let page = store.missing_outbox_entries(before, after, ROWS).await?;
+            suspected.extend(page.entries);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        if suspected.is_empty() {
+            return Ok(());
+        }
+        // In this order: an event that left the outbox before was on the bus, and has been consumed since.
+        if !have_workers_passed(bus, LIMIT).await {
+            return Ok(());
+        }
+        for suspects in suspected.chunks(ROWS) {
+            let ids: Vec<_> = suspects.iter().map(|entry| entry.order_id).collect();
+            let states = store.processed_versions(&ids).await?;
+            for (entry, state) in suspects.iter().zip(states) {
+                let version = entry.version;
+                if let Some(processed) =
+                    state.map(|state| state.version).filter(|processed| *processed < version)
+                {
+                    report.add(entry.order_id, Fault::Stuck { processed, version }, listed);
+                }
+            }
+        }
+        if after.is_none() {
+            return Ok(());
         }
     }
-    Ok(())
+}
+
+/// Whether the workers consume within `limit` all that is on the bus now. `false` where the bus keeps nothing, or cannot
+/// say.
+pub(super) async fn have_workers_passed(bus: &dyn Bus, limit: Duration) -> bool {
+    let Ok(Some(ends)) = bus.ends().await else { return false };
+    let until = Instant::now() + limit;
+    loop {
+        match bus.has_consumed(&ends).await {
+            Ok(false) if Instant::now() < until => sleep(LOOK_EVERY).await,
+            answer => return answer == Ok(true),
+        }
+    }
 }

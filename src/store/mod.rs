@@ -6,6 +6,7 @@
 
 mod damage;
 mod part;
+mod pending;
 pub mod postgres;
 pub mod sqlite;
 
@@ -20,6 +21,8 @@ use crate::order::{
 };
 
 pub use part::{MAX_PART, Part};
+use pending::Place;
+pub use pending::{Cursor, MissingEntry, MissingPage, PendingPage, Unpublishable};
 
 /// Keeps orders. All times come from the store's own clock, in microseconds.
 #[async_trait]
@@ -67,13 +70,30 @@ pub trait Store: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
-    /// Pending orders, some seconds old, that an outbox of the store's own does not name: the bus must have their
-    /// events. At most a thousand.
+    /// Pending orders that have not changed since `before` and that an outbox of the store's own does not name: the
+    /// bus has confirmed their events. Looks at so many orders from behind the cursor on, so a page may be empty and
+    /// have a next one. Empty where the store has no outbox.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    async fn unannounced(&self) -> Result<Vec<(OrderId, Version)>, Error> {
-        Ok(Vec::new())
+    async fn missing_outbox_entries(
+        &self,
+        before: Timestamp,
+        after: Option<Cursor>,
+        orders: usize,
+    ) -> Result<MissingPage, Error> {
+        let _ = (before, after, orders);
+        Ok(MissingPage::default())
+    }
+
+    /// Puts entries back into an outbox of the store's own, where those versions are still pending: a sweep publishes
+    /// them. Answers how many.
+    ///
+    /// # Errors
+    /// [`Error`]; trying again is safe.
+    async fn add_outbox_entries(&self, events: &[(OrderId, Version)]) -> Result<usize, Error> {
+        let _ = events;
+        Ok(0)
     }
 
     /// The store's time now: the clock of every time that it keeps.
@@ -84,6 +104,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether other processes may be working with the same orders.
     fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Whether the store finds pending orders through an outbox of its own: an event is pending until it is marked
+    /// published, not until it is processed.
+    fn has_outbox(&self) -> bool {
         false
     }
 
@@ -354,39 +380,4 @@ pub struct Processed {
     pub version: Version,
     /// The order's status now.
     pub status: Status,
-}
-
-/// A place in the list of pending orders; only its store can read it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor(Place);
-
-/// What a cursor is to each store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// Behind that row of those that changed at that microsecond.
-    Changed { at: i64, row: i64 },
-    /// Behind that version of that order.
-    Key { order_id: OrderId, version: Version },
-}
-
-/// A page of [`Store::pending`].
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct PendingPage {
-    /// The events, rebuilt from the orders.
-    pub events: Vec<Event>,
-    /// Orders whose events can never be made, while all else of their rows can be read.
-    pub unpublishable: Vec<Unpublishable>,
-    /// Where the next page begins; `None` after the last one.
-    pub next: Option<Cursor>,
-}
-
-/// A pending version of an order of which no event can be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unpublishable {
-    /// The order.
-    pub order_id: OrderId,
-    /// Its version.
-    pub version: Version,
-    /// Why.
-    pub reason: String,
 }

@@ -147,6 +147,39 @@ async fn each_accepted_command_leaves_an_outbox_row_until_it_has_been_published(
 }
 
 #[tokio::test]
+async fn rows_without_an_order_hide_no_pending_one() {
+    let schema = Schema::migrated().await;
+    let store = schema.open();
+    schema
+        .execute(
+            "INSERT INTO orders_outbox (order_id, version)
+             SELECT lpad(to_hex(n), 32, '0')::uuid, 1 FROM generate_series(1, 200) AS n",
+        )
+        .await;
+    let id = create(&store, some_user(), "{}").await;
+    let (mut found, mut after) = (Vec::new(), None);
+    for _ in 0..10 {
+        let page = store.pending(Timestamp::MAX, after, 64).await.unwrap();
+        found.extend(page.events.iter().filter_map(|event| event.order_id));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((found, after), (vec![id], None));
+}
+
+#[tokio::test]
+async fn an_outbox_row_from_the_future_is_as_old_as_any() {
+    let schema = Schema::migrated().await;
+    let store = schema.open();
+    let id = create(&store, some_user(), "{}").await;
+    schema.execute("UPDATE orders_outbox SET created_at = now() + interval '1 year'").await;
+    let page = store.pending(store.now().await.unwrap(), None, 10).await.unwrap();
+    assert_eq!(page.events.iter().filter_map(|event| event.order_id).collect::<Vec<_>>(), [id]);
+}
+
+#[tokio::test]
 async fn of_several_processes_one_takes_a_pending_event_up() {
     let schema = Schema::migrated().await;
     let stores: Vec<_> = (0..4).map(|_| schema.open()).collect();

@@ -33,7 +33,7 @@ use producer::Producer;
 use records::Outgoing;
 use subscription::KafkaSubscription;
 
-use super::{AckSink, Bus, Delivery, PublishError, Reply, SubscribeError, Subscription};
+use super::{AckSink, Bus, Delivery, Ends, PublishError, Reply, SubscribeError, Subscription};
 use crate::order::Event;
 
 /// The bus over Kafka.
@@ -69,6 +69,16 @@ impl KafkaBus {
         let acks = Acks::new(&options, link.watch());
         Ok(Arc::new(KafkaBus { options, topics, link, producer, acks }))
     }
+
+    /// Asks the brokers something that blocks.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Options) -> Result<T, PublishError> + Send + 'static,
+    ) -> Result<T, PublishError> {
+        let options = Arc::clone(&self.options);
+        let answer = tokio::task::spawn_blocking(move || question(&options)).await;
+        answer.unwrap_or_else(|error| Err(PublishError::Unavailable(error.to_string())))
+    }
 }
 
 #[async_trait]
@@ -91,6 +101,10 @@ impl Bus for KafkaBus {
             .into_iter()
             .map(|answer| answer.and_then(|()| confirmed.next().unwrap_or_else(lost)))
             .collect()
+    }
+
+    async fn can_publish(&self) -> Result<(), PublishError> {
+        self.link.health().await
     }
 
     async fn subscribe(&self) -> Result<Box<dyn Subscription>, SubscribeError> {
@@ -133,9 +147,16 @@ impl Bus for KafkaBus {
     }
 
     async fn backlog(&self) -> Result<Option<u64>, PublishError> {
-        let options = Arc::clone(&self.options);
-        let counted = tokio::task::spawn_blocking(move || backlog::count(&options)).await;
-        counted.unwrap_or_else(|error| Err(PublishError::Unavailable(error.to_string()))).map(Some)
+        self.ask(backlog::count).await.map(Some)
+    }
+
+    async fn ends(&self) -> Result<Option<Ends>, PublishError> {
+        self.ask(backlog::ends).await.map(Some)
+    }
+
+    async fn has_consumed(&self, ends: &Ends) -> Result<bool, PublishError> {
+        let ends = ends.clone();
+        self.ask(move |options| backlog::has_consumed(options, &ends)).await
     }
 
     async fn check(&self) -> Result<(), PublishError> {

@@ -9,11 +9,13 @@ mod command_sql;
 mod commands;
 mod completions;
 mod dsn;
+mod floor;
 mod history;
 mod link;
 mod lists;
 mod load;
 mod migrations;
+mod missing;
 mod outbox;
 mod payload_text;
 mod reads;
@@ -41,7 +43,8 @@ use self::outbox::Outbox;
 use self::reads::Reads;
 use self::trouble::Trouble;
 use super::{
-    Accepted, Completed, Completion, Cursor, Damaged, Error, Part, PendingPage, Processed, Refusal, Store,
+    Accepted, Completed, Completion, Cursor, Damaged, Error, MissingPage, Part, PendingPage, Processed,
+    Refusal, Store,
 };
 use crate::order::{
     Filter, HistoryCursor, Order, OrderId, Page, Position, Request, Sequence, Step, Stretch, UserId, Version,
@@ -85,6 +88,8 @@ pub struct PostgresStore {
     commands: Links<Commands>,
     completions: Links<Completions>,
     outbox: Link<Outbox>,
+    /// The sweep's own: what waits for it does not wait for the marks of what was published.
+    sweep: Link<Outbox>,
     cleaning: Link<Cleaning>,
     checking: Link<Checking>,
     reads: Links<Reads>,
@@ -160,6 +165,7 @@ impl PostgresStore {
             commands: Links::new(&server, options.write_connections),
             completions: Links::new(&server, options.write_connections),
             outbox: Link::new(Arc::clone(&server)),
+            sweep: Link::new(Arc::clone(&server)),
             cleaning: Link::new(Arc::clone(&server)),
             checking: Link::new(Arc::clone(&server)),
             reads: Links::new(&server, options.read_connections),
@@ -203,23 +209,40 @@ impl Store for PostgresStore {
     }
 
     async fn outbox_orphans(&self) -> Result<Vec<OrderId>, Error> {
-        self.outbox.read(|session| async move { session.orphans().await }).await
+        self.sweep.read(|session| async move { session.orphans().await }).await
     }
 
-    async fn unannounced(&self) -> Result<Vec<(OrderId, Version)>, Error> {
-        self.reads.read(|session| async move { session.unannounced().await }).await
+    async fn missing_outbox_entries(
+        &self,
+        before: Timestamp,
+        after: Option<Cursor>,
+        orders: usize,
+    ) -> Result<MissingPage, Error> {
+        let find = |session: Arc<Outbox>| async move {
+            session.missing.find(session.client(), before, after, orders).await
+        };
+        self.sweep.read(find).await
+    }
+
+    async fn add_outbox_entries(&self, events: &[(OrderId, Version)]) -> Result<usize, Error> {
+        let add = |session: Arc<Outbox>| async move { session.missing.add(session.client(), events).await };
+        self.sweep.read(add).await
     }
 
     async fn now(&self) -> Result<Timestamp, Error> {
-        self.outbox.read(|session| async move { session.now().await }).await
+        self.sweep.read(|session| async move { session.now().await }).await
     }
 
     fn is_shared(&self) -> bool {
         true
     }
 
+    fn has_outbox(&self) -> bool {
+        true
+    }
+
     async fn claim(&self, events: &[(OrderId, Version)]) -> Result<Vec<bool>, Error> {
-        self.outbox.read(|session| async move { session.claim(events).await }).await
+        self.sweep.read(|session| async move { session.claim(events).await }).await
     }
 
     async fn get(&self, order_id: OrderId) -> Result<Option<Order>, Error> {
@@ -242,7 +265,7 @@ impl Store for PostgresStore {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<PendingPage, Error> {
-        self.outbox.read(|session| async move { session.pending(before, after, limit).await }).await
+        self.sweep.read(|session| async move { session.pending(before, after, limit).await }).await
     }
 
     async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Result<Order, Damaged>>, Error> {
@@ -326,6 +349,7 @@ impl Store for PostgresStore {
             self.commands.close(),
             self.completions.close(),
             self.outbox.close(),
+            self.sweep.close(),
             self.cleaning.close(),
             self.checking.close(),
             self.reads.close()

@@ -2,6 +2,9 @@
 //! stays is found here by any process. The event itself is made from the order, so a row whose order has moved on,
 //! or is done, has nothing more to say and is removed by whoever finds it.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
@@ -9,7 +12,9 @@ use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
 use super::bounded;
+use super::floor::{FIRST, Floor};
 use super::link::Prepare;
+use super::missing::Missing;
 use super::payload_text::TOO_LONG;
 use super::rows::{
     COLUMN_COUNT, EVENT_COLUMNS, event_columns_but_payload, order_but_payload, order_id, readable, uuid,
@@ -31,9 +36,12 @@ pub(super) struct Outbox {
     claim: Statement,
     pending: Statement,
     next: Statement,
+    // std Mutex: held for a look or a note, never across .await
+    floor: Mutex<Floor>,
     damage: DamageLog,
     orphans: Statement,
     now: Statement,
+    pub(super) missing: Missing,
 }
 
 impl Prepare for Outbox {
@@ -51,7 +59,9 @@ impl Prepare for Outbox {
         let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
         let [remove, claim, pending, next, orphans, now] =
             statements.try_into().unwrap_or_else(|_| unreachable!());
-        Ok(Outbox { client, remove, claim, pending, next, damage: DamageLog::default(), orphans, now })
+        let missing = Missing::prepare(&client).await?;
+        let (floor, damage) = (Mutex::default(), DamageLog::default());
+        Ok(Outbox { client, remove, claim, pending, next, floor, damage, orphans, now, missing })
     }
 
     fn client(&self) -> &Client {
@@ -78,9 +88,11 @@ fn claim_sql() -> String {
 
 /// Rows that no process has taken up, from behind a key on. By the key, which grows with time: a table of millions is
 /// walked page by page, without an index for it.
+///
+/// A row from the future was written before the server's clock went back: it is as old as any.
 fn waiting(limit: &str) -> String {
     format!(
-        "orders_outbox WHERE created_at < $1 AND (order_id, version) > ($2, $3)
+        "orders_outbox WHERE (created_at < $1 OR created_at > clock_timestamp() + interval '1 minute') AND (order_id, version) > ($2, $3)
             AND (claimed_until IS NULL OR claimed_until < clock_timestamp())
           ORDER BY order_id, version LIMIT {limit}"
     )
@@ -90,7 +102,7 @@ fn pending_sql(columns: &str) -> String {
     format!(
         "SELECT {columns}, b.order_id, b.version, o.version = b.version AND o.processed_version < o.version
            FROM (SELECT order_id, version FROM {}) AS b
-           JOIN orders o ON o.order_id = ANY (ARRAY[b.order_id])
+           LEFT JOIN orders o ON o.order_id = ANY (ARRAY[b.order_id])
           ORDER BY b.order_id, b.version",
         waiting("$4")
     )
@@ -119,45 +131,68 @@ impl Outbox {
         Ok(events.iter().map(|event| mine.contains(event)).collect())
     }
 
-    /// A page of what is pending and nobody has taken up.
+    /// A page of what is pending and no process has claimed.
     pub(super) async fn pending(
         &self,
         before: Timestamp,
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<PendingPage, Trouble> {
-        let (after_id, after_version) = match after {
-            Some(Cursor(Place::Key { order_id, version })) => (uuid(order_id), version),
-            _ => (Uuid::nil(), 0),
-        };
+        if let Some(Cursor(Place::Key { order_id, version })) = after {
+            return Ok(self.page(before, (uuid(order_id), version), limit).await?.0);
+        }
+        let began = Instant::now();
+        let start = self.floor.lock().unwrap_or_else(PoisonError::into_inner).start(began);
+        let (page, first) = self.page(before, start, limit).await?;
+        if start == FIRST {
+            let (ended, mut floor) =
+                (Instant::now(), self.floor.lock().unwrap_or_else(PoisonError::into_inner));
+            floor.walked(ended, ended - began, before, first.map(|(id, version)| (uuid(id), version)));
+        }
+        Ok(page)
+    }
+
+    /// A page from behind a key on, and the first row of it.
+    async fn page(
+        &self,
+        before: Timestamp,
+        (after_id, after_version): (Uuid, Version),
+        limit: usize,
+    ) -> Result<(PendingPage, Option<(OrderId, Version)>), Trouble> {
         let bounds = (within(before), after_id, after_version);
         let parameters: [&(dyn ToSql + Sync); 4] = [&bounds.0, &bounds.1, &bounds.2, &(limit as i64)];
         let read = bounded::read(&self.client, &self.pending, &parameters).await;
         let bite = match (read, bounded::fewer(limit)) {
             // Fewer at a time, until the row that is at fault is alone.
             (Err(trouble), Some(fewer)) if trouble.may_be_about_a_row() => {
-                return Box::pin(self.pending(before, after, fewer)).await;
+                return Box::pin(self.page(before, (after_id, after_version), fewer)).await;
             }
             (Err(trouble), None) if trouble.may_be_about_a_row() => {
                 let [before, after_id, after_version, _] = parameters;
-                return self.pass_over([before, after_id, after_version], &trouble).await;
+                let page = self.pass_over([before, after_id, after_version], &trouble).await?;
+                // The page's own row lies behind all that was passed over.
+                let first = page.next;
+                return Ok((page, first.and_then(key_of)));
             }
             (read, _) => read?,
         };
-        let (mut page, mut obsolete, mut last) = (PendingPage::default(), Vec::new(), None);
+        let (mut page, mut obsolete, mut first, mut last) = (PendingPage::default(), Vec::new(), None, None);
         for row in &bite.rows {
             let key = (order_id(row.try_get(COLUMN_COUNT)?), row.try_get(COLUMN_COUNT + 1)?);
             match row.try_get(COLUMN_COUNT + 2)? {
-                true => self.pending_row(row, key, &mut page)?,
-                false => obsolete.push(key),
+                Some(true) => self.pending_row(row, key, &mut page)?,
+                Some(false) => obsolete.push(key),
+                // The checker tells of a row without its order; the sweep passes over it.
+                None => {}
             }
+            first = first.or(Some(key));
             last = Some(key);
         }
         if !obsolete.is_empty() {
             self.remove(&obsolete).await?;
         }
         page.next = last.filter(|_| bite.is_cut || bite.rows.len() == limit).map(cursor);
-        Ok(page)
+        Ok((page, first))
     }
 
     /// Adds what there is to publish of an order.
@@ -231,6 +266,13 @@ impl Outbox {
     /// The server's clock.
     pub(super) async fn now(&self) -> Result<Timestamp, Trouble> {
         Ok(self.client.query_one(&self.now, &[]).await?.try_get(0)?)
+    }
+}
+
+fn key_of(cursor: Cursor) -> Option<(OrderId, Version)> {
+    match cursor {
+        Cursor(Place::Key { order_id, version }) => Some((order_id, version)),
+        Cursor(Place::Changed { .. }) => None,
     }
 }
 

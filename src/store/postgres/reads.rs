@@ -13,7 +13,7 @@ use super::link::Prepare;
 use super::lists::Lists;
 use super::rows::{COLUMNS, order, order_id, processed_version, readable, status, user_uuid, uuid};
 use super::trouble::Trouble;
-use crate::order::{Order, OrderId, UserId, Version};
+use crate::order::{Order, OrderId, UserId};
 use crate::store::damage::DamageLog;
 use crate::store::{Damaged, Processed};
 
@@ -34,7 +34,6 @@ pub(super) struct Reads {
     scan: Statement,
     scan_on: Statement,
     next: Statement,
-    unannounced: Statement,
     damage: DamageLog,
     pub(super) history: History,
     pub(super) lists: Lists,
@@ -58,35 +57,13 @@ impl Prepare for Reads {
             format!("SELECT {COLUMNS} FROM orders o WHERE o.order_id > $2 ORDER BY o.order_id LIMIT $1"),
             "SELECT o.order_id FROM orders o WHERE $1::uuid IS NULL OR o.order_id > $1 ORDER BY o.order_id LIMIT 1"
                 .to_owned(),
-            concat!(
-                "SELECT o.order_id, o.version FROM orders o
-                  WHERE o.processed_version < o.version AND ",
-                processed_version!(),
-                " < o.version AND o.updated_at < now() - interval '5 seconds'
-                    AND NOT EXISTS (SELECT 1 FROM orders_outbox b
-                                     WHERE b.order_id = o.order_id AND b.version = o.version) LIMIT 1000"
-            )
-            .to_owned(),
         ];
         let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
-        let [get, find, find_id, processed, scan, scan_on, next, unannounced] =
+        let [get, find, find_id, processed, scan, scan_on, next] =
             statements.try_into().unwrap_or_else(|_| unreachable!());
         let (history, lists) = tokio::try_join!(History::prepare(&client), Lists::prepare(&client))?;
         let damage = DamageLog::default();
-        Ok(Reads {
-            client,
-            get,
-            find,
-            find_id,
-            processed,
-            scan,
-            scan_on,
-            next,
-            unannounced,
-            damage,
-            history,
-            lists,
-        })
+        Ok(Reads { client, get, find, find_id, processed, scan, scan_on, next, damage, history, lists })
     }
 
     fn client(&self) -> &Client {
@@ -145,12 +122,6 @@ impl Reads {
             }
         }
         Ok(orders.iter().map(|id| found.get(id).copied()).collect())
-    }
-
-    /// Pending orders without an outbox row.
-    pub(super) async fn unannounced(&self) -> Result<Vec<(OrderId, Version)>, Trouble> {
-        let rows = self.client.query(&self.unannounced, &[]).await?;
-        rows.iter().map(|row| Ok((order_id(row.try_get(0)?), row.try_get(1)?))).collect()
     }
 
     pub(super) async fn scan(

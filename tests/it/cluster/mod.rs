@@ -6,6 +6,7 @@ mod crashes;
 mod database;
 mod neighbours;
 mod records;
+mod relay;
 mod replicas;
 mod restarts;
 

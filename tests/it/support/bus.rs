@@ -125,6 +125,14 @@ impl Bus for RecordingBus {
         self.inner.publish(batch).await
     }
 
+    async fn can_publish(&self) -> Result<(), PublishError> {
+        self.reach()
+    }
+
+    fn confirms_processing(&self) -> bool {
+        self.inner.confirms_processing()
+    }
+
     async fn subscribe(&self) -> Result<Box<dyn Subscription>, SubscribeError> {
         self.inner.subscribe().await
     }

@@ -11,7 +11,8 @@ use orderstream::order::{
     Version, Whose,
 };
 use orderstream::store::{
-    Accepted, Completed, Completion, Cursor, Damaged, Error, Part, PendingPage, Processed, Refusal, Store,
+    Accepted, Completed, Completion, Cursor, Damaged, Error, MissingPage, Part, PendingPage, Processed,
+    Refusal, Store,
 };
 
 /// A point on the way of an order.
@@ -87,8 +88,17 @@ impl Store for HookedStore {
         self.inner.published(events).await
     }
 
-    async fn unannounced(&self) -> Result<Vec<(OrderId, Version)>, Error> {
-        self.inner.unannounced().await
+    async fn missing_outbox_entries(
+        &self,
+        before: Timestamp,
+        after: Option<Cursor>,
+        orders: usize,
+    ) -> Result<MissingPage, Error> {
+        self.inner.missing_outbox_entries(before, after, orders).await
+    }
+
+    async fn add_outbox_entries(&self, events: &[(OrderId, Version)]) -> Result<usize, Error> {
+        self.inner.add_outbox_entries(events).await
     }
 
     async fn outbox_orphans(&self) -> Result<Vec<OrderId>, Error> {
@@ -101,6 +111,10 @@ impl Store for HookedStore {
 
     fn is_shared(&self) -> bool {
         self.inner.is_shared()
+    }
+
+    fn has_outbox(&self) -> bool {
+        self.inner.has_outbox()
     }
 
     async fn claim(&self, events: &[(OrderId, Version)]) -> Result<Vec<bool>, Error> {
@@ -192,6 +206,14 @@ impl Bus for HookedBus {
             Pass::Refused => vec![Err(PublishError::Refused("by a test".to_owned())); batch.len()],
             Pass::On | Pass::Torn | Pass::Spoiled => self.inner.publish(batch).await,
         }
+    }
+
+    async fn can_publish(&self) -> Result<(), PublishError> {
+        self.inner.can_publish().await
+    }
+
+    fn confirms_processing(&self) -> bool {
+        self.inner.confirms_processing()
     }
 
     async fn subscribe(&self) -> Result<Box<dyn Subscription>, SubscribeError> {

@@ -118,6 +118,22 @@ impl Corner {
         self.client().remove("group.id").create().expect("an admin client")
     }
 
+    /// Deletes all records that lie in a topic, as retention does.
+    pub(crate) async fn delete_records(&self, topic: &str) {
+        let mut all = TopicPartitionList::new();
+        for partition in 0..self.partitions(topic) {
+            all.add_partition_offset(topic, partition, Offset::End).expect("an offset");
+        }
+        let deleted = self.admin().delete_records(&all, &AdminOptions::new()).await.expect("an answer");
+        assert!(deleted.elements().iter().all(|element| element.error().is_ok()), "{deleted:?}");
+    }
+
+    /// Deletes a topic.
+    pub(crate) async fn delete_topic(&self, topic: &str) {
+        let deleted = self.admin().delete_topics(&[topic], &AdminOptions::new()).await;
+        deleted.expect("an answer").remove(0).expect("a topic that was there");
+    }
+
     /// Writes an event record as another program would.
     pub(crate) fn produce(&self, record: &Record) {
         self.write(
@@ -172,6 +188,24 @@ impl Corner {
         let client: BaseConsumer = self.client().create().expect("a consumer");
         let metadata = client.fetch_metadata(Some(topic), GUARD).expect("metadata");
         metadata.topics()[0].partitions().len() as i32
+    }
+
+    /// How many records were ever written to a topic.
+    pub(crate) fn end(&self, topic: &str) -> i64 {
+        let client: BaseConsumer = self.client().create().expect("a consumer");
+        let end = |partition| client.fetch_watermarks(topic, partition, GUARD).expect("watermarks").1;
+        (0..self.partitions(topic)).map(end).sum()
+    }
+
+    /// Its topics and group as variables of a process.
+    pub(crate) fn environment(&self) -> [(&'static str, String); 4] {
+        let Options { brokers, events_topic, ack_topic, group, .. } = &self.options;
+        [
+            ("KAFKA_BROKERS", brokers.join(",")),
+            ("ORDERS_EVENTS_TOPIC", events_topic.clone()),
+            ("ORDERS_ACK_TOPIC", ack_topic.clone()),
+            ("WORKER_GROUP", group.clone()),
+        ]
     }
 
     /// How many copies each partition of a topic has.

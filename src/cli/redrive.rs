@@ -1,0 +1,155 @@
+//! `orderstream redrive`: publishes again the events of orders that are pending although the workers have consumed all
+//! that was on the bus. It puts their entries back into the outbox, beside processes that may be running: the next sweep
+//! of any of them publishes the events. Exit codes: 0 done, 1 the workers have not come far enough, 2 an error.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::output;
+use crate::app::{self, Reading};
+use crate::config::Settings;
+use crate::order::{OrderId, Status, UserId};
+use crate::service::redrive::{Filter, Found, Options, Progress, redrive};
+
+/// How many orders are printed.
+const LISTED: usize = 100;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Only find the orders, and print them.
+    #[arg(long)]
+    dry_run: bool,
+    /// Only these orders.
+    #[arg(long = "order", value_name = "ORDER_ID", value_parser = order_id)]
+    orders: Vec<OrderId>,
+    /// Only orders of this user.
+    #[arg(long, value_name = "USER_ID", value_parser = user_id)]
+    user: Option<UserId>,
+    /// Only orders with this status.
+    #[arg(long, value_name = "STATUS", value_parser = status)]
+    status: Option<Status>,
+    /// Only orders that have not changed for so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    older_than: u64,
+    /// At most so many orders.
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000_000)]
+    limit: usize,
+    /// How many orders per second.
+    #[arg(long, value_name = "COUNT", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+    /// How many seconds to wait for the workers to consume what is on the bus.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    wait: u64,
+    /// Do not wait for the workers: an event that is still on the bus is then there twice, which changes nothing.
+    #[arg(long)]
+    force: bool,
+}
+
+/// Finds the orders, and puts their entries back.
+pub(super) async fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
+    if settings.postgres_dsn.is_none() {
+        bail!(
+            "POSTGRES_DSN is not set, and the embedded store has no outbox: a restart of its process publishes \
+             everything that is pending"
+        );
+    }
+    let backends = app::open_for_reading(settings).await?;
+    let ended = drive(&backends, &args).await;
+    backends.bus.close().await;
+    backends.store.close().await;
+    ended
+}
+
+async fn drive(backends: &Reading, args: &Args) -> Result<ExitCode> {
+    let options = Options {
+        filter: Filter { orders: args.orders.clone(), user_id: args.user, status: args.status },
+        older_than: Duration::from_secs(args.older_than),
+        limit: args.limit,
+        rate: args.rate,
+        wait: (!args.force).then_some(Duration::from_secs(args.wait)),
+        dry_run: args.dry_run,
+    };
+    let mut bar = Bar::new();
+    let found =
+        redrive(&*backends.store, &*backends.bus, &options, &mut |progress| bar.show(progress)).await?;
+    bar.end();
+    output::quiet(output::print(as_text(&found, args)))?;
+    Ok(if found.is_in_backlog { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn as_text(found: &Found, args: &Args) -> String {
+    let mut text = String::new();
+    let count = found.entries.len();
+    if args.dry_run {
+        for entry in found.entries.iter().take(LISTED) {
+            let changed =
+                entry.updated_at.map_or_else(|| "at an unknown time".to_owned(), |at| at.to_string());
+            let _ = writeln!(text, "{} version {} {} {changed}", entry.order_id, entry.version, entry.status);
+        }
+        if count > LISTED {
+            let _ = writeln!(text, "... and {} more", count - LISTED);
+        }
+    }
+    let _ = match (found.is_in_backlog, args.dry_run) {
+        (true, _) => writeln!(
+            text,
+            "{count} orders are pending, and the workers have not consumed what is on the bus: their events may be \
+             there. Nothing was done; try again later, with a longer --wait, or with --force."
+        ),
+        (false, true) => writeln!(text, "{count} orders would be published again"),
+        (false, false) => writeln!(text, "{} of {count} orders will be published again", found.given_back),
+    };
+    text
+}
+
+/// The progress on standard error: a bar on a terminal, nothing elsewhere.
+struct Bar {
+    is_terminal: bool,
+    width: usize,
+}
+
+impl Bar {
+    fn new() -> Bar {
+        Bar { is_terminal: std::io::stderr().is_terminal(), width: 0 }
+    }
+
+    fn show(&mut self, progress: Progress) {
+        if !self.is_terminal {
+            return;
+        }
+        let line = match progress {
+            Progress::Looking { looked_at, found } => format!("{looked_at} orders looked at, {found} found"),
+            Progress::Waiting => "waiting for the workers".to_owned(),
+            Progress::GivingBack { done, of } => {
+                let full = 40 * done / of.max(1);
+                format!("[{}{}] {done}/{of}", "#".repeat(full), ".".repeat(40 - full))
+            }
+        };
+        // Blanks over what a longer line has left there.
+        let _ = write!(std::io::stderr(), "\r{line:<width$}", width = self.width);
+        self.width = line.len();
+    }
+
+    fn end(&self) {
+        if self.width > 0 {
+            let _ = writeln!(std::io::stderr());
+        }
+    }
+}
+
+fn order_id(text: &str) -> Result<OrderId, String> {
+    OrderId::parse(text).ok_or_else(|| "an order's id is a UUID".to_owned())
+}
+
+fn user_id(text: &str) -> Result<UserId, String> {
+    UserId::parse(text).ok_or_else(|| "a user's id is a UUID".to_owned())
+}
+
+fn status(text: &str) -> Result<Status, String> {
+    let known = Status::ALL.map(|status| status.to_string()).join(", ");
+    Status::parse(text).ok_or_else(|| format!("write one of {known}"))
+}

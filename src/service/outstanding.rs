@@ -1,0 +1,180 @@
+//! The events that this process has handed to the bus, by order: the sweep passes over them. An event is in flight
+//! until the bus answers. A confirmed one stays here until the store stops calling it pending, so that no process
+//! publishes the same event twice on its own account.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::relay::Key;
+use crate::order::{OrderId, Version};
+
+/// How long a confirmed event stays although no sweep has seen it: a sweep leaves young orders out.
+const YOUNG: Duration = Duration::from_secs(10);
+
+/// When the store stops calling an event pending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PendingUntil {
+    /// When the bus has confirmed it: a confirmation means that the worker has settled it.
+    Confirmed,
+    /// When it is marked published.
+    MarkedPublished,
+    /// When the worker has completed it. Only the next sweeps show that.
+    Processed,
+}
+
+/// The events that are outstanding.
+pub(super) struct Outstanding {
+    until: PendingUntil,
+    // std Mutex: held to look up or change the keys of one batch, never across .await
+    events: Mutex<HashMap<OrderId, Entry>>,
+}
+
+struct Entry {
+    version: Version,
+    /// When the bus confirmed it; `None` while it is in flight.
+    confirmed: Option<Instant>,
+    /// When a sweep last found it pending.
+    seen: Option<Instant>,
+}
+
+impl Outstanding {
+    pub(super) fn new(until: PendingUntil) -> Outstanding {
+        Outstanding { until, events: Mutex::default() }
+    }
+
+    /// Adds events that are handed to the bus now.
+    pub(super) fn begin(&self, keys: &[Key]) {
+        let entry = |version| Entry { version, confirmed: None, seen: None };
+        self.lock().extend(keys.iter().map(|(order_id, version)| (*order_id, entry(*version))));
+    }
+
+    /// The bus has confirmed these events.
+    pub(super) fn confirmed(&self, keys: &[Key]) {
+        let (mut events, now) = (self.lock(), Instant::now());
+        for (order_id, version) in keys {
+            if self.until == PendingUntil::Confirmed {
+                remove(&mut events, *order_id, *version);
+            } else if let Some(entry) = events.get_mut(order_id).filter(|entry| entry.version == *version) {
+                entry.confirmed = Some(now);
+            }
+        }
+    }
+
+    /// The bus did not take these events: a sweep may publish them again.
+    pub(super) fn failed(&self, keys: impl IntoIterator<Item = Key>) {
+        let mut events = self.lock();
+        keys.into_iter().for_each(|(order_id, version)| remove(&mut events, order_id, version));
+    }
+
+    /// These events are marked published in the store.
+    pub(super) fn marked(&self, keys: &[Key]) {
+        if self.until == PendingUntil::MarkedPublished {
+            self.failed(keys.iter().copied());
+        }
+    }
+
+    /// At most so many events that were confirmed before then and are still outstanding.
+    pub(super) fn confirmed_before(&self, then: Instant, most: usize) -> Vec<Key> {
+        let events = self.lock();
+        let old = events.iter().filter(|(_, entry)| entry.confirmed.is_some_and(|at| at < then));
+        old.map(|(order_id, entry)| (*order_id, entry.version)).take(most).collect()
+    }
+
+    /// Has the sweep publish confirmed events again, where they are still pending; answers how many may be.
+    pub(super) fn give_back(&self, keys: &[Key]) -> usize {
+        let mut events = self.lock();
+        let before = events.len();
+        keys.iter().for_each(|(order_id, version)| remove(&mut events, *order_id, *version));
+        before - events.len()
+    }
+
+    /// Whether this process has handed that event to the bus. The caller is a sweep that found it pending.
+    pub(super) fn has(&self, order_id: OrderId, version: Version) -> bool {
+        let mut events = self.lock();
+        let entry = events.get_mut(&order_id).filter(|entry| entry.version == version);
+        entry.is_some_and(|entry| {
+            entry.seen = Some(Instant::now());
+            true
+        })
+    }
+
+    /// A sweep that began then has looked at all that is pending. What it has not seen is processed.
+    pub(super) fn swept(&self, began: Instant) {
+        if self.until != PendingUntil::Processed {
+            return;
+        }
+        self.lock().retain(|_, entry| {
+            let is_young = |at: Instant| began.saturating_duration_since(at) < YOUNG;
+            entry.seen.is_some_and(|at| at >= began) || entry.confirmed.is_none_or(is_young)
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<OrderId, Entry>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Removes an event, unless a newer version of its order has taken its place.
+fn remove(events: &mut HashMap<OrderId, Entry>, order_id: OrderId, version: Version) {
+    if events.get(&order_id).is_some_and(|entry| entry.version == version) {
+        events.remove(&order_id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(version: Version) -> Key {
+        (OrderId::generate(), version)
+    }
+
+    fn outstanding(until: PendingUntil, keys: &[Key]) -> Outstanding {
+        let outstanding = Outstanding::new(until);
+        outstanding.begin(keys);
+        outstanding
+    }
+
+    #[test]
+    fn an_event_is_outstanding_until_the_store_stops_calling_it_pending() {
+        let (id, version) = key(3);
+        for (until, after_confirmation, after_mark) in [
+            (PendingUntil::Confirmed, false, false),
+            (PendingUntil::MarkedPublished, true, false),
+            (PendingUntil::Processed, true, true),
+        ] {
+            let events = outstanding(until, &[(id, version)]);
+            assert!(events.has(id, version) && !events.has(id, version + 1));
+            events.confirmed(&[(id, version)]);
+            assert_eq!(events.has(id, version), after_confirmation, "{until:?}");
+            events.marked(&[(id, version)]);
+            assert_eq!(events.has(id, version), after_mark, "{until:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_that_failed_is_not_outstanding_and_an_older_answer_says_nothing_of_a_newer_version() {
+        let (id, _) = key(1);
+        let events = outstanding(PendingUntil::MarkedPublished, &[(id, 1)]);
+        events.begin(&[(id, 2)]);
+        events.failed([(id, 1)]);
+        assert!(events.has(id, 2));
+        events.failed([(id, 2)]);
+        assert!(!events.has(id, 2));
+    }
+
+    #[test]
+    fn a_sweep_removes_what_it_has_not_seen_and_nothing_young_or_in_flight() {
+        let [processed, pending, in_flight] = [key(1), key(1), key(1)];
+        let events = outstanding(PendingUntil::Processed, &[processed, pending, in_flight]);
+        events.confirmed(&[processed, pending]);
+        events.swept(Instant::now());
+        assert!(events.lock().len() == 3, "all are young");
+        let began = Instant::now() + YOUNG;
+        events.lock().get_mut(&pending.0).unwrap().seen = Some(began);
+        events.swept(began);
+        let left = events.lock();
+        assert_eq!((left.len(), left.contains_key(&processed.0)), (2, false));
+    }
+}

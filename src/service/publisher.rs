@@ -1,0 +1,186 @@
+//! The publisher: hands events to the bus, and acts on the answer to each. A confirmed event is marked published, one
+//! that the bus will never take fails its order, and any other stays pending for the sweep. The fast path and the sweep
+//! share one publisher, and with it one budget of memory and one view of what is outstanding.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::forget;
+use super::outstanding::{Outstanding, PendingUntil};
+use super::relay::Key;
+use crate::bus::{Bus, PublishError};
+use crate::cache::Cache;
+use crate::order::{Event, Status};
+use crate::store::{Basis, Completion, Store};
+use crate::telemetry::limited;
+
+/// How many bytes of events are in memory at a time; the rest waits in the store.
+const BUDGET: usize = 16 << 20;
+
+/// What an event counts besides its payload.
+const EVENT_OVERHEAD: usize = 512;
+
+/// Publishes events for the fast path and for the sweep.
+pub(super) struct Publisher {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) bus: Arc<dyn Bus>,
+    cache: Arc<dyn Cache>,
+    pub(super) outstanding: Outstanding,
+    /// Wakes the sweep: events were left in the store.
+    pub(super) left_behind: Notify,
+    budget: Arc<Semaphore>,
+    /// How many events the bus has confirmed.
+    confirmations: AtomicU64,
+    to_mark: mpsc::UnboundedSender<Vec<Key>>,
+}
+
+/// What came of the events of one publish.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// How many the bus confirmed or refused for good.
+    pub(super) answered: usize,
+    /// How many it could not take now.
+    pub(super) unavailable: usize,
+}
+
+impl Publisher {
+    /// A publisher, and where it puts the keys of what is to be marked published.
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        bus: Arc<dyn Bus>,
+        cache: Arc<dyn Cache>,
+    ) -> (Arc<Publisher>, mpsc::UnboundedReceiver<Vec<Key>>) {
+        let until = match (store.has_outbox(), bus.confirms_processing()) {
+            (true, _) => PendingUntil::MarkedPublished,
+            (false, true) => PendingUntil::Confirmed,
+            (false, false) => PendingUntil::Processed,
+        };
+        let (to_mark, marks) = mpsc::unbounded_channel();
+        let publisher = Publisher {
+            store,
+            bus,
+            cache,
+            outstanding: Outstanding::new(until),
+            left_behind: Notify::new(),
+            budget: Arc::new(Semaphore::new(BUDGET)),
+            confirmations: AtomicU64::new(0),
+            to_mark,
+        };
+        (Arc::new(publisher), marks)
+    }
+
+    /// Memory for these events, unless the budget is spent.
+    pub(super) fn reserve(&self, events: &[Event]) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.budget).try_acquire_many_owned(size(events)).ok()
+    }
+
+    /// Memory for as many of these events as there is room for now, at least for one: waits for that.
+    pub(super) async fn reserve_some(&self, events: &[Event]) -> Option<(usize, OwnedSemaphorePermit)> {
+        let first = events.first()?;
+        let mut permit =
+            Arc::clone(&self.budget).acquire_many_owned(size(std::slice::from_ref(first))).await.ok()?;
+        let mut count = 1;
+        while let Some(next) = events.get(count)
+            && let Some(more) = self.reserve(std::slice::from_ref(next))
+        {
+            permit.merge(more);
+            count += 1;
+        }
+        Some((count, permit))
+    }
+
+    /// Publishes events; they are outstanding at once, also before the future is polled.
+    pub(super) fn publish(
+        self: &Arc<Self>,
+        events: Vec<Event>,
+        permit: OwnedSemaphorePermit,
+    ) -> impl Future<Output = Outcome> + Send + use<> {
+        let (this, keys) = (Arc::clone(self), keys(&events));
+        this.outstanding.begin(&keys);
+        async move {
+            let results = this.bus.publish(events).await;
+            drop(permit);
+            this.act_on(keys, results).await
+        }
+    }
+
+    /// How many events the bus has confirmed so far.
+    pub(super) fn confirmations(&self) -> u64 {
+        self.confirmations.load(Ordering::Relaxed)
+    }
+
+    async fn act_on(&self, keys: Vec<Key>, results: Vec<Result<(), PublishError>>) -> Outcome {
+        let (mut confirmed, mut unavailable, mut refused) =
+            (Vec::with_capacity(keys.len()), Vec::new(), Vec::new());
+        for (key, result) in keys.into_iter().zip(results) {
+            match result {
+                Ok(()) => confirmed.push(key),
+                Err(PublishError::Unavailable(reason)) => {
+                    tracing::debug!(order_id = %key.0, version = key.1, reason, "not published");
+                    unavailable.push(key);
+                }
+                Err(PublishError::Refused(reason)) => refused.push((key, reason)),
+            }
+        }
+        let outcome = Outcome { answered: confirmed.len() + refused.len(), unavailable: unavailable.len() };
+        self.outstanding.failed(unavailable);
+        if !confirmed.is_empty() {
+            self.confirmations.fetch_add(confirmed.len() as u64, Ordering::Relaxed);
+            self.published(confirmed);
+        }
+        self.mark_failed(refused).await;
+        outcome
+    }
+
+    /// Has events marked published.
+    fn published(&self, keys: Vec<Key>) {
+        self.outstanding.confirmed(&keys);
+        // The task that marks them outlives the publisher's users.
+        drop(self.to_mark.send(keys));
+    }
+
+    /// Marks orders failed whose events cannot be made, or the bus will never take, with the reason of each.
+    pub(super) async fn mark_failed(&self, refused: Vec<(Key, String)>) {
+        if refused.is_empty() {
+            return;
+        }
+        let completions = refused.iter().map(|(key, reason)| failure(*key, reason)).collect();
+        let keys: Vec<Key> = refused.into_iter().map(|(key, _)| key).collect();
+        match self.store.complete(completions).await {
+            Ok(_) => {
+                forget(&*self.cache, keys.iter().map(|(order_id, _)| *order_id)).await;
+                self.published(keys);
+            }
+            Err(error) => {
+                self.outstanding.failed(keys);
+                limited!(error, "mark failed"; %error, "cannot mark orders failed that cannot be published; they will be tried again");
+            }
+        }
+    }
+}
+
+/// The memory that events count.
+fn size(events: &[Event]) -> u32 {
+    let size: usize = events.iter().map(|event| event.payload.as_str().len() + EVENT_OVERHEAD).sum();
+    // A batch above the whole budget passes when nothing else is in flight.
+    u32::try_from(size.min(BUDGET)).unwrap_or(u32::MAX)
+}
+
+/// The orders and versions that events are about.
+pub(super) fn keys(events: &[Event]) -> Vec<Key> {
+    events.iter().filter_map(|event| Some((event.order_id?, event.version?))).collect()
+}
+
+/// The completion of an order whose event will never be published: it fails, with the reason.
+fn failure((order_id, version): Key, reason: &str) -> Completion {
+    limited!(error, "refused event"; %order_id, version, reason, "the event cannot be published; the order is marked failed");
+    Completion {
+        order_id,
+        basis: Basis::Version(version),
+        status: Status::Failed,
+        amount: None,
+        reason: Some(format!("the event could not be published: {reason}")),
+    }
+}

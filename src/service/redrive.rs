@@ -1,0 +1,143 @@
+//! Publishes pending orders again on an operator's demand: the same as the api does by itself
+//! (`republish`), at once, with filters, and with a report of what it does.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use super::stuck::have_workers_passed;
+use crate::bus::Bus;
+use crate::order::{OrderId, Status, UserId};
+use crate::store::{Error, MissingEntry, Store};
+
+/// How many rows of the store are looked at in one statement.
+const ROWS: usize = 5000;
+
+/// How often orders are given back each second.
+const TICKS: u32 = 10;
+
+/// What to redrive, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Which orders.
+    pub filter: Filter,
+    /// How long they must not have changed.
+    pub older_than: Duration,
+    /// The most orders.
+    pub limit: usize,
+    /// How many orders per second.
+    pub rate: u32,
+    /// How long to wait until the workers have consumed what is on the bus; `None`: do not wait for them.
+    pub wait: Option<Duration>,
+    /// Whether to find them only.
+    pub dry_run: bool,
+}
+
+/// Which orders; an empty filter takes all.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// These; none: all.
+    pub orders: Vec<OrderId>,
+    /// Those of this user.
+    pub user_id: Option<UserId>,
+    /// Those with this status.
+    pub status: Option<Status>,
+}
+
+impl Filter {
+    fn takes(&self, entry: &MissingEntry) -> bool {
+        (self.orders.is_empty() || self.orders.contains(&entry.order_id))
+            && self.user_id.is_none_or(|user_id| user_id == entry.user_id)
+            && self.status.is_none_or(|status| status == entry.status)
+    }
+}
+
+/// How far a redrive has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// It looks for orders.
+    Looking {
+        /// How many rows it has looked at, to the nearest page.
+        looked_at: usize,
+        /// How many orders it has found.
+        found: usize,
+    },
+    /// It waits for the workers.
+    Waiting,
+    /// It gives orders back to the sweep.
+    GivingBack {
+        /// So many.
+        done: usize,
+        /// Of so many.
+        of: usize,
+    },
+}
+
+/// What a redrive found and did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Found {
+    /// The orders.
+    pub entries: Vec<MissingEntry>,
+    /// How many of them were given back; the others were processed meanwhile, or have an outbox entry.
+    pub given_back: usize,
+    /// Whether their events may be in the workers' backlog; then nothing was given back.
+    pub is_in_backlog: bool,
+}
+
+/// Finds pending orders without an outbox entry, waits until the workers have consumed what is on the bus, and gives
+/// those that are still pending back to the sweep. Safe beside running processes.
+///
+/// # Errors
+/// The store's own; what was given back until then is.
+pub async fn redrive(
+    store: &dyn Store,
+    bus: &dyn Bus,
+    options: &Options,
+    tell: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Found, Error> {
+    let mut found = Found { entries: find(store, options, tell).await?, ..Found::default() };
+    if found.entries.is_empty() {
+        return Ok(found);
+    }
+    if let Some(wait) = options.wait
+        && !bus.confirms_processing()
+    {
+        tell(Progress::Waiting);
+        found.is_in_backlog = !have_workers_passed(bus, wait).await;
+    }
+    if found.is_in_backlog || options.dry_run {
+        return Ok(found);
+    }
+    let keys: Vec<_> = found.entries.iter().map(|entry| (entry.order_id, entry.version)).collect();
+    let mut done = 0;
+    for chunk in keys.chunks(options.rate.div_ceil(TICKS) as usize) {
+        let due =
+            Instant::now() + Duration::from_secs(1).mul_f64(chunk.len() as f64 / f64::from(options.rate));
+        found.given_back += store.add_outbox_entries(chunk).await?;
+        done += chunk.len();
+        tell(Progress::GivingBack { done, of: keys.len() });
+        sleep(due.saturating_duration_since(Instant::now())).await;
+    }
+    Ok(found)
+}
+
+async fn find(
+    store: &dyn Store,
+    options: &Options,
+    tell: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Vec<MissingEntry>, Error> {
+    let now = store.now().await?;
+    let before = now.checked_sub(options.older_than).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let (mut entries, mut after, mut looked_at) = (Vec::new(), None, 0);
+    loop {
+        let page = store.missing_outbox_entries(before, after, ROWS).await?;
+        entries.extend(page.entries.into_iter().filter(|entry| options.filter.takes(entry)));
+        entries.truncate(options.limit);
+        looked_at += ROWS;
+        tell(Progress::Looking { looked_at, found: entries.len() });
+        after = page.next;
+        if after.is_none() || entries.len() == options.limit {
+            return Ok(entries);
+        }
+    }
+}
