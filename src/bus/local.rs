@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::confirmations::Ledger;
 use super::dead_letters::DeadLetters;
 use super::{
-    AckSink, Bus, Delivery, PublishError, Receipt, Record, Reply, Settle, Source, SubscribeError,
-    Subscription,
+    AckSink, Bus, Confirmations, Delivery, PublishError, Receipt, Record, Reply, Settle, Source,
+    SubscribeError, Subscription,
 };
 use crate::order::Event;
 
@@ -63,41 +64,33 @@ impl LocalBus {
         let size = record.value.len();
         let event = Event::decode(&record.value, record.header_pairs(), source.timestamp);
         let make = |receipt| Delivery { event, source, record, reply_to: None, receipt };
-        self.deliver(vec![make], size).await.pop().unwrap_or_else(|| Err(dropped()))
+        self.deliver(vec![(make, size)]).await.all().await.pop().unwrap_or_else(|| Err(dropped()))
     }
 
-    /// Queues deliveries as one batch and waits until each has ended.
-    async fn deliver(
-        &self,
-        batch: Vec<impl FnOnce(Receipt) -> Delivery>,
-        size: usize,
-    ) -> Vec<Result<(), PublishError>> {
+    /// Queues deliveries, each with the size of its payload, as one batch, as soon as there is room for them.
+    async fn deliver(&self, batch: Vec<(impl FnOnce(Receipt) -> Delivery, usize)>) -> Confirmations {
         let count = batch.len();
         if count == 0 {
-            return Vec::new();
+            return Confirmations::known(Vec::new());
         }
+        let sizes: Vec<usize> = batch.iter().map(|(_, size)| size + EVENT_OVERHEAD).collect();
+        let size: usize = sizes.iter().sum();
         // A batch larger than the bus passes alone.
-        let room = u32::try_from(size + count * EVENT_OVERHEAD).unwrap_or(u32::MAX).min(self.capacity);
-        let Ok(room) = Arc::clone(&self.room).acquire_many_owned(room).await else {
-            return vec![Err(dropped()); count];
+        let room = u32::try_from(size).unwrap_or(u32::MAX).min(self.capacity);
+        let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(room).await else {
+            return Confirmations::known(vec![Err(dropped()); count]);
         };
-        let (done, ended) = oneshot::channel();
-        let ledger = Arc::new(Batch {
-            state: Mutex::new(BatchState {
-                settled: vec![false; count],
-                open: count,
-                done: Some((done, room)),
-            }),
-        });
+        let (ledger, answers) = Ledger::new(count);
+        let room = Mutex::new(Room { permit, beyond: size - room as usize });
+        let batch_of = Arc::new(Batch { ledger, sizes, room });
         let deliveries = batch
             .into_iter()
             .enumerate()
-            .map(|(index, make)| make(Receipt::new(Arc::<Batch>::clone(&ledger), index)))
+            .map(|(index, (make, _))| make(Receipt::new(Arc::<Batch>::clone(&batch_of), index)))
             .collect();
         // The receiver lives as long as the bus. While nobody subscribes, deliveries wait in the queue.
         let _ = self.queue.send(deliveries);
-        let settled = ended.await.unwrap_or_else(|_| vec![false; count]);
-        settled.into_iter().map(|settled| if settled { Ok(()) } else { Err(dropped()) }).collect()
+        Confirmations::new(count, answers)
     }
 }
 
@@ -107,21 +100,21 @@ fn dropped() -> PublishError {
 
 #[async_trait]
 impl Bus for LocalBus {
-    async fn publish(&self, batch: Vec<Event>) -> Vec<Result<(), PublishError>> {
-        let size = batch.iter().map(|event| event.payload.as_str().len()).sum();
+    async fn publish(&self, batch: Vec<Event>) -> Confirmations {
         let first = self.next_offset.fetch_add(batch.len() as i64, Ordering::Relaxed);
         let deliveries = (first..).zip(batch).map(|(offset, event)| {
-            let timestamp = event.timestamp;
+            let (timestamp, size) = (event.timestamp, event.payload.as_str().len());
             let source = Source { topic: Arc::clone(&self.topic), partition: 0, offset, timestamp };
-            move |receipt| Delivery {
+            let make = move |receipt| Delivery {
                 event: Ok(event),
                 source,
                 record: Record::default(),
                 reply_to: None,
                 receipt,
-            }
+            };
+            (make, size)
         });
-        self.deliver(deliveries.collect(), size).await
+        self.deliver(deliveries.collect()).await
     }
 
     fn confirms_processing(&self) -> bool {
@@ -134,14 +127,26 @@ impl Bus for LocalBus {
     }
 
     async fn settle(&self, deliveries: Vec<Delivery>) {
-        deliveries.into_iter().for_each(|delivery| delivery.receipt.settle());
+        let mut last: Option<Arc<dyn Settle>> = None;
+        for delivery in deliveries {
+            let batch = Arc::clone(&delivery.receipt.batch);
+            delivery.receipt.settle();
+            if let Some(before) = last.replace(Arc::clone(&batch))
+                && !Arc::ptr_eq(&before, &batch)
+            {
+                before.announce();
+            }
+        }
+        if let Some(batch) = last {
+            batch.announce();
+        }
     }
 
     async fn reject(&self, delivery: Delivery, reason: &str) -> Result<(), PublishError> {
         self.dead_letters
             .append(&delivery, reason)
             .map_err(|error| PublishError::Unavailable(error.to_string()))?;
-        delivery.receipt.settle();
+        self.settle(vec![delivery]).await;
         Ok(())
     }
 
@@ -197,29 +202,42 @@ impl Subscription for LocalSubscription {
     }
 }
 
-/// The deliveries of one publish, until the last of them has ended.
+/// The deliveries of one publish.
 struct Batch {
-    // std Mutex: held to note one delivery, never across .await
-    state: Mutex<BatchState>,
+    ledger: Arc<Ledger>,
+    sizes: Vec<usize>,
+    // std Mutex: held to give room back, never across .await
+    room: Mutex<Room>,
 }
 
-struct BatchState {
-    settled: Vec<bool>,
-    open: usize,
-    done: Option<(oneshot::Sender<Vec<bool>>, OwnedSemaphorePermit)>,
+/// The room that the open deliveries of a batch take.
+struct Room {
+    permit: OwnedSemaphorePermit,
+    /// How much of the batch is beyond the capacity of the bus.
+    beyond: usize,
+}
+
+impl Room {
+    fn give_back(&mut self, size: usize) {
+        let beyond = size.min(self.beyond);
+        self.beyond -= beyond;
+        drop(self.permit.split(size - beyond));
+    }
 }
 
 impl Settle for Batch {
     fn ended(&self, index: usize, settled: bool) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.settled[index] = settled;
-        state.open -= 1;
-        if state.open == 0
-            && let Some((done, _room)) = state.done.take()
-        {
-            // Whoever published may not be waiting any more.
-            let _ = done.send(std::mem::take(&mut state.settled));
+        self.room.lock().unwrap_or_else(PoisonError::into_inner).give_back(self.sizes[index]);
+        let answer = if settled { Ok(()) } else { Err(dropped()) };
+        self.ledger.answer(index, answer);
+        // What is settled is announced by `settle`, when all that was settled together is noted.
+        if !settled {
+            self.ledger.announce();
         }
+    }
+
+    fn announce(&self) {
+        self.ledger.announce();
     }
 }
 

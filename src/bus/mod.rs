@@ -4,6 +4,7 @@
 //! Delivery is at least once: a delivery that is neither settled nor rejected comes again, at the latest
 //! after a restart. ACKs are hints and may be lost; the truth is in the store.
 
+mod confirmations;
 mod dead_letters;
 pub mod kafka;
 pub mod local;
@@ -15,15 +16,19 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use thiserror::Error;
 
+pub use confirmations::{Answer, Confirmations, Group};
+
 use crate::order::{Ack, Event, Undecodable};
 
 /// Carries events to the worker and ACKs back to the api.
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
-    /// Publishes events and answers one result per event, in their order, when the bus has taken
-    /// responsibility for each: a broker has stored it, or, in process, the worker has settled it. Waits
-    /// while the bus is full. Dropping the future takes nothing back.
-    async fn publish(&self, batch: Vec<Event>) -> Vec<Result<(), PublishError>>;
+    /// Publishes events. Returns when they are handed over, and waits before that while the bus is full; the events of
+    /// one order keep their order. Each event is then answered by itself, as soon as it is known, when the bus has
+    /// taken responsibility for it: a broker has stored it, or, in process, the worker has settled it. So an event
+    /// whose partition has no leader keeps back no other. Dropping the future, or what it returns, takes nothing back
+    /// that was handed over.
+    async fn publish(&self, batch: Vec<Event>) -> Confirmations;
 
     /// Whether the bus can take events, as far as it knows. Asked before events are claimed for it: an event that this
     /// process cannot publish is another one's to publish.
@@ -217,6 +222,9 @@ pub(in crate::bus) struct Receipt {
 pub(in crate::bus) trait Settle: Send + Sync + std::fmt::Debug {
     /// The delivery of that index has been dealt with, or dropped.
     fn ended(&self, index: usize, settled: bool);
+
+    /// Several deliveries have ended, and the last of them now.
+    fn announce(&self) {}
 }
 
 impl Receipt {

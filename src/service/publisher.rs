@@ -5,12 +5,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::StreamExt;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::forget;
 use super::outstanding::{Outstanding, PendingUntil};
 use super::relay::Key;
-use crate::bus::{Bus, PublishError};
+use crate::bus::{Bus, Group, PublishError};
 use crate::cache::Cache;
 use crate::order::{Event, Status};
 use crate::store::{Basis, Completion, Store};
@@ -98,11 +99,18 @@ impl Publisher {
         permit: OwnedSemaphorePermit,
     ) -> impl Future<Output = Outcome> + Send + use<> {
         let (this, keys) = (Arc::clone(self), keys(&events));
+        let sizes: Vec<usize> = events.iter().map(size_of).collect();
+        let mut permit = permit;
         this.outstanding.begin(&keys);
         async move {
-            let results = this.bus.publish(events).await;
-            drop(permit);
-            this.act_on(keys, results).await
+            let (mut outcome, mut answers) = (Outcome::default(), this.bus.publish(events).await);
+            while let Some(group) = answers.next().await {
+                // Each event gives its part of the budget back by itself: one may wait long for its broker.
+                let freed: usize = group.iter().map(|(index, _)| sizes[*index]).sum();
+                drop(permit.split(freed.min(permit.num_permits())));
+                this.act_on(&keys, group, &mut outcome).await;
+            }
+            outcome
         }
     }
 
@@ -111,11 +119,12 @@ impl Publisher {
         self.confirmations.load(Ordering::Relaxed)
     }
 
-    async fn act_on(&self, keys: Vec<Key>, results: Vec<Result<(), PublishError>>) -> Outcome {
+    async fn act_on(&self, keys: &[Key], group: Group, outcome: &mut Outcome) {
         let (mut confirmed, mut unavailable, mut refused) =
-            (Vec::with_capacity(keys.len()), Vec::new(), Vec::new());
-        for (key, result) in keys.into_iter().zip(results) {
-            match result {
+            (Vec::with_capacity(group.len()), Vec::new(), Vec::new());
+        for (index, answer) in group {
+            let key = keys[index];
+            match answer {
                 Ok(()) => confirmed.push(key),
                 Err(PublishError::Unavailable(reason)) => {
                     tracing::debug!(order_id = %key.0, version = key.1, reason, "not published");
@@ -124,14 +133,14 @@ impl Publisher {
                 Err(PublishError::Refused(reason)) => refused.push((key, reason)),
             }
         }
-        let outcome = Outcome { answered: confirmed.len() + refused.len(), unavailable: unavailable.len() };
+        outcome.answered += confirmed.len() + refused.len();
+        outcome.unavailable += unavailable.len();
         self.outstanding.failed(unavailable);
         if !confirmed.is_empty() {
             self.confirmations.fetch_add(confirmed.len() as u64, Ordering::Relaxed);
             self.published(confirmed);
         }
         self.mark_failed(refused).await;
-        outcome
     }
 
     /// Has events marked published.
@@ -163,9 +172,13 @@ impl Publisher {
 
 /// The memory that events count.
 fn size(events: &[Event]) -> u32 {
-    let size: usize = events.iter().map(|event| event.payload.as_str().len() + EVENT_OVERHEAD).sum();
+    let size: usize = events.iter().map(size_of).sum();
     // A batch above the whole budget passes when nothing else is in flight.
     u32::try_from(size.min(BUDGET)).unwrap_or(u32::MAX)
+}
+
+fn size_of(event: &Event) -> usize {
+    event.payload.as_str().len() + EVENT_OVERHEAD
 }
 
 /// The orders and versions that events are about.

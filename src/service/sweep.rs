@@ -85,7 +85,7 @@ impl Sweep {
             self.worked = Duration::ZERO;
             match self.pass(age).await {
                 Ok(0) => {}
-                Ok(count) => tracing::info!(count, "published orders that were left pending"),
+                Ok(count) => tracing::info!(count, "republishing orders that were left pending"),
                 Err(error) => tracing::warn!(%error, "cannot look for pending orders"),
             }
             age = self.rest().await;

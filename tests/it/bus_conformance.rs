@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use jiff::Timestamp;
-use orderstream::bus::{AckSink, Bus, Delivery, Record, Reply, Subscription};
+use orderstream::bus::{AckSink, Answer, Bus, Delivery, Record, Reply, Subscription};
 use orderstream::order::{Ack, AckStatus, Event, OrderId, Payload, Status, UserId, Version};
 use tokio::sync::mpsc;
 
@@ -104,11 +104,16 @@ pub(crate) fn record(value: &[u8]) -> Record {
     }
 }
 
+/// Publishes, and waits for all answers.
+pub(crate) async fn published(bus: &(impl Bus + ?Sized), batch: Vec<Event>) -> Vec<Answer> {
+    bus.publish(batch).await.all().await
+}
+
 /// Publishes in a task of its own, because a bus may confirm only what has been settled.
 fn publishing(bus: &Arc<dyn Bus>, batch: Vec<Event>) -> tokio::task::JoinHandle<usize> {
     let bus = Arc::clone(bus);
     tokio::spawn(async move {
-        let answers = bus.publish(batch).await;
+        let answers = published(&*bus, batch).await;
         answers.into_iter().map(|answer| answer.expect("the event is confirmed")).count()
     })
 }
@@ -148,7 +153,7 @@ pub(crate) async fn each_event_of_a_batch_is_answered(fresh: Fresh) {
 
 /// `publish`: nothing asked, nothing answered, and nothing to wait for.
 pub(crate) async fn an_empty_batch_is_answered_with_nothing(fresh: Fresh) {
-    let publish = std::pin::pin!(fresh.bus.publish(Vec::new()));
+    let publish = std::pin::pin!(published(&*fresh.bus, Vec::new()));
     assert_eq!(now(publish), Some(Vec::new()), "an empty batch waits for a worker");
 }
 
@@ -163,8 +168,8 @@ pub(crate) async fn the_events_of_one_order_arrive_in_their_order(fresh: Fresh) 
     let publisher = {
         let bus = Arc::clone(&bus);
         tokio::spawn(async move {
-            bus.publish(first).await;
-            bus.publish(second).await;
+            published(&*bus, first).await;
+            published(&*bus, second).await;
         })
     };
     let mut seen = Vec::new();

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use futures_util::StreamExt;
 use jiff::Timestamp;
 use orderstream::bus::local::LocalBus;
 use orderstream::bus::{Bus, PublishError, Reply, Source, SubscribeError};
@@ -13,7 +14,9 @@ use orderstream::order::{AckStatus, Event, OrderId, Payload};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-use crate::bus_conformance::{Fresh, Told, ack, bus_conformance, event, events, now, receive, record};
+use crate::bus_conformance::{
+    Fresh, Told, ack, bus_conformance, event, events, now, published, receive, record,
+};
 
 /// The topic of the bus.
 pub(crate) const TOPIC: &str = "orders.events";
@@ -54,7 +57,7 @@ pub(crate) fn unavailable(answer: &Result<(), PublishError>) -> bool {
 async fn a_publish_is_confirmed_when_the_last_event_is_settled_and_not_before() {
     let (bus, ..) = open(ROOMY);
     let id = OrderId::generate();
-    let mut publish = pin!(bus.publish(vec![event(id, 1), event(id, 2)]));
+    let mut publish = pin!(published(&*bus, vec![event(id, 1), event(id, 2)]));
     assert_eq!(now(publish.as_mut()), None, "nobody has subscribed yet");
     let mut worker = bus.subscribe().await.unwrap();
     let mut deliveries = receive(&mut *worker, 2).await;
@@ -69,7 +72,7 @@ async fn a_publish_is_confirmed_when_the_last_event_is_settled_and_not_before() 
 async fn each_event_is_answered_by_what_became_of_it() {
     let (bus, _file, _folder) = open(ROOMY);
     let batch: Vec<Event> = (1..=4).map(|version| event(OrderId::generate(), version)).collect();
-    let mut publish = pin!(bus.publish(batch));
+    let mut publish = pin!(published(&*bus, batch));
     assert_eq!(now(publish.as_mut()), None);
     let mut worker = bus.subscribe().await.unwrap();
     let mut deliveries = receive(&mut *worker, 4).await;
@@ -85,7 +88,7 @@ async fn each_event_is_answered_by_what_became_of_it() {
 #[tokio::test]
 async fn what_a_worker_drops_or_never_took_is_answered_as_unavailable() {
     let (bus, ..) = open(ROOMY);
-    let mut publish = pin!(bus.publish((1..=3).map(|n| event(OrderId::generate(), n)).collect()));
+    let mut publish = pin!(published(&*bus, (1..=3).map(|n| event(OrderId::generate(), n)).collect()));
     assert_eq!(now(publish.as_mut()), None);
     let mut worker = bus.subscribe().await.unwrap();
     let taken = worker.next(1).await;
@@ -93,7 +96,7 @@ async fn what_a_worker_drops_or_never_took_is_answered_as_unavailable() {
     drop(worker);
     // The worker is gone: nothing of the batch may be lost in silence, be it answered or delivered again.
     let mut worker = bus.subscribe().await.unwrap();
-    let mut sentinel = pin!(bus.publish(vec![event(OrderId::generate(), 9)]));
+    let mut sentinel = pin!(published(&*bus, vec![event(OrderId::generate(), 9)]));
     assert_eq!(now(sentinel.as_mut()), None);
     loop {
         let deliveries = worker.next(10).await.expect("the bus goes on");
@@ -112,7 +115,7 @@ async fn what_waits_when_a_worker_goes_is_delivered_to_the_next() {
     let (bus, ..) = open(ROOMY);
     drop(bus.subscribe().await.unwrap());
     let id = OrderId::generate();
-    let mut publish = pin!(bus.publish(vec![event(id, 1)]));
+    let mut publish = pin!(published(&*bus, vec![event(id, 1)]));
     assert_eq!(now(publish.as_mut()), None);
     drop(bus.subscribe().await.unwrap());
     let mut worker = bus.subscribe().await.unwrap();
@@ -137,7 +140,7 @@ async fn a_worker_takes_what_has_arrived_up_to_its_limit_and_waits_for_what_has_
     let mut worker = bus.subscribe().await.unwrap();
     assert!(now(worker.next(4)).is_none(), "nothing has arrived");
     let batch = |range: std::ops::RangeInclusive<i64>| range.map(|n| event(OrderId::generate(), n)).collect();
-    let mut publishes = [Box::pin(bus.publish(batch(1..=3))), Box::pin(bus.publish(batch(4..=10)))];
+    let mut publishes = [Box::pin(published(&*bus, batch(1..=3))), Box::pin(published(&*bus, batch(4..=10)))];
     for publish in &mut publishes {
         assert_eq!(now(publish.as_mut()), None);
     }
@@ -157,7 +160,7 @@ async fn a_worker_that_stops_waiting_loses_nothing() {
     let mut worker = bus.subscribe().await.unwrap();
     assert!(now(worker.next(4)).is_none());
     let id = OrderId::generate();
-    let mut publish = pin!(bus.publish(vec![event(id, 1)]));
+    let mut publish = pin!(published(&*bus, vec![event(id, 1)]));
     assert_eq!(now(publish.as_mut()), None);
     let deliveries = receive(&mut *worker, 1).await;
     assert_eq!(events(&deliveries), [event(id, 1)]);
@@ -171,7 +174,7 @@ async fn a_publish_beyond_the_capacity_waits_until_something_is_settled() {
         let payload = Payload::parse(&format!("\"{}\"", "x".repeat(1500))).expect("a payload");
         vec![Event { payload, ..event(OrderId::generate(), version) }]
     };
-    let (mut first, mut second) = (pin!(bus.publish(large(1))), pin!(bus.publish(large(2))));
+    let (mut first, mut second) = (pin!(published(&*bus, large(1))), pin!(published(&*bus, large(2))));
     assert_eq!(now(first.as_mut()), None);
     assert_eq!(now(second.as_mut()), None);
     let deliveries = receive(&mut *worker, 1).await;
@@ -207,7 +210,7 @@ async fn a_batch_larger_than_the_bus_passes_alone() {
     let (bus, ..) = open(1);
     let mut worker = bus.subscribe().await.unwrap();
     let batch = || (1..=5).map(|version| event(OrderId::generate(), version)).collect();
-    for mut publish in [Box::pin(bus.publish(batch())), Box::pin(bus.publish(batch()))] {
+    for mut publish in [Box::pin(published(&*bus, batch())), Box::pin(published(&*bus, batch()))] {
         assert_eq!(now(publish.as_mut()), None);
         let deliveries = receive(&mut *worker, 5).await;
         bus.settle(deliveries).await;
@@ -221,7 +224,7 @@ async fn a_publisher_that_goes_away_takes_nothing_back_and_leaves_its_room() {
     let mut worker = bus.subscribe().await.unwrap();
     let id = OrderId::generate();
     for version in 1..=3 {
-        let mut publish = Box::pin(bus.publish(vec![event(id, version)]));
+        let mut publish = Box::pin(published(&*bus, vec![event(id, version)]));
         assert_eq!(now(publish.as_mut()), None);
         drop(publish);
         let deliveries = receive(&mut *worker, 1).await;
@@ -262,4 +265,31 @@ async fn acks_without_a_listener_are_let_go() {
     assert_eq!(bus.acknowledge(vec![Reply { ack: heard.clone(), to: None }]).await, Ok(()));
     assert_eq!(told.try_recv(), Ok(heard));
     assert!(told.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn an_event_is_answered_and_leaves_its_room_while_another_of_its_batch_is_held() {
+    let (bus, ..) = open(2 * 1500 + 1024);
+    let large = |version| {
+        let payload = Payload::parse(&format!("\"{}\"", "x".repeat(1400))).expect("a payload");
+        Event { payload, ..event(OrderId::generate(), version) }
+    };
+    let mut worker = bus.subscribe().await.unwrap();
+    let mut answers = bus.publish(vec![large(1), large(2)]).await;
+    let mut held = receive(&mut *worker, 2).await;
+    assert_eq!(now(pin!(answers.next())), None, "the worker has the events and has done nothing");
+    let mut next = pin!(published(&*bus, vec![large(3)]));
+    assert_eq!(now(next.as_mut()), None);
+    assert!(now(worker.next(10)).is_none(), "there is no room for a third one");
+    bus.settle(vec![held.remove(1)]).await;
+    assert_eq!(now(pin!(answers.next())), Some(Some(vec![(1, Ok(()))])));
+    assert_eq!(now(next.as_mut()), None);
+    let third = receive(&mut *worker, 1).await;
+    bus.settle(third).await;
+    assert_eq!(now(next.as_mut()), Some(vec![Ok(())]));
+    assert_eq!(now(pin!(answers.next())), None, "the first is still held");
+    drop(held);
+    let first = now(pin!(answers.next())).flatten().expect("an answer");
+    assert!(first[0].0 == 0 && unavailable(&first[0].1), "{first:?}");
+    assert_eq!(now(pin!(answers.next())), Some(None), "each event is answered once");
 }

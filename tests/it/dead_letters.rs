@@ -12,7 +12,7 @@ use orderstream::order::{Event, OrderId};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::bus_conformance::{event, now, receive, record};
+use crate::bus_conformance::{event, now, published, receive, record};
 use crate::bus_local::{ROOMY, TOPIC, open, place, unavailable};
 
 /// The dead letters in a file.
@@ -50,7 +50,7 @@ async fn a_dead_letter_of_an_event_that_never_was_bytes_holds_the_bytes_it_would
     let (bus, file, _folder) = open(ROOMY);
     let mut worker = bus.subscribe().await.unwrap();
     let sent = event(OrderId::generate(), 5);
-    let mut publish = pin!(bus.publish(vec![sent.clone()]));
+    let mut publish = pin!(published(&*bus, vec![sent.clone()]));
     assert_eq!(now(publish.as_mut()), None);
     let delivery = receive(&mut *worker, 1).await.remove(0);
     assert_eq!(bus.reject(delivery, "no such order").await, Ok(()));

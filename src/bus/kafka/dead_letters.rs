@@ -37,13 +37,13 @@ pub(super) async fn publish(
     reason: &str,
 ) -> Result<(), PublishError> {
     let Delivery { record, source, .. } = delivery;
-    match send(producer, whole(topic, record, source, reason)).await {
+    match producer.publish(&whole(topic, record, source, reason)).await {
         Err(PublishError::Refused(why)) => {
             limited!(warn, "cut dead letter"; ?source, why, "a dead letter is cut, for it is refused as it is");
         }
         answer => return answer,
     }
-    match send(producer, cut(topic, record, source, reason)).await {
+    match producer.publish(&cut(topic, record, source, reason)).await {
         Err(PublishError::Refused(why)) => {
             // Whatever the topic takes, it is not this; the record stays where it came from.
             limited!(
@@ -57,11 +57,6 @@ pub(super) async fn publish(
         }
         answer => answer,
     }
-}
-
-async fn send(producer: &Producer, letter: Outgoing) -> Result<(), PublishError> {
-    let answer = producer.publish(vec![letter]).await.pop();
-    answer.unwrap_or_else(|| Err(PublishError::Unavailable("no answer".to_owned())))
 }
 
 fn whole(topic: &Arc<str>, record: &Record, source: &Source, reason: &str) -> Outgoing {

@@ -17,6 +17,7 @@ mod inbox;
 mod link;
 mod offsets;
 mod producer;
+mod publishing;
 mod pulse;
 mod records;
 mod subscription;
@@ -25,6 +26,7 @@ mod topics;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::stream::{self, StreamExt};
 
 use acks::Acks;
 pub use client::{OpenError, Options, Security};
@@ -33,7 +35,9 @@ use producer::Producer;
 use records::Outgoing;
 use subscription::KafkaSubscription;
 
-use super::{AckSink, Bus, Delivery, Ends, PublishError, Reply, SubscribeError, Subscription};
+use super::{
+    AckSink, Bus, Confirmations, Delivery, Ends, Group, PublishError, Reply, SubscribeError, Subscription,
+};
 use crate::order::Event;
 
 /// The bus over Kafka.
@@ -41,7 +45,7 @@ pub struct KafkaBus {
     options: Arc<Options>,
     topics: Topics,
     link: Link,
-    producer: Producer,
+    producer: Arc<Producer>,
     acks: Acks,
 }
 
@@ -83,24 +87,33 @@ impl KafkaBus {
 
 #[async_trait]
 impl Bus for KafkaBus {
-    async fn publish(&self, batch: Vec<Event>) -> Vec<Result<(), PublishError>> {
+    async fn publish(&self, batch: Vec<Event>) -> Confirmations {
+        let count = batch.len();
         if batch.is_empty() {
-            return Vec::new();
+            return Confirmations::known(Vec::new());
         }
         if let Err(error) = self.link.topics().await {
-            return vec![Err(error); batch.len()];
+            return Confirmations::known(vec![Err(error); count]);
         }
         let reply_to = self.acks.partition().await;
-        let (mut records, mut answers) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        for event in batch {
-            answers.push(Outgoing::event(&self.topics.events, &event, reply_to).map(|it| records.push(it)));
+        let (mut records, mut indexes, mut refused) =
+            (Vec::with_capacity(count), Vec::with_capacity(count), Group::new());
+        for (index, event) in batch.iter().enumerate() {
+            match Outgoing::event(&self.topics.events, event, reply_to) {
+                Ok(record) => {
+                    records.push(record);
+                    indexes.push(index);
+                }
+                Err(error) => refused.push((index, Err(error))),
+            }
         }
-        let mut confirmed = self.producer.publish(records).await.into_iter();
-        let lost = || Err(PublishError::Unavailable("the producer did not answer".to_owned()));
-        answers
-            .into_iter()
-            .map(|answer| answer.and_then(|()| confirmed.next().unwrap_or_else(lost)))
-            .collect()
+        let refused = stream::iter((!refused.is_empty()).then_some(refused));
+        let answered = self.producer.publish_all(records).await;
+        let answered = answered.map(move |mut group| {
+            group.iter_mut().for_each(|(place, _)| *place = indexes[*place]);
+            group
+        });
+        Confirmations::new(count, refused.chain(answered))
     }
 
     async fn can_publish(&self) -> Result<(), PublishError> {
@@ -129,13 +142,15 @@ impl Bus for KafkaBus {
             return Ok(());
         }
         self.link.topics().await?;
-        let records =
-            replies.iter().map(|reply| Outgoing::ack(&self.topics.acks, reply)).collect::<Result<_, _>>()?;
+        let records = replies
+            .iter()
+            .map(|reply| Outgoing::ack(&self.topics.acks, reply))
+            .collect::<Result<Vec<_>, _>>()?;
         if let Some(own) = self.acks.partition().await {
             let mine = replies.into_iter().filter(|reply| reply.to == Some(own));
             self.acks.tell(mine.map(|reply| reply.ack).collect());
         }
-        self.producer.send(records).await
+        self.producer.send(&records).await
     }
 
     fn on_acks(&self, sink: Arc<dyn AckSink>) {

@@ -4,25 +4,29 @@
 //!
 //! There are two producers. What is alone leaves at once; what comes as a batch waits a moment for its like,
 //! because a broker is paid per request and not per record. A lone record does not overtake a batch that is on
-//! its way: it joins it. A producer can fail for good, or lose all brokers for good; it is then replaced.
+//! its way: it joins it. A producer can fail for good, or lose all brokers for good; it is then replaced. Each record
+//! has its own answer: one whose partition has no leader waits alone, and the producers stay.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::stream::{self, BoxStream, StreamExt};
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::client::{OpenError, Options, logs, not_made, refusal};
 use super::link::State;
+use super::publishing::Publishing;
 use super::records::{Outgoing, size};
-use crate::bus::PublishError;
+use crate::bus::confirmations::{Answers, Ledger};
+use crate::bus::{Answer, Group, PublishError};
 
 /// How long a record of a batch waits for others. Any value above 0 costs a lone record 2 ms and more.
 const BATCH_LINGER_MS: &str = "0.5";
@@ -30,57 +34,65 @@ const BATCH_LINGER_MS: &str = "0.5";
 /// How long a record may take until a broker has confirmed it.
 const DELIVERY_TIMEOUT_MS: &str = "10000";
 
+/// How long the answers to a part of a batch may wait to be announced together. No caller waits for them: they end what
+/// the store keeps for the relay. The answers to a whole batch do not wait.
+const ANNOUNCE_EVERY: Duration = Duration::from_millis(100);
+
 /// How many bytes of records may be on their way; each counts 512 besides its own.
 const ROOM: usize = 64 << 20;
 
 /// How long the last records may take when the producer is closed.
 const FLUSH: Duration = Duration::from_secs(5);
 
-type Confirmed = Vec<Result<(), PublishError>>;
+/// After how long without any confirmation a producer counts as unhealthy whose records time out.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// How long a producer may take to answer when it is probed.
+const PROBE: Duration = Duration::from_secs(2);
 
 /// Publishes records.
 pub(super) struct Producer {
     options: Arc<Options>,
     link: watch::Receiver<State>,
-    // std RwLock: held to take the pair, or to replace one that failed for good; never across .await
+    // std RwLock: held to take the pair, or to replace one that is unhealthy; never across .await
     pair: RwLock<Option<Arc<Pair>>>,
     room: Arc<Semaphore>,
 }
 
 /// The two producers. Each belongs to a thread, which ends when nobody else holds the producer.
 struct Pair {
-    ails: Arc<AtomicBool>,
-    lone: Arc<BaseProducer<Confirmations>>,
-    batch: Arc<BaseProducer<Confirmations>>,
+    lone: Arc<BaseProducer<Reports>>,
+    batch: Arc<BaseProducer<Reports>>,
 }
 
 impl Producer {
     /// Makes the producers. They connect in the background.
-    pub(super) fn open(options: &Arc<Options>, link: watch::Receiver<State>) -> Result<Producer, OpenError> {
-        let pair = RwLock::new(Some(Arc::new(Pair::open(options)?)));
+    pub(super) fn open(
+        options: &Arc<Options>,
+        link: watch::Receiver<State>,
+    ) -> Result<Arc<Producer>, OpenError> {
+        let pair = RwLock::new(Some(Arc::new(Pair::open(options, &link)?)));
         let room = Arc::new(Semaphore::new(ROOM));
-        Ok(Producer { options: Arc::clone(options), link, pair, room })
+        Ok(Arc::new(Producer { options: Arc::clone(options), link, pair, room }))
     }
 
-    /// Publishes records, and answers for each when a broker has stored it.
-    pub(super) async fn publish(&self, records: Vec<Outgoing>) -> Confirmed {
-        let mut answers = self.publish_together(&records).await;
-        if records.len() > 1 {
-            // A broker refuses together what came to it together. Which record is at fault is seen alone.
-            for (record, answer) in records.iter().zip(&mut answers) {
-                if matches!(answer, Err(PublishError::Refused(_))) {
-                    let alone = self.publish_together(std::slice::from_ref(record)).await.pop();
-                    *answer = alone.unwrap_or_else(|| Err(closed()));
-                }
+    /// Publishes a record by itself, and answers when a broker has stored it.
+    pub(super) async fn publish(&self, record: &Outgoing) -> Answer {
+        let (mut answers, _) = self.hand_over(std::slice::from_ref(record), true).await?;
+        let answer = answers.next().await.and_then(|mut group| group.pop());
+        answer.map_or_else(|| Err(closed()), |(_, answer)| answer)
+    }
+
+    /// Publishes records together, and answers for each, by its place among them, when a broker has stored it.
+    pub(super) async fn publish_all(
+        self: &Arc<Producer>,
+        records: Vec<Outgoing>,
+    ) -> BoxStream<'static, Group> {
+        match self.hand_over(&records, false).await {
+            Ok((answers, alone)) => Publishing::new(Arc::clone(self), records, answers, alone).boxed(),
+            Err(error) => {
+                stream::iter([vec![Err(error); records.len()].into_iter().enumerate().collect()]).boxed()
             }
-        }
-        answers
-    }
-
-    async fn publish_together(&self, records: &[Outgoing]) -> Confirmed {
-        match self.hand_over(records).await {
-            Ok(confirmed) => confirmed.await.unwrap_or_else(|_| vec![Err(closed()); records.len()]),
-            Err(error) => vec![Err(error); records.len()],
         }
     }
 
@@ -88,36 +100,39 @@ impl Producer {
     ///
     /// # Errors
     /// Where one of them could not even be handed over.
-    pub(super) async fn send(&self, records: Vec<Outgoing>) -> Result<(), PublishError> {
-        let mut confirmed = self.hand_over(&records).await?;
-        match confirmed.try_recv() {
-            Ok(answers) => answers.into_iter().collect(),
-            Err(_) => Ok(()),
-        }
+    pub(super) async fn send(&self, records: &[Outgoing]) -> Result<(), PublishError> {
+        let (answers, _) = self.hand_over(records, false).await?;
+        answers.failure().map_or(Ok(()), Err)
     }
 
-    async fn hand_over(&self, records: &[Outgoing]) -> Result<oneshot::Receiver<Confirmed>, PublishError> {
+    /// Hands records over; says besides whether there was one, and none that it could share a request with.
+    async fn hand_over(
+        &self,
+        records: &[Outgoing],
+        by_itself: bool,
+    ) -> Result<(Answers, bool), PublishError> {
         let size: usize = records.iter().map(|it| size(&it.record)).sum();
         // A batch larger than all the room passes alone.
         let permits = u32::try_from(size.min(ROOM)).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.room).acquire_many_owned(permits).await.map_err(|_| closed())?;
+        let mut room = Arc::clone(&self.room).acquire_many_owned(permits).await.map_err(|_| closed())?;
         let mut pair = self.pair().ok_or_else(closed)?;
         // After an outage that is only a precaution; see `pulse` for what else it may be.
-        if pair.ails.load(Ordering::Relaxed) && self.link.borrow().is_up() {
+        if pair.is_unhealthy() && self.link.borrow().is_up() {
             self.replace(&pair);
             pair = self.pair().ok_or_else(closed)?;
         }
-        let alone = records.len() == 1 && pair.batch.in_flight_count() == 0;
+        let alone = by_itself || (records.len() == 1 && pair.batch.in_flight_count() == 0);
         let producer = if alone { &pair.lone } else { &pair.batch };
-        let (batch, confirmed) = Batch::new(records.len(), permit);
+        let (ledger, answers) = Ledger::new(records.len());
         for (index, record) in records.iter().enumerate() {
-            let ticket = Box::new(Ticket { batch: Arc::clone(&batch), index });
-            if let Err(error) = enqueue(producer, record, ticket) {
-                pair.ails.fetch_or(is_ailing(&error), Ordering::Relaxed);
-                batch.answer(index, Err(refusal(&error)));
+            let room = room.split(self::size(&record.record));
+            let ticket = Box::new(Ticket { ledger: Some(Arc::clone(&ledger)), index, _room: room });
+            if let Err((error, mut ticket)) = enqueue(producer, record, ticket) {
+                producer.context().health.failed(&error);
+                ticket.answer(Err(refusal(&error)));
             }
         }
-        Ok(confirmed)
+        Ok((answers, alone))
     }
 
     /// Sends what was handed over, within a limit, and publishes no more.
@@ -136,33 +151,30 @@ impl Producer {
         self.pair.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Puts a new pair in the place of one that ails. What that one holds it still sends, if it can.
-    fn replace(&self, ailing: &Arc<Pair>) {
+    /// Puts a new pair in the place of one that is unhealthy. What that one holds it still sends, if it can.
+    fn replace(&self, unhealthy: &Arc<Pair>) {
         let mut pair = self.pair.write().unwrap_or_else(PoisonError::into_inner);
-        if pair.as_ref().is_some_and(|pair| Arc::ptr_eq(pair, ailing)) {
-            let fatal = [&ailing.lone, &ailing.batch].into_iter().find_map(|it| it.client().fatal_error());
-            match Pair::open(&self.options) {
+        if pair.as_ref().is_some_and(|pair| Arc::ptr_eq(pair, unhealthy)) {
+            let fatal = unhealthy.both().into_iter().find_map(|it| it.client().fatal_error());
+            match Pair::open(&self.options, &self.link) {
                 Ok(new) => {
                     tracing::info!(?fatal, "records were not confirmed; new producers take over");
                     *pair = Some(Arc::new(new));
                 }
-                Err(error) => tracing::error!(%error, ?fatal, "the producers ail, and there are no new ones"),
+                Err(error) => {
+                    tracing::error!(%error, ?fatal, "the producers are unhealthy, and no new ones can be made")
+                }
             }
         }
     }
 }
 
-/// Whether the error says that the producer may not recover.
-fn is_ailing(error: &KafkaError) -> bool {
-    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::MessageTimedOut))
-}
-
-/// A partition that does not exist is a reply to somebody who is gone or never was: its key says where else.
+/// A partition that does not exist is a reply to a process that is gone or never was: its key says where else.
 fn enqueue(
-    producer: &BaseProducer<Confirmations>,
+    producer: &BaseProducer<Reports>,
     outgoing: &Outgoing,
     ticket: Box<Ticket>,
-) -> Result<(), KafkaError> {
+) -> Result<(), (KafkaError, Box<Ticket>)> {
     let Outgoing { topic, partition, record } = outgoing;
     let mut message =
         BaseRecord::with_opaque_to(topic, ticket).payload(&record.value).headers(outgoing.headers());
@@ -174,9 +186,9 @@ fn enqueue(
     if message.partition.take().is_some()
         && error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownPartition)
     {
-        return producer.send(message).map_err(|(error, _)| error);
+        return producer.send(message).map_err(|(error, message)| (error, message.delivery_opaque));
     }
-    Err(error)
+    Err((error, message.delivery_opaque))
 }
 
 fn closed() -> PublishError {
@@ -184,18 +196,24 @@ fn closed() -> PublishError {
 }
 
 impl Pair {
-    fn open(options: &Options) -> Result<Pair, OpenError> {
-        let ails = Arc::default();
-        let (lone, batch) = (producer(options, "0", &ails)?, producer(options, BATCH_LINGER_MS, &ails)?);
-        Ok(Pair { ails, lone, batch })
+    fn open(options: &Arc<Options>, link: &watch::Receiver<State>) -> Result<Pair, OpenError> {
+        Ok(Pair { lone: producer(options, "0", link)?, batch: producer(options, BATCH_LINGER_MS, link)? })
+    }
+
+    fn both(&self) -> [&BaseProducer<Reports>; 2] {
+        [&self.lone, &self.batch]
+    }
+
+    fn is_unhealthy(&self) -> bool {
+        self.both().into_iter().any(|it| it.context().health.unhealthy.load(Ordering::Relaxed))
     }
 }
 
 fn producer(
-    options: &Options,
+    options: &Arc<Options>,
     linger_ms: &str,
-    ails: &Arc<AtomicBool>,
-) -> Result<Arc<BaseProducer<Confirmations>>, OpenError> {
+    link: &watch::Receiver<State>,
+) -> Result<Arc<BaseProducer<Reports>>, OpenError> {
     let mut config = options.client();
     config
         .set("enable.idempotence", "true")
@@ -209,31 +227,79 @@ fn producer(
         // Both beyond what the room holds, and it may hold one batch of any size besides.
         .set("queue.buffering.max.messages", "1000000")
         .set("queue.buffering.max.kbytes", "1048576");
-    let confirmations = Confirmations { ails: Arc::clone(ails) };
-    let producer: BaseProducer<Confirmations> =
-        config.create_with_context(confirmations).map_err(|error| not_made(&error))?;
+    let producer: BaseProducer<Reports> =
+        config.create_with_context(Reports::default()).map_err(|error| not_made(&error))?;
     let producer = Arc::new(producer);
-    let served = Arc::clone(&producer);
-    let serve = move || {
-        while Arc::strong_count(&served) > 1 {
-            served.poll(Duration::from_millis(100));
-        }
-        // To let go of a producer blocks, so it is done here, where nobody waits.
-        let _ = served.flush(FLUSH);
-    };
+    let (served, options, link) = (Arc::clone(&producer), Arc::clone(options), link.clone());
     thread::Builder::new()
         .name("kafka-producer".to_owned())
-        .spawn(serve)
+        .spawn(move || serve(&served, &options.events_topic, &link))
         .map_err(|error| OpenError(error.to_string()))?;
     Ok(producer)
 }
 
-/// Is told by librdkafka what became of each record.
-struct Confirmations {
-    ails: Arc<AtomicBool>,
+/// Serves a producer until nobody else holds it.
+fn serve(producer: &Arc<BaseProducer<Reports>>, topic: &str, link: &watch::Receiver<State>) {
+    let reports = producer.context();
+    let mut last_confirmed = Instant::now();
+    while Arc::strong_count(producer) > 1 {
+        producer.poll(ANNOUNCE_EVERY);
+        reports.announce();
+        if reports.health.confirmed.swap(false, Ordering::Relaxed) {
+            last_confirmed = Instant::now();
+        }
+        // One partition without a leader makes records time out, too, and no new producer would help there.
+        if reports.health.timed_out.load(Ordering::Relaxed) && link.borrow().is_up() {
+            reports.health.timed_out.store(false, Ordering::Relaxed);
+            let stalled = last_confirmed.elapsed() > STALLED;
+            if stalled || producer.client().fetch_metadata(Some(topic), PROBE).is_err() {
+                reports.health.unhealthy.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+    // To let go of a producer blocks, so it is done here, where nothing else waits.
+    let _ = producer.flush(FLUSH);
+    reports.announce();
 }
 
-impl ClientContext for Confirmations {
+/// Is told by librdkafka what became of each record.
+#[derive(Default)]
+struct Reports {
+    health: Health,
+    /// The ledgers with answers that are to be announced when the burst is over.
+    // std Mutex: held to add or to take a ledger, never across .await
+    news: Mutex<Vec<Arc<Ledger>>>,
+}
+
+/// What the reports say about the producer itself.
+#[derive(Default)]
+struct Health {
+    /// A record was confirmed since the thread looked.
+    confirmed: AtomicBool,
+    /// A record timed out since the thread looked.
+    timed_out: AtomicBool,
+    /// The producer may not recover.
+    unhealthy: AtomicBool,
+}
+
+impl Health {
+    fn failed(&self, error: &KafkaError) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Fatal) => self.unhealthy.store(true, Ordering::Relaxed),
+            Some(RDKafkaErrorCode::MessageTimedOut) => self.timed_out.store(true, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+}
+
+impl Reports {
+    fn announce(&self) {
+        let news = std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner));
+        news.iter().for_each(|ledger| ledger.announce());
+    }
+}
+
+impl ClientContext for Reports {
     logs!();
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -241,55 +307,49 @@ impl ClientContext for Confirmations {
     }
 }
 
-impl ProducerContext for Confirmations {
+impl ProducerContext for Reports {
     type DeliveryOpaque = Box<Ticket>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
-        let answer = result.as_ref().map(|_| ()).map_err(|(error, _)| {
-            self.ails.fetch_or(is_ailing(error), Ordering::Relaxed);
-            refusal(error)
-        });
-        ticket.batch.answer(ticket.index, answer);
+    fn delivery(&self, result: &DeliveryResult<'_>, mut ticket: Box<Ticket>) {
+        let answer = match result {
+            Ok(_) => {
+                self.health.confirmed.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err((error, _)) => {
+                self.health.failed(error);
+                Err(refusal(error))
+            }
+        };
+        if let Some(ledger) = ticket.answer(answer) {
+            self.news.lock().unwrap_or_else(PoisonError::into_inner).push(ledger);
+        }
     }
 }
 
-/// One record of a batch.
+/// One record of a batch, and the room that it takes.
 struct Ticket {
-    batch: Arc<Batch>,
+    ledger: Option<Arc<Ledger>>,
     index: usize,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
-/// The records of one publish, until the last of them has its answer.
-struct Batch {
-    // std Mutex: held to note one answer, never across .await
-    state: Mutex<BatchState>,
-}
-
-struct BatchState {
-    answers: Confirmed,
-    open: usize,
-    done: Option<(oneshot::Sender<Confirmed>, OwnedSemaphorePermit)>,
-}
-
-impl Batch {
-    fn new(count: usize, permit: OwnedSemaphorePermit) -> (Arc<Batch>, oneshot::Receiver<Confirmed>) {
-        let (done, confirmed) = oneshot::channel();
-        let state = BatchState { answers: vec![Ok(()); count], open: count, done: Some((done, permit)) };
-        (Arc::new(Batch { state: Mutex::new(state) }), confirmed)
-    }
-
-    fn answer(&self, index: usize, answer: Result<(), PublishError>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+impl Ticket {
+    /// Notes what became of the record; answers the ledger where it is to be announced.
+    fn answer(&mut self, answer: Answer) -> Option<Arc<Ledger>> {
         if let Err(error) = &answer {
             tracing::debug!(%error, "a record was not published");
         }
-        state.answers[index] = answer;
-        state.open -= 1;
-        if state.open == 0
-            && let Some((done, _room)) = state.done.take()
-        {
-            // Whoever published may not be waiting any more.
-            let _ = done.send(std::mem::take(&mut state.answers));
+        let ledger = self.ledger.take()?;
+        ledger.answer(self.index, answer).then_some(ledger)
+    }
+}
+
+impl Drop for Ticket {
+    /// A record that librdkafka lets go of without a report is not published.
+    fn drop(&mut self) {
+        if let Some(ledger) = self.answer(Err(closed())) {
+            ledger.announce();
         }
     }
 }

@@ -7,6 +7,7 @@ use orderstream::config::KafkaSecurity::{self, SaslPlaintext};
 use orderstream::config::SaslMechanism::{self, Plain};
 
 use super::{orders, pass_one, worker};
+use crate::bus_conformance::published;
 use crate::support::kafka::Corner;
 use crate::support::servers::{Private, Server};
 use crate::support::wait::{until, within};
@@ -52,7 +53,7 @@ async fn is_refused(options: Options, why: &str) {
     let bus = KafkaBus::open(options.clone()).unwrap();
     let told = async || bus.check().await.unwrap_err().to_string();
     let reason = until(why, async || Some(told().await).filter(|reason| reason.contains(why))).await;
-    let answer = within("a publish", bus.publish(orders(1))).await.remove(0);
+    let answer = within("a publish", published(&*bus, orders(1))).await.remove(0);
     let password = options.security.password.as_ref().map_or("-", secrecy::ExposeSecret::expose_secret);
     for text in [reason, answer.unwrap_err().to_string()] {
         assert!(!text.contains(password), "{text}");

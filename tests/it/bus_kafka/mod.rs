@@ -13,7 +13,7 @@ use std::sync::Arc;
 use orderstream::bus::{Bus, Subscription};
 use orderstream::order::{Event, OrderId};
 
-use crate::bus_conformance::{Fresh, bus_conformance, event, events, receive};
+use crate::bus_conformance::{Fresh, bus_conformance, event, events, published, receive};
 use crate::support::kafka::Corner;
 
 async fn fresh() -> Fresh {
@@ -38,7 +38,7 @@ fn orders(count: usize) -> Vec<Event> {
 
 /// Publishes events that must be taken.
 async fn publish(bus: &dyn Bus, events: &[Event]) {
-    for answer in bus.publish(events.to_vec()).await {
+    for answer in published(bus, events.to_vec()).await {
         answer.expect("the broker takes it");
     }
 }

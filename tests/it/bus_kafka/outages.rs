@@ -11,7 +11,7 @@ use orderstream::order::AckStatus;
 use tokio::sync::mpsc;
 
 use super::{orders, pass_one, publish, worker};
-use crate::bus_conformance::{Told, ack, events};
+use crate::bus_conformance::{Told, ack, events, published};
 use crate::support::kafka::{Corner, ready};
 use crate::support::servers::{Private, Server};
 use crate::support::wait::{until, within};
@@ -31,7 +31,7 @@ async fn without_a_broker_the_bus_opens_says_what_is_missing_and_closes() {
     bus.on_acks(Arc::new(Told(mpsc::unbounded_channel().0)));
     let missing = format!("no Kafka broker answers at 127.0.0.1:{port} (KAFKA_BROKERS)");
     until("a check that says so", async || reason(bus.check().await).contains(&missing).then_some(())).await;
-    for answer in within("a publish", bus.publish(orders(2))).await {
+    for answer in within("a publish", published(&*bus, orders(2))).await {
         reason(answer);
     }
     let reply = Reply { ack: ack(None, AckStatus::Failed), to: Some(0) };
@@ -40,7 +40,7 @@ async fn without_a_broker_the_bus_opens_says_what_is_missing_and_closes() {
     let worker = within("a subscription", worker(&*bus)).await;
     within("a worker that leaves", worker.close()).await;
     within("a bus that closes", bus.close()).await;
-    reason(bus.publish(orders(1)).await.remove(0));
+    reason(published(&*bus, orders(1)).await.remove(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -49,7 +49,7 @@ async fn a_broker_that_hangs_dies_and_comes_back_is_found_again() {
     let corner = Corner::at(&servers.up(Server::Kafka));
     let bus = corner.bus().await;
     let mut worker = worker(&*bus).await;
-    let mut published = pass_one(&*bus, &mut *worker).await;
+    let mut sent = pass_one(&*bus, &mut *worker).await;
 
     for killed in [false, true] {
         if killed {
@@ -58,7 +58,7 @@ async fn a_broker_that_hangs_dies_and_comes_back_is_found_again() {
             servers.pause("kafka")
         }
         let batch = orders(2);
-        for answer in within("a publish", bus.publish(batch.clone())).await {
+        for answer in within("a publish", published(&*bus, batch.clone())).await {
             reason(answer);
         }
         until("a bus that says so", async || bus.check().await.err()).await;
@@ -72,7 +72,7 @@ async fn a_broker_that_hangs_dies_and_comes_back_is_found_again() {
         ready(&*late).await;
         // A publish that nobody confirmed may have come through all the same, and what was settled just before
         // may come again.
-        published.extend(batch);
+        sent.extend(batch);
         let last = orders(1);
         publish(&*late, &last).await;
         within("the event that was published last", async {
@@ -83,11 +83,11 @@ async fn a_broker_that_hangs_dies_and_comes_back_is_found_again() {
                 if seen.contains(&last[0]) {
                     break;
                 }
-                assert!(seen.iter().all(|event| published.contains(event)), "{seen:?}");
+                assert!(seen.iter().all(|event| sent.contains(event)), "{seen:?}");
             }
         })
         .await;
-        published.extend(last);
+        sent.extend(last);
         late.close().await;
     }
     worker.close().await;
@@ -111,7 +111,8 @@ async fn of_three_brokers_one_may_die_and_no_event_is_lost() {
     servers.kill("kafka.2");
     // The leaders of its partitions are elected anew; whoever was refused meanwhile publishes again.
     for event in orders(20) {
-        until("an event that is taken", async || bus.publish(vec![event.clone()]).await.remove(0).ok()).await;
+        until("an event that is taken", async || published(&*bus, vec![event.clone()]).await.remove(0).ok())
+            .await;
         batch.push(event);
     }
     within("all events", async {

@@ -7,7 +7,7 @@ use orderstream::order::{AckStatus, Event, OrderId, Payload};
 use tokio::sync::mpsc;
 
 use super::{noise, orders, publish, worker};
-use crate::bus_conformance::{Told, ack, event, events, receive};
+use crate::bus_conformance::{Told, ack, event, events, published, receive};
 use crate::support::kafka::{Corner, ready};
 
 fn header(name: &str, value: &str) -> (String, Vec<u8>) {
@@ -128,7 +128,7 @@ async fn an_event_that_is_too_large_is_refused_and_its_neighbours_are_not() {
         let mut batch = orders(200);
         batch.iter_mut().for_each(|event| event.payload = incompressible(1000));
         batch[17].payload = incompressible(length);
-        for (index, answer) in bus.publish(batch).await.into_iter().enumerate() {
+        for (index, answer) in published(&*bus, batch).await.into_iter().enumerate() {
             assert_eq!(matches!(answer, Err(PublishError::Refused(_))), index == 17, "{index}: {answer:?}");
         }
     }

@@ -4,6 +4,7 @@
 mod brokers;
 mod crashes;
 mod database;
+mod leaderless;
 mod neighbours;
 mod records;
 mod relay;

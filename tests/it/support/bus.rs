@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use orderstream::bus::local::LocalBus;
 use orderstream::bus::{
-    AckSink, Bus, Delivery, PublishError, Record, Reply, Source, SubscribeError, Subscription,
+    AckSink, Bus, Confirmations, Delivery, PublishError, Record, Reply, Source, SubscribeError, Subscription,
 };
 use orderstream::order::Event;
 use tokio::sync::watch;
@@ -111,9 +111,9 @@ fn record(key: Option<String>, headers: Vec<(&str, String)>, value: Vec<u8>) -> 
 
 #[async_trait]
 impl Bus for RecordingBus {
-    async fn publish(&self, batch: Vec<Event>) -> Vec<Result<(), PublishError>> {
+    async fn publish(&self, batch: Vec<Event>) -> Confirmations {
         if let Err(away) = self.reach() {
-            return vec![Err(away); batch.len()];
+            return Confirmations::known(vec![Err(away); batch.len()]);
         }
         // Written down first: whoever sees an effect of an event finds it in the journal.
         self.journal.write(|traffic| {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use orderstream::bus::{AckSink, Bus, Delivery, PublishError, Reply, SubscribeError, Subscription};
+use orderstream::bus::{
+    AckSink, Bus, Confirmations, Delivery, PublishError, Reply, SubscribeError, Subscription,
+};
 use orderstream::order::{
     Event, Filter, HistoryCursor, Order, OrderId, Page, Position, Request, Sequence, Step, Stretch, UserId,
     Version, Whose,
@@ -200,10 +202,13 @@ impl Store for HookedStore {
 
 #[async_trait]
 impl Bus for HookedBus {
-    async fn publish(&self, batch: Vec<Event>) -> Vec<Result<(), PublishError>> {
+    async fn publish(&self, batch: Vec<Event>) -> Confirmations {
         match (self.hook)(Point::Publish(&batch)) {
-            Pass::Withheld => vec![Ok(()); batch.len()],
-            Pass::Refused => vec![Err(PublishError::Refused("by a test".to_owned())); batch.len()],
+            Pass::Withheld => Confirmations::known(vec![Ok(()); batch.len()]),
+            Pass::Refused => {
+                let refused = PublishError::Refused("by a test".to_owned());
+                Confirmations::known(vec![Err(refused); batch.len()])
+            }
             Pass::On | Pass::Torn | Pass::Spoiled => self.inner.publish(batch).await,
         }
     }

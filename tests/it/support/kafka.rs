@@ -108,7 +108,17 @@ impl Corner {
 
     /// The same with some configuration.
     pub(crate) async fn create_with(&self, topic: &str, partitions: i32, config: &[(&str, &str)]) {
-        let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        self.create_topic(NewTopic::new(topic, partitions, TopicReplication::Fixed(1)), config).await;
+    }
+
+    /// The same on brokers that the test chooses, by their numbers, for each partition.
+    pub(crate) async fn create_on(&self, topic: &str, brokers: &[&[i32]], config: &[(&str, &str)]) {
+        let count = i32::try_from(brokers.len()).expect("a count");
+        let topic = NewTopic::new(topic, count, TopicReplication::Variable(brokers));
+        self.create_topic(topic, config).await;
+    }
+
+    async fn create_topic(&self, topic: NewTopic<'_>, config: &[(&str, &str)]) {
         let topic = config.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
         let answers = self.admin().create_topics([&topic], &AdminOptions::new()).await;
         answers.expect("an answer").remove(0).expect("a new topic");
