@@ -110,18 +110,19 @@ fn local_bus(settings: &Settings) -> Result<Arc<LocalBus>> {
         .with_context(|| format!("the dead-letter file {} cannot be read", dead_letters.display()))
 }
 
-/// Brings the store's schema to this program's version, and says so.
+/// Brings the store's schema to this program's version, and says so. An embedded store that lacks its WAL is refused
+/// unless the operator accepts that.
 ///
 /// # Errors
 /// What the store says; nothing was changed by the step that failed.
-pub async fn migrate(settings: &Settings) -> Result<String> {
+pub async fn migrate(settings: &Settings, accept_missing_wal: bool) -> Result<String> {
     let (place, applied, version) = match &settings.postgres_dsn {
         Some(dsn) => {
             let migrated = postgres(dsn, settings)?.migrate().await?;
             ("Postgres".to_owned(), migrated.applied, migrated.version)
         }
         None => {
-            let (applied, version) = SqliteStore::migrate(&settings.data_dir)?;
+            let (applied, version) = SqliteStore::migrate(&settings.data_dir, accept_missing_wal)?;
             (settings.data_dir.display().to_string(), applied, version)
         }
     };

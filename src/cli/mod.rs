@@ -36,7 +36,11 @@ enum Command {
     /// Run only the worker: processes orders.
     Worker,
     /// Bring the store's schema to this version.
-    Migrate,
+    Migrate {
+        /// Open a copy of the embedded store that was made without its WAL, with what it lacks.
+        #[arg(long)]
+        accept_missing_wal: bool,
+    },
     /// Print the effective settings and where each came from.
     Config,
     /// Check the store for orders that are lost, doubled or wrong; safe on a live system.
@@ -148,8 +152,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Up => serve::run(settings, serve::Role::Up)?,
         Command::Api => serve::run(settings, serve::Role::Api)?,
         Command::Worker => serve::run(settings, serve::Role::Worker)?,
-        Command::Migrate => {
-            let migrated = client_runtime()?.block_on(app::migrate(settings))?;
+        Command::Migrate { accept_missing_wal } => {
+            let migrated = client_runtime()?.block_on(app::migrate(settings, accept_missing_wal))?;
             output::print(format!("{migrated}\n"))?;
         }
         Command::Config => output::print(loaded.to_string())?,

@@ -48,7 +48,7 @@ pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
             app::worker_alone(parts, settings, stop).await?;
         } else {
             if role == Role::Up && settings.postgres_dsn.is_some() {
-                let migrated = app::migrate(settings).await?;
+                let migrated = app::migrate(settings, false).await?;
                 tracing::info!("{migrated}");
             }
             let parts = Parts::open(settings).await?;

@@ -1,11 +1,15 @@
 //! The janitor: has the store drop what is kept for a time only, a little at a time, so that nobody who writes waits
 //! for it. Whatever it does not come to today it does tomorrow; every process on a store may have one.
+//!
+//! Where the store's clock jumps ahead, what was written before is not older by that: it is kept until the time that
+//! this process has seen pass says that it is old.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use crate::store::jumps::{JUMP, Jump, Jumps};
 use crate::store::{self, Store};
 
 /// How long the key of a request is kept at least: a request that comes again later is a new one.
@@ -24,23 +28,57 @@ const BREATH: Duration = Duration::from_millis(100);
 pub(super) async fn run(store: &dyn Store, history: Option<Duration>) {
     let mut turns = interval(TURN);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut clock = StoreClock::default();
     loop {
         turns.tick().await;
-        if let Err(error) = clean(store, history).await {
+        if let Err(error) = clean(store, history, &mut clock).await {
             tracing::warn!(%error, "old keys and steps cannot be dropped; the next turn tries again");
         }
     }
 }
 
 /// Drops all that is too old.
-async fn clean(store: &dyn Store, history: Option<Duration>) -> Result<(), store::Error> {
+async fn clean(
+    store: &dyn Store,
+    history: Option<Duration>,
+    clock: &mut StoreClock,
+) -> Result<(), store::Error> {
     let now = store.now().await?;
+    clock.see(now, Instant::now());
     let Some(keys_before) = before(now, KEY_RETENTION) else { return Ok(()) };
-    let steps_before = history.and_then(|kept| before(now, kept));
+    let steps_before = history.and_then(|kept| before(now, kept)).map(|before| clock.jumps.limit(before));
+    let keys_before = clock.jumps.limit(keys_before);
+    clock.jumps.forget(steps_before.map_or(keys_before, |before| before.min(keys_before)));
     while store.clean(keys_before, steps_before, BATCH).await? >= BATCH {
         sleep(BREATH).await;
     }
     Ok(())
+}
+
+/// What this process has seen of the store's clock.
+#[derive(Default)]
+struct StoreClock {
+    /// The last time that it showed, and when that was.
+    last: Option<(Timestamp, Instant)>,
+    jumps: Jumps,
+}
+
+impl StoreClock {
+    /// Notes a jump where the clock went further ahead than the time that passed.
+    fn see(&mut self, now: Timestamp, at: Instant) {
+        let Some((last, seen_at)) = self.last.replace((now, at)) else { return };
+        let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        let went = now.as_microsecond().saturating_sub(last.as_microsecond());
+        let by = went.saturating_sub(micros(at.duration_since(seen_at)));
+        if by > micros(JUMP) {
+            let seconds = by / 1_000_000;
+            tracing::warn!(
+                seconds,
+                "the store's clock jumped ahead; old keys and steps are kept longer by that"
+            );
+            self.jumps.add(Jump { at: now.as_microsecond(), by });
+        }
+    }
 }
 
 /// The time that long ago; `None` where no store can hold anything so old.
@@ -58,5 +96,25 @@ mod tests {
         assert_eq!(before(now, KEY_RETENTION), "2026-01-01T00:00:00Z".parse().ok());
         assert_eq!(before(now, Duration::from_hours(24 * 365 * 100)), None);
         assert_eq!(before(now, Duration::MAX), None);
+    }
+
+    #[test]
+    fn what_was_written_before_a_jump_of_the_clock_is_kept_as_long_as_anything() {
+        let start: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+        let (begun, minute, year) = (Instant::now(), Duration::from_mins(1), Duration::from_hours(24 * 365));
+        let mut clock = StoreClock::default();
+        clock.see(start, begun);
+        clock.see(start + minute, begun + minute);
+        assert_eq!(clock.jumps, Jumps::default());
+        // A jump, then an hour, then a day.
+        clock.see(start + year, begun + minute);
+        let limit = |after: Duration| clock.jumps.limit(before(start + year + after, KEY_RETENTION).unwrap());
+        assert!(limit(60 * minute) < start);
+        assert_eq!(limit(KEY_RETENTION), start + year);
+        // Set back again: that is not a jump ahead.
+        let by = i64::try_from((year - minute).as_micros()).unwrap();
+        clock.see(start + 2 * minute, begun + 2 * minute);
+        clock.see(start + 3 * minute, begun + 3 * minute);
+        assert_eq!(clock.jumps, Jumps::of(vec![Jump { at: (start + year).as_microsecond(), by }]));
     }
 }

@@ -5,6 +5,7 @@
 //! batch. Redelivery, reordering and races are therefore harmless: a stale write changes nothing.
 
 mod damage;
+pub mod jumps;
 mod part;
 mod pending;
 pub mod postgres;

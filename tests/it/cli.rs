@@ -110,9 +110,9 @@ fn a_setting_that_is_wrong_is_told_with_its_variable() {
 fn migrate_prints_the_version_and_does_nothing_the_second_time() {
     let place = Place::new();
     let first = place.run(&["migrate"]).ok();
-    assert!(first.contains("schema version 4, 4 migrations applied"), "{first}");
+    assert!(first.contains("schema version 5, 5 migrations applied"), "{first}");
     let second = place.run(&["migrate"]).ok();
-    assert!(second.contains("schema version 4, 0 migrations"), "{second}");
+    assert!(second.contains("schema version 5, 0 migrations"), "{second}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use orderstream::store::{Accepted, Refusal, Store};
 use tempfile::TempDir;
 
 use crate::store_conformance::{accept, apply_all, creation, row, some_user, update};
+use crate::support::wait::within;
 
 /// More than the store keeps in memory before it begins to merge.
 const MANY: usize = 70_000;
@@ -107,6 +108,34 @@ async fn of_many_orders_with_one_external_id_the_newest_is_found_on_both_sides_o
     // The young one goes elsewhere, and the old one is the newest again.
     accept(&store, update(young.unwrap(), "{}")).await;
     assert_eq!(find(&store, user, "same").await, old);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn an_external_id_that_many_orders_have_given_up_is_looked_up_without_them() {
+    let folder = TempDir::new().unwrap();
+    let user = some_user();
+    let store = SqliteStore::open(folder.path()).unwrap();
+    let kept = accept(&store, creation(user, r#"{"id":"basket"}"#)).await.order_id;
+    for start in (0..MANY).step_by(1000) {
+        let batch: Vec<Command> = (0..1000).map(|_| creation(user, r#"{"id":"basket"}"#)).collect();
+        let ids: Vec<OrderId> = batch.iter().map(Command::order_id).collect();
+        assert!(apply_all(&store, batch).await.iter().all(Result::is_ok));
+        let named = ids.iter().zip(start..).map(|(id, n)| update(*id, &format!(r#"{{"id":"A-{n}"}}"#)));
+        assert!(apply_all(&store, named).await.iter().all(Result::is_ok));
+    }
+    let look = async |store: &SqliteStore| {
+        for _ in 0..5_000 {
+            assert_eq!(find(store, user, "basket").await, kept);
+        }
+    };
+    within("lookups while entries are in memory", look(&store)).await;
+    load(&store, user, MANY, 2 * MANY + 1000).await;
+    within("lookups when they are in the table", look(&store)).await;
+    assert!(find(&store, user, "A-7").await.is_some());
+    store.close().await;
+    let store = SqliteStore::open(folder.path()).unwrap();
+    within("lookups after a restart", look(&store)).await;
     store.close().await;
 }
 

@@ -5,7 +5,7 @@ use rusqlite::{ErrorCode, OptionalExtension, params};
 
 use super::rows::readable;
 use super::statements::Statements;
-use crate::order::{Command, Event, Payload, Request, Status, UserId, Version};
+use crate::order::{Command, Event, OrderId, Payload, Request, Status, UserId, Version};
 use crate::store::{Accepted, BROUGHT_BACK, Earlier, Refusal};
 
 /// What a command has done to an order.
@@ -17,6 +17,8 @@ struct Change {
     payload: Option<Payload>,
     /// The number of the order's row.
     row: i64,
+    /// The external id that it had, where it has got another one.
+    external_before: Option<String>,
 }
 
 impl Statements<'_> {
@@ -43,7 +45,7 @@ impl Statements<'_> {
             }
         }
         let order_id = request.command.order_id();
-        let Change { user_id, version, status, payload, row } =
+        let Change { user_id, version, status, payload, row, external_before } =
             match bad_row(self.change(&request.command, now, brought_back))? {
                 Ok(change) => change,
                 Err(refusal) => return Ok(Err(refusal)),
@@ -54,7 +56,8 @@ impl Statements<'_> {
                 self.external_ids.created(user_id, payload.external_id(), row)?;
             }
             (Command::Update { .. }, Some(payload)) => {
-                self.external_ids.updated(user_id, payload.external_id(), row)?;
+                let external_ids = (external_before.as_deref(), payload.external_id());
+                self.external_ids.updated(user_id, external_ids, row)?;
             }
             _ => {}
         }
@@ -91,11 +94,13 @@ impl Statements<'_> {
                     status: Status::New,
                     payload: Some(payload.clone()),
                     row,
+                    external_before: None,
                 })
             }
             Command::Update { order_id, user_id, payload, if_version } => {
                 let user = user_id.as_ref().map(UserId::as_bytes);
                 let (external_id, text) = (payload.external_id(), payload.as_str());
+                let external_before = self.external_before(*order_id, external_id)?;
                 let row = params![order_id.as_bytes(), user, if_version, at, external_id, text];
                 let change = self.update.query_row(row, |row| {
                     Ok(Change {
@@ -104,6 +109,7 @@ impl Statements<'_> {
                         status: Status::Processing,
                         payload: Some(payload.clone()),
                         row: row.get(2)?,
+                        external_before,
                     })
                 });
                 change.optional()?
@@ -123,6 +129,7 @@ impl Statements<'_> {
                             status: Status::Deleted,
                             payload: is_brought.then(|| Payload::from_store(text, external_id)),
                             row: row.get(4)?,
+                            external_before: None,
                         })
                     });
                 change.optional()?
@@ -132,6 +139,16 @@ impl Statements<'_> {
             Some(change) => Ok(Ok(change)),
             None => self.explain(command).map(Err),
         }
+    }
+
+    /// The external id of an order, where it is another one than that. RETURNING would tell the new one only.
+    fn external_before(&mut self, order_id: OrderId, external_id: &str) -> rusqlite::Result<Option<String>> {
+        let before = self.external_id.query_row([order_id.as_bytes()], |row| {
+            // What cannot be read is in no index.
+            let before = row.get_ref(0)?.as_str().unwrap_or_default();
+            Ok((before != external_id).then(|| before.to_owned()))
+        });
+        before.optional().map(Option::flatten)
     }
 
     /// Why an order did not take a command. The transaction still sees what the command saw.

@@ -1,24 +1,51 @@
 //! The index of orders by user, and by user and external id: one table of digests, filled as [`Index`] says. An order
-//! stands in it under the empty external id from its creation on, and under each external id that it has or had.
+//! stands in it under the empty external id from its creation on, and under the external id that it has.
+//!
+//! Orders of one age stand together, in segments of some millions: to merge entries touches the pages of the newest
+//! segment and no more, however many orders there are, and the writer never waits long for it. A look-up goes through the
+//! segments, newest first, and ends with what it looks for. Orders from before this are in a table of their own, which
+//! has no segments.
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Statement, params};
 use uuid::Uuid;
 
 use super::index::{self, Entry, Index, Young, newest_first};
 use super::rows::{COLUMNS, order};
 use crate::order::{Order, UserId};
 
-const TABLE: &str = "external_ids";
+const TABLE: &str = "order_entries";
+
+/// The table of orders from before there were segments.
+const OLD_TABLE: &str = "external_ids";
+
+/// Four million orders are in a segment. More would spread a merge over more pages, fewer would cost more looks.
+const SEGMENT_BITS: u32 = 22;
+
+/// So many bits of a digest are in a key, below the number of the segment.
+const DIGEST_BITS: u32 = 48;
 
 /// How many orders are read at once to give those of an older schema their users' entries.
 const BACKFILL: i64 = 500_000;
+
+/// How many candidates are looked at together where the first one is not it.
+const CANDIDATES: usize = 64;
 
 /// Eight bytes of a SHA-1 over user and external id, by way of a UUIDv5: short, whatever the length of the id.
 fn digest(user_id: UserId, external_id: &str) -> i64 {
     let digest = Uuid::new_v5(&Uuid::from_bytes(*user_id.as_bytes()), external_id.as_bytes());
     digest.as_u64_pair().0.cast_signed()
+}
+
+/// The segment of an order.
+fn segment(seq: i64) -> i64 {
+    seq >> SEGMENT_BITS
+}
+
+/// The key of a digest in a segment.
+fn key(segment: i64, digest: i64) -> i64 {
+    segment << DIGEST_BITS | digest & ((1 << DIGEST_BITS) - 1)
 }
 
 /// Reads the entries of the orders that the table does not cover.
@@ -28,15 +55,15 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<Young> {
     let mut entries = Vec::new();
     while let Some(row) = rows.next()? {
         let (user_id, seq) = (UserId::from_bytes(row.get(0)?), row.get(2)?);
-        entries.push((digest(user_id, ""), seq));
-        entries.push((digest(user_id, row.get_ref(1)?.as_str()?), seq));
+        entries.push((key(segment(seq), digest(user_id, "")), seq));
+        entries.push((key(segment(seq), digest(user_id, row.get_ref(1)?.as_str()?)), seq));
     }
     Ok(Young::new(entries))
 }
 
-/// Enters the orders that the table covers under their users: version 1 of the schema had no such entries.
+/// Enters the orders that the old table covers under their users: version 1 of the schema had no such entries.
 pub(super) fn backfill(connection: &Connection) -> rusqlite::Result<()> {
-    let upto = index::covered(connection, TABLE)?;
+    let upto = index::covered(connection, OLD_TABLE)?;
     let mut insert = connection.prepare("INSERT OR IGNORE INTO external_ids (key, seq) VALUES (?1, ?2)")?;
     let mut query = connection.prepare("SELECT user_id, seq FROM orders WHERE seq > ?1 AND seq <= ?2")?;
     let mut after = 0;
@@ -65,25 +92,22 @@ pub(super) fn find(
     if external_id.is_empty() {
         return Ok(None);
     }
-    let key = digest(user_id, external_id);
-    let matches = "external_id = ?2 AND user_id = ?3";
-    let row = format!("SELECT {COLUMNS} FROM orders WHERE seq = ?1 AND {matches}");
-    let mut row = connection.prepare_cached(&row)?;
-    let mut older_than = i64::MAX;
-    // Almost always the first one is it; the others have another id by now, or the same digest by chance.
-    while let Some(seq) = young.rows(key, i64::MIN, older_than, 1).first().copied() {
-        let found = row.query_row(params![seq, external_id, user_id.as_bytes()], order).optional()?;
-        if found.is_some() {
-            return Ok(found);
+    let mut row = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM orders WHERE seq = ?1 AND external_id = ?2 AND user_id = ?3"
+    ))?;
+    // Almost always the first one is it; others have another id by now, or the same digest by chance.
+    let (mut below, mut count) = (i64::MAX, 1);
+    loop {
+        let candidates = rows(connection, young, (user_id, Some(external_id)), (0, below), count)?;
+        for seq in &candidates {
+            let found = row.query_row(params![seq, external_id, user_id.as_bytes()], order).optional()?;
+            if found.is_some() {
+                return Ok(found);
+            }
         }
-        older_than = seq;
+        let Some(last) = candidates.last() else { return Ok(None) };
+        (below, count) = (*last, CANDIDATES);
     }
-    let table = format!(
-        "SELECT {COLUMNS} FROM external_ids JOIN orders USING (seq)
-         WHERE key = ?1 AND {matches} ORDER BY seq DESC LIMIT 1"
-    );
-    let mut table = connection.prepare_cached(&table)?;
-    table.query_row(params![key, external_id, user_id.as_bytes()], order).optional()
 }
 
 /// Rows from `from` on and below `below` that have, or had, that external id, or are that user's where there is none:
@@ -95,21 +119,49 @@ pub(super) fn rows(
     (from, below): (i64, i64),
     count: usize,
 ) -> rusqlite::Result<Vec<i64>> {
-    let key = digest(user_id, external_id.unwrap_or_default());
-    // First the young: what is no longer among them is in the table by the time that it is read.
-    let mut rows = young.rows(key, from, below, count);
+    let digest = digest(user_id, external_id.unwrap_or_default());
+    let (base, newest): (i64, i64) = connection
+        .prepare_cached(
+            "SELECT (SELECT seq FROM external_ids_upto), (SELECT coalesce(max(seq), 0) FROM orders)",
+        )?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut table = connection.prepare_cached(
-        "SELECT seq FROM external_ids WHERE key = ?1 AND seq >= ?2 AND seq < ?3 ORDER BY seq DESC LIMIT ?4",
+        "SELECT seq FROM order_entries WHERE key = ?1 AND seq >= ?2 AND seq < ?3 ORDER BY seq DESC LIMIT ?4",
     )?;
-    for row in table.query_map(params![key, from, below, count as i64], |row| row.get(0))? {
-        rows.push(row?);
+    let (lowest, mut found) = (from.max(base + 1), Vec::new());
+    for segment in (segment(lowest)..=segment(newest.min(below.saturating_sub(1)))).rev() {
+        let (key, left) = (key(segment, digest), count - found.len());
+        // First the young: what is no longer among them is in the table by the time that it is read.
+        let mut rows = young.rows(key, lowest, below, left);
+        for row in table.query_map(params![key, lowest, below, left as i64], |row| row.get(0))? {
+            rows.push(row?);
+        }
+        newest_first(&mut rows, left);
+        found.append(&mut rows);
+        if found.len() == count {
+            return Ok(found);
+        }
     }
-    newest_first(&mut rows, count);
-    Ok(rows)
+    if from <= base {
+        let mut table = connection.prepare_cached(
+            "SELECT seq FROM external_ids WHERE key = ?1 AND seq >= ?2 AND seq < ?3 ORDER BY seq DESC LIMIT ?4",
+        )?;
+        let (below, left) = (below.min(base + 1), (count - found.len()) as i64);
+        for row in table.query_map(params![digest, from, below, left], |row| row.get(0))? {
+            found.push(row?);
+        }
+    }
+    Ok(found)
 }
 
 /// The writer's side of the index.
-pub(super) struct ExternalIds<'c>(Index<'c>);
+pub(super) struct ExternalIds<'c> {
+    index: Index<'c>,
+    /// The newest order in the old table.
+    base: i64,
+    insert_old: Statement<'c>,
+    remove_old: Statement<'c>,
+}
 
 impl<'c> ExternalIds<'c> {
     pub(super) fn prepare(
@@ -118,33 +170,60 @@ impl<'c> ExternalIds<'c> {
     ) -> rusqlite::Result<ExternalIds<'c>> {
         let newest =
             connection.query_row("SELECT coalesce(max(seq), 0) FROM orders", [], |row| row.get(0))?;
-        Index::prepare(connection, TABLE, young, newest).map(ExternalIds)
+        Ok(ExternalIds {
+            index: Index::prepare(connection, TABLE, young, newest)?,
+            base: index::covered(connection, OLD_TABLE)?,
+            insert_old: connection
+                .prepare("INSERT OR IGNORE INTO external_ids (key, seq) VALUES (?1, ?2)")?,
+            remove_old: connection.prepare("DELETE FROM external_ids WHERE key = ?1 AND seq = ?2")?,
+        })
     }
 
     /// Notes a new order.
     pub(super) fn created(&mut self, user_id: UserId, external_id: &str, seq: i64) -> rusqlite::Result<()> {
-        self.0.note(digest(user_id, ""), seq)?;
-        self.updated(user_id, external_id, seq)
+        self.note(digest(user_id, ""), seq)?;
+        // Under the empty one it stands already.
+        if external_id.is_empty() { Ok(()) } else { self.note(digest(user_id, external_id), seq) }
     }
 
-    /// Notes that an order has, or has got, that external id.
-    pub(super) fn updated(&mut self, user_id: UserId, external_id: &str, seq: i64) -> rusqlite::Result<()> {
-        // Under the empty one it stands already.
-        if external_id.is_empty() { Ok(()) } else { self.0.note(digest(user_id, external_id), seq) }
+    /// Notes that an order has got an external id in the place of another; `None` where that stayed.
+    pub(super) fn updated(
+        &mut self,
+        user_id: UserId,
+        (before, now): (Option<&str>, &str),
+        seq: i64,
+    ) -> rusqlite::Result<()> {
+        let Some(before) = before else { return Ok(()) };
+        if !before.is_empty() {
+            let digest = digest(user_id, before);
+            if seq <= self.base {
+                self.remove_old.execute([digest, seq])?;
+            } else {
+                self.index.left(key(segment(seq), digest), seq)?;
+            }
+        }
+        if now.is_empty() { Ok(()) } else { self.note(digest(user_id, now), seq) }
+    }
+
+    fn note(&mut self, digest: i64, seq: i64) -> rusqlite::Result<()> {
+        if seq <= self.base {
+            return self.insert_old.execute([digest, seq]).map(drop);
+        }
+        self.index.note(key(segment(seq), digest), seq)
     }
 
     /// See [`Index::begin`].
     pub(super) fn begin(&mut self) {
-        self.0.begin();
+        self.index.begin();
     }
 
     /// See [`Index::merge`].
     pub(super) fn merge(&mut self) -> rusqlite::Result<()> {
-        self.0.merge()
+        self.index.merge()
     }
 
     /// See [`Index::committed`].
     pub(super) fn committed(&mut self) {
-        self.0.committed();
+        self.index.committed();
     }
 }

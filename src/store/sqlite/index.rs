@@ -5,12 +5,16 @@
 //!
 //! An entry is a hint. Whoever follows one compares the row, which may have another key since, or be gone.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rusqlite::{Connection, Statement};
 
 /// How many young entries are kept before they are merged into the table.
 const YOUNG: usize = 131_072;
+
+/// How many entries that are gone are passed over in memory before they are taken out.
+const GONE: usize = 1_024;
 
 /// The fewest entries of a slice; more where more new ones arrive than that.
 const SLICE: usize = 512;
@@ -30,6 +34,10 @@ struct Entries {
     current: Runs,
     /// On their way into the table, sorted.
     merging: Vec<Entry>,
+    /// Those among them whose rows have given the key up: they are passed over, and not merged.
+    gone: HashSet<Entry>,
+    /// How many have gone since they were last taken out.
+    gone_since: usize,
 }
 
 /// Entries in sorted runs, each more than twice as long as the next: to add some costs a few merges of what lies side
@@ -69,7 +77,7 @@ impl Young {
     pub(super) fn new(entries: Vec<Entry>) -> Young {
         let mut current = Runs::default();
         current.add(entries);
-        Young { entries: RwLock::new(Entries { current, merging: Vec::new() }) }
+        Young { entries: RwLock::new(Entries { current, ..Entries::default() }) }
     }
 
     /// Rows from `from` on and below `below` that have, or had, that key: the newest first, at most `count`.
@@ -79,6 +87,7 @@ impl Young {
         for run in entries.current.0.iter().chain([&entries.merging]) {
             let end = run.partition_point(|entry| *entry < (key, below));
             let newest = run[..end].iter().rev().take_while(|entry| **entry >= (key, from));
+            let newest = newest.filter(|entry| !entries.gone.contains(entry));
             rows.extend(newest.take(count).map(|(_, row)| *row));
         }
         newest_first(&mut rows, count);
@@ -97,10 +106,13 @@ pub(super) fn newest_first(rows: &mut Vec<i64>, count: usize) {
 pub(super) struct Index<'c> {
     young: Arc<Young>,
     insert: Statement<'c>,
+    remove: Statement<'c>,
     cover: Statement<'c>,
     select: Statement<'c>,
     /// Entries of the transaction under way.
     fresh: Vec<Entry>,
+    /// Of the transaction under way: entries in memory that are gone (true), or are there again (false).
+    changes: HashMap<Entry, bool>,
     /// The newest row of the last merge that began: entries of older rows go straight into the table.
     upto: i64,
     /// The newest row there is.
@@ -130,9 +142,11 @@ impl<'c> Index<'c> {
             young,
             insert: connection
                 .prepare(&format!("INSERT OR IGNORE INTO {table} (key, seq) VALUES (?1, ?2)"))?,
+            remove: connection.prepare(&format!("DELETE FROM {table} WHERE key = ?1 AND seq = ?2"))?,
             cover: connection.prepare(&format!("UPDATE {table}_upto SET seq = ?1"))?,
             select: connection.prepare(&format!("SELECT seq FROM {table} WHERE key = ?1"))?,
             fresh: Vec::new(),
+            changes: HashMap::new(),
             upto: covered(connection, table)?,
             newest,
             merged: 0,
@@ -143,18 +157,42 @@ impl<'c> Index<'c> {
     /// Begins a transaction: forgets what one that failed has left.
     pub(super) fn begin(&mut self) {
         self.fresh.clear();
+        self.changes.clear();
         self.merging = Progress::Nothing;
     }
 
     /// Notes that a row has, or has got, that key.
     pub(super) fn note(&mut self, key: i64, row: i64) -> rusqlite::Result<()> {
         self.newest = self.newest.max(row);
+        if self.may_be_gone((key, row)) {
+            self.changes.insert((key, row), false);
+        }
         if row <= self.upto {
             // At the next start nobody would look for it among the young.
             return self.insert.execute((key, row)).map(drop);
         }
         self.fresh.push((key, row));
         Ok(())
+    }
+
+    /// Notes that a row has given up that key, so that those who look for the key do not meet it.
+    pub(super) fn left(&mut self, key: i64, row: i64) -> rusqlite::Result<()> {
+        if row <= self.upto {
+            self.remove.execute((key, row))?;
+        }
+        if row > self.upto || self.is_merging() {
+            self.changes.insert((key, row), true);
+        }
+        Ok(())
+    }
+
+    fn is_merging(&self) -> bool {
+        !self.young.entries.read().unwrap_or_else(PoisonError::into_inner).merging.is_empty()
+    }
+
+    fn may_be_gone(&self, entry: Entry) -> bool {
+        let entries = self.young.entries.read().unwrap_or_else(PoisonError::into_inner);
+        self.changes.contains_key(&entry) || entries.gone.contains(&entry)
     }
 
     /// The rows that have, or had, that key, in no order; some may come twice. Those of the transaction under way are
@@ -178,7 +216,10 @@ impl<'c> Index<'c> {
         }
         let end = entries.merging.len().min(self.merged + size);
         for entry in &entries.merging[self.merged..end] {
-            self.insert.execute(*entry)?;
+            let is_gone = self.changes.get(entry).copied();
+            if !is_gone.unwrap_or_else(|| entries.gone.contains(entry)) {
+                self.insert.execute(*entry)?;
+            }
         }
         self.merging = match end < entries.merging.len() {
             true => Progress::Slice(end),
@@ -193,9 +234,23 @@ impl<'c> Index<'c> {
     /// The transaction is committed: its entries may be found now. Begins a merge when there are enough of them.
     pub(super) fn committed(&mut self) {
         let mut entries = self.young.entries.write().unwrap_or_else(PoisonError::into_inner);
-        let Entries { current, merging } = &mut *entries;
+        let Entries { current, merging, gone, gone_since } = &mut *entries;
+        if !self.changes.is_empty() {
+            self.fresh.retain(|entry| self.changes.get(entry) != Some(&true));
+            for (entry, is_gone) in self.changes.drain() {
+                let changed = if is_gone { gone.insert(entry) } else { gone.remove(&entry) };
+                *gone_since += usize::from(changed && is_gone);
+            }
+        }
         if !self.fresh.is_empty() {
             current.add(std::mem::take(&mut self.fresh));
+        }
+        if *gone_since >= GONE {
+            *gone_since = 0;
+            let mut left = current.take();
+            left.retain(|entry| !gone.contains(entry));
+            current.add(left);
+            gone.retain(|entry| merging.binary_search(entry).is_ok());
         }
         match self.merging {
             Progress::Nothing => {}
@@ -203,10 +258,12 @@ impl<'c> Index<'c> {
             Progress::Finish => {
                 self.merged = 0;
                 merging.clear();
+                gone.retain(|(_, row)| *row > self.upto);
             }
         }
         if merging.is_empty() && current.len() >= YOUNG {
             *merging = current.take();
+            merging.retain(|entry| !gone.remove(entry));
             self.upto = self.newest;
         }
     }
@@ -242,7 +299,7 @@ mod tests {
         sorted.add(merging.clone());
         let merging = sorted.take();
         known.extend(&merging);
-        let young = Young { entries: RwLock::new(Entries { current, merging }) };
+        let young = Young { entries: RwLock::new(Entries { current, merging, ..Entries::default() }) };
         for key in 0..102 {
             for (from, below, count) in
                 [(i64::MIN, i64::MAX, usize::MAX), (100, 900, usize::MAX), (0, 1500, 3)]
@@ -253,5 +310,51 @@ mod tests {
                 assert_eq!(young.rows(key, from, below, count), expected, "{key} {from} {below}");
             }
         }
+    }
+    #[test]
+    fn an_entry_that_was_given_up_is_neither_found_nor_merged_unless_it_comes_back() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE t (key INTEGER, seq INTEGER, PRIMARY KEY (key, seq)) WITHOUT ROWID;
+                 CREATE TABLE t_upto (seq INTEGER); INSERT INTO t_upto VALUES (0);",
+            )
+            .unwrap();
+        let young = Arc::new(Young::new(Vec::new()));
+        let mut index = Index::prepare(&connection, "t", Arc::clone(&young), 0).unwrap();
+        let commit = |index: &mut Index<'_>| {
+            index.merge().unwrap();
+            index.committed();
+            index.begin();
+        };
+        for row in 1..=(YOUNG as i64) {
+            index.note(7, row).unwrap();
+        }
+        for row in [3, 5, YOUNG as i64] {
+            index.left(7, row).unwrap();
+        }
+        index.note(7, 5).unwrap();
+        commit(&mut index);
+        assert_eq!(young.rows(7, 0, 7, 10), [6, 5, 4, 2, 1]);
+        // One more entry: the merge begins, and takes many slices. Meanwhile a merged one and a later one go.
+        index.note(7, YOUNG as i64 + 1).unwrap();
+        index.note(7, YOUNG as i64 + 2).unwrap();
+        commit(&mut index);
+        commit(&mut index);
+        for row in [1, 100_000, 100_001] {
+            index.left(7, row).unwrap();
+        }
+        index.note(7, 100_001).unwrap();
+        // What a rolled back transaction noted counts for nothing.
+        commit(&mut index);
+        index.left(7, 6).unwrap();
+        index.begin();
+        connection.execute("INSERT OR IGNORE INTO t VALUES (7, 6)", []).unwrap();
+        while index.is_merging() {
+            commit(&mut index);
+        }
+        let found: HashSet<i64> = index.rows(7).unwrap().into_iter().collect();
+        let missing: Vec<i64> = (1..=(YOUNG as i64) + 2).filter(|row| !found.contains(row)).collect();
+        assert_eq!(missing, [1, 3, 100_000, YOUNG as i64]);
     }
 }

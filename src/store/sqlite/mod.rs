@@ -13,6 +13,7 @@ mod history;
 mod index;
 mod keys;
 mod lists;
+mod marker;
 mod reader;
 mod rows;
 mod schema;
@@ -83,6 +84,27 @@ pub enum OpenError {
         /// Ours.
         known: u32,
     },
+    /// Its database was in use when it was copied, and the copy lacks the WAL.
+    #[error(
+        "{} is a copy of a database that was in use, and its newest orders are missing: they are in {0}-wal, which is \
+         not there; copy both while the server is stopped, or make the copy with `orderstream backup`; where another \
+         program (a sqlite3 shell) has emptied the WAL after a crash, or what is missing may be lost, run \
+         `orderstream migrate --accept-missing-wal` once",
+        file.display()
+    )]
+    WithoutWal {
+        /// The database file.
+        file: PathBuf,
+    },
+    /// The SQLite that is linked in is not safe.
+    #[error(
+        "this program is linked with SQLite {version}, which can lose committed orders when its WAL begins anew; build \
+         it with SQLite 3.51.3 or newer, as the bundled one is: without LIBSQLITE3_SYS_USE_PKG_CONFIG"
+    )]
+    OldSqlite {
+        /// Its version.
+        version: &'static str,
+    },
     /// There is no database in it.
     #[error("there is no order database in {}; set DATA_DIR to the folder that `orderstream up` used", folder.display())]
     Missing {
@@ -120,8 +142,10 @@ impl SqliteStore {
     pub fn open_with(folder: &Path, history: bool) -> Result<SqliteStore, OpenError> {
         let lock = lock(folder)?;
         let file = database_file(folder);
+        marker::require_wal(&file)?;
         let mut connection = schema::open_writer(&file)?;
         schema::migrate(&mut connection)?;
+        marker::set(&connection)?;
         let clock = Arc::new(Clock::load(&connection)?);
         let young = Arc::new(external::load(&connection)?);
         let shared = Shared {
@@ -147,13 +171,19 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`]; also where the folder holds no database, or one that has not been migrated.
     pub fn open_read_only(folder: &Path) -> Result<SqliteStore, OpenError> {
-        let file = database_file(folder);
+        SqliteStore::read(database_file(folder))
+    }
+
+    /// The same for the database in that file.
+    fn read(file: PathBuf) -> Result<SqliteStore, OpenError> {
+        let missing = || OpenError::Missing { folder: file.parent().unwrap_or(&file).to_owned() };
         if !file.exists() {
-            return Err(OpenError::Missing { folder: folder.to_owned() });
+            return Err(missing());
         }
+        marker::require_wal(&file)?;
         let reader = schema::open_reader(&file)?;
         match schema::version(&reader)? {
-            0 => return Err(OpenError::Missing { folder: folder.to_owned() }),
+            0 => return Err(missing()),
             found if found < schema::VERSION => {
                 return Err(OpenError::TooOld { found, known: schema::VERSION });
             }
@@ -171,14 +201,21 @@ impl SqliteStore {
         })
     }
 
-    /// Makes and migrates a data folder, and answers how many migrations were applied and the version now.
+    /// Makes and migrates a data folder, and answers how many migrations were applied and the version now. A database
+    /// that lacks its WAL is refused unless the caller accepts that.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn migrate(folder: &Path) -> Result<(u32, u32), OpenError> {
+    pub fn migrate(folder: &Path, accept_missing_wal: bool) -> Result<(u32, u32), OpenError> {
         let _lock = lock(folder)?;
-        let mut connection = schema::open_writer(&database_file(folder))?;
-        Ok((schema::migrate(&mut connection)?, schema::VERSION))
+        let file = database_file(folder);
+        if !accept_missing_wal {
+            marker::require_wal(&file)?;
+        }
+        let mut connection = schema::open_writer(&file)?;
+        let applied = schema::migrate(&mut connection)?;
+        marker::clear(&connection)?;
+        Ok((applied, schema::VERSION))
     }
 
     fn writer(&self) -> Result<&Writer, Error> {
@@ -248,8 +285,8 @@ impl Store for SqliteStore {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<PendingPage, Error> {
-        let damage = Arc::clone(&self.damage);
-        self.readers.run(move |connection| reader::pending(connection, &damage, before, after, limit)).await
+        let (damage, age) = (Arc::clone(&self.damage), (before, clock::system()));
+        self.readers.run(move |connection| reader::pending(connection, &damage, age, after, limit)).await
     }
 
     async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Result<Order, Damaged>>, Error> {

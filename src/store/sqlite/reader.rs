@@ -108,16 +108,19 @@ pub(super) fn processed_versions(
     orders.iter().map(&mut processed).collect()
 }
 
+/// Events of orders that are pending since `before`, or since a time above `ahead`: that of the system's clock.
 pub(super) fn pending(
     connection: &Connection,
     damage: &DamageLog,
-    before: Timestamp,
+    (before, ahead): (Timestamp, i64),
     after: Option<Cursor>,
     limit: usize,
 ) -> rusqlite::Result<PendingPage> {
+    // A time ahead of the clock says nothing about how long the order has waited.
     let sql = format!(
         "SELECT {COLUMNS}, seq FROM orders INDEXED BY orders_pending
-         WHERE processed_version < version AND updated_at < ?1 AND (updated_at, seq) > (?2, ?3)
+         WHERE processed_version < version AND (updated_at < ?1 OR updated_at > ?5)
+           AND (updated_at, seq) > (?2, ?3)
          ORDER BY updated_at, seq LIMIT ?4"
     );
     let (at, row) = match after {
@@ -126,7 +129,7 @@ pub(super) fn pending(
         _ => (i64::MIN, 0),
     };
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![before.as_microsecond(), at, row, limit as i64])?;
+    let mut rows = statement.query(params![before.as_microsecond(), at, row, limit as i64, ahead])?;
     let (mut events, mut last, mut count, mut bytes) = (Vec::new(), None, 0, 0);
     while bytes < ENOUGH
         && let Some(row) = rows.next()?

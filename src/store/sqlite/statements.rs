@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rusqlite::{Connection, Statement, params};
 
-use super::clock::Clock;
+use super::clock::{Clock, JumpTable};
 use super::completions::{finish_sql, overtake_sql};
 use super::external::ExternalIds;
 use super::history::History;
@@ -35,6 +35,7 @@ pub(super) struct Statements<'c> {
     pub(super) update: Statement<'c>,
     pub(super) delete: Statement<'c>,
     pub(super) look: Statement<'c>,
+    pub(super) external_id: Statement<'c>,
     /// By target status, in the order of [`Status::ALL`].
     pub(super) finish: Vec<Statement<'c>>,
     pub(super) overtake: Vec<Statement<'c>>,
@@ -42,6 +43,7 @@ pub(super) struct Statements<'c> {
     pub(super) keys: Keys<'c>,
     pub(super) history: History<'c>,
     pub(super) clock: Arc<Clock>,
+    jumps: JumpTable<'c>,
 }
 
 impl<'c> Statements<'c> {
@@ -75,12 +77,14 @@ impl<'c> Statements<'c> {
                 may_become(Status::Deleted)
             ))?,
             look: connection.prepare("SELECT user_id, version, status FROM orders WHERE order_id = ?1")?,
+            external_id: connection.prepare("SELECT external_id FROM orders WHERE order_id = ?1")?,
             finish: each(finish_sql)?,
             overtake: each(overtake_sql)?,
             external_ids: ExternalIds::prepare(connection, shared.young_orders)?,
             keys: Keys::prepare(connection, shared.young_keys)?,
             history: History::prepare(connection, shared.history)?,
             clock: shared.clock,
+            jumps: JumpTable::prepare(connection)?,
         })
     }
 
@@ -90,26 +94,32 @@ impl<'c> Statements<'c> {
         self.begin.execute([]).map(drop)
     }
 
-    /// The last step before the commit: a slice of each index goes into its table.
+    /// The last step before the commit: a slice of each index goes into its table, and so do jumps of the clock.
     pub(super) fn merge(&mut self) -> rusqlite::Result<()> {
         self.external_ids.merge()?;
-        self.keys.merge()
+        self.keys.merge()?;
+        self.jumps.save(&self.clock)
     }
 
     pub(super) fn commit(&mut self) -> rusqlite::Result<()> {
         self.commit.execute([])?;
         self.external_ids.committed();
         self.keys.committed();
+        self.jumps.committed(&self.clock);
         Ok(())
     }
 
-    /// Drops keys and steps that are too old. Answers how many of each.
+    /// Drops keys and steps that are too old, by the time that really passed. Answers how many of each.
     pub(super) fn clean(
         &mut self,
         keys_before: Timestamp,
         steps_before: Option<Timestamp>,
         limit: usize,
     ) -> rusqlite::Result<(usize, usize)> {
+        let keys_before = self.clock.limit(keys_before);
+        let steps_before = steps_before.map(|before| self.clock.limit(before));
+        let oldest = steps_before.map_or(keys_before, |before| before.min(keys_before));
+        self.jumps.forget(&self.clock, oldest)?;
         let keys = self.keys.clean(keys_before, limit)?;
         let steps = steps_before.map_or(Ok(0), |before| self.history.clean(before, limit))?;
         Ok((keys, steps))

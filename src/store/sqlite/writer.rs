@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::checkpoint::Checkpoints;
 use super::condition::{Condition, PROBE_EVERY, of_commit};
 use super::statements::{Shared, Statements};
-use super::{Lock, OpenError};
+use super::{Lock, OpenError, marker};
 use crate::order::Request;
 use crate::store::{Accepted, Completed, Completion, Error, Refusal};
 
@@ -101,6 +101,9 @@ impl Writer {
             .spawn(move || {
                 write(&connection, shared, &queue, &checkpoints, &own);
                 drop(checkpoints);
+                if let Err(error) = marker::clear(&connection) {
+                    tracing::warn!(%error, "the WAL stays beside the database; copy both together");
+                }
                 drop(connection);
                 drop(lock);
             })

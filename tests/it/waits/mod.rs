@@ -99,7 +99,7 @@ impl<P: Place> Hanging<P> {
     pub(super) async fn start() -> Hanging<P> {
         let folder = TempDir::new().unwrap();
         let (place, settings) = P::new(settings(folder.path()));
-        app::migrate(&settings).await.unwrap();
+        app::migrate(&settings, false).await.unwrap();
         let parts = Parts::open(&settings).await.unwrap();
         let (listeners, address, grpc): (Listeners, _, _) = listen().await;
         let own = settings.clone();
