@@ -1,7 +1,10 @@
 //! The wiring: settings become a store, a bus, a cache and a processor, and these become the roles `api` and `worker`.
 //! A backend is chosen here and nowhere else, and here the roles start, fail and stop in order.
 
+mod copies;
+
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -21,6 +24,8 @@ use crate::service::{self, AmountProcessor, Processor, Service};
 use crate::store::Store;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::SqliteStore;
+
+pub use copies::{back_up, restore};
 
 /// How many bytes of events the in-process bus holds: the same again as the relay, so that it never waits long.
 const LOCAL_BUS_CAPACITY: usize = 32 << 20;
@@ -104,10 +109,13 @@ fn bus(settings: &Settings, make_topics: bool) -> Result<Arc<dyn Bus>> {
 
 /// The in-process bus; its dead letters lie in the data directory.
 fn local_bus(settings: &Settings) -> Result<Arc<LocalBus>> {
-    let topic = &settings.orders_events_topic;
-    let dead_letters = settings.data_dir.join(format!("{topic}.dlq.jsonl"));
-    LocalBus::open(&dead_letters, topic, LOCAL_BUS_CAPACITY)
+    let dead_letters = dead_letter_file(settings);
+    LocalBus::open(&dead_letters, &settings.orders_events_topic, LOCAL_BUS_CAPACITY)
         .with_context(|| format!("the dead-letter file {} cannot be read", dead_letters.display()))
+}
+
+fn dead_letter_file(settings: &Settings) -> PathBuf {
+    settings.data_dir.join(format!("{}.dlq.jsonl", settings.orders_events_topic))
 }
 
 /// Brings the store's schema to this program's version, and says so. An embedded store that lacks its WAL is refused

@@ -2,6 +2,7 @@
 //! wiring room and print for people.
 
 mod allocator;
+mod copies;
 mod descriptors;
 mod orders;
 mod output;
@@ -41,6 +42,10 @@ enum Command {
         #[arg(long)]
         accept_missing_wal: bool,
     },
+    /// Copy the embedded store into one file, also while a server works with it.
+    Backup(copies::BackupArgs),
+    /// Put a copy that `backup` made into DATA_DIR.
+    Restore(copies::RestoreArgs),
     /// Print the effective settings and where each came from.
     Config,
     /// Check the store for orders that are lost, doubled or wrong; safe on a live system.
@@ -152,6 +157,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Up => serve::run(settings, serve::Role::Up)?,
         Command::Api => serve::run(settings, serve::Role::Api)?,
         Command::Worker => serve::run(settings, serve::Role::Worker)?,
+        Command::Backup(args) => return client_runtime()?.block_on(copies::back_up(settings, args)),
+        Command::Restore(args) => return client_runtime()?.block_on(copies::restore(settings, args)),
         Command::Migrate { accept_missing_wal } => {
             let migrated = client_runtime()?.block_on(app::migrate(settings, accept_missing_wal))?;
             output::print(format!("{migrated}\n"))?;

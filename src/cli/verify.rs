@@ -49,7 +49,17 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     let text = if args.json { as_json(&report)? } else { as_text(&report) };
     // The exit code tells what was found also where the reader has read enough.
     output::quiet(output::print(text))?;
-    Ok(if report.found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit_code(&report))
+}
+
+/// The exit code that tells whether something was found.
+pub(super) fn exit_code(report: &Report) -> ExitCode {
+    if report.found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What is demanded of a copy of a store: orders may wait for the worker in it.
+pub(super) fn of_copy(amounts: bool) -> Options {
+    Options { idle: false, amounts, listed: LISTED }
 }
 
 async fn check(reading: &Reading, confirmed: Confirmed, options: &Options) -> Result<Report> {
@@ -88,7 +98,8 @@ fn parse_confirmed(lines: impl BufRead, place: &str) -> Result<Confirmed> {
     Ok(confirmed)
 }
 
-fn as_text(report: &Report) -> String {
+/// A report for people.
+pub(super) fn as_text(report: &Report) -> String {
     let by_status: Vec<String> =
         by_status(report).map(|(status, count)| format!("{count} {status}")).collect();
     let by_status = if by_status.is_empty() { String::new() } else { format!(" ({})", by_status.join(", ")) };

@@ -119,6 +119,7 @@ fn migrate_prints_the_version_and_does_nothing_the_second_time() {
 fn completions_print_a_script_for_the_shell() {
     let script = Place::new().run(&["completions", "bash"]).ok();
     assert!(script.contains("_orderstream()") && script.contains("--data-dir"), "{script}");
+    assert!(script.contains("backup") && script.contains("restore"), "{script}");
 }
 
 #[test]

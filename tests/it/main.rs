@@ -15,6 +15,7 @@ mod cache_faults;
 mod cache_redis;
 mod cache_service;
 mod cli;
+mod cli_backup;
 mod cli_events;
 mod cli_orders;
 mod cli_shared;

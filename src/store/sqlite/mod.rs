@@ -2,6 +2,7 @@
 //! whatever has queued up while it was busy in one transaction, with one fsync; reads run beside it on
 //! connections of their own. A second process that opens the folder is refused.
 
+mod backup;
 mod checkpoint;
 mod clean;
 mod clock;
@@ -30,6 +31,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
+pub use self::backup::{Copy, CopyError};
 use self::checkpoint::Checkpoints;
 use self::clock::Clock;
 use self::index::Young;

@@ -1,0 +1,68 @@
+//! Backups: a copy of the embedded store in one file, and the way back. Each copy is checked as `verify` checks a store
+//! before it gets its name. A server of Postgres has tools of its own for that.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+
+use super::dead_letter_file;
+use crate::config::Settings;
+use crate::service::verify::{Confirmed, Options, Report, verify};
+use crate::store::Store;
+use crate::store::sqlite::Copy;
+
+/// Copies the store of these settings into a file, beside a server that may be working with it. Answers what the
+/// checker found in the copy, which is kept all the same: what is wrong in it is wrong in the store.
+///
+/// # Errors
+/// Where there is no store, no room, or a file that may not be replaced; nothing is left of the copy then.
+pub async fn back_up(
+    settings: &Settings,
+    file: &Path,
+    may_replace: bool,
+    options: &Options,
+) -> Result<Report> {
+    if settings.postgres_dsn.is_some() {
+        bail!(
+            "the orders are in Postgres (POSTGRES_DSN): back it up with pg_dump, or with pg_basebackup and the WAL archive"
+        );
+    }
+    let (folder, dead_letters) = (settings.data_dir.clone(), dead_letter_file(settings));
+    let place = file.to_owned();
+    finish(move || Copy::of_store(&folder, &dead_letters, &place, may_replace), options).await
+}
+
+/// Puts such a copy into the data folder of these settings, where no process may be working. Answers what the checker
+/// found in it.
+///
+/// # Errors
+/// Where a process works there, or there is a store that may not be replaced; that one is as it was then.
+pub async fn restore(
+    settings: &Settings,
+    file: &Path,
+    may_replace: bool,
+    options: &Options,
+) -> Result<Report> {
+    if settings.postgres_dsn.is_some() {
+        bail!("the orders are in Postgres (POSTGRES_DSN): restore it with pg_restore, psql or a base backup");
+    }
+    let (folder, dead_letters) = (settings.data_dir.clone(), dead_letter_file(settings));
+    let file = file.to_owned();
+    finish(move || Copy::to_store(&file, &folder, &dead_letters, may_replace), options).await
+}
+
+/// Makes a copy, checks it and gives it its name.
+async fn finish(
+    make: impl FnOnce() -> Result<Copy, crate::store::sqlite::CopyError> + Send + 'static,
+    options: &Options,
+) -> Result<Report> {
+    let copy = tokio::task::spawn_blocking(make).await??;
+    let dead_letters = copy.dead_letters()?;
+    let store: Arc<dyn Store> = Arc::new(copy.open()?);
+    let report = verify(&*store, dead_letters, Confirmed::default(), options).await;
+    store.close().await;
+    let report = report?;
+    tokio::task::spawn_blocking(move || copy.finish()).await??;
+    Ok(report)
+}

@@ -1,0 +1,56 @@
+//! `orderstream backup` and `orderstream restore`: a copy of the embedded store in one file, and the way back. Exit
+//! codes as those of `verify`: 0 the copy is there and nothing is wrong in it, 1 it is there and something is wrong in it
+//! as in the store, 2 there is no copy.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::{output, verify};
+use crate::app;
+use crate::config::Settings;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct BackupArgs {
+    /// Where to write the copy.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Replace FILE where it exists.
+    #[arg(long)]
+    force: bool,
+    /// Take any amount: a processor of your own made them.
+    #[arg(long)]
+    skip_amounts: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RestoreArgs {
+    /// A copy that `orderstream backup` made.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Replace the store in DATA_DIR.
+    #[arg(long)]
+    force: bool,
+    /// Take any amount: a processor of your own made them.
+    #[arg(long)]
+    skip_amounts: bool,
+}
+
+/// Makes a copy.
+pub(super) async fn back_up(settings: &Settings, args: BackupArgs) -> Result<ExitCode> {
+    let options = verify::of_copy(!args.skip_amounts);
+    let report = app::back_up(settings, &args.file, args.force, &options).await?;
+    let (from, to) = (settings.data_dir.display(), args.file.display());
+    output::quiet(output::print(format!("{}{to} is a complete copy of {from}\n", verify::as_text(&report))))?;
+    Ok(verify::exit_code(&report))
+}
+
+/// Puts a copy back.
+pub(super) async fn restore(settings: &Settings, args: RestoreArgs) -> Result<ExitCode> {
+    let options = verify::of_copy(!args.skip_amounts);
+    let report = app::restore(settings, &args.file, args.force, &options).await?;
+    let (from, to) = (args.file.display(), settings.data_dir.display());
+    output::quiet(output::print(format!("{}{to} holds what was in {from}\n", verify::as_text(&report))))?;
+    Ok(verify::exit_code(&report))
+}
