@@ -29,7 +29,7 @@ pub(super) struct RestoreArgs {
     /// A copy that `orderstream backup` made.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Replace the store in DATA_DIR.
+    /// Replace the store that is there.
     #[arg(long)]
     force: bool,
     /// Take any amount: a processor of your own made them.

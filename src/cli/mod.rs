@@ -44,7 +44,7 @@ enum Command {
     },
     /// Copy the embedded store into one file, also while a server works with it.
     Backup(copies::BackupArgs),
-    /// Put a copy that `backup` made into DATA_DIR.
+    /// Put a copy that `backup` made into the data folder.
     Restore(copies::RestoreArgs),
     /// Print the effective settings and where each came from.
     Config,
