@@ -50,7 +50,11 @@ impl Parts {
     /// What the backends say when they cannot be opened.
     pub async fn open(settings: &Settings) -> Result<Parts> {
         let store: Arc<dyn Store> = match &settings.postgres_dsn {
-            Some(dsn) => Arc::new(postgres(dsn, settings)?),
+            Some(dsn) => {
+                let store = postgres(dsn, settings)?;
+                store.refuse_unusable().await?;
+                Arc::new(store)
+            }
             None => {
                 let (folder, history) = (settings.data_dir.clone(), settings.history);
                 Arc::new(
@@ -78,6 +82,8 @@ fn postgres(dsn: &SecretString, settings: &Settings) -> Result<PostgresStore> {
         connect_timeout: settings.postgres_connect_timeout,
         statement_timeout: settings.postgres_statement_timeout,
         history: settings.history,
+        dsn_file: settings.secret_files.get("postgres_dsn").cloned(),
+        read_from: settings.postgres_read_from,
     })?)
 }
 
@@ -122,20 +128,53 @@ fn dead_letter_file(settings: &Settings) -> PathBuf {
 /// unless the operator accepts that.
 ///
 /// # Errors
-/// What the store says; nothing was changed by the step that failed.
+/// What the store says; what was done before the step that failed stays done.
 pub async fn migrate(settings: &Settings, accept_missing_wal: bool) -> Result<String> {
-    let (place, applied, version) = match &settings.postgres_dsn {
+    migrated(settings, accept_missing_wal, false).await
+}
+
+/// Brings a Postgres schema to this program's version, and drops what only the release before uses: none of its
+/// processes may be running.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn migrate_and_finish(settings: &Settings) -> Result<String> {
+    migrated(settings, false, true).await
+}
+
+async fn migrated(settings: &Settings, accept_missing_wal: bool, finish: bool) -> Result<String> {
+    let (place, applied, version, is_unfinished) = match &settings.postgres_dsn {
         Some(dsn) => {
-            let migrated = postgres(dsn, settings)?.migrate().await?;
-            ("Postgres".to_owned(), migrated.applied, migrated.version)
+            let store = postgres(dsn, settings)?;
+            let migrated = if finish { store.migrate_and_finish().await? } else { store.migrate().await? };
+            ("Postgres".to_owned(), migrated.applied, migrated.version, migrated.is_unfinished)
         }
         None => {
             let (applied, version) = SqliteStore::migrate(&settings.data_dir, accept_missing_wal)?;
-            (settings.data_dir.display().to_string(), applied, version)
+            (settings.data_dir.display().to_string(), applied, version, false)
         }
     };
     let s = if applied == 1 { "" } else { "s" };
-    Ok(format!("{place}: schema version {version}, {applied} migration{s} applied"))
+    let rest = match is_unfinished {
+        true => {
+            "; when no process of the release before runs, `orderstream migrate --finish` drops what it used"
+        }
+        false => "",
+    };
+    Ok(format!("{place}: schema version {version}, {applied} migration{s} applied{rest}"))
+}
+
+/// What [`migrate`] would do, as text.
+///
+/// # Errors
+/// What the store says.
+pub async fn migration_plan(settings: &Settings, finish: bool) -> Result<String> {
+    match &settings.postgres_dsn {
+        Some(dsn) => Ok(postgres(dsn, settings)?.migration_plan(finish).await?.join("\n")),
+        None => {
+            bail!("--plan tells the steps in Postgres; the embedded store is migrated while no one uses it")
+        }
+    }
 }
 
 /// The cache. It is reached later, in the background.

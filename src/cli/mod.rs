@@ -36,10 +36,16 @@ enum Command {
     Api,
     /// Run only the worker: processes orders.
     Worker,
-    /// Bring the store's schema to this version.
+    /// Bring the store's schema to this version, beside processes that work there.
     Migrate {
-        /// Open a copy of the embedded store that was made without its WAL, with what it lacks.
+        /// Print the steps and their locks, and change nothing.
         #[arg(long)]
+        plan: bool,
+        /// Drop what only the release before uses; none of its processes may be running.
+        #[arg(long)]
+        finish: bool,
+        /// Open a copy of the embedded store that was made without its WAL, with what it lacks.
+        #[arg(long, conflicts_with_all = ["plan", "finish"])]
         accept_missing_wal: bool,
     },
     /// Copy the embedded store into one file, also while a server works with it.
@@ -159,8 +165,16 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Worker => serve::run(settings, serve::Role::Worker)?,
         Command::Backup(args) => return client_runtime()?.block_on(copies::back_up(settings, args)),
         Command::Restore(args) => return client_runtime()?.block_on(copies::restore(settings, args)),
-        Command::Migrate { accept_missing_wal } => {
-            let migrated = client_runtime()?.block_on(app::migrate(settings, accept_missing_wal))?;
+        Command::Migrate { plan: true, finish, .. } => {
+            let plan = client_runtime()?.block_on(app::migration_plan(settings, finish))?;
+            output::print(format!("{plan}\n"))?;
+        }
+        Command::Migrate { plan: false, finish, accept_missing_wal } => {
+            let runtime = client_runtime()?;
+            let migrated = match finish {
+                true => runtime.block_on(app::migrate_and_finish(settings))?,
+                false => runtime.block_on(app::migrate(settings, accept_missing_wal))?,
+            };
             output::print(format!("{migrated}\n"))?;
         }
         Command::Config => output::print(loaded.to_string())?,

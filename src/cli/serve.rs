@@ -48,7 +48,11 @@ pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
             app::worker_alone(parts, settings, stop).await?;
         } else {
             if role == Role::Up && settings.postgres_dsn.is_some() {
-                let migrated = app::migrate(settings, false).await?;
+                // It waits for a server that is starting, which may be long.
+                let migrated = tokio::select! {
+                    migrated = app::migrate(settings, false) => migrated?,
+                    () = stop.cancelled() => return Ok(()),
+                };
                 tracing::info!("{migrated}");
             }
             let parts = Parts::open(settings).await?;

@@ -82,6 +82,8 @@ macro_rules! settings {
         #[derive(Debug, Clone)]
         pub struct Settings {
             $($(#[doc = $help])+ pub $name: $type,)+
+            /// The files that secrets were read from, by the key of each.
+            pub secret_files: BTreeMap<&'static str, PathBuf>,
         }
 
         /// Every setting, in the order of the default file.
@@ -94,7 +96,10 @@ macro_rules! settings {
 
         impl Settings {
             fn read(from: &mut load::Layers) -> Settings {
-                Settings { $($name: from.value(stringify!($name))),+ }
+                Settings {
+                    $($name: from.value(stringify!($name)),)+
+                    secret_files: from.secret_files(),
+                }
             }
         }
     };

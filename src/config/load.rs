@@ -168,6 +168,15 @@ impl Layers {
         T::parse(&default).expect("the compiled-in defaults are legal; a test loads them")
     }
 
+    /// The files of secrets that won, by key.
+    pub(super) fn secret_files(&self) -> BTreeMap<&'static str, PathBuf> {
+        let file = |(name, value): (&&'static str, &Origin)| match &value.source {
+            Source::SecretFile(path) => Some((*name, path.clone())),
+            _ => None,
+        };
+        self.values.iter().filter_map(file).collect()
+    }
+
     /// A key with its value and where it came from, for a message.
     fn told(&self, name: &str) -> String {
         self.values.get(name).map_or_else(|| name.to_owned(), |origin| tell(name, origin))

@@ -12,6 +12,7 @@ mod flags;
 mod kafka;
 mod keys;
 mod load;
+mod postgres;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -31,6 +32,7 @@ pub use check::REQUEST_OVERHEAD;
 pub use flags::Flags;
 pub use kafka::{AckRead, KafkaSecurity, SaslMechanism};
 pub use keys::Key;
+pub use postgres::ReadFrom;
 pub use value::Percent;
 
 // This is the whole table: a row makes a field, a flag, a variable, a key of the file and a line of
@@ -47,6 +49,8 @@ keys::settings! {
     postgres_connect_timeout: Duration,
     /// How long a statement may take before Postgres ends it.
     postgres_statement_timeout: Duration,
+    /// Which server reads go to: the primary, or the first that can be reached.
+    postgres_read_from: ReadFrom,
     /// Directory of the embedded store's files.
     data_dir: PathBuf,
     /// Redis cache, as host:port or a redis:// or rediss:// URL; unset: no cache.

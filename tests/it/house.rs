@@ -27,7 +27,7 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
 const LEAVES: [&str; 3] = ["config", "telemetry", "shutdown"];
 
 /// Paths that only their owners may name. An owner is a folder or file under `src`.
-const OWNED: [(&str, &[&str]); 15] = [
+const OWNED: [(&str, &[&str]); 16] = [
     ("axum::", &["api"]),
     ("hyper::", &["api", "cli/orders/client.rs"]),
     ("hyper_util::", &["api", "cli/orders/client.rs"]),
@@ -39,6 +39,7 @@ const OWNED: [(&str, &[&str]); 15] = [
     ("rusqlite::", &["store/sqlite"]),
     ("tokio_postgres::", &["store/postgres"]),
     ("tokio_postgres_rustls::", &["store/postgres"]),
+    ("rustls_native_certs::", &["store/postgres"]),
     ("redis::", &["cache"]),
     ("rustix::", &["cli/descriptors.rs"]),
     ("std::env", &["config", "cli"]),

@@ -15,23 +15,33 @@ use crate::support::schema::Schema;
 use crate::support::wait::until;
 
 /// The files, in their order.
-const FILES: [&str; 6] = [
+pub(crate) const FILES: [&str; 7] = [
     "0001_init.up.sql",
     "0002_remove_external_id.up.sql",
     "0003_versions_and_outbox.up.sql",
     "0004_keys_history_and_lists.up.sql",
     "0005_index_of_users.up.sql",
     "0006_own_changes_and_lost_history.up.sql",
+    "0007_keys_and_collations.up.sql",
 ];
 
 const ALL: u32 = FILES.len() as u32;
 
+/// What a migration says that applied so many, of a database that the release before has worked with or not.
+fn migrated(applied: u32, is_unfinished: bool) -> Migrated {
+    Migrated { applied, version: ALL, is_unfinished }
+}
+
 /// Applies a file as an operator would.
-fn psql(schema: &Schema, file: &str) {
+pub(crate) fn psql_into(dsn: &str, file: &str) {
     let file = format!("{}/migrations/{file}", env!("CARGO_MANIFEST_DIR"));
     let mut psql = Command::new("psql");
-    let ran = ran(psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", &schema.dsn, "-f", &file]));
+    let ran = ran(psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", dsn, "-f", &file]));
     assert_eq!(ran.code, 0, "{file}: {}", ran.stderr);
+}
+
+fn psql(schema: &Schema, file: &str) {
+    psql_into(&schema.dsn, file);
 }
 
 #[tokio::test]
@@ -41,8 +51,7 @@ async fn each_file_works_by_hand_and_leaves_nothing_to_migrate() {
         psql(&schema, file);
         // What was applied by hand is known, whether or not a ledger says so.
         if applied == FILES.len() - 1 {
-            let migrated = schema.open().migrate().await.unwrap();
-            assert_eq!(migrated, Migrated { applied: 0, version: ALL });
+            assert_eq!(schema.open().migrate().await.unwrap(), migrated(0, true));
         }
     }
 }
@@ -53,8 +62,8 @@ async fn migration_goes_on_from_wherever_the_hands_stopped() {
         let schema = Schema::empty().await;
         FILES[..by_hand].iter().for_each(|file| psql(&schema, file));
         let store = schema.open();
-        let migrated = store.migrate().await.unwrap();
-        assert_eq!(migrated, Migrated { applied: ALL - by_hand as u32, version: ALL }, "after {by_hand}");
+        let expected = migrated(ALL - by_hand as u32, by_hand > 2);
+        assert_eq!(store.migrate().await.unwrap(), expected, "after {by_hand}");
         assert_eq!(store.check().await, Ok(()));
     }
 }
@@ -78,6 +87,28 @@ async fn a_database_of_a_newer_program_is_refused() {
 }
 
 #[tokio::test]
+async fn what_a_newer_release_adds_beside_this_one_is_no_reason_to_refuse() {
+    let schema = Schema::migrated().await;
+    schema.execute("INSERT INTO orders_expansions (version) VALUES (99)").await;
+    assert_eq!(schema.open().migrate().await.unwrap(), migrated(0, false));
+    // The release before asks this ledger alone, and knows six.
+    let client = schema.connect().await;
+    let row = client.query_one("SELECT max(version) FROM orders_migrations", &[]).await.unwrap();
+    assert_eq!(row.get::<_, i32>(0), 6);
+}
+
+#[tokio::test]
+async fn what_the_release_before_uses_is_dropped_on_request() {
+    let schema = Schema::empty().await;
+    FILES[..6].iter().for_each(|file| psql(&schema, file));
+    let store = schema.open();
+    assert_eq!(store.migrate().await.unwrap(), migrated(1, true));
+    assert_eq!(store.migrate().await.unwrap(), migrated(0, true));
+    assert_eq!(store.migrate_and_finish().await.unwrap(), migrated(0, false));
+    assert_eq!(store.check().await, Ok(()));
+}
+
+#[tokio::test]
 async fn a_store_without_its_tables_says_what_to_do() {
     let schema = Schema::empty().await;
     let store = schema.open();
@@ -98,7 +129,7 @@ async fn a_database_of_the_version_before_is_brought_up_with_all_its_rows() {
     let error = store.check().await.unwrap_err().to_string();
     assert!(error.contains("orderstream migrate"), "{error}");
     let store = schema.open();
-    assert_eq!(store.migrate().await.unwrap(), Migrated { applied: ALL - 3, version: ALL });
+    assert_eq!(store.migrate().await.unwrap(), migrated(ALL - 3, true));
     FILES[3..].iter().for_each(|file| psql(&schema, file));
     assert_eq!(store.check().await, Ok(()));
     let with_deleted = Filter { with_deleted: true, ..Filter::default() };
@@ -117,7 +148,7 @@ async fn the_index_of_users_that_early_builds_made_is_replaced() {
     let schema = Schema::empty().await;
     FILES[..4].iter().for_each(|file| psql(&schema, file));
     schema.execute("CREATE INDEX orders_user ON orders (user_id, created_at, order_id)").await;
-    assert_eq!(schema.open().migrate().await.unwrap(), Migrated { applied: ALL - 4, version: ALL });
+    assert_eq!(schema.open().migrate().await.unwrap(), migrated(ALL - 4, true));
     let client = schema.connect().await;
     let indexes = "SELECT indexname FROM pg_indexes
                     WHERE schemaname = current_schema() AND tablename = 'orders' AND indexname LIKE '%user'";
@@ -195,7 +226,7 @@ async fn a_database_of_another_service_is_adopted_with_all_its_rows() {
     FILES[..2].iter().for_each(|file| psql(&schema, file));
     schema.execute(ROWS).await;
     let store = schema.open();
-    assert_eq!(store.migrate().await.unwrap(), Migrated { applied: ALL - 2, version: ALL });
+    assert_eq!(store.migrate().await.unwrap(), migrated(ALL - 2, false));
 
     let finished = row(&store, id(1)).await;
     assert_eq!((finished.status, finished.amount.to_string()), (Status::Done, "12.30".to_owned()));

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use orderstream::order::{Command, Filter, KeyText, OrderId, Position, Request, Status, UserId};
+use orderstream::order::{
+    Command, Filter, HistoryCursor, KeyText, OrderId, Position, Request, Status, UserId,
+};
 use orderstream::store::postgres::{Options, PostgresStore};
 use orderstream::store::{Accepted, Completed, Completion, Store};
 use tokio_postgres::Client;
@@ -142,6 +144,36 @@ async fn cleaning_looks_at_the_oldest_alone() {
     closed(store, NAME, &client).await;
     let (read, most) = (entries(&client).await - before, 10 * 2 * BATCH);
     assert!(read <= most, "{read} entries, where {most} are enough");
+}
+
+#[tokio::test]
+async fn a_page_of_a_version_with_many_steps_costs_what_it_holds_wherever_it_begins() {
+    const NAME: &str = "orderstream-plans-of-histories";
+    const STEPS: usize = 20_000;
+    let schema = Schema::migrated().await;
+    let client = schema.connect().await;
+    let store = named(&schema, NAME);
+    let id = send(&store, "create", vec![creation(some_user(), "{}")]).await[0];
+    let fill = format!(
+        "INSERT INTO orders_history (place, order_id, user_id, version, at, cause, status)
+         SELECT 1000000000 + n, '{id}', gen_random_uuid(), 2, now(), 'event', 'done' FROM generate_series(1, {STEPS}) n;
+         ANALYZE orders_history"
+    );
+    schema.execute(&fill).await;
+    let before = entries(&client).await;
+    let (mut after, mut read, mut pages) = (HistoryCursor::default(), 0, 0);
+    loop {
+        let page = store.history(id, after, 10).await.expect("the store reads");
+        (read, pages) = (read + page.steps.len(), pages + 1);
+        match page.next {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    assert_eq!(read, STEPS + 1);
+    closed(store, NAME, &client).await;
+    let (cost, most) = (entries(&client).await - before, STEPS + pages * 100);
+    assert!(cost <= most, "{cost} entries in {pages} pages, where {most} are enough");
 }
 
 #[tokio::test]

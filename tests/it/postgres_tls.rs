@@ -4,14 +4,15 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use orderstream::store::postgres::{Options, PostgresStore};
 use orderstream::store::{Error, Store};
 use tokio_postgres::{Client, NoTls};
 
+use crate::binary::{Place, ran};
 use crate::store_conformance::{create, row, some_user};
 use crate::support::certificates::Certificates;
+use crate::support::schema::options;
 use crate::support::servers::{Private, Server};
 use crate::support::wait::until;
 
@@ -87,14 +88,7 @@ impl Postgres {
     }
 
     fn open(&self, dsn: &str) -> PostgresStore {
-        let options = Options {
-            dsn: dsn.to_owned(),
-            write_connections: 1,
-            read_connections: 1,
-            connect_timeout: Duration::from_secs(10),
-            statement_timeout: Duration::from_secs(30),
-            history: true,
-        };
+        let options = Options { dsn: dsn.to_owned(), ..options() };
         PostgresStore::open(&options).expect("a DSN that can be used")
     }
 
@@ -169,6 +163,38 @@ async fn a_certificate_that_does_not_pass_is_refused_and_the_reason_told() {
         assert!(said.contains("certificate") && said.contains(reason), "{parameters}: {said}");
     }
     assert!(postgres.encrypted("postgres").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_authorities_of_the_system_are_trusted_where_that_is_said() {
+    let certificates = Certificates::new();
+    let postgres = Postgres::with_tls(certificates.server()).await;
+    let dsn = |name: &str| {
+        format!(
+            "host={name} hostaddr=127.0.0.1 port={} user=postgres dbname=orderstream sslrootcert=system",
+            postgres.port
+        )
+    };
+    // What the system trusts is what the variable names, as OpenSSL has it.
+    for (name, authority, expected) in [
+        ("localhost", "ours", ""),
+        ("localhost", "others", "UnknownIssuer"),
+        ("db.example", "ours", "not valid for name"),
+    ] {
+        let place = Place::new();
+        let mut command = place.command(&["migrate"]);
+        command.env("POSTGRES_DSN", dsn(name)).env("SSL_CERT_FILE", certificates.authority(authority));
+        let ran = ran(&mut command);
+        assert_eq!(
+            (ran.code == 0, ran.stderr.contains(expected)),
+            (expected.is_empty(), true),
+            "{}",
+            ran.stderr
+        );
+    }
+    let weak = format!("{} sslmode=require", dsn("localhost"));
+    let refused = PostgresStore::open(&Options { dsn: weak, ..options() }).err().unwrap();
+    assert!(std::error::Error::source(&refused).unwrap().to_string().contains("verify-full"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

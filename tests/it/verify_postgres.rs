@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use orderstream::order::{OrderId, Status};
 use orderstream::service::verify::{Confirmed, Options, Report, verify};
 use orderstream::store::postgres::PostgresStore;
-use orderstream::store::{Basis, Completed, Completion};
+use orderstream::store::{Basis, Completed, Completion, Store};
 
 use crate::store_conformance::{accept, complete, create, deletion, done, failed, some_user};
 use crate::support::schema::Schema;
@@ -113,6 +113,27 @@ async fn rows_that_are_missing_are_told_by_whoever_names_them() {
         codes(&report),
         [(gone, "lost"), (kept, "not_deleted"), (orphan, "outbox_orphan")].into_iter().collect()
     );
+}
+
+#[tokio::test]
+async fn what_is_missing_anywhere_in_large_tables_is_found_a_part_at_a_time() {
+    let schema = Schema::migrated().await;
+    let store = schema.open();
+    let fill = "
+        INSERT INTO orders (order_id, user_id, status, payload, created_at, updated_at, bucket, version, processed_version)
+        SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, gen_random_uuid(),
+               CASE WHEN n % 15000 = 1 THEN 'new' ELSE 'done' END, '{}', '2025-01-01', '2025-01-01', 0, 1,
+               CASE WHEN n % 15000 = 1 THEN 0 ELSE 1 END
+          FROM generate_series(1, 45000) n;
+        INSERT INTO orders_outbox (order_id, version)
+        SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n * 2), 12, '0'))::uuid, 1 FROM generate_series(1, 22502) n";
+    schema.execute(fill).await;
+    let number = |id: &OrderId| u128::from_be_bytes(*id.as_bytes()) & 0xffff_ffff;
+    let missing = store.unannounced().await.unwrap();
+    let missing: BTreeSet<u128> = missing.iter().map(|(id, _)| number(id)).collect();
+    assert_eq!(missing, [1, 15_001, 30_001].into());
+    let orphans = store.outbox_orphans().await.unwrap();
+    assert_eq!(orphans.iter().map(number).collect::<Vec<_>>(), [45_002, 45_004]);
 }
 
 #[tokio::test]

@@ -99,8 +99,7 @@ impl History {
             format!(
                 "SELECT {COLUMNS}
                    FROM (SELECT * FROM orders_history
-                          WHERE order_id = $1 AND version BETWEEN $2 AND $3
-                            AND (version, place, seq) > ($2, $4, $5)
+                          WHERE order_id = $1 AND (version, place, seq) > ($2, $4, $5) AND version <= $3
                           ORDER BY version, place, seq LIMIT {}) AS h
                   ORDER BY h.version, h.place, h.seq",
                 MAX_PART + 1

@@ -2,21 +2,19 @@
 //! needs it while it is down and not yet due for another try is told so at once, so that a server that is away
 //! costs nobody more than one timeout.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
-use tokio_postgres::config::{Host, TargetSessionAttrs};
-use tokio_postgres::{Client, Config};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::dsn::{Dsn, DsnError};
 use super::load::{Burden, Load};
+use super::server::{Purpose, SILENCE, Server};
 use super::trouble::Trouble;
-use super::{Options, tls};
 use crate::store::Error;
 use crate::telemetry::limited;
 
@@ -25,9 +23,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-
-/// How much longer than the server's own limit an answer is waited for.
-const SILENCE: Duration = Duration::from_secs(5);
 
 /// How often a statement that lost against another transaction is tried.
 const ATTEMPTS: u32 = 5;
@@ -38,20 +33,6 @@ const ATTEMPTS: u32 = 5;
 /// `ANY (ARRAY[id])`, which says the same as `=` and rules out a walk through the whole index, too.
 const SMALL_BATCHES: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;
      SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_bitmapscan = off";
-
-/// Where connections go, and what they all share.
-pub(super) struct Server {
-    config: Config,
-    /// The hosts and ports, for messages.
-    place: String,
-    tls: MakeRustlsConnect,
-    statement_timeout: Duration,
-    connect_timeout: Duration,
-    history: bool,
-    closed: AtomicBool,
-    /// Whether a write failed because the disk was full, and no check has found room since.
-    full: AtomicBool,
-}
 
 /// What is prepared on a connection of one kind.
 pub(super) trait Prepare: Sized + Send + Sync {
@@ -68,85 +49,16 @@ pub(super) trait Prepare: Sized + Send + Sync {
     fn client(&self) -> &Client;
 }
 
-impl Server {
-    pub(super) fn new(options: &Options) -> Result<Server, DsnError> {
-        let dsn = Dsn::parse(&options.dsn)?;
-        let tls = tls::connector(&dsn)?;
-        let mut config = dsn.config;
-        // A peer that vanished without a word is noticed in well under a minute.
-        config.keepalives_idle(Duration::from_secs(10)).keepalives_interval(Duration::from_secs(5));
-        config.keepalives_retries(3).tcp_user_timeout(options.statement_timeout + SILENCE);
-        if config.get_application_name().is_none() {
-            config.application_name("orderstream");
+/// Opens a connection of a kind.
+async fn open<S: Prepare>(server: &Server) -> Result<S, Trouble> {
+    let client = server.connect(if S::WRITES { Purpose::Write } else { server.reads() }).await?;
+    let preparing = async {
+        if S::WRITES {
+            client.batch_execute(SMALL_BATCHES).await?;
         }
-        Ok(Server {
-            place: place(&config),
-            config,
-            tls,
-            statement_timeout: options.statement_timeout,
-            connect_timeout: options.connect_timeout,
-            history: options.history,
-            closed: AtomicBool::new(false),
-            full: AtomicBool::new(false),
-        })
-    }
-
-    /// Why there is no connection, and where to.
-    pub(super) fn unreachable(&self, trouble: &Trouble) -> String {
-        format!("Postgres at {} (POSTGRES_DSN): {trouble}", self.place)
-    }
-
-    /// Refuses further connections.
-    pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-    }
-
-    /// Whether the disk was full when something was to be written.
-    pub(super) fn is_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
-    }
-
-    /// Notes that the disk has room again.
-    pub(super) fn has_room(&self) {
-        self.full.store(false, Ordering::Relaxed);
-    }
-
-    /// Opens a connection, within the time that opening may take.
-    pub(super) async fn connect(&self, writes: bool) -> Result<Client, Trouble> {
-        let mut config = self.config.clone();
-        if writes {
-            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        }
-        let connecting = async {
-            let (client, connection) = config.connect(self.tls.clone()).await?;
-            tokio::spawn(async move {
-                // Its end shows in every call; the reason is told there, or was told to those who waited.
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "a connection to Postgres ended");
-                }
-            });
-            let limit = self.statement_timeout.as_millis();
-            // No statement here runs for as long as compiling it would take.
-            client
-                .batch_execute(&format!(
-                    "SET statement_timeout = {limit}; SET timezone = 'UTC'; SET jit = off"
-                ))
-                .await?;
-            Ok(client)
-        };
-        timeout(self.connect_timeout, connecting).await.unwrap_or(Err(Trouble::Silence))
-    }
-
-    async fn session<S: Prepare>(&self) -> Result<S, Trouble> {
-        let client = self.connect(S::WRITES).await?;
-        let preparing = async {
-            if S::WRITES {
-                client.batch_execute(SMALL_BATCHES).await?;
-            }
-            Ok(S::prepare(client, self.history).await?)
-        };
-        timeout(self.connect_timeout, preparing).await.unwrap_or(Err(Trouble::Silence))
-    }
+        Ok(S::prepare(client, server.history).await?)
+    };
+    timeout(server.connect_timeout, preparing).await.unwrap_or(Err(Trouble::Silence))
 }
 
 /// One connection of a kind, for ever.
@@ -154,6 +66,8 @@ pub(super) struct Link<S> {
     server: Arc<Server>,
     state: Mutex<State<S>>,
     load: Load,
+    // std Mutex: held for one poll, never across .await
+    turn: std::sync::Mutex<()>,
 }
 
 struct State<S> {
@@ -178,6 +92,7 @@ impl<S: Prepare> Link<S> {
                 given_up: None,
             }),
             load: Load::new(),
+            turn: std::sync::Mutex::new(()),
         }
     }
 
@@ -194,7 +109,7 @@ impl<S: Prepare> Link<S> {
     /// The connection, opened if need be.
     pub(super) async fn session(&self) -> Result<Arc<S>, Error> {
         let mut state = self.state.lock().await;
-        if self.server.closed.load(Ordering::Acquire) {
+        if self.server.is_closed() {
             return Err(Error::Unavailable("the store is closed".to_owned()));
         }
         // One at a time: where all wait for a lock, further connections would wait, too, and the server has few.
@@ -212,8 +127,8 @@ impl<S: Prepare> Link<S> {
             return Err(Error::Unavailable(state.last_error.clone()));
         }
         // No longer than that, also where this is cancelled.
-        self.load.set_down_for(2 * self.server.connect_timeout);
-        let opened = self.server.session::<S>().await;
+        self.load.set_down_for(self.server.longest_connect() + self.server.connect_timeout);
+        let opened = open::<S>(&self.server).await;
         let down_for = if opened.is_ok() { Duration::ZERO } else { pause(state.failures) };
         self.load.set_down_for(down_for);
         match opened {
@@ -251,7 +166,7 @@ impl<S: Prepare> Link<S> {
                 Err(trouble) if trouble.is_passing() && attempt < ATTEMPTS => attempt += 1,
                 Err(trouble) => {
                     if trouble.is_about_a_full_disk() {
-                        self.server.full.store(true, Ordering::Relaxed);
+                        self.server.set_full(true);
                     }
                     return Err(trouble.of_write());
                 }
@@ -282,7 +197,7 @@ impl<S: Prepare> Link<S> {
         session: &Arc<S>,
     ) -> Result<T, Trouble> {
         let _under_way = self.load.begin();
-        let outcome = timeout(self.server.statement_timeout + SILENCE, work).await;
+        let outcome = timeout(self.server.statement_timeout + SILENCE, self.in_turn(work)).await;
         if outcome.is_ok() {
             self.load.answered();
         }
@@ -300,24 +215,21 @@ impl<S: Prepare> Link<S> {
         outcome
     }
 
+    /// Polls one piece of work at a time: what it sends in one poll, a transaction for instance, lies on the connection
+    /// as one, and no other thread's statement within. Reads send no transactions, and need no turn.
+    async fn in_turn<T>(&self, work: impl Future<Output = T> + Send) -> T {
+        let mut work = pin!(work);
+        poll_fn(|context| {
+            let _turn = S::WRITES.then(|| self.turn.lock().unwrap_or_else(PoisonError::into_inner));
+            work.as_mut().poll(context)
+        })
+        .await
+    }
+
     /// Lets go of the connection.
     pub(super) async fn close(&self) {
         self.state.lock().await.session = None;
     }
-}
-
-/// Where the servers of a configuration are.
-fn place(config: &Config) -> String {
-    let hosts = config.get_hosts().iter().map(|host| match host {
-        Host::Tcp(name) => name.clone(),
-        Host::Unix(path) => path.display().to_string(),
-    });
-    // As libpq does: one port for all, or one for each.
-    let ports = config.get_ports();
-    let port = |index: usize| *ports.get(index).or_else(|| ports.first()).unwrap_or(&5432);
-    let places: Vec<String> =
-        hosts.enumerate().map(|(index, host)| format!("{host}:{}", port(index))).collect();
-    places.join(", ")
 }
 
 /// How long to wait after so many failures: twice as long each time, give or take a half, so that many processes

@@ -63,7 +63,7 @@ const USERS: [&str; 2] = [
 /// By the index of external ids, and no other.
 const EXTERNAL: [&str; 2] = [
     "(SELECT * FROM orders o
-       WHERE left(o.payload ->> 'id', 500) = left($8, 500) AND o.user_id = $7 AND o.payload ->> 'id' = $8
+       WHERE left(o.payload ->> 'id', 500) = left($8, 500) COLLATE \"C\" AND o.user_id = $7 AND o.payload ->> 'id' = $8
          AND jsonb_typeof(o.payload -> 'id') IN ('string', 'number') OFFSET 0) AS o
       WHERE (o.created_at, o.order_id) < ($1, $2) AND o.created_at >= $3",
     "o.created_at DESC, o.order_id DESC",

@@ -12,40 +12,48 @@ mod dsn;
 mod floor;
 mod history;
 mod link;
+mod links;
 mod lists;
 mod load;
 mod migrations;
 mod missing;
+mod online;
 mod outbox;
 mod payload_text;
+mod pooler;
 mod reads;
 mod refusals;
 mod rows;
+mod server;
+mod session;
+mod statements;
+mod survey;
 mod tls;
 mod transaction;
 mod trouble;
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
 use jiff::Timestamp;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use self::checking::Checking;
 use self::cleaning::Cleaning;
 use self::commands::Commands;
 use self::completions::Completions;
-use self::link::{Link, Prepare, Server};
+use self::link::{Link, Prepare};
+use self::links::Links;
 use self::outbox::Outbox;
 use self::reads::Reads;
-use self::trouble::Trouble;
+use self::server::{Purpose, Server};
 use super::{
     Accepted, Completed, Completion, Cursor, Damaged, Error, MissingPage, Part, PendingPage, Processed,
     Refusal, Store,
 };
+use crate::config::ReadFrom;
 use crate::order::{
     Filter, HistoryCursor, Order, OrderId, Page, Position, Request, Sequence, Step, Stretch, UserId, Version,
     Whose,
@@ -56,6 +64,12 @@ pub use self::migrations::{MigrateError, Migrated};
 
 /// How long a check waits for the server: long enough to connect anew.
 const CHECK_LIMIT: Duration = Duration::from_secs(10);
+
+/// For how long a server is looked at before a process starts. One that is silent is not waited for.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// After how many rows the search for rows that are missing ends.
+const MOST_FOUND: usize = 1_000;
 
 /// How to reach Postgres, and how long to wait for it.
 #[derive(Debug, Clone)]
@@ -72,6 +86,10 @@ pub struct Options {
     pub statement_timeout: Duration,
     /// Whether to keep a history.
     pub history: bool,
+    /// The file that the DSN was read from, if any. It is read again when no connection can be opened.
+    pub dsn_file: Option<PathBuf>,
+    /// Which server reads go to.
+    pub read_from: ReadFrom,
 }
 
 /// Why a Postgres store cannot be opened.
@@ -80,6 +98,9 @@ pub enum OpenError {
     /// The DSN is not one.
     #[error("POSTGRES_DSN cannot be used")]
     Dsn(#[from] DsnError),
+    /// The server, or what is in front of it, cannot be worked with, and waiting does not change that.
+    #[error("{0}")]
+    Unusable(String),
 }
 
 /// The store in a Postgres database.
@@ -93,64 +114,6 @@ pub struct PostgresStore {
     cleaning: Link<Cleaning>,
     checking: Link<Checking>,
     reads: Links<Reads>,
-}
-
-/// Connections of one kind, used in turn.
-struct Links<S> {
-    links: Vec<Link<S>>,
-    next: AtomicUsize,
-}
-
-impl<S: Prepare> Links<S> {
-    fn new(server: &Arc<Server>, count: usize) -> Links<S> {
-        let links = (0..count.max(1)).map(|_| Link::new(Arc::clone(server))).collect();
-        Links { links, next: AtomicUsize::new(0) }
-    }
-
-    /// The one with the least to do, in turn where several have; rather one that answers than one that has not for a
-    /// while, and one that is down last of all. A statement that waits, for a row that another session has locked, holds
-    /// up its own connection alone.
-    fn next(&self) -> &Link<S> {
-        let (count, first) = (self.links.len(), self.next.fetch_add(1, Ordering::Relaxed));
-        let in_turn = (0..count).map(|at| &self.links[(first + at) % count]);
-        in_turn.min_by_key(|link| link.load()).unwrap_or(&self.links[0])
-    }
-
-    /// Does work that writes. Where nothing came of it because its connection is down, another one gets it.
-    async fn write<T, F>(&self, work: impl Fn(Arc<S>) -> F + Send + Sync) -> Result<T, Error>
-    where
-        F: Future<Output = Result<T, Trouble>> + Send,
-    {
-        let (first, begun) = (self.next(), Instant::now());
-        let outcome = first.write(&work).await;
-        match self.instead_of(first, begun, &outcome) {
-            Some(other) => other.write(work).await,
-            None => outcome,
-        }
-    }
-
-    /// Does work that only reads; the same holds for it.
-    async fn read<T, F>(&self, work: impl Fn(Arc<S>) -> F + Send + Sync) -> Result<T, Error>
-    where
-        F: Future<Output = Result<T, Trouble>> + Send,
-    {
-        let (first, begun) = (self.next(), Instant::now());
-        let outcome = first.read(&work).await;
-        match self.instead_of(first, begun, &outcome) {
-            Some(other) => other.read(work).await,
-            None => outcome,
-        }
-    }
-
-    /// The one that work is given to after a connection that was down refused it. It may be up again by now.
-    fn instead_of<T>(&self, first: &Link<S>, begun: Instant, outcome: &Result<T, Error>) -> Option<&Link<S>> {
-        let is_refused = matches!(outcome, Err(Error::Unavailable(_))) && first.was_down_after(begun);
-        is_refused.then(|| self.next()).filter(|other| !std::ptr::eq(*other, first))
-    }
-
-    async fn close(&self) {
-        join_all(self.links.iter().map(Link::close)).await;
-    }
 }
 
 impl PostgresStore {
@@ -173,13 +136,43 @@ impl PostgresStore {
         })
     }
 
-    /// Brings the database's schema to this program's version, one process at a time. A table that another
-    /// service made is adopted as it is.
+    /// Connects once, to refuse a server that can never be worked with: one behind a pooler that shares connections
+    /// between transactions, or one that loses confirmed orders in a crash. One that is away is not refused.
+    ///
+    /// # Errors
+    /// [`OpenError::Unusable`] with the reason.
+    pub async fn refuse_unusable(&self) -> Result<(), OpenError> {
+        match timeout(FIRST_LOOK, self.server.connect(Purpose::Write)).await {
+            Ok(Err(trouble)) if trouble.unusable().is_some() => {
+                Err(OpenError::Unusable(self.server.unreachable(&trouble)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Brings the database's schema to this program's version, one process at a time, beside those who work there. A
+    /// table that another service made is adopted as it is.
     ///
     /// # Errors
     /// [`MigrateError`].
     pub async fn migrate(&self) -> Result<Migrated, MigrateError> {
-        migrations::run(&self.server).await
+        migrations::run(&self.server, false).await
+    }
+
+    /// The same, and drops what only the release before uses: none of its processes may be running.
+    ///
+    /// # Errors
+    /// [`MigrateError`].
+    pub async fn migrate_and_finish(&self) -> Result<Migrated, MigrateError> {
+        migrations::run(&self.server, true).await
+    }
+
+    /// The steps that a migration would take, and their locks, as text. Changes nothing.
+    ///
+    /// # Errors
+    /// [`MigrateError`].
+    pub async fn migration_plan(&self, finish: bool) -> Result<Vec<String>, MigrateError> {
+        migrations::plan(&self.server, finish).await
     }
 }
 
@@ -209,7 +202,14 @@ impl Store for PostgresStore {
     }
 
     async fn outbox_orphans(&self) -> Result<Vec<OrderId>, Error> {
-        self.sweep.read(|session| async move { session.orphans().await }).await
+        let (mut found, mut after) = (Vec::new(), Some(survey::START));
+        while let Some(from) = after.filter(|_| found.len() < MOST_FOUND) {
+            let look = |reads: Arc<Reads>| async move { reads.survey.orphans(reads.client(), from).await };
+            let part = self.reads.read(look).await?;
+            found.extend(part.rows);
+            after = part.next;
+        }
+        Ok(found)
     }
 
     async fn missing_outbox_entries(
@@ -330,7 +330,7 @@ impl Store for PostgresStore {
         let checked = async {
             self.checking.read(check).await?;
             // Opened where they are not, and asked nothing: no caller is the first to wait for them.
-            for link in &self.commands.links {
+            for link in self.commands.all() {
                 link.session().await?;
             }
             Ok(())
@@ -338,7 +338,7 @@ impl Store for PostgresStore {
         let silence = || Err(Error::Unavailable("Postgres does not answer".to_owned()));
         timeout(CHECK_LIMIT, checked).await.unwrap_or_else(|_| silence())?;
         if was_full {
-            self.server.has_room();
+            self.server.set_full(false);
         }
         Ok(())
     }

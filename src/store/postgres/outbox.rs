@@ -39,7 +39,6 @@ pub(super) struct Outbox {
     // std Mutex: held for a look or a note, never across .await
     floor: Mutex<Floor>,
     damage: DamageLog,
-    orphans: Statement,
     now: Statement,
     pub(super) missing: Missing,
 }
@@ -53,15 +52,13 @@ impl Prepare for Outbox {
             claim_sql(),
             pending_sql(EVENT_COLUMNS),
             format!("SELECT order_id, version FROM {}", waiting("1")),
-            ORPHANS.to_owned(),
             "SELECT clock_timestamp()".to_owned(),
         ];
         let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
-        let [remove, claim, pending, next, orphans, now] =
-            statements.try_into().unwrap_or_else(|_| unreachable!());
+        let [remove, claim, pending, next, now] = statements.try_into().unwrap_or_else(|_| unreachable!());
         let missing = Missing::prepare(&client).await?;
         let (floor, damage) = (Mutex::default(), DamageLog::default());
-        Ok(Outbox { client, remove, claim, pending, next, floor, damage, orphans, now, missing })
+        Ok(Outbox { client, remove, claim, pending, next, floor, damage, now, missing })
     }
 
     fn client(&self) -> &Client {
@@ -107,9 +104,6 @@ fn pending_sql(columns: &str) -> String {
         waiting("$4")
     )
 }
-
-const ORPHANS: &str = "SELECT order_id FROM orders_outbox b
-                        WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.order_id = b.order_id)";
 
 impl Outbox {
     /// Removes rows that have been published.
@@ -255,12 +249,6 @@ impl Outbox {
         let order = order_but_payload(&row).ok().map(|(order, _)| order);
         let key = (order_id(row.try_get(COLUMN_COUNT).ok()?), row.try_get(COLUMN_COUNT + 1).ok()?);
         Some((key, order, row.try_get(COLUMN_COUNT + 2).ok()?))
-    }
-
-    /// The orders of rows whose order is not there.
-    pub(super) async fn orphans(&self) -> Result<Vec<OrderId>, Trouble> {
-        let rows = self.client.query(&self.orphans, &[]).await?;
-        rows.iter().map(|row| Ok(order_id(row.try_get(0)?))).collect()
     }
 
     /// The server's clock.

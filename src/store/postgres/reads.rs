@@ -12,15 +12,16 @@ use super::history::History;
 use super::link::Prepare;
 use super::lists::Lists;
 use super::rows::{COLUMNS, order, order_id, processed_version, readable, status, user_uuid, uuid};
+use super::survey::Survey;
 use super::trouble::Trouble;
 use crate::order::{Order, OrderId, UserId};
 use crate::store::damage::DamageLog;
 use crate::store::{Damaged, Processed};
 
-/// A user's newest order of an external id. The index holds the beginning of the text; the rest of the condition is the
-/// truth.
+/// A user's newest order of an external id. The index holds the beginning of the text, and its collation; the rest of the
+/// condition is the truth.
 const BY_EXTERNAL_ID: &str = "FROM orders o
-      WHERE left(o.payload ->> 'id', 500) = left($1, 500) AND o.user_id = $2 AND o.payload ->> 'id' = $1
+      WHERE left(o.payload ->> 'id', 500) = left($1, 500) COLLATE \"C\" AND o.user_id = $2 AND o.payload ->> 'id' = $1
         AND jsonb_typeof(o.payload -> 'id') IN ('string', 'number')
       ORDER BY coalesce(o.created_at, o.updated_at, 'epoch') DESC, o.order_id DESC LIMIT 1";
 
@@ -37,6 +38,7 @@ pub(super) struct Reads {
     damage: DamageLog,
     pub(super) history: History,
     pub(super) lists: Lists,
+    pub(super) survey: Survey,
 }
 
 impl Prepare for Reads {
@@ -61,9 +63,23 @@ impl Prepare for Reads {
         let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
         let [get, find, find_id, processed, scan, scan_on, next] =
             statements.try_into().unwrap_or_else(|_| unreachable!());
-        let (history, lists) = tokio::try_join!(History::prepare(&client), Lists::prepare(&client))?;
+        let (history, lists, survey) =
+            tokio::try_join!(History::prepare(&client), Lists::prepare(&client), Survey::prepare(&client))?;
         let damage = DamageLog::default();
-        Ok(Reads { client, get, find, find_id, processed, scan, scan_on, next, damage, history, lists })
+        Ok(Reads {
+            client,
+            get,
+            find,
+            find_id,
+            processed,
+            scan,
+            scan_on,
+            next,
+            damage,
+            history,
+            lists,
+            survey,
+        })
     }
 
     fn client(&self) -> &Client {

@@ -13,7 +13,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::dsn::{Dsn, DsnError};
+use super::dsn::{Dsn, DsnError, RootCert};
 
 /// What of the server's certificate is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,8 @@ pub(super) fn connector(dsn: &Dsn) -> Result<MakeRustlsConnect, DsnError> {
         // The versions are the provider's own.
         .map_err(|error| refused(Path::new(""), &error))?;
     let trust = match &dsn.root_cert {
-        Some(path) if dsn.verify != Verify::Nothing => Some(trust(path, &provider)?),
+        Some(RootCert::File(path)) if dsn.verify != Verify::Nothing => Some(trust(path, &provider)?),
+        Some(RootCert::System) => Some(system_trust(&provider)?),
         _ => None,
     };
     let verifier = Arc::new(Verifier { verify: dsn.verify, trust, provider });
@@ -54,6 +55,21 @@ fn trust(path: &Path, provider: &Arc<CryptoProvider>) -> Result<Trust, DsnError>
     }
     let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
     Ok(Trust { certificates, chain: chain.map_err(|error| refused(path, &error))? })
+}
+
+/// The authorities that the system trusts, or those in `SSL_CERT_FILE` and `SSL_CERT_DIR`, as OpenSSL has it. One that
+/// cannot be read keeps nothing from the others.
+fn system_trust(provider: &Arc<CryptoProvider>) -> Result<Trust, DsnError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(found.certs.iter().cloned());
+    if added == 0 {
+        let reason = found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
+        return Err(DsnError::SystemRootCerts(format!("no certificate can be read: {reason}")));
+    }
+    let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
+    let chain = chain.map_err(|error| DsnError::SystemRootCerts(error.to_string()))?;
+    Ok(Trust { certificates: found.certs, chain })
 }
 
 fn refused(path: &Path, reason: &dyn std::fmt::Display) -> DsnError {

@@ -6,6 +6,8 @@ use super::trouble::Trouble;
 
 /// Runs statements that are sent when the future is first polled, between BEGIN and COMMIT where `needed`. An error
 /// of any of them undoes all of them: the server answers the COMMIT after it with a ROLLBACK.
+///
+/// No other statement may be sent on this connection during that poll: a [`Link`](super::link::Link) sees to that.
 pub(super) async fn around<T>(
     client: &Client,
     needed: bool,
@@ -14,11 +16,22 @@ pub(super) async fn around<T>(
     if !needed {
         return statements.await;
     }
-    // Polled, and so sent, in this order. Not try_join: the COMMIT must be sent whatever the statements say.
-    let (begun, done, ended) =
-        tokio::join!(biased; client.batch_execute("BEGIN"), statements, client.batch_execute("COMMIT"));
+    // Polled, and so sent, in this order. Not try_join: the COMMIT must be sent whatever the statements say. The driver
+    // hides whether a COMMIT was answered with a ROLLBACK; the statement in front of it fails in a transaction that is
+    // lost, so the two tell together.
+    let (begun, done, intact, ended) = tokio::join!(
+        biased;
+        client.batch_execute("BEGIN"),
+        statements,
+        client.batch_execute("SELECT"),
+        client.batch_execute("COMMIT")
+    );
     begun?;
     let done = done?;
     ended?;
-    Ok(done)
+    match intact {
+        Ok(()) => Ok(done),
+        Err(error) if error.as_db_error().is_some() => Err(Trouble::Undone),
+        Err(error) => Err(error.into()),
+    }
 }

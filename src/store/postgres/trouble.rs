@@ -18,6 +18,14 @@ pub(super) enum Trouble {
     Damaged(Damaged),
     /// The server takes no writes now.
     ReadOnly,
+    /// The server is a standby, whose rows may be older than what was confirmed.
+    Standby,
+    /// The server, or what is in front of it, cannot be worked with as it is set up.
+    Unusable(String),
+    /// None of several hosts could be connected to, and why not each.
+    Hosts(Vec<(String, Trouble)>),
+    /// A COMMIT undid its transaction, although none of its statements failed.
+    Undone,
     /// No answer in time.
     Silence,
     /// A row that the schema has is not there.
@@ -33,6 +41,31 @@ impl From<tokio_postgres::Error> for Trouble {
 }
 
 impl Trouble {
+    /// Why none of these hosts could be connected to.
+    pub(super) fn of_hosts(mut failures: Vec<(String, Trouble)>) -> Trouble {
+        match failures.len() {
+            1 => failures.swap_remove(0).1,
+            _ => Trouble::Hosts(failures),
+        }
+    }
+
+    /// Whether a server says that it is starting, and will take connections.
+    pub(super) fn is_starting(&self) -> bool {
+        match self {
+            Trouble::Hosts(hosts) => hosts.iter().any(|(_, trouble)| trouble.is_starting()),
+            _ => self.server().is_some_and(|error| *error.code() == SqlState::CANNOT_CONNECT_NOW),
+        }
+    }
+
+    /// Why there is nothing that waiting could change.
+    pub(super) fn unusable(&self) -> Option<&str> {
+        match self {
+            Trouble::Unusable(reason) => Some(reason),
+            Trouble::Hosts(hosts) => hosts.iter().find_map(|(_, trouble)| trouble.unusable()),
+            _ => None,
+        }
+    }
+
     /// What it means where a part of the batch is durable already.
     pub(super) fn halfway(self) -> Trouble {
         match self {
@@ -76,8 +109,12 @@ impl Trouble {
     /// was prepared on it is out of date.
     pub(super) fn ends_connection(&self) -> bool {
         match self {
-            Trouble::Damaged(_) | Trouble::Missing(_) => false,
-            Trouble::Silence | Trouble::ReadOnly => true,
+            Trouble::Damaged(_) | Trouble::Missing(_) | Trouble::Undone => false,
+            Trouble::Silence
+            | Trouble::ReadOnly
+            | Trouble::Standby
+            | Trouble::Unusable(_)
+            | Trouble::Hosts(_) => true,
             Trouble::Halfway(trouble) => trouble.ends_connection(),
             Trouble::Postgres(error) => error.as_db_error().is_none_or(|error| {
                 let codes = [
@@ -100,9 +137,13 @@ impl Trouble {
             Some(error) if is_about_a_row(error) => Error::BadBatch(self.to_string()),
             Some(_) => Error::Unavailable(self.to_string()),
             None => match self {
-                Trouble::Damaged(_) | Trouble::ReadOnly | Trouble::Missing(_) => {
-                    Error::Unavailable(self.to_string())
-                }
+                Trouble::Damaged(_)
+                | Trouble::ReadOnly
+                | Trouble::Missing(_)
+                | Trouble::Standby
+                | Trouble::Unusable(_)
+                | Trouble::Hosts(_)
+                | Trouble::Undone => Error::Unavailable(self.to_string()),
                 Trouble::Postgres(_) | Trouble::Silence | Trouble::Halfway(_) => {
                     Error::OutcomeUnknown(self.to_string())
                 }
@@ -162,6 +203,17 @@ impl std::fmt::Display for Trouble {
             },
             Trouble::Damaged(damaged) => damaged.fmt(f),
             Trouble::ReadOnly => f.write_str("the server takes no writes now"),
+            Trouble::Standby => f.write_str(
+                "the server is a standby, which may lag behind; name the primary in POSTGRES_DSN, too, or set \
+                 POSTGRES_READ_FROM=any",
+            ),
+            Trouble::Unusable(reason) => f.write_str(reason),
+            Trouble::Hosts(hosts) => {
+                let told: Vec<String> =
+                    hosts.iter().map(|(host, trouble)| format!("{host}: {trouble}")).collect();
+                f.write_str(&told.join("; "))
+            }
+            Trouble::Undone => f.write_str("the server undid the transaction at its commit"),
             Trouble::Silence => f.write_str("the server did not answer in time"),
             Trouble::Missing(what) => f.write_str(what),
             Trouble::Halfway(trouble) => trouble.fmt(f),

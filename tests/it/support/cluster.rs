@@ -7,7 +7,6 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use orderstream::bus::Record;
 use orderstream::order::{Order, OrderId};
@@ -25,7 +24,7 @@ use super::client::{Client, GUARD};
 use super::kafka::Corner;
 use super::ledger;
 use super::load::{Places, confirmed};
-use super::schema::Schema;
+use super::schema::{Schema, options};
 use super::wait::{until, within};
 
 /// One cluster at a time: together they would only measure how many processes two processors can carry.
@@ -204,15 +203,8 @@ impl Cluster {
 
     /// The store, from outside.
     pub(crate) fn store(&self) -> PostgresStore {
-        PostgresStore::open(&postgres::Options {
-            history: true,
-            dsn: self.dsn.clone(),
-            write_connections: 1,
-            read_connections: 1,
-            connect_timeout: Duration::from_secs(10),
-            statement_timeout: Duration::from_secs(30),
-        })
-        .expect("a DSN that can be used")
+        PostgresStore::open(&postgres::Options { dsn: self.dsn.clone(), ..options() })
+            .expect("a DSN that can be used")
     }
 
     /// Waits until no order is pending and nothing is left to be published.

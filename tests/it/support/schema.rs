@@ -1,6 +1,7 @@
 //! A schema of a test's own in the shared test database: empty, or with the tables in place, and gone with its
 //! handle.
 
+use orderstream::config::ReadFrom;
 use orderstream::store::postgres::{Options, PostgresStore};
 use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
@@ -38,14 +39,7 @@ impl Schema {
 
     /// The options of such a store.
     pub(crate) fn options(&self) -> Options {
-        Options {
-            dsn: self.dsn.clone(),
-            write_connections: 1,
-            read_connections: 1,
-            connect_timeout: Duration::from_secs(10),
-            statement_timeout: Duration::from_secs(30),
-            history: true,
-        }
+        Options { dsn: self.dsn.clone(), ..options() }
     }
 
     /// A plain connection into it.
@@ -70,6 +64,20 @@ impl Drop for Schema {
             runtime.block_on(execute(servers::postgres(), &sql));
         };
         let _ = std::thread::spawn(work).join();
+    }
+}
+
+/// The options of a store anywhere, but for where.
+pub(crate) fn options() -> Options {
+    Options {
+        dsn: String::new(),
+        write_connections: 1,
+        read_connections: 1,
+        connect_timeout: Duration::from_secs(10),
+        statement_timeout: Duration::from_secs(30),
+        history: true,
+        dsn_file: None,
+        read_from: ReadFrom::Primary,
     }
 }
 

@@ -1,8 +1,10 @@
 //! The real servers that tests run against: those that the environment names, or the private ones that
 //! `scripts/servers` starts once for all tests; and servers of a test's own, for it to break.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -26,6 +28,7 @@ pub(crate) enum Server {
     Postgres,
     Redis,
     Kafka,
+    Pgbouncer,
 }
 
 impl Server {
@@ -35,6 +38,7 @@ impl Server {
             Server::Postgres => ("postgres", "POSTGRES_DSN"),
             Server::Redis => ("redis", "REDIS_ADDR"),
             Server::Kafka => ("kafka", "KAFKA_BROKERS"),
+            Server::Pgbouncer => ("pgbouncer", "PGBOUNCER_DSN"),
         }
     }
 }
@@ -62,6 +66,29 @@ impl Private {
         value(&self.run(&["up", name]), variable)
     }
 
+    /// The folder of Postgres's data, where one was started.
+    pub(crate) fn postgres_data(&self) -> PathBuf {
+        self.folder.path().join("servers/postgres/data")
+    }
+
+    /// Makes a Postgres a standby of another one, and starts it: what that one commits appears here a moment later.
+    pub(crate) fn standby_of(&self, primary: &str) -> String {
+        self.up(Server::Postgres);
+        self.kill("postgres");
+        let data = self.postgres_data();
+        let owner = fs::metadata(&data).expect("a folder");
+        fs::remove_dir_all(&data).expect("a folder that can be removed");
+        let mut copy = Command::new("pg_basebackup");
+        let copied = copy.args(["-R", "-X", "stream", "-c", "fast", "-d", primary, "-D"]).arg(&data).output();
+        let copied = copied.expect("pg_basebackup is installed");
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        // The server may run as a user of its own.
+        let to = format!("{}:{}", owner.uid(), owner.gid());
+        let owned = Command::new("chown").args(["-R", &to]).arg(&data).status().expect("chown is installed");
+        assert!(owned.success());
+        self.up(Server::Postgres)
+    }
+
     /// Starts a Kafka of three brokers.
     pub(crate) fn three_brokers(&self) -> String {
         value(&self.run(&["up", "kafka", "--brokers", "3"]), "KAFKA_BROKERS")
@@ -74,6 +101,16 @@ impl Private {
         let mut file = OpenOptions::new().append(true).open(file).expect("a broker's settings");
         file.write_all(settings.as_bytes()).expect("a file that can be written");
         self.up(Server::Kafka)
+    }
+
+    /// Starts a pool in front of a Postgres that is up here, in a mode of its own: `transaction`, for instance.
+    pub(crate) fn pool(&self, mode: &str) -> String {
+        self.up(Server::Pgbouncer);
+        self.kill("pgbouncer");
+        let file = self.folder.path().join("servers/pgbouncer/data/pgbouncer.ini");
+        let mut file = OpenOptions::new().append(true).open(file).expect("the settings of the pool");
+        writeln!(file, "pool_mode = {mode}").expect("a file that can be written");
+        self.up(Server::Pgbouncer)
     }
 
     /// Runs one of Kafka's own tools.
@@ -113,7 +150,7 @@ fn run(folder: Option<&TempDir>, arguments: &[&str]) -> String {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/servers"));
     if let Some(folder) = folder {
         command.env("ORDERSTREAM_SERVERS", folder.path().join("servers"));
-        for name in ["POSTGRES_DSN", "REDIS_ADDR", "KAFKA_BROKERS"] {
+        for name in ["POSTGRES_DSN", "REDIS_ADDR", "KAFKA_BROKERS", "PGBOUNCER_DSN"] {
             command.env_remove(name);
         }
     }
