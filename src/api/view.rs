@@ -43,9 +43,8 @@ pub(super) struct OrderView<'a> {
     /// When it was last changed, be it by the worker.
     #[schema(value_type = String, format = DateTime)]
     updated_at: jiff::Timestamp,
-    /// A number of its id, 0 to 3.
-    #[schema(maximum = 3)]
-    bucket: u8,
+    /// A number of its id, 0 to 3; another one where another service stored it.
+    bucket: i32,
     /// How many changes were accepted: 1 of a new order.
     #[schema(minimum = 1)]
     version: i64,
@@ -105,7 +104,7 @@ impl OrderView<'_> {
             payload: serde_json::from_str(order.payload.as_str()).unwrap_or(RawValue::NULL),
             created_at: order.created_at,
             updated_at: order.updated_at,
-            bucket: order.id.bucket(),
+            bucket: order.bucket,
             version: order.version,
         }
     }

@@ -112,6 +112,10 @@ pub(super) fn as_text(report: &Report) -> String {
     if report.confirmed > 0 {
         text += &format!("looked up {} orders that callers were told of\n", report.confirmed);
     }
+    if report.foreign > 0 {
+        text +=
+            &format!("{} orders are as another service left them; they are not findings\n", report.foreign);
+    }
     for finding in &report.findings {
         text += &format!("{finding}\n");
     }
@@ -132,6 +136,7 @@ struct ReportBody<'a> {
     pending: u64,
     dead_letters: u64,
     confirmed: u64,
+    foreign: u64,
     found: u64,
     findings: Vec<FindingBody<'a>>,
 }
@@ -155,6 +160,7 @@ fn as_json(report: &Report) -> Result<String> {
         pending: report.pending,
         dead_letters: report.dead_letters,
         confirmed: report.confirmed,
+        foreign: report.foreign,
         found: report.found,
         findings: findings.collect(),
     };

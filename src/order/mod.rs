@@ -66,6 +66,8 @@ pub struct Order {
     /// Whether something else than a command or its outcome changed it last: an event of a service that knows no
     /// versions, or such a service by itself.
     pub touched: bool,
+    /// The bucket that is stored with it: that of its id, unless another service chose it.
+    pub bucket: i32,
 }
 
 impl Order {

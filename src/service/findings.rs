@@ -181,6 +181,21 @@ pub(super) fn check(order: &Order, idle: bool, amounts: bool) -> Vec<Fault> {
     faults
 }
 
+/// Whether another service, by rules of its own, may have left an order so: it changed the order last, and what it left
+/// contradicts nothing that this one promised. Such an order is counted, and is not a defect.
+pub(super) fn is_foreign(order: &Order, fault: &Fault) -> bool {
+    let by_its_own_rules = matches!(
+        fault,
+        Fault::Unfinished(_)
+            | Fault::DeletionUndated
+            | Fault::FailedWithoutReason
+            | Fault::BadPayload(_)
+            | Fault::WrongAmount { .. }
+            | Fault::NoAmount(_)
+    );
+    order.touched && by_its_own_rules
+}
+
 fn wrong_amount(stored: &Amount, payload: &Payload) -> Option<Fault> {
     match Amount::of_payload(payload.as_str()) {
         // Amounts compare as numbers: 1.0 is 1.00.
@@ -212,6 +227,7 @@ mod tests {
             version: 1,
             processed_version: 1,
             touched: false,
+            bucket: 0,
         }
     }
 
@@ -242,6 +258,16 @@ mod tests {
         let order = Order { version: 2, status: Status::Processing, ..done("7", "{}") };
         assert_eq!(check(&order, false, true), []);
         assert_eq!(check(&order, true, true), [Fault::Pending { processed: 1, version: 2 }]);
+    }
+
+    #[test]
+    fn what_another_service_left_by_its_own_rules_is_told_apart_and_a_broken_promise_is_not() {
+        let left = Order { status: Status::Failed, touched: true, ..done("7", "{}") };
+        let faults = check(&left, true, true);
+        assert_eq!(faults.iter().map(Fault::code).collect::<Vec<_>>(), ["failed_without_reason"]);
+        assert!(is_foreign(&left, &faults[0]) && !is_foreign(&Order { touched: false, ..left }, &faults[0]));
+        let back = Order { deleted_at: Some(Timestamp::UNIX_EPOCH), touched: true, ..done("0", "{}") };
+        assert!(check(&back, true, true).iter().all(|fault| !is_foreign(&back, fault)));
     }
 
     #[test]

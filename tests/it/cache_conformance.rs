@@ -70,6 +70,7 @@ pub(crate) fn order(id: OrderId, version: Version) -> Order {
         version,
         processed_version: version,
         touched: false,
+        bucket: 0,
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::Command;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use orderstream::order::{Filter, HistoryCursor, OrderId, Sequence, Status, Whose};
+use orderstream::service::verify::{Confirmed, Options, verify};
 use orderstream::store::postgres::{MigrateError, Migrated};
 use orderstream::store::{Basis, Completed, Completion, Refusal, Store};
 
@@ -233,6 +234,7 @@ async fn a_database_of_another_service_is_adopted_with_all_its_rows() {
     assert_eq!(finished.created_at, "2024-01-02T03:04:05.123456Z".parse().unwrap());
     assert_eq!((finished.payload.external_id(), finished.is_pending()), ("A-1", false));
     assert!(finished.touched, "another service changed it last");
+    assert_eq!(finished.bucket, 3, "as that service stored it, and not as the id has it");
     let found = store.find_by_external("A-1", finished.user_id).await.unwrap().unwrap();
     assert_eq!(found, finished);
     let deleted = row(&store, id(2)).await;
@@ -240,6 +242,10 @@ async fn a_database_of_another_service_is_adopted_with_all_its_rows() {
     let bare = row(&store, id(3)).await;
     assert_eq!((bare.status, bare.payload.as_str(), bare.amount), (Status::New, "null", amount("0")));
     assert_eq!(store.scan(None, 10).await.unwrap().len(), 4);
+    // What it had not processed, or in another way, is no defect.
+    let strict = Options { idle: true, amounts: true, listed: 10 };
+    let report = verify(&store, 0, Confirmed::default(), &strict).await.unwrap();
+    assert_eq!((report.found, report.foreign, report.total()), (0, 2, 4), "{report:?}");
 
     // They live on as orders of ours.
     assert_eq!(accept(&store, update(id(1), r#"{"id": "B-1"}"#)).await.version, Some(2));

@@ -251,6 +251,7 @@ fn order(status: Status, processed_version: Version) -> Order {
         version: 1,
         processed_version,
         touched: false,
+        bucket: 0,
     }
 }
 

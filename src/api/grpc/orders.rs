@@ -234,6 +234,6 @@ fn model(order: &Order) -> OrderModel {
         payload_json: order.payload.as_str().to_owned(),
         created_at: order.created_at.to_string(),
         updated_at: order.updated_at.to_string(),
-        bucket: i32::from(order.id.bucket()),
+        bucket: order.bucket,
     }
 }

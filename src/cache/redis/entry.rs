@@ -43,6 +43,8 @@ struct Head {
     version: Version,
     processed_version: Version,
     touched: bool,
+    /// Missing in entries of the release before.
+    bucket: Option<i32>,
 }
 
 /// The bytes of an order.
@@ -60,6 +62,7 @@ pub(super) fn encode(order: &Order) -> Vec<u8> {
         version: order.version,
         processed_version: order.processed_version,
         touched: order.touched,
+        bucket: Some(order.bucket),
     };
     let mut bytes = vec![FORMAT];
     bytes.extend([0; SUM]);
@@ -91,8 +94,9 @@ fn read(rest: &[u8], order_id: OrderId) -> Option<Order> {
     let (head, payload) = str::from_utf8(content).ok()?.split_once('\n')?;
     let head: Head = serde_json::from_str(head).ok()?;
     let time = |micros| Timestamp::from_microsecond(micros).ok();
+    let id = OrderId::parse(&head.order_id)?;
     let order = Order {
-        id: OrderId::parse(&head.order_id)?,
+        id,
         user_id: UserId::parse(&head.user_id)?,
         amount: Amount::parse(&head.amount)?,
         status: Status::parse(&head.status)?,
@@ -107,6 +111,7 @@ fn read(rest: &[u8], order_id: OrderId) -> Option<Order> {
         version: head.version,
         processed_version: head.processed_version,
         touched: head.touched,
+        bucket: head.bucket.unwrap_or_else(|| i32::from(id.bucket())),
     };
     // A copy under another order's key would be a valid one of the wrong order.
     (order.id == order_id).then_some(order)
@@ -140,6 +145,7 @@ mod tests {
             version: i64::MAX,
             processed_version: 3,
             touched: true,
+            bucket: 7,
         }
     }
 

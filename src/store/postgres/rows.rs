@@ -51,7 +51,7 @@ pub(super) const COLUMNS: &str = concat!(
     ", '0'), left(o.reason, 1000), ",
     payload_text!("o.payload"),
     ", CASE WHEN jsonb_typeof(o.payload -> 'id') IN ('string', 'number') THEN o.payload ->> 'id' ELSE '' END, \
-     coalesce(o.updated_at <> o.own_at, true)"
+     coalesce(o.updated_at <> o.own_at, true), o.bucket"
 );
 
 /// The same for an event, which tells no more of an order than its owner, status, version, payload and last change:
@@ -62,7 +62,7 @@ pub(super) const EVENT_COLUMNS: &str = concat!(
           THEN coalesce(o.updated_at, o.created_at, 'epoch') ELSE now() END, \
      NULL::timestamptz, '0'::text, NULL::text, ",
     payload_text!("o.payload"),
-    ", CASE WHEN jsonb_typeof(o.payload -> 'id') IN ('string', 'number') THEN o.payload ->> 'id' ELSE '' END, true"
+    ", CASE WHEN jsonb_typeof(o.payload -> 'id') IN ('string', 'number') THEN o.payload ->> 'id' ELSE '' END, true, 0"
 );
 
 /// [`EVENT_COLUMNS`] without a look at the payload's content: for an order whose payload the server cannot read.
@@ -74,7 +74,7 @@ pub(super) fn event_columns_but_payload() -> String {
 pub(super) const PAYLOAD: usize = 10;
 
 /// How many columns they are.
-pub(super) const COLUMN_COUNT: usize = 13;
+pub(super) const COLUMN_COUNT: usize = 14;
 
 /// Reads an order from a row of [`COLUMNS`]. A value that no version of this program wrote is an error that names
 /// the order, and so is a payload that is too long.
@@ -113,6 +113,7 @@ pub(super) fn order_but_payload(row: &Row) -> Result<(Order, bool), Trouble> {
         reason: row.try_get(9)?,
         payload: Payload::from_store(payload.unwrap_or("null"), row.try_get(11)?),
         touched: row.try_get(12)?,
+        bucket: row.try_get(13)?,
     };
     Ok((order, payload.is_some()))
 }

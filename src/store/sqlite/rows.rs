@@ -31,6 +31,7 @@ pub(super) fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
         reason: row.get(9)?,
         payload: Payload::from_store(row.get_ref(11)?.as_str()?, row.get_ref(10)?.as_str()?),
         touched: row.get(12)?,
+        bucket: i32::from(id.bucket()),
     })
 }
 
