@@ -34,8 +34,11 @@ const SUPERSEDED: [&str; 1] = ["DROP INDEX IF EXISTS orders_external_id"];
 /// "orderstream". Held for short transactions alone: one who waits for it would hold up an index that is being built.
 const LOCK: i64 = 0x6f72_6465_7273_7472;
 
-/// The lock that keeps two processes from migrating one database, held to the end.
-const ONE_AT_A_TIME: i64 = LOCK + 1;
+/// The lock that keeps two processes from migrating one schema, held to the end: "orde", and which schema it is.
+const ONE_AT_A_TIME: &str = "pg_try_advisory_lock(1869767781, hashtext(current_schema()))";
+
+/// How often a process that waits for the lock asks for it.
+const ASK: Duration = Duration::from_millis(50);
 
 /// How long a migration may take: it may build an index over all orders.
 const LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -161,9 +164,9 @@ async fn prepared(server: &Server) -> Result<Client, MigrateError> {
 /// Waits until no other process migrates. Asked again and again, and not waited for within a statement: the snapshot of
 /// that would hold up an index that the other process builds.
 async fn lock(client: &Client) -> Result<(), Trouble> {
-    let sql = format!("SELECT pg_try_advisory_lock({ONE_AT_A_TIME})");
+    let sql = format!("SELECT coalesce({ONE_AT_A_TIME}, true)");
     while !client.query_one(&sql, &[]).await?.try_get::<_, bool>(0)? {
-        sleep(STARTING).await;
+        sleep(ASK).await;
     }
     Ok(())
 }
