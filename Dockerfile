@@ -25,7 +25,7 @@ COPY --from=build /usr/local/bin/orderstream /usr/local/bin/
 USER 10001:10001
 ENV BIND=0.0.0.0 DATA_DIR=/data LOG_FORMAT=json
 VOLUME /data
-EXPOSE 8080 50051
+EXPOSE 8080 8081 50051
 # The shell's own sockets, for there is no client of HTTP in the image.
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s CMD ["bash", "-c", "\
     exec 3<>/dev/tcp/127.0.0.1/${API_PORT:-8080} \

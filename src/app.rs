@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ use crate::bus::local::LocalBus;
 use crate::cache::{Cache, NoCache, RedisCache};
 use crate::config::Settings;
 use crate::service::worker::Worker;
-use crate::service::{self, AmountProcessor, Processor, Service};
+use crate::service::{self, AmountProcessor, Checks, Processor, Service};
 use crate::store::Store;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::SqliteStore;
@@ -29,6 +30,9 @@ pub use copies::{back_up, restore};
 
 /// How many bytes of events the in-process bus holds: the same again as the relay, so that it never waits long.
 const LOCAL_BUS_CAPACITY: usize = 32 << 20;
+
+/// How many connections the health of a worker may have open at once: probes and an operator.
+const HEALTH_CONNECTIONS: usize = 64;
 
 /// What the roles work with. Embedders put their own [`Processor`] in.
 #[derive(Clone)]
@@ -258,15 +262,29 @@ pub async fn api_alone(
     ended?
 }
 
-/// Runs a worker by itself until `stop`.
+/// Runs a worker by itself until `stop`, and says on `health`, if there is such a listener, how it is.
 ///
 /// # Errors
 /// The failure of the role.
-pub async fn worker_alone(parts: Parts, settings: &Settings, stop: CancellationToken) -> Result<()> {
+pub async fn worker_alone(
+    parts: Parts,
+    health: Option<TcpListener>,
+    settings: &Settings,
+    stop: CancellationToken,
+) -> Result<()> {
     let worker = spawn("worker", worker(parts.clone(), stop.clone()), stop.clone());
+    let health = health.map(|listener| {
+        let Parts { store, bus, cache, .. } = parts.clone();
+        let options = api::Options { max_connections: HEALTH_CONNECTIONS, ..front(settings) };
+        let checks = Arc::new(Checks::new(store, bus, cache));
+        tokio::spawn(api::serve_health(listener, checks, options, stop.clone()))
+    });
     stop.cancelled().await;
     let ended = finished(worker, settings).await;
     parts.close().await;
+    if let Some(health) = health {
+        health.abort();
+    }
     ended
 }
 
@@ -317,7 +335,26 @@ pub fn api(
         history: settings.history.then_some(settings.history_retention),
         republish_after: (!settings.republish_after.is_zero()).then_some(settings.republish_after),
     };
-    let front = api::Options {
+    let (front, listeners) = (front(settings), listeners.into());
+    async move {
+        let (service, background) = Service::new(parts.store, parts.bus, parts.cache, &options);
+        let (drained, deadline) = (CancellationToken::new(), front.shutdown_timeout);
+        let mut background = tokio::spawn(background.run(drained.clone()));
+        let served = tokio::select! {
+            served = api::serve(listeners, service, front, stop) => served,
+            ended = &mut background => bail!("the service's own tasks ended while it was serving: {ended:?}"),
+        };
+        drained.cancel();
+        if timeout(deadline, background).await.is_err() {
+            tracing::warn!("events were still under way when the time to finish was over; they come again");
+        }
+        Ok(served?)
+    }
+}
+
+/// What the fronts are told of the settings.
+fn front(settings: &Settings) -> api::Options {
+    api::Options {
         body_limit: settings.http_body_limit,
         memory_budget: settings.http_memory_budget,
         memory_share: settings.peer_memory_share.get(),
@@ -339,21 +376,6 @@ pub fn api(
         checks_host: settings.bind.to_canonical().is_loopback(),
         allowed_hosts: settings.allowed_hosts.clone(),
         cors_allowed_origins: settings.cors_allowed_origins.clone(),
-    };
-    let listeners = listeners.into();
-    async move {
-        let (service, background) = Service::new(parts.store, parts.bus, parts.cache, &options);
-        let (drained, deadline) = (CancellationToken::new(), front.shutdown_timeout);
-        let mut background = tokio::spawn(background.run(drained.clone()));
-        let served = tokio::select! {
-            served = api::serve(listeners, service, front, stop) => served,
-            ended = &mut background => bail!("the service's own tasks ended while it was serving: {ended:?}"),
-        };
-        drained.cancel();
-        if timeout(deadline, background).await.is_err() {
-            tracing::warn!("events were still under way when the time to finish was over; they come again");
-        }
-        Ok(served?)
     }
 }
 

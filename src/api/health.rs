@@ -1,23 +1,28 @@
-//! How the service is. Live: the process answers. Ready: it takes orders; a load balancer asks this one.
+//! How the process is. Live: the process answers. Ready: it takes orders; a load balancer asks this one. A worker
+//! serves these paths and no others: it is ready while it can process orders.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{FromRef, State};
 use axum::response::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
+use utoipa_axum::router::UtoipaMethodRouter;
+use utoipa_axum::routes;
 
 use super::accept::{self, JSON};
 use super::docs::parameters::Accept;
 use super::docs::problems::HealthProblems;
 use super::docs::responses::{Health, Live, Ready};
-use super::http::{Shared, json};
-use super::problem::to_json;
-use crate::service::Readiness;
+use super::http::{Shared, json, method_not_allowed};
+use super::problem::{Problem, ROUTE_NOT_FOUND, to_json};
+use crate::service::{Checks, Readiness};
 
 /// The process answers.
 #[derive(Serialize, ToSchema)]
@@ -45,9 +50,63 @@ pub(super) async fn live() -> Response {
     json(StatusCode::OK, to_json(&HealthBody { status: "ok" }))
 }
 
+/// How a process is. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct ProcessHealth(Arc<Parts>);
+
+struct Parts {
+    checks: Arc<Checks>,
+    told: Told,
+    /// Cancelled when the process has been told to stop.
+    draining: CancellationToken,
+}
+
+impl ProcessHealth {
+    pub(super) fn new(checks: Arc<Checks>, draining: CancellationToken) -> ProcessHealth {
+        ProcessHealth(Arc::new(Parts { checks, told: Told::default(), draining }))
+    }
+
+    fn is_draining(&self) -> bool {
+        self.0.draining.is_cancelled()
+    }
+
+    /// Looks at the parts, and tells the log where one has changed. The cache itself logs when it goes and comes.
+    async fn look(&self) -> Readiness {
+        let parts = self.0.checks.readiness().await;
+        self.0.told.store.tell("store", &parts.store);
+        self.0.told.bus.tell("bus", &parts.bus);
+        parts
+    }
+}
+
+impl FromRef<Arc<Shared>> for ProcessHealth {
+    fn from_ref(shared: &Arc<Shared>) -> ProcessHealth {
+        shared.health.clone()
+    }
+}
+
+/// The router of a process that takes no orders: how it is, and nothing else.
+pub(super) fn router(state: ProcessHealth) -> Router {
+    let index: [UtoipaMethodRouter<ProcessHealth>; 3] = [routes!(health), routes!(live), routes!(ready)];
+    let mut router = Router::new();
+    for (_, paths, methods) in index {
+        for path in paths.paths.keys() {
+            router = router.route(path, methods.clone()).route(&format!("{path}/"), methods.clone());
+        }
+    }
+    router.fallback(route_not_found).method_not_allowed_fallback(method_not_allowed).with_state(state)
+}
+
+async fn route_not_found() -> Problem {
+    Problem::new(
+        ROUTE_NOT_FOUND,
+        "this is a worker: its paths are /health, /health/live and /health/ready; orders are taken by the api processes",
+    )
+}
+
 /// What the log was told of the parts that readiness depends on.
 #[derive(Default)]
-pub(super) struct Told {
+struct Told {
     store: ToldOf,
     bus: ToldOf,
 }
@@ -83,18 +142,10 @@ pub(super) struct ReadyBody<'a> {
     cache: Option<&'a str>,
 }
 
-/// Looks at the parts, and tells the log where one has changed. The cache itself logs when it goes and comes.
-async fn look(shared: &Shared) -> Readiness {
-    let parts = shared.service.readiness().await;
-    shared.readiness.store.tell("store", &parts.store);
-    shared.readiness.bus.tell("bus", &parts.bus);
-    parts
-}
-
 /// Whether orders are taken, as [`ready`] says it at length.
 pub(super) async fn takes_orders(shared: &Shared) -> bool {
-    let parts = look(shared).await;
-    !shared.draining.is_cancelled() && parts.store.is_ok()
+    let parts = shared.health.look().await;
+    !shared.health.is_draining() && parts.store.is_ok()
 }
 
 /// Whether orders are taken
@@ -102,10 +153,10 @@ pub(super) async fn takes_orders(shared: &Shared) -> bool {
 /// A load balancer asks this one. A bus that is away only delays orders, and without its cache the service is only
 /// slower; both are said.
 #[utoipa::path(get, path = "/health/ready", tag = "health", responses(HealthProblems, Ready))]
-pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
-    let Readiness { store, bus, cache } = look(&shared).await;
+pub(super) async fn ready(State(health): State<ProcessHealth>) -> Response {
+    let Readiness { store, bus, cache } = health.look().await;
     let (status, word) = match (&store, &bus, &cache) {
-        _ if shared.draining.is_cancelled() => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+        _ if health.is_draining() => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
         (Err(_), _, _) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
         (Ok(()), Ok(()), None | Some(Ok(()))) => (StatusCode::OK, "ready"),
         (Ok(()), _, _) => (StatusCode::OK, "degraded"),

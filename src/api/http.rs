@@ -36,8 +36,8 @@ pub(super) struct Shared {
     pub(super) options: Options,
     /// Cancelled when the process has been told to stop.
     pub(super) draining: CancellationToken,
-    /// What the log knows of it.
-    pub(super) readiness: health::Told,
+    /// How the process is.
+    pub(super) health: health::ProcessHealth,
     pub(super) docs: docs::Docs,
 }
 
@@ -52,7 +52,8 @@ impl Shared {
         draining: CancellationToken,
         docs: docs::Docs,
     ) -> Shared {
-        Shared { service, options, draining, readiness: health::Told::default(), docs }
+        let health = health::ProcessHealth::new(service.checks(), draining.clone());
+        Shared { service, options, draining, health, docs }
     }
 
     /// Until when a read is answered that begins now: as long as reads may take, and no longer than its caller waits.
@@ -250,7 +251,7 @@ async fn route_not_found() -> Problem {
 }
 
 /// The router adds the `Allow` header.
-async fn method_not_allowed() -> Problem {
+pub(super) async fn method_not_allowed() -> Problem {
     Problem::new(METHOD_NOT_ALLOWED, "the Allow header lists the methods that this path takes")
 }
 

@@ -27,12 +27,13 @@ use super::edge::{Edge, request_id};
 use super::forwarded::TrustedProxies;
 use super::front::Front;
 use super::grpc::Grpc;
+use super::health::{self, ProcessHealth};
 use super::http::{Shared, router};
 use super::problem::{OVERLOADED, Problem, to_json};
 use super::stream::{self, Limits, Socket};
 use super::{Listeners, Options};
-use crate::service::Service;
 use crate::service::quota::{Quotas, Resource};
+use crate::service::{Checks, Service};
 use crate::telemetry::limited;
 
 /// The most bytes of request headers: enough for an external id of 4 KiB in percent-encoding, and then some.
@@ -71,18 +72,10 @@ pub async fn serve(
     );
     let (proxies, clock) = (Arc::new(proxies), Clock::new());
     let shared = Arc::new(Shared::new(service, options.clone(), shutdown.clone(), Docs::new()));
-    let port = |resource| Port {
-        admission: Arc::new(Admission::new(
-            resource,
-            Arc::clone(&quotas),
-            Arc::clone(&proxies),
-            Arc::clone(&clock),
-        )),
-        tasks: TaskTracker::new(),
-        closing: CancellationToken::new(),
-        is_http: resource == Resource::HttpConnections,
-        write_timeout: options.write_timeout,
-        refusal: Arc::default(),
+    let port = |resource| {
+        let admission =
+            Admission::new(resource, Arc::clone(&quotas), Arc::clone(&proxies), Arc::clone(&clock));
+        Port::new(admission, resource, &options)
     };
     let (http, grpc) = (port(Resource::HttpConnections), port(Resource::GrpcConnections));
     let notice = async {
@@ -126,6 +119,24 @@ pub async fn serve(
     Ok(())
 }
 
+/// Serves the paths about health alone, for a process that takes no orders. Ends when it is dropped; from `draining` on
+/// the process says that it stops.
+pub async fn serve_health(
+    listener: TcpListener,
+    checks: Arc<Checks>,
+    options: Options,
+    draining: CancellationToken,
+) {
+    let quotas = Quotas::new(|resource| options.limit(resource));
+    let (proxies, clock) = (Arc::new(TrustedProxies::new(options.trusted_proxies.clone())), Clock::new());
+    let resource = Resource::HttpConnections;
+    let admission = Admission::new(resource, quotas, Arc::clone(&proxies), Arc::clone(&clock));
+    let port = Port::new(admission, resource, &options);
+    let router = health::router(ProcessHealth::new(checks, draining));
+    let edge = Edge::new(router, Front::new(&options), proxies);
+    tokio::join!(serve_http(listener, &port, edge, &options), clock.run(), port.watch());
+}
+
 /// A port and its connections.
 struct Port {
     admission: Arc<Admission>,
@@ -154,6 +165,17 @@ async fn serve_http(listener: TcpListener, port: &Port, edge: Arc<Edge>, options
 }
 
 impl Port {
+    fn new(admission: Admission, resource: Resource, options: &Options) -> Port {
+        Port {
+            admission: Arc::new(admission),
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            is_http: resource == Resource::HttpConnections,
+            write_timeout: options.write_timeout,
+            refusal: Arc::default(),
+        }
+    }
+
     /// Takes connections until the port closes, and runs what serves them.
     async fn accept<C: Future<Output = ()> + Send + 'static>(
         &self,

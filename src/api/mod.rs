@@ -35,7 +35,7 @@ mod view;
 mod writes;
 
 pub use docs::{ASYNCAPI_JSON, openapi_json};
-pub use listener::serve;
+pub use listener::{serve, serve_health};
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! `orderstream up`, `api` and `worker`: opens the backends, says where it listens, and runs until a signal.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
@@ -43,9 +44,9 @@ pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
         let stop = shutdown::on_signals()?;
         if role == Role::Worker {
             let parts = Parts::open(settings).await?;
-            let (topic, group) = (&settings.orders_events_topic, &settings.worker_group);
-            output::announce(format!("OrderStream works on {topic} in {group}\n"));
-            app::worker_alone(parts, settings, stop).await?;
+            let health = health(settings)?;
+            greet_as_worker(health.as_ref(), settings)?;
+            app::worker_alone(parts, health, settings, stop).await?;
         } else {
             if role == Role::Up && settings.postgres_dsn.is_some() {
                 // It waits for a server that is starting, which may be long.
@@ -73,11 +74,29 @@ pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
     ended
 }
 
+/// Where a worker says how it is; nowhere, with a warning, where another one of this machine has the port.
+fn health(settings: &Settings) -> Result<Option<TcpListener>> {
+    let address = SocketAddr::new(settings.bind, settings.worker_health_port);
+    match bind(address) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            tracing::warn!(
+                "another process listens on {address}: this worker does not serve its health; set WORKER_HEALTH_PORT to a \
+                 free port, or to 0 for any"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| cannot_listen(address, "WORKER_HEALTH_PORT")),
+    }
+}
+
 async fn listen(settings: &Settings, port: u16, key: &str) -> Result<TcpListener> {
     let address = SocketAddr::new(settings.bind, port);
-    bind(address).with_context(|| {
-        format!("cannot listen on {address}; set {key} to a free port, or BIND to an address of this machine")
-    })
+    bind(address).with_context(|| cannot_listen(address, key))
+}
+
+fn cannot_listen(address: SocketAddr, key: &str) -> String {
+    format!("cannot listen on {address}; set {key} to a free port, or BIND to an address of this machine")
 }
 
 /// Listens with a long queue: where a flood of connections fills it, the system drops the next one's first packet, and
@@ -88,6 +107,16 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+fn greet_as_worker(health: Option<&TcpListener>, settings: &Settings) -> Result<()> {
+    let (topic, group) = (&settings.orders_events_topic, &settings.worker_group);
+    let health = match health {
+        Some(listener) => format!("Its health is on http://{}/health/ready\n", listener.local_addr()?),
+        None => String::new(),
+    };
+    output::announce(format!("OrderStream works on {topic} in {group}\n{health}"));
+    Ok(())
 }
 
 fn greet(address: SocketAddr, grpc: SocketAddr, settings: &Settings) -> Result<()> {

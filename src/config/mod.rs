@@ -109,6 +109,8 @@ keys::settings! {
     api_port: u16,
     /// TCP port of gRPC; 0 takes any free one.
     grpc_port: u16,
+    /// TCP port where a worker says over HTTP how it is; 0 takes any free one.
+    worker_health_port: u16,
     /// How many connections each port may have open at once.
     max_connections: NonZeroU32,
     /// How much of the connections one peer may have open, in percent.

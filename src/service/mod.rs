@@ -33,7 +33,7 @@ pub use follow::{Following, History, News, Pages};
 pub use intake::{Change, Deadline, Patience, Progress, PutMode, Receipt};
 pub use janitor::KEY_RETENTION;
 pub use processor::{AmountProcessor, ProcessError, Processor};
-pub use readiness::Readiness;
+pub use readiness::{Checks, Readiness};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,12 +50,11 @@ use crate::telemetry::limited;
 /// What callers reach the service by. Cheap to share.
 pub struct Service {
     store: Arc<dyn Store>,
-    bus: Arc<dyn Bus>,
     cache: Arc<dyn Cache>,
     committer: committer::Committer,
     acks: Arc<acks::Acks>,
     feed: Arc<feed::Hub>,
-    checks: readiness::Checks,
+    checks: Arc<Checks>,
     ack_wait: bool,
     ack_wait_timeout: Duration,
     history: Option<Duration>,
@@ -121,10 +120,17 @@ impl Service {
             cache: Arc::clone(&cache),
             history,
         };
-        let checks = readiness::Checks::default();
+        let checks = Checks::new(Arc::clone(&store), bus, Arc::clone(&cache));
+        let checks = Arc::new(checks);
         let service =
-            Service { store, bus, cache, committer, acks, feed, checks, ack_wait, ack_wait_timeout, history };
+            Service { store, cache, committer, acks, feed, checks, ack_wait, ack_wait_timeout, history };
         (Arc::new(service), background)
+    }
+
+    /// Whether each part that the service depends on works.
+    #[must_use]
+    pub fn checks(&self) -> Arc<Checks> {
+        Arc::clone(&self.checks)
     }
 
     /// The copy of an order that the cache holds, deleted or not; else what [`Service::get`] goes on from.

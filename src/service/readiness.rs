@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::timeout_at;
 
-use super::Service;
+use crate::bus::Bus;
+use crate::cache::Cache;
+use crate::store::Store;
 
 /// How long the outcome of a check counts.
 const FRESH: Duration = Duration::from_millis(250);
@@ -27,9 +29,9 @@ pub struct Readiness {
     pub cache: Option<Result<(), String>>,
 }
 
-/// The checks of all parts.
-#[derive(Default)]
-pub(super) struct Checks {
+/// The parts that a process depends on, and their checks. The processes of both roles have them.
+pub struct Checks {
+    parts: (Arc<dyn Store>, Arc<dyn Bus>, Arc<dyn Cache>),
     store: Check,
     bus: Check,
     cache: Check,
@@ -95,23 +97,31 @@ impl Check {
     }
 }
 
-impl Service {
-    /// What the service depends on, and whether each works now. Answers within a second.
+impl Checks {
+    /// The checks of these parts.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>, cache: Arc<dyn Cache>) -> Checks {
+        let parts = (store, bus, cache);
+        Checks { parts, store: Check::default(), bus: Check::default(), cache: Check::default() }
+    }
+
+    /// Whether each part works now. Answers within a second.
     pub async fn readiness(&self) -> Readiness {
-        let store = self.checks.store.outcome(|| {
-            let store = Arc::clone(&self.store);
+        let (store, bus, cache) = &self.parts;
+        let store = self.store.outcome(|| {
+            let store = Arc::clone(store);
             async move { store.check().await.map_err(|error| error.to_string()) }
         });
-        let bus = self.checks.bus.outcome(|| {
-            let bus = Arc::clone(&self.bus);
+        let bus = self.bus.outcome(|| {
+            let bus = Arc::clone(bus);
             async move { bus.check().await.map_err(|error| error.to_string()) }
         });
         let cache = async {
-            if self.cache.is_off() {
+            if cache.is_off() {
                 return None;
             }
-            let outcome = self.checks.cache.outcome(|| {
-                let cache = Arc::clone(&self.cache);
+            let outcome = self.cache.outcome(|| {
+                let cache = Arc::clone(cache);
                 async move { cache.check().await.map_err(|error| error.to_string()) }
             });
             Some(outcome.await)

@@ -1,5 +1,5 @@
-//! The real binary as a process that can be killed. It is started on a free port and has said that it listens,
-//! or that it works, before a test gets hold of it; it never outlives its handle.
+//! The real binary as a process that can be killed. It is started on a free port and has said where it listens before
+//! a test gets hold of it; it never outlives its handle.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -15,13 +15,13 @@ use super::wire::{Answer, Wire};
 /// What the ready line says before the address.
 const LISTENS: &str = "OrderStream listens on http://";
 
-/// What the ready line of a worker says, which listens nowhere.
-const WORKS: &str = "OrderStream works on ";
+/// What the last line of a worker that is ready says before the address.
+const HEALTH: &str = "Its health is on http://";
 
 /// A running process.
 pub(crate) struct Child {
     process: tokio::process::Child,
-    address: Option<SocketAddr>,
+    address: SocketAddr,
     // Kept open: a process that writes into a closed pipe fails.
     _stdout: Lines<BufReader<ChildStdout>>,
 }
@@ -45,10 +45,11 @@ impl Child {
                     lines.next_line().await.expect("its output is text").expect("it says that it is ready");
                 if let Some((_, rest)) = line.split_once(LISTENS) {
                     let address = rest.split(' ').next().expect("an address follows");
-                    return Some(address.parse().expect("an address follows"));
+                    return address.parse().expect("an address follows");
                 }
-                if line.starts_with(WORKS) {
-                    return None;
+                if let Some(rest) = line.strip_prefix(HEALTH) {
+                    let address = rest.split('/').next().expect("an address follows");
+                    return address.parse().expect("an address follows");
                 }
             }
         })
@@ -56,8 +57,9 @@ impl Child {
         Child { process, address, _stdout: lines }
     }
 
+    /// Where it listens; a worker, for its health.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address.expect("a process that listens")
+        self.address
     }
 
     /// The number of the process.
@@ -108,6 +110,7 @@ pub(crate) fn command(program: impl AsRef<OsStr>, folder: &Path) -> Command {
         .env("DATA_DIR", folder)
         .env("API_PORT", "0")
         .env("GRPC_PORT", "0")
+        .env("WORKER_HEALTH_PORT", "0")
         .env("HISTORY", "on")
         .env("LOG_LEVEL", "warn");
     for name in ["POSTGRES_DSN", "KAFKA_BROKERS", "REDIS_ADDR", "ORDERSTREAM_CONFIG"] {

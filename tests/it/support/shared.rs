@@ -153,7 +153,7 @@ impl Backend for Shared {
     async fn start_worker(&mut self) {
         assert!(self.worker.is_none(), "the worker runs already");
         let (parts, own) = (Shared::parts(&self.setup).await, self.setup.settings.clone());
-        let worker = Role::start(|stop| async move { app::worker_alone(parts, &own, stop).await });
+        let worker = Role::start(|stop| async move { app::worker_alone(parts, None, &own, stop).await });
         self.worker = Some(worker);
         self.witness.joined().await;
     }
