@@ -15,6 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
 pub use confirmations::{Answer, Confirmations, Group};
 
@@ -54,7 +55,8 @@ pub trait Bus: Send + Sync + 'static {
     async fn settle(&self, deliveries: Vec<Delivery>);
 
     /// Puts a record that no worker can deal with into the dead-letter topic, with its bytes, the reason and
-    /// where it came from, and settles it.
+    /// where it came from, and settles it. A bus that can keep the record meanwhile tries again, with growing pauses,
+    /// until the record is there or belongs to another worker; so this may take as long as the topic cannot be written.
     ///
     /// # Errors
     /// [`PublishError`] where it could not be put there; the delivery comes again.
@@ -225,6 +227,17 @@ pub(in crate::bus) trait Settle: Send + Sync + std::fmt::Debug {
 
     /// Several deliveries have ended, and the last of them now.
     fn announce(&self) {}
+
+    /// The delivery of that index is kept in so many bytes of memory until it can be dealt with.
+    fn kept(&self, _index: usize, _bytes: usize) {}
+
+    /// What the delivery of that index waits for does not work, and may not for long.
+    fn stuck(&self, _index: usize) {}
+
+    /// Cancelled when the deliveries belong to another worker.
+    fn unwanted(&self) -> CancellationToken {
+        CancellationToken::new()
+    }
 }
 
 impl Receipt {
@@ -234,6 +247,18 @@ impl Receipt {
 
     pub(in crate::bus) fn settle(mut self) {
         self.settled = true;
+    }
+
+    pub(in crate::bus) fn keep(&self, bytes: usize) {
+        self.batch.kept(self.index, bytes);
+    }
+
+    pub(in crate::bus) fn stuck(&self) {
+        self.batch.stuck(self.index);
+    }
+
+    pub(in crate::bus) fn unwanted(&self) -> CancellationToken {
+        self.batch.unwanted()
     }
 }
 

@@ -20,6 +20,7 @@ mod publisher;
 pub mod quota;
 mod readiness;
 pub mod redrive;
+mod rejects;
 mod relay;
 mod republish;
 mod stuck;

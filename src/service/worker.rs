@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::forget;
 use super::processor::{ProcessError, Processor};
+use super::rejects::Rejects;
 use crate::bus::{Bus, Delivery, Reply, SubscribeError, Subscription};
 use crate::cache::Cache;
 use crate::order::{Ack, AckStatus, Event, OrderId, Status, Version};
@@ -55,6 +56,7 @@ pub struct Worker {
     bus: Arc<dyn Bus>,
     cache: Arc<dyn Cache>,
     processor: Arc<dyn Processor>,
+    rejects: Rejects,
 }
 
 impl Worker {
@@ -66,7 +68,8 @@ impl Worker {
         cache: Arc<dyn Cache>,
         processor: Arc<dyn Processor>,
     ) -> Worker {
-        Worker { store, bus, cache, processor }
+        let rejects = Rejects::new(Arc::clone(&bus));
+        Worker { store, bus, cache, processor, rejects }
     }
 
     /// Works until `shutdown`, and finishes the batch in hand.
@@ -77,6 +80,7 @@ impl Worker {
         let subscription = Mutex::new(self.bus.subscribe().await?);
         join_all((0..HANDS).map(|_| self.hand(&subscription, &shutdown))).await;
         subscription.into_inner().close().await;
+        self.rejects.ended().await;
         Ok(())
     }
 
@@ -95,16 +99,21 @@ impl Worker {
     }
 
     async fn work(&self, deliveries: Vec<Delivery>, shutdown: &CancellationToken) {
-        let mut tasks = Vec::with_capacity(deliveries.len());
+        let (mut tasks, mut rejected) = (Vec::with_capacity(deliveries.len()), Vec::new());
         for delivery in deliveries {
             match &delivery.event {
                 Ok(event) => tasks.push((target(event, &delivery), delivery)),
                 Err(error) => {
                     let reason = error.to_string();
-                    self.reject(delivery, &reason).await;
+                    rejected.push((delivery, reason));
                 }
             }
         }
+        self.work_on(tasks, shutdown).await;
+        self.rejects.send(rejected);
+    }
+
+    async fn work_on(&self, mut tasks: Vec<Task>, shutdown: &CancellationToken) {
         // An order may be in the batch twice, but not in one write. Its newest version goes first: when that is
         // recorded, the older ones are overtaken and take no write of their own.
         let (mut recorded, mut processed) = (Vec::new(), HashMap::new());
@@ -197,12 +206,12 @@ impl Worker {
         forget(&*self.cache, known.map(|(completion, _)| completion.order_id)).await;
         let now = Timestamp::now();
         let mut replies = Vec::with_capacity(round.len());
-        let mut settled = Vec::with_capacity(round.len());
+        let (mut settled, mut rejected) = (Vec::with_capacity(round.len()), Vec::new());
         for (((order_id, delivery), completion), outcome) in
             round.into_iter().zip(&*completions).zip(outcomes)
         {
             if outcome == Completed::Unknown {
-                self.reject(delivery, &format!("there is no order {order_id}")).await;
+                rejected.push((delivery, format!("there is no order {order_id}")));
                 continue;
             }
             if let (Completed::Applied, Basis::Version(version)) = (outcome, &completion.basis) {
@@ -214,6 +223,7 @@ impl Worker {
             settled.push(delivery);
         }
         self.acknowledge_and_settle(replies, settled).await;
+        self.rejects.send(rejected);
         true
     }
 
@@ -227,9 +237,8 @@ impl Worker {
     ) -> bool {
         let second = round.split_off(round.len() / 2);
         if round.is_empty() {
-            for (_, delivery) in second {
-                self.reject(delivery, &format!("the order cannot be stored: {reason}")).await;
-            }
+            let reason = format!("the order cannot be stored: {reason}");
+            self.rejects.send(second.into_iter().map(|(_, delivery)| (delivery, reason.clone())).collect());
             return true;
         }
         Box::pin(self.finish(round, recorded, shutdown)).await
@@ -298,13 +307,6 @@ impl Worker {
             }
         }
         unreachable!("the last attempt returns")
-    }
-
-    async fn reject(&self, delivery: Delivery, reason: &str) {
-        limited!(warn, "dead letter"; source = ?delivery.source, reason, "a record goes to the dead-letter topic");
-        if let Err(error) = self.bus.reject(delivery, reason).await {
-            limited!(error, "lost dead letter"; %error, "the dead letter was not written; the record comes again");
-        }
     }
 }
 

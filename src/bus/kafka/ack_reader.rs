@@ -3,6 +3,11 @@
 //!
 //! Where workers of another service answer, which do not heed the partition that an event names, every
 //! partition is read.
+//!
+//! A place that the log does not have any more is noticed by an error. Where the log was cut at its end, reading goes
+//! on at the end that it has then, for what is before it is old. Where its beginning has passed the place, reading goes
+//! on at the beginning. A topic that was made again is read from its end when that is noticed: callers whose ACKs came
+//! before are answered by the store, and no later ACK is missed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +23,7 @@ use uuid::Uuid;
 use super::acks::Hearing;
 use super::backoff::{Backoff, random};
 use super::client::{OpenError, Options, logs, not_made};
+use super::client_errors::{Activity, ClientErrors};
 use super::link::State;
 use super::pulse::{Pulse, bury};
 use super::records;
@@ -38,6 +44,7 @@ pub(super) struct Reader {
     consumer: BaseConsumer<Quiet>,
     options: Arc<Options>,
     link: watch::Receiver<State>,
+    errors: ClientErrors,
     sink: Arc<dyn AckSink>,
     hearing: watch::Sender<Hearing>,
     stop: Arc<AtomicBool>,
@@ -59,7 +66,7 @@ impl Reader {
     /// A reader that has not begun. It connects in the background.
     pub(super) fn open(
         options: &Arc<Options>,
-        link: watch::Receiver<State>,
+        (link, errors): (watch::Receiver<State>, ClientErrors),
         sink: Arc<dyn AckSink>,
         hearing: &watch::Sender<Hearing>,
         stop: &Arc<AtomicBool>,
@@ -70,15 +77,15 @@ impl Reader {
             .set("group.id", format!("orderstream-acks-{}", Uuid::now_v7()))
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
-            // If the topic was made again, what lies in it is new.
-            .set("auto.offset.reset", "earliest")
+            // Neither end of the log is right in every case.
+            .set("auto.offset.reset", "error")
             .set("fetch.min.bytes", "1")
             .set("fetch.wait.max.ms", "100")
             .set("fetch.queue.backoff.ms", "1")
             .set("queued.max.messages.kbytes", "16384");
         let consumer = consumer(&config)?;
         let (options, hearing, stop) = (Arc::clone(options), hearing.clone(), Arc::clone(stop));
-        Ok(Reader { config, consumer, options, link, sink, hearing, stop })
+        Ok(Reader { config, consumer, options, link, errors, sink, hearing, stop })
     }
 
     /// Reads until told to stop.
@@ -103,6 +110,7 @@ impl Reader {
                 Err(error) => {
                     let reason = format!("ACKs cannot be read from {}: {error}", self.options.ack_topic);
                     self.hearing.send_replace(Hearing::Deaf(reason));
+                    self.errors.failed(Activity::ReadAcks, &self.options.ack_topic, &error);
                     let _ = self.consumer.poll(backoff.next());
                     self.renew();
                 }
@@ -158,6 +166,7 @@ impl Reader {
             return End::Changed(error.to_string());
         }
         tracing::debug!(own, partitions = places.len(), "reading ACKs");
+        self.errors.worked(Activity::ReadAcks, &self.options.ack_topic);
         self.hearing.send_replace(Hearing::At(own));
         let mut pulse = Pulse::new();
         while !self.stops() {
@@ -169,7 +178,13 @@ impl Reader {
                 }
                 Ok(acks) => {
                     pulse.felt();
+                    self.errors.worked(Activity::ReadAcks, &self.options.ack_topic);
                     self.sink.acked(acks);
+                }
+                Err(error) if is_outside(&error) => {
+                    if let Err(error) = self.go_back_into_the_log(&mut places) {
+                        return End::Changed(error.to_string());
+                    }
                 }
                 Err(error) => return End::Changed(format!("the ACKs' partition is gone: {error}")),
             }
@@ -194,8 +209,12 @@ impl Reader {
                         Err(error) => tracing::debug!(%error, "a record is no ACK, and is passed over"),
                     }
                 }
-                Err(error) if is_gone(&error) => return Err(error),
-                Err(error) => tracing::debug!(%error, "reading ACKs"),
+                Err(error) if is_gone(&error) || is_outside(&error) => {
+                    // Those that arrived before it count.
+                    self.sink.acked(acks);
+                    return Err(error);
+                }
+                Err(error) => self.errors.failed(Activity::ReadAcks, &self.options.ack_topic, &error),
             }
             if acks.len() >= BATCH {
                 break;
@@ -203,6 +222,21 @@ impl Reader {
             polled = self.consumer.poll(Duration::ZERO);
         }
         Ok(acks)
+    }
+
+    /// Goes on reading where a place is outside of what its log holds now: at the end of a log that was cut at its end,
+    /// at the beginning of one that lost its beginning.
+    fn go_back_into_the_log(&self, places: &mut Places) -> Result<(), KafkaError> {
+        for (partition, place) in &mut *places {
+            let topic = &self.options.ack_topic;
+            let (begin, end) = self.consumer.fetch_watermarks(topic, *partition, ANSWER)?;
+            if !(begin..=end).contains(place) {
+                let (from, to) = (*place, if *place < begin { begin } else { end });
+                tracing::warn!(topic, partition, from, to, "the log of the ACKs was cut; some may be missed");
+                *place = to;
+            }
+        }
+        self.assign(places)
     }
 
     /// Where every partition is read, those that were added are read from their beginning.
@@ -231,6 +265,18 @@ fn is_gone(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::UnknownTopic
                 | RDKafkaErrorCode::UnknownTopicOrPartition
                 | RDKafkaErrorCode::UnknownTopicId
+        )
+    )
+}
+
+/// Whether the place to read from is not in the log.
+fn is_outside(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::AutoOffsetReset
+                | RDKafkaErrorCode::LogTruncation
+                | RDKafkaErrorCode::OffsetOutOfRange
         )
     )
 }

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::ack_reader::Reader;
 use super::client::{OpenError, Options};
+use super::client_errors::ClientErrors;
 use super::link::State;
 use crate::bus::{AckSink, PublishError};
 use crate::order::Ack;
@@ -35,16 +36,18 @@ pub(super) enum Hearing {
 pub(super) struct Acks {
     options: Arc<Options>,
     link: watch::Receiver<State>,
+    errors: ClientErrors,
     sink: OnceLock<Arc<dyn AckSink>>,
     hearing: watch::Sender<Hearing>,
     stop: Arc<AtomicBool>,
 }
 
 impl Acks {
-    pub(super) fn new(options: &Arc<Options>, link: watch::Receiver<State>) -> Acks {
+    pub(super) fn new(options: &Arc<Options>, link: watch::Receiver<State>, errors: ClientErrors) -> Acks {
         Acks {
             options: Arc::clone(options),
             link,
+            errors,
             sink: OnceLock::new(),
             hearing: watch::Sender::new(Hearing::Off),
             stop: Arc::default(),
@@ -64,7 +67,8 @@ impl Acks {
     }
 
     fn start(&self, sink: Arc<dyn AckSink>) -> Result<(), OpenError> {
-        let reader = Reader::open(&self.options, self.link.clone(), sink, &self.hearing, &self.stop)?;
+        let link = (self.link.clone(), self.errors.clone());
+        let reader = Reader::open(&self.options, link, sink, &self.hearing, &self.stop)?;
         let spawned = thread::Builder::new().name("kafka-acks".to_owned()).spawn(move || reader.run());
         spawned.map(drop).map_err(|error| OpenError(error.to_string()))
     }

@@ -10,6 +10,7 @@ use rdkafka::{ClientConfig, Offset};
 use tokio::sync::watch;
 
 use super::client::{OpenError, Options, not_made};
+use super::client_errors::ClientErrors;
 use super::held::Held;
 use super::inbox::Inbox;
 use super::link::State;
@@ -35,6 +36,8 @@ pub(super) struct Worker {
     config: ClientConfig,
     consumer: BaseConsumer<Held>,
     topic: Arc<str>,
+    group: String,
+    errors: ClientErrors,
     link: watch::Receiver<State>,
     inbox: Arc<Inbox>,
     stop: Arc<AtomicBool>,
@@ -45,7 +48,7 @@ impl Worker {
     pub(super) fn open(
         options: &Options,
         topic: &Arc<str>,
-        link: watch::Receiver<State>,
+        (link, errors): (watch::Receiver<State>, ClientErrors),
         inbox: Arc<Inbox>,
         stop: Arc<AtomicBool>,
     ) -> Result<Worker, OpenError> {
@@ -66,8 +69,9 @@ impl Worker {
             .set("fetch.queue.backoff.ms", "1")
             .set("queued.max.messages.kbytes", "16384")
             .set("message.max.bytes", options.largest_record().to_string());
-        let consumer = join(&config, topic, &inbox)?;
-        Ok(Worker { config, consumer, topic: Arc::clone(topic), link, inbox, stop })
+        let (topic, group) = (Arc::clone(topic), options.group.clone());
+        let consumer = join(&config, Held::new(&topic, &group, &inbox, &errors))?;
+        Ok(Worker { config, consumer, topic, group, errors, link, inbox, stop })
     }
 
     /// Polls until told to stop, then leaves the group.
@@ -85,7 +89,8 @@ impl Worker {
             if !self.stops() {
                 tracing::warn!("the worker's consumer gives no sign of life; a new one takes over");
                 self.held().forget(&self.held().all());
-                match join(&self.config, &self.topic, &self.inbox) {
+                let held = Held::new(&self.topic, &self.group, &self.inbox, &self.errors);
+                match join(&self.config, held) {
                     Ok(new) => bury(std::mem::replace(&mut self.consumer, new)),
                     Err(error) => tracing::error!(%error, "there is no new one yet"),
                 }
@@ -100,13 +105,15 @@ impl Worker {
     fn work(&self) {
         let (mut last_tick, mut pulse) = (Instant::now(), Pulse::new());
         while !self.stops() {
-            if self.poll() || self.held().paused.load(Ordering::Relaxed) {
+            if self.poll() {
                 pulse.felt();
             } else if pulse.is_gone(&self.consumer, &self.topic, &self.link) {
                 return;
             }
-            self.regulate();
-            if last_tick.elapsed() >= TICK {
+            let is_tick = last_tick.elapsed() >= TICK;
+            // Polling goes on while nothing is fetched, or the group would take this worker for dead.
+            self.held().regulate(&self.consumer, is_tick);
+            if is_tick {
                 last_tick = Instant::now();
                 self.held().commit(&self.consumer, CommitMode::Async);
                 self.read_again();
@@ -126,8 +133,7 @@ impl Worker {
     /// its time was over.
     fn poll(&self) -> bool {
         let (held, mut count, mut records) = (self.held(), 0, 0);
-        let paused = held.paused.load(Ordering::Relaxed);
-        let mut polled = self.consumer.poll(if paused { POLL_WHILE_FULL } else { POLL });
+        let mut polled = self.consumer.poll(if held.inbox.has_room() { POLL } else { POLL_WHILE_FULL });
         while let Some(result) = polled {
             match result {
                 // A poll may take a partition away, so nothing may be held back here meanwhile.
@@ -135,8 +141,7 @@ impl Worker {
                     records += 1;
                     held.delivery(&message).into_iter().for_each(|it| held.inbox.push(it));
                 }
-                // Connections are the link's to tell of.
-                Err(error) => tracing::debug!(%error, "the worker's consumer"),
+                Err(error) => held.read_failed(&error),
             }
             count += 1;
             if count == BATCH || held.inbox.is_full() {
@@ -145,24 +150,10 @@ impl Worker {
             polled = self.consumer.poll(Duration::ZERO);
         }
         if records > 0 {
+            held.reads();
             held.inbox.announce();
         }
         records > 0
-    }
-
-    /// Stops fetching while the inbox is full. Polling goes on, or the group would take this worker for dead.
-    fn regulate(&self) {
-        let (held, consumer) = (self.held(), &self.consumer);
-        let paused = held.paused.load(Ordering::Relaxed);
-        let done = match (paused, held.inbox.is_full()) {
-            (false, true) => consumer.assignment().and_then(|all| consumer.pause(&all)),
-            (true, _) if held.inbox.has_room() => consumer.assignment().and_then(|all| consumer.resume(&all)),
-            _ => return,
-        };
-        match done {
-            Ok(()) => held.paused.store(!paused, Ordering::Relaxed),
-            Err(error) => tracing::debug!(%error, "fetching was not paused or resumed yet"),
-        }
     }
 
     /// Goes back to what was dropped unsettled.
@@ -181,10 +172,6 @@ impl Worker {
 }
 
 /// A consumer, to subscribe with.
-fn join(
-    config: &ClientConfig,
-    topic: &Arc<str>,
-    inbox: &Arc<Inbox>,
-) -> Result<BaseConsumer<Held>, OpenError> {
-    config.create_with_context(Held::new(topic, inbox)).map_err(|error| not_made(&error))
+fn join(config: &ClientConfig, held: Held) -> Result<BaseConsumer<Held>, OpenError> {
+    config.create_with_context(held).map_err(|error| not_made(&error))
 }

@@ -3,7 +3,6 @@
 //! given up. So nothing that was settled comes again there.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,8 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 
 use super::client::logs;
+use super::client_errors::{Activity, ClientErrors};
+use super::flow::Flow;
 use super::inbox::Inbox;
 use super::offsets::{Arrival, Tracker};
 use super::records;
@@ -23,24 +24,35 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// The partitions that are this worker's.
 pub(super) struct Held {
-    topic: Arc<str>,
+    pub(super) topic: Arc<str>,
+    group: String,
     // std Mutex: held for a look at the map, on the polling thread alone
-    partitions: Mutex<BTreeMap<i32, Arc<Tracker>>>,
+    partitions: Mutex<Partitions>,
     pub(super) inbox: Arc<Inbox>,
-    /// Whether fetching is, because the inbox is full.
-    pub(super) paused: AtomicBool,
+    pub(super) errors: ClientErrors,
+}
+
+/// The partitions by number.
+pub(super) type Partitions = BTreeMap<i32, Partition>;
+
+/// A partition that is this worker's.
+#[derive(Default)]
+pub(super) struct Partition {
+    pub(super) tracker: Arc<Tracker>,
+    pub(super) flow: Flow,
 }
 
 /// Partitions and what became of their records.
 pub(super) type Trackers = Vec<(i32, Arc<Tracker>)>;
 
 impl Held {
-    pub(super) fn new(topic: &Arc<str>, inbox: &Arc<Inbox>) -> Held {
+    pub(super) fn new(topic: &Arc<str>, group: &str, inbox: &Arc<Inbox>, errors: &ClientErrors) -> Held {
         Held {
             topic: Arc::clone(topic),
+            group: group.to_owned(),
             partitions: Mutex::default(),
             inbox: Arc::clone(inbox),
-            paused: AtomicBool::new(false),
+            errors: errors.clone(),
         }
     }
 
@@ -49,7 +61,8 @@ impl Held {
         let (partition, offset) = (message.partition(), message.offset());
         let index = usize::try_from(offset).ok()?;
         let mut partitions = self.partitions();
-        let tracker = partitions.get_mut(&partition)?;
+        let Partition { tracker, flow } = partitions.get_mut(&partition)?;
+        flow.arrived();
         match tracker.arrived(offset) {
             Arrival::Known => return None,
             Arrival::Deliver => {}
@@ -66,7 +79,7 @@ impl Held {
     }
 
     pub(super) fn all(&self) -> Trackers {
-        self.partitions().iter().map(|(partition, tracker)| (*partition, Arc::clone(tracker))).collect()
+        self.partitions().iter().map(|(number, it)| (*number, Arc::clone(&it.tracker))).collect()
     }
 
     fn of(&self, list: &TopicPartitionList) -> Trackers {
@@ -92,9 +105,24 @@ impl Held {
         if moved.count() > 0
             && let Err(error) = consumer.commit(&moved, mode)
         {
-            tracing::debug!(%error, "offsets were not committed; the next commit includes them");
-            trackers.iter().for_each(|(_, tracker)| tracker.commit_failed());
+            self.commit_failed(&error, trackers);
         }
+    }
+
+    fn commit_failed(&self, error: &KafkaError, trackers: &Trackers) {
+        tracing::debug!(%error, "offsets were not committed; the next commit includes them");
+        self.errors.failed(Activity::Commit, &self.group, error);
+        trackers.iter().for_each(|(_, tracker)| tracker.commit_failed());
+    }
+
+    /// The worker's group has this worker, and has it read.
+    pub(super) fn reads(&self) {
+        self.errors.worked(Activity::Consume, &self.group);
+    }
+
+    /// The worker cannot read, or cannot join its group.
+    pub(super) fn read_failed(&self, error: &KafkaError) {
+        self.errors.failed(Activity::Consume, &self.group, error);
     }
 
     /// Lets go of partitions in order.
@@ -120,7 +148,7 @@ impl Held {
         }
     }
 
-    fn partitions(&self) -> MutexGuard<'_, BTreeMap<i32, Arc<Tracker>>> {
+    pub(super) fn partitions(&self) -> MutexGuard<'_, Partitions> {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -148,21 +176,19 @@ impl ConsumerContext for Held {
 
     fn post_rebalance(&self, consumer: &BaseConsumer<Held>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Assign(list) = rebalance {
+            self.reads();
             for element in list.elements() {
-                self.partitions().insert(element.partition(), Arc::default());
+                self.partitions().insert(element.partition(), Partition::default());
             }
-            if self.paused.load(Ordering::Relaxed)
-                && let Err(error) = consumer.pause(list)
-            {
-                tracing::debug!(%error, "new partitions are fetched although the inbox is full");
-            }
+            // The client remembers of each partition whether it was paused when it was here before.
+            self.regulate(consumer, false);
         }
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        if let Err(error) = result {
-            tracing::debug!(%error, "offsets were not committed; the next commit includes them");
-            self.of(offsets).iter().for_each(|(_, tracker)| tracker.commit_failed());
+        match result {
+            Ok(()) => self.errors.worked(Activity::Commit, &self.group),
+            Err(error) => self.commit_failed(&error, &self.of(offsets)),
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::backoff::Backoff;
 use super::client::{OpenError, Options, logs, not_made};
+use super::client_errors::ClientErrors;
 use super::topics;
 use crate::bus::PublishError;
 
@@ -66,9 +67,9 @@ pub(super) struct Link {
 
 impl Link {
     /// Starts the thread.
-    pub(super) fn open(options: &Arc<Options>) -> Result<Link, OpenError> {
+    pub(super) fn open(options: &Arc<Options>, errors: ClientErrors) -> Result<Link, OpenError> {
         let (sender, state) = watch::channel(State::default());
-        let heard = Heard { state: sender, brokers: options.brokers.join(","), last: Arc::default() };
+        let heard = Heard { state: sender, brokers: options.brokers.join(","), last: Arc::default(), errors };
         let client = heard.client(options)?;
         let (questions, asked) = mpsc::channel();
         let options = Arc::clone(options);
@@ -184,6 +185,7 @@ struct Heard {
     brokers: String,
     // std Mutex: held to keep or take a text, never across .await
     last: Arc<Mutex<Option<String>>>,
+    errors: ClientErrors,
 }
 
 impl Heard {
@@ -211,6 +213,7 @@ impl Heard {
             news = !matches!(state.health, Some(Err(_)));
             state.health = Some(Err(reason.clone()));
         });
+        self.errors.kafka_is_away();
         if news {
             tracing::warn!(reason, "Kafka is not available; events wait in the store until it is");
         } else {

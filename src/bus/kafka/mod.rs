@@ -10,8 +10,10 @@ mod acks;
 mod backlog;
 mod backoff;
 mod client;
+mod client_errors;
 mod consumer;
 mod dead_letters;
+mod flow;
 mod held;
 mod inbox;
 mod link;
@@ -30,6 +32,8 @@ use futures_util::stream::{self, StreamExt};
 
 use acks::Acks;
 pub use client::{OpenError, Options, Security};
+use client_errors::ClientErrors;
+use dead_letters::DeadLetters;
 use link::Link;
 use producer::Producer;
 use records::Outgoing;
@@ -46,13 +50,14 @@ pub struct KafkaBus {
     topics: Topics,
     link: Link,
     producer: Arc<Producer>,
+    dead_letters: DeadLetters,
     acks: Acks,
+    errors: ClientErrors,
 }
 
 struct Topics {
     events: Arc<str>,
     acks: Arc<str>,
-    dead_letters: Arc<str>,
 }
 
 impl KafkaBus {
@@ -62,16 +67,14 @@ impl KafkaBus {
     /// # Errors
     /// [`OpenError`] where the options make no client. That no broker answers is no error.
     pub fn open(options: Options) -> Result<Arc<KafkaBus>, OpenError> {
-        let topics = Topics {
-            events: options.events_topic.as_str().into(),
-            acks: options.ack_topic.as_str().into(),
-            dead_letters: options.dead_letter_topic().into(),
-        };
-        let options = Arc::new(options);
-        let link = Link::open(&options)?;
-        let producer = Producer::open(&options, link.watch())?;
-        let acks = Acks::new(&options, link.watch());
-        Ok(Arc::new(KafkaBus { options, topics, link, producer, acks }))
+        let topics =
+            Topics { events: options.events_topic.as_str().into(), acks: options.ack_topic.as_str().into() };
+        let (options, errors) = (Arc::new(options), ClientErrors::default());
+        let link = Link::open(&options, errors.clone())?;
+        let producer = Producer::open(&options, link.watch(), errors.clone())?;
+        let dead_letters = DeadLetters::new(options.dead_letter_topic());
+        let acks = Acks::new(&options, link.watch(), errors.clone());
+        Ok(Arc::new(KafkaBus { options, topics, link, producer, dead_letters, acks, errors }))
     }
 
     /// Asks the brokers something that blocks.
@@ -121,7 +124,8 @@ impl Bus for KafkaBus {
     }
 
     async fn subscribe(&self) -> Result<Box<dyn Subscription>, SubscribeError> {
-        let subscription = KafkaSubscription::start(&self.options, &self.topics.events, self.link.watch())?;
+        let (topic, link) = (&self.topics.events, self.link.watch());
+        let subscription = KafkaSubscription::start(&self.options, topic, link, self.errors.clone())?;
         Ok(Box::new(subscription))
     }
 
@@ -130,7 +134,7 @@ impl Bus for KafkaBus {
     }
 
     async fn reject(&self, delivery: Delivery, reason: &str) -> Result<(), PublishError> {
-        dead_letters::publish(&self.producer, &self.topics.dead_letters, &delivery, reason).await?;
+        self.dead_letters.take(&self.producer, &delivery, reason).await?;
         delivery.receipt.settle();
         Ok(())
     }
@@ -176,6 +180,7 @@ impl Bus for KafkaBus {
 
     async fn check(&self) -> Result<(), PublishError> {
         self.link.health().await?;
+        self.errors.check()?;
         self.acks.check()
     }
 

@@ -3,13 +3,16 @@
 //! is settled. A delivery that is dropped unsettled is lost here, and its record is to be read again; those
 //! around it are not.
 //!
-//! A tracker lives as long as the partition is this worker's; when it is retired, what is settled late counts
+//! A record that waits for the dead-letter topic is kept in memory: it counts as open, in bytes too, and is not read
+//! again. A tracker lives as long as the partition is this worker's; when it is retired, what is settled late counts
 //! no more.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::bus::Settle;
 
@@ -22,6 +25,8 @@ pub(super) struct Tracker {
     // std Mutex: held for one record or one look, never across .await
     state: Mutex<State>,
     settled: Condvar,
+    /// Cancelled when it is retired.
+    retired: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -34,14 +39,30 @@ struct State {
     committed: Option<i64>,
     /// What is read for the second time, since a dropped delivery had the partition read again.
     again: Range<i64>,
+    /// How many deliveries are under way, without those that are stuck.
     in_hand: usize,
+    /// In how many bytes deliveries are kept.
+    kept_bytes: usize,
     retired: bool,
+}
+
+/// How much a partition holds on to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Load {
+    /// How many records lie between the last commit and the last arrival.
+    pub(super) open: usize,
+    /// In how many bytes records are kept that wait for the dead-letter topic.
+    pub(super) kept_bytes: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// A delivery is under way.
     InHand,
+    /// The same, and it is kept in so many bytes until it is a dead letter.
+    Kept(usize),
+    /// The same, but that was tried in vain.
+    Stuck(usize),
     Settled,
     /// Its delivery was dropped; the record must be read again.
     Lost,
@@ -122,7 +143,14 @@ impl Tracker {
         state.advance();
     }
 
-    /// Waits until nothing of the partition is in a worker's hands, at most until `deadline`.
+    /// How much it holds on to.
+    pub(super) fn load(&self) -> Load {
+        let state = self.lock();
+        Load { open: state.open.len(), kept_bytes: state.kept_bytes }
+    }
+
+    /// Waits until nothing of the partition is in a worker's hands, at most until `deadline`. What is stuck is not
+    /// waited for.
     pub(super) fn drained(&self, deadline: Instant) -> bool {
         let state = self.lock();
         let left = deadline.saturating_duration_since(Instant::now());
@@ -133,6 +161,7 @@ impl Tracker {
     /// The partition is not this worker's any more.
     pub(super) fn retire(&self) {
         self.lock().retired = true;
+        self.retired.cancel();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -161,15 +190,51 @@ impl State {
 impl Settle for Tracker {
     fn ended(&self, index: usize, settled: bool) {
         let mut state = self.lock();
-        state.in_hand = state.in_hand.saturating_sub(1);
-        if !state.retired
-            && let Ok(at) = state.find(index as i64)
-        {
-            state.open[at].1 = if settled { Stage::Settled } else { Stage::Lost };
+        if let Ok(at) = state.find(index as i64) {
+            match state.open[at].1 {
+                Stage::InHand => state.in_hand -= 1,
+                Stage::Kept(bytes) => {
+                    state.in_hand -= 1;
+                    state.kept_bytes -= bytes;
+                }
+                Stage::Stuck(bytes) => state.kept_bytes -= bytes,
+                Stage::Settled | Stage::Lost | Stage::Asked(_) => {}
+            }
+            // After it was retired the record stays where it is, so that nothing more is committed.
+            state.open[at].1 = match (state.retired, settled) {
+                (false, true) => Stage::Settled,
+                _ => Stage::Lost,
+            };
             state.advance();
         }
         drop(state);
         self.settled.notify_all();
+    }
+
+    fn kept(&self, index: usize, bytes: usize) {
+        let mut state = self.lock();
+        if let Ok(at) = state.find(index as i64)
+            && state.open[at].1 == Stage::InHand
+        {
+            state.open[at].1 = Stage::Kept(bytes);
+            state.kept_bytes += bytes;
+        }
+    }
+
+    fn stuck(&self, index: usize) {
+        let mut state = self.lock();
+        if let Ok(at) = state.find(index as i64)
+            && let Stage::Kept(bytes) = state.open[at].1
+        {
+            state.open[at].1 = Stage::Stuck(bytes);
+            state.in_hand -= 1;
+        }
+        drop(state);
+        self.settled.notify_all();
+    }
+
+    fn unwanted(&self) -> CancellationToken {
+        self.retired.clone()
     }
 }
 
@@ -246,6 +311,28 @@ mod tests {
         tracker.begins_at(1);
         assert_eq!(tracker.to_commit(), Some(1));
         assert_eq!(tracker.arrived(1), Arrival::Deliver);
+    }
+
+    #[test]
+    fn what_is_kept_counts_until_it_is_settled_and_holds_up_no_handover_once_it_is_stuck() {
+        let tracker = delivered(0..3);
+        tracker.kept(0, 700);
+        tracker.kept(1, 800);
+        tracker.ended(2, true);
+        assert_eq!(tracker.load(), Load { open: 3, kept_bytes: 1500 });
+        assert!(!tracker.drained(Instant::now()));
+        tracker.stuck(0);
+        tracker.stuck(1);
+        assert!(tracker.drained(Instant::now()));
+        assert_eq!(tracker.to_read_again(Instant::now()), None, "it is in memory");
+        assert_eq!(tracker.arrived(1), Arrival::Known);
+        tracker.ended(0, true);
+        assert_eq!((tracker.to_commit(), tracker.load()), (Some(1), Load { open: 2, kept_bytes: 800 }));
+        assert!(!tracker.unwanted().is_cancelled());
+        tracker.retire();
+        assert!(tracker.unwanted().is_cancelled());
+        tracker.ended(1, false);
+        assert_eq!(tracker.load().kept_bytes, 0);
     }
 
     #[test]

@@ -13,15 +13,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, BoxStream, StreamExt};
-use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use rdkafka::{ClientContext, Message};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::client::{OpenError, Options, logs, not_made, refusal};
+use super::client_errors::{Activity, ClientErrors};
 use super::link::State;
 use super::publishing::Publishing;
 use super::records::{Outgoing, size};
@@ -54,6 +55,7 @@ const PROBE: Duration = Duration::from_secs(2);
 pub(super) struct Producer {
     options: Arc<Options>,
     link: watch::Receiver<State>,
+    errors: ClientErrors,
     // std RwLock: held to take the pair, or to replace one that is unhealthy; never across .await
     pair: RwLock<Option<Arc<Pair>>>,
     room: Arc<Semaphore>,
@@ -70,10 +72,11 @@ impl Producer {
     pub(super) fn open(
         options: &Arc<Options>,
         link: watch::Receiver<State>,
+        errors: ClientErrors,
     ) -> Result<Arc<Producer>, OpenError> {
-        let pair = RwLock::new(Some(Arc::new(Pair::open(options, &link)?)));
+        let pair = RwLock::new(Some(Arc::new(Pair::open(options, &link, &errors)?)));
         let room = Arc::new(Semaphore::new(ROOM));
-        Ok(Arc::new(Producer { options: Arc::clone(options), link, pair, room }))
+        Ok(Arc::new(Producer { options: Arc::clone(options), link, errors, pair, room }))
     }
 
     /// Publishes a record by itself, and answers when a broker has stored it.
@@ -129,6 +132,7 @@ impl Producer {
             let ticket = Box::new(Ticket { ledger: Some(Arc::clone(&ledger)), index, _room: room });
             if let Err((error, mut ticket)) = enqueue(producer, record, ticket) {
                 producer.context().health.failed(&error);
+                self.errors.failed(Activity::Publish, &record.topic, &error);
                 ticket.answer(Err(refusal(&error)));
             }
         }
@@ -156,7 +160,7 @@ impl Producer {
         let mut pair = self.pair.write().unwrap_or_else(PoisonError::into_inner);
         if pair.as_ref().is_some_and(|pair| Arc::ptr_eq(pair, unhealthy)) {
             let fatal = unhealthy.both().into_iter().find_map(|it| it.client().fatal_error());
-            match Pair::open(&self.options, &self.link) {
+            match Pair::open(&self.options, &self.link, &self.errors) {
                 Ok(new) => {
                     tracing::info!(?fatal, "records were not confirmed; new producers take over");
                     *pair = Some(Arc::new(new));
@@ -196,8 +200,13 @@ fn closed() -> PublishError {
 }
 
 impl Pair {
-    fn open(options: &Arc<Options>, link: &watch::Receiver<State>) -> Result<Pair, OpenError> {
-        Ok(Pair { lone: producer(options, "0", link)?, batch: producer(options, BATCH_LINGER_MS, link)? })
+    fn open(
+        options: &Arc<Options>,
+        link: &watch::Receiver<State>,
+        errors: &ClientErrors,
+    ) -> Result<Pair, OpenError> {
+        let make = |linger_ms| producer(options, linger_ms, link, errors);
+        Ok(Pair { lone: make("0")?, batch: make(BATCH_LINGER_MS)? })
     }
 
     fn both(&self) -> [&BaseProducer<Reports>; 2] {
@@ -213,6 +222,7 @@ fn producer(
     options: &Arc<Options>,
     linger_ms: &str,
     link: &watch::Receiver<State>,
+    errors: &ClientErrors,
 ) -> Result<Arc<BaseProducer<Reports>>, OpenError> {
     let mut config = options.client();
     config
@@ -227,8 +237,9 @@ fn producer(
         // Both beyond what the room holds, and it may hold one batch of any size besides.
         .set("queue.buffering.max.messages", "1000000")
         .set("queue.buffering.max.kbytes", "1048576");
+    let reports = Reports { errors: errors.clone(), health: Health::default(), news: Mutex::default() };
     let producer: BaseProducer<Reports> =
-        config.create_with_context(Reports::default()).map_err(|error| not_made(&error))?;
+        config.create_with_context(reports).map_err(|error| not_made(&error))?;
     let producer = Arc::new(producer);
     let (served, options, link) = (Arc::clone(&producer), Arc::clone(options), link.clone());
     thread::Builder::new()
@@ -263,8 +274,8 @@ fn serve(producer: &Arc<BaseProducer<Reports>>, topic: &str, link: &watch::Recei
 }
 
 /// Is told by librdkafka what became of each record.
-#[derive(Default)]
 struct Reports {
+    errors: ClientErrors,
     health: Health,
     /// The ledgers with answers that are to be announced when the burst is over.
     // std Mutex: held to add or to take a ledger, never across .await
@@ -312,12 +323,16 @@ impl ProducerContext for Reports {
 
     fn delivery(&self, result: &DeliveryResult<'_>, mut ticket: Box<Ticket>) {
         let answer = match result {
-            Ok(_) => {
+            Ok(message) => {
                 self.health.confirmed.store(true, Ordering::Relaxed);
+                if self.errors.is_any() {
+                    self.errors.worked(Activity::Publish, message.topic());
+                }
                 Ok(())
             }
-            Err((error, _)) => {
+            Err((error, message)) => {
                 self.health.failed(error);
+                self.errors.failed(Activity::Publish, message.topic(), error);
                 Err(refusal(error))
             }
         };

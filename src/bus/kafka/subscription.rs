@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use super::client::Options;
+use super::client_errors::ClientErrors;
 use super::consumer::Worker;
 use super::inbox::Inbox;
 use super::link::State;
@@ -32,9 +33,10 @@ impl KafkaSubscription {
         options: &Options,
         topic: &Arc<str>,
         link: watch::Receiver<State>,
+        errors: ClientErrors,
     ) -> Result<KafkaSubscription, SubscribeError> {
         let (inbox, stop) = (Arc::new(Inbox::default()), Arc::new(AtomicBool::new(false)));
-        let worker = Worker::open(options, topic, link, Arc::clone(&inbox), Arc::clone(&stop))
+        let worker = Worker::open(options, topic, (link, errors), Arc::clone(&inbox), Arc::clone(&stop))
             .map_err(|error| SubscribeError::Unavailable(error.to_string()))?;
         let (leaving, left) = oneshot::channel();
         let end = End { inbox: Arc::clone(&inbox), _leaving: leaving };

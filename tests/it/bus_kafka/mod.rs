@@ -3,13 +3,16 @@
 
 mod acks;
 mod dead_letters;
+mod errors;
 mod logins;
 mod outages;
+mod truncation;
 mod wire;
 mod workers;
 
 use std::sync::Arc;
 
+pub(crate) use errors::OtherMember;
 use orderstream::bus::{Bus, Subscription};
 use orderstream::order::{Event, OrderId};
 

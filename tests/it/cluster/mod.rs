@@ -4,8 +4,10 @@
 mod brokers;
 mod crashes;
 mod database;
+mod dead_letters;
 mod leaderless;
 mod neighbours;
+mod pauses;
 mod records;
 mod relay;
 mod replicas;

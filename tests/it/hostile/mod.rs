@@ -25,6 +25,8 @@ mod worker_logs;
 
 use std::time::Duration;
 
+pub(crate) use target::assert_small;
+
 /// How soon `/health/live` is answered, whatever other clients do: the service promises it, for a probe that waits
 /// longer has the process restarted.
 const LIVENESS: Duration = Duration::from_secs(1);

@@ -168,7 +168,7 @@ impl Target {
 }
 
 /// Asserts that a process never took more memory than it may.
-pub(super) fn assert_small(process: u32) {
+pub(crate) fn assert_small(process: u32) {
     let status = fs::read_to_string(format!("/proc/{process}/status")).expect("a running process");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
     let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number of KiB");

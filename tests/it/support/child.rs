@@ -85,9 +85,14 @@ impl Child {
 
     /// Sends SIGTERM.
     pub(crate) async fn terminate(&self) {
+        self.signal("TERM").await;
+    }
+
+    /// Sends a signal, by its name without SIG.
+    pub(crate) async fn signal(&self, name: &str) {
         let id = self.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().await.expect("kill is installed");
-        assert!(sent.success(), "SIGTERM could not be sent to {id}");
+        let sent = Command::new("kill").args(["-s", name, &id]).status().await.expect("kill is installed");
+        assert!(sent.success(), "SIG{name} could not be sent to {id}");
     }
 
     /// Waits until the process has ended by itself.

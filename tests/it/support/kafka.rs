@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use orderstream::bus::kafka::{KafkaBus, Options, Security};
 use orderstream::bus::{Bus, Record};
 use orderstream::config::{AckRead, KafkaSecurity, SaslMechanism};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
@@ -124,6 +124,13 @@ impl Corner {
         answers.expect("an answer").remove(0).expect("a new topic");
     }
 
+    /// Changes a setting of a topic; the others get the brokers' defaults.
+    pub(crate) async fn alter(&self, topic: &str, name: &str, value: &str) {
+        let altered = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+        let answers = self.admin().alter_configs([&altered], &AdminOptions::new()).await;
+        answers.expect("an answer").remove(0).expect("a setting that can be changed");
+    }
+
     fn admin(&self) -> AdminClient<DefaultClientContext> {
         self.client().remove("group.id").create().expect("an admin client")
     }
@@ -172,6 +179,20 @@ impl Corner {
         (message.key, message.payload, message.partition) = (key, value, partition);
         producer.send(message).map_err(|(error, _)| error).expect("a record that can be sent");
         producer.flush(GUARD).expect("a broker that takes it");
+    }
+
+    /// Writes the same record so many times, spread over the partitions.
+    pub(crate) fn write_many(&self, topic: &str, value: &[u8], count: usize) {
+        let mut config = self.client();
+        config.remove("group.id").set("linger.ms", "5").set("queue.buffering.max.messages", "1000000");
+        let producer: BaseProducer = config.create().expect("a producer");
+        let partitions = self.partitions(topic);
+        for partition in (0..partitions).cycle().take(count) {
+            let message: BaseRecord<'_, [u8], [u8]> =
+                BaseRecord::to(topic).partition(partition).payload(value);
+            producer.send(message).map_err(|(error, _)| error).expect("a record that can be sent");
+        }
+        producer.flush(GUARD).expect("a broker that takes them");
     }
 
     /// The first records of a topic as they lie there, with their partitions.

@@ -113,8 +113,28 @@ impl Private {
         self.up(Server::Pgbouncer)
     }
 
+    /// Starts a Kafka of one broker that knows ACLs: where there is none for a topic, everything is allowed.
+    pub(crate) fn kafka_with_acls(&self) -> String {
+        self.up(Server::Kafka);
+        let authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
+        self.kafka_with(&format!("authorizer.class.name={authorizer}\nallow.everyone.if.no.acl.found=true\n"))
+    }
+
+    /// Forbids or allows to write to a topic.
+    pub(crate) fn may_write(&self, brokers: &str, topic: &str, may: bool) {
+        let acl = |arguments: &[&str]| {
+            let tool = ["org.apache.kafka.tools.AclCommand", "--bootstrap-server", brokers, "--topic", topic];
+            self.tool(&[&tool[..], &["--force"], arguments].concat());
+        };
+        if may {
+            acl(&["--remove", "--deny-principal", "User:*", "--operation", "Write"]);
+        } else {
+            acl(&["--add", "--allow-principal", "User:*", "--operation", "All"]);
+            acl(&["--add", "--deny-principal", "User:*", "--operation", "Write"]);
+        }
+    }
+
     /// Runs one of Kafka's own tools.
-    #[cfg(feature = "kafka-tls")]
     pub(crate) fn tool(&self, arguments: &[&str]) {
         self.run(&[&["tool"], arguments].concat());
     }
@@ -132,6 +152,15 @@ impl Private {
     /// Has it go on.
     pub(crate) fn resume(&self, name: &str) {
         self.run(&["resume", name]);
+    }
+
+    /// Cuts the second half of the first broker's log of a partition off, as a crash of the only up-to-date replica
+    /// would. The broker must not run.
+    pub(crate) fn cut_log(&self, topic: &str, partition: i32) {
+        let log = format!("servers/kafka/1/data/{topic}-{partition}/00000000000000000000.log");
+        let log = OpenOptions::new().write(true).open(self.folder.path().join(log)).expect("a log");
+        let length = log.metadata().expect("a length").len();
+        log.set_len(length / 2).expect("a log that can be cut");
     }
 
     fn run(&self, arguments: &[&str]) -> String {
