@@ -237,7 +237,7 @@ pub async fn up(
     stop: CancellationToken,
 ) -> Result<()> {
     let worker_stop = CancellationToken::new();
-    let worker = spawn("worker", worker(parts.clone(), worker_stop.clone()), stop.clone());
+    let worker = spawn("worker", worker(parts.clone(), settings, worker_stop.clone()), stop.clone());
     let api = spawn("api", api(parts.clone(), listeners, settings, stop.clone()), stop);
     let api = api.await;
     worker_stop.cancel();
@@ -272,7 +272,7 @@ pub async fn worker_alone(
     settings: &Settings,
     stop: CancellationToken,
 ) -> Result<()> {
-    let worker = spawn("worker", worker(parts.clone(), stop.clone()), stop.clone());
+    let worker = spawn("worker", worker(parts.clone(), settings, stop.clone()), stop.clone());
     let health = health.map(|listener| {
         let Parts { store, bus, cache, .. } = parts.clone();
         let options = api::Options { max_connections: HEALTH_CONNECTIONS, ..front(settings) };
@@ -383,6 +383,13 @@ fn front(settings: &Settings) -> api::Options {
 ///
 /// # Errors
 /// Where the bus cannot serve it.
-pub async fn worker(parts: Parts, stop: CancellationToken) -> Result<()> {
-    Ok(Worker::new(parts.store, parts.bus, parts.cache, parts.processor).run(stop).await?)
+pub fn worker(
+    parts: Parts,
+    settings: &Settings,
+    stop: CancellationToken,
+) -> impl Future<Output = Result<()>> + Send + use<> {
+    let Parts { store, bus, cache, processor } = parts;
+    let (timeout, retry_for) = (settings.processor_timeout, settings.processor_retry_for);
+    let options = service::worker::Options { timeout, retry_for };
+    async move { Ok(Worker::new(store, bus, cache, processor, options).run(stop).await?) }
 }

@@ -35,6 +35,7 @@ pub(super) fn check(settings: &Settings) -> Vec<Problem> {
         &["republish_after"],
         r#"each look costs the store a walk through the orders; write "1s" or more, or "0s" for never"#,
     );
+    rule(!settings.processor_timeout.is_zero(), &["processor_timeout"], positive);
     rule(!settings.history_retention.is_zero(), &["history_retention"], positive);
     rule(!settings.postgres_connect_timeout.is_zero(), &["postgres_connect_timeout"], positive);
     rule(!settings.postgres_statement_timeout.is_zero(), &["postgres_statement_timeout"], positive);
@@ -50,9 +51,10 @@ pub(super) fn check(settings: &Settings) -> Vec<Problem> {
     rule(!settings.http_body_idle_timeout.is_zero(), &["http_body_idle_timeout"], positive);
     rule(!settings.http_write_timeout.is_zero(), &["http_write_timeout"], positive);
     let short = r#"nobody waits for more than a day; write "24h" or less"#;
-    let waits: [(Duration, &[&str]); 12] = [
+    let waits: [(Duration, &[&str]); 13] = [
         (settings.ack_wait_timeout, &["ack_wait_timeout"]),
         (settings.republish_after, &["republish_after"]),
+        (settings.processor_timeout, &["processor_timeout"]),
         (settings.cache_ttl, &["cache_ttl"]),
         (settings.postgres_connect_timeout, &["postgres_connect_timeout"]),
         (settings.postgres_statement_timeout, &["postgres_statement_timeout"]),

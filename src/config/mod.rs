@@ -89,6 +89,10 @@ keys::settings! {
     ack_wait: bool,
     /// How long a write waits for the worker before it is answered 202.
     ack_wait_timeout: Duration,
+    /// How long one call of the processor may take.
+    processor_timeout: Duration,
+    /// For how long an order is tried again that the processor fails for a passing reason.
+    processor_retry_for: Duration,
     /// How long an order waits without progress until its event is published to Kafka again; 0s: it never is.
     republish_after: Duration,
     /// Whether the history of orders is kept.

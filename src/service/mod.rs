@@ -15,6 +15,7 @@ mod janitor;
 mod marking;
 mod outstanding;
 mod pending;
+mod processing;
 mod processor;
 mod publisher;
 pub mod quota;

@@ -25,7 +25,7 @@ pub trait Processor: Send + Sync + 'static {
 /// Why an order was not processed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ProcessError {
-    /// It may work later: tried a few times more, then the order fails.
+    /// It may work later: tried again with growing pauses, for as long as the settings say; then the order fails.
     #[error("{0}")]
     Transient(String),
     /// It will never work: the order fails with the first 1,000 characters of this reason.

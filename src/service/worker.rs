@@ -4,42 +4,32 @@
 //! everything until it is back.
 
 use std::collections::{HashMap, HashSet};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::forget;
-use super::processor::{ProcessError, Processor};
+pub use super::processing::Options;
+use super::processing::{Done, Processing, Task};
+use super::processor::Processor;
 use super::rejects::Rejects;
 use crate::bus::{Bus, Delivery, Reply, SubscribeError, Subscription};
 use crate::cache::Cache;
 use crate::order::{Ack, AckStatus, Event, OrderId, Status, Version};
-use crate::store::{self, Basis, Completed, Completion, Creation, Processed, Store};
+use crate::store::{self, Basis, Completed, Completion, Processed, Store};
 use crate::telemetry::limited;
 
 /// The most events in a batch.
 const BATCH: usize = 1024;
 
-/// How many events are processed in one future. Where there are more than these, [`join_all`] makes a task of its own of
-/// each future.
-const GROUP: usize = 30;
-
 /// How many batches are worked on at a time: while one is being recorded, the next is processed and queued. They
 /// may be about the same order; its versions keep them apart.
 const HANDS: usize = 3;
-
-/// How often a processor that fails for a passing reason is asked.
-const ATTEMPTS: u32 = 5;
-
-/// How many characters of a processor's reason are recorded: every list and history repeats them.
-const MAX_REASON: usize = 1000;
 
 /// The first pause before something is tried again; each next one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -47,15 +37,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// A delivery, and the order that it is about.
-type Task = (OrderId, Delivery);
-
 /// A worker and what it works with.
 pub struct Worker {
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
     cache: Arc<dyn Cache>,
     processor: Arc<dyn Processor>,
+    options: Options,
     rejects: Rejects,
 }
 
@@ -67,9 +55,10 @@ impl Worker {
         bus: Arc<dyn Bus>,
         cache: Arc<dyn Cache>,
         processor: Arc<dyn Processor>,
+        options: Options,
     ) -> Worker {
         let rejects = Rejects::new(Arc::clone(&bus));
-        Worker { store, bus, cache, processor, rejects }
+        Worker { store, bus, cache, processor, options, rejects }
     }
 
     /// Works until `shutdown`, and finishes the batch in hand.
@@ -78,14 +67,32 @@ impl Worker {
     /// [`SubscribeError`] where the bus cannot serve this worker.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), SubscribeError> {
         let subscription = Mutex::new(self.bus.subscribe().await?);
-        join_all((0..HANDS).map(|_| self.hand(&subscription, &shutdown))).await;
+        let (processing, late) = Processing::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.bus),
+            Arc::clone(&self.processor),
+            self.options,
+            shutdown.clone(),
+        );
+        let ended = CancellationToken::new();
+        let hands = async {
+            join_all((0..HANDS).map(|_| self.hand(&subscription, &processing, &shutdown))).await;
+            processing.ended().await;
+            ended.cancel();
+        };
+        tokio::join!(hands, self.record_late(late, &ended, &shutdown));
         subscription.into_inner().close().await;
         self.rejects.ended().await;
         Ok(())
     }
 
     /// Takes what has arrived and works on it, again and again.
-    async fn hand(&self, subscription: &Mutex<Box<dyn Subscription>>, shutdown: &CancellationToken) {
+    async fn hand(
+        &self,
+        subscription: &Mutex<Box<dyn Subscription>>,
+        processing: &Processing,
+        shutdown: &CancellationToken,
+    ) {
         loop {
             let next = async { subscription.lock().await.next(BATCH).await };
             let deliveries = tokio::select! {
@@ -94,11 +101,34 @@ impl Worker {
                 deliveries = next => deliveries,
             };
             let Some(deliveries) = deliveries else { return };
-            self.work(deliveries, shutdown).await;
+            self.work(deliveries, processing, shutdown).await;
         }
     }
 
-    async fn work(&self, deliveries: Vec<Delivery>, shutdown: &CancellationToken) {
+    /// Records the orders whose calls of the processor left their batches, until all calls have ended.
+    async fn record_late(
+        &self,
+        mut late: mpsc::UnboundedReceiver<Done>,
+        ended: &CancellationToken,
+        shutdown: &CancellationToken,
+    ) {
+        let mut waiting = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                _ = late.recv_many(&mut waiting, BATCH) => {}
+                () = ended.cancelled() => return,
+            }
+            while !waiting.is_empty() {
+                let mut orders = HashSet::new();
+                let (sub_batch, rest) = waiting.into_iter().partition(|done| orders.insert(done.order_id));
+                self.record(sub_batch, &mut Vec::new(), shutdown).await;
+                waiting = rest;
+            }
+        }
+    }
+
+    async fn work(&self, deliveries: Vec<Delivery>, processing: &Processing, shutdown: &CancellationToken) {
         let (mut tasks, mut rejected) = (Vec::with_capacity(deliveries.len()), Vec::new());
         for delivery in deliveries {
             match &delivery.event {
@@ -109,17 +139,18 @@ impl Worker {
                 }
             }
         }
-        self.work_on(tasks, shutdown).await;
+        self.work_on(tasks, processing, shutdown).await;
         self.rejects.send(rejected);
     }
 
-    async fn work_on(&self, mut tasks: Vec<Task>, shutdown: &CancellationToken) {
+    async fn work_on(&self, mut tasks: Vec<Task>, processing: &Processing, shutdown: &CancellationToken) {
         // An order may be in the batch twice, but not in one write. Its newest version goes first: when that is
         // recorded, the older ones are overtaken and take no write of their own.
         let (mut recorded, mut processed) = (Vec::new(), HashMap::new());
         while !tasks.is_empty() {
             let (sub_batch, rest) = newest(tasks);
-            if !self.finish(sub_batch, &mut recorded, shutdown).await || rest.is_empty() {
+            let done = processing.run(sub_batch).await;
+            if !self.record(done, &mut recorded, shutdown).await || rest.is_empty() {
                 return;
             }
             processed.extend(recorded.drain(..));
@@ -132,7 +163,7 @@ impl Worker {
     async fn settle_overtaken(
         &self,
         tasks: Vec<Task>,
-        processed: &mut HashMap<OrderId, Version>,
+        processed: &mut HashMap<OrderId, Processed>,
     ) -> Vec<Task> {
         let is_open = |(order_id, delivery): &&Task| {
             version_of(delivery).is_some() && !processed.contains_key(order_id)
@@ -142,23 +173,21 @@ impl Worker {
         if !open.is_empty()
             && let Ok(states) = self.store.processed_versions(&open).await
         {
-            let known = |(order_id, state): (OrderId, Option<Processed>)| Some((order_id, state?.version));
+            let known = |(order_id, state): (OrderId, Option<Processed>)| Some((order_id, state?));
             processed.extend(open.into_iter().zip(states).filter_map(known));
         }
-        let is_overtaken = |order_id: &OrderId, delivery: &Delivery| {
-            version_of(delivery) <= processed.get(order_id).copied() && version_of(delivery).is_some()
-        };
-        let (overtaken, rest): (Vec<_>, Vec<_>) =
-            tasks.into_iter().partition(|(order_id, delivery)| is_overtaken(order_id, delivery));
-        let completions = self.complete_all(&overtaken).await;
-        let (now, mut replies, mut settled) = (Timestamp::now(), Vec::new(), Vec::new());
-        for ((order_id, delivery), completion) in overtaken.into_iter().zip(completions) {
-            // A version that was overtaken has not failed; one that is here twice may have.
-            let failed = completion.status == Status::Failed
-                && version_of(&delivery) == processed.get(&order_id).copied()
-                && self.has_failed(&completion).await;
-            replies.push(Reply { ack: ack(&delivery, &completion, failed, now), to: delivery.reply_to });
-            settled.push(delivery);
+        let (now, mut replies, mut settled, mut rest) =
+            (Timestamp::now(), Vec::new(), Vec::new(), Vec::new());
+        for (order_id, delivery) in tasks {
+            match (version_of(&delivery), processed.get(&order_id)) {
+                (Some(version), Some(state)) if version <= state.version => {
+                    // A version that was overtaken has not failed; one that is here twice may have.
+                    let ack = ack(&delivery, order_id, Some(version), has_failed(version, state), now);
+                    replies.push(Reply { ack, to: delivery.reply_to });
+                    settled.push(delivery);
+                }
+                _ => rest.push((order_id, delivery)),
+            }
         }
         self.acknowledge_and_settle(replies, settled).await;
         rest
@@ -175,22 +204,32 @@ impl Worker {
         self.bus.settle(settled).await;
     }
 
-    /// Processes, records, ACKs and settles deliveries of different orders, and adds the versions that it recorded to
-    /// `recorded`. `false` where the worker was told to stop before the store took the batch; the deliveries then come
-    /// again.
-    async fn finish(
+    /// Records, ACKs and settles deliveries of different orders, and adds the states that it recorded to `recorded`.
+    /// `false` where the worker was told to stop before the store took the batch; the deliveries then come again.
+    async fn record(
         &self,
-        round: Vec<Task>,
-        recorded: &mut Vec<(OrderId, Version)>,
+        done: Vec<Done>,
+        recorded: &mut Vec<(OrderId, Processed)>,
         shutdown: &CancellationToken,
     ) -> bool {
-        let completions: Arc<[Completion]> = self.complete_all(&round).await.into();
+        if done.is_empty() {
+            return true;
+        }
+        let (round, completions): (Vec<Task>, Vec<Completion>) =
+            done.into_iter().map(|done| ((done.order_id, done.delivery), done.completion)).unzip();
+        let completions: Arc<[Completion]> = completions.into();
         let mut pause = FIRST_PAUSE;
         let outcomes = loop {
             match self.store.complete(Arc::clone(&completions)).await {
                 Ok(outcomes) => break outcomes,
                 Err(store::Error::BadBatch(reason)) => {
-                    return self.split(round, &reason, recorded, shutdown).await;
+                    let again = round.into_iter().zip(completions.iter().cloned());
+                    let done = again.map(|((order_id, delivery), completion)| Done {
+                        order_id,
+                        delivery,
+                        completion,
+                    });
+                    return self.split(done.collect(), &reason, recorded, shutdown).await;
                 }
                 Err(error) => {
                     limited!(error, "completion"; %error, "the worker cannot record what it did; it tries again")
@@ -204,6 +243,7 @@ impl Worker {
         // Stale ones too: they may be here again because a worker died before it came to this.
         let known = completions.iter().zip(&outcomes).filter(|(_, outcome)| **outcome != Completed::Unknown);
         forget(&*self.cache, known.map(|(completion, _)| completion.order_id)).await;
+        let states = self.states_of_stale(&completions, &outcomes).await;
         let now = Timestamp::now();
         let mut replies = Vec::with_capacity(round.len());
         let (mut settled, mut rejected) = (Vec::with_capacity(round.len()), Vec::new());
@@ -214,12 +254,21 @@ impl Worker {
                 rejected.push((delivery, format!("there is no order {order_id}")));
                 continue;
             }
+            let version = match completion.basis {
+                Basis::Version(version) => Some(version),
+                Basis::Creation(_) => Some(1),
+                Basis::Unversioned(_) => None,
+            };
             if let (Completed::Applied, Basis::Version(version)) = (outcome, &completion.basis) {
-                recorded.push((order_id, *version));
+                recorded.push((order_id, Processed { version: *version, status: completion.status }));
             }
-            let failed = completion.status == Status::Failed
-                && (outcome == Completed::Applied || self.has_failed(completion).await);
-            replies.push(Reply { ack: ack(&delivery, completion, failed, now), to: delivery.reply_to });
+            // What counts is what the store has: an earlier delivery may have ended otherwise.
+            let failed = match (states.get(&order_id), &completion.basis) {
+                (Some(state), Basis::Version(version)) => has_failed(*version, state),
+                _ => completion.status == Status::Failed,
+            };
+            let ack = ack(&delivery, order_id, version, failed, now);
+            replies.push(Reply { ack, to: delivery.reply_to });
             settled.push(delivery);
         }
         self.acknowledge_and_settle(replies, settled).await;
@@ -230,84 +279,43 @@ impl Worker {
     /// Goes on with the halves of a batch that one of its rows spoils; a row that is alone goes to the dead letters.
     async fn split(
         &self,
-        mut round: Vec<Task>,
+        mut done: Vec<Done>,
         reason: &str,
-        recorded: &mut Vec<(OrderId, Version)>,
+        recorded: &mut Vec<(OrderId, Processed)>,
         shutdown: &CancellationToken,
     ) -> bool {
-        let second = round.split_off(round.len() / 2);
-        if round.is_empty() {
+        let second = done.split_off(done.len() / 2);
+        if done.is_empty() {
             let reason = format!("the order cannot be stored: {reason}");
-            self.rejects.send(second.into_iter().map(|(_, delivery)| (delivery, reason.clone())).collect());
+            self.rejects.send(second.into_iter().map(|done| (done.delivery, reason.clone())).collect());
             return true;
         }
-        Box::pin(self.finish(round, recorded, shutdown)).await
-            && Box::pin(self.finish(second, recorded, shutdown)).await
+        Box::pin(self.record(done, recorded, shutdown)).await
+            && Box::pin(self.record(second, recorded, shutdown)).await
     }
 
-    /// Whether a failure that was not applied is on the order all the same, from an earlier delivery. A version
-    /// that was overtaken has not failed: the newer one has its own outcome.
-    async fn has_failed(&self, completion: &Completion) -> bool {
-        let Basis::Version(version) = completion.basis else { return true };
-        match self.store.processed_versions(&[completion.order_id]).await.as_deref() {
-            Ok([Some(found)]) => found.version == version && found.status == Status::Failed,
-            _ => true,
+    /// The states of the orders whose completions changed nothing; of none where the store cannot say.
+    async fn states_of_stale(
+        &self,
+        completions: &[Completion],
+        outcomes: &[Completed],
+    ) -> HashMap<OrderId, Processed> {
+        let is_stale = |(completion, outcome): &(&Completion, &Completed)| {
+            **outcome == Completed::Stale && matches!(completion.basis, Basis::Version(_))
+        };
+        let stale: Vec<OrderId> =
+            completions.iter().zip(outcomes).filter(is_stale).map(|(it, _)| it.order_id).collect();
+        if stale.is_empty() {
+            return HashMap::new();
         }
+        let states = self.store.processed_versions(&stale).await.unwrap_or_default();
+        stale.into_iter().zip(states).filter_map(|(order_id, state)| Some((order_id, state?))).collect()
     }
+}
 
-    /// What each event does to its order.
-    async fn complete_all<'t>(&'t self, tasks: &'t [Task]) -> Vec<Completion> {
-        let complete = |group: &'t [Task]| {
-            join_all(group.iter().map(|(order_id, delivery)| self.complete(*order_id, delivery)))
-        };
-        join_all(tasks.chunks(GROUP).map(complete)).await.into_iter().flatten().collect()
-    }
-
-    /// What an event does to its order.
-    async fn complete(&self, order_id: OrderId, delivery: &Delivery) -> Completion {
-        let Ok(event) = &delivery.event else {
-            unreachable!("records that are no events were rejected before")
-        };
-        let outcome = match event.status {
-            Status::New | Status::Processing | Status::Done | Status::Failed => {
-                self.process(event).await.map(|amount| (Status::Done, Some(amount)))
-            }
-            Status::Cancelled | Status::Deleted => Ok((event.status, None)),
-        };
-        let basis = match (event.order_id, event.version, event.user_id) {
-            (Some(_), Some(version), _) => Basis::Version(version),
-            (None, _, Some(user_id)) => {
-                Basis::Creation(Box::new(Creation { user_id, payload: event.payload.clone() }))
-            }
-            _ => Basis::Unversioned(event.timestamp),
-        };
-        match outcome {
-            Ok((status, amount)) => Completion { order_id, basis, status, amount, reason: None },
-            Err(reason) => {
-                let reason: String = reason.chars().take(MAX_REASON).collect();
-                limited!(warn, "failed order"; %order_id, version = event.version, reason, "the order cannot be processed");
-                Completion { order_id, basis, status: Status::Failed, amount: None, reason: Some(reason) }
-            }
-        }
-    }
-
-    /// Asks the processor, again where that may help. A panic of the processor fails the order and nothing else.
-    async fn process(&self, event: &Event) -> Result<crate::order::Amount, String> {
-        let mut pause = FIRST_PAUSE;
-        for attempt in 1.. {
-            match AssertUnwindSafe(self.processor.process(event)).catch_unwind().await {
-                Ok(Ok(amount)) => return Ok(amount),
-                Ok(Err(ProcessError::Transient(reason))) if attempt < ATTEMPTS => {
-                    limited!(warn, "processor"; order_id = ?event.order_id, attempt, reason, "processing failed; trying again");
-                    sleep(pause).await;
-                    pause *= 2;
-                }
-                Ok(Err(error)) => return Err(error.to_string()),
-                Err(_) => return Err("the processor panicked".to_owned()),
-            }
-        }
-        unreachable!("the last attempt returns")
-    }
+/// Whether that version of the order has failed. One that was overtaken has not: the newer one has its own outcome.
+fn has_failed(version: Version, state: &Processed) -> bool {
+    state.version == version && state.status == Status::Failed
 }
 
 /// The order that an event is about: the one it names, or the one its record creates.
@@ -347,16 +355,17 @@ fn newest(tasks: Vec<Task>) -> (Vec<Task>, Vec<Task>) {
     })
 }
 
-fn ack(delivery: &Delivery, completion: &Completion, failed: bool, now: Timestamp) -> Ack {
+fn ack(
+    delivery: &Delivery,
+    order_id: OrderId,
+    version: Option<Version>,
+    failed: bool,
+    processed_at: Timestamp,
+) -> Ack {
     let status = match &delivery.event {
         _ if failed => AckStatus::Failed,
         Ok(event) => AckStatus::of_event(event.status),
         Err(_) => AckStatus::Processed,
     };
-    let version = match completion.basis {
-        Basis::Version(version) => Some(version),
-        Basis::Creation(_) => Some(1),
-        Basis::Unversioned(_) => None,
-    };
-    Ack { order_id: completion.order_id, version, status, processed_at: now }
+    Ack { order_id, version, status, processed_at }
 }

@@ -12,6 +12,7 @@ pub mod postgres;
 pub mod sqlite;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -95,6 +96,16 @@ pub trait Store: Send + Sync + 'static {
     async fn add_outbox_entries(&self, events: &[(OrderId, Version)]) -> Result<usize, Error> {
         let _ = events;
         Ok(0)
+    }
+
+    /// Has an outbox of the store's own keep a pending version for so long: no sweep finds it before. Nothing happens
+    /// where it is not pending any more, or the store has no outbox.
+    ///
+    /// # Errors
+    /// [`Error`]; trying again is safe.
+    async fn postpone(&self, order_id: OrderId, version: Version, by: Duration) -> Result<(), Error> {
+        let _ = (order_id, version, by);
+        Ok(())
     }
 
     /// The store's time now: the clock of every time that it keeps.

@@ -2,7 +2,10 @@
 //! their rows come back into the outbox from here. The table is walked by its key, a bounded number of rows at a time:
 //! an index of what is pending would cost every command and every completion.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
@@ -15,6 +18,7 @@ use crate::store::{Cursor, MissingEntry, MissingPage, Place};
 pub(super) struct Missing {
     find: Statement,
     add: Statement,
+    postpone: Statement,
 }
 
 /// A page of the table, and of it what is pending without an outbox row; behind it the last row of a full page.
@@ -41,10 +45,17 @@ const ADD: &str = "INSERT INTO orders_outbox (order_id, version, created_at)
      ORDER BY o.order_id
         ON CONFLICT (order_id, version) DO NOTHING";
 
+/// A row that looks claimed, until it is due.
+const POSTPONE: &str = "INSERT INTO orders_outbox (order_id, version, claimed_until)
+    SELECT o.order_id, o.version, clock_timestamp() + $3 * interval '1 second'
+      FROM orders o WHERE o.order_id = $1 AND o.version = $2 AND o.processed_version < o.version
+        ON CONFLICT (order_id, version) DO UPDATE SET claimed_until = excluded.claimed_until";
+
 impl Missing {
     pub(super) async fn prepare(client: &Client) -> Result<Missing, tokio_postgres::Error> {
-        let (find, add) = tokio::try_join!(client.prepare(FIND), client.prepare(ADD))?;
-        Ok(Missing { find, add })
+        let (find, add, postpone) =
+            tokio::try_join!(client.prepare(FIND), client.prepare(ADD), client.prepare(POSTPONE))?;
+        Ok(Missing { find, add, postpone })
     }
 
     /// What is missing among so many rows behind the cursor.
@@ -79,6 +90,19 @@ impl Missing {
         let (ids, versions): (Vec<Uuid>, Vec<Version>) =
             keys.iter().map(|(id, version)| (uuid(*id), *version)).unzip();
         Ok(client.execute(&self.add, &[&ids, &versions]).await? as usize)
+    }
+
+    /// Puts a row back that is due later.
+    pub(super) async fn postpone(
+        &self,
+        client: &Client,
+        order_id: OrderId,
+        version: Version,
+        by: Duration,
+    ) -> Result<(), Trouble> {
+        let parameters: [&(dyn ToSql + Sync); 3] = [&uuid(order_id), &version, &by.as_secs_f64()];
+        client.execute(&self.postpone, &parameters).await?;
+        Ok(())
     }
 }
 

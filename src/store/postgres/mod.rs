@@ -229,6 +229,13 @@ impl Store for PostgresStore {
         self.sweep.read(add).await
     }
 
+    async fn postpone(&self, order_id: OrderId, version: Version, by: Duration) -> Result<(), Error> {
+        let postpone = |session: Arc<Outbox>| async move {
+            session.missing.postpone(session.client(), order_id, version, by).await
+        };
+        self.sweep.read(postpone).await
+    }
+
     async fn now(&self) -> Result<Timestamp, Error> {
         self.sweep.read(|session| async move { session.now().await }).await
     }

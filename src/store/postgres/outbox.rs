@@ -48,7 +48,7 @@ impl Prepare for Outbox {
 
     async fn prepare(client: Client, _: bool) -> Result<Outbox, tokio_postgres::Error> {
         let sql = [
-            REMOVE.to_owned(),
+            remove_sql(),
             claim_sql(),
             pending_sql(EVENT_COLUMNS),
             format!("SELECT order_id, version FROM {}", waiting("1")),
@@ -66,9 +66,16 @@ impl Prepare for Outbox {
     }
 }
 
-const REMOVE: &str =
-    "DELETE FROM orders_outbox b USING unnest($1::uuid[], $2::int8[]) AS k (order_id, version)
-                      WHERE b.order_id = ANY (ARRAY[k.order_id]) AND b.version = k.version";
+/// Leaves out a row that was postponed: a worker has had its event, and is to have it again.
+fn remove_sql() -> String {
+    format!(
+        "DELETE FROM orders_outbox b USING unnest($1::uuid[], $2::int8[]) AS k (order_id, version)
+          WHERE b.order_id = ANY (ARRAY[k.order_id]) AND b.version = k.version
+            AND (b.claimed_until IS NULL
+                 OR b.claimed_until < clock_timestamp() + interval '{} seconds')",
+        CLAIM_SECONDS + 1
+    )
+}
 
 /// Rows that another process is taking up at this moment are its own, and not waited for.
 fn claim_sql() -> String {

@@ -186,7 +186,7 @@ impl TestApp {
         assert!(self.worker.is_none(), "the worker runs already");
         let (cache, processor) = (Arc::clone(&self.setup.cache), Arc::clone(&self.setup.processor));
         let parts = Parts { store: Arc::clone(&self.store), bus: self.bus.clone(), cache, processor };
-        self.worker = Some(Role::start(|stop| app::worker(parts, stop)));
+        self.worker = Some(Role::start(|stop| app::worker(parts, &self.setup.settings, stop)));
     }
 
     /// Tells the worker to stop and waits until it has.

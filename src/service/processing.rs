@@ -1,0 +1,263 @@
+//! Calls of the processor: each with a limit of time, and again after growing pauses where it fails for a passing
+//! reason. Most calls end at once, and their orders are recorded together. A call that takes longer leaves its batch:
+//! it goes on in a task of its own, so that it delays no other order, and its order is recorded when it ends.
+//!
+//! An order that fails for long does not wait in memory. A store with an outbox keeps it until it is due, and its
+//! delivery is settled; the sweep of any process then publishes it again.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::processor::{ProcessError, Processor};
+use crate::bus::{Bus, Delivery};
+use crate::order::{Amount, Event, OrderId, Status};
+use crate::store::{Basis, Completion, Creation, Store};
+use crate::telemetry::limited;
+
+/// How long a batch waits for the calls of its orders.
+const PROMPT: Duration = Duration::from_millis(100);
+
+/// How many calls may go on outside of their batches; beyond that the worker takes no more deliveries.
+const MOST_LATE: usize = 8192;
+
+/// The first pause before a call is made again.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// How long an order is tried again from memory where the store can keep it.
+const LONGEST_IN_MEMORY: Duration = Duration::from_secs(15);
+
+/// How long the store keeps an order at least. Longer than any claim: a row that waits for its time is never taken for
+/// one that was just published.
+const SHORTEST_KEPT: Duration = Duration::from_secs(15);
+
+/// For how long an order is tried again at least, however old its change is.
+const LEAST: Duration = Duration::from_secs(60);
+
+/// How many characters of a processor's reason are recorded: every list and history repeats them.
+const MAX_REASON: usize = 1000;
+
+/// How the processor is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// How long one call may take; a longer one counts as a failure that may pass.
+    pub timeout: Duration,
+    /// For how long after its change an order is tried again that fails for a passing reason; then it fails.
+    pub retry_for: Duration,
+}
+
+/// A delivery, and the order that it is about.
+pub(super) type Task = (OrderId, Delivery);
+
+/// A task whose order can be recorded.
+pub(super) struct Done {
+    pub(super) order_id: OrderId,
+    pub(super) delivery: Delivery,
+    pub(super) completion: Completion,
+}
+
+/// Calls the processor.
+pub(super) struct Processing {
+    caller: Arc<Caller>,
+    late: TaskTracker,
+    room: Arc<Semaphore>,
+    finished: mpsc::UnboundedSender<Done>,
+}
+
+/// What a call needs.
+struct Caller {
+    store: Arc<dyn Store>,
+    bus: Arc<dyn Bus>,
+    processor: Arc<dyn Processor>,
+    options: Options,
+    shutdown: CancellationToken,
+}
+
+/// A task under way: `None` where it is not to be recorded.
+type Call = BoxFuture<'static, Option<Done>>;
+
+impl Processing {
+    /// Ready to call; what leaves its batch arrives at the receiver.
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        bus: Arc<dyn Bus>,
+        processor: Arc<dyn Processor>,
+        options: Options,
+        shutdown: CancellationToken,
+    ) -> (Processing, mpsc::UnboundedReceiver<Done>) {
+        let (finished, late) = mpsc::unbounded_channel();
+        let caller = Arc::new(Caller { store, bus, processor, options, shutdown });
+        let room = Arc::new(Semaphore::new(MOST_LATE));
+        (Processing { caller, late: TaskTracker::new(), room, finished }, late)
+    }
+
+    /// Processes tasks; answers those that end soon. The others arrive at the receiver one by one.
+    pub(super) async fn run(&self, tasks: Vec<Task>) -> Vec<Done> {
+        let (mut done, mut calls) = (Vec::with_capacity(tasks.len()), FuturesUnordered::new());
+        for task in tasks {
+            // Most calls end at once: they need no place among the others.
+            let mut call = Arc::clone(&self.caller).call(task);
+            match futures_util::poll!(&mut call) {
+                std::task::Poll::Ready(ended) => done.extend(ended),
+                std::task::Poll::Pending => calls.push(call),
+            }
+        }
+        if calls.is_empty() {
+            return done;
+        }
+        let prompt = async {
+            while let Some(ended) = calls.next().await {
+                done.extend(ended);
+            }
+        };
+        if timeout(PROMPT, prompt).await.is_err() {
+            self.leave(calls.into_iter()).await;
+        }
+        done
+    }
+
+    /// Has calls go on by themselves, as far as there is room for them.
+    async fn leave(&self, calls: impl Iterator<Item = Call>) {
+        for call in calls {
+            let room = tokio::select! {
+                room = Arc::clone(&self.room).acquire_owned() => room,
+                // Their deliveries come again.
+                () = self.caller.shutdown.cancelled() => return,
+            };
+            let finished = self.finished.clone();
+            self.late.spawn(async move {
+                let _room = room;
+                if let Some(done) = call.await {
+                    // The receiver lives until all calls have ended.
+                    drop(finished.send(done));
+                }
+            });
+        }
+    }
+
+    /// Waits until no call goes on.
+    pub(super) async fn ended(&self) {
+        self.late.close();
+        self.late.wait().await;
+    }
+}
+
+impl Caller {
+    fn call(self: Arc<Self>, (order_id, delivery): Task) -> Call {
+        Box::pin(async move {
+            let status = match &delivery.event {
+                Ok(event) if is_work(event) => return self.process(order_id, delivery).await,
+                Ok(event) => event.status,
+                // The worker rejects such records before.
+                Err(_) => return None,
+            };
+            Some(done(order_id, delivery, (status, None, None)))
+        })
+    }
+
+    /// Asks the processor until there is an outcome.
+    async fn process(&self, order_id: OrderId, delivery: Delivery) -> Option<Done> {
+        let began = Instant::now();
+        loop {
+            let Ok(event) = &delivery.event else { return None };
+            let reason = match self.ask(event).await {
+                Ok(amount) => return Some(done(order_id, delivery, (Status::Done, Some(amount), None))),
+                Err(ProcessError::Permanent(reason)) => return Some(failed(order_id, delivery, &reason)),
+                Err(ProcessError::Transient(reason)) => reason,
+            };
+            let (age, tried, retry_for) = (age(event), began.elapsed(), self.options.retry_for);
+            // An event that comes late, behind a backlog, is tried for a while all the same.
+            if age >= retry_for && tried >= retry_for.min(LEAST) {
+                let reason = format!("{reason} (it was tried again until {retry_for:?} after the change)");
+                return Some(failed(order_id, delivery, &reason));
+            }
+            let pause = (tried / 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+            limited!(warn, "processor"; %order_id, version = event.version, reason, "processing failed; it is tried again");
+            if tried >= LONGEST_IN_MEMORY && self.keep(order_id, event, age).await {
+                self.bus.settle(vec![delivery]).await;
+                return None;
+            }
+            tokio::select! {
+                () = sleep(pause) => {}
+                // The delivery comes again.
+                () = self.shutdown.cancelled() => return None,
+            }
+        }
+    }
+
+    /// One call. A panic of the processor fails the order and nothing else.
+    async fn ask(&self, event: &Event) -> Result<Amount, ProcessError> {
+        let call = AssertUnwindSafe(self.processor.process(event)).catch_unwind();
+        match timeout(self.options.timeout, call).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(ProcessError::Permanent("the processor panicked".to_owned())),
+            Err(_) => {
+                let limit = self.options.timeout;
+                Err(ProcessError::Transient(format!("the processor did not answer within {limit:?}")))
+            }
+        }
+    }
+
+    /// Has the store keep the event until it is due; answers whether it does.
+    async fn keep(&self, order_id: OrderId, event: &Event, age: Duration) -> bool {
+        let pause = (age / 2).clamp(SHORTEST_KEPT, LONGEST_PAUSE);
+        let (true, Some(version)) = (self.store.has_outbox() && event.order_id.is_some(), event.version)
+        else {
+            return false;
+        };
+        match self.store.postpone(order_id, version, pause).await {
+            Ok(()) => true,
+            Err(error) => {
+                limited!(warn, "postponed order"; %error, "an order that is to be tried again waits in memory");
+                false
+            }
+        }
+    }
+}
+
+/// Whether the processor is to be asked.
+fn is_work(event: &Event) -> bool {
+    match event.status {
+        Status::New | Status::Processing | Status::Done | Status::Failed => true,
+        Status::Cancelled | Status::Deleted => false,
+    }
+}
+
+/// How long ago the order changed.
+fn age(event: &Event) -> Duration {
+    Duration::try_from(Timestamp::now().duration_since(event.timestamp)).unwrap_or_default()
+}
+
+fn failed(order_id: OrderId, delivery: Delivery, reason: &str) -> Done {
+    let reason: String = reason.chars().take(MAX_REASON).collect();
+    limited!(warn, "failed order"; %order_id, reason, "the order cannot be processed");
+    done(order_id, delivery, (Status::Failed, None, Some(reason)))
+}
+
+fn done(
+    order_id: OrderId,
+    delivery: Delivery,
+    (status, amount, reason): (Status, Option<Amount>, Option<String>),
+) -> Done {
+    let basis = match &delivery.event {
+        Ok(Event { order_id: Some(_), version: Some(version), .. }) => Basis::Version(*version),
+        Ok(Event { order_id: None, user_id: Some(user_id), payload, .. }) => {
+            Basis::Creation(Box::new(Creation { user_id: *user_id, payload: payload.clone() }))
+        }
+        Ok(event) => Basis::Unversioned(event.timestamp),
+        Err(_) => Basis::Unversioned(delivery.source.timestamp),
+    };
+    Done { order_id, delivery, completion: Completion { order_id, basis, status, amount, reason } }
+}
