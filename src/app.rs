@@ -184,7 +184,8 @@ pub async fn migration_plan(settings: &Settings, finish: bool) -> Result<String>
 /// The cache. It is reached later, in the background.
 fn cache(settings: &Settings) -> Result<Arc<dyn Cache>> {
     let Some(address) = &settings.redis_addr else { return Ok(Arc::new(NoCache)) };
-    let cache = RedisCache::open(address.expose_secret(), settings.cache_ttl, settings.cache_timeout);
+    let (prefix, ttl) = (&settings.cache_key_prefix, settings.cache_ttl);
+    let cache = RedisCache::open_with(address.expose_secret(), prefix, ttl, settings.cache_timeout);
     Ok(Arc::new(cache.context("REDIS_ADDR cannot be read")?))
 }
 

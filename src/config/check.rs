@@ -112,6 +112,12 @@ pub(super) fn check(settings: &Settings) -> Vec<Problem> {
          rename one",
     );
     rule(
+        (1..=64).contains(&settings.cache_key_prefix.len())
+            && settings.cache_key_prefix.bytes().all(|byte| byte.is_ascii_graphic()),
+        &["cache_key_prefix"],
+        r#"keys begin with it: write 1 to 64 printable ASCII characters without spaces, as "orderstream""#,
+    );
+    rule(
         !settings.worker_group.is_empty(),
         &["worker_group"],
         r#"the workers need a group; write a name, as "order-workers""#,
@@ -313,6 +319,9 @@ mod tests {
             assert_eq!(keys, ["orders_events_topic", "orders_ack_topic"], "{name}");
         }
         assert_eq!(broken(|s| s.worker_group.clear()), ["worker_group"]);
+        for prefix in [String::new(), "a b".to_owned(), "\u{e9}".to_owned(), "x".repeat(65)] {
+            assert_eq!(broken(|s| s.cache_key_prefix = prefix.clone()), ["cache_key_prefix"]);
+        }
     }
 
     #[test]

@@ -55,6 +55,8 @@ keys::settings! {
     data_dir: PathBuf,
     /// Redis cache, as host:port or a redis:// or rediss:// URL; unset: no cache.
     redis_addr: Option<SecretString>,
+    /// What all keys in Redis begin with.
+    cache_key_prefix: String,
     /// How long a copy of an order may stay in the cache.
     cache_ttl: Duration,
     /// How long a request waits for the cache before it does without.

@@ -350,6 +350,7 @@ fn the_defaults_are_those_that_were_promised() {
     assert_eq!(settings.bind.to_string(), "127.0.0.1");
     assert_eq!((settings.api_port, settings.grpc_port), (8080, 50051));
     assert_eq!(settings.worker_group, "order-workers");
+    assert_eq!(settings.cache_key_prefix, "orderstream");
     assert_eq!(settings.orders_events_topic, "orders.events");
     assert_eq!(settings.orders_ack_topic, "orders.ack");
     assert_eq!((settings.orders_events_partitions.get(), settings.orders_ack_partitions.get()), (4, 12));

@@ -12,6 +12,7 @@ mod bus_kafka;
 mod bus_local;
 mod cache_conformance;
 mod cache_faults;
+mod cache_modes;
 mod cache_redis;
 mod cache_service;
 mod cli;

@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use self::entry::Entry;
-use self::script::{GENERATION, LEASE, TICKET, key};
+use self::script::{LEASE, PREFIX, TICKET, generation, key};
 use self::session::{Line, Tolerance};
 use super::{Cache, Lookup, Ticket, Unavailable};
 use crate::order::{Order, OrderId};
@@ -32,6 +32,7 @@ const LARGEST: usize = 64 << 10;
 /// A cache in Redis.
 pub struct RedisCache {
     line: Arc<Line>,
+    prefix: String,
     lookup: Script,
     fill: Script,
     ttl: Duration,
@@ -51,11 +52,26 @@ impl RedisCache {
     /// # Errors
     /// [`BadAddress`].
     pub fn open(address: &str, ttl: Duration, timeout: Duration) -> Result<RedisCache, BadAddress> {
-        let line = Arc::new(Line::new(client(address)?, timeout));
+        RedisCache::open_with(address, PREFIX, ttl, timeout)
+    }
+
+    /// The same, with what all keys begin with: services that share a Redis need one each, and all processes on one
+    /// store the same.
+    ///
+    /// # Errors
+    /// [`BadAddress`].
+    pub fn open_with(
+        address: &str,
+        prefix: &str,
+        ttl: Duration,
+        timeout: Duration,
+    ) -> Result<RedisCache, BadAddress> {
+        let line = Arc::new(Line::new(client(address)?, timeout, generation(prefix)));
         let keeper = Arc::clone(&line);
         let keeper = tokio::spawn(async move { keeper.keep().await });
         let _keeper = AbortOnDropHandle::new(keeper);
-        Ok(RedisCache { line, lookup: script::lookup(), fill: script::fill(), ttl, _keeper })
+        let prefix = prefix.to_owned();
+        Ok(RedisCache { line, prefix, lookup: script::lookup(), fill: script::fill(), ttl, _keeper })
     }
 }
 
@@ -76,8 +92,8 @@ impl Cache for RedisCache {
     async fn get(&self, order_id: OrderId) -> Lookup {
         let Ok(session) = self.line.reading() else { return Lookup::Miss(None) };
         let (token, mut redis) = (Uuid::now_v7(), session.connection());
-        let mut call = self.lookup.key(key(order_id));
-        let call = call.key(GENERATION).arg(token.as_bytes()).arg(LEASE);
+        let mut call = self.lookup.key(key(&self.prefix, order_id));
+        let call = call.key(generation(&self.prefix)).arg(token.as_bytes()).arg(LEASE);
         let held: Option<Vec<u8>> =
             self.line.ask(&session, Tolerance::Few, call.invoke_async(&mut redis)).await.unwrap_or(None);
         let Some((token, copy)) = held.as_deref().and_then(<[u8]>::split_first_chunk::<TICKET>) else {
@@ -103,7 +119,7 @@ impl Cache for RedisCache {
         }
         let Ok(session) = self.line.reading() else { return };
         let mut redis = session.connection();
-        let mut call = self.fill.key(key(ticket.order_id));
+        let mut call = self.fill.key(key(&self.prefix, ticket.order_id));
         let call = call.arg(&ticket.token[..]).arg(copy).arg(millis(self.ttl));
         let filled = self.line.ask(&session, Tolerance::Few, call.invoke_async::<()>(&mut redis)).await;
         // Nothing is lost: the next reader tries again.
@@ -113,7 +129,7 @@ impl Cache for RedisCache {
     async fn forget(&self, orders: &[OrderId]) {
         let Some(session) = self.line.writing().filter(|_| !orders.is_empty()) else { return };
         let mut redis = session.connection();
-        let keys: Vec<String> = orders.iter().copied().map(key).collect();
+        let keys: Vec<String> = orders.iter().map(|order_id| key(&self.prefix, *order_id)).collect();
         let mut command = cmd("UNLINK");
         let call = command.arg(keys).exec_async(&mut redis);
         // Where it fails, the session is over, and the beginning of the next one makes up for it.

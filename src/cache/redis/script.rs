@@ -9,8 +9,13 @@ use redis::Script;
 
 use crate::order::OrderId;
 
+/// What all keys begin with, where the settings name nothing else.
+pub(super) const PREFIX: &str = "orderstream";
+
 /// The key of the generation.
-pub(super) const GENERATION: &str = "orderstream:generation";
+pub(super) fn generation(prefix: &str) -> String {
+    format!("{prefix}:generation")
+}
 
 /// How long a ticket is good, in milliseconds: longer than a store takes to read one order.
 pub(super) const LEASE: u64 = 5_000;
@@ -20,8 +25,8 @@ pub(super) const TICKET: usize = 32;
 
 /// The key of an order. There is no version of the program or of the format in it: processes of two versions must
 /// drop one another's entries. So this and the ticket are for ever; what stands behind it has a format number.
-pub(super) fn key(order_id: OrderId) -> String {
-    format!("orderstream:order:{order_id}")
+pub(super) fn key(prefix: &str, order_id: OrderId) -> String {
+    format!("{prefix}:order:{order_id}")
 }
 
 /// Reads a key. What is of another type was not written by us, and would be in the way for ever.

@@ -6,6 +6,9 @@
 //! put there until now, and only then lets *readers* in. So a change that found no session was dropped by the next
 //! one's beginning, and a change that came later was dropped by itself. No list of missed drops is kept, no clock
 //! is compared, and a Redis that came back with old data is begun anew like any other.
+//!
+//! Each beginning makes the copies of all processes void. A session that did not live long is therefore followed by a
+//! longer pause each time, so that one process in trouble does not keep the caches of the others empty.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,7 +21,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 use uuid::Uuid;
 
 use super::super::Unavailable;
-use super::script::GENERATION;
 
 /// How many failures in a row end a session.
 const FAILURES: u32 = 3;
@@ -31,10 +33,17 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// drops the generation at the moment when it goes on.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// A session that lived for so long is followed by the first pause again.
+const STEADY: Duration = Duration::from_secs(60);
+
+/// The longest pause after a beginning that made the copies of all processes void and did not last.
+const LONGEST_REST: Duration = Duration::from_secs(30);
+
 /// The line, as its users see it.
 pub(super) struct Line {
     client: Client,
     budget: Duration,
+    generation: String,
     state: watch::Sender<State>,
 }
 
@@ -71,10 +80,11 @@ pub(super) enum Tolerance {
 }
 
 impl Line {
-    /// A line that is down; [`Line::keep`] brings it up. Each call may take as long as the budget.
-    pub(super) fn new(client: Client, budget: Duration) -> Line {
+    /// A line that is down; [`Line::keep`] brings it up. Each call may take as long as the budget. The last argument is
+    /// the key of the generation.
+    pub(super) fn new(client: Client, budget: Duration, generation: String) -> Line {
         let state = watch::Sender::new(State::Down("it has not been reached yet".to_owned()));
-        Line { client, budget, state }
+        Line { client, budget, generation, state }
     }
 
     /// The session to read from.
@@ -136,41 +146,49 @@ impl Line {
 
     /// Begins one session after the other, for ever. Logs when the line goes up or down, and not each attempt.
     pub(super) async fn keep(&self) {
-        let (mut pause, mut is_told) = (FIRST_PAUSE, false);
+        let (mut pauses, mut is_told) = (Pauses::default(), false);
         loop {
             let began = Instant::now();
-            let reason = match self.join().await {
+            let (reason, is_void) = match self.join().await {
                 Ok(()) => {
                     tracing::info!("the cache is in use");
                     is_told = false;
-                    self.down().await
+                    (self.down().await, true)
                 }
-                Err(reason) => {
+                Err(Failed { reason, is_void }) => {
                     self.state.send_replace(State::Down(reason.clone()));
-                    reason
+                    (reason, is_void)
                 }
             };
             if !is_told {
                 tracing::warn!(reason, "the cache is not available; reads go to the store until it is");
                 is_told = true;
             }
-            // An attempt or a session that took longer than any pause needs none after it.
-            pause = if began.elapsed() < LONGEST_PAUSE { LONGEST_PAUSE.min(pause * 2) } else { FIRST_PAUSE };
-            sleep_until(began + jittered(pause)).await;
+            sleep_until(began + pauses.after(began.elapsed(), is_void)).await;
         }
     }
 
     /// Begins a session: connects, lets writers in, drops the generation, lets readers in.
-    async fn join(&self) -> Result<(), String> {
+    async fn join(&self) -> Result<(), Failed> {
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let connect = self.client.get_multiplexed_async_connection_with_config(&config);
-        let connection = within(LONGEST_PAUSE, connect).await?;
+        let connection = within(LONGEST_PAUSE, connect).await.map_err(Failed::before)?;
         let session = Arc::new(Session { connection, failures: AtomicU32::new(0) });
         self.state.send_replace(State::Joining(Arc::clone(&session)));
-        let mut line = session.connection();
-        within(LONGEST_PAUSE, cmd("UNLINK").arg(GENERATION).exec_async(&mut line)).await?;
+        let (mut line, mut asking) = (session.connection(), session.connection());
+        let mut drop = cmd("UNLINK");
+        let drop = drop.arg(&self.generation).exec_async(&mut line);
+        let mut ask = cmd("INFO");
+        let ask = ask.arg("server").query_async::<String>(&mut asking);
+        // The second one may be refused to this user, which is fine: what it says is only about how to set this up.
+        let (dropped, info) = tokio::join!(within(LONGEST_PAUSE, drop), within(LONGEST_PAUSE, ask));
+        if let Some(reason) = info.ok().as_deref().and_then(unusable) {
+            return Err(Failed::before(reason.to_owned()));
+        }
+        dropped.map_err(Failed::before)?;
         // Patience was for a Redis that comes back; one that is always so slow would be of no use.
-        within(self.budget, cmd("PING").exec_async(&mut line)).await?;
+        let ping = within(self.budget, cmd("PING").exec_async(&mut line)).await;
+        ping.map_err(|reason| Failed { reason, is_void: true })?;
         let is_up = self.state.send_if_modified(|state| {
             let is_joining = state.is(&session);
             if is_joining {
@@ -178,7 +196,8 @@ impl Line {
             }
             is_joining
         });
-        if is_up { Ok(()) } else { Err("a change could not be dropped".to_owned()) }
+        let reason = "a change could not be dropped".to_owned();
+        if is_up { Ok(()) } else { Err(Failed { reason, is_void: true }) }
     }
 
     /// Waits until the line is down, and answers why.
@@ -189,6 +208,70 @@ impl Line {
             // The sender is a part of this.
             _ => String::new(),
         }
+    }
+}
+
+/// A session that did not begin.
+struct Failed {
+    reason: String,
+    /// Whether it made the copies of all processes void before that.
+    is_void: bool,
+}
+
+impl Failed {
+    fn before(reason: String) -> Failed {
+        Failed { reason, is_void: false }
+    }
+}
+
+/// How long to pause before the next session begins.
+struct Pauses {
+    /// After an attempt that changed nothing.
+    retry: Duration,
+    /// After one that made the copies of all processes void.
+    rest: Duration,
+}
+
+impl Default for Pauses {
+    fn default() -> Pauses {
+        Pauses { retry: FIRST_PAUSE, rest: FIRST_PAUSE }
+    }
+}
+
+impl Pauses {
+    /// The time from the beginning of an attempt, or a session, that took so long, to the next one.
+    fn after(&mut self, lived: Duration, is_void: bool) -> Duration {
+        if lived >= STEADY {
+            *self = Pauses::default();
+            return lived;
+        }
+        if is_void {
+            self.retry = FIRST_PAUSE;
+            self.rest = LONGEST_REST.min(self.rest * 2);
+            // The pause begins with the end: a session that lives a little shorter than a pause must not cost nothing.
+            return if self.rest <= LONGEST_PAUSE {
+                jittered(self.rest)
+            } else {
+                lived + jittered(self.rest)
+            };
+        }
+        self.retry = if lived < LONGEST_PAUSE { LONGEST_PAUSE.min(self.retry * 2) } else { FIRST_PAUSE };
+        jittered(self.retry)
+    }
+}
+
+/// Why what INFO tells of can never serve as the cache, if it cannot.
+fn unusable(info: &str) -> Option<&'static str> {
+    let mode = info.lines().find_map(|line| line.strip_prefix("redis_mode:"))?;
+    match mode.trim() {
+        "cluster" => Some(
+            "REDIS_ADDR names a node of a Redis Cluster, where the keys of one look-up are on several nodes; name a Redis \
+             that is not in cluster mode",
+        ),
+        "sentinel" => {
+            Some("REDIS_ADDR names a Sentinel, which holds no data; name the Redis that it watches")
+        }
+        _ => None,
     }
 }
 
@@ -215,4 +298,38 @@ fn too_slow(limit: Duration) -> String {
 fn jittered(pause: Duration) -> Duration {
     let [.., random] = Uuid::now_v7().into_bytes();
     pause * (256 + u32::from(random)) / 512
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_sessions_are_followed_by_ever_longer_pauses_until_one_lived_long() {
+        let (mut pauses, second) = (Pauses::default(), Duration::from_secs(1));
+        let mut longest = Duration::ZERO;
+        for _ in 0..12 {
+            let pause = pauses.after(second, true);
+            assert!(pause + second >= longest / 2, "{pause:?} after {longest:?}");
+            longest = longest.max(pause);
+        }
+        assert!(longest >= LONGEST_REST / 2 && longest <= LONGEST_REST + second, "{longest:?}");
+        // While Redis is away, it is looked for as often as ever.
+        for _ in 0..12 {
+            assert!(pauses.after(Duration::ZERO, false) <= LONGEST_PAUSE);
+        }
+        assert!(pauses.after(second, true) >= LONGEST_REST / 2);
+        assert_eq!(pauses.after(STEADY, true), STEADY);
+        assert!(pauses.after(Duration::ZERO, true) <= LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn what_cannot_serve_as_the_cache_is_known_by_its_mode() {
+        for (mode, part) in [("cluster", "Redis Cluster"), ("sentinel", "a Sentinel")] {
+            let info = format!("# Server\r\nredis_version:8.2.1\r\nredis_mode:{mode}\r\nos:Linux\r\n");
+            assert!(unusable(&info).is_some_and(|reason| reason.contains(part)));
+        }
+        assert_eq!(unusable("redis_mode:standalone\r\n"), None);
+        assert_eq!(unusable(""), None);
+    }
 }
