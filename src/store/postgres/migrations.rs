@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::server::{Purpose, Server};
+use super::statements::Statement;
 use super::trouble::Trouble;
 use super::{online, statements};
 
@@ -27,8 +28,8 @@ const MIGRATIONS: [&str; 7] = [
 /// The newest version that this program knows.
 const KNOWN: u32 = MIGRATIONS.len() as u32;
 
-/// Drops what only the release before uses.
-const SUPERSEDED: [&str; 1] = ["DROP INDEX IF EXISTS orders_external_id"];
+/// The index that only the release before uses.
+const SUPERSEDED: &str = "orders_external_id";
 
 /// The lock that kept two processes of earlier releases from migrating one database: the first eight bytes of
 /// "orderstream". Held for short transactions alone: one who waits for it would hold up an index that is being built.
@@ -103,14 +104,12 @@ pub(super) async fn run(server: &Server, finish: bool) -> Result<Migrated, Migra
     for (version, sql) in (1..).zip(MIGRATIONS).skip(found.applied as usize) {
         let applied = match is_small {
             true => online::in_short(&client, &format!("SELECT pg_advisory_xact_lock({LOCK});\n{sql}")).await,
-            false => apply_online(&client, version, sql).await,
+            false => apply_online(&client, found, version, sql).await,
         };
         applied.map_err(|trouble| MigrateError::Failed { version, reason: trouble.to_string() })?;
     }
     if finish || !found.has_ledger {
-        for sql in SUPERSEDED {
-            online::in_short(&client, sql).await?;
-        }
+        online::in_short(&client, &drop_superseded()).await?;
     }
     settle(&client).await?;
     let is_unfinished = is_unfinished(&client).await?;
@@ -128,18 +127,29 @@ pub(super) async fn plan(server: &Server, finish: bool) -> Result<Vec<String>, M
         lines.push("the tables are small: each migration is one transaction".to_owned());
     }
     for (version, sql) in (1..).zip(MIGRATIONS).skip(found.applied as usize) {
-        let statements = statements::of_file(sql);
-        lines.extend(statements.iter().map(|statement| format!("{version:04}  {statement}")));
+        lines.extend(steps(found, sql).iter().map(|statement| format!("{version:04}  {statement}")));
     }
     if finish || !found.has_ledger {
-        let drop = |sql: &&str| format!("last  {sql}\n      locks: ACCESS EXCLUSIVE for a moment");
-        lines.extend(SUPERSEDED.iter().map(drop));
+        lines.push(format!("last  {}\n      locks: ACCESS EXCLUSIVE for a moment", drop_superseded()));
     }
     Ok(lines)
 }
 
-async fn apply_online(client: &Client, version: u32, sql: &str) -> Result<(), Trouble> {
-    for statement in statements::of_file(sql) {
+fn drop_superseded() -> String {
+    format!("DROP INDEX IF EXISTS {SUPERSEDED}")
+}
+
+/// The statements of a file that are needed: where the release before has never been, its index is not built first.
+fn steps(found: Found, sql: &str) -> Vec<Statement> {
+    let is_needed = |statement: &Statement| match statement {
+        Statement::Index(index) => found.has_ledger || index.name != SUPERSEDED,
+        _ => true,
+    };
+    statements::of_file(sql).into_iter().filter(is_needed).collect()
+}
+
+async fn apply_online(client: &Client, found: Found, version: u32, sql: &str) -> Result<(), Trouble> {
+    for statement in steps(found, sql) {
         tracing::info!("migration {version}: {statement}");
         online::run(client, &statement).await?;
     }
@@ -173,8 +183,8 @@ async fn lock(client: &Client) -> Result<(), Trouble> {
 
 /// Whether something is left that only the release before uses.
 async fn is_unfinished(client: &Client) -> Result<bool, Trouble> {
-    let sql = "SELECT to_regclass('orders_external_id') IS NOT NULL";
-    Ok(client.query_one(sql, &[]).await?.try_get(0)?)
+    let sql = "SELECT to_regclass($1) IS NOT NULL";
+    Ok(client.query_one(sql, &[&SUPERSEDED]).await?.try_get(0)?)
 }
 
 /// Opens a connection. A server that is starting is waited for: it may have much to recover from.
