@@ -73,14 +73,32 @@ async fn a_topic_that_may_not_be_written_is_named_with_the_reason_until_it_may()
     let corner = Corner::at(&brokers);
     let topic = &corner.options.events_topic;
     let bus = corner.bus().await;
-    servers.may_write(&brokers, topic, false);
+    servers.permit(&brokers, ["--topic", topic], "Write", false);
     assert!(within("a publish", bus.publish(orders(1))).await.all().await[0].is_err());
     let told = unhealthy(&bus).await;
     assert!(told.contains(&format!("publishing to topic {topic} fails since")), "{told}");
     assert!(told.contains("the ACL that is missing"), "{told}");
-    servers.may_write(&brokers, topic, true);
+    servers.permit(&brokers, ["--topic", topic], "Write", true);
     until("an event that is taken", async || bus.publish(orders(1)).await.all().await.remove(0).ok()).await;
     ready(&*bus).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_may_not_be_joined_is_named_with_the_reason_until_it_may() {
+    let servers = Private::new();
+    let brokers = servers.kafka_with_acls();
+    let corner = Corner::at(&brokers);
+    let group = &corner.options.group;
+    let bus = corner.bus().await;
+    servers.permit(&brokers, ["--group", group], "Read", false);
+    let mut worker = worker(&*bus).await;
+    let told = unhealthy(&bus).await;
+    assert!(told.contains(&format!("group {group} fails since")), "{told}");
+    assert!(told.contains("the ACL that is missing"), "{told}");
+    servers.permit(&brokers, ["--group", group], "Read", true);
+    ready(&*bus).await;
+    pass_one(&*bus, &mut *worker).await;
+    worker.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

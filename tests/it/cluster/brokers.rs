@@ -44,6 +44,8 @@ async fn a_broker_that_is_killed_under_load_fails_nobody_and_everything_follows_
 
     let load = running.stopped().await;
     assert!(load.late() >= CLIENTS * 4, "{} orders waited for the broker", load.late());
+    // That the broker was away is told by one place alone.
+    assert_eq!(["api", "worker"].map(|verb| cluster.logged(verb, "client_errors")), [0, 0]);
     assert!(load.endings().all(|ending| *ending == Ending::Stopped));
     let orders = cluster.finish(&load.told(), 0).await;
     load.check(&orders);

@@ -23,7 +23,7 @@ async fn good_records_are_processed_among_bad_ones_while_the_dead_letters_cannot
     let brokers = servers.kafka_with_acls();
     let mut cluster = setup.kafka(&brokers).set("ACK_WAIT", "off").start(1, 0).await;
     let letters = cluster.kafka.dead_letter_topic();
-    servers.may_write(&brokers, &letters, false);
+    servers.permit(&brokers, ["--topic", &letters], "Write", false);
     write_poison(&cluster, POISON / 2);
     cluster.take_orders(ORDERS / 2).await;
     write_poison(&cluster, POISON / 2);
@@ -46,7 +46,7 @@ async fn good_records_are_processed_among_bad_ones_while_the_dead_letters_cannot
     assert_small(cluster.workers[0].id());
 
     let begun = Instant::now();
-    servers.may_write(&brokers, &letters, true);
+    servers.permit(&brokers, ["--topic", &letters], "Write", true);
     cluster.dealt_with().await;
     eprintln!("{POISON} dead letters were written within {:?}", begun.elapsed());
     cluster.ready_worker(0).await;
@@ -61,14 +61,14 @@ async fn a_worker_stays_small_before_more_bad_records_than_it_keeps() {
     let brokers = servers.kafka_with_acls();
     let mut cluster = setup.kafka(&brokers).set("ACK_WAIT", "off").start(1, 0).await;
     let letters = cluster.kafka.dead_letter_topic();
-    servers.may_write(&brokers, &letters, false);
+    servers.permit(&brokers, ["--topic", &letters], "Write", false);
     write_poison(&cluster, MORE);
     cluster.take_orders(1000).await;
     cluster.start_worker().await;
     let line = "a partition is not fetched until its records that wait";
     until("a worker that keeps no more", async || (cluster.logged("worker", line) > 0).then_some(())).await;
     let begun = Instant::now();
-    servers.may_write(&brokers, &letters, true);
+    servers.permit(&brokers, ["--topic", &letters], "Write", true);
     cluster.dealt_with().await;
     eprintln!("{MORE} bad records and 1000 orders took {:?}", begun.elapsed());
     assert_small(cluster.workers[0].id());

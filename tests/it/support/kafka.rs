@@ -131,6 +131,12 @@ impl Corner {
         answers.expect("an answer").remove(0).expect("a setting that can be changed");
     }
 
+    /// Takes a topic away.
+    pub(crate) async fn delete(&self, topic: &str) {
+        let answers = self.admin().delete_topics(&[topic], &AdminOptions::new()).await;
+        answers.expect("an answer").remove(0).expect("a topic that can be deleted");
+    }
+
     fn admin(&self) -> AdminClient<DefaultClientContext> {
         self.client().remove("group.id").create().expect("an admin client")
     }

@@ -120,17 +120,17 @@ impl Private {
         self.kafka_with(&format!("authorizer.class.name={authorizer}\nallow.everyone.if.no.acl.found=true\n"))
     }
 
-    /// Forbids or allows to write to a topic.
-    pub(crate) fn may_write(&self, brokers: &str, topic: &str, may: bool) {
+    /// Allows or forbids an operation on a resource, as `["--topic", name]`.
+    pub(crate) fn permit(&self, brokers: &str, resource: [&str; 2], operation: &str, is_allowed: bool) {
         let acl = |arguments: &[&str]| {
-            let tool = ["org.apache.kafka.tools.AclCommand", "--bootstrap-server", brokers, "--topic", topic];
-            self.tool(&[&tool[..], &["--force"], arguments].concat());
+            let tool = ["org.apache.kafka.tools.AclCommand", "--bootstrap-server", brokers, "--force"];
+            self.tool(&[&tool[..], &resource, arguments].concat());
         };
-        if may {
-            acl(&["--remove", "--deny-principal", "User:*", "--operation", "Write"]);
+        if is_allowed {
+            acl(&["--remove", "--deny-principal", "User:*", "--operation", operation]);
         } else {
             acl(&["--add", "--allow-principal", "User:*", "--operation", "All"]);
-            acl(&["--add", "--deny-principal", "User:*", "--operation", "Write"]);
+            acl(&["--add", "--deny-principal", "User:*", "--operation", operation]);
         }
     }
 
