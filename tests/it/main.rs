@@ -51,6 +51,7 @@ mod postgres_pooler;
 mod postgres_replicas;
 mod postgres_sessions;
 mod postgres_tls;
+mod processing;
 mod races;
 mod redelivery;
 mod sqlite_clock;

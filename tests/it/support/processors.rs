@@ -2,6 +2,7 @@
 //! Both work out the amount as the real one does where nothing else is asked of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use orderstream::order::{Amount, Event, pick};
@@ -46,5 +47,37 @@ impl Processor for Obedient {
             [_, Some(reason)] => panic!("{}", text(reason)),
             [None, None] => AmountProcessor::default().process(event).await,
         }
+    }
+}
+
+/// Hangs for orders whose payload has `"hang"`, fails so many times for a passing reason for each whose payload has
+/// `"passing"`, and works out the amount of all others.
+pub(crate) struct Moody {
+    left: AtomicUsize,
+}
+
+impl Moody {
+    pub(crate) fn failing(times: usize) -> Arc<Moody> {
+        Arc::new(Moody { left: AtomicUsize::new(times) })
+    }
+}
+
+#[async_trait]
+impl Processor for Moody {
+    async fn process(&self, event: &Event) -> Result<Amount, ProcessError> {
+        let [hang, passing, once] =
+            pick(event.payload.as_str(), ["hang", "passing", "once"]).expect("a payload");
+        if hang.is_some() {
+            std::future::pending::<()>().await;
+        }
+        let fails =
+            || self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        if passing.is_some() && fails() {
+            return Err(ProcessError::Transient("it is away".to_owned()));
+        }
+        if once.is_some() && fails() {
+            return Err(ProcessError::Permanent("not the first time".to_owned()));
+        }
+        AmountProcessor::default().process(event).await
     }
 }

@@ -1,0 +1,103 @@
+//! A processor that hangs, or fails for a reason that passes or does not: other orders go on, the order is tried again,
+//! and callers are told what the store has.
+
+use std::time::Duration;
+
+use orderstream::bus::Record;
+use orderstream::store::Store;
+
+use crate::store_conformance::{create as create_in, some_user};
+use crate::support::USER;
+use crate::support::answers::{member, order, order_id};
+use crate::support::app::TestApp;
+use crate::support::bus::Traffic;
+use crate::support::processors::Moody;
+use crate::support::schema::Schema;
+use crate::support::wait::until;
+
+fn creation(payload: &str) -> String {
+    format!(r#"{{"user_id":"{USER}","payload":{payload}}}"#)
+}
+
+/// The statuses of the ACKs of an order.
+fn acks(traffic: &Traffic, id: &str) -> Vec<String> {
+    let status = |record: &Record| member(str::from_utf8(&record.value).expect("JSON"), "status");
+    traffic.acks_of(id).iter().map(status).collect()
+}
+
+#[tokio::test]
+async fn calls_that_hang_delay_no_other_order_and_end_at_their_limit() {
+    let setup = TestApp::embedded().processor(Moody::failing(0)).settings(|settings| {
+        settings.processor_timeout = Duration::from_secs(2);
+        settings.processor_retry_for = Duration::ZERO;
+    });
+    let app = setup.start().await;
+    let mut hanging = Vec::new();
+    // More than the worker has tasks.
+    for _ in 0..5 {
+        let answer =
+            app.client.request("POST", "/orders", &[("Prefer", "respond-async")], creation(r#"{"hang":1}"#));
+        hanging.push(order_id(&answer.await).to_string());
+    }
+    for _ in 0..20 {
+        let answer = app.client.post("/orders", creation(r#"{"amount":1}"#)).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    for id in &hanging {
+        let traffic = app.journal.until(|traffic| !traffic.acks_of(id).is_empty()).await;
+        assert_eq!(acks(&traffic, id), ["failed"]);
+        assert!(member(&order(&app.client, id).await, "reason").contains("did not answer within 2s"));
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_failure_that_passes_is_tried_again_and_delays_no_other_order() {
+    let setup = TestApp::embedded().processor(Moody::failing(7));
+    let app = setup.start().await;
+    let answer = app.client.request(
+        "POST",
+        "/orders",
+        &[("Prefer", "respond-async")],
+        creation(r#"{"passing":1,"amount":7}"#),
+    );
+    let id = order_id(&answer.await).to_string();
+    assert_eq!(app.client.post("/orders", creation(r#"{"amount":1}"#)).await.status, 201);
+    assert_eq!(member(&order(&app.client, &id).await, "status"), "new");
+    app.journal.until(|traffic| !traffic.acks_of(&id).is_empty()).await;
+    let done = order(&app.client, &id).await;
+    assert_eq!((member(&done, "status").as_str(), member(&done, "amount").as_str()), ("done", "7"));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_delivery_after_a_recorded_failure_is_acked_as_failed() {
+    let app = TestApp::embedded().processor(Moody::failing(1)).start().await;
+    let answer = app.client.post("/orders", creation(r#"{"once":1,"amount":7}"#)).await;
+    let id = order_id(&answer).to_string();
+    let traffic = app.journal.until(|traffic| !traffic.acks_of(&id).is_empty()).await;
+    assert_eq!(acks(&traffic, &id), ["failed"]);
+    // The processor would succeed now.
+    app.bus.feed(traffic.events_of(&id).remove(0), 2).await;
+    let traffic = app.journal.until(|traffic| traffic.acks_of(&id).len() == 3).await;
+    assert_eq!(acks(&traffic, &id), ["failed", "failed", "failed"]);
+    assert_eq!(member(&order(&app.client, &id).await, "status"), "failed");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_order_that_is_postponed_is_found_when_it_is_due_and_not_before() {
+    let schema = Schema::migrated().await;
+    let store = schema.open();
+    let id = create_in(&store, some_user(), "{}").await;
+    store.published(&[(id, 1)]).await.unwrap();
+    store.postpone(id, 1, Duration::from_secs(60)).await.unwrap();
+    // The mark of an earlier publish comes late.
+    store.published(&[(id, 1)]).await.unwrap();
+    let pending = async || store.pending(jiff::Timestamp::MAX, None, 10).await.unwrap().events.len();
+    assert_eq!(pending().await, 0);
+    schema.execute("UPDATE orders_outbox SET claimed_until = now()").await;
+    until("the order", async || (pending().await == 1).then_some(())).await;
+    store.published(&[(id, 1)]).await.unwrap();
+    assert_eq!(pending().await, 0);
+}
