@@ -10,7 +10,7 @@ use super::dead_letter_file;
 use crate::config::Settings;
 use crate::service::verify::{Confirmed, Options, Report, verify};
 use crate::store::Store;
-use crate::store::sqlite::Copy;
+use crate::store::sqlite::{CopyError, StoreCopy};
 
 /// Copies the store of these settings into a file, beside a server that may be working with it. Answers what the
 /// checker found in the copy, which is kept all the same: what is wrong in it is wrong in the store.
@@ -25,12 +25,12 @@ pub async fn back_up(
 ) -> Result<Report> {
     if settings.postgres_dsn.is_some() {
         bail!(
-            "the orders are in Postgres (POSTGRES_DSN): back it up with pg_dump, or with pg_basebackup and the WAL archive"
+            "the orders are in Postgres (POSTGRES_DSN): back it up with pg_dump, or with pg_basebackup and an archive"
         );
     }
     let (folder, dead_letters) = (settings.data_dir.clone(), dead_letter_file(settings));
     let place = file.to_owned();
-    finish(move || Copy::of_store(&folder, &dead_letters, &place, may_replace), options).await
+    finish(move || StoreCopy::of_store(&folder, &dead_letters, &place, may_replace), options).await
 }
 
 /// Puts such a copy into the data folder of these settings, where no process may be working. Answers what the checker
@@ -49,12 +49,12 @@ pub async fn restore(
     }
     let (folder, dead_letters) = (settings.data_dir.clone(), dead_letter_file(settings));
     let file = file.to_owned();
-    finish(move || Copy::to_store(&file, &folder, &dead_letters, may_replace), options).await
+    finish(move || StoreCopy::to_store(&file, &folder, &dead_letters, may_replace), options).await
 }
 
 /// Makes a copy, checks it and gives it its name.
 async fn finish(
-    make: impl FnOnce() -> Result<Copy, crate::store::sqlite::CopyError> + Send + 'static,
+    make: impl FnOnce() -> Result<StoreCopy, CopyError> + Send + 'static,
     options: &Options,
 ) -> Result<Report> {
     let copy = tokio::task::spawn_blocking(make).await??;

@@ -1,6 +1,6 @@
 //! `orderstream backup` and `orderstream restore`: a copy of the embedded store in one file, and the way back. Exit
-//! codes as those of `verify`: 0 the copy is there and nothing is wrong in it, 1 it is there and something is wrong in it
-//! as in the store, 2 there is no copy.
+//! codes as those of `verify`: 0 the copy is there and nothing is wrong in it, 1 it is there and something is wrong in
+//! it as in the store, 2 there is no copy.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

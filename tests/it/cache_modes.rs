@@ -1,5 +1,5 @@
-//! Which Redis can be the cache, and how several services share one: a node of a cluster and a Sentinel are refused with
-//! the reason, once, however often they are asked again; keys begin with a prefix of each service's own.
+//! Which Redis can be the cache, and how several services share one: a node of a cluster and a Sentinel are refused
+//! with the reason, once, however often they are asked again; keys begin with a prefix of each service's own.
 
 use std::collections::HashSet;
 use std::net::TcpListener;

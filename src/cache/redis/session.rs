@@ -265,8 +265,8 @@ fn unusable(info: &str) -> Option<&'static str> {
     let mode = info.lines().find_map(|line| line.strip_prefix("redis_mode:"))?;
     match mode.trim() {
         "cluster" => Some(
-            "REDIS_ADDR names a node of a Redis Cluster, where the keys of one look-up are on several nodes; name a Redis \
-             that is not in cluster mode",
+            "REDIS_ADDR names a node of a Redis Cluster, where the keys of one look-up are on several nodes; name a \
+             Redis that is not in cluster mode",
         ),
         "sentinel" => {
             Some("REDIS_ADDR names a Sentinel, which holds no data; name the Redis that it watches")

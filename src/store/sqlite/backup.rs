@@ -77,7 +77,7 @@ pub enum CopyError {
 }
 
 /// A copy that does not have its name yet. It is removed where it is dropped before that.
-pub struct Copy {
+pub struct StoreCopy {
     partial: PathBuf,
     place: PathBuf,
     may_replace: bool,
@@ -85,7 +85,7 @@ pub struct Copy {
     folder: Option<(PathBuf, Lock)>,
 }
 
-impl Copy {
+impl StoreCopy {
     /// Copies the store of a folder, and its dead letters, for `place`.
     ///
     /// # Errors
@@ -95,12 +95,12 @@ impl Copy {
         dead_letters: &Path,
         place: &Path,
         may_replace: bool,
-    ) -> Result<Copy, CopyError> {
+    ) -> Result<StoreCopy, CopyError> {
         let file = database_file(folder);
         if !file.exists() {
             return Err(OpenError::Missing { folder: folder.to_owned() }.into());
         }
-        let copy = Copy::begin(place, may_replace, None)?;
+        let copy = StoreCopy::begin(place, may_replace, None)?;
         copy.copy_pages(&file)?;
         let mut connection = copy.connect()?;
         // After the orders: none of theirs is missing.
@@ -122,12 +122,13 @@ impl Copy {
         folder: &Path,
         dead_letters: &Path,
         may_replace: bool,
-    ) -> Result<Copy, CopyError> {
+    ) -> Result<StoreCopy, CopyError> {
         if !file.is_file() {
             return Err(CopyError::Missing { file: file.to_owned() });
         }
         let lock = lock(folder)?;
-        let copy = Copy::begin(&database_file(folder), may_replace, Some((dead_letters.to_owned(), lock)))?;
+        let copy =
+            StoreCopy::begin(&database_file(folder), may_replace, Some((dead_letters.to_owned(), lock)))?;
         copy.copy_pages(file)?;
         let mut connection = copy.connect()?;
         if schema::version(&connection)? == 0 {
@@ -138,9 +139,13 @@ impl Copy {
         Ok(copy)
     }
 
-    fn begin(place: &Path, may_replace: bool, folder: Option<(PathBuf, Lock)>) -> Result<Copy, CopyError> {
+    fn begin(
+        place: &Path,
+        may_replace: bool,
+        folder: Option<(PathBuf, Lock)>,
+    ) -> Result<StoreCopy, CopyError> {
         let partial = marker::beside(place, &format!(".{}.partial", std::process::id()));
-        let copy = Copy { partial, place: place.to_owned(), may_replace, folder };
+        let copy = StoreCopy { partial, place: place.to_owned(), may_replace, folder };
         copy.require_room()?;
         Ok(copy)
     }
@@ -265,7 +270,7 @@ impl Copy {
     }
 }
 
-impl Drop for Copy {
+impl Drop for StoreCopy {
     fn drop(&mut self) {
         for ending in ["", "-wal", "-shm", "-journal"] {
             // It has its name already, or the rest of it does no harm.

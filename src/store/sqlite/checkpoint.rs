@@ -130,13 +130,13 @@ fn look(connection: &Connection, restart: &AtomicBool, failing: &AtomicBool, siz
     pause
 }
 
-/// Answers how many pages the WAL holds and how many of them have been copied. Neither mode waits for other connections.
+/// Answers how many pages the WAL holds and how many of them have been copied. Neither mode waits for others.
 fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<(i64, i64)> {
     connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| Ok((row.get(1)?, row.get(2)?)))
 }
 
-/// A checkpoint that fails costs disk space, not orders: the WAL grows until one succeeds. Of failures in a row the first
-/// is logged.
+/// A checkpoint that fails costs disk space, not orders: the WAL grows until one succeeds. Of failures in a row the
+/// first is logged.
 fn report<T>(result: rusqlite::Result<T>, failing: &AtomicBool) -> Option<T> {
     let was_failing = failing.swap(result.is_err(), Ordering::Relaxed);
     if let Err(error) = &result

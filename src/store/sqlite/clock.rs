@@ -44,7 +44,7 @@ impl Clock {
         let (state, system) = (State { last, given_at: None, jumps, unsaved: Vec::new() }, system());
         if last > system.saturating_add(micros(JUMP)) {
             let newest = Timestamp::from_microsecond(last).unwrap_or(Timestamp::MAX);
-            tracing::warn!(%newest, "the system's clock is behind the newest entry of the store; times go on from there");
+            tracing::warn!(%newest, "the system's clock is behind the store's newest entry; times go on from there");
         }
         Ok(Clock { state: Mutex::new(state) })
     }

@@ -2,9 +2,9 @@
 //! stands in it under the empty external id from its creation on, and under the external id that it has.
 //!
 //! Orders of one age stand together, in segments of some millions: to merge entries touches the pages of the newest
-//! segment and no more, however many orders there are, and the writer never waits long for it. A look-up goes through the
-//! segments, newest first, and ends with what it looks for. Orders from before this are in a table of their own, which
-//! has no segments.
+//! segment and no more, however many orders there are, and the writer never waits long for it. A look-up goes through
+//! the segments, newest first, and ends with what it looks for. Orders from before this are in a table of their own,
+//! which has no segments.
 
 use std::sync::Arc;
 

@@ -31,7 +31,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-pub use self::backup::{Copy, CopyError};
+pub use self::backup::{CopyError, StoreCopy};
 use self::checkpoint::Checkpoints;
 use self::clock::Clock;
 use self::index::Young;
