@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 
@@ -102,10 +102,13 @@ impl Held {
                 tracing::warn!(%error, partition, offset, "no offset to commit");
             }
         }
-        if moved.count() > 0
-            && let Err(error) = consumer.commit(&moved, mode)
-        {
-            self.commit_failed(&error, trackers);
+        if moved.count() == 0 {
+            return;
+        }
+        match consumer.commit(&moved, mode) {
+            Ok(()) if matches!(mode, CommitMode::Sync) => self.errors.worked(Activity::Commit, &self.group),
+            Ok(()) => {}
+            Err(error) => self.commit_failed(&error, trackers),
         }
     }
 
@@ -182,13 +185,6 @@ impl ConsumerContext for Held {
             }
             // The client remembers of each partition whether it was paused when it was here before.
             self.regulate(consumer, false);
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        match result {
-            Ok(()) => self.errors.worked(Activity::Commit, &self.group),
-            Err(error) => self.commit_failed(&error, &self.of(offsets)),
         }
     }
 }

@@ -19,6 +19,10 @@ use crate::bus::Settle;
 /// How long a record that is read again may take to arrive before it is asked for once more.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often an offset that does not move is committed again: nothing tells of a commit that failed on its way, as it
+/// may while the group is rebalanced.
+const COMMIT_AGAIN: Duration = Duration::from_secs(5);
+
 /// The records of one partition.
 #[derive(Debug, Default)]
 pub(super) struct Tracker {
@@ -35,8 +39,8 @@ struct State {
     open: VecDeque<(i64, Stage)>,
     /// Behind the last record that arrived; `None` before the first.
     end: Option<i64>,
-    /// What has been committed, or is about to be.
-    committed: Option<i64>,
+    /// What has been committed, or is about to be, and when.
+    committed: Option<(i64, Instant)>,
     /// What is read for the second time, since a dropped delivery had the partition read again.
     again: Range<i64>,
     /// How many deliveries are under way, without those that are stuck.
@@ -102,11 +106,20 @@ impl Tracker {
         Arrival::Deliver
     }
 
-    /// The offset to commit, where it moved since the last call.
+    /// The offset to commit, where it moved since the last call, or was committed a while ago.
     pub(super) fn to_commit(&self) -> Option<i64> {
+        self.to_commit_at(Instant::now())
+    }
+
+    fn to_commit_at(&self, now: Instant) -> Option<i64> {
         let mut state = self.lock();
-        let position = state.position().filter(|position| state.committed != Some(*position))?;
-        state.committed = Some(position);
+        let position = state.position()?;
+        let is_recent =
+            |(at, when): (i64, Instant)| at == position && now.saturating_duration_since(when) < COMMIT_AGAIN;
+        if state.committed.is_some_and(is_recent) {
+            return None;
+        }
+        state.committed = Some((position, now));
         Some(position)
     }
 
@@ -262,7 +275,9 @@ mod tests {
         tracker.ended(14, true);
         assert_eq!((tracker.to_commit(), tracker.to_commit()), (Some(15), None));
         tracker.commit_failed();
-        assert_eq!(tracker.to_commit(), Some(15));
+        let now = Instant::now();
+        assert_eq!((tracker.to_commit_at(now), tracker.to_commit_at(now)), (Some(15), None));
+        assert_eq!(tracker.to_commit_at(now + COMMIT_AGAIN), Some(15), "nothing told that it succeeded");
     }
 
     #[test]
