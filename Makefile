@@ -1,9 +1,9 @@
 # Short names for the commands of every day. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help up migrate run-api run-worker servers servers-down secrets test fuzz lint fmt bench coverage clean
+.PHONY: help up migrate run-api run-worker servers servers-down secrets test test-kafka-tls fuzz lint fmt bench coverage clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: ## run the whole system in one process, on 127.0.0.1:8080
 	cargo run --release --locked -- up
@@ -33,6 +33,12 @@ secrets: ## make the password of Postgres for compose.yaml, once, in ./secrets
 test: ## run every test
 	cargo test --locked
 	scripts/schemathesis
+
+# With little optimisation: that build is tested for its logins alone, and costs a quarter of the time.
+test-kafka-tls: ## lint the build with TLS for Kafka, and test its logins
+	@pkg-config --exists openssl || scripts/install-libssl
+	CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo clippy --locked --all-targets --features kafka-tls -- -D warnings
+	CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo test --locked --features kafka-tls --test it bus_kafka::logins
 
 fuzz: ## test the HTTP API against its OpenAPI document with over 20,000 requests
 	for seed in 1 2 3 4; do SCHEMATHESIS_SEED=$$seed scripts/schemathesis 400 || exit; done
