@@ -48,11 +48,11 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Opens the backends that the settings choose.
+    /// Opens the backends that the settings choose, for a process of that role: `api`, `worker` or `up`.
     ///
     /// # Errors
     /// What the backends say when they cannot be opened.
-    pub async fn open(settings: &Settings) -> Result<Parts> {
+    pub async fn open(settings: &Settings, role: &str) -> Result<Parts> {
         let store: Arc<dyn Store> = match &settings.postgres_dsn {
             Some(dsn) => {
                 let store = postgres(dsn, settings)?;
@@ -66,7 +66,7 @@ impl Parts {
                 )
             }
         };
-        let (bus, cache) = (bus(settings, true)?, cache(settings)?);
+        let (bus, cache) = (bus(settings, role, true)?, cache(settings)?);
         Ok(Parts { store, bus, cache, processor: Arc::new(AmountProcessor::default()) })
     }
 
@@ -92,29 +92,11 @@ fn postgres(dsn: &SecretString, settings: &Settings) -> Result<PostgresStore> {
 }
 
 /// The bus. Brokers that are away are no error yet; topics that do not exist are made on request.
-fn bus(settings: &Settings, make_topics: bool) -> Result<Arc<dyn Bus>> {
+fn bus(settings: &Settings, role: &str, make_topics: bool) -> Result<Arc<dyn Bus>> {
     if settings.kafka_brokers.is_empty() {
         return Ok(local_bus(settings)?);
     }
-    Ok(KafkaBus::open(kafka::Options {
-        brokers: settings.kafka_brokers.clone(),
-        group: settings.worker_group.clone(),
-        events_topic: settings.orders_events_topic.clone(),
-        ack_topic: settings.orders_ack_topic.clone(),
-        make_topics,
-        events_partitions: settings.orders_events_partitions.get(),
-        ack_partitions: settings.orders_ack_partitions.get(),
-        replication: settings.kafka_replication,
-        ack_read: settings.ack_read,
-        body_limit: settings.http_body_limit,
-        security: kafka::Security {
-            protocol: settings.kafka_security_protocol,
-            mechanism: settings.kafka_sasl_mechanism,
-            username: settings.kafka_sasl_username.clone(),
-            password: settings.kafka_sasl_password.clone(),
-            ca_file: settings.kafka_ca_file.clone(),
-        },
-    })?)
+    Ok(KafkaBus::open(kafka::Options::of(settings, role, make_topics))?)
 }
 
 /// The in-process bus; its dead letters lie in the data directory.
@@ -209,7 +191,7 @@ pub async fn open_for_reading(settings: &Settings) -> Result<Reading> {
             Arc::new(tokio::task::spawn_blocking(move || SqliteStore::open_read_only(&folder)).await??)
         }
     };
-    let bus = bus(settings, false)?;
+    let bus = bus(settings, "reader", false)?;
     Ok(Reading { store, bus })
 }
 

@@ -29,10 +29,21 @@ pub(super) enum Role {
     Worker,
 }
 
+impl Role {
+    /// Its name, which is that of its command.
+    fn name(self) -> &'static str {
+        match self {
+            Role::Up => "up",
+            Role::Api => "api",
+            Role::Worker => "worker",
+        }
+    }
+}
+
 /// Runs a process of that role until a signal.
 pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
     if role != Role::Up {
-        app::require_shared_backends(settings, if role == Role::Api { "api" } else { "worker" })?;
+        app::require_shared_backends(settings, role.name())?;
     }
     let settings = &descriptors::prepare(settings, role);
     // One processor is left to the threads beside the runtime, which write the store or speak to Kafka: measured on two,
@@ -43,7 +54,7 @@ pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
     let ended = runtime.block_on(async {
         let stop = shutdown::on_signals()?;
         if role == Role::Worker {
-            let parts = Parts::open(settings).await?;
+            let parts = Parts::open(settings, role.name()).await?;
             let health = health(settings)?;
             greet_as_worker(health.as_ref(), settings)?;
             app::worker_alone(parts, health, settings, stop).await?;
@@ -56,7 +67,7 @@ pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
                 };
                 tracing::info!("{migrated}");
             }
-            let parts = Parts::open(settings).await?;
+            let parts = Parts::open(settings, role.name()).await?;
             let http = listen(settings, settings.api_port, "API_PORT").await?;
             let grpc = listen(settings, settings.grpc_port, "GRPC_PORT").await?;
             greet(http.local_addr()?, grpc.local_addr()?, settings)?;

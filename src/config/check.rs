@@ -6,7 +6,7 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use super::{KafkaSecurity, SaslMechanism, Settings};
+use super::{KafkaSecurity, SaslMechanism, Settings, check_kafka};
 
 /// What a request in flight holds besides its body, as far as [`Settings::http_memory_budget`] is concerned.
 pub const REQUEST_OVERHEAD: usize = 8 * 1024;
@@ -123,28 +123,9 @@ pub(super) fn check(settings: &Settings) -> Vec<Problem> {
         r#"the workers need a group; write a name, as "order-workers""#,
     );
 
-    let (protocol, mechanism) = (settings.kafka_security_protocol, settings.kafka_sasl_mechanism);
-    let password = settings.kafka_sasl_password.is_some();
-    rule(
-        !protocol.has_login() || (password && !settings.kafka_sasl_username.is_empty()),
-        &["kafka_security_protocol", "kafka_sasl_username", "kafka_sasl_password"],
-        "a login takes a name and a password; give both, or choose a protocol without a login",
-    );
-    rule(
-        HAS_KAFKA_TLS || !protocol.is_encrypted(),
-        &["kafka_security_protocol"],
-        "this program was built without TLS for Kafka; build it with `--features kafka-tls`",
-    );
-    rule(
-        HAS_KAFKA_TLS || !protocol.has_login() || mechanism == SaslMechanism::Plain,
-        &["kafka_sasl_mechanism"],
-        "this program was built without SCRAM; build it with `--features kafka-tls`, or write PLAIN",
-    );
+    problems.extend(check_kafka::check(settings));
     problems
 }
-
-/// Whether this program has the Kafka client's TLS, and SCRAM, which comes with it.
-const HAS_KAFKA_TLS: bool = cfg!(feature = "kafka-tls");
 
 /// Whether it is a name, or stands for the names below one, or for all.
 fn is_host_pattern(host: &str) -> bool {
@@ -174,8 +155,8 @@ fn is_origin(origin: &str) -> bool {
     is_scheme && !scheme.is_empty() && is_port && (is_host_name(host) || is_address())
 }
 
-/// Whether Kafka takes it as a topic's name.
-fn is_topic(name: &str, longest: usize) -> bool {
+/// Whether Kafka takes it as a topic's name, or as the name of a static member.
+pub(super) fn is_topic(name: &str, longest: usize) -> bool {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     (1..=longest).contains(&name.len()) && name.chars().all(legal) && name != "." && name != ".."
 }
@@ -330,36 +311,6 @@ mod tests {
         assert_eq!(broken(|s| s.postgres_statement_timeout = longer), ["postgres_statement_timeout"]);
         assert_eq!(broken(|s| s.shutdown_delay = longer), ["shutdown_delay"]);
         assert!(broken(|s| s.history_retention = longer).is_empty());
-    }
-
-    #[test]
-    fn a_login_to_kafka_needs_a_name_and_a_password() {
-        let keys = ["kafka_security_protocol", "kafka_sasl_username", "kafka_sasl_password"];
-        let login = |s: &mut Settings| s.kafka_security_protocol = KafkaSecurity::SaslPlaintext;
-        let name = |s: &mut Settings| s.kafka_sasl_username = "orders".to_owned();
-        let password = |s: &mut Settings| s.kafka_sasl_password = Some("hunter2".into());
-        assert_eq!(broken(login), keys);
-        assert_eq!(broken(|s| (login(s), name(s)).0), keys);
-        assert_eq!(broken(|s| (login(s), password(s)).0), keys);
-        assert!(broken(|s| (login(s), name(s), password(s)).0).is_empty());
-        assert!(broken(password).is_empty(), "it is kept for a protocol with a login");
-    }
-
-    #[test]
-    fn encryption_and_scram_take_a_build_that_has_them() {
-        let unless_built = |keys: &[&'static str]| if HAS_KAFKA_TLS { Vec::new() } else { keys.to_vec() };
-        let login = |s: &mut Settings, protocol, mechanism| {
-            s.kafka_sasl_username = "orders".to_owned();
-            s.kafka_sasl_password = Some("hunter2".into());
-            (s.kafka_security_protocol, s.kafka_sasl_mechanism) = (protocol, mechanism);
-        };
-        let protocol = unless_built(&["kafka_security_protocol"]);
-        let mechanism = unless_built(&["kafka_sasl_mechanism"]);
-        assert_eq!(broken(|s| s.kafka_security_protocol = KafkaSecurity::Ssl), protocol);
-        assert_eq!(broken(|s| login(s, KafkaSecurity::SaslSsl, SaslMechanism::Plain)), protocol);
-        for scram in [SaslMechanism::ScramSha256, SaslMechanism::ScramSha512] {
-            assert_eq!(broken(|s| login(s, KafkaSecurity::SaslPlaintext, scram)), mechanism);
-        }
     }
 
     #[test]

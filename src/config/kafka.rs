@@ -1,5 +1,5 @@
 //! The choices there are for Kafka, by the names that Kafka has for them: how a connection is secured, how a
-//! login is done, and which ACKs a process reads.
+//! login is done, how records are compressed, and which ACKs a process reads.
 
 use super::value::Value;
 
@@ -50,6 +50,8 @@ pub enum SaslMechanism {
     ScramSha256,
     /// A proof of it is sent, made with SHA-512.
     ScramSha512,
+    /// A token is sent, which another service has issued.
+    OAuthBearer,
 }
 
 impl SaslMechanism {
@@ -60,6 +62,39 @@ impl SaslMechanism {
             SaslMechanism::Plain => "PLAIN",
             SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
             SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+            SaslMechanism::OAuthBearer => "OAUTHBEARER",
+        }
+    }
+
+    /// Whether the login takes a name and a password.
+    #[must_use]
+    pub fn has_password(self) -> bool {
+        self != SaslMechanism::OAuthBearer
+    }
+}
+
+/// How records are compressed on their way to Kafka and in its topics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// By gzip.
+    Gzip,
+    /// By Snappy.
+    Snappy,
+    /// By LZ4.
+    Lz4,
+}
+
+impl Compression {
+    /// Its name, as it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Compression::None => "none",
+            Compression::Gzip => "gzip",
+            Compression::Snappy => "snappy",
+            Compression::Lz4 => "lz4",
         }
     }
 }
@@ -86,13 +121,29 @@ impl Value for KafkaSecurity {
 }
 
 impl Value for SaslMechanism {
-    const PLACEHOLDER: &'static str = "PLAIN|SCRAM-SHA-256|SCRAM-SHA-512";
+    const PLACEHOLDER: &'static str = "PLAIN|SCRAM-SHA-256|SCRAM-SHA-512|OAUTHBEARER";
 
     fn parse(text: &str) -> Result<Self, String> {
-        use SaslMechanism::{Plain, ScramSha256, ScramSha512};
-        let known = [Plain, ScramSha256, ScramSha512];
+        use SaslMechanism::{OAuthBearer, Plain, ScramSha256, ScramSha512};
+        let known = [Plain, ScramSha256, ScramSha512, OAuthBearer];
         known.into_iter().find(|mechanism| text.eq_ignore_ascii_case(mechanism.as_str())).ok_or_else(|| {
-            r#"there are three mechanisms; write "PLAIN", "SCRAM-SHA-256" or "SCRAM-SHA-512""#.to_owned()
+            r#"there are four mechanisms; write "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512" or "OAUTHBEARER""#.to_owned()
+        })
+    }
+}
+
+impl Value for Compression {
+    const PLACEHOLDER: &'static str = "none|gzip|snappy|lz4";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        use Compression::{Gzip, Lz4, None, Snappy};
+        let known = [None, Gzip, Snappy, Lz4];
+        known.into_iter().find(|it| text.eq_ignore_ascii_case(it.as_str())).ok_or_else(|| {
+            let fix = r#"write "none", "gzip", "snappy" or "lz4""#;
+            if text.eq_ignore_ascii_case("zstd") {
+                return format!("this program is built without zstd; {fix}");
+            }
+            format!("this program has three ways to compress; {fix}")
         })
     }
 }
@@ -117,13 +168,19 @@ mod tests {
     fn protocols_and_mechanisms_are_read_in_any_case() {
         assert_eq!(KafkaSecurity::parse("SASL_SSL"), Ok(KafkaSecurity::SaslSsl));
         assert_eq!(SaslMechanism::parse("scram-sha-256"), Ok(SaslMechanism::ScramSha256));
+        assert_eq!(SaslMechanism::parse("oauthbearer"), Ok(SaslMechanism::OAuthBearer));
         assert_eq!(AckRead::parse("all"), Ok(AckRead::All));
+        assert_eq!(Compression::parse("ZSTD").unwrap_err().find("built without zstd"), Some(16));
+        for known in ["none", "gzip", "snappy", "lz4"] {
+            assert_eq!(Compression::parse(known).map(Compression::as_str), Ok(known));
+        }
     }
 
     #[test]
     fn what_is_none_of_them_is_told_what_is() {
         assert!(KafkaSecurity::parse("tls").unwrap_err().contains(r#""sasl_ssl""#));
         assert!(SaslMechanism::parse("SCRAM").unwrap_err().contains(r#""SCRAM-SHA-512""#));
+        assert!(Compression::parse("brotli").unwrap_err().contains(r#""snappy" or "lz4""#));
         assert!(AckRead::parse("mine").unwrap_err().contains(r#""own" or "all""#));
     }
 }

@@ -132,7 +132,15 @@ mod tests {
         assert_eq!(variable("ack_wait_timeout"), "ACK_WAIT_TIMEOUT");
         assert_eq!(flag("ack_wait_timeout"), "--ack-wait-timeout");
         let secrets: Vec<_> = KEYS.iter().filter_map(Key::file_name).collect();
-        assert_eq!(secrets, ["postgres_dsn_file", "redis_addr_file", "kafka_sasl_password_file"]);
+        assert_eq!(
+            secrets,
+            [
+                "postgres_dsn_file",
+                "redis_addr_file",
+                "kafka_sasl_password_file",
+                "kafka_client_key_password_file"
+            ]
+        );
     }
 
     #[test]

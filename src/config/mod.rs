@@ -6,6 +6,7 @@
 //! secret's text is in no message, no display and no `Debug`.
 
 mod check;
+mod check_kafka;
 mod display;
 mod environment;
 mod flags;
@@ -30,7 +31,7 @@ use thiserror::Error;
 
 pub use check::REQUEST_OVERHEAD;
 pub use flags::Flags;
-pub use kafka::{AckRead, KafkaSecurity, SaslMechanism};
+pub use kafka::{AckRead, Compression, KafkaSecurity, SaslMechanism};
 pub use keys::Key;
 pub use postgres::ReadFrom;
 pub use value::Percent;
@@ -73,6 +74,20 @@ keys::settings! {
     kafka_sasl_password: Option<SecretString>,
     /// File of the certificates that are trusted for Kafka; empty: those of the system.
     kafka_ca_file: Option<PathBuf>,
+    /// File of the client's certificate for Kafka, in PEM; empty: none.
+    kafka_client_cert_file: Option<PathBuf>,
+    /// File of the private key of that certificate, in PEM.
+    kafka_client_key_file: Option<PathBuf>,
+    /// Password of the private key, where it is encrypted.
+    kafka_client_key_password: Option<SecretString>,
+    /// File of the token for a login to Kafka with OAUTHBEARER, a JWT.
+    kafka_oauth_token_file: Option<PathBuf>,
+    /// Rack or zone of this process, so that it reads from brokers near it; empty: from the leaders.
+    kafka_client_rack: String,
+    /// Name of a worker as a static member of its group, which each process needs for itself; empty: no static member.
+    kafka_group_instance_id: String,
+    /// How records are compressed on their way to Kafka.
+    kafka_compression: Compression,
     /// Copies of a topic that is made; 0: as many as there are brokers, at most 3.
     kafka_replication: u8,
     /// Consumer group that the workers share.

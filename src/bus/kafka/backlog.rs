@@ -7,7 +7,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{TopicPartitionList, TopicPartitionListElem};
 
-use super::client::{Options, not_made, refusal};
+use super::client::{Asking, Options, log_in, not_made, refusal};
 use crate::bus::{Ends, PublishError};
 
 /// How long a broker may take for each answer.
@@ -46,12 +46,14 @@ fn ask(options: &Options) -> Result<Vec<Progress>, PublishError> {
     let mut config = options.client();
     config.set("group.id", &options.group);
     // It never subscribes, and so never joins.
-    let consumer: BaseConsumer =
-        config.create().map_err(|error| PublishError::Unavailable(not_made(&error).to_string()))?;
+    let consumer: BaseConsumer<Asking> = config
+        .create_with_context(Asking)
+        .map_err(|error| PublishError::Unavailable(not_made(&error).to_string()))?;
+    log_in(&consumer, options);
     progress(&consumer, &options.events_topic).map_err(|error| refusal(&error))
 }
 
-fn progress(consumer: &BaseConsumer, topic: &str) -> Result<Vec<Progress>, KafkaError> {
+fn progress(consumer: &BaseConsumer<Asking>, topic: &str) -> Result<Vec<Progress>, KafkaError> {
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER)?;
     let mut list = TopicPartitionList::new();
     for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {

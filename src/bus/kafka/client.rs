@@ -5,15 +5,17 @@
 //! cannot connect; the link says that once, so here it is for debugging alone.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, ClientContext};
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
 use crate::bus::PublishError;
-use crate::config::{AckRead, KafkaSecurity, SaslMechanism};
+use crate::config::{AckRead, Compression, KafkaSecurity, SaslMechanism, Settings};
 use crate::order::WRITTEN_OUT;
 
 /// What a record holds besides its payload: other fields, key, headers.
@@ -22,16 +24,45 @@ const RECORD_OVERHEAD: usize = 64 * 1024;
 /// The largest `message.max.bytes` that librdkafka takes.
 const LARGEST_MESSAGE: usize = 1_000_000_000;
 
+/// How long a client is polled to take its token.
+const TOKEN: Duration = Duration::from_millis(50);
+
 /// What librdkafka calls the lines about a connection that fails, times out or is closed.
 const CONNECTION: [&str; 5] = ["FAIL", "ERROR", "REQTMOUT", "TIMEOUT", "CONNECT"];
+
+/// Gives a context the log of this room, and the token of a login with OAUTHBEARER.
+macro_rules! logs {
+    () => {
+        const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+        fn generate_oauth_token(
+            &self,
+            file: Option<&str>,
+        ) -> Result<rdkafka::client::OAuthToken, Box<dyn std::error::Error>> {
+            $crate::bus::kafka::oauth::token(file)
+        }
+
+        fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, line: &str) {
+            $crate::bus::kafka::client::log(level, facility, line);
+        }
+    };
+}
+
+pub(super) use logs;
 
 /// Where Kafka is, and what this process does there.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The brokers to begin with, as `host:port`.
     pub brokers: Vec<String>,
+    /// What this process is called in the logs and quotas of the brokers.
+    pub client_id: String,
+    /// The rack of this process, for reads from a replica near it; empty: none.
+    pub rack: String,
     /// The consumer group that the workers share.
     pub group: String,
+    /// The name of the worker as a static member of that group; empty: it is not one.
+    pub group_instance: String,
     /// The topic of the events; its dead letters go to the same name with `.dlq`.
     pub events_topic: String,
     /// The topic of the ACKs.
@@ -48,6 +79,8 @@ pub struct Options {
     pub ack_read: AckRead,
     /// The largest body of a request, in bytes; an event can be more than twice as large.
     pub body_limit: usize,
+    /// How records are compressed.
+    pub compression: Compression,
     /// How the connection is secured.
     pub security: Security,
 }
@@ -65,6 +98,28 @@ pub struct Security {
     pub password: Option<SecretString>,
     /// The file of the certificates that are trusted; `None`: those of the system.
     pub ca_file: Option<PathBuf>,
+    /// The certificate by which the brokers know this client; `None`: none.
+    pub client_certificate: Option<ClientCertificate>,
+    /// The file of the token of a login with OAUTHBEARER.
+    pub token_file: Option<PathBuf>,
+}
+
+/// A client's certificate.
+#[derive(Debug, Clone)]
+pub struct ClientCertificate {
+    /// Its file.
+    pub file: PathBuf,
+    /// The file of its private key.
+    pub key_file: PathBuf,
+    /// The password of the key, where it is encrypted.
+    pub key_password: Option<SecretString>,
+}
+
+impl Security {
+    /// Whether the login is done with a token.
+    pub(super) fn has_token(&self) -> bool {
+        self.protocol.has_login() && self.mechanism == SaslMechanism::OAuthBearer
+    }
 }
 
 /// Why the bus cannot be opened at all: its options make no client. A broker that is away is no reason.
@@ -73,6 +128,40 @@ pub struct Security {
 pub struct OpenError(pub(super) String);
 
 impl Options {
+    /// What the settings say, for a process of that role.
+    #[must_use]
+    pub fn of(settings: &Settings, role: &str, make_topics: bool) -> Options {
+        let certificate = settings.kafka_client_cert_file.clone().zip(settings.kafka_client_key_file.clone());
+        Options {
+            brokers: settings.kafka_brokers.clone(),
+            client_id: format!("orderstream-{role}"),
+            rack: settings.kafka_client_rack.clone(),
+            group: settings.worker_group.clone(),
+            group_instance: settings.kafka_group_instance_id.clone(),
+            events_topic: settings.orders_events_topic.clone(),
+            ack_topic: settings.orders_ack_topic.clone(),
+            make_topics,
+            events_partitions: settings.orders_events_partitions.get(),
+            ack_partitions: settings.orders_ack_partitions.get(),
+            replication: settings.kafka_replication,
+            ack_read: settings.ack_read,
+            body_limit: settings.http_body_limit,
+            compression: settings.kafka_compression,
+            security: Security {
+                protocol: settings.kafka_security_protocol,
+                mechanism: settings.kafka_sasl_mechanism,
+                username: settings.kafka_sasl_username.clone(),
+                password: settings.kafka_sasl_password.clone(),
+                ca_file: settings.kafka_ca_file.clone(),
+                client_certificate: certificate.map(|(file, key_file)| {
+                    let key_password = settings.kafka_client_key_password.clone();
+                    ClientCertificate { file, key_file, key_password }
+                }),
+                token_file: settings.kafka_oauth_token_file.clone(),
+            },
+        }
+    }
+
     /// The topic of the dead letters.
     pub(super) fn dead_letter_topic(&self) -> String {
         format!("{}.dlq", self.events_topic)
@@ -96,7 +185,8 @@ impl Options {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", self.brokers.join(","))
-            .set("client.id", "orderstream")
+            .set("client.id", &self.client_id)
+            .set("client.rack", &self.rack)
             .set("security.protocol", self.security.protocol.as_str())
             .set("socket.keepalive.enable", "true")
             .set("socket.connection.setup.timeout.ms", "10000")
@@ -109,7 +199,21 @@ impl Options {
         if let Some(file) = &self.security.ca_file {
             config.set("ssl.ca.location", file.to_string_lossy());
         }
-        if self.security.protocol.has_login() {
+        if let Some(ClientCertificate { file, key_file, key_password }) = &self.security.client_certificate {
+            config
+                .set("ssl.certificate.location", file.to_string_lossy())
+                .set("ssl.key.location", key_file.to_string_lossy());
+            if let Some(password) = key_password {
+                config.set("ssl.key.password", password.expose_secret());
+            }
+        }
+        if self.security.has_token() {
+            // librdkafka hands the file's name to whom it asks for the token.
+            let file = self.security.token_file.as_ref().map(|file| file.to_string_lossy());
+            config
+                .set("sasl.mechanism", self.security.mechanism.as_str())
+                .set("sasl.oauthbearer.config", file.unwrap_or_default());
+        } else if self.security.protocol.has_login() {
             let password = self.security.password.as_ref().map_or("", |password| password.expose_secret());
             config
                 .set("sasl.mechanism", self.security.mechanism.as_str())
@@ -117,6 +221,22 @@ impl Options {
                 .set("sasl.password", password);
         }
         config
+    }
+}
+
+/// A client that only asks.
+pub(super) struct Asking;
+
+impl ClientContext for Asking {
+    logs!();
+}
+
+impl ConsumerContext for Asking {}
+
+/// Has a client take the token of its login, if it needs one: it takes it only when it is polled.
+pub(super) fn log_in<C: ConsumerContext>(client: &BaseConsumer<C>, options: &Options) {
+    if options.security.has_token() {
+        let _ = client.poll(TOKEN);
     }
 }
 
@@ -160,14 +280,3 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {
         | RDKafkaLogLevel::Emerg => tracing::error!(target: TARGET, facility, "{line}"),
     }
 }
-
-/// Gives a context the log of this room.
-macro_rules! logs {
-    () => {
-        fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, line: &str) {
-            $crate::bus::kafka::client::log(level, facility, line);
-        }
-    };
-}
-
-pub(super) use logs;

@@ -69,6 +69,9 @@ impl Worker {
             .set("fetch.queue.backoff.ms", "1")
             .set("queued.max.messages.kbytes", "16384")
             .set("message.max.bytes", options.largest_record().to_string());
+        if !options.group_instance.is_empty() {
+            config.set("group.instance.id", &options.group_instance);
+        }
         let (topic, group) = (Arc::clone(topic), options.group.clone());
         let consumer = join(&config, Held::new(&topic, &group, &inbox, &errors))?;
         Ok(Worker { config, consumer, topic, group, errors, link, inbox, stop })

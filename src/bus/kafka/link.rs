@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use super::backoff::Backoff;
-use super::client::{OpenError, Options, logs, not_made};
+use super::client::{OpenError, Options, log_in, logs, not_made};
 use super::client_errors::ClientErrors;
 use super::topics;
 use crate::bus::PublishError;
@@ -136,14 +136,15 @@ fn closed() -> PublishError {
 }
 
 fn run(mut client: BaseConsumer<Heard>, options: &Options, asked: &mpsc::Receiver<oneshot::Sender<Answer>>) {
-    let (mut backoff, mut told) = (Backoff::new(), topics::Told::new());
+    let (mut backoff, mut reported) = (Backoff::new(), topics::Reported::default());
     let heard = client.client().context().as_ref().clone();
     loop {
         let mut pause = LOOK_EVERY;
-        match topics::ensure(&client, options, &mut told) {
+        match topics::ensure(&client, options, &mut reported) {
             Ok(ack_partitions) => {
                 heard.up(ack_partitions);
                 backoff.reset();
+                reported.settings.run(options);
             }
             Err(reason) => {
                 // Why nothing came, the client says itself, and has kept to itself while it was asked.
@@ -190,7 +191,9 @@ struct Heard {
 
 impl Heard {
     fn client(&self, options: &Options) -> Result<BaseConsumer<Heard>, OpenError> {
-        options.client().create_with_context(self.clone()).map_err(|error| not_made(&error))
+        let client = options.client().create_with_context(self.clone()).map_err(|error| not_made(&error))?;
+        log_in(&client, options);
+        Ok(client)
     }
 
     fn is_up(&self) -> bool {

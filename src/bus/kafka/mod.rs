@@ -17,12 +17,14 @@ mod flow;
 mod held;
 mod inbox;
 mod link;
+mod oauth;
 mod offsets;
 mod producer;
 mod publishing;
 mod pulse;
 mod records;
 mod subscription;
+mod topic_settings;
 mod topics;
 
 use std::sync::Arc;
@@ -31,7 +33,7 @@ use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt};
 
 use acks::Acks;
-pub use client::{OpenError, Options, Security};
+pub use client::{ClientCertificate, OpenError, Options, Security};
 use client_errors::ClientErrors;
 use dead_letters::DeadLetters;
 use link::Link;

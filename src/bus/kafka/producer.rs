@@ -228,7 +228,7 @@ fn producer(
     config
         .set("enable.idempotence", "true")
         .set("acks", "all")
-        .set("compression.codec", "lz4")
+        .set("compression.codec", options.compression.as_str())
         .set("linger.ms", linger_ms)
         .set("delivery.timeout.ms", DELIVERY_TIMEOUT_MS)
         // As the Java clients do it, so that an order has one partition whoever writes.

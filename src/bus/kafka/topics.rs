@@ -1,5 +1,5 @@
 //! The topics of the bus: made where they do not exist, and used as they are where they do. A difference from
-//! what the options say is told once and never mended: other services may rely on it.
+//! what the options say is reported once and never changed: other services may rely on it.
 //!
 //! These functions block, and are called by the link's own thread. They ask as a consumer, because a producer
 //! that asks for a topic makes the broker create it, with the broker's idea of its partitions.
@@ -13,6 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::client::Options;
+use super::topic_settings::{Check, Purpose, Topic};
 
 /// How long a broker may take to answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(4);
@@ -20,18 +21,16 @@ pub(super) const ANSWER: Duration = Duration::from_secs(4);
 /// The most copies that are made without being asked for.
 const MOST_COPIES: usize = 3;
 
-/// What a topic must take in any case: the limit is one of batches, and the client's grow to 1,000,000 bytes.
-const LARGEST_BATCH: usize = 1 << 20;
+/// Why a login with OAUTHBEARER does without: such a client takes its token when it is polled, and these are not.
+pub(super) const NO_TOKEN: &str = "that takes another login than OAUTHBEARER";
 
 /// How often a topic that was just made is looked for before it counts as missing.
 const LOOKS: u32 = 100;
 
 /// A topic that there must be.
 struct Wanted {
-    name: String,
+    topic: Topic,
     partitions: i32,
-    largest_record: usize,
-    kept_for_ever: bool,
 }
 
 /// A topic as it is.
@@ -40,42 +39,41 @@ struct Found {
     copies: usize,
 }
 
-/// What was told of a topic, so that it is told once.
-pub(super) type Told = Vec<String>;
+/// What was found out about the topics and was reported, so that it is reported once.
+#[derive(Default)]
+pub(super) struct Reported {
+    differences: Vec<String>,
+    /// The settings of the topics that were there already.
+    pub(super) settings: Check,
+}
 
 /// Makes the topics that are missing, unless the options forbid it, and answers how many partitions that of the ACKs
 /// has; `None` where it is missing and stays so.
 pub(super) fn ensure<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     options: &Options,
-    told: &mut Told,
+    reported: &mut Reported,
 ) -> Result<Option<i32>, String> {
-    let wanted = |name: &str, partitions: u32, largest_record, kept_for_ever| Wanted {
-        name: name.to_owned(),
-        partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
-        largest_record,
-        kept_for_ever,
-    };
     let (event, record) = (options.largest_event(), options.largest_record());
-    ensure_one(
-        client,
-        options,
-        &wanted(&options.events_topic, options.events_partitions, event, false),
-        told,
-    )?;
-    ensure_one(client, options, &wanted(&options.dead_letter_topic(), 1, record, true), told)?;
-    let acks = wanted(&options.ack_topic, options.ack_partitions, record, false);
-    Ok(ensure_one(client, options, &acks, told)?.map(|found| found.partitions))
+    let mut ensure = |name: &str, purpose, partitions: u32, largest_record| {
+        let topic = Topic { name: name.to_owned(), purpose, largest_record };
+        let wanted = Wanted { topic, partitions: i32::try_from(partitions).unwrap_or(i32::MAX) };
+        ensure_one(client, options, &wanted, reported)
+    };
+    ensure(&options.events_topic, Purpose::Events, options.events_partitions, event)?;
+    ensure(&options.dead_letter_topic(), Purpose::DeadLetters, 1, record)?;
+    let acks = ensure(&options.ack_topic, Purpose::Acks, options.ack_partitions, record)?;
+    Ok(acks.map(|found| found.partitions))
 }
 
 fn ensure_one<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     options: &Options,
     wanted: &Wanted,
-    told: &mut Told,
+    reported: &mut Reported,
 ) -> Result<Option<Found>, String> {
-    let failed = |error: KafkaError| why(&error, options, &wanted.name);
-    let (found, brokers) = look(client, &wanted.name).map_err(failed)?;
+    let failed = |error: KafkaError| why(&error, options, &wanted.topic.name);
+    let (found, brokers) = look(client, &wanted.topic.name).map_err(failed)?;
     let copies = match usize::from(options.replication) {
         0 => brokers.clamp(1, MOST_COPIES),
         copies => copies,
@@ -86,28 +84,29 @@ fn ensure_one<C: ConsumerContext>(
         if found.partitions != wanted.partitions || !enough {
             let difference = format!(
                 "topic {} has {} partitions in {} copies, not {} in {copies}; it is used as it is",
-                wanted.name, found.partitions, found.copies, wanted.partitions
+                wanted.topic.name, found.partitions, found.copies, wanted.partitions
             );
-            if !told.contains(&difference) {
+            if !reported.differences.contains(&difference) {
                 tracing::warn!("{difference}");
-                told.push(difference);
+                reported.differences.push(difference);
             }
         }
+        reported.settings.found(&wanted.topic, found.copies);
         return Ok(Some(found));
     }
     if !options.make_topics {
         return Ok(None);
     }
     create(options, wanted, copies)?;
-    tracing::info!(partitions = wanted.partitions, copies, "made the topic {}", wanted.name);
+    tracing::info!(partitions = wanted.partitions, copies, "made the topic {}", wanted.topic.name);
     // Every broker must have heard of it before somebody relies on it.
     for _ in 0..LOOKS {
-        if let (Some(found), _) = look(client, &wanted.name).map_err(failed)? {
+        if let (Some(found), _) = look(client, &wanted.topic.name).map_err(failed)? {
             return Ok(Some(found));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    Err(format!("topic {} was made and is not there yet", wanted.name))
+    Err(format!("topic {} was made and is not there yet", wanted.topic.name))
 }
 
 /// The topic, once each of its partitions has a leader, and how many brokers there are.
@@ -132,20 +131,17 @@ fn look<C: ConsumerContext>(
 }
 
 fn create(options: &Options, wanted: &Wanted, copies: usize) -> Result<(), String> {
-    let failed = |why: String| format!("topic {} cannot be made: {why}", wanted.name);
+    let failed = |why: String| format!("topic {} cannot be made: {why}", wanted.topic.name);
+    if options.security.has_token() {
+        return Err(failed(format!("{NO_TOKEN}; make it with {} partitions", wanted.partitions)));
+    }
     // Its own client, for a moment: an admin client serves no log, so its lines would pile up.
     let admin: AdminClient<DefaultClientContext> =
         options.client().create().map_err(|error| failed(error.to_string()))?;
-    let largest = wanted.largest_record.max(LARGEST_BATCH).to_string();
-    let copies = i32::try_from(copies).unwrap_or(i32::MAX);
-    let mut topic = NewTopic::new(&wanted.name, wanted.partitions, TopicReplication::Fixed(copies))
-        .set("max.message.bytes", &largest);
-    if copies >= 3 {
-        topic = topic.set("min.insync.replicas", "2");
-    }
-    if wanted.kept_for_ever {
-        topic = topic.set("retention.ms", "-1").set("retention.bytes", "-1");
-    }
+    let settings = wanted.topic.settings(copies);
+    let copies = TopicReplication::Fixed(i32::try_from(copies).unwrap_or(i32::MAX));
+    let topic = NewTopic::new(&wanted.topic.name, wanted.partitions, copies);
+    let topic = settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
     let patience = AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER));
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let results = runtime

@@ -6,6 +6,7 @@ mod dead_letters;
 mod errors;
 mod logins;
 mod outages;
+mod topics;
 mod truncation;
 mod wire;
 mod workers;

@@ -136,7 +136,7 @@ fn a_login_by_password_takes_no_tls_library_and_the_rest_does() {
             mechanism,
             username: "orders".to_owned(),
             password: Some("hunter2".into()),
-            ca_file: None,
+            ..options.security
         };
         KafkaBus::open(options).map(drop)
     };
@@ -145,6 +145,7 @@ fn a_login_by_password_takes_no_tls_library_and_the_rest_does() {
     for (protocol, mechanism) in [
         (KafkaSecurity::SaslPlaintext, SaslMechanism::ScramSha256),
         (KafkaSecurity::SaslPlaintext, SaslMechanism::ScramSha512),
+        (KafkaSecurity::SaslPlaintext, SaslMechanism::OAuthBearer),
         (KafkaSecurity::SaslSsl, SaslMechanism::Plain),
         (KafkaSecurity::Ssl, SaslMechanism::Plain),
     ] {

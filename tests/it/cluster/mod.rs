@@ -12,6 +12,7 @@ mod records;
 mod relay;
 mod replicas;
 mod restarts;
+mod topics;
 
 use std::sync::Arc;
 

@@ -33,6 +33,17 @@ impl Certificates {
         made
     }
 
+    /// A client's certificate, which `ours` signed, its key, and the same key encrypted with that password.
+    #[cfg(feature = "kafka-tls")]
+    pub(crate) fn client(&self, password: &str) -> [PathBuf; 3] {
+        self.openssl(
+            "req -new -newkey rsa:2048 -nodes -subj /CN=orders -keyout client.key -out client.request",
+        );
+        self.openssl("x509 -req -days 2 -in client.request -CA ours.pem -CAkey ours.key -out client.crt");
+        self.openssl(&format!("pkcs8 -topk8 -in client.key -out client.encrypted -passout pass:{password}"));
+        ["client.crt", "client.key", "client.encrypted"].map(|name| self.path(name))
+    }
+
     fn openssl(&self, arguments: &str) {
         let mut command = Command::new("openssl");
         command.args(arguments.split_whitespace()).current_dir(&self.folder);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use orderstream::bus::kafka::{KafkaBus, Options, Security};
 use orderstream::bus::{Bus, Record};
-use orderstream::config::{AckRead, KafkaSecurity, SaslMechanism};
+use orderstream::config::{AckRead, Compression, KafkaSecurity, SaslMechanism};
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -40,7 +40,10 @@ impl Corner {
         let name = uuid::Uuid::now_v7();
         Options {
             brokers: brokers.split(',').map(str::to_owned).collect(),
+            client_id: "orderstream-test".to_owned(),
+            rack: String::new(),
             group: format!("workers-{name}"),
+            group_instance: String::new(),
             events_topic: format!("events-{name}"),
             ack_topic: format!("ack-{name}"),
             make_topics: true,
@@ -49,12 +52,15 @@ impl Corner {
             replication: 0,
             ack_read: AckRead::Own,
             body_limit: 1 << 20,
+            compression: Compression::Lz4,
             security: Security {
                 protocol: KafkaSecurity::Plaintext,
                 mechanism: SaslMechanism::Plain,
                 username: String::new(),
                 password: None,
                 ca_file: None,
+                client_certificate: None,
+                token_file: None,
             },
         }
     }
@@ -89,6 +95,20 @@ impl Corner {
         }
         if let Some(file) = &security.ca_file {
             config.set("ssl.ca.location", file.to_string_lossy());
+        }
+        if let Some(certificate) = &security.client_certificate {
+            let password = certificate.key_password.as_ref().map_or("", |password| password.expose_secret());
+            config
+                .set("ssl.certificate.location", certificate.file.to_string_lossy())
+                .set("ssl.key.location", certificate.key_file.to_string_lossy())
+                .set("ssl.key.password", password);
+        }
+        if security.token_file.is_some() {
+            // The client makes such a token by itself, which no broker in earnest takes.
+            config
+                .set("sasl.mechanism", security.mechanism.as_str())
+                .set("enable.sasl.oauthbearer.unsecure.jwt", "true")
+                .set("sasl.oauthbearer.config", "principal=orders");
         }
         config
             .set("security.protocol", security.protocol.as_str())
@@ -273,6 +293,13 @@ impl Corner {
         };
         let elements = committed.elements();
         elements.iter().filter_map(|it| Some((it.partition(), offset(it.offset())?))).collect()
+    }
+
+    /// What the workers of the group are called.
+    pub(crate) fn member_clients(&self) -> Vec<String> {
+        let client: BaseConsumer = self.client().create().expect("a consumer");
+        let groups = client.fetch_group_list(Some(&self.options.group), GUARD).expect("groups");
+        groups.groups()[0].members().iter().map(|member| member.client_id().to_owned()).collect()
     }
 
     /// How many workers the group has.

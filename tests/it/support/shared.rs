@@ -65,7 +65,7 @@ fn settings(settings: Settings, schema: &Schema, corner: &Corner) -> Settings {
 impl Shared {
     /// What a process opens for itself.
     async fn parts(setup: &Setup) -> Parts {
-        let parts = Parts::open(&setup.settings).await.expect("settings that can be used");
+        let parts = Parts::open(&setup.settings, "up").await.expect("settings that can be used");
         Parts { cache: Arc::clone(&setup.cache), processor: Arc::clone(&setup.processor), ..parts }
     }
 
