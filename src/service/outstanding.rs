@@ -2,7 +2,7 @@
 //! until the bus answers. A confirmed one stays here until the store stops calling it pending, so that no process
 //! publishes the same event twice on its own account.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,14 @@ pub(super) enum PendingUntil {
 pub(super) struct Outstanding {
     until: PendingUntil,
     // std Mutex: held to look up or change the keys of one batch, never across .await
-    events: Mutex<HashMap<OrderId, Entry>>,
+    events: Mutex<Events>,
+}
+
+#[derive(Default)]
+struct Events {
+    by_order: HashMap<OrderId, Entry>,
+    /// What ended while a sweep reads a page: the page may hold it as pending.
+    ended_meanwhile: Option<HashSet<Key>>,
 }
 
 struct Entry {
@@ -46,16 +53,16 @@ impl Outstanding {
     /// Adds events that are handed to the bus now.
     pub(super) fn begin(&self, keys: &[Key]) {
         let entry = |version| Entry { version, confirmed: None, seen: None };
-        self.lock().extend(keys.iter().map(|(order_id, version)| (*order_id, entry(*version))));
+        self.lock().by_order.extend(keys.iter().map(|(order_id, version)| (*order_id, entry(*version))));
     }
 
     /// The bus has confirmed these events.
     pub(super) fn confirmed(&self, keys: &[Key]) {
         let (mut events, now) = (self.lock(), Instant::now());
-        for (order_id, version) in keys {
+        for key in keys {
             if self.until == PendingUntil::Confirmed {
-                remove(&mut events, *order_id, *version);
-            } else if let Some(entry) = events.get_mut(order_id).filter(|entry| entry.version == *version) {
+                events.end(*key);
+            } else if let Some(entry) = events.entry(*key) {
                 entry.confirmed = Some(now);
             }
         }
@@ -64,39 +71,51 @@ impl Outstanding {
     /// The bus did not take these events: a sweep may publish them again.
     pub(super) fn failed(&self, keys: impl IntoIterator<Item = Key>) {
         let mut events = self.lock();
-        keys.into_iter().for_each(|(order_id, version)| remove(&mut events, order_id, version));
+        for key in keys {
+            events.remove(key);
+        }
     }
 
     /// These events are marked published in the store.
     pub(super) fn marked(&self, keys: &[Key]) {
         if self.until == PendingUntil::MarkedPublished {
-            self.failed(keys.iter().copied());
+            let mut events = self.lock();
+            keys.iter().for_each(|key| events.end(*key));
         }
     }
 
     /// At most so many events that were confirmed before then and are still outstanding.
     pub(super) fn confirmed_before(&self, then: Instant, most: usize) -> Vec<Key> {
         let events = self.lock();
-        let old = events.iter().filter(|(_, entry)| entry.confirmed.is_some_and(|at| at < then));
+        let old = events.by_order.iter().filter(|(_, entry)| entry.confirmed.is_some_and(|at| at < then));
         old.map(|(order_id, entry)| (*order_id, entry.version)).take(most).collect()
     }
 
     /// Has the sweep publish confirmed events again, where they are still pending; answers how many may be.
     pub(super) fn give_back(&self, keys: &[Key]) -> usize {
         let mut events = self.lock();
-        let before = events.len();
-        keys.iter().for_each(|(order_id, version)| remove(&mut events, *order_id, *version));
-        before - events.len()
+        keys.iter().filter(|key| events.remove(**key)).count()
+    }
+
+    /// A sweep is about to read a page, to ask about each of its events with [`Outstanding::has`]. What is read before
+    /// an event ends counts as outstanding until then.
+    pub(super) fn begin_page(&self) {
+        self.lock().ended_meanwhile = Some(HashSet::new());
+    }
+
+    /// The sweep has asked.
+    pub(super) fn end_page(&self) {
+        self.lock().ended_meanwhile = None;
     }
 
     /// Whether this process has handed that event to the bus. The caller is a sweep that found it pending.
     pub(super) fn has(&self, order_id: OrderId, version: Version) -> bool {
-        let mut events = self.lock();
-        let entry = events.get_mut(&order_id).filter(|entry| entry.version == version);
-        entry.is_some_and(|entry| {
+        let (mut events, key) = (self.lock(), (order_id, version));
+        if let Some(entry) = events.entry(key) {
             entry.seen = Some(Instant::now());
-            true
-        })
+            return true;
+        }
+        events.ended_meanwhile.as_ref().is_some_and(|ended| ended.contains(&key))
     }
 
     /// A sweep that began then has looked at all that is pending. What it has not seen is processed.
@@ -104,21 +123,34 @@ impl Outstanding {
         if self.until != PendingUntil::Processed {
             return;
         }
-        self.lock().retain(|_, entry| {
+        self.lock().by_order.retain(|_, entry| {
             let is_young = |at: Instant| began.saturating_duration_since(at) < YOUNG;
             entry.seen.is_some_and(|at| at >= began) || entry.confirmed.is_none_or(is_young)
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<OrderId, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Events> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Removes an event, unless a newer version of its order has taken its place.
-fn remove(events: &mut HashMap<OrderId, Entry>, order_id: OrderId, version: Version) {
-    if events.get(&order_id).is_some_and(|entry| entry.version == version) {
-        events.remove(&order_id);
+impl Events {
+    /// The entry of an event, unless a newer version of its order has taken its place.
+    fn entry(&mut self, (order_id, version): Key) -> Option<&mut Entry> {
+        self.by_order.get_mut(&order_id).filter(|entry| entry.version == version)
+    }
+
+    /// Removes an event; answers whether it was there.
+    fn remove(&mut self, key: Key) -> bool {
+        self.entry(key).is_some() && self.by_order.remove(&key.0).is_some()
+    }
+
+    /// Removes an event that the store no longer calls pending.
+    fn end(&mut self, key: Key) {
+        self.remove(key);
+        if let Some(ended) = &mut self.ended_meanwhile {
+            ended.insert(key);
+        }
     }
 }
 
@@ -154,6 +186,17 @@ mod tests {
     }
 
     #[test]
+    fn an_event_that_ends_while_a_page_is_read_is_outstanding_until_the_page_is_done() {
+        let (id, version) = key(1);
+        let events = outstanding(PendingUntil::Confirmed, &[(id, version)]);
+        events.begin_page();
+        events.confirmed(&[(id, version)]);
+        assert!(events.has(id, version));
+        events.end_page();
+        assert!(!events.has(id, version));
+    }
+
+    #[test]
     fn an_event_that_failed_is_not_outstanding_and_an_older_answer_says_nothing_of_a_newer_version() {
         let (id, _) = key(1);
         let events = outstanding(PendingUntil::MarkedPublished, &[(id, 1)]);
@@ -170,11 +213,11 @@ mod tests {
         let events = outstanding(PendingUntil::Processed, &[processed, pending, in_flight]);
         events.confirmed(&[processed, pending]);
         events.swept(Instant::now());
-        assert!(events.lock().len() == 3, "all are young");
+        assert!(events.lock().by_order.len() == 3, "all are young");
         let began = Instant::now() + YOUNG;
-        events.lock().get_mut(&pending.0).unwrap().seen = Some(began);
+        events.lock().by_order.get_mut(&pending.0).unwrap().seen = Some(began);
         events.swept(began);
         let left = events.lock();
-        assert_eq!((left.len(), left.contains_key(&processed.0)), (2, false));
+        assert_eq!((left.by_order.len(), left.by_order.contains_key(&processed.0)), (2, false));
     }
 }

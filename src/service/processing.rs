@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use super::processor::{ProcessError, Processor};
 use crate::bus::{Bus, Delivery};
-use crate::order::{Amount, Event, OrderId, Status};
+use crate::order::{Amount, Event, OrderId, Status, Version};
 use crate::store::{Basis, Completion, Creation, Store};
 use crate::telemetry::limited;
 
@@ -66,6 +66,52 @@ pub(super) struct Done {
     pub(super) order_id: OrderId,
     pub(super) delivery: Delivery,
     pub(super) completion: Completion,
+}
+
+/// A delivery on its way through the worker.
+pub(super) trait Work {
+    /// The order that it is about.
+    fn order_id(&self) -> OrderId;
+
+    /// The delivery.
+    fn delivery(&self) -> &Delivery;
+
+    /// Only the delivery.
+    fn into_delivery(self) -> Delivery;
+
+    /// The version that it is about; `None` where its service knows no versions, or it asks for a new order.
+    fn version(&self) -> Option<Version> {
+        let event = self.delivery().event.as_ref().ok()?;
+        event.order_id.and(event.version)
+    }
+}
+
+impl Work for Task {
+    fn order_id(&self) -> OrderId {
+        self.0
+    }
+
+    fn delivery(&self) -> &Delivery {
+        &self.1
+    }
+
+    fn into_delivery(self) -> Delivery {
+        self.1
+    }
+}
+
+impl Work for Done {
+    fn order_id(&self) -> OrderId {
+        self.order_id
+    }
+
+    fn delivery(&self) -> &Delivery {
+        &self.delivery
+    }
+
+    fn into_delivery(self) -> Delivery {
+        self.delivery
+    }
 }
 
 /// Calls the processor.

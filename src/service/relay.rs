@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::marking;
@@ -26,15 +26,18 @@ use crate::store::Store;
 /// An event: the order and the version that it is about.
 pub(super) type Key = (OrderId, Version);
 
+/// Events that are being published.
+type Publish = BoxFuture<'static, Outcome>;
+
 /// The way into the relay.
 pub(super) struct Relay {
-    fast: mpsc::UnboundedSender<(Vec<Event>, OwnedSemaphorePermit)>,
+    fast: mpsc::UnboundedSender<Publish>,
     publisher: Arc<Publisher>,
 }
 
 /// The relay's own tasks.
 pub(super) struct Runner {
-    fast: mpsc::UnboundedReceiver<(Vec<Event>, OwnedSemaphorePermit)>,
+    fast: mpsc::UnboundedReceiver<Publish>,
     publisher: Arc<Publisher>,
     to_mark: mpsc::UnboundedReceiver<Vec<Key>>,
     republish_after: Option<Duration>,
@@ -61,8 +64,9 @@ impl Relay {
             return;
         }
         match self.publisher.reserve(&events) {
-            // The runner outlives the committer, which holds this handle.
-            Some(permit) => drop(self.fast.send((events, permit))),
+            // Outstanding from here on, or a sweep would publish them, too. The runner outlives the committer, which holds
+            // this handle.
+            Some(permit) => drop(self.fast.send(Box::pin(self.publisher.publish(events, permit)))),
             None => self.fetch(),
         }
     }
@@ -85,7 +89,7 @@ impl Runner {
         };
         let publishing = async {
             let sweep = Sweep::new(Arc::clone(&publisher));
-            tokio::join!(forward_all(fast, &publisher), sweep.run(shutdown.clone()), republishing);
+            tokio::join!(forward_all(fast), sweep.run(shutdown.clone()), republishing);
             published.cancel();
         };
         tokio::join!(publishing, marking::run(&publisher, to_mark, published.clone()));
@@ -93,15 +97,12 @@ impl Runner {
 }
 
 /// Publishes what the committer hands over, until it has ended and the bus has answered.
-async fn forward_all(
-    mut fast: mpsc::UnboundedReceiver<(Vec<Event>, OwnedSemaphorePermit)>,
-    publisher: &Arc<Publisher>,
-) {
-    let mut in_flight: FuturesUnordered<BoxFuture<'static, Outcome>> = FuturesUnordered::new();
+async fn forward_all(mut fast: mpsc::UnboundedReceiver<Publish>) {
+    let mut in_flight: FuturesUnordered<Publish> = FuturesUnordered::new();
     loop {
         tokio::select! {
             batch = fast.recv() => match batch {
-                Some((events, permit)) => in_flight.push(Box::pin(publisher.publish(events, permit))),
+                Some(publish) => in_flight.push(publish),
                 None => break,
             },
             Some(_) = in_flight.next() => {}

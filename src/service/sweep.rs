@@ -117,8 +117,8 @@ impl Sweep {
                 tracing::debug!(%error, "pending orders wait for the bus");
                 return Ok(count);
             }
-            let page = self.page(before, after).await?;
-            (count, after) = (count + self.publish(page.events).await?, page.next);
+            let (events, next) = self.page(before, after).await?;
+            (count, after) = (count + self.publish(events).await?, next);
             let goes_on = self.is_trusted().await;
             if after.is_none() || !goes_on {
                 break;
@@ -142,25 +142,30 @@ impl Sweep {
         Ok(now? - GRACE)
     }
 
-    /// The next page of what is pending; orders of which no event can be made are marked failed.
+    /// The next page of what is pending and was not handed over by this process already; orders of which no event can be made are marked failed.
     async fn page(
         &mut self,
         before: Timestamp,
         after: Option<store::Cursor>,
-    ) -> Result<PendingPage, store::Error> {
+    ) -> Result<(Vec<Event>, Option<store::Cursor>), store::Error> {
         let began = Instant::now();
+        self.publisher.outstanding.begin_page();
         let page = self.publisher.store.pending(before, after, PAGE).await;
         self.worked += began.elapsed();
-        let mut page = page?;
-        let unpublishable = std::mem::take(&mut page.unpublishable);
+        let new = page.map(|page| {
+            let PendingPage { mut events, unpublishable, next } = page;
+            events.retain(|event| self.is_new(event));
+            (events, unpublishable, next)
+        });
+        self.publisher.outstanding.end_page();
+        let (events, unpublishable, next) = new?;
         let reasons = unpublishable.into_iter().map(|it| ((it.order_id, it.version), it.reason)).collect();
         self.publisher.mark_failed(reasons).await;
-        Ok(page)
+        Ok((events, next))
     }
 
-    /// Publishes those that this process has not handed over already, as memory allows.
+    /// Publishes events as memory allows.
     async fn publish(&mut self, mut events: Vec<Event>) -> Result<usize, store::Error> {
-        events.retain(|event| self.is_new(event));
         if matches!(self.trust, Trust::Lost { .. }) && events.len() > 1 {
             // Any of them: the first may be the one that the bus does not take.
             events = vec![events.swap_remove(usize::from(random()) % events.len())];

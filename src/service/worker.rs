@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::forget;
 pub use super::processing::Options;
-use super::processing::{Done, Processing, Task};
+use super::processing::{Done, Processing, Task, Work};
 use super::processor::Processor;
 use super::rejects::Rejects;
 use crate::bus::{Bus, Delivery, Reply, SubscribeError, Subscription};
@@ -30,6 +30,9 @@ const BATCH: usize = 1024;
 /// How many batches are worked on at a time: while one is being recorded, the next is processed and queued. They
 /// may be about the same order; its versions keep them apart.
 const HANDS: usize = 3;
+
+/// How long a write waits for the orders of other calls that left their batches.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// The first pause before something is tried again; each next one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -119,11 +122,21 @@ impl Worker {
                 _ = late.recv_many(&mut waiting, BATCH) => {}
                 () = ended.cancelled() => return,
             }
+            // Calls that waited for the same thing end together: their orders take one write.
+            sleep(GATHER).await;
+            while waiting.len() < BATCH
+                && let Ok(done) = late.try_recv()
+            {
+                waiting.push(done);
+            }
+            let (mut recorded, mut processed) = (Vec::new(), HashMap::new());
             while !waiting.is_empty() {
-                let mut orders = HashSet::new();
-                let (sub_batch, rest) = waiting.into_iter().partition(|done| orders.insert(done.order_id));
-                self.record(sub_batch, &mut Vec::new(), shutdown).await;
-                waiting = rest;
+                let (sub_batch, rest) = newest(waiting);
+                if !self.record(sub_batch, &mut recorded, shutdown).await {
+                    return;
+                }
+                processed.extend(recorded.drain(..));
+                waiting = self.settle_overtaken(rest, &mut processed).await;
             }
         }
     }
@@ -160,15 +173,13 @@ impl Worker {
 
     /// Settles what the store needs not be asked to record, because it has recorded that version of the order or a newer
     /// one. Answers the rest.
-    async fn settle_overtaken(
+    async fn settle_overtaken<W: Work>(
         &self,
-        tasks: Vec<Task>,
+        tasks: Vec<W>,
         processed: &mut HashMap<OrderId, Processed>,
-    ) -> Vec<Task> {
-        let is_open = |(order_id, delivery): &&Task| {
-            version_of(delivery).is_some() && !processed.contains_key(order_id)
-        };
-        let open: HashSet<OrderId> = tasks.iter().filter(is_open).map(|(order_id, _)| *order_id).collect();
+    ) -> Vec<W> {
+        let is_open = |task: &&W| task.version().is_some() && !processed.contains_key(&task.order_id());
+        let open: HashSet<OrderId> = tasks.iter().filter(is_open).map(Work::order_id).collect();
         let open: Vec<OrderId> = open.into_iter().collect();
         if !open.is_empty()
             && let Ok(states) = self.store.processed_versions(&open).await
@@ -178,15 +189,17 @@ impl Worker {
         }
         let (now, mut replies, mut settled, mut rest) =
             (Timestamp::now(), Vec::new(), Vec::new(), Vec::new());
-        for (order_id, delivery) in tasks {
-            match (version_of(&delivery), processed.get(&order_id)) {
+        for task in tasks {
+            let order_id = task.order_id();
+            match (task.version(), processed.get(&order_id)) {
                 (Some(version), Some(state)) if version <= state.version => {
+                    let delivery = task.into_delivery();
                     // A version that was overtaken has not failed; one that is here twice may have.
                     let ack = ack(&delivery, order_id, Some(version), has_failed(version, state), now);
                     replies.push(Reply { ack, to: delivery.reply_to });
                     settled.push(delivery);
                 }
-                _ => rest.push((order_id, delivery)),
+                _ => rest.push(task),
             }
         }
         self.acknowledge_and_settle(replies, settled).await;
@@ -326,20 +339,14 @@ fn target(event: &Event, delivery: &Delivery) -> OrderId {
     })
 }
 
-/// The version of an order that a delivery is about; `None` where its service knows no versions, or it asks for a new
-/// order.
-fn version_of(delivery: &Delivery) -> Option<Version> {
-    let event = delivery.event.as_ref().ok()?;
-    event.order_id.and(event.version)
-}
-
 /// Splits a batch so that the first part holds no order twice, and of each order the newest version; an event without
 /// a version is overtaken by none. The second part keeps the order of what is left.
-fn newest(tasks: Vec<Task>) -> (Vec<Task>, Vec<Task>) {
+fn newest<W: Work>(tasks: Vec<W>) -> (Vec<W>, Vec<W>) {
     let mut chosen: HashMap<OrderId, (usize, Option<Version>, bool)> = HashMap::with_capacity(tasks.len());
-    for (at, (order_id, delivery)) in tasks.iter().enumerate() {
-        let version = version_of(delivery);
-        let (choice, newest, is_closed) = chosen.entry(*order_id).or_insert((at, version, version.is_none()));
+    for (at, task) in tasks.iter().enumerate() {
+        let version = task.version();
+        let (choice, newest, is_closed) =
+            chosen.entry(task.order_id()).or_insert((at, version, version.is_none()));
         *is_closed |= version.is_none();
         if !*is_closed && version > *newest {
             (*choice, *newest) = (at, version);
@@ -349,9 +356,9 @@ fn newest(tasks: Vec<Task>) -> (Vec<Task>, Vec<Task>) {
         return (tasks, Vec::new());
     }
     let mut at = 0..;
-    tasks.into_iter().partition(|(order_id, _)| {
+    tasks.into_iter().partition(|task| {
         let place = at.next();
-        chosen.get(order_id).map(|(choice, ..)| *choice) == place
+        chosen.get(&task.order_id()).map(|(choice, ..)| *choice) == place
     })
 }
 

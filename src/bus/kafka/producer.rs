@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
+use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::{ClientContext, Message};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -262,8 +263,11 @@ fn serve(producer: &Arc<BaseProducer<Reports>>, topic: &str, link: &watch::Recei
         // One partition without a leader makes records time out, too, and no new producer would help there.
         if reports.health.timed_out.load(Ordering::Relaxed) && link.borrow().is_up() {
             reports.health.timed_out.store(false, Ordering::Relaxed);
-            let stalled = last_confirmed.elapsed() > STALLED;
-            if stalled || producer.client().fetch_metadata(Some(topic), PROBE).is_err() {
+            let is_unhealthy = match producer.client().fetch_metadata(Some(topic), PROBE) {
+                Ok(found) => last_confirmed.elapsed() > STALLED && has_leaders(&found),
+                Err(_) => true,
+            };
+            if is_unhealthy {
                 reports.health.unhealthy.store(true, Ordering::Relaxed);
             }
         }
@@ -271,6 +275,11 @@ fn serve(producer: &Arc<BaseProducer<Reports>>, topic: &str, link: &watch::Recei
     // To let go of a producer blocks, so it is done here, where nothing else waits.
     let _ = producer.flush(FLUSH);
     reports.announce();
+}
+
+/// Whether each partition has a leader, so that records to it should be confirmed.
+fn has_leaders(found: &Metadata) -> bool {
+    found.topics().iter().flat_map(MetadataTopic::partitions).all(|partition| partition.leader() >= 0)
 }
 
 /// Is told by librdkafka what became of each record.

@@ -50,7 +50,7 @@ impl Floor {
         before: Timestamp,
         found: Option<(Uuid, Version)>,
     ) {
-        let recent = (at(before - MARGIN), 0);
+        let recent = (at(before.min(Timestamp::now()) - MARGIN), 0);
         // Behind the place just before the row, so that the row is met again.
         let floor = found.map_or(recent, |(id, version)| recent.min((id, version - 1)));
         self.0 = Some(Walk { ended, took, floor });
