@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use super::dead_letter_file;
 use crate::config::Settings;
 use crate::service::verify::{Confirmed, Options, Report, verify};
+use crate::shutdown::PartialFiles;
 use crate::store::Store;
 use crate::store::sqlite::{CopyError, StoreCopy};
 
@@ -16,12 +17,14 @@ use crate::store::sqlite::{CopyError, StoreCopy};
 /// checker found in the copy, which is kept all the same: what is wrong in it is wrong in the store.
 ///
 /// # Errors
-/// Where there is no store, no room, or a file that may not be replaced; nothing is left of the copy then.
+/// Where there is no store, no room, or a file that may not be replaced; nothing is left of the copy then, and nothing
+/// where a signal ends the process, as `partial` sees to.
 pub async fn back_up(
     settings: &Settings,
     file: &Path,
     may_replace: bool,
     options: &Options,
+    partial: PartialFiles,
 ) -> Result<Report> {
     if settings.postgres_dsn.is_some() {
         bail!(
@@ -30,7 +33,7 @@ pub async fn back_up(
     }
     let (folder, dead_letters) = (settings.data_dir.clone(), dead_letter_file(settings));
     let place = file.to_owned();
-    finish(move || StoreCopy::of_store(&folder, &dead_letters, &place, may_replace), options).await
+    finish(move || StoreCopy::of_store(&folder, &dead_letters, &place, may_replace, &partial), options).await
 }
 
 /// Puts such a copy into the data folder of these settings, where no process may be working. Answers what the checker
@@ -43,13 +46,14 @@ pub async fn restore(
     file: &Path,
     may_replace: bool,
     options: &Options,
+    partial: PartialFiles,
 ) -> Result<Report> {
     if settings.postgres_dsn.is_some() {
         bail!("the orders are in Postgres (POSTGRES_DSN): restore it with pg_restore, psql or a base backup");
     }
     let (folder, dead_letters) = (settings.data_dir.clone(), dead_letter_file(settings));
     let file = file.to_owned();
-    finish(move || StoreCopy::to_store(&file, &folder, &dead_letters, may_replace), options).await
+    finish(move || StoreCopy::to_store(&file, &folder, &dead_letters, may_replace, &partial), options).await
 }
 
 /// Makes a copy, checks it and gives it its name.

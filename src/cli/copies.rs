@@ -10,6 +10,7 @@ use anyhow::Result;
 use super::{output, verify};
 use crate::app;
 use crate::config::Settings;
+use crate::shutdown::PartialFiles;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct BackupArgs {
@@ -38,18 +39,26 @@ pub(super) struct RestoreArgs {
 }
 
 /// Makes a copy.
-pub(super) async fn back_up(settings: &Settings, args: BackupArgs) -> Result<ExitCode> {
+pub(super) async fn back_up(
+    settings: &Settings,
+    args: BackupArgs,
+    partial: PartialFiles,
+) -> Result<ExitCode> {
     let options = verify::of_copy(!args.skip_amounts);
-    let report = app::back_up(settings, &args.file, args.force, &options).await?;
+    let report = app::back_up(settings, &args.file, args.force, &options, partial).await?;
     let (from, to) = (settings.data_dir.display(), args.file.display());
     output::quiet(output::print(format!("{}{to} is a complete copy of {from}\n", verify::as_text(&report))))?;
     Ok(verify::exit_code(&report))
 }
 
 /// Puts a copy back.
-pub(super) async fn restore(settings: &Settings, args: RestoreArgs) -> Result<ExitCode> {
+pub(super) async fn restore(
+    settings: &Settings,
+    args: RestoreArgs,
+    partial: PartialFiles,
+) -> Result<ExitCode> {
     let options = verify::of_copy(!args.skip_amounts);
-    let report = app::restore(settings, &args.file, args.force, &options).await?;
+    let report = app::restore(settings, &args.file, args.force, &options, partial).await?;
     let (from, to) = (args.file.display(), settings.data_dir.display());
     output::quiet(output::print(format!("{}{to} holds what was in {from}\n", verify::as_text(&report))))?;
     Ok(verify::exit_code(&report))

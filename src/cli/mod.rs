@@ -16,7 +16,8 @@ use anyhow::Result;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Flags, Settings};
-use crate::{api, app, telemetry};
+use crate::shutdown::PartialFiles;
+use crate::{api, app, shutdown, telemetry};
 
 /// Takes orders over HTTP, makes them durable, has them processed, and answers what really happened.
 #[derive(Debug, Parser)]
@@ -106,15 +107,20 @@ impl Cli {
     /// system, so whatever was done before is done twice. Other commands go on as they are.
     #[must_use]
     pub fn prepared(self) -> Cli {
-        if matches!(self.command, None | Some(Command::Up | Command::Api | Command::Worker)) {
+        if self.is_server() {
             allocator::limit();
         }
         self
+    }
+
+    fn is_server(&self) -> bool {
+        matches!(self.command, None | Some(Command::Up | Command::Api | Command::Worker))
     }
 }
 
 /// Runs the command line and answers the process's exit code: 0 for success, 1 where `verify` finds something.
 ///
+/// A command other than a server's that SIGTERM, SIGINT, SIGHUP or SIGQUIT ends exits with 128 and the signal's number.
 /// A command whose reader closes standard output ends without a message, with 0 or the code of its result.
 ///
 /// # Errors
@@ -131,6 +137,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
 fn dispatch(cli: Cli) -> Result<ExitCode> {
     // One library for all of TLS. Where somebody else has chosen one before, that one is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    // A server drains at a signal instead.
+    let partial = if cli.is_server() { PartialFiles::default() } else { shutdown::end_on_signals()? };
     // Clients and scripts have no use for a server's settings.
     match cli.command {
         Some(Command::Orders(args)) => {
@@ -163,8 +171,10 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Up => serve::run(settings, serve::Role::Up)?,
         Command::Api => serve::run(settings, serve::Role::Api)?,
         Command::Worker => serve::run(settings, serve::Role::Worker)?,
-        Command::Backup(args) => return client_runtime()?.block_on(copies::back_up(settings, args)),
-        Command::Restore(args) => return client_runtime()?.block_on(copies::restore(settings, args)),
+        Command::Backup(args) => return client_runtime()?.block_on(copies::back_up(settings, args, partial)),
+        Command::Restore(args) => {
+            return client_runtime()?.block_on(copies::restore(settings, args, partial));
+        }
         Command::Migrate { plan: true, finish, .. } => {
             let plan = client_runtime()?.block_on(app::migration_plan(settings, finish))?;
             output::print(format!("{plan}\n"))?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Builder;
+use tokio_util::sync::CancellationToken;
 
 use super::{descriptors, output};
 use crate::api::Listeners;
@@ -54,7 +55,7 @@ pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
     let ended = runtime.block_on(async {
         let stop = shutdown::on_signals()?;
         if role == Role::Worker {
-            let parts = Parts::open(settings, role.name()).await?;
+            let Some(parts) = open(settings, role, &stop).await? else { return Ok(()) };
             let health = health(settings)?;
             greet_as_worker(health.as_ref(), settings)?;
             app::worker_alone(parts, health, settings, stop).await?;
@@ -67,7 +68,7 @@ pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
                 };
                 tracing::info!("{migrated}");
             }
-            let parts = Parts::open(settings, role.name()).await?;
+            let Some(parts) = open(settings, role, &stop).await? else { return Ok(()) };
             let http = listen(settings, settings.api_port, "API_PORT").await?;
             let grpc = listen(settings, settings.grpc_port, "GRPC_PORT").await?;
             greet(http.local_addr()?, grpc.local_addr()?, settings)?;
@@ -83,6 +84,14 @@ pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
     // Whatever blocks a thread for longer, a processor for instance, must not hold the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
+}
+
+/// Opens the backends; `None` where a signal comes first, for a server that does not answer may take long.
+async fn open(settings: &Settings, role: Role, stop: &CancellationToken) -> Result<Option<Parts>> {
+    tokio::select! {
+        parts = Parts::open(settings, role.name()) => parts.map(Some),
+        () = stop.cancelled() => Ok(None),
+    }
 }
 
 /// Where a worker says how it is; nowhere, with a warning, where another one of this machine has the port.

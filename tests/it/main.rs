@@ -54,6 +54,7 @@ mod postgres_tls;
 mod processing;
 mod races;
 mod redelivery;
+mod signals;
 mod sqlite_clock;
 mod sqlite_copies;
 mod sqlite_upgrades;

@@ -16,6 +16,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{Lock, OpenError, SqliteStore, database_file, lock, marker, schema};
+use crate::shutdown::{PartialFile, PartialFiles};
 
 /// How many pages are copied in a step: 2 MiB at 4 KiB a page.
 const STEP: i32 = 512;
@@ -25,6 +26,9 @@ const SYNC_EVERY: u32 = 32;
 
 /// How much of the dead letters is in a row.
 const PART: usize = 1 << 20;
+
+/// What the files of a database end with.
+const ENDINGS: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
 /// Why a copy was not made or put back.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +87,8 @@ pub struct StoreCopy {
     may_replace: bool,
     /// Of a copy that is put back: the file for the dead letters, and the lock of the folder.
     folder: Option<(PathBuf, Lock)>,
+    files: PartialFiles,
+    _noted: [PartialFile; ENDINGS.len()],
 }
 
 impl StoreCopy {
@@ -95,12 +101,13 @@ impl StoreCopy {
         dead_letters: &Path,
         place: &Path,
         may_replace: bool,
+        files: &PartialFiles,
     ) -> Result<StoreCopy, CopyError> {
         let file = database_file(folder);
         if !file.exists() {
             return Err(OpenError::Missing { folder: folder.to_owned() }.into());
         }
-        let copy = StoreCopy::begin(place, may_replace, None)?;
+        let copy = StoreCopy::begin(place, may_replace, None, files)?;
         copy.copy_pages(&file)?;
         let mut connection = copy.connect()?;
         // After the orders: none of theirs is missing.
@@ -122,13 +129,14 @@ impl StoreCopy {
         folder: &Path,
         dead_letters: &Path,
         may_replace: bool,
+        files: &PartialFiles,
     ) -> Result<StoreCopy, CopyError> {
         if !file.is_file() {
             return Err(CopyError::Missing { file: file.to_owned() });
         }
         let lock = lock(folder)?;
-        let copy =
-            StoreCopy::begin(&database_file(folder), may_replace, Some((dead_letters.to_owned(), lock)))?;
+        let folder_of_store = Some((dead_letters.to_owned(), lock));
+        let copy = StoreCopy::begin(&database_file(folder), may_replace, folder_of_store, files)?;
         copy.copy_pages(file)?;
         let mut connection = copy.connect()?;
         if schema::version(&connection)? == 0 {
@@ -143,9 +151,12 @@ impl StoreCopy {
         place: &Path,
         may_replace: bool,
         folder: Option<(PathBuf, Lock)>,
+        files: &PartialFiles,
     ) -> Result<StoreCopy, CopyError> {
         let partial = marker::beside(place, &format!(".{}.partial", std::process::id()));
-        let copy = StoreCopy { partial, place: place.to_owned(), may_replace, folder };
+        let noted = ENDINGS.map(|ending| files.begin(&marker::beside(&partial, ending)));
+        let (place, files) = (place.to_owned(), files.clone());
+        let copy = StoreCopy { partial, place, may_replace, folder, files, _noted: noted };
         copy.require_room()?;
         Ok(copy)
     }
@@ -233,6 +244,10 @@ impl StoreCopy {
     /// # Errors
     /// [`CopyError`]; what was there before is there still, or, where it was to be replaced, is without its WAL.
     pub fn finish(self) -> Result<(), CopyError> {
+        self.files.whole(|| self.give_name())
+    }
+
+    fn give_name(&self) -> Result<(), CopyError> {
         let io = |file: &Path| {
             let file = file.to_owned();
             move |error| CopyError::Io { file, error }
@@ -272,7 +287,7 @@ impl StoreCopy {
 
 impl Drop for StoreCopy {
     fn drop(&mut self) {
-        for ending in ["", "-wal", "-shm", "-journal"] {
+        for ending in ENDINGS {
             // It has its name already, or the rest of it does no harm.
             let _ = remove(&marker::beside(&self.partial, ending));
         }

@@ -1,0 +1,83 @@
+//! The threads and tasks that a process cannot work without. Each holds a [`Part`] while it runs. One that ends without
+//! being told to, by a panic or by returning early, is told to the role that depends on it, which shuts the process
+//! down: a process that looks alive and does nothing is worse than one that ends.
+
+use std::future::pending;
+
+use tokio::sync::watch;
+
+/// The parts of a backend or a role. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Parts(watch::Sender<Option<&'static str>>);
+
+/// A part that runs. Dropping it, as a panic does, tells that it has ended by itself.
+#[derive(Debug)]
+pub struct Part {
+    name: &'static str,
+    parts: Option<Parts>,
+}
+
+impl Parts {
+    /// A part, from now on; it is moved into its thread or task.
+    #[must_use]
+    pub fn part(&self, name: &'static str) -> Part {
+        Part { name, parts: Some(self.clone()) }
+    }
+
+    /// Waits until a part has ended by itself, and answers its name.
+    pub async fn failed(&self) -> &'static str {
+        let mut told = self.0.subscribe();
+        let name = told.wait_for(Option::is_some).await.ok().and_then(|name| *name);
+        match name {
+            Some(name) => name,
+            None => pending().await,
+        }
+    }
+
+    /// The part that has ended by itself first, if one has.
+    #[must_use]
+    pub fn has_failed(&self) -> Option<&'static str> {
+        *self.0.borrow()
+    }
+}
+
+impl Part {
+    /// The part ends because it was told to.
+    pub fn ends_in_order(mut self) {
+        self.parts = None;
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if let Some(Parts(told)) = self.parts.take() {
+            told.send_if_modified(|first| {
+                let is_first = first.is_none();
+                first.get_or_insert(self.name);
+                is_first
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_thread_that_panics_is_told_by_its_name_and_one_that_ends_in_order_is_not() {
+        let parts = Parts::default();
+        let calm = parts.part("the calm one");
+        thread::spawn(move || calm.ends_in_order()).join().unwrap();
+        assert_eq!(parts.has_failed(), None);
+        let hasty = parts.part("the hasty one");
+        let thread = thread::spawn(move || {
+            let _hasty = hasty;
+            panic!("by a test");
+        });
+        assert_eq!(parts.failed().await, "the hasty one");
+        assert!(thread.join().is_err());
+    }
+}
