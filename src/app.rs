@@ -2,15 +2,17 @@
 //! A backend is chosen here and nowhere else, and here the roles start, fail and stop in order.
 
 mod copies;
+mod tasks;
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use futures_util::FutureExt;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +29,7 @@ use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 
 pub use copies::{back_up, restore};
+use tasks::{failure, finished, spawn, watch};
 
 /// How many bytes of events the in-process bus holds: the same again as the relay, so that it never waits long.
 const LOCAL_BUS_CAPACITY: usize = 32 << 20;
@@ -212,7 +215,7 @@ pub fn require_shared_backends(settings: &Settings, role: &str) -> Result<()> {
 /// the worker what they caused, the store closes.
 ///
 /// # Errors
-/// The failure of a role; the other one is shut down in order then, too.
+/// The failure of a role or of a part of the backends; what is left is shut down in order then, too.
 pub async fn up(
     parts: Parts,
     listeners: impl Into<Listeners>,
@@ -220,14 +223,18 @@ pub async fn up(
     stop: CancellationToken,
 ) -> Result<()> {
     let worker_stop = CancellationToken::new();
-    let worker = spawn("worker", worker(parts.clone(), settings, worker_stop.clone()), stop.clone());
-    let api = spawn("api", api(parts.clone(), listeners, settings, stop.clone()), stop);
+    let backends = spawn("backends", watch(parts.clone()), &stop, stop.clone());
+    let worker = worker(parts.clone(), settings, worker_stop.clone());
+    let worker = spawn("worker", worker, &worker_stop, stop.clone());
+    let api = spawn("api", api(parts.clone(), listeners, settings, stop.clone()), &stop, stop.clone());
     let api = api.await;
     worker_stop.cancel();
     let worker = finished(worker, settings).await;
+    let backends = failure(backends).await;
     parts.close().await;
     api??;
-    worker
+    worker?;
+    backends
 }
 
 /// Runs the api by itself until `stop`.
@@ -240,9 +247,13 @@ pub async fn api_alone(
     settings: &Settings,
     stop: CancellationToken,
 ) -> Result<()> {
-    let ended = spawn("api", api(parts.clone(), listeners, settings, stop.clone()), stop).await;
+    let backends = spawn("backends", watch(parts.clone()), &stop, stop.clone());
+    let api = spawn("api", api(parts.clone(), listeners, settings, stop.clone()), &stop, stop.clone());
+    let api = api.await;
+    let backends = failure(backends).await;
     parts.close().await;
-    ended?
+    api??;
+    backends
 }
 
 /// Runs a worker by itself until `stop`, and says on `health`, if there is such a listener, how it is.
@@ -255,51 +266,25 @@ pub async fn worker_alone(
     settings: &Settings,
     stop: CancellationToken,
 ) -> Result<()> {
-    let worker = spawn("worker", worker(parts.clone(), settings, stop.clone()), stop.clone());
+    let backends = spawn("backends", watch(parts.clone()), &stop, stop.clone());
+    let worker = spawn("worker", worker(parts.clone(), settings, stop.clone()), &stop, stop.clone());
     let health = health.map(|listener| {
         let Parts { store, bus, cache, .. } = parts.clone();
         let options = api::Options { max_connections: HEALTH_CONNECTIONS, ..front(settings) };
         let checks = Arc::new(Checks::new(store, bus, cache));
-        tokio::spawn(api::serve_health(listener, checks, options, stop.clone()))
+        let served =
+            api::serve_health(listener, checks, options, stop.clone()).map(|()| bail!("it ended by itself"));
+        spawn("health of the worker", served, &stop, stop.clone())
     });
     stop.cancelled().await;
-    let ended = finished(worker, settings).await;
+    let worker = finished(worker, settings).await;
+    let backends = failure(backends).await;
     parts.close().await;
     if let Some(health) = health {
-        health.abort();
+        failure(health).await?;
     }
-    ended
-}
-
-/// Waits for a worker that was told to stop, as long as it may take.
-async fn finished(mut worker: JoinHandle<Result<()>>, settings: &Settings) -> Result<()> {
-    match timeout(settings.shutdown_timeout, &mut worker).await {
-        Ok(ended) => ended?,
-        Err(_) => {
-            tracing::warn!(
-                "the worker was still busy when the time to finish was over; its orders come again"
-            );
-            worker.abort();
-            Ok(())
-        }
-    }
-}
-
-/// Runs a role as a task that takes the whole process down with it, in order, when it ends.
-fn spawn<R: Future<Output = Result<()>> + Send + 'static>(
-    name: &'static str,
-    role: R,
-    stop: CancellationToken,
-) -> JoinHandle<Result<()>> {
-    tokio::spawn(async move {
-        // Also when the role panics.
-        let _stop = stop.drop_guard();
-        let ended = role.await.with_context(|| format!("the {name} failed"));
-        if let Err(error) = &ended {
-            tracing::error!("{error:#}");
-        }
-        ended
-    })
+    worker?;
+    backends
 }
 
 /// The api role: takes orders until `stop`, then finishes what was taken.
@@ -323,9 +308,16 @@ pub fn api(
         let (service, background) = Service::new(parts.store, parts.bus, parts.cache, &options);
         let (drained, deadline) = (CancellationToken::new(), front.shutdown_timeout);
         let mut background = tokio::spawn(background.run(drained.clone()));
+        let stop = stop.child_token();
+        let mut serving = pin!(api::serve(listeners, service, front, stop.clone()));
         let served = tokio::select! {
-            served = api::serve(listeners, service, front, stop) => served,
-            ended = &mut background => bail!("the service's own tasks ended while it was serving: {ended:?}"),
+            served = &mut serving => served,
+            ended = &mut background => {
+                // Requests under way are answered as far as they can be.
+                stop.cancel();
+                serving.await?;
+                bail!("the service's own tasks ended while it was serving: {ended:?}");
+            }
         };
         drained.cancel();
         if timeout(deadline, background).await.is_err() {

@@ -59,7 +59,7 @@ const UNCONFIRMED: Duration = Duration::from_secs(40);
 /// flight get their time to finish. Connections that are left then are dropped.
 ///
 /// # Errors
-/// None so far; a listener that fails to accept is tried again.
+/// Where the watch over the connections ends; a listener that fails to accept is tried again.
 pub async fn serve(
     listeners: Listeners,
     service: Arc<Service>,
@@ -108,7 +108,7 @@ pub async fn serve(
     let watched = async { tokio::join!(clock.run(), http.watch(), grpc.watch()) };
     let ended = tokio::select! {
         ended = ended => ended,
-        _ = watched => return Ok(()),
+        _ = watched => return Err(io::Error::other("the watch over the connections ended by itself")),
     };
     if ended.is_err() {
         tracing::warn!("requests were still in flight when the time to finish was over");

@@ -110,6 +110,12 @@ pub trait Bus: Send + Sync + 'static {
     /// [`PublishError::Unavailable`] where it does not; orders then wait in the store.
     async fn check(&self) -> Result<(), PublishError>;
 
+    /// Waits until a part that the bus cannot work without has ended by itself, a thread that panicked for instance, and
+    /// answers its name.
+    async fn failed(&self) -> &'static str {
+        std::future::pending().await
+    }
+
     /// Sends what was handed over and lets go of all connections, within a limit of its own.
     async fn close(&self) {}
 }
@@ -118,7 +124,7 @@ pub trait Bus: Send + Sync + 'static {
 #[async_trait]
 pub trait Subscription: Send {
     /// The next deliveries: waits for one, then takes what has arrived besides, up to `limit`. `None` when the
-    /// bus has ended.
+    /// bus has ended; a worker that was not told to stop then fails.
     async fn next(&mut self, limit: usize) -> Option<Vec<Delivery>>;
 
     /// Leaves the workers that share the events, so that the others need not wait for this one. What has been

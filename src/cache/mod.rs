@@ -35,6 +35,12 @@ pub trait Cache: Send + Sync + 'static {
     /// [`Unavailable`] where it does not; reads then go to the store.
     async fn check(&self) -> Result<(), Unavailable>;
 
+    /// Waits until a part that the cache cannot work without has ended by itself, a thread that panicked for instance, and
+    /// answers its name.
+    async fn failed(&self) -> &'static str {
+        std::future::pending().await
+    }
+
     /// Whether there is no cache, and nothing to call the other verbs for.
     fn is_off(&self) -> bool {
         false

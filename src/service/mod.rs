@@ -37,9 +37,11 @@ pub use janitor::KEY_RETENTION;
 pub use processor::{AmountProcessor, ProcessError, Processor};
 pub use readiness::{Checks, Readiness};
 
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
@@ -191,9 +193,11 @@ impl Background {
     /// event under way has been confirmed; the caller puts a deadline around it.
     pub async fn run(self, shutdown: CancellationToken) {
         // The relay ends after the committer, when the bus has confirmed what they handed on.
-        let watch = self.acks.watch(&*self.store, &*self.cache);
-        let (feed, janitor) = (self.feed.run(&*self.store), janitor::run(&*self.store, self.history));
-        let work = async { tokio::join!(self.committer.run(shutdown.clone()), self.relay.run(shutdown)) };
+        let watch = named("the watch over waiting callers", self.acks.watch(&*self.store, &*self.cache));
+        let feed = named("the feed of those who follow orders", self.feed.run(&*self.store));
+        let janitor = named("the retention job", janitor::run(&*self.store, self.history));
+        let committer = named("the committer", self.committer.run(shutdown.clone()));
+        let work = async { tokio::join!(committer, self.relay.run(shutdown)) };
         tokio::select! {
             _ = work => {}
             () = watch => {}
@@ -201,6 +205,14 @@ impl Background {
             () = janitor => {}
         }
     }
+}
+
+/// Runs a part, and names it in the log where it panics; the panic goes on.
+async fn named<T>(part: &str, work: impl Future<Output = T>) -> T {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+        tracing::error!("{part} ended by itself: it panicked");
+        resume_unwind(panic)
+    })
 }
 
 fn read_failed(error: store::Error) -> Error {

@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::processor::{ProcessError, Processor};
-use crate::bus::{Bus, Delivery};
+use crate::bus::{Bus, Delivery, SubscribeError};
 use crate::order::{Amount, Event, OrderId, Status, Version};
+use crate::shutdown::Parts;
 use crate::store::{Basis, Completion, Creation, Store};
 use crate::telemetry::limited;
 
@@ -48,6 +49,20 @@ const LEAST: Duration = Duration::from_secs(60);
 
 /// How many characters of a processor's reason are recorded: every list and history repeats them.
 const MAX_REASON: usize = 1000;
+
+/// Why a worker ended without being told to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WorkError {
+    /// The bus cannot serve it.
+    #[error(transparent)]
+    Subscribe(#[from] SubscribeError),
+    /// The bus delivers no more.
+    #[error("the consumer of the events ended by itself")]
+    Consumer,
+    /// A task of it panicked.
+    #[error("{0} ended by itself")]
+    Part(&'static str),
+}
 
 /// How the processor is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +135,7 @@ pub(super) struct Processing {
     late: TaskTracker,
     room: Arc<Semaphore>,
     finished: mpsc::UnboundedSender<Done>,
+    parts: Parts,
 }
 
 /// What a call needs.
@@ -141,12 +157,12 @@ impl Processing {
         bus: Arc<dyn Bus>,
         processor: Arc<dyn Processor>,
         options: Options,
-        shutdown: CancellationToken,
+        (shutdown, parts): (CancellationToken, Parts),
     ) -> (Processing, mpsc::UnboundedReceiver<Done>) {
         let (finished, late) = mpsc::unbounded_channel();
         let caller = Arc::new(Caller { store, bus, processor, options, shutdown });
         let room = Arc::new(Semaphore::new(MOST_LATE));
-        (Processing { caller, late: TaskTracker::new(), room, finished }, late)
+        (Processing { caller, late: TaskTracker::new(), room, finished, parts }, late)
     }
 
     /// Processes tasks; answers those that end soon. The others arrive at the receiver one by one.
@@ -183,12 +199,14 @@ impl Processing {
                 () = self.caller.shutdown.cancelled() => return,
             };
             let finished = self.finished.clone();
+            let part = self.parts.part("a task that processes an order");
             self.late.spawn(async move {
-                let _room = room;
+                let (_room, part) = (room, part);
                 if let Some(done) = call.await {
                     // The receiver lives until all calls have ended.
                     drop(finished.send(done));
                 }
+                part.ends_in_order();
             });
         }
     }

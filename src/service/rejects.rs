@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 use crate::bus::{Bus, Delivery};
+use crate::shutdown::Parts;
 use crate::telemetry::limited;
 
 /// A record, and why no worker can deal with it.
@@ -16,11 +17,12 @@ pub(super) type Rejected = (Delivery, String);
 pub(super) struct Rejects {
     bus: Arc<dyn Bus>,
     tasks: TaskTracker,
+    parts: Parts,
 }
 
 impl Rejects {
     pub(super) fn new(bus: Arc<dyn Bus>) -> Rejects {
-        Rejects { bus, tasks: TaskTracker::new() }
+        Rejects { bus, tasks: TaskTracker::new(), parts: Parts::default() }
     }
 
     /// Sends records there, and does not wait for it.
@@ -29,7 +31,10 @@ impl Rejects {
             let source = &delivery.source;
             limited!(warn, "dead letter"; ?source, reason, "a record goes to the dead-letter topic");
             let bus = Arc::clone(&self.bus);
+            let part = self.parts.part("a task that writes a dead letter");
             self.tasks.spawn(async move {
+                // Dropped by a panic.
+                let part = part;
                 if let Err(error) = bus.reject(delivery, &reason).await {
                     limited!(
                         error, "lost dead letter";
@@ -37,8 +42,14 @@ impl Rejects {
                         "the dead letter was not written; the record comes again"
                     );
                 }
+                part.ends_in_order();
             });
         }
+    }
+
+    /// The tasks of this worker, also those that process.
+    pub(super) fn parts(&self) -> Parts {
+        self.parts.clone()
     }
 
     /// Waits until all of them have ended. The worker must have left its bus before.

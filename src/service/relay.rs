@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::marking;
+use super::named;
 use super::publisher::{Outcome, Publisher};
 use super::republish::Republisher;
 use super::sweep::Sweep;
@@ -89,10 +90,15 @@ impl Runner {
         };
         let publishing = async {
             let sweep = Sweep::new(Arc::clone(&publisher));
-            tokio::join!(forward_all(fast), sweep.run(shutdown.clone()), republishing);
+            tokio::join!(
+                named("the relay", forward_all(fast)),
+                named("the sweep", sweep.run(shutdown.clone())),
+                named("the task that republishes", republishing)
+            );
             published.cancel();
         };
-        tokio::join!(publishing, marking::run(&publisher, to_mark, published.clone()));
+        let marking = marking::run(&publisher, to_mark, published.clone());
+        tokio::join!(publishing, named("the task that marks events published", marking));
     }
 }
 

@@ -5,11 +5,12 @@
 //! while its bus is known to be down, and a little at first, and after a failure, until the bus has confirmed something.
 //! The sweep rests in proportion to the time that the store worked for it.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -75,7 +76,9 @@ impl Sweep {
             () = shutdown.cancelled() => {}
             () = self.sweep() => {}
         }
-        while self.publishing.join_next().await.is_some() {}
+        while let Some(outcome) = self.publishing.join_next().await {
+            published(outcome);
+        }
     }
 
     async fn sweep(&mut self) {
@@ -201,8 +204,7 @@ impl Sweep {
             Trust::Full => self.publishing.try_join_next(),
             Trust::Untried | Trust::Lost { .. } => self.publishing.join_next().await,
         } {
-            // A publish that panicked has answered nothing.
-            self.heed(outcome.unwrap_or(Outcome { answered: 0, unavailable: 1 }));
+            self.heed(published(outcome));
         }
         !matches!(self.trust, Trust::Lost { .. })
     }
@@ -227,6 +229,14 @@ impl Sweep {
             self.trust = Trust::Full;
         }
     }
+}
+
+/// What came of a publish. A panic there is one of the sweep: the events that it left would count as under way for ever.
+fn published(outcome: Result<Outcome, JoinError>) -> Outcome {
+    outcome.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => resume_unwind(panic),
+        Err(_) => Outcome::default(),
+    })
 }
 
 /// A pause, up to a quarter shorter or longer by chance, so that processes do not sweep together.

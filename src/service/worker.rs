@@ -14,11 +14,11 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::forget;
-pub use super::processing::Options;
+pub use super::processing::{Options, WorkError};
 use super::processing::{Done, Processing, Task, Work};
 use super::processor::Processor;
 use super::rejects::Rejects;
-use crate::bus::{Bus, Delivery, Reply, SubscribeError, Subscription};
+use crate::bus::{Bus, Delivery, Reply, Subscription};
 use crate::cache::Cache;
 use crate::order::{Ack, AckStatus, Event, OrderId, Status, Version};
 use crate::store::{self, Basis, Completed, Completion, Processed, Store};
@@ -67,15 +67,16 @@ impl Worker {
     /// Works until `shutdown`, and finishes the batch in hand.
     ///
     /// # Errors
-    /// [`SubscribeError`] where the bus cannot serve this worker.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), SubscribeError> {
+    /// [`WorkError`] where the bus cannot serve this worker, or a part of it ends by itself; then it stops in order.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), WorkError> {
         let subscription = Mutex::new(self.bus.subscribe().await?);
+        let (told, shutdown, parts) = (&shutdown, shutdown.child_token(), self.rejects.parts());
         let (processing, late) = Processing::new(
             Arc::clone(&self.store),
             Arc::clone(&self.bus),
             Arc::clone(&self.processor),
             self.options,
-            shutdown.clone(),
+            (shutdown.clone(), parts.clone()),
         );
         let ended = CancellationToken::new();
         let hands = async {
@@ -83,10 +84,25 @@ impl Worker {
             processing.ended().await;
             ended.cancel();
         };
-        tokio::join!(hands, self.record_late(late, &ended, &shutdown));
+        let working = async { tokio::join!(hands, self.record_late(late, &ended, &shutdown)) };
+        let watched = async {
+            parts.failed().await;
+            shutdown.cancel();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            _ = working => {}
+            () = watched => {}
+        }
+        // Before it is closed, which ends the consumer.
+        let is_early = !told.is_cancelled();
         subscription.into_inner().close().await;
         self.rejects.ended().await;
-        Ok(())
+        match parts.has_failed() {
+            Some(part) => Err(WorkError::Part(part)),
+            None if is_early => Err(WorkError::Consumer),
+            None => Ok(()),
+        }
     }
 
     /// Takes what has arrived and works on it, again and again.
@@ -103,7 +119,8 @@ impl Worker {
                 () = shutdown.cancelled() => return,
                 deliveries = next => deliveries,
             };
-            let Some(deliveries) = deliveries else { return };
+            // Nothing comes any more: the others end, too.
+            let Some(deliveries) = deliveries else { return shutdown.cancel() };
             self.work(deliveries, processing, shutdown).await;
         }
     }

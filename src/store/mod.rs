@@ -241,6 +241,11 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Unavailable`] where it cannot.
     async fn check(&self) -> Result<(), Error>;
 
+    /// Waits until a part that the store cannot work without has ended by itself, and answers its name.
+    async fn failed(&self) -> &'static str {
+        std::future::pending().await
+    }
+
     /// Finishes what was handed over before and lets go of all files and connections. Later calls fail.
     async fn close(&self);
 }

@@ -72,6 +72,11 @@ pub fn flush() {
     LINES.flush(FLUSH);
 }
 
+/// Waits until the thread that writes the log has ended by itself; for ever where there is none.
+pub async fn failed() {
+    LINES.ended().await;
+}
+
 /// Writes a line for people to standard error, behind the log where there is one. Nothing happens where standard error
 /// is closed.
 pub fn say(line: &str) {

@@ -10,6 +10,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::limit;
@@ -32,6 +33,8 @@ thread_local! {
 pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
+    /// Told when the thread has ended, which it only does by a panic.
+    ended: Notify,
 }
 
 struct State {
@@ -49,7 +52,7 @@ impl Queue {
     /// An empty queue, whose lines are written after [`Queue::run`].
     pub(super) const fn new() -> Queue {
         let state = State { lines: Vec::new(), dropped: 0, is_writing: false, is_running: false };
-        Queue { state: Mutex::new(state), changed: Condvar::new() }
+        Queue { state: Mutex::new(state), changed: Condvar::new(), ended: Notify::const_new() }
     }
 
     // Held for a copy within memory, never while anything is written.
@@ -65,13 +68,22 @@ impl Queue {
             return Ok(());
         }
         let thread = thread::Builder::new().name("log".to_owned());
-        thread.spawn(move || self.write_to(output)).inspect_err(|_| self.state().is_running = false)?;
+        let writing = move || {
+            let _end = End(self);
+            self.write_to(output);
+        };
+        thread.spawn(writing).inspect_err(|_| self.state().is_running = false)?;
         Ok(())
     }
 
     /// Whether there is a thread to write lines.
     pub(super) fn is_running(&self) -> bool {
         self.state().is_running
+    }
+
+    /// Waits until the thread has ended.
+    pub(super) async fn ended(&self) {
+        self.ended.notified().await;
     }
 
     /// Takes a line, or counts it as dropped.
@@ -137,6 +149,19 @@ impl Queue {
     }
 }
 
+/// Notes that the thread has ended: what the process says then goes to standard error by itself.
+struct End<'a>(&'a Queue);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        (state.is_running, state.is_writing) = (false, false);
+        drop(state);
+        self.0.changed.notify_all();
+        self.0.ended.notify_one();
+    }
+}
+
 /// Writes all of it, unless standard error is closed: that is not a fault of the program, and the lines are lost.
 fn write(output: &mut impl Write, mut lines: &[u8]) {
     while !lines.is_empty() {
@@ -177,6 +202,20 @@ impl<'a> MakeWriter<'a> for QueueWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_thread_that_panics_is_told_and_keeps_no_caller_waiting() {
+        static LINES: Queue = Queue::new();
+        LINES.state().is_running = true;
+        LINES.push(b"a line that is never written\n");
+        let thread = thread::spawn(|| {
+            let _end = End(&LINES);
+            panic!("by a test");
+        });
+        LINES.ended().await;
+        assert!(thread.join().is_err() && !LINES.is_running());
+        LINES.flush(Duration::from_mins(1));
+    }
 
     #[test]
     fn a_full_queue_drops_and_counts_and_never_waits() {

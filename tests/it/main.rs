@@ -29,6 +29,7 @@ mod crash_points;
 mod crash_under_load;
 mod dead_letters;
 mod domain_properties;
+mod ended_parts;
 mod equal_requests;
 mod external_ids;
 mod fairness;

@@ -15,6 +15,7 @@ use super::client_errors::ClientErrors;
 use super::link::State;
 use crate::bus::{AckSink, PublishError};
 use crate::order::Ack;
+use crate::shutdown::Parts;
 
 /// How long a publish waits for the reader to find its place, after the sink was given.
 const FIND: Duration = Duration::from_secs(5);
@@ -40,10 +41,16 @@ pub(super) struct Acks {
     sink: OnceLock<Arc<dyn AckSink>>,
     hearing: watch::Sender<Hearing>,
     stop: Arc<AtomicBool>,
+    parts: Parts,
 }
 
 impl Acks {
-    pub(super) fn new(options: &Arc<Options>, link: watch::Receiver<State>, errors: ClientErrors) -> Acks {
+    pub(super) fn new(
+        options: &Arc<Options>,
+        link: watch::Receiver<State>,
+        errors: ClientErrors,
+        parts: &Parts,
+    ) -> Acks {
         Acks {
             options: Arc::clone(options),
             link,
@@ -51,6 +58,7 @@ impl Acks {
             sink: OnceLock::new(),
             hearing: watch::Sender::new(Hearing::Off),
             stop: Arc::default(),
+            parts: parts.clone(),
         }
     }
 
@@ -69,7 +77,11 @@ impl Acks {
     fn start(&self, sink: Arc<dyn AckSink>) -> Result<(), OpenError> {
         let link = (self.link.clone(), self.errors.clone());
         let reader = Reader::open(&self.options, link, sink, &self.hearing, &self.stop)?;
-        let spawned = thread::Builder::new().name("kafka-acks".to_owned()).spawn(move || reader.run());
+        let part = self.parts.part("the reader of ACKs");
+        let spawned = thread::Builder::new().name("kafka-acks".to_owned()).spawn(move || {
+            reader.run();
+            part.ends_in_order();
+        });
         spawned.map(drop).map_err(|error| OpenError(error.to_string()))
     }
 

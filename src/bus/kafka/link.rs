@@ -18,6 +18,7 @@ use super::client::{OpenError, Options, log_in, logs, not_made};
 use super::client_errors::ClientErrors;
 use super::topics;
 use crate::bus::PublishError;
+use crate::shutdown::Parts;
 
 /// How often things are looked at while all is well.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -67,15 +68,22 @@ pub(super) struct Link {
 
 impl Link {
     /// Starts the thread.
-    pub(super) fn open(options: &Arc<Options>, errors: ClientErrors) -> Result<Link, OpenError> {
+    pub(super) fn open(
+        options: &Arc<Options>,
+        errors: ClientErrors,
+        parts: &Parts,
+    ) -> Result<Link, OpenError> {
         let (sender, state) = watch::channel(State::default());
         let heard = Heard { state: sender, brokers: options.brokers.join(","), last: Arc::default(), errors };
         let client = heard.client(options)?;
         let (questions, asked) = mpsc::channel();
-        let options = Arc::clone(options);
+        let (options, part) = (Arc::clone(options), parts.part("the thread that watches the brokers"));
         thread::Builder::new()
             .name("kafka-link".to_owned())
-            .spawn(move || run(client, &options, &asked))
+            .spawn(move || {
+                run(client, &options, &asked);
+                part.ends_in_order();
+            })
             .map_err(|error| OpenError(error.to_string()))?;
         Ok(Link { state, questions: Mutex::new(Some(questions)) })
     }

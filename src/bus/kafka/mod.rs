@@ -45,6 +45,7 @@ use super::{
     AckSink, Bus, Confirmations, Delivery, Ends, Group, PublishError, Reply, SubscribeError, Subscription,
 };
 use crate::order::Event;
+use crate::shutdown::Parts;
 
 /// The bus over Kafka.
 pub struct KafkaBus {
@@ -55,6 +56,7 @@ pub struct KafkaBus {
     dead_letters: DeadLetters,
     acks: Acks,
     errors: ClientErrors,
+    parts: Parts,
 }
 
 struct Topics {
@@ -71,12 +73,12 @@ impl KafkaBus {
     pub fn open(options: Options) -> Result<Arc<KafkaBus>, OpenError> {
         let topics =
             Topics { events: options.events_topic.as_str().into(), acks: options.ack_topic.as_str().into() };
-        let (options, errors) = (Arc::new(options), ClientErrors::default());
-        let link = Link::open(&options, errors.clone())?;
-        let producer = Producer::open(&options, link.watch(), errors.clone())?;
+        let (options, errors, parts) = (Arc::new(options), ClientErrors::default(), Parts::default());
+        let link = Link::open(&options, errors.clone(), &parts)?;
+        let producer = Producer::open(&options, link.watch(), errors.clone(), &parts)?;
         let dead_letters = DeadLetters::new(options.dead_letter_topic());
-        let acks = Acks::new(&options, link.watch(), errors.clone());
-        Ok(Arc::new(KafkaBus { options, topics, link, producer, dead_letters, acks, errors }))
+        let acks = Acks::new(&options, link.watch(), errors.clone(), &parts);
+        Ok(Arc::new(KafkaBus { options, topics, link, producer, dead_letters, acks, errors, parts }))
     }
 
     /// Asks the brokers something that blocks.
@@ -184,6 +186,10 @@ impl Bus for KafkaBus {
         self.link.health().await?;
         self.errors.check()?;
         self.acks.check()
+    }
+
+    async fn failed(&self) -> &'static str {
+        self.parts.failed().await
     }
 
     async fn close(&self) {

@@ -29,6 +29,7 @@ use super::publishing::Publishing;
 use super::records::{Outgoing, size};
 use crate::bus::confirmations::{Answers, Ledger};
 use crate::bus::{Answer, Group, PublishError};
+use crate::shutdown::Parts;
 
 /// How long a record of a batch waits for others. Any value above 0 costs a lone record 2 ms and more.
 const BATCH_LINGER_MS: &str = "0.5";
@@ -60,6 +61,7 @@ pub(super) struct Producer {
     // std RwLock: held to take the pair, or to replace one that is unhealthy; never across .await
     pair: RwLock<Option<Arc<Pair>>>,
     room: Arc<Semaphore>,
+    parts: Parts,
 }
 
 /// The two producers. Each belongs to a thread, which ends when nobody else holds the producer.
@@ -74,10 +76,12 @@ impl Producer {
         options: &Arc<Options>,
         link: watch::Receiver<State>,
         errors: ClientErrors,
+        parts: &Parts,
     ) -> Result<Arc<Producer>, OpenError> {
-        let pair = RwLock::new(Some(Arc::new(Pair::open(options, &link, &errors)?)));
+        let pair = RwLock::new(Some(Arc::new(Pair::open(options, &link, &errors, parts)?)));
         let room = Arc::new(Semaphore::new(ROOM));
-        Ok(Arc::new(Producer { options: Arc::clone(options), link, errors, pair, room }))
+        let (options, parts) = (Arc::clone(options), parts.clone());
+        Ok(Arc::new(Producer { options, link, errors, pair, room, parts }))
     }
 
     /// Publishes a record by itself, and answers when a broker has stored it.
@@ -161,7 +165,7 @@ impl Producer {
         let mut pair = self.pair.write().unwrap_or_else(PoisonError::into_inner);
         if pair.as_ref().is_some_and(|pair| Arc::ptr_eq(pair, unhealthy)) {
             let fatal = unhealthy.both().into_iter().find_map(|it| it.client().fatal_error());
-            match Pair::open(&self.options, &self.link, &self.errors) {
+            match Pair::open(&self.options, &self.link, &self.errors, &self.parts) {
                 Ok(new) => {
                     tracing::info!(?fatal, "records were not confirmed; new producers take over");
                     *pair = Some(Arc::new(new));
@@ -205,8 +209,9 @@ impl Pair {
         options: &Arc<Options>,
         link: &watch::Receiver<State>,
         errors: &ClientErrors,
+        parts: &Parts,
     ) -> Result<Pair, OpenError> {
-        let make = |linger_ms| producer(options, linger_ms, link, errors);
+        let make = |linger_ms| producer(options, linger_ms, (link, errors), parts);
         Ok(Pair { lone: make("0")?, batch: make(BATCH_LINGER_MS)? })
     }
 
@@ -222,8 +227,8 @@ impl Pair {
 fn producer(
     options: &Arc<Options>,
     linger_ms: &str,
-    link: &watch::Receiver<State>,
-    errors: &ClientErrors,
+    (link, errors): (&watch::Receiver<State>, &ClientErrors),
+    parts: &Parts,
 ) -> Result<Arc<BaseProducer<Reports>>, OpenError> {
     let mut config = options.client();
     config
@@ -243,9 +248,13 @@ fn producer(
         config.create_with_context(reports).map_err(|error| not_made(&error))?;
     let producer = Arc::new(producer);
     let (served, options, link) = (Arc::clone(&producer), Arc::clone(options), link.clone());
+    let part = parts.part("the thread of a producer");
     thread::Builder::new()
         .name("kafka-producer".to_owned())
-        .spawn(move || serve(&served, &options.events_topic, &link))
+        .spawn(move || {
+            serve(&served, &options.events_topic, &link);
+            part.ends_in_order();
+        })
         .map_err(|error| OpenError(error.to_string()))?;
     Ok(producer)
 }

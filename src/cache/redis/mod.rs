@@ -25,6 +25,7 @@ use self::script::{LEASE, PREFIX, TICKET, generation, key};
 use self::session::{Line, Tolerance};
 use super::{Cache, Lookup, Ticket, Unavailable};
 use crate::order::{Order, OrderId};
+use crate::shutdown::Parts;
 
 /// The most bytes of a copy. Larger ones would hold up all others on the connection, and are rare.
 const LARGEST: usize = 64 << 10;
@@ -36,6 +37,7 @@ pub struct RedisCache {
     lookup: Script,
     fill: Script,
     ttl: Duration,
+    parts: Parts,
     _keeper: AbortOnDropHandle<()>,
 }
 
@@ -68,10 +70,15 @@ impl RedisCache {
     ) -> Result<RedisCache, BadAddress> {
         let line = Arc::new(Line::new(client(address)?, timeout, generation(prefix)));
         let keeper = Arc::clone(&line);
-        let keeper = tokio::spawn(async move { keeper.keep().await });
+        let parts = Parts::default();
+        let part = parts.part("the session manager of Redis");
+        let keeper = tokio::spawn(async move {
+            let _part = part;
+            keeper.keep().await;
+        });
         let _keeper = AbortOnDropHandle::new(keeper);
         let prefix = prefix.to_owned();
-        Ok(RedisCache { line, prefix, lookup: script::lookup(), fill: script::fill(), ttl, _keeper })
+        Ok(RedisCache { line, prefix, lookup: script::lookup(), fill: script::fill(), ttl, parts, _keeper })
     }
 }
 
@@ -89,6 +96,10 @@ fn client(address: &str) -> Result<Client, BadAddress> {
 
 #[async_trait]
 impl Cache for RedisCache {
+    async fn failed(&self) -> &'static str {
+        self.parts.failed().await
+    }
+
     async fn get(&self, order_id: OrderId) -> Lookup {
         let Ok(session) = self.line.reading() else { return Lookup::Miss(None) };
         let (token, mut redis) = (Uuid::now_v7(), session.connection());

@@ -46,6 +46,7 @@ use crate::order::{
     Filter, HistoryCursor, Order, OrderId, Page, Position, Request, Sequence, Step, Stretch, UserId, Version,
     Whose,
 };
+use crate::shutdown::Parts;
 
 /// The store in a folder.
 pub struct SqliteStore {
@@ -55,6 +56,7 @@ pub struct SqliteStore {
     history: bool,
     damage: Arc<DamageLog>,
     writer: Option<Writer>,
+    parts: Parts,
 }
 
 /// Why a data folder cannot be used.
@@ -156,7 +158,9 @@ impl SqliteStore {
             young_keys: Arc::new(keys::load(&connection)?),
             history,
         };
-        let writer = Writer::start(connection, shared, Checkpoints::start(&file)?, lock)?;
+        let parts = Parts::default();
+        let checkpoints = Checkpoints::start(&file, &parts)?;
+        let writer = Writer::start(connection, shared, checkpoints, lock, &parts)?;
         Ok(SqliteStore {
             readers: Readers::new(file),
             young,
@@ -164,6 +168,7 @@ impl SqliteStore {
             history,
             damage: Arc::default(),
             writer: Some(writer),
+            parts,
         })
     }
 
@@ -200,6 +205,7 @@ impl SqliteStore {
             history: true,
             damage: Arc::default(),
             writer: None,
+            parts: Parts::default(),
         })
     }
 
@@ -345,6 +351,10 @@ impl Store for SqliteStore {
             Some(writer) => writer.check(),
             None => self.readers.run(|_| Ok(())).await,
         }
+    }
+
+    async fn failed(&self) -> &'static str {
+        self.parts.failed().await
     }
 
     async fn close(&self) {

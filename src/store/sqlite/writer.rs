@@ -18,6 +18,7 @@ use super::condition::{Condition, PROBE_EVERY, of_commit};
 use super::statements::{Shared, Statements};
 use super::{Lock, OpenError, marker};
 use crate::order::Request;
+use crate::shutdown::Parts;
 use crate::store::{Accepted, Completed, Completion, Error, Refusal};
 
 /// How many rows are dropped in one transaction: commits that arrive meanwhile wait for it.
@@ -90,16 +91,32 @@ impl Writer {
         shared: Shared,
         checkpoints: Checkpoints,
         lock: Lock,
+        parts: &Parts,
     ) -> Result<Writer, OpenError> {
-        let (jobs, queue) = mpsc::channel();
         // The statements are prepared on the thread; here only whether that works is checked.
         Statements::prepare(&connection, shared.clone())?;
+        Writer::spawn(connection, shared, checkpoints, lock, parts)
+    }
+
+    fn spawn(
+        connection: Connection,
+        shared: Shared,
+        checkpoints: Checkpoints,
+        lock: Lock,
+        parts: &Parts,
+    ) -> Result<Writer, OpenError> {
+        let (jobs, queue) = mpsc::channel();
+        let part = parts.part("the writer of the database");
         let condition = Arc::new(Condition::default());
         let own = Arc::clone(&condition);
         let thread = thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(move || {
-                write(&connection, shared, &queue, &checkpoints, &own);
+                // Moved in here, so that a panic drops it first of all.
+                let part = part;
+                if write(&connection, shared, &queue, &checkpoints, &own) {
+                    part.ends_in_order();
+                }
                 drop(checkpoints);
                 if let Err(error) = marker::clear(&connection) {
                     tracing::warn!(%error, "the WAL stays beside the database; copy both together");
@@ -177,17 +194,20 @@ fn closed() -> Error {
     Error::Unavailable("the store is closed".to_owned())
 }
 
-/// The thread: ends when the last sender is gone and the queue is empty.
+/// The thread: ends when the last sender is gone and the queue is empty; `false` where it ends before that.
 fn write(
     connection: &Connection,
     shared: Shared,
     queue: &mpsc::Receiver<Job>,
     checkpoints: &Checkpoints,
     condition: &Condition,
-) {
+) -> bool {
     let mut statements = match Statements::prepare(connection, shared) {
         Ok(statements) => statements,
-        Err(error) => return tracing::error!(%error, "the writer cannot prepare its statements"),
+        Err(error) => {
+            tracing::error!(%error, "the writer cannot prepare its statements");
+            return false;
+        }
     };
     // Where writes fail: when to look whether they are possible again, whether commands come or not.
     let mut probe_at: Option<Instant> = None;
@@ -199,7 +219,7 @@ fn write(
         match arrived {
             Ok(first) => work(connection, &mut statements, first, queue, checkpoints, condition),
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Disconnected) => return true,
         }
         if probe_at.is_some_and(|at| at <= Instant::now()) {
             condition.probe(connection);

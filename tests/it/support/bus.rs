@@ -164,6 +164,10 @@ impl Bus for RecordingBus {
         self.inner.dead_letters().await
     }
 
+    async fn failed(&self) -> &'static str {
+        self.inner.failed().await
+    }
+
     async fn check(&self) -> Result<(), PublishError> {
         self.reach()
     }

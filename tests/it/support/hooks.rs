@@ -195,6 +195,10 @@ impl Store for HookedStore {
         self.inner.check().await
     }
 
+    async fn failed(&self) -> &'static str {
+        self.inner.failed().await
+    }
+
     async fn close(&self) {
         self.inner.close().await;
     }
@@ -243,6 +247,10 @@ impl Bus for HookedBus {
 
     async fn dead_letters(&self) -> Result<u64, PublishError> {
         self.inner.dead_letters().await
+    }
+
+    async fn failed(&self) -> &'static str {
+        self.inner.failed().await
     }
 
     async fn check(&self) -> Result<(), PublishError> {
