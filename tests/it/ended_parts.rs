@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use orderstream::app::{self, Parts};
@@ -12,6 +13,7 @@ use orderstream::bus::{
     AckSink, Bus, Confirmations, Delivery, PublishError, Reply, SubscribeError, Subscription,
 };
 use orderstream::cache::NoCache;
+use orderstream::config::Settings;
 use orderstream::order::{Ack, AckStatus, Event};
 use orderstream::service::AmountProcessor;
 use orderstream::store::Store;
@@ -92,11 +94,17 @@ fn parts(folder: &TempDir, hook: Hook) -> (Parts, Arc<LocalBus>) {
     (parts, bus)
 }
 
+/// Settings with limits that a test does not mind to wait for: the caller of the order waits for a part that is gone.
+fn impatient(folder: &TempDir) -> Settings {
+    let limit = Duration::from_millis(500);
+    Settings { ack_wait_timeout: limit, shutdown_timeout: limit, ..settings(folder.path()) }
+}
+
 /// Runs both roles until they end by themselves, sends one order meanwhile, and answers why they ended.
 async fn failure(folder: &TempDir, parts: Parts) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::new(listener.local_addr().unwrap());
-    let settings = settings(folder.path());
+    let settings = impatient(folder);
     let stop = CancellationToken::new();
     let running = tokio::spawn(async move { app::up(parts, listener, &settings, stop).await });
     let body = format!(r#"{{"user_id":"{USER}","payload":{{"amount":"7.00"}}}}"#);
@@ -173,7 +181,7 @@ async fn a_reader_of_acks_that_panics_fails_the_process() {
     let (mut parts, _) = parts(&folder, Arc::new(|_| Pass::On));
     parts.bus = Arc::<KafkaBus>::clone(&bus);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let settings = settings(folder.path());
+    let settings = impatient(&folder);
     let stop = CancellationToken::new();
     let running = tokio::spawn(async move { app::up(parts, listener, &settings, stop).await });
     // From another process, as this one tells its own sink by a shorter way.

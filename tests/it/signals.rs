@@ -13,6 +13,7 @@ use crate::support::child::{Child, command};
 use crate::support::ledger;
 use crate::support::load::Load;
 use crate::support::schema::Schema;
+use crate::support::system::DEAD_LETTERS;
 use crate::support::wait::{until, within};
 
 /// The signals that end a process in order, and their numbers.
@@ -134,4 +135,25 @@ async fn a_command_that_waits_for_its_input_ends_at_a_signal_as_the_first_proces
         let (code, said) = end(unshare, name).await;
         assert_eq!(code, Some(128 + number), "SIG{name}: {said}");
     }
+}
+
+#[tokio::test]
+async fn a_backup_that_is_ended_leaves_no_partial_file() {
+    let (folder, copies) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let migrated = command(env!("CARGO_BIN_EXE_orderstream"), folder.path()).arg("migrate").status().await;
+    assert!(migrated.unwrap().success());
+    // Read when the pages have been copied: there the backup waits.
+    let dead_letters = folder.path().join(DEAD_LETTERS);
+    assert!(Command::new("mkfifo").arg(&dead_letters).status().await.unwrap().success());
+    let unshare = first_process(&folder, |command| {
+        command.arg("backup").arg(copies.path().join("orders.backup"));
+    });
+    let open = move || fs::File::options().write(true).open(dead_letters);
+    let opened = within("the backup to wait", tokio::task::spawn_blocking(open)).await.unwrap();
+    let names = || fs::read_dir(copies.path()).unwrap().count();
+    assert_eq!(names(), 1, "the partial file is there");
+    let (code, said) = end(unshare, "TERM").await;
+    assert_eq!(code, Some(128 + 15), "{said}");
+    assert_eq!(names(), 0, "nothing is left");
+    drop(opened);
 }

@@ -280,3 +280,30 @@ fn transact(
     }
     outcome
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::clock::Clock;
+    use super::super::{external, keys, lock, schema};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_writer_that_cannot_begin_is_told_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("orders.db");
+        let mut whole = schema::open_writer(&file).unwrap();
+        schema::migrate(&mut whole).unwrap();
+        let shared = Shared {
+            clock: Arc::new(Clock::load(&whole).unwrap()),
+            young_orders: Arc::new(external::load(&whole).unwrap()),
+            young_keys: Arc::new(keys::load(&whole).unwrap()),
+            history: true,
+        };
+        let parts = Parts::default();
+        let checkpoints = Checkpoints::start(&file, &parts).unwrap();
+        let (without_tables, lock) = (Connection::open_in_memory().unwrap(), lock(folder.path()).unwrap());
+        let writer = Writer::spawn(without_tables, shared, checkpoints, lock, &parts).unwrap();
+        assert_eq!(parts.failed().await, "the writer of the database");
+        writer.close().await;
+    }
+}
