@@ -47,6 +47,7 @@ mod nginx;
 mod outages;
 mod poison;
 mod postgres_hosts;
+mod postgres_locks;
 mod postgres_plans;
 mod postgres_pooler;
 mod postgres_replicas;

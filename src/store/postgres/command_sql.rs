@@ -53,10 +53,11 @@ impl Extras {
 /// that was made for an empty table walks through all keys for each one.
 const IS_FRESH: &str = "(SELECT k.digest FROM orders_keys k WHERE k.digest = ANY (ARRAY[c.digest])) IS NULL";
 
-/// Keeps the keys of an UPDATE, whose rows carry them.
+/// Keeps the keys of an UPDATE, whose rows carry them. One that another transaction keeps at the same moment is waited
+/// for, so all statements keep them in one order.
 const KEPT: &str = ", kept AS (
     INSERT INTO orders_keys (digest, content, order_id, version, status)
-    SELECT digest, content, order_id, version, status FROM put WHERE digest IS NOT NULL
+    SELECT digest, content, order_id, version, status FROM put WHERE digest IS NOT NULL ORDER BY digest
 )";
 
 /// Makes orders whose ids are all new; one that is taken violates its uniqueness, which undoes the statement.
@@ -98,6 +99,7 @@ fn creation(with: Extras, on_conflict: &str) -> String {
                  SELECT k.digest, k.content, k.id, 1, 'new'
                    FROM unnest($1::uuid[], $5::uuid[], $6::uuid[]) AS k (id, digest, content)
                   WHERE k.digest IS NOT NULL AND (k.id IN (SELECT order_id FROM put)) IS TRUE
+                  ORDER BY k.digest
              )"
         ),
         told = with.told(),

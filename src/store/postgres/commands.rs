@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::command_sql::{Pair, create, create_if_new, delete, delete_unseen, update};
 use super::link::Prepare;
+use super::locks::Locks;
 use super::refusals::{Known, Refusals};
 use super::rows::{order_id, user_id, user_uuid, uuid};
 use super::transaction;
@@ -34,6 +35,7 @@ pub(super) struct Commands {
     create_if_new: Pair,
     update: Pair,
     delete: Pair,
+    locks: Locks,
     refusals: Refusals,
     history: bool,
 }
@@ -70,14 +72,15 @@ impl Prepare for Commands {
 
     async fn prepare(client: Client, history: bool) -> Result<Commands, tokio_postgres::Error> {
         let pair = |sql| Pair::prepare(&client, history, sql);
-        let (create, create_if_new, update, delete, refusals) = tokio::try_join!(
+        let (create, create_if_new, update, delete, locks, refusals) = tokio::try_join!(
             pair(create),
             pair(create_if_new),
             pair(update),
             pair(delete),
+            Locks::prepare(&client),
             Refusals::prepare(&client),
         )?;
-        Ok(Commands { client, create, create_if_new, update, delete, refusals, history })
+        Ok(Commands { client, create, create_if_new, update, delete, locks, refusals, history })
     }
 
     fn client(&self) -> &Client {
@@ -116,22 +119,26 @@ impl Commands {
                 Command::Delete { .. } => deletions.push(item),
             }
         }
-        // In one order everywhere, so that two batches never wait for each other in a circle: those that change orders
-        // by order, and those that make orders by key, since nobody else knows their orders yet.
-        creations.sort_by_key(|item| item.key.map(|key| key.digest));
-        updates.sort_unstable_by_key(|item| item.id);
-        deletions.sort_unstable_by_key(|item| item.id);
+        // Every batch takes its rows in the order of their ids, so no two batches wait for each other in a circle. The
+        // creations come first: one whose id is taken waits for a transaction that changes that order, and the batch
+        // must hold no changed row meanwhile.
+        for kind in [&mut creations, &mut updates, &mut deletions] {
+            kind.sort_unstable_by_key(|item| item.id);
+        }
         let kinds = [creations.is_empty(), updates.is_empty(), deletions.is_empty()];
         let several = kinds.iter().filter(|empty| !**empty).count() > 1;
         let work = async {
             // Not try_join: what comes behind the statement that failed only says that the transaction is broken.
-            let (created, updated, deleted) = tokio::join!(
+            let (created, locked, updated, deleted) = tokio::join!(
                 biased;
                 self.create(&creations, several),
+                self.locks.take(&self.client, [ids(&updates), ids(&deletions)]),
                 self.change(&self.update, &updates, true),
                 self.delete(&deletions, several)
             );
-            Ok((created?, updated?, deleted?))
+            let created = created?;
+            locked?;
+            Ok((created, updated?, deleted?))
         };
         let (created, updated, deleted) = transaction::around(&self.client, several, work).await?;
 

@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use futures_util::FutureExt;
 use futures_util::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
@@ -13,6 +12,7 @@ use uuid::Uuid;
 
 use super::history::{own_place, placed, told};
 use super::link::Prepare;
+use super::locks::Locks;
 use super::rows::{order_id, sources, user_uuid, uuid};
 use super::transaction;
 use super::trouble::Trouble;
@@ -24,18 +24,23 @@ pub(super) struct Completions {
     client: Client,
     /// By kind, then by target status in the order of [`Status::ALL`].
     statements: Vec<Statement>,
+    locks: Locks,
     exist: Statement,
 }
 
-/// What a completion builds on, as far as its statement is concerned.
+/// What a completion builds on, as far as its statement is concerned. Statements run in this order: a creation may wait
+/// for a transaction that changes the order of its id, and the batch must hold no changed row meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
+    Create,
     Finish,
     Overtake,
-    Create,
 }
 
-const KINDS: [Kind; 3] = [Kind::Finish, Kind::Overtake, Kind::Create];
+const KINDS: [Kind; 3] = [Kind::Create, Kind::Finish, Kind::Overtake];
+
+/// The completions of a kind that make their orders the same status, by its place in [`Status::ALL`].
+type Group<'a> = ((Kind, usize), Vec<&'a Completion>);
 
 impl Prepare for Completions {
     const WRITES: bool = true;
@@ -44,8 +49,9 @@ impl Prepare for Completions {
         let sql = |kind: Kind| Status::ALL.map(|target| kind.sql(target, history));
         let sql: Vec<String> = KINDS.into_iter().flat_map(sql).collect();
         let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
+        let locks = Locks::prepare(&client).await?;
         let exist = client.prepare("SELECT order_id FROM orders WHERE order_id = ANY($1)").await?;
-        Ok(Completions { client, statements, exist })
+        Ok(Completions { client, statements, locks, exist })
     }
 
     fn client(&self) -> &Client {
@@ -164,15 +170,28 @@ impl Completions {
         for completion in batch {
             groups.entry((Kind::of(completion), completion.status as usize)).or_default().push(completion);
         }
-        for group in groups.values_mut() {
-            // In one order everywhere, so that two batches never wait for each other in a circle.
+        let mut groups: Vec<Group<'_>> = groups.into_iter().collect();
+        for (_, group) in &mut groups {
+            // Every batch takes its rows in the order of their ids, so no two batches wait for each other in a circle.
             group.sort_unstable_by_key(|completion| completion.order_id);
         }
-        // Not try_join_all: what comes behind the statement that failed only says that the transaction is broken.
-        let work = join_all(groups.iter().map(|((kind, target), group)| self.run(*kind, *target, group)));
-        let work = work.map(|done| done.into_iter().collect::<Result<Vec<_>, _>>());
+        let changes = groups.partition_point(|((kind, _), _)| *kind == Kind::Create);
+        let (creations, changes) = groups.split_at(changes);
+        let ids = changes.iter().map(|(_, group)| group.iter().map(|done| uuid(done.order_id)).collect());
+        let work = async {
+            // Not try_join: what comes behind the statement that failed only says that the transaction is broken.
+            let (created, locked, changed) = tokio::join!(
+                biased;
+                self.run_all(creations),
+                self.locks.take(&self.client, ids),
+                self.run_all(changes)
+            );
+            let created = created?;
+            locked?;
+            Ok([created, changed?].concat())
+        };
         let untouched = transaction::around(&self.client, groups.len() > 1, work).await?;
-        let untouched: HashSet<OrderId> = untouched.into_iter().flatten().collect();
+        let untouched: HashSet<OrderId> = untouched.into_iter().collect();
         let existing = if untouched.is_empty() { HashSet::new() } else { self.existing(&untouched).await? };
         let outcome = |completion: &Completion| match &completion.order_id {
             id if !untouched.contains(id) => Completed::Applied,
@@ -182,13 +201,19 @@ impl Completions {
         Ok(batch.iter().map(outcome).collect())
     }
 
+    /// Runs the statements of groups, and answers the orders that they did not touch.
+    async fn run_all(&self, groups: &[Group<'_>]) -> Result<Vec<OrderId>, Trouble> {
+        let done = join_all(groups.iter().map(|group| self.run(group))).await;
+        Ok(done.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
     /// Runs the statement of a group and answers the orders that it did not touch.
-    async fn run(&self, kind: Kind, target: usize, group: &[&Completion]) -> Result<Vec<OrderId>, Trouble> {
+    async fn run(&self, ((kind, target), group): &Group<'_>) -> Result<Vec<OrderId>, Trouble> {
         let ids: Vec<Uuid> = group.iter().map(|completion| uuid(completion.order_id)).collect();
         let amounts: Vec<Option<String>> =
             group.iter().map(|completion| completion.amount.as_ref().map(ToString::to_string)).collect();
         let reasons: Vec<Option<String>> = group.iter().map(|completion| reason(completion)).collect();
-        let statement = &self.statements[kind as usize * Status::ALL.len() + target];
+        let statement = &self.statements[*kind as usize * Status::ALL.len() + target];
         let run = async |basis: &[&(dyn ToSql + Sync)]| {
             let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&ids, &amounts, &reasons];
             parameters.extend(basis);

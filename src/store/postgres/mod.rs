@@ -15,6 +15,7 @@ mod link;
 mod links;
 mod lists;
 mod load;
+mod locks;
 mod migrations;
 mod missing;
 mod online;
