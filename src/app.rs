@@ -2,10 +2,10 @@
 //! A backend is chosen here and nowhere else, and here the roles start, fail and stop in order.
 
 mod copies;
+mod dead_letters;
 mod tasks;
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -28,7 +28,10 @@ use crate::store::Store;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 
+use self::dead_letters::dead_letter_file;
+
 pub use copies::{back_up, restore};
+pub use dead_letters::DeadLetterTable;
 use tasks::{failure, finished, spawn, watch};
 
 /// How many bytes of events the in-process bus holds: the same again as the relay, so that it never waits long.
@@ -56,20 +59,20 @@ impl Parts {
     /// # Errors
     /// What the backends say when they cannot be opened.
     pub async fn open(settings: &Settings, role: &str) -> Result<Parts> {
-        let store: Arc<dyn Store> = match &settings.postgres_dsn {
+        let (store, bus): (Arc<dyn Store>, _) = match &settings.postgres_dsn {
             Some(dsn) => {
-                let store = postgres(dsn, settings)?;
+                let store = Arc::new(postgres(dsn, settings)?);
                 store.refuse_unusable().await?;
-                Arc::new(store)
+                let bus = bus(settings, role, true, Some(&store))?;
+                (store, bus)
             }
             None => {
                 let (folder, history) = (settings.data_dir.clone(), settings.history);
-                Arc::new(
-                    tokio::task::spawn_blocking(move || SqliteStore::open_with(&folder, history)).await??,
-                )
+                let open = move || SqliteStore::open_with(&folder, history);
+                (Arc::new(tokio::task::spawn_blocking(open).await??), bus(settings, role, true, None)?)
             }
         };
-        let (bus, cache) = (bus(settings, role, true)?, cache(settings)?);
+        let cache = cache(settings)?;
         Ok(Parts { store, bus, cache, processor: Arc::new(AmountProcessor::default()) })
     }
 
@@ -94,23 +97,25 @@ fn postgres(dsn: &SecretString, settings: &Settings) -> Result<PostgresStore> {
     })?)
 }
 
-/// The bus. Brokers that are away are no error yet; topics that do not exist are made on request.
-fn bus(settings: &Settings, role: &str, make_topics: bool) -> Result<Arc<dyn Bus>> {
-    if settings.kafka_brokers.is_empty() {
-        return Ok(local_bus(settings)?);
+/// The bus. Brokers that are away are no error yet; topics that do not exist are made on request. Without a broker, the
+/// dead letters of processes that may share a database lie there, and those of a process alone in its data directory.
+fn bus(
+    settings: &Settings,
+    role: &str,
+    make_topics: bool,
+    shared: Option<&Arc<PostgresStore>>,
+) -> Result<Arc<dyn Bus>> {
+    if !settings.kafka_brokers.is_empty() {
+        return Ok(KafkaBus::open(kafka::Options::of(settings, role, make_topics))?);
     }
-    Ok(KafkaBus::open(kafka::Options::of(settings, role, make_topics))?)
-}
-
-/// The in-process bus; its dead letters lie in the data directory.
-fn local_bus(settings: &Settings) -> Result<Arc<LocalBus>> {
-    let dead_letters = dead_letter_file(settings);
-    LocalBus::open(&dead_letters, &settings.orders_events_topic, LOCAL_BUS_CAPACITY)
-        .with_context(|| format!("the dead-letter file {} cannot be read", dead_letters.display()))
-}
-
-fn dead_letter_file(settings: &Settings) -> PathBuf {
-    settings.data_dir.join(format!("{}.dlq.jsonl", settings.orders_events_topic))
+    let topic = &settings.orders_events_topic;
+    if let Some(store) = shared {
+        let table = DeadLetterTable::of(Arc::clone(store));
+        return Ok(LocalBus::with_dead_letters(Arc::new(table), topic, LOCAL_BUS_CAPACITY));
+    }
+    let file = dead_letter_file(settings);
+    let bus = LocalBus::open(&file, topic, LOCAL_BUS_CAPACITY);
+    Ok(bus.with_context(|| format!("the dead-letter file {} cannot be read", file.display()))?)
 }
 
 /// Brings the store's schema to this program's version, and says so. An embedded store that lacks its WAL is refused
@@ -187,14 +192,18 @@ pub struct Reading {
 /// # Errors
 /// As [`Parts::open`]; also where there is no store yet.
 pub async fn open_for_reading(settings: &Settings) -> Result<Reading> {
-    let store: Arc<dyn Store> = match &settings.postgres_dsn {
-        Some(dsn) => Arc::new(postgres(dsn, settings)?),
+    let (store, bus): (Arc<dyn Store>, _) = match &settings.postgres_dsn {
+        Some(dsn) => {
+            let store = Arc::new(postgres(dsn, settings)?);
+            let bus = bus(settings, "reader", false, Some(&store))?;
+            (store, bus)
+        }
         None => {
             let folder = settings.data_dir.clone();
-            Arc::new(tokio::task::spawn_blocking(move || SqliteStore::open_read_only(&folder)).await??)
+            let open = move || SqliteStore::open_read_only(&folder);
+            (Arc::new(tokio::task::spawn_blocking(open).await??), bus(settings, "reader", false, None)?)
         }
     };
-    let bus = bus(settings, "reader", false)?;
     Ok(Reading { store, bus })
 }
 

@@ -1,4 +1,4 @@
-"""OrderStream as child processes: one with everything embedded, or the API and a worker apart."""
+"""OrderStream as child processes: one with everything embedded, the API and a worker apart, or peers on a database."""
 
 import contextlib
 import http.client
@@ -8,6 +8,7 @@ import re
 import subprocess
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common import SCRIPTS, SECONDS, Run, call, die, free_ports, say
@@ -104,3 +105,18 @@ class OrderStream:
             child.kill()
             child.wait()
             say(f"`orderstream {role}` did not stop within {STOP_SECONDS} s and was killed")
+
+
+class Peers:
+    """Several services that share their orders: each gets its part of the clients, all at the same time."""
+
+    def __init__(self, services):
+        self.services = services
+
+    def run(self, clients, protocol="http", seconds=SECONDS):
+        """The rates add up; the times are those of the slowest."""
+        each = max(1, clients // len(self.services))
+        with ThreadPoolExecutor(len(self.services)) as pool:
+            runs = list(pool.map(lambda service: service.run(each, protocol, seconds), self.services))
+        return Run(sum(run.orders for run in runs), sum(run.rate for run in runs),
+                   max(run.p50_ms for run in runs), max(run.p99_ms for run in runs))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use super::dead_letter_file;
+use super::dead_letters::dead_letter_file;
 use crate::config::Settings;
 use crate::service::verify::{Confirmed, Options, Report, verify};
 use crate::shutdown::PartialFiles;

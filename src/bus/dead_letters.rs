@@ -1,5 +1,7 @@
-//! The dead-letter topic of the in-process bus: a file of JSON lines, one per record that no worker could deal
-//! with. Append-only and synced, so a record is either still on its way or safely here.
+//! Where the in-process bus keeps its dead letters: the port [`DeadLetterSink`], and the file that a process alone
+//! uses. The file has JSON lines, one per record that no worker could deal with. It is append-only and synced, so a
+//! record is either still on its way or safely there. Processes that share a store keep their letters in that store;
+//! which sink a bus gets is decided by the wiring, because a bus sees no store.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -7,13 +9,56 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use async_trait::async_trait;
 use serde::Serialize;
 
-use super::{Delivery, Record};
+use super::{Delivery, PublishError, Record, Source};
 use crate::order::Event;
 
+/// Keeps dead letters for ever.
+#[async_trait]
+pub trait DeadLetterSink: Send + Sync + 'static {
+    /// Keeps a letter. Answers when it is durable.
+    ///
+    /// # Errors
+    /// [`PublishError::Unavailable`] where it may not be kept; its record then comes again.
+    async fn keep(&self, letter: DeadLetter) -> Result<(), PublishError>;
+
+    /// How many letters there are, those of other processes included.
+    ///
+    /// # Errors
+    /// [`PublishError::Unavailable`] where the sink cannot say.
+    async fn count(&self) -> Result<u64, PublishError>;
+}
+
+/// A record that no worker could deal with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Why no worker could.
+    pub reason: String,
+    /// Where the record came from.
+    pub source: Source,
+    /// The record; of an event that travelled in memory, the bytes that it would have had on a wire.
+    pub record: Record,
+}
+
+impl DeadLetter {
+    /// The letter of a delivery.
+    ///
+    /// # Errors
+    /// Where an event cannot be encoded.
+    pub(in crate::bus) fn of(delivery: &Delivery, reason: &str) -> Result<DeadLetter, PublishError> {
+        let record = as_bytes(delivery).map_err(unavailable)?;
+        Ok(DeadLetter { reason: reason.to_owned(), source: delivery.source.clone(), record })
+    }
+}
+
+fn unavailable(error: io::Error) -> PublishError {
+    PublishError::Unavailable(error.to_string())
+}
+
 /// The file, and how many records it holds.
-pub(in crate::bus) struct DeadLetters {
+pub(in crate::bus) struct DeadLetterFile {
     path: PathBuf,
     // std Mutex: held for one small write and its sync; dead letters are rare
     tail: Mutex<Tail>,
@@ -58,9 +103,20 @@ impl<'a> Bytes<'a> {
     }
 }
 
-impl DeadLetters {
+#[async_trait]
+impl DeadLetterSink for DeadLetterFile {
+    async fn keep(&self, letter: DeadLetter) -> Result<(), PublishError> {
+        self.append(&letter).map_err(unavailable)
+    }
+
+    async fn count(&self) -> Result<u64, PublishError> {
+        Ok(self.count.load(Ordering::Relaxed))
+    }
+}
+
+impl DeadLetterFile {
     /// Counts the records of an existing file; the file is made when there is a first one.
-    pub(in crate::bus) fn open(path: &Path) -> io::Result<DeadLetters> {
+    pub(in crate::bus) fn open(path: &Path) -> io::Result<DeadLetterFile> {
         let (mut count, mut whole) = (0, 0);
         match File::open(path) {
             Ok(file) => {
@@ -77,21 +133,16 @@ impl DeadLetters {
             Err(error) => return Err(error),
         }
         let tail = Mutex::new(Tail { file: None, whole });
-        Ok(DeadLetters { path: path.to_owned(), tail, count: AtomicU64::new(count) })
-    }
-
-    pub(in crate::bus) fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
+        Ok(DeadLetterFile { path: path.to_owned(), tail, count: AtomicU64::new(count) })
     }
 
     /// Appends a record and waits until it is on disk.
-    pub(in crate::bus) fn append(&self, delivery: &Delivery, reason: &str) -> io::Result<()> {
-        let record = as_bytes(delivery)?;
+    fn append(&self, DeadLetter { reason, source, record }: &DeadLetter) -> io::Result<()> {
         let mut line = serde_json::to_vec(&Line {
-            topic: &delivery.source.topic,
-            partition: delivery.source.partition,
-            offset: delivery.source.offset,
-            timestamp: delivery.source.timestamp,
+            topic: &source.topic,
+            partition: source.partition,
+            offset: source.offset,
+            timestamp: source.timestamp,
             reason,
             key: record.key.as_deref().map(Bytes::of),
             headers: record.header_pairs().map(|(name, value)| (name, Bytes::of(value))).collect(),

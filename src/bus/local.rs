@@ -1,6 +1,7 @@
 //! The in-process bus: a bounded queue between the relay and the one worker of this process. It keeps nothing
-//! on disk but dead letters: a publish is confirmed only when the worker has settled the event, so what a
-//! killed process had in memory is still pending in the store and is published again at the next start.
+//! itself, and gives dead letters to a sink: a publish is confirmed only when the worker has settled the event, so
+//! what a killed process had in memory is still pending in the store. It is published again at the next start, or by
+//! another process that shares the store.
 
 use std::fmt;
 use std::io;
@@ -12,7 +13,7 @@ use async_trait::async_trait;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::confirmations::Ledger;
-use super::dead_letters::DeadLetters;
+use super::dead_letters::{DeadLetter, DeadLetterFile, DeadLetterSink};
 use super::{
     AckSink, Bus, Confirmations, Delivery, PublishError, Receipt, Record, Reply, Settle, Source,
     SubscribeError, Subscription,
@@ -31,19 +32,30 @@ pub struct LocalBus {
     queue: mpsc::UnboundedSender<Vec<Delivery>>,
     worker: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Vec<Delivery>>>>,
     sink: OnceLock<Arc<dyn AckSink>>,
-    dead_letters: DeadLetters,
+    dead_letters: Arc<dyn DeadLetterSink>,
 }
 
 impl LocalBus {
-    /// Opens the bus. `capacity` is how many bytes of events it holds before a publish waits; dead letters of
-    /// the topic are appended to `dead_letter_file`, which is made when there is a first one.
+    /// Opens the bus with a file for its dead letters, which is made when there is a first one. `capacity` is how many
+    /// bytes of events it holds before a publish waits.
     ///
     /// # Errors
     /// The file system's own, where an existing dead-letter file cannot be read.
     pub fn open(dead_letter_file: &Path, topic: &str, capacity: usize) -> io::Result<Arc<LocalBus>> {
+        let file = DeadLetterFile::open(dead_letter_file)?;
+        Ok(LocalBus::with_dead_letters(Arc::new(file), topic, capacity))
+    }
+
+    /// Opens the bus with a sink for its dead letters.
+    #[must_use]
+    pub fn with_dead_letters(
+        dead_letters: Arc<dyn DeadLetterSink>,
+        topic: &str,
+        capacity: usize,
+    ) -> Arc<LocalBus> {
         let (queue, worker) = mpsc::unbounded_channel();
         let capacity = u32::try_from(capacity).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32);
-        Ok(Arc::new(LocalBus {
+        Arc::new(LocalBus {
             topic: topic.into(),
             capacity,
             room: Arc::new(Semaphore::new(capacity as usize)),
@@ -51,8 +63,8 @@ impl LocalBus {
             queue,
             worker: Arc::new(tokio::sync::Mutex::new(worker)),
             sink: OnceLock::new(),
-            dead_letters: DeadLetters::open(dead_letter_file)?,
-        }))
+            dead_letters,
+        })
     }
 
     /// Hands the worker a record as a broker would: raw bytes from anywhere, decoded here. Confirmed like a
@@ -143,9 +155,7 @@ impl Bus for LocalBus {
     }
 
     async fn reject(&self, delivery: Delivery, reason: &str) -> Result<(), PublishError> {
-        self.dead_letters
-            .append(&delivery, reason)
-            .map_err(|error| PublishError::Unavailable(error.to_string()))?;
+        self.dead_letters.keep(DeadLetter::of(&delivery, reason)?).await?;
         self.settle(vec![delivery]).await;
         Ok(())
     }
@@ -163,7 +173,7 @@ impl Bus for LocalBus {
     }
 
     async fn dead_letters(&self) -> Result<u64, PublishError> {
-        Ok(self.dead_letters.count())
+        self.dead_letters.count().await
     }
 
     async fn check(&self) -> Result<(), PublishError> {

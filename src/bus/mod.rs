@@ -18,6 +18,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 pub use confirmations::{Answer, Confirmations, Group};
+pub use dead_letters::{DeadLetter, DeadLetterSink};
 
 use crate::order::{Ack, Event, Undecodable};
 

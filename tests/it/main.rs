@@ -45,6 +45,7 @@ mod migrations;
 mod migrations_online;
 mod nginx;
 mod outages;
+mod peers;
 mod poison;
 mod postgres_hosts;
 mod postgres_locks;

@@ -177,10 +177,12 @@ async fn a_plan_tells_the_steps_and_their_locks_and_changes_nothing() {
     let planned = ran(place.command(&["migrate", "--plan"]).env("POSTGRES_DSN", &schema.dsn));
     assert_eq!(planned.code, 0, "{}", planned.stderr);
     for told in [
-        "schema version 6 of 7",
+        "schema version 6 of 8",
         "0007  CREATE UNIQUE INDEX orders_history_pkey ON orders_history",
         "concurrently, partition by partition",
         "ACCESS EXCLUSIVE for a moment",
+        "0008  CREATE TABLE IF NOT EXISTS orders_dead_letters",
+        "locks: none on a table that is in use",
     ] {
         assert!(planned.stdout.contains(told), "{told}: {}", planned.stdout);
     }

@@ -20,7 +20,8 @@ SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool
   LEFT JOIN (SELECT 1 FROM orders_keys LIMIT 1) AS three ON true
   LEFT JOIN (SELECT history_place, own_at FROM orders LIMIT 1) AS four ON true
   LEFT JOIN (SELECT 1 FROM orders_history, orders_history_origin, orders_history_dropped LIMIT 1) AS five ON true
-  LEFT JOIN (SELECT 1 FROM orders_expansions LIMIT 1) AS six ON true";
+  LEFT JOIN (SELECT 1 FROM orders_expansions LIMIT 1) AS six ON true
+  LEFT JOIN (SELECT 1 FROM orders_dead_letters LIMIT 1) AS seven ON true";
 
 /// Takes as much room on the disk as a large batch does, in rows too short to be compressed, and gives it back.
 const TAKE_ROOM: &str = "

@@ -15,7 +15,7 @@ use super::trouble::Trouble;
 use super::{online, statements};
 
 /// The migrations, oldest first. Files that were released never change; new ones are added at the end.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("../../../migrations/0001_init.up.sql"),
     include_str!("../../../migrations/0002_remove_external_id.up.sql"),
     include_str!("../../../migrations/0003_versions_and_outbox.up.sql"),
@@ -23,6 +23,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("../../../migrations/0005_index_of_users.up.sql"),
     include_str!("../../../migrations/0006_own_changes_and_lost_history.up.sql"),
     include_str!("../../../migrations/0007_keys_and_collations.up.sql"),
+    include_str!("../../../migrations/0008_dead_letters.up.sql"),
 ];
 
 /// The newest version that this program knows.

@@ -8,6 +8,7 @@ mod cleaning;
 mod command_sql;
 mod commands;
 mod completions;
+mod dead_letters;
 mod dsn;
 mod floor;
 mod history;
@@ -45,6 +46,7 @@ use self::checking::Checking;
 use self::cleaning::Cleaning;
 use self::commands::Commands;
 use self::completions::Completions;
+use self::dead_letters::DeadLetters;
 use self::link::{Link, Prepare};
 use self::links::Links;
 use self::outbox::Outbox;
@@ -60,6 +62,7 @@ use crate::order::{
     Whose,
 };
 
+pub use self::dead_letters::DeadLetter;
 pub use self::dsn::DsnError;
 pub use self::migrations::{MigrateError, Migrated};
 
@@ -114,6 +117,8 @@ pub struct PostgresStore {
     sweep: Link<Outbox>,
     cleaning: Link<Cleaning>,
     checking: Link<Checking>,
+    /// Opened when there is a first one to keep.
+    dead_letters: Link<DeadLetters>,
     reads: Links<Reads>,
 }
 
@@ -132,6 +137,7 @@ impl PostgresStore {
             sweep: Link::new(Arc::clone(&server)),
             cleaning: Link::new(Arc::clone(&server)),
             checking: Link::new(Arc::clone(&server)),
+            dead_letters: Link::new(Arc::clone(&server)),
             reads: Links::new(&server, options.read_connections),
             server,
         })
@@ -360,6 +366,7 @@ impl Store for PostgresStore {
             self.sweep.close(),
             self.cleaning.close(),
             self.checking.close(),
+            self.dead_letters.close(),
             self.reads.close()
         );
     }
