@@ -5,6 +5,7 @@
 //! An order that fails for long does not wait in memory. A store with an outbox keeps it until it is due, and its
 //! delivery is settled; the sweep of any process then publishes it again.
 
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +28,10 @@ use crate::telemetry::limited;
 
 /// How long a batch waits for the calls of its orders.
 const PROMPT: Duration = Duration::from_millis(100);
+
+/// How long a batch waits for the calls of orders that it holds more than once: when the newest version is recorded, the
+/// older ones need no call.
+const PROMPT_FOR_REPEATED: Duration = Duration::from_secs(5);
 
 /// How many calls may go on outside of their batches; beyond that the worker takes no more deliveries.
 const MOST_LATE: usize = 8192;
@@ -165,27 +170,33 @@ impl Processing {
         (Processing { caller, late: TaskTracker::new(), room, finished, parts }, late)
     }
 
-    /// Processes tasks; answers those that end soon. The others arrive at the receiver one by one.
-    pub(super) async fn run(&self, tasks: Vec<Task>) -> Vec<Done> {
-        let (mut done, mut calls) = (Vec::with_capacity(tasks.len()), FuturesUnordered::new());
+    /// Processes tasks; answers those that end soon. The others arrive at the receiver one by one. Orders of which the
+    /// batch holds older versions, too, have more time.
+    pub(super) async fn run(&self, tasks: Vec<Task>, repeated: &HashSet<OrderId>) -> Vec<Done> {
+        let (mut done, calls) = (Vec::with_capacity(tasks.len()), FuturesUnordered::new());
+        let patient = FuturesUnordered::new();
         for task in tasks {
+            let is_repeated = repeated.contains(&task.0);
             // Most calls end at once: they need no place among the others.
             let mut call = Arc::clone(&self.caller).call(task);
             match futures_util::poll!(&mut call) {
                 std::task::Poll::Ready(ended) => done.extend(ended),
+                std::task::Poll::Pending if is_repeated => patient.push(call),
                 std::task::Poll::Pending => calls.push(call),
             }
         }
-        if calls.is_empty() {
-            return done;
-        }
-        let prompt = async {
-            while let Some(ended) = calls.next().await {
-                done.extend(ended);
+        for (mut calls, prompt) in [(calls, PROMPT), (patient, PROMPT_FOR_REPEATED)] {
+            if calls.is_empty() {
+                continue;
             }
-        };
-        if timeout(PROMPT, prompt).await.is_err() {
-            self.leave(calls.into_iter()).await;
+            let ending = async {
+                while let Some(ended) = calls.next().await {
+                    done.extend(ended);
+                }
+            };
+            if timeout(prompt, ending).await.is_err() {
+                self.leave(calls.into_iter()).await;
+            }
         }
         done
     }

@@ -14,8 +14,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::forget;
-pub use super::processing::{Options, WorkError};
 use super::processing::{Done, Processing, Task, Work};
+pub use super::processing::{Options, WorkError};
 use super::processor::Processor;
 use super::rejects::Rejects;
 use crate::bus::{Bus, Delivery, Reply, Subscription};
@@ -141,9 +141,7 @@ impl Worker {
             }
             // Calls that waited for the same thing end together: their orders take one write.
             sleep(GATHER).await;
-            while waiting.len() < BATCH
-                && let Ok(done) = late.try_recv()
-            {
+            while let Ok(done) = late.try_recv() {
                 waiting.push(done);
             }
             let (mut recorded, mut processed) = (Vec::new(), HashMap::new());
@@ -179,7 +177,8 @@ impl Worker {
         let (mut recorded, mut processed) = (Vec::new(), HashMap::new());
         while !tasks.is_empty() {
             let (sub_batch, rest) = newest(tasks);
-            let done = processing.run(sub_batch).await;
+            let repeated = rest.iter().map(Work::order_id).collect();
+            let done = processing.run(sub_batch, &repeated).await;
             if !self.record(done, &mut recorded, shutdown).await || rest.is_empty() {
                 return;
             }
@@ -289,8 +288,14 @@ impl Worker {
                 Basis::Creation(_) => Some(1),
                 Basis::Unversioned(_) => None,
             };
-            if let (Completed::Applied, Basis::Version(version)) = (outcome, &completion.basis) {
-                recorded.push((order_id, Processed { version: *version, status: completion.status }));
+            if let Basis::Version(version) = completion.basis {
+                let state = match (outcome, states.get(&order_id)) {
+                    (Completed::Applied, _) => Processed { version, status: completion.status },
+                    (_, Some(state)) if state.version >= version => *state,
+                    // A newer command has overtaken it, and with it all older versions.
+                    _ => Processed { version, status: Status::Processing },
+                };
+                recorded.push((order_id, state));
             }
             // What counts is what the store has: an earlier delivery may have ended otherwise.
             let failed = match (states.get(&order_id), &completion.basis) {
