@@ -1,4 +1,4 @@
-//! What a session promises, whatever the server is set to and however many tasks share it: a transaction is a caller's own,
+//! What a session promises, with any settings of the server and any number of tasks: a transaction is a caller's own,
 //! and what was confirmed survives a crash.
 
 use std::sync::Arc;

@@ -259,7 +259,7 @@ fn producer(
     Ok(producer)
 }
 
-/// Serves a producer until nobody else holds it.
+/// Serves a producer until no other part of the bus holds it.
 fn serve(producer: &Arc<BaseProducer<Reports>>, topic: &str, link: &watch::Receiver<State>) {
     let reports = producer.context();
     let mut last_confirmed = Instant::now();

@@ -1,4 +1,4 @@
-//! Carries out a migration on tables that are in use. Nobody who reads or writes waits for longer than a lock is asked
+//! Carries out a migration on tables that are in use. No reader or writer waits for longer than a lock is asked
 //! for, which is a second: an index is built beside them, rows change in batches, and what needs a strong lock gives up
 //! and comes again. Each statement can be repeated, so a migration that was killed goes on where it was.
 
@@ -27,7 +27,7 @@ const BATCH: u32 = 5_000;
 /// Up to how many bytes a table is changed in one go: an index of that is built in an instant.
 const SMALL: i64 = 8 << 20;
 
-/// Whether the tables are so small that a whole migration holds up nobody.
+/// Whether the tables are so small that a whole migration delays no other process.
 pub(super) async fn is_small(client: &Client) -> Result<bool, Trouble> {
     let sql = "SELECT coalesce(sum(pg_table_size(t.oid)), 0)::int8 FROM (
                    SELECT inhrelid AS oid FROM pg_inherits WHERE inhparent = to_regclass('orders')
