@@ -34,10 +34,10 @@ pub(super) async fn set_up(client: &Client, purpose: Purpose, limit: Duration) -
     Ok(())
 }
 
-/// A commit must be on disk before it is confirmed, also where the server's own setting says otherwise; one that waits for standbys,
-/// too, stays. No statement here runs for as long as compiling it would take. A transaction is sent as a whole, so a
-/// session that is idle in the middle of one has lost its client. The server looks for vanished clients as often as
-/// they look for it.
+/// A commit must be on disk before it is confirmed, also where the server's own setting says otherwise; one that waits
+/// for standbys, too, stays. No statement here runs for as long as compiling it would take. A transaction is sent as a
+/// whole, so a session that is idle in the middle of one has lost its client. The server looks for vanished clients as
+/// often as they look for it.
 fn sql(limit: Duration) -> String {
     let (limit, vanished) = (limit.as_millis(), (limit + SILENCE).as_millis());
     format!(
