@@ -28,6 +28,7 @@ mod stuck;
 mod sweep;
 pub mod turns;
 pub mod verify;
+mod work;
 pub mod worker;
 
 pub use committer::{MOST_QUEUED, RETRY_AFTER};

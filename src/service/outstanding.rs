@@ -37,6 +37,7 @@ struct Events {
     ended_meanwhile: Option<HashSet<Key>>,
 }
 
+#[derive(Clone, Copy)]
 struct Entry {
     version: Version,
     /// When the bus confirmed it; `None` while it is in flight.
@@ -52,8 +53,13 @@ impl Outstanding {
 
     /// Adds events that are handed to the bus now.
     pub(super) fn begin(&self, keys: &[Key]) {
-        let entry = |version| Entry { version, confirmed: None, seen: None };
-        self.lock().by_order.extend(keys.iter().map(|(order_id, version)| (*order_id, entry(*version))));
+        let mut events = self.lock();
+        for (order_id, version) in keys {
+            let entry = Entry { version: *version, confirmed: None, seen: None };
+            let place = events.by_order.entry(*order_id);
+            // A sweep may come with an older version than the fast path has begun meanwhile.
+            place.and_modify(|it| *it = if it.version > *version { *it } else { entry }).or_insert(entry);
+        }
     }
 
     /// The bus has confirmed these events.
@@ -183,6 +189,14 @@ mod tests {
             events.marked(&[(id, version)]);
             assert_eq!(events.has(id, version), after_mark, "{until:?}");
         }
+    }
+
+    #[test]
+    fn an_older_version_does_not_take_the_place_of_a_newer_one() {
+        let (id, _) = key(1);
+        let events = outstanding(PendingUntil::MarkedPublished, &[(id, 2)]);
+        events.begin(&[(id, 1)]);
+        assert!(events.has(id, 2) && !events.has(id, 1));
     }
 
     #[test]

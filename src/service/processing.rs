@@ -5,7 +5,6 @@
 //! An order that fails for long does not wait in memory. A store with an outbox keeps it until it is due, and its
 //! delivery is settled; the sweep of any process then publishes it again.
 
-use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,18 +19,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::processor::{ProcessError, Processor};
+use super::work::{Done, Task};
 use crate::bus::{Bus, Delivery, SubscribeError};
-use crate::order::{Amount, Event, OrderId, Status, Version};
+use crate::order::{Amount, Event, OrderId, Status};
 use crate::shutdown::Parts;
 use crate::store::{Basis, Completion, Creation, Store};
 use crate::telemetry::limited;
 
 /// How long a batch waits for the calls of its orders.
-const PROMPT: Duration = Duration::from_millis(100);
+pub(super) const PROMPT: Duration = Duration::from_millis(100);
 
 /// How long a batch waits for the calls of orders that it holds more than once: when the newest version is recorded, the
 /// older ones need no call.
-const PROMPT_FOR_REPEATED: Duration = Duration::from_secs(5);
+pub(super) const PROMPT_FOR_REPEATED: Duration = Duration::from_secs(5);
 
 /// How many calls may go on outside of their batches; beyond that the worker takes no more deliveries.
 const MOST_LATE: usize = 8192;
@@ -51,6 +51,9 @@ const SHORTEST_KEPT: Duration = Duration::from_secs(15);
 
 /// For how long an order is tried again at least, however old its change is.
 const LEAST: Duration = Duration::from_secs(60);
+
+/// How long a call may go on after the worker was told to stop.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// How many characters of a processor's reason are recorded: every list and history repeats them.
 const MAX_REASON: usize = 1000;
@@ -78,62 +81,6 @@ pub struct Options {
     pub retry_for: Duration,
 }
 
-/// A delivery, and the order that it is about.
-pub(super) type Task = (OrderId, Delivery);
-
-/// A task whose order can be recorded.
-pub(super) struct Done {
-    pub(super) order_id: OrderId,
-    pub(super) delivery: Delivery,
-    pub(super) completion: Completion,
-}
-
-/// A delivery on its way through the worker.
-pub(super) trait Work {
-    /// The order that it is about.
-    fn order_id(&self) -> OrderId;
-
-    /// The delivery.
-    fn delivery(&self) -> &Delivery;
-
-    /// Only the delivery.
-    fn into_delivery(self) -> Delivery;
-
-    /// The version that it is about; `None` where its service knows no versions, or it asks for a new order.
-    fn version(&self) -> Option<Version> {
-        let event = self.delivery().event.as_ref().ok()?;
-        event.order_id.and(event.version)
-    }
-}
-
-impl Work for Task {
-    fn order_id(&self) -> OrderId {
-        self.0
-    }
-
-    fn delivery(&self) -> &Delivery {
-        &self.1
-    }
-
-    fn into_delivery(self) -> Delivery {
-        self.1
-    }
-}
-
-impl Work for Done {
-    fn order_id(&self) -> OrderId {
-        self.order_id
-    }
-
-    fn delivery(&self) -> &Delivery {
-        &self.delivery
-    }
-
-    fn into_delivery(self) -> Delivery {
-        self.delivery
-    }
-}
-
 /// Calls the processor.
 pub(super) struct Processing {
     caller: Arc<Caller>,
@@ -153,7 +100,7 @@ struct Caller {
 }
 
 /// A task under way: `None` where it is not to be recorded.
-type Call = BoxFuture<'static, Option<Done>>;
+pub(super) type Call = BoxFuture<'static, Option<Done>>;
 
 impl Processing {
     /// Ready to call; what leaves its batch arrives at the receiver.
@@ -170,39 +117,32 @@ impl Processing {
         (Processing { caller, late: TaskTracker::new(), room, finished, parts }, late)
     }
 
-    /// Processes tasks; answers those that end soon. The others arrive at the receiver one by one. Orders of which the
-    /// batch holds older versions, too, have more time.
-    pub(super) async fn run(&self, tasks: Vec<Task>, repeated: &HashSet<OrderId>) -> Vec<Done> {
-        let (mut done, calls) = (Vec::with_capacity(tasks.len()), FuturesUnordered::new());
-        let patient = FuturesUnordered::new();
+    /// Processes tasks for so long; answers those that ended, and the calls of the others.
+    pub(super) async fn run(&self, tasks: Vec<Task>, prompt: Duration) -> (Vec<Done>, Vec<Call>) {
+        let (mut done, mut calls) = (Vec::with_capacity(tasks.len()), FuturesUnordered::new());
         for task in tasks {
-            let is_repeated = repeated.contains(&task.0);
             // Most calls end at once: they need no place among the others.
             let mut call = Arc::clone(&self.caller).call(task);
             match futures_util::poll!(&mut call) {
                 std::task::Poll::Ready(ended) => done.extend(ended),
-                std::task::Poll::Pending if is_repeated => patient.push(call),
                 std::task::Poll::Pending => calls.push(call),
             }
         }
-        for (mut calls, prompt) in [(calls, PROMPT), (patient, PROMPT_FOR_REPEATED)] {
-            if calls.is_empty() {
-                continue;
-            }
-            let ending = async {
-                while let Some(ended) = calls.next().await {
-                    done.extend(ended);
-                }
-            };
-            if timeout(prompt, ending).await.is_err() {
-                self.leave(calls.into_iter()).await;
-            }
+        if calls.is_empty() {
+            return (done, Vec::new());
         }
-        done
+        let ending = async {
+            while let Some(ended) = calls.next().await {
+                done.extend(ended);
+            }
+        };
+        // What has not ended by then is still among the calls.
+        drop(timeout(prompt, ending).await);
+        (done, calls.into_iter().collect())
     }
 
-    /// Has calls go on by themselves, as far as there is room for them.
-    async fn leave(&self, calls: impl Iterator<Item = Call>) {
+    /// Has calls go on by themselves, as far as there is room for them; their tasks arrive at the receiver one by one.
+    pub(super) async fn leave(&self, calls: Vec<Call>) {
         for call in calls {
             let room = tokio::select! {
                 room = Arc::clone(&self.room).acquire_owned() => room,
@@ -247,7 +187,12 @@ impl Caller {
         let began = Instant::now();
         loop {
             let Ok(event) = &delivery.event else { return None };
-            let reason = match self.ask(event).await {
+            let answer = tokio::select! {
+                answer = self.ask(event) => answer,
+                // The delivery comes again.
+                () = self.stopped() => return None,
+            };
+            let reason = match answer {
                 Ok(amount) => return Some(done(order_id, delivery, (Status::Done, Some(amount), None))),
                 Err(ProcessError::Permanent(reason)) => return Some(failed(order_id, delivery, &reason)),
                 Err(ProcessError::Transient(reason)) => reason,
@@ -260,7 +205,7 @@ impl Caller {
             }
             let pause = (tried / 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
             limited!(warn, "processor"; %order_id, version = event.version, reason, "processing failed; it is tried again");
-            if tried >= LONGEST_IN_MEMORY && self.keep(order_id, event, age).await {
+            if age < retry_for && tried >= LONGEST_IN_MEMORY && self.keep(order_id, event, age).await {
                 self.bus.settle(vec![delivery]).await;
                 return None;
             }
@@ -270,6 +215,12 @@ impl Caller {
                 () = self.shutdown.cancelled() => return None,
             }
         }
+    }
+
+    /// Ends when the worker was told to stop, and a call has had time to end.
+    async fn stopped(&self) {
+        self.shutdown.cancelled().await;
+        sleep(GRACE).await;
     }
 
     /// One call. A panic of the processor fails the order and nothing else.

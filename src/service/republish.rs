@@ -5,11 +5,10 @@
 //! ends, waits until the workers have consumed all of it, and looks again. What is pending even then is lost, and goes
 //! back to the sweep at a limited rate.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +16,7 @@ use super::publisher::Publisher;
 use super::relay::Key;
 use super::sweep::with_chance;
 use crate::bus::PublishError;
-use crate::store::{self, Store};
+use crate::store;
 use crate::telemetry::limited;
 
 /// How many rows of the store are looked at in one statement.
@@ -93,9 +92,7 @@ impl Republisher {
 
     /// Republishes the orders that are lost now; answers how many.
     async fn round(&mut self) -> Result<usize, Failure> {
-        let suspects = self.suspects().await?;
-        self.tried.retain(|key, _| suspects.contains(key));
-        let due: Vec<Key> = suspects.into_iter().filter(|key| self.is_due(key)).collect();
+        let due = self.due().await?;
         if due.is_empty() {
             return Ok(0);
         }
@@ -116,14 +113,39 @@ impl Republisher {
         Ok(count)
     }
 
-    /// Orders that have been pending for long, and whose events the bus has confirmed.
-    async fn suspects(&self) -> Result<Vec<Key>, store::Error> {
+    /// Orders that have been pending for long, whose events the bus has confirmed, and that were not republished lately.
+    async fn due(&mut self) -> Result<Vec<Key>, store::Error> {
         let store = &*self.publisher.store;
         if !store.has_outbox() {
-            return Ok(self.publisher.outstanding.confirmed_before(Instant::now() - self.after, MOST));
+            let old = self.publisher.outstanding.confirmed_before(Instant::now() - self.after, MOST);
+            return Ok(old.into_iter().filter(|key| self.is_due(key)).collect());
         }
-        let before = store.now().await? - self.after;
-        find_missing(store, before, MOST).await
+        let (before, mut after) = (store.now().await? - self.after, None);
+        let (mut due, mut waiting) = (Vec::new(), HashSet::new());
+        loop {
+            let began = Instant::now();
+            let page = store.missing_outbox_entries(before, after, ROWS).await?;
+            for key in page.entries.iter().map(|entry| (entry.order_id, entry.version)) {
+                match self.is_due(&key) {
+                    true => due.push(key),
+                    false => {
+                        waiting.insert(key);
+                    }
+                }
+            }
+            after = page.next;
+            if due.len() >= MOST {
+                return Ok(due);
+            }
+            if after.is_none() {
+                // What is not pending any more needs no memory.
+                let due_now: HashSet<&Key> = due.iter().collect();
+                self.tried.retain(|key, _| waiting.contains(key) || due_now.contains(key));
+                return Ok(due);
+            }
+            // The store is left to others for most of the time.
+            sleep(began.elapsed() * REST_FACTOR).await;
+        }
     }
 
     fn is_due(&self, key: &Key) -> bool {
@@ -141,21 +163,5 @@ impl Republisher {
         };
         publisher.left_behind.notify_one();
         Ok(given)
-    }
-}
-
-/// The keys of at most so many pending orders without an outbox entry that have not changed since `before`. Leaves the
-/// store most of the time to others.
-async fn find_missing(store: &dyn Store, before: Timestamp, most: usize) -> Result<Vec<Key>, store::Error> {
-    let (mut keys, mut after) = (Vec::new(), None);
-    loop {
-        let began = Instant::now();
-        let page = store.missing_outbox_entries(before, after, ROWS).await?;
-        keys.extend(page.entries.iter().map(|entry| (entry.order_id, entry.version)));
-        after = page.next;
-        if after.is_none() || keys.len() >= most {
-            return Ok(keys);
-        }
-        sleep(began.elapsed() * REST_FACTOR).await;
     }
 }

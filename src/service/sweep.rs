@@ -176,7 +176,9 @@ impl Sweep {
         let mut count = 0;
         while let Some((fitting, permit)) = self.publisher.reserve_some(&events).await {
             let rest = events.split_off(fitting);
-            let mine = self.claim(std::mem::replace(&mut events, rest)).await?;
+            let mut mine = self.claim(std::mem::replace(&mut events, rest)).await?;
+            // The fast path may have begun a newer version while memory or the claim was waited for.
+            mine.retain(|event| self.is_new(event));
             if !mine.is_empty() {
                 count += mine.len();
                 self.publishing.spawn(self.publisher.publish(mine, permit));

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -14,13 +14,14 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::forget;
-use super::processing::{Done, Processing, Task, Work};
 pub use super::processing::{Options, WorkError};
+use super::processing::{PROMPT, PROMPT_FOR_REPEATED, Processing};
 use super::processor::Processor;
 use super::rejects::Rejects;
+use super::work::{Done, Task, Work, newest, repeated, target};
 use crate::bus::{Bus, Delivery, Reply, Subscription};
 use crate::cache::Cache;
-use crate::order::{Ack, AckStatus, Event, OrderId, Status, Version};
+use crate::order::{Ack, AckStatus, OrderId, Status, Version};
 use crate::store::{self, Basis, Completed, Completion, Processed, Store};
 use crate::telemetry::limited;
 
@@ -167,19 +168,33 @@ impl Worker {
                 }
             }
         }
-        self.work_on(tasks, processing, shutdown).await;
+        // Orders that are here once do not wait for those whose newest version is waited for.
+        let (repeated, single) = repeated(tasks);
+        tokio::join!(
+            self.work_on(single, PROMPT, processing, shutdown),
+            self.work_on(repeated, PROMPT_FOR_REPEATED, processing, shutdown)
+        );
         self.rejects.send(rejected);
     }
 
-    async fn work_on(&self, mut tasks: Vec<Task>, processing: &Processing, shutdown: &CancellationToken) {
+    async fn work_on(
+        &self,
+        mut tasks: Vec<Task>,
+        prompt: Duration,
+        processing: &Processing,
+        shutdown: &CancellationToken,
+    ) {
+        let began = Instant::now();
         // An order may be in the batch twice, but not in one write. Its newest version goes first: when that is
         // recorded, the older ones are overtaken and take no write of their own.
         let (mut recorded, mut processed) = (Vec::new(), HashMap::new());
         while !tasks.is_empty() {
             let (sub_batch, rest) = newest(tasks);
-            let repeated = rest.iter().map(Work::order_id).collect();
-            let done = processing.run(sub_batch, &repeated).await;
-            if !self.record(done, &mut recorded, shutdown).await || rest.is_empty() {
+            let prompt = prompt.saturating_sub(began.elapsed()).max(PROMPT);
+            let (done, late) = processing.run(sub_batch, prompt).await;
+            let is_recorded = self.record(done, &mut recorded, shutdown).await;
+            processing.leave(late).await;
+            if !is_recorded || rest.is_empty() {
                 return;
             }
             processed.extend(recorded.drain(..));
@@ -351,37 +366,6 @@ impl Worker {
 /// Whether that version of the order has failed. One that was overtaken has not: the newer one has its own outcome.
 fn has_failed(version: Version, state: &Processed) -> bool {
     state.version == version && state.status == Status::Failed
-}
-
-/// The order that an event is about: the one it names, or the one its record creates.
-fn target(event: &Event, delivery: &Delivery) -> OrderId {
-    let source = &delivery.source;
-    event.order_id.unwrap_or_else(|| {
-        OrderId::of_record(&source.topic, source.partition, source.offset, source.timestamp)
-    })
-}
-
-/// Splits a batch so that the first part holds no order twice, and of each order the newest version; an event without
-/// a version is overtaken by none. The second part keeps the order of what is left.
-fn newest<W: Work>(tasks: Vec<W>) -> (Vec<W>, Vec<W>) {
-    let mut chosen: HashMap<OrderId, (usize, Option<Version>, bool)> = HashMap::with_capacity(tasks.len());
-    for (at, task) in tasks.iter().enumerate() {
-        let version = task.version();
-        let (choice, newest, is_closed) =
-            chosen.entry(task.order_id()).or_insert((at, version, version.is_none()));
-        *is_closed |= version.is_none();
-        if !*is_closed && version > *newest {
-            (*choice, *newest) = (at, version);
-        }
-    }
-    if chosen.len() == tasks.len() {
-        return (tasks, Vec::new());
-    }
-    let mut at = 0..;
-    tasks.into_iter().partition(|task| {
-        let place = at.next();
-        chosen.get(&task.order_id()).map(|(choice, ..)| *choice) == place
-    })
 }
 
 fn ack(

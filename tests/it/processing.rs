@@ -96,8 +96,41 @@ async fn an_order_that_is_postponed_is_found_when_it_is_due_and_not_before() {
     store.published(&[(id, 1)]).await.unwrap();
     let pending = async || store.pending(jiff::Timestamp::MAX, None, 10).await.unwrap().events.len();
     assert_eq!(pending().await, 0);
-    schema.execute("UPDATE orders_outbox SET claimed_until = now()").await;
-    until("the order", async || (pending().await == 1).then_some(())).await;
+    // Also when it is due, until a process claims it.
+    schema.execute("UPDATE orders_outbox SET claimed_until = now(), created_at = now()").await;
     store.published(&[(id, 1)]).await.unwrap();
-    assert_eq!(pending().await, 0);
+    until("the order", async || (pending().await == 1).then_some(())).await;
+    assert_eq!(store.claim(&[(id, 1)]).await.unwrap(), [true]);
+    store.published(&[(id, 1)]).await.unwrap();
+    assert_eq!(schema.connect().await.query("SELECT 1 FROM orders_outbox", &[]).await.unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn a_claim_of_a_clock_that_was_ahead_keeps_no_process_away() {
+    let schema = Schema::migrated().await;
+    let store = schema.open();
+    let id = create_in(&store, some_user(), "{}").await;
+    schema.execute("UPDATE orders_outbox SET claimed_until = now() + interval '1 hour'").await;
+    assert_eq!(store.pending(jiff::Timestamp::MAX, None, 10).await.unwrap().events.len(), 1);
+    assert_eq!(store.claim(&[(id, 1)]).await.unwrap(), [true]);
+}
+
+#[tokio::test]
+async fn an_order_that_fails_for_longer_than_it_is_tried_fails_also_where_the_outbox_kept_it() {
+    let setup = TestApp::embedded().processor(Moody::failing(usize::MAX));
+    let app = setup
+        .settings(|settings| settings.processor_retry_for = Duration::from_secs(16))
+        .start_on_postgres()
+        .await;
+    let hurry = [("Prefer", "respond-async")];
+    let answer = app.client.request("POST", "/orders", &hurry, creation(r#"{"passing":1}"#));
+    let id = order_id(&answer.await).to_string();
+    let postponed = "SELECT order_id::text FROM orders_outbox WHERE claimed_until = created_at";
+    until("the outbox to keep it", async || app.query(postponed).await).await;
+    let traffic = app.journal.until(|traffic| !traffic.acks_of(&id).is_empty()).await;
+    assert_eq!(acks(&traffic, &id), ["failed"]);
+    assert!(
+        member(&order(&app.client, &id).await, "reason").contains("it is away (it was tried again until 16s")
+    );
+    app.finish().await;
 }

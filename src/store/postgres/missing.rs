@@ -30,7 +30,7 @@ const FIND: &str = concat!(
        FROM o
       WHERE o.processed_version < o.version AND ",
     processed_version!(),
-    " < o.version AND o.updated_at < $1
+    " < o.version AND (o.updated_at < $1 OR o.updated_at > now() + interval '1 minute')
         AND NOT EXISTS (SELECT 1 FROM orders_outbox b WHERE b.order_id = o.order_id AND b.version = o.version)
      UNION ALL
      (SELECT order_id, NULL, NULL, NULL, NULL, true FROM o ORDER BY order_id OFFSET $3 - 1 LIMIT 1)"
@@ -45,11 +45,14 @@ const ADD: &str = "INSERT INTO orders_outbox (order_id, version, created_at)
      ORDER BY o.order_id
         ON CONFLICT (order_id, version) DO NOTHING";
 
-/// A row that looks claimed, until it is due.
-const POSTPONE: &str = "INSERT INTO orders_outbox (order_id, version, claimed_until)
-    SELECT o.order_id, o.version, clock_timestamp() + $3 * interval '1 second'
-      FROM orders o WHERE o.order_id = $1 AND o.version = $2 AND o.processed_version < o.version
-        ON CONFLICT (order_id, version) DO UPDATE SET claimed_until = excluded.claimed_until";
+/// A row that looks claimed, until it is due. Its two times are equal, which those of a row that was claimed are not: so a
+/// mark of an earlier publish, however late, does not take it for that.
+const POSTPONE: &str = "INSERT INTO orders_outbox (order_id, version, created_at, claimed_until)
+    SELECT o.order_id, o.version, due, due
+      FROM orders o, (SELECT clock_timestamp() + $3 * interval '1 second' AS due) AS t
+     WHERE o.order_id = $1 AND o.version = $2 AND o.processed_version < o.version
+        ON CONFLICT (order_id, version)
+        DO UPDATE SET created_at = excluded.created_at, claimed_until = excluded.claimed_until";
 
 impl Missing {
     pub(super) async fn prepare(client: &Client) -> Result<Missing, tokio_postgres::Error> {

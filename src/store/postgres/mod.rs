@@ -240,7 +240,8 @@ impl Store for PostgresStore {
         let postpone = |session: Arc<Outbox>| async move {
             session.missing.postpone(session.client(), order_id, version, by).await
         };
-        self.sweep.read(postpone).await
+        // Many may come together: the sweep does not wait for them.
+        self.outbox.read(postpone).await
     }
 
     async fn now(&self) -> Result<Timestamp, Error> {

@@ -48,7 +48,7 @@ impl Prepare for Outbox {
 
     async fn prepare(client: Client, _: bool) -> Result<Outbox, tokio_postgres::Error> {
         let sql = [
-            remove_sql(),
+            REMOVE.to_owned(),
             claim_sql(),
             pending_sql(EVENT_COLUMNS),
             format!("SELECT order_id, version FROM {}", waiting("1")),
@@ -66,15 +66,25 @@ impl Prepare for Outbox {
     }
 }
 
-/// Leaves out a row that was postponed: a worker has had its event, and is to have it again.
-fn remove_sql() -> String {
-    format!(
-        "DELETE FROM orders_outbox b USING unnest($1::uuid[], $2::int8[]) AS k (order_id, version)
-          WHERE b.order_id = ANY (ARRAY[k.order_id]) AND b.version = k.version
-            AND (b.claimed_until IS NULL
-                 OR b.claimed_until < clock_timestamp() + interval '{} seconds')",
-        CLAIM_SECONDS + 1
-    )
+/// Leaves out a row that was postponed, whose two times are equal: a worker has had its event, and is to have it again.
+const REMOVE: &str =
+    "DELETE FROM orders_outbox b USING unnest($1::uuid[], $2::int8[]) AS k (order_id, version)
+     WHERE b.order_id = ANY (ARRAY[k.order_id]) AND b.version = k.version
+       AND b.claimed_until IS DISTINCT FROM b.created_at";
+
+/// Whether no process has a row now. A claim that ends later than any does was made before the server's clock went back.
+macro_rules! unclaimed {
+    ($row:literal) => {
+        concat!(
+            "(",
+            $row,
+            "claimed_until IS NULL OR ",
+            $row,
+            "claimed_until < clock_timestamp() OR ",
+            $row,
+            "claimed_until > clock_timestamp() + interval '10 minutes')"
+        )
+    };
 }
 
 /// Rows that another process is taking up at this moment are its own, and not waited for.
@@ -83,10 +93,11 @@ fn claim_sql() -> String {
         "UPDATE orders_outbox b SET claimed_until = clock_timestamp() + interval '{CLAIM_SECONDS} seconds'
            FROM (SELECT k.order_id, k.version FROM unnest($1::uuid[], $2::int8[]) AS k (order_id, version)
                    JOIN orders_outbox free USING (order_id, version)
-                  WHERE free.claimed_until IS NULL OR free.claimed_until < clock_timestamp()
+                  WHERE {}
                     FOR UPDATE OF free SKIP LOCKED) AS mine
           WHERE b.order_id = mine.order_id AND b.version = mine.version
-         RETURNING b.order_id, b.version"
+         RETURNING b.order_id, b.version",
+        unclaimed!("free.")
     )
 }
 
@@ -97,8 +108,9 @@ fn claim_sql() -> String {
 fn waiting(limit: &str) -> String {
     format!(
         "orders_outbox WHERE (created_at < $1 OR created_at > clock_timestamp() + interval '1 minute') AND (order_id, version) > ($2, $3)
-            AND (claimed_until IS NULL OR claimed_until < clock_timestamp())
-          ORDER BY order_id, version LIMIT {limit}"
+            AND {}
+          ORDER BY order_id, version LIMIT {limit}",
+        unclaimed!("")
     )
 }
 

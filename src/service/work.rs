@@ -1,0 +1,110 @@
+//! What a worker has to do: deliveries, each with the order that it is about, and how a batch of them is split. An order
+//! may be in a batch more than once, but not in one write; its newest version goes first, because the older ones are
+//! overtaken when that is recorded.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::bus::Delivery;
+use crate::order::{Event, OrderId, Version};
+use crate::store::Completion;
+
+/// A delivery, and the order that it is about.
+pub(super) type Task = (OrderId, Delivery);
+
+/// A task whose order can be recorded.
+pub(super) struct Done {
+    pub(super) order_id: OrderId,
+    pub(super) delivery: Delivery,
+    pub(super) completion: Completion,
+}
+
+/// A delivery on its way through the worker.
+pub(super) trait Work {
+    /// The order that it is about.
+    fn order_id(&self) -> OrderId;
+
+    /// The delivery.
+    fn delivery(&self) -> &Delivery;
+
+    /// Only the delivery.
+    fn into_delivery(self) -> Delivery;
+
+    /// The version that it is about; `None` where its service knows no versions, or it asks for a new order.
+    fn version(&self) -> Option<Version> {
+        let event = self.delivery().event.as_ref().ok()?;
+        event.order_id.and(event.version)
+    }
+}
+
+impl Work for Task {
+    fn order_id(&self) -> OrderId {
+        self.0
+    }
+
+    fn delivery(&self) -> &Delivery {
+        &self.1
+    }
+
+    fn into_delivery(self) -> Delivery {
+        self.1
+    }
+}
+
+impl Work for Done {
+    fn order_id(&self) -> OrderId {
+        self.order_id
+    }
+
+    fn delivery(&self) -> &Delivery {
+        &self.delivery
+    }
+
+    fn into_delivery(self) -> Delivery {
+        self.delivery
+    }
+}
+
+/// The order that an event is about: the one it names, or the one its record creates.
+pub(super) fn target(event: &Event, delivery: &Delivery) -> OrderId {
+    let source = &delivery.source;
+    event.order_id.unwrap_or_else(|| {
+        OrderId::of_record(&source.topic, source.partition, source.offset, source.timestamp)
+    })
+}
+
+/// Splits a batch into the tasks of orders that it holds more than once, and the others.
+pub(super) fn repeated(tasks: Vec<Task>) -> (Vec<Task>, Vec<Task>) {
+    let (mut seen, mut twice) = (HashSet::with_capacity(tasks.len()), HashSet::new());
+    for (order_id, _) in &tasks {
+        if !seen.insert(*order_id) {
+            twice.insert(*order_id);
+        }
+    }
+    match twice.is_empty() {
+        true => (Vec::new(), tasks),
+        false => tasks.into_iter().partition(|(order_id, _)| twice.contains(order_id)),
+    }
+}
+
+/// Splits a batch so that the first part holds no order twice, and of each order the newest version; an event without
+/// a version is overtaken by none. The second part keeps the order of what is left.
+pub(super) fn newest<W: Work>(tasks: Vec<W>) -> (Vec<W>, Vec<W>) {
+    let mut chosen: HashMap<OrderId, (usize, Option<Version>, bool)> = HashMap::with_capacity(tasks.len());
+    for (at, task) in tasks.iter().enumerate() {
+        let version = task.version();
+        let (choice, newest, is_closed) =
+            chosen.entry(task.order_id()).or_insert((at, version, version.is_none()));
+        *is_closed |= version.is_none();
+        if !*is_closed && version > *newest {
+            (*choice, *newest) = (at, version);
+        }
+    }
+    if chosen.len() == tasks.len() {
+        return (tasks, Vec::new());
+    }
+    let mut at = 0..;
+    tasks.into_iter().partition(|task| {
+        let place = at.next();
+        chosen.get(&task.order_id()).map(|(choice, ..)| *choice) == place
+    })
+}
