@@ -87,7 +87,11 @@ pub async fn serve(
     let edge = Edge::new(router(Arc::clone(&shared)), Front::new(&options), Arc::clone(&proxies));
     let served = serve_http(listeners.http, &http, edge, &options);
     let calls = async {
-        let Some(listener) = listeners.grpc else { return };
+        let Some(listener) = listeners.grpc else {
+            // Or the stop would wait for connections that cannot come.
+            grpc.tasks.close();
+            return;
+        };
         let calls = Grpc::new(Arc::clone(&shared), proxies, grpc.closing.clone());
         let accepted = grpc.accept(listener, |stream, connection| {
             let served = calls.connection(stream, Arc::clone(&connection));
