@@ -233,7 +233,9 @@ pub async fn up(
 ) -> Result<()> {
     let worker_stop = CancellationToken::new();
     let backends = spawn("backends", watch(parts.clone()), &stop, stop.clone());
-    let worker = worker(parts.clone(), settings, worker_stop.clone());
+    let worker = worker_of(parts.clone(), settings).trying_again_until(stop.clone());
+    let working = worker_stop.clone();
+    let worker = async move { Ok(worker.run(working).await?) };
     let worker = spawn("worker", worker, &worker_stop, stop.clone());
     let api = spawn("api", api(parts.clone(), listeners, settings, stop.clone()), &stop, stop.clone());
     let api = api.await;
@@ -372,8 +374,13 @@ pub fn worker(
     settings: &Settings,
     stop: CancellationToken,
 ) -> impl Future<Output = Result<()>> + Send + use<> {
+    let worker = worker_of(parts, settings);
+    async move { Ok(worker.run(stop).await?) }
+}
+
+fn worker_of(parts: Parts, settings: &Settings) -> Worker {
     let Parts { store, bus, cache, processor } = parts;
     let (timeout, retry_for) = (settings.processor_timeout, settings.processor_retry_for);
     let options = service::worker::Options { timeout, retry_for };
-    async move { Ok(Worker::new(store, bus, cache, processor, options).run(stop).await?) }
+    Worker::new(store, bus, cache, processor, options)
 }

@@ -97,6 +97,8 @@ struct Caller {
     processor: Arc<dyn Processor>,
     options: Options,
     shutdown: CancellationToken,
+    /// When nothing is tried again any more.
+    last_tries: CancellationToken,
 }
 
 /// A task under way: `None` where it is not to be recorded.
@@ -109,10 +111,10 @@ impl Processing {
         bus: Arc<dyn Bus>,
         processor: Arc<dyn Processor>,
         options: Options,
-        (shutdown, parts): (CancellationToken, Parts),
+        (last_tries, shutdown, parts): (CancellationToken, CancellationToken, Parts),
     ) -> (Processing, mpsc::UnboundedReceiver<Done>) {
         let (finished, late) = mpsc::unbounded_channel();
-        let caller = Arc::new(Caller { store, bus, processor, options, shutdown });
+        let caller = Arc::new(Caller { store, bus, processor, options, shutdown, last_tries });
         let room = Arc::new(Semaphore::new(MOST_LATE));
         (Processing { caller, late: TaskTracker::new(), room, finished, parts }, late)
     }
@@ -214,7 +216,7 @@ impl Caller {
             tokio::select! {
                 () = sleep(pause) => {}
                 // The delivery comes again.
-                () = self.shutdown.cancelled() => return None,
+                () = self.last_tries.cancelled() => return None,
             }
         }
     }

@@ -4,9 +4,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use jiff::Timestamp;
+
 use crate::bus::Delivery;
-use crate::order::{Event, OrderId, Version};
-use crate::store::Completion;
+use crate::order::{Ack, AckStatus, Event, OrderId, Status, Version};
+use crate::store::{Completion, Processed};
 
 /// A delivery, and the order that it is about.
 pub(super) type Task = (OrderId, Delivery);
@@ -107,4 +109,25 @@ pub(super) fn newest<W: Work>(tasks: Vec<W>) -> (Vec<W>, Vec<W>) {
         let place = at.next();
         chosen.get(&task.order_id()).map(|(choice, ..)| *choice) == place
     })
+}
+
+/// Whether that version of the order has failed. One that was overtaken has not: the newer one has its own outcome.
+pub(super) fn has_failed(version: Version, state: &Processed) -> bool {
+    state.version == version && state.status == Status::Failed
+}
+
+/// The ACK of a delivery.
+pub(super) fn ack(
+    delivery: &Delivery,
+    order_id: OrderId,
+    version: Option<Version>,
+    failed: bool,
+    processed_at: Timestamp,
+) -> Ack {
+    let status = match &delivery.event {
+        _ if failed => AckStatus::Failed,
+        Ok(event) => AckStatus::of_event(event.status),
+        Err(_) => AckStatus::Processed,
+    };
+    Ack { order_id, version, status, processed_at }
 }

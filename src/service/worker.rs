@@ -18,10 +18,10 @@ pub use super::processing::{Options, WorkError};
 use super::processing::{PROMPT, PROMPT_FOR_REPEATED, Processing};
 use super::processor::Processor;
 use super::rejects::Rejects;
-use super::work::{Done, Task, Work, newest, repeated, target};
+use super::work::{Done, Task, Work, ack, has_failed, newest, repeated, target};
 use crate::bus::{Bus, Delivery, Reply, Subscription};
 use crate::cache::Cache;
-use crate::order::{Ack, AckStatus, OrderId, Status, Version};
+use crate::order::{OrderId, Status};
 use crate::store::{self, Basis, Completed, Completion, Processed, Store};
 use crate::telemetry::limited;
 
@@ -49,6 +49,7 @@ pub struct Worker {
     processor: Arc<dyn Processor>,
     options: Options,
     rejects: Rejects,
+    stopping: CancellationToken,
 }
 
 impl Worker {
@@ -62,7 +63,15 @@ impl Worker {
         options: Options,
     ) -> Worker {
         let rejects = Rejects::new(Arc::clone(&bus));
-        Worker { store, bus, cache, processor, options, rejects }
+        Worker { store, bus, cache, processor, options, rejects, stopping: CancellationToken::new() }
+    }
+
+    /// Has the worker try no order again once its process is `stopping`, where other parts of the process wait until the
+    /// worker has dealt with what they have published.
+    #[must_use]
+    pub fn trying_again_until(mut self, stopping: CancellationToken) -> Worker {
+        self.stopping = stopping;
+        self
     }
 
     /// Works until `shutdown`, and finishes the batch in hand.
@@ -72,12 +81,16 @@ impl Worker {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), WorkError> {
         let subscription = Mutex::new(self.bus.subscribe().await?);
         let (told, shutdown, parts) = (&shutdown, shutdown.child_token(), self.rejects.parts());
+        let last_tries = match self.bus.confirms_processing() {
+            true => self.stopping.clone(),
+            false => shutdown.clone(),
+        };
         let (processing, late) = Processing::new(
             Arc::clone(&self.store),
             Arc::clone(&self.bus),
             Arc::clone(&self.processor),
             self.options,
-            (shutdown.clone(), parts.clone()),
+            (last_tries, shutdown.clone(), parts.clone()),
         );
         let ended = CancellationToken::new();
         let hands = async {
@@ -361,24 +374,4 @@ impl Worker {
         let states = self.store.processed_versions(&stale).await.unwrap_or_default();
         stale.into_iter().zip(states).filter_map(|(order_id, state)| Some((order_id, state?))).collect()
     }
-}
-
-/// Whether that version of the order has failed. One that was overtaken has not: the newer one has its own outcome.
-fn has_failed(version: Version, state: &Processed) -> bool {
-    state.version == version && state.status == Status::Failed
-}
-
-fn ack(
-    delivery: &Delivery,
-    order_id: OrderId,
-    version: Option<Version>,
-    failed: bool,
-    processed_at: Timestamp,
-) -> Ack {
-    let status = match &delivery.event {
-        _ if failed => AckStatus::Failed,
-        Ok(event) => AckStatus::of_event(event.status),
-        Err(_) => AckStatus::Processed,
-    };
-    Ack { order_id, version, status, processed_at }
 }

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use crate::support::answers::member;
 use crate::support::child::{Child, command};
 use crate::support::load::{Ending, Load};
-use crate::support::processors::Gate;
+use crate::support::processors::{Gate, Moody};
 use crate::support::system::{System, settings, told};
 use crate::support::wait::{until, within};
 use crate::support::wire::{Broken, Wire};
@@ -106,6 +106,18 @@ async fn a_processor_that_is_stuck_holds_the_stop_up_no_longer_than_its_limit() 
     let system = System::with(&impatient(folder.path()), Gate::shut()).await;
     assert_eq!(told(&system.post(creation()).await), (202, "accepted".to_owned()));
     system.stop().await;
+    let orders = ledger::orders(folder.path()).await;
+    assert_eq!((orders.len(), orders[0].status), (1, Status::New));
+}
+
+#[tokio::test]
+async fn an_order_that_is_tried_again_does_not_hold_the_stop_up() {
+    let folder = TempDir::new().unwrap();
+    let asked = Settings { shutdown_timeout: Duration::from_secs(3600), ..impatient(folder.path()) };
+    let system = System::with(&asked, Moody::failing(usize::MAX)).await;
+    let order = format!(r#"{{"user_id":"{USER}","payload":{{"passing":true}}}}"#);
+    assert_eq!(told(&system.post(order).await), (202, "accepted".to_owned()));
+    within("the stop", system.stop()).await;
     let orders = ledger::orders(folder.path()).await;
     assert_eq!((orders.len(), orders[0].status), (1, Status::New));
 }
