@@ -6,10 +6,10 @@
 
 mod confirmations;
 mod dead_letters;
+mod ends;
 pub mod kafka;
 pub mod local;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use confirmations::{Answer, Confirmations, Group};
 pub use dead_letters::{DeadLetter, DeadLetterSink};
+pub use ends::{Behind, Ends};
 
 use crate::order::{Ack, Event, Undecodable};
 
@@ -95,14 +96,14 @@ pub trait Bus: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Whether the workers have consumed all that lay before those ends, or it is gone: an event from there whose
-    /// order is still pending never comes again.
+    /// Where the workers have not consumed all that lay before those ends. Elsewhere they have, or it is gone: an event
+    /// from there whose order is still pending never comes again.
     ///
     /// # Errors
     /// [`PublishError::Unavailable`] where the bus cannot say.
-    async fn has_consumed(&self, ends: &Ends) -> Result<bool, PublishError> {
+    async fn behind(&self, ends: &Ends) -> Result<Behind, PublishError> {
         let _ = ends;
-        Ok(true)
+        Ok(Behind::default())
     }
 
     /// Whether the bus carries events now.
@@ -132,10 +133,6 @@ pub trait Subscription: Send {
     /// settled stays settled.
     async fn close(self: Box<Self>) {}
 }
-
-/// Where each partition of the events' topic ended at one time: its number, and the offset of the next record.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ends(pub(in crate::bus) BTreeMap<i32, i64>);
 
 /// Is told of ACKs.
 pub trait AckSink: Send + Sync {

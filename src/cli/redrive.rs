@@ -1,6 +1,6 @@
 //! `orderstream redrive`: publishes again the events of orders that are pending although the workers have consumed all
 //! that was on the bus. It puts their entries back into the outbox, beside processes that may be running: the next sweep
-//! of any of them publishes the events. Exit codes: 0 done, 1 the workers have not come far enough, 2 an error.
+//! of any of them publishes the events. Exit codes: 0 done, 1 some orders may be in the workers' backlog, 2 an error.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
@@ -78,7 +78,7 @@ async fn drive(backends: &Reading, args: &Args) -> Result<ExitCode> {
         redrive(&*backends.store, &*backends.bus, &options, &mut |progress| bar.show(progress)).await?;
     bar.end();
     output::quiet(output::print(as_text(&found, args)))?;
-    Ok(if found.is_in_backlog { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if found.in_backlog > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn as_text(found: &Found, args: &Args) -> String {
@@ -94,14 +94,17 @@ fn as_text(found: &Found, args: &Args) -> String {
             let _ = writeln!(text, "... and {} more", count - LISTED);
         }
     }
-    let _ = match (found.is_in_backlog, args.dry_run) {
-        (true, _) => writeln!(
+    if found.in_backlog > 0 {
+        let _ = writeln!(
             text,
-            "{count} orders are pending, and the workers have not consumed what is on the bus: their events may be \
-             there. Nothing was done; try again later, with a longer --wait, or with --force."
-        ),
-        (false, true) => writeln!(text, "{count} orders would be published again"),
-        (false, false) => writeln!(text, "{} of {count} orders will be published again", found.given_back),
+            "{} orders are pending, and the workers have not consumed what is on the bus: their events may be there. \
+             They were left alone; try again later, with a longer --wait, or with --force.",
+            found.in_backlog
+        );
+    }
+    let _ = match args.dry_run {
+        true => writeln!(text, "{count} orders would be published again"),
+        false => writeln!(text, "{} of {count} orders will be published again", found.given_back),
     };
     text
 }

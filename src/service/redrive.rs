@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::stuck::have_workers_passed;
+use super::stuck::wait_for_workers;
 use crate::bus::Bus;
 use crate::order::{OrderId, Status, UserId};
 use crate::store::{Error, MissingEntry, Store};
@@ -76,16 +76,17 @@ pub enum Progress {
 /// What a redrive found and did.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Found {
-    /// The orders.
+    /// The orders whose events are nowhere.
     pub entries: Vec<MissingEntry>,
     /// How many of them were given back; the others were processed meanwhile, or have an outbox entry.
     pub given_back: usize,
-    /// Whether their events may be in the workers' backlog; then nothing was given back.
-    pub is_in_backlog: bool,
+    /// How many other pending orders there are, whose events may be in the workers' backlog.
+    pub in_backlog: usize,
 }
 
 /// Finds pending orders without an outbox entry, waits until the workers have consumed what is on the bus, and gives
-/// those that are still pending back to the sweep. Safe beside running processes.
+/// those that are still pending back to the sweep. Where the workers do not come so far in time, in some partitions or
+/// in all, the orders there are left alone. Safe beside running processes.
 ///
 /// # Errors
 /// The store's own; what was given back until then is.
@@ -103,9 +104,14 @@ pub async fn redrive(
         && !bus.confirms_processing()
     {
         tell(Progress::Waiting);
-        found.is_in_backlog = !have_workers_passed(bus, wait).await;
+        let pending = found.entries.len();
+        match wait_for_workers(bus, wait).await {
+            Some(behind) => found.entries.retain(|entry| !behind.may_hold(entry.order_id)),
+            None => found.entries.clear(),
+        }
+        found.in_backlog = pending - found.entries.len();
     }
-    if found.is_in_backlog || options.dry_run {
+    if options.dry_run {
         return Ok(found);
     }
     let keys: Vec<_> = found.entries.iter().map(|entry| (entry.order_id, entry.version)).collect();

@@ -2,8 +2,8 @@
 //! unclean election of a leader, a lost disk. The store still calls such an order pending, and no outbox entry names it.
 //!
 //! An order is not lost only because it waits long: its event may be in a backlog. So the task notes where the topic
-//! ends, waits until the workers have consumed all of it, and looks again. What is pending even then is lost, and goes
-//! back to the sweep at a limited rate.
+//! ends, and watches such orders until the workers have consumed all that lay before, each partition by itself. What is
+//! pending even then is lost, and goes back to the sweep at a limited rate.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::publisher::Publisher;
 use super::relay::Key;
 use super::sweep::with_chance;
-use crate::bus::PublishError;
+use crate::bus::{Behind, Ends, PublishError};
 use crate::store;
 use crate::telemetry::limited;
 
@@ -25,8 +25,11 @@ const ROWS: usize = 5000;
 /// How many times as long as such a statement took the store has for itself afterwards.
 const REST_FACTOR: u32 = 9;
 
-/// The most orders in one round; the next round finds the others.
+/// The most orders that one search finds; the next one finds the others.
 const MOST: usize = 10_000;
+
+/// The most searches whose orders are watched at a time.
+const MOST_WATCHES: usize = 8;
 
 /// How many orders go back to the sweep at a time, and the pause between: 500 each second.
 const CHUNK: usize = 100;
@@ -52,13 +55,21 @@ pub(super) struct Republisher {
     publisher: Arc<Publisher>,
     /// How long an order must have been pending without progress.
     after: Duration,
+    /// What may be lost, the oldest first.
+    watches: Vec<Watch>,
     /// What was republished and is pending all the same: how often, and when.
     tried: HashMap<Key, (u32, Instant)>,
 }
 
+/// Orders that were pending when the topic ended there. What is still pending when the workers have come so far is lost.
+struct Watch {
+    ends: Ends,
+    keys: HashSet<Key>,
+}
+
 impl Republisher {
     pub(super) fn new(publisher: Arc<Publisher>, after: Duration) -> Republisher {
-        Republisher { publisher, after, tried: HashMap::new() }
+        Republisher { publisher, after, watches: Vec::new(), tried: HashMap::new() }
     }
 
     /// Runs until `shutdown`. Ends at once where a confirmation means that the worker has settled the event: such a
@@ -74,51 +85,83 @@ impl Republisher {
     }
 
     async fn rounds(&mut self) {
+        let mut next_search = Instant::now() + with_chance(self.after);
         loop {
-            sleep(with_chance(self.after)).await;
-            match self.round().await {
-                Ok(0) => {}
-                Ok(count) => tracing::warn!(
-                    count,
-                    "published orders again whose events the bus had confirmed and lost; look at the retention of the \
-                     events' topic and at the brokers' logs"
-                ),
-                Err(error) => {
-                    limited!(warn, "lost events"; %error, "cannot look for lost events; it is tried again")
-                }
+            let pause = next_search.saturating_duration_since(Instant::now());
+            let is_watching = !self.watches.is_empty();
+            sleep(if is_watching { pause.min((self.after / 10).min(LOOK_EVERY)) } else { pause }).await;
+            let searches = Instant::now() >= next_search;
+            if let Err(error) = self.round(searches).await {
+                limited!(warn, "lost events"; %error, "cannot look for lost events; it is tried again");
+            }
+            if searches {
+                next_search = Instant::now() + with_chance(self.after);
             }
         }
     }
 
-    /// Republishes the orders that are lost now; answers how many.
-    async fn round(&mut self) -> Result<usize, Failure> {
-        let due = self.due().await?;
-        if due.is_empty() {
-            return Ok(0);
+    /// Republishes what has proved to be lost, and where it is time for it, searches for what may be.
+    async fn round(&mut self, searches: bool) -> Result<(), Failure> {
+        let behind = self.look().await?;
+        if searches && self.watches.len() < MOST_WATCHES {
+            let due = self.due(&behind).await?;
+            // In this order: an event that was confirmed before lies before that end.
+            if !due.is_empty()
+                && let Some(ends) = self.publisher.bus.ends().await?
+            {
+                self.watches.push(Watch { ends, keys: due.into_iter().collect() });
+                self.look().await?;
+            }
         }
-        // In this order: an event that was confirmed before lies before that end.
-        let Some(ends) = self.publisher.bus.ends().await? else { return Ok(0) };
-        while !self.publisher.bus.has_consumed(&ends).await? {
-            sleep((self.after / 10).min(LOOK_EVERY)).await;
-        }
-        let mut count = 0;
-        for chunk in due.chunks(CHUNK) {
-            count += self.give_back(chunk).await?;
-            let tried =
-                |key: &Key| (*key, (self.tried.get(key).map_or(1, |(times, _)| times + 1), Instant::now()));
-            let tried: Vec<_> = chunk.iter().map(tried).collect();
-            self.tried.extend(tried);
-            sleep(PAUSE).await;
-        }
-        Ok(count)
+        Ok(())
     }
 
-    /// Orders that have been pending for long, whose events the bus has confirmed, and that were not republished lately.
-    async fn due(&mut self) -> Result<Vec<Key>, store::Error> {
+    /// Republishes those of the watched orders that the workers have come past. Answers where they are behind the oldest
+    /// that are left: what lies there is in a backlog.
+    async fn look(&mut self) -> Result<Behind, Failure> {
+        let (mut at, mut oldest) = (0, None);
+        while let Some(watch) = self.watches.get_mut(at) {
+            let behind = self.publisher.bus.behind(&watch.ends).await?;
+            let lost: Vec<Key> = watch.keys.extract_if(|key| !behind.may_hold(key.0)).collect();
+            if watch.keys.is_empty() {
+                self.watches.remove(at);
+            } else {
+                oldest.get_or_insert(behind);
+                at += 1;
+            }
+            self.republish(&lost).await?;
+        }
+        Ok(oldest.unwrap_or_default())
+    }
+
+    /// Republishes orders that are lost.
+    async fn republish(&mut self, lost: &[Key]) -> Result<(), Failure> {
+        let mut count = 0;
+        for chunk in lost.chunks(CHUNK) {
+            count += self.give_back(chunk).await?;
+            for key in chunk {
+                let times = self.tried.get(key).map_or(1, |(times, _)| times + 1);
+                self.tried.insert(*key, (times, Instant::now()));
+            }
+            sleep(PAUSE).await;
+        }
+        if count > 0 {
+            tracing::warn!(
+                count,
+                "published orders again whose events the bus had confirmed and lost; look at the retention of the \
+                 events' topic and at the brokers' logs"
+            );
+        }
+        Ok(())
+    }
+
+    /// Orders that have been pending for long, whose events the bus has confirmed, and that were not republished lately;
+    /// without those that lie in a backlog.
+    async fn due(&mut self, backlog: &Behind) -> Result<Vec<Key>, store::Error> {
         let store = &*self.publisher.store;
         if !store.has_outbox() {
             let old = self.publisher.outstanding.confirmed_before(Instant::now() - self.after, MOST);
-            return Ok(old.into_iter().filter(|key| self.is_due(key)).collect());
+            return Ok(old.into_iter().filter(|key| self.is_due(key, backlog)).collect());
         }
         let (before, mut after) = (store.now().await? - self.after, None);
         let (mut due, mut waiting) = (Vec::new(), HashSet::new());
@@ -126,7 +169,7 @@ impl Republisher {
             let began = Instant::now();
             let page = store.missing_outbox_entries(before, after, ROWS).await?;
             for key in page.entries.iter().map(|entry| (entry.order_id, entry.version)) {
-                match self.is_due(&key) {
+                match self.is_due(&key, backlog) {
                     true => due.push(key),
                     false => {
                         waiting.insert(key);
@@ -148,10 +191,11 @@ impl Republisher {
         }
     }
 
-    fn is_due(&self, key: &Key) -> bool {
-        self.tried.get(key).is_none_or(|(times, at)| {
+    fn is_due(&self, key: &Key, backlog: &Behind) -> bool {
+        let is_rested = self.tried.get(key).is_none_or(|(times, at)| {
             at.elapsed() >= self.after * 2_u32.saturating_pow(*times).min(LONGEST_FACTOR)
-        })
+        });
+        is_rested && !backlog.may_hold(key.0) && !self.watches.iter().any(|watch| watch.keys.contains(key))
     }
 
     /// Gives those that are still pending back to the sweep; answers how many.

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::findings::Fault;
 use super::verify::Report;
-use crate::bus::Bus;
+use crate::bus::{Behind, Bus};
 use crate::store::{Error, MissingEntry, Store};
 
 /// How long an order must have been pending: the bus may still be confirming the events of younger ones.
@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Adds a finding for every order that waits for the worker and whose event is nowhere. Safe on a live system: such an
 /// order is suspected, and found only where it still waits after the workers have consumed all that was on the bus.
-/// While they do not come so far within half a minute, the missing event could be there, and nothing is found.
+/// Where they do not come so far within half a minute, the missing event could be there, and nothing is found.
 ///
 /// # Errors
 /// The store's own, where it cannot be read. A bus that cannot say how far the workers are is not an error.
@@ -52,9 +52,8 @@ pub async fn find_stuck(
             return Ok(());
         }
         // In this order: an event that left the outbox before was on the bus, and has been consumed since.
-        if !have_workers_passed(bus, LIMIT).await {
-            return Ok(());
-        }
+        let Some(behind) = wait_for_workers(bus, LIMIT).await else { return Ok(()) };
+        suspected.retain(|entry| !behind.may_hold(entry.order_id));
         for suspects in suspected.chunks(ROWS) {
             let ids: Vec<_> = suspects.iter().map(|entry| entry.order_id).collect();
             let states = store.processed_versions(&ids).await?;
@@ -73,15 +72,16 @@ pub async fn find_stuck(
     }
 }
 
-/// Whether the workers consume within `limit` all that is on the bus now. `false` where the bus keeps nothing, or cannot
-/// say.
-pub(super) async fn have_workers_passed(bus: &dyn Bus, limit: Duration) -> bool {
-    let Ok(Some(ends)) = bus.ends().await else { return false };
+/// Waits, within `limit`, until the workers have consumed all that is on the bus now. Answers where they have not; `None`
+/// where the bus keeps nothing, or cannot say.
+pub(super) async fn wait_for_workers(bus: &dyn Bus, limit: Duration) -> Option<Behind> {
+    let ends = bus.ends().await.ok()??;
     let until = Instant::now() + limit;
     loop {
-        match bus.has_consumed(&ends).await {
-            Ok(false) if Instant::now() < until => sleep(LOOK_EVERY).await,
-            answer => return answer == Ok(true),
+        let behind = bus.behind(&ends).await.ok()?;
+        if behind.is_empty() || Instant::now() >= until {
+            return Some(behind);
         }
+        sleep(LOOK_EVERY).await;
     }
 }

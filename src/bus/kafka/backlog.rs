@@ -1,6 +1,7 @@
 //! The backlog: how far the workers' group has come, as the broker has it. Asked from outside the
 //! group: by the checker, and before events are published again.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -8,7 +9,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{TopicPartitionList, TopicPartitionListElem};
 
 use super::client::{Asking, Options, log_in, not_made, refusal};
-use crate::bus::{Ends, PublishError};
+use crate::bus::{Behind, Ends, PublishError};
 
 /// How long a broker may take for each answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -24,13 +25,14 @@ pub(super) fn ends(options: &Options) -> Result<Ends, PublishError> {
     Ok(Ends(ask(options)?.iter().map(|it| (it.partition, it.end)).collect()))
 }
 
-/// Whether the group has committed all that lay before those ends, as far as it is there. Blocks.
-pub(super) fn has_consumed(options: &Options, ends: &Ends) -> Result<bool, PublishError> {
-    let is_consumed = |it: &Progress| {
-        // A topic that was made anew ends before; what it lost is not waited for.
-        ends.0.get(&it.partition).is_none_or(|end| it.position >= (*end).min(it.end))
-    };
-    Ok(ask(options)?.iter().all(is_consumed))
+/// Where the group has not committed all that lay before those ends, as far as it is there. Blocks.
+pub(super) fn behind(options: &Options, ends: &Ends) -> Result<Behind, PublishError> {
+    let progress: BTreeMap<i32, Progress> =
+        ask(options)?.into_iter().map(|progress| (progress.partition, progress)).collect();
+    Ok(ends.behind(progress.len(), |partition, end| {
+        // A topic that was made anew ends before, or has fewer partitions; what it lost is not waited for.
+        progress.get(&partition).is_some_and(|it| it.position < end.min(it.end))
+    }))
 }
 
 /// How far the group has come in a partition.

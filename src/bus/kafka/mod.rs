@@ -42,7 +42,8 @@ use records::Outgoing;
 use subscription::KafkaSubscription;
 
 use super::{
-    AckSink, Bus, Confirmations, Delivery, Ends, Group, PublishError, Reply, SubscribeError, Subscription,
+    AckSink, Behind, Bus, Confirmations, Delivery, Ends, Group, PublishError, Reply, SubscribeError,
+    Subscription,
 };
 use crate::order::Event;
 use crate::shutdown::Parts;
@@ -177,9 +178,9 @@ impl Bus for KafkaBus {
         self.ask(backlog::ends).await.map(Some)
     }
 
-    async fn has_consumed(&self, ends: &Ends) -> Result<bool, PublishError> {
+    async fn behind(&self, ends: &Ends) -> Result<Behind, PublishError> {
         let ends = ends.clone();
-        self.ask(move |options| backlog::has_consumed(options, &ends)).await
+        self.ask(move |options| backlog::behind(options, &ends)).await
     }
 
     async fn check(&self) -> Result<(), PublishError> {

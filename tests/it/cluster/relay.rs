@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use orderstream::bus::Record;
 use orderstream::order::OrderId;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tempfile::TempDir;
@@ -133,6 +134,28 @@ async fn events_that_kafka_confirmed_and_lost_are_published_again_and_those_of_a
     cluster.idle().await;
     let is_logged = async || (cluster.logged("api", "the bus had confirmed and lost") > 0).then_some(());
     until("a line about it", is_logged).await;
+    cluster.finish(&told, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_does_not_advance_keeps_no_lost_event_of_another_one_back() {
+    let setup = Cluster::setup().await.set("ACK_WAIT", "off").set("REPUBLISH_AFTER", "1s");
+    let mut cluster = setup.start(1, 0).await;
+    let topic = cluster.kafka.options.events_topic.clone();
+    let told = create(&cluster, 0, 50).await;
+    until("marks", async || (cluster.count("SELECT count(*) FROM orders_outbox").await == 0).then_some(()))
+        .await;
+    let before = cluster.records(&topic);
+    let (backlog, in_backlog) = (before[0].0, |(partition, _): &(i32, Record)| *partition == before[0].0);
+    let lost = before.iter().filter(|record| !in_backlog(record)).count();
+    assert!(lost > 0, "50 orders in one partition");
+    cluster.pass_over(|partition| partition != backlog);
+    until("the lost events", async || (cluster.events().len() >= 50 + lost).then_some(())).await;
+    let after = cluster.records(&topic);
+    assert_eq!(after.iter().filter(|record| in_backlog(record)).count(), 50 - lost);
+    assert_eq!(after.len(), 50 + lost);
+    cluster.start_worker().await;
+    cluster.idle().await;
     cluster.finish(&told, 0).await;
 }
 

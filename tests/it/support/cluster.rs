@@ -226,13 +226,25 @@ impl Cluster {
 
     /// Has the workers begin at the beginning again; none may run.
     pub(crate) fn rewind(&self) {
+        self.commit(|_, _| Some(0));
+    }
+
+    /// Has the workers pass over all that lies in these partitions of the events' topic; none may run.
+    pub(crate) fn pass_over(&self, partitions: impl Fn(i32) -> bool) {
+        self.commit(|partition, end| partitions(partition).then_some(end));
+    }
+
+    /// Commits an offset for each partition, by its number and its end; none may run.
+    fn commit(&self, offset: impl Fn(i32, i64) -> Option<i64>) {
         let topic = &self.kafka.options.events_topic;
-        let mut beginning = TopicPartitionList::new();
-        for (partition, _) in (0..).zip(self.ends(topic)) {
-            beginning.add_partition_offset(topic, partition, Offset::Offset(0)).expect("an offset");
+        let mut offsets = TopicPartitionList::new();
+        for (partition, (_, end)) in (0..).zip(self.ends(topic)) {
+            if let Some(offset) = offset(partition, end) {
+                offsets.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset");
+            }
         }
         let client: BaseConsumer = self.kafka.client().create().expect("a consumer");
-        client.commit(&beginning, CommitMode::Sync).expect("a group without members");
+        client.commit(&offsets, CommitMode::Sync).expect("a group without members");
     }
 
     /// Where each partition of a topic begins and ends.
