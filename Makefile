@@ -1,6 +1,6 @@
 # Short names for the commands of every day. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help up migrate run-api run-worker servers servers-down secrets test test-kafka-tls fuzz lint fmt bench coverage clean
+.PHONY: help up migrate run-api run-worker servers servers-down secrets test test-kafka-tls fuzz lint fmt bench soak coverage clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ fmt: ## format the code
 
 bench: ## compare with plain Postgres and Kafka on this machine (settings: see scripts/bench)
 	scripts/bench
+
+soak: ## load several processes for half an hour while parts are killed and paused (settings: see scripts/soak)
+	scripts/soak
 
 coverage: ## test coverage, to target/lcov.info
 	@cargo llvm-cov --version >/dev/null 2>&1 || cargo install cargo-llvm-cov --locked --version 0.9.1
