@@ -12,6 +12,7 @@ mod follow;
 mod in_flight;
 mod intake;
 mod janitor;
+mod keeping;
 mod marking;
 mod outstanding;
 mod pending;

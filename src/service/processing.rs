@@ -2,8 +2,8 @@
 //! reason. Most calls end at once, and their orders are recorded together. A call that takes longer leaves its batch:
 //! it goes on in a task of its own, so that it delays no other order, and its order is recorded when it ends.
 //!
-//! An order that fails for long does not wait in memory. A store with an outbox keeps it until it is due, and its
-//! delivery is settled; the sweep of any process then publishes it again.
+//! An order that fails for long, or with many others, does not wait in memory. A store with an outbox keeps it until it is
+//! due, and its delivery is settled; the sweep of any process then publishes it again.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -18,12 +18,13 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::keeping::Keeper;
 use super::processor::{ProcessError, Processor};
 use super::work::{Done, Task};
 use crate::bus::{Bus, Delivery, SubscribeError};
 use crate::order::{Amount, Event, OrderId, Status};
 use crate::shutdown::Parts;
-use crate::store::{Basis, Completion, Creation, Store};
+use crate::store::{Basis, Completion, Creation, Postponed, Store};
 use crate::telemetry::limited;
 
 /// How long a batch waits for the calls of its orders.
@@ -36,13 +37,16 @@ pub(super) const PROMPT_FOR_REPEATED: Duration = Duration::from_secs(5);
 /// How many calls may go on outside of their batches; beyond that the worker takes no more deliveries.
 const MOST_LATE: usize = 8192;
 
+/// Where fewer may go on than that, none waits in memory to be made again.
+const SCARCE: usize = MOST_LATE / 2;
+
 /// The first pause before a call is made again.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// How long an order is tried again from memory where the store can keep it.
+/// How long an order is tried again from memory where the store can keep it, and there is room.
 const LONGEST_IN_MEMORY: Duration = Duration::from_secs(15);
 
 /// How long the store keeps an order at least. Longer than any claim: a row that waits for its time is never taken for
@@ -85,14 +89,14 @@ pub struct Options {
 pub(super) struct Processing {
     caller: Arc<Caller>,
     late: TaskTracker,
-    room: Arc<Semaphore>,
     finished: mpsc::UnboundedSender<Done>,
     parts: Parts,
 }
 
 /// What a call needs.
 struct Caller {
-    store: Arc<dyn Store>,
+    keeper: Keeper,
+    room: Arc<Semaphore>,
     bus: Arc<dyn Bus>,
     processor: Arc<dyn Processor>,
     options: Options,
@@ -114,9 +118,9 @@ impl Processing {
         (last_tries, shutdown, parts): (CancellationToken, CancellationToken, Parts),
     ) -> (Processing, mpsc::UnboundedReceiver<Done>) {
         let (finished, late) = mpsc::unbounded_channel();
-        let caller = Arc::new(Caller { store, bus, processor, options, shutdown, last_tries });
-        let room = Arc::new(Semaphore::new(MOST_LATE));
-        (Processing { caller, late: TaskTracker::new(), room, finished, parts }, late)
+        let (keeper, room) = (Keeper::new(store), Arc::new(Semaphore::new(MOST_LATE)));
+        let caller = Arc::new(Caller { keeper, room, bus, processor, options, shutdown, last_tries });
+        (Processing { caller, late: TaskTracker::new(), finished, parts }, late)
     }
 
     /// Processes tasks for so long; answers those that ended, and the calls of the others.
@@ -147,7 +151,7 @@ impl Processing {
     pub(super) async fn leave(&self, calls: Vec<Call>) {
         for call in calls {
             let room = tokio::select! {
-                room = Arc::clone(&self.room).acquire_owned() => room,
+                room = Arc::clone(&self.caller.room).acquire_owned() => room,
                 // Their deliveries come again.
                 () = self.caller.shutdown.cancelled() => return,
             };
@@ -209,9 +213,16 @@ impl Caller {
             }
             let pause = (tried / 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
             limited!(warn, "processor"; %order_id, version = event.version, reason, "processing failed; it is tried again");
-            if age < retry_for && tried >= LONGEST_IN_MEMORY && self.keep(order_id, event, age).await {
-                self.bus.settle(vec![delivery]).await;
-                return None;
+            let is_scarce = self.room.available_permits() < SCARCE;
+            if age < retry_for && (is_scarce || tried >= LONGEST_IN_MEMORY) {
+                if self.keep(order_id, event, age).await {
+                    self.bus.settle(vec![delivery]).await;
+                    return None;
+                }
+                // Where the bus is in this process, the sweep brings it again.
+                if is_scarce && self.bus.confirms_processing() {
+                    return None;
+                }
             }
             tokio::select! {
                 () = sleep(pause) => {}
@@ -243,16 +254,9 @@ impl Caller {
     /// Has the store keep the event until it is due; answers whether it does.
     async fn keep(&self, order_id: OrderId, event: &Event, age: Duration) -> bool {
         let pause = (age / 2).clamp(SHORTEST_KEPT, LONGEST_PAUSE);
-        let (true, Some(version)) = (self.store.has_outbox() && event.order_id.is_some(), event.version)
-        else {
-            return false;
-        };
-        match self.store.postpone(order_id, version, pause).await {
-            Ok(()) => true,
-            Err(error) => {
-                limited!(warn, "postponed order"; %error, "an order that is to be tried again waits in memory");
-                false
-            }
+        match (event.order_id, event.version) {
+            (Some(_), Some(version)) => self.keeper.keep(Postponed { order_id, version, by: pause }).await,
+            _ => false,
         }
     }
 }

@@ -12,7 +12,6 @@ pub mod postgres;
 pub mod sqlite;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -24,7 +23,7 @@ use crate::order::{
 
 pub use part::{MAX_PART, Part};
 use pending::Place;
-pub use pending::{Cursor, MissingEntry, MissingPage, PendingPage, Unpublishable};
+pub use pending::{Cursor, MissingEntry, MissingPage, PendingPage, Postponed, Unpublishable};
 
 /// Keeps orders. All times come from the store's own clock, in microseconds.
 #[async_trait]
@@ -98,13 +97,13 @@ pub trait Store: Send + Sync + 'static {
         Ok(0)
     }
 
-    /// Has an outbox of the store's own keep a pending version for so long: no sweep finds it before. Nothing happens
-    /// where it is not pending any more, or the store has no outbox.
+    /// Has an outbox of the store's own keep pending versions, each once, for so long: no sweep finds them before. Nothing
+    /// happens to what is not pending any more, or where the store has no outbox.
     ///
     /// # Errors
     /// [`Error`]; trying again is safe.
-    async fn postpone(&self, order_id: OrderId, version: Version, by: Duration) -> Result<(), Error> {
-        let _ = (order_id, version, by);
+    async fn postpone(&self, orders: &[Postponed]) -> Result<(), Error> {
+        let _ = orders;
         Ok(())
     }
 

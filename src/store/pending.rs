@@ -1,6 +1,8 @@
 //! What a store says of orders that wait for the worker: their events, page by page, and those whose events are no
 //! longer in the store because the bus has confirmed them.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::order::{Event, OrderId, Status, UserId, Version};
@@ -62,4 +64,15 @@ pub struct MissingEntry {
     pub status: Status,
     /// When it last changed; `None` where that time is infinite.
     pub updated_at: Option<Timestamp>,
+}
+
+/// A pending version of an order that is to be published again later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Postponed {
+    /// The order.
+    pub order_id: OrderId,
+    /// The version that is pending.
+    pub version: Version,
+    /// How much later.
+    pub by: Duration,
 }

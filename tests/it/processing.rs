@@ -1,10 +1,11 @@
 //! A processor that hangs, or fails for a reason that passes or does not: other orders go on, the order is tried again,
 //! and callers are told what the store has.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use orderstream::bus::Record;
-use orderstream::store::Store;
+use orderstream::store::{Postponed, Store};
 
 use crate::store_conformance::{create as create_in, some_user};
 use crate::support::USER;
@@ -70,6 +71,32 @@ async fn a_failure_that_passes_is_tried_again_and_delays_no_other_order() {
     app.finish().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tens_of_thousands_of_orders_that_fail_for_a_passing_reason_delay_no_other_order() {
+    for is_embedded in [true, false] {
+        let processor = Moody::failing(usize::MAX);
+        let setup = TestApp::embedded().processor(Arc::<Moody>::clone(&processor));
+        let app = if is_embedded { setup.start().await } else { setup.start_on_postgres().await };
+        let batch = format!(r#"{{"orders":[{}]}}"#, vec![creation(r#"{"passing":1}"#); 1000].join(","));
+        for _ in 0..20 {
+            let hurry = [("Prefer", "respond-async"), ("content-type", "application/json")];
+            let answer = app.client.request("POST", "/orders:batch", &hurry, batch.clone()).await;
+            assert_eq!(answer.text().matches(r#""status":202"#).count(), 1000, "{answer:?}");
+        }
+        for _ in 0..20 {
+            let answer = app.client.post("/orders", creation(r#"{"amount":1}"#)).await;
+            let id = order_id(&answer).to_string();
+            until("an order", async || {
+                (member(&order(&app.client, &id).await, "status") == "done").then_some(())
+            })
+            .await;
+        }
+        processor.recover();
+        app.idle().await;
+        app.finish().await;
+    }
+}
+
 #[tokio::test]
 async fn a_delivery_after_a_recorded_failure_is_acked_as_failed() {
     let app = TestApp::embedded().processor(Moody::failing(1)).start().await;
@@ -91,7 +118,8 @@ async fn an_order_that_is_postponed_is_found_when_it_is_due_and_not_before() {
     let store = schema.open();
     let id = create_in(&store, some_user(), "{}").await;
     store.published(&[(id, 1)]).await.unwrap();
-    store.postpone(id, 1, Duration::from_secs(60)).await.unwrap();
+    let postponed = Postponed { order_id: id, version: 1, by: Duration::from_secs(60) };
+    store.postpone(&[postponed]).await.unwrap();
     // The mark of an earlier publish comes late.
     store.published(&[(id, 1)]).await.unwrap();
     let pending = async || store.pending(jiff::Timestamp::MAX, None, 10).await.unwrap().events.len();

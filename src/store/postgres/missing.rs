@@ -2,17 +2,14 @@
 //! their rows come back into the outbox from here. The table is walked by its key, a bounded number of rows at a time:
 //! an index of what is pending would cost every command and every completion.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
-use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
 use super::rows::{order_id, processed_version, user_id, uuid, within};
 use super::trouble::Trouble;
 use crate::order::{OrderId, Status, Version};
-use crate::store::{Cursor, MissingEntry, MissingPage, Place};
+use crate::store::{Cursor, MissingEntry, MissingPage, Place, Postponed};
 
 /// The statements about missing rows.
 pub(super) struct Missing {
@@ -49,8 +46,11 @@ const ADD: &str = "INSERT INTO orders_outbox (order_id, version, created_at)
 /// mark of an earlier publish, however late, does not take it for that.
 const POSTPONE: &str = "INSERT INTO orders_outbox (order_id, version, created_at, claimed_until)
     SELECT o.order_id, o.version, due, due
-      FROM orders o, (SELECT clock_timestamp() + $3 * interval '1 second' AS due) AS t
-     WHERE o.order_id = $1 AND o.version = $2 AND o.processed_version < o.version
+      FROM unnest($1::uuid[], $2::int8[], $3::float8[]) AS k (order_id, version, seconds)
+           CROSS JOIN LATERAL (SELECT clock_timestamp() + k.seconds * interval '1 second' AS due) AS t
+      JOIN orders o ON o.order_id = ANY (ARRAY[k.order_id])
+     WHERE o.version = k.version AND o.processed_version < o.version
+     ORDER BY o.order_id
         ON CONFLICT (order_id, version)
         DO UPDATE SET created_at = excluded.created_at, claimed_until = excluded.claimed_until";
 
@@ -95,16 +95,12 @@ impl Missing {
         Ok(client.execute(&self.add, &[&ids, &versions]).await? as usize)
     }
 
-    /// Puts a row back that is due later.
-    pub(super) async fn postpone(
-        &self,
-        client: &Client,
-        order_id: OrderId,
-        version: Version,
-        by: Duration,
-    ) -> Result<(), Trouble> {
-        let parameters: [&(dyn ToSql + Sync); 3] = [&uuid(order_id), &version, &by.as_secs_f64()];
-        client.execute(&self.postpone, &parameters).await?;
+    /// Puts rows back that are due later.
+    pub(super) async fn postpone(&self, client: &Client, orders: &[Postponed]) -> Result<(), Trouble> {
+        let ids: Vec<Uuid> = orders.iter().map(|it| uuid(it.order_id)).collect();
+        let versions: Vec<Version> = orders.iter().map(|it| it.version).collect();
+        let seconds: Vec<f64> = orders.iter().map(|it| it.by.as_secs_f64()).collect();
+        client.execute(&self.postpone, &[&ids, &versions, &seconds]).await?;
         Ok(())
     }
 }

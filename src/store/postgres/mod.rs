@@ -53,8 +53,8 @@ use self::outbox::Outbox;
 use self::reads::Reads;
 use self::server::{Purpose, Server};
 use super::{
-    Accepted, Completed, Completion, Cursor, Damaged, Error, MissingPage, Part, PendingPage, Processed,
-    Refusal, Store,
+    Accepted, Completed, Completion, Cursor, Damaged, Error, MissingPage, Part, PendingPage, Postponed,
+    Processed, Refusal, Store,
 };
 use crate::config::ReadFrom;
 use crate::order::{
@@ -236,11 +236,10 @@ impl Store for PostgresStore {
         self.sweep.read(add).await
     }
 
-    async fn postpone(&self, order_id: OrderId, version: Version, by: Duration) -> Result<(), Error> {
-        let postpone = |session: Arc<Outbox>| async move {
-            session.missing.postpone(session.client(), order_id, version, by).await
-        };
-        // Many may come together: the sweep does not wait for them.
+    async fn postpone(&self, orders: &[Postponed]) -> Result<(), Error> {
+        let postpone =
+            |session: Arc<Outbox>| async move { session.missing.postpone(session.client(), orders).await };
+        // The sweep does not wait for them.
         self.outbox.read(postpone).await
     }
 

@@ -11,7 +11,7 @@ use orderstream::app::{self, Parts};
 use orderstream::bus::local::LocalBus;
 use orderstream::cache::{Cache, NoCache};
 use orderstream::config::Settings;
-use orderstream::service::verify::{Confirmed, Options, verify};
+use orderstream::service::verify::{Confirmed, Options, Report, verify};
 use orderstream::service::{AmountProcessor, Processor};
 use orderstream::store::Store;
 use orderstream::store::sqlite::SqliteStore;
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::bus::{Journal, RecordingBus, Traffic};
 use super::client::{Client, GUARD};
 use super::schema::Schema;
-use super::wait::within;
+use super::wait::{until, within};
 
 /// More than any test puts under way at once.
 const BUS_CAPACITY: usize = 32 << 20;
@@ -208,12 +208,20 @@ impl TestApp {
         }
         self.end().await;
         let left = self.place.open_for_reading();
-        let options = Options { idle: true, amounts: true, listed: 10 };
-        let report =
-            verify(&*left, 0, Confirmed::default(), &options).await.expect("a store that can be read");
+        let report = checked(&*left).await;
         assert_eq!(report.findings, [], "the checker's findings");
         left.close().await;
         self.journal.traffic()
+    }
+
+    /// Waits until the checker has nothing to say.
+    pub(crate) async fn idle(&self) {
+        let store = self.place.open_for_reading();
+        until("every order to be processed", async || {
+            checked(&*store).await.findings.is_empty().then_some(())
+        })
+        .await;
+        store.close().await;
     }
 
     /// The api first: it needs the worker to finish what callers wait for.
@@ -224,6 +232,12 @@ impl TestApp {
         }
         within("the store to close", self.store.close()).await;
     }
+}
+
+/// What the checker says of an idle store.
+async fn checked(store: &dyn Store) -> Report {
+    let options = Options { idle: true, amounts: true, listed: 10 };
+    verify(store, 0, Confirmed::default(), &options).await.expect("a store that can be read")
 }
 
 /// Listens on free ports, and answers the addresses of HTTP and gRPC.

@@ -60,6 +60,11 @@ impl Moody {
     pub(crate) fn failing(times: usize) -> Arc<Moody> {
         Arc::new(Moody { left: AtomicUsize::new(times) })
     }
+
+    /// Fails no more.
+    pub(crate) fn recover(&self) {
+        self.left.store(0, Ordering::SeqCst);
+    }
 }
 
 #[async_trait]
