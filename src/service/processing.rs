@@ -2,8 +2,8 @@
 //! reason. Most calls end at once, and their orders are recorded together. A call that takes longer leaves its batch:
 //! it goes on in a task of its own, so that it delays no other order, and its order is recorded when it ends.
 //!
-//! An order that fails for long, or with many others, does not wait in memory. A store with an outbox keeps it until it is
-//! due, and its delivery is settled; the sweep of any process then publishes it again.
+//! An order that fails for long, or with many others, does not wait in memory. A store with an outbox keeps it until it
+//! is due, and its delivery is settled; the sweep of any process then publishes it again.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

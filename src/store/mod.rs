@@ -97,8 +97,8 @@ pub trait Store: Send + Sync + 'static {
         Ok(0)
     }
 
-    /// Has an outbox of the store's own keep pending versions, each once, for so long: no sweep finds them before. Nothing
-    /// happens to what is not pending any more, or where the store has no outbox.
+    /// Has an outbox of the store's own keep pending versions, each once, for so long: no sweep finds them before.
+    /// Nothing happens to what is not pending any more, or where the store has no outbox.
     ///
     /// # Errors
     /// [`Error`]; trying again is safe.
