@@ -53,8 +53,8 @@ impl Behind {
     }
 }
 
-/// `MurmurHash2` of 32 bits, by Austin Appleby, with Kafka's seed: the default of the Java client for records with keys,
-/// and librdkafka's `murmur2`.
+/// `MurmurHash2` of 32 bits, by Austin Appleby, with Kafka's seed: the default of the Java client for records with
+/// keys, and librdkafka's `murmur2`.
 fn murmur2(bytes: &[u8]) -> u32 {
     // The length only enters modulo 2^32.
     let mut hash = SEED ^ bytes.len() as u32;

@@ -61,7 +61,8 @@ pub(super) struct Republisher {
     tried: HashMap<Key, (u32, Instant)>,
 }
 
-/// Orders that were pending when the topic ended there. What is still pending when the workers have come so far is lost.
+/// Orders that were pending when the topic ended there. What is still pending when the workers have come so far is
+/// lost.
 struct Watch {
     ends: Ends,
     keys: HashSet<Key>,
@@ -116,8 +117,8 @@ impl Republisher {
         Ok(())
     }
 
-    /// Republishes those of the watched orders that the workers have come past. Answers where they are behind the oldest
-    /// that are left: what lies there is in a backlog.
+    /// Republishes those of the watched orders that the workers have come past. Answers where they are behind the
+    /// oldest that are left: what lies there is in a backlog.
     async fn look(&mut self) -> Result<Behind, Failure> {
         let (mut at, mut oldest) = (0, None);
         while let Some(watch) = self.watches.get_mut(at) {
@@ -155,8 +156,8 @@ impl Republisher {
         Ok(())
     }
 
-    /// Orders that have been pending for long, whose events the bus has confirmed, and that were not republished lately;
-    /// without those that lie in a backlog.
+    /// Orders that have been pending for long, whose events the bus has confirmed, and that were not republished
+    /// lately; without those that lie in a backlog.
     async fn due(&mut self, backlog: &Behind) -> Result<Vec<Key>, store::Error> {
         let store = &*self.publisher.store;
         if !store.has_outbox() {

@@ -72,8 +72,8 @@ pub async fn find_stuck(
     }
 }
 
-/// Waits, within `limit`, until the workers have consumed all that is on the bus now. Answers where they have not; `None`
-/// where the bus keeps nothing, or cannot say.
+/// Waits, within `limit`, until the workers have consumed all that is on the bus now. Answers where they have not;
+/// `None` where the bus keeps nothing, or cannot say.
 pub(super) async fn wait_for_workers(bus: &dyn Bus, limit: Duration) -> Option<Behind> {
     let ends = bus.ends().await.ok()??;
     let until = Instant::now() + limit;

@@ -66,8 +66,8 @@ impl Worker {
         Worker { store, bus, cache, processor, options, rejects, stopping: CancellationToken::new() }
     }
 
-    /// Has the worker try no order again once its process is `stopping`, where other parts of the process wait until the
-    /// worker has dealt with what they have published.
+    /// Has the worker try no order again once its process is `stopping`, where other parts of the process wait until
+    /// the worker has dealt with what they have published.
     #[must_use]
     pub fn trying_again_until(mut self, stopping: CancellationToken) -> Worker {
         self.stopping = stopping;
