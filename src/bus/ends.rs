@@ -11,11 +11,12 @@ const SEED: u32 = 0x9747_b28c;
 /// The multiplier of `MurmurHash2`.
 const M: u32 = 0x5bd1_e995;
 
-/// Where each partition of the events' topic ended at one time: its number, and the offset of the next record.
+/// Where each partition of the events' topic ended at one time: its number, and the offset of the next record; `None`
+/// where that was not known, because the partition had no leader.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ends(pub(in crate::bus) BTreeMap<i32, i64>);
+pub struct Ends(pub(in crate::bus) BTreeMap<i32, Option<i64>>);
 
-/// The partitions in which the workers have not consumed all that lay before some [`Ends`].
+/// The partitions in which the workers have not consumed all that lay before some [`Ends`], as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Behind {
     partitions: BTreeSet<i32>,
@@ -24,13 +25,19 @@ pub struct Behind {
 }
 
 impl Ends {
-    /// The partitions of which `is_behind` is true of their number and end, in a topic that has `count` of them now.
+    /// The partitions whose ends were not known.
+    #[must_use]
+    pub fn unknown(&self) -> Behind {
+        self.behind(self.0.len(), |_, _| false)
+    }
+
+    /// The partitions of which `is_behind` is true of their number and end, and those whose ends were not known, in a
+    /// topic that has `count` of them now.
     pub(in crate::bus) fn behind(&self, count: usize, is_behind: impl Fn(i32, i64) -> bool) -> Behind {
-        let behind = self.0.iter().filter(|(partition, end)| is_behind(**partition, **end));
-        Behind {
-            partitions: behind.map(|(partition, _)| *partition).collect(),
-            counts: [self.0.len(), count],
-        }
+        let is_behind =
+            |(partition, end): &(&i32, &Option<i64>)| end.is_none_or(|end| is_behind(**partition, end));
+        let partitions = self.0.iter().filter(is_behind).map(|(partition, _)| *partition).collect();
+        Behind { partitions, counts: [self.0.len(), count] }
     }
 }
 
@@ -92,13 +99,16 @@ mod tests {
 
     #[test]
     fn only_orders_of_the_partitions_that_are_behind_may_be_there() {
-        let ends = Ends((0..4).map(|partition| (partition, 10)).collect());
+        let ends = Ends((0..4).map(|partition| (partition, Some(10))).collect());
         assert!(ends.behind(4, |_, _| false).is_empty());
         let each: Vec<Behind> = (0..4).map(|at| ends.behind(4, |partition, _| partition == at)).collect();
         for _ in 0..100 {
             let id = OrderId::generate();
             assert_eq!(each.iter().filter(|behind| behind.may_hold(id)).count(), 1);
             assert!(ends.behind(5, |_, _| true).may_hold(id));
+            assert!(!ends.unknown().may_hold(id));
         }
+        let partial = Ends((0..4).map(|partition| (partition, (partition > 0).then_some(10))).collect());
+        assert_eq!(partial.unknown(), each[0]);
     }
 }

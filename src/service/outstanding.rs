@@ -90,11 +90,16 @@ impl Outstanding {
         }
     }
 
-    /// At most so many events that were confirmed before then and are still outstanding.
-    pub(super) fn confirmed_before(&self, then: Instant, most: usize) -> Vec<Key> {
+    /// At most so many of the wanted events that were confirmed before then and are still outstanding.
+    pub(super) fn confirmed_before(
+        &self,
+        then: Instant,
+        most: usize,
+        is_wanted: impl Fn(&Key) -> bool,
+    ) -> Vec<Key> {
         let events = self.lock();
         let old = events.by_order.iter().filter(|(_, entry)| entry.confirmed.is_some_and(|at| at < then));
-        old.map(|(order_id, entry)| (*order_id, entry.version)).take(most).collect()
+        old.map(|(order_id, entry)| (*order_id, entry.version)).filter(is_wanted).take(most).collect()
     }
 
     /// Has the sweep publish confirmed events again, where they are still pending; answers how many may be.

@@ -110,7 +110,10 @@ impl Republisher {
             if !due.is_empty()
                 && let Some(ends) = self.publisher.bus.ends().await?
             {
-                self.watches.push(Watch { ends, keys: due.into_iter().collect() });
+                // Of a partition without a leader, nothing can be said; the next search asks again.
+                let unknown = ends.unknown();
+                let keys = due.into_iter().filter(|key| !unknown.may_hold(key.0)).collect();
+                self.watches.push(Watch { ends, keys });
                 self.look().await?;
             }
         }
@@ -161,8 +164,12 @@ impl Republisher {
     async fn due(&mut self, backlog: &Behind) -> Result<Vec<Key>, store::Error> {
         let store = &*self.publisher.store;
         if !store.has_outbox() {
-            let old = self.publisher.outstanding.confirmed_before(Instant::now() - self.after, MOST);
-            return Ok(old.into_iter().filter(|key| self.is_due(key, backlog)).collect());
+            let is_due = |key: &Key| self.is_due(key, backlog);
+            return Ok(self.publisher.outstanding.confirmed_before(
+                Instant::now() - self.after,
+                MOST,
+                is_due,
+            ));
         }
         let (before, mut after) = (store.now().await? - self.after, None);
         let (mut due, mut waiting) = (Vec::new(), HashSet::new());

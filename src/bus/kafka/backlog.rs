@@ -16,35 +16,44 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// How many records of the events' topic the group has not committed. Blocks.
 pub(super) fn count(options: &Options) -> Result<u64, PublishError> {
-    let partitions = ask(options)?;
-    Ok(partitions.iter().map(|it| u64::try_from(it.end - it.position).unwrap_or(0)).sum())
+    let left = |(_, progress): (i32, Result<Progress, KafkaError>)| {
+        let progress = progress.map_err(|error| refusal(&error))?;
+        Ok(u64::try_from(progress.end - progress.position).unwrap_or(0))
+    };
+    ask(options)?.into_iter().map(left).sum()
 }
 
 /// Where each partition of the events' topic ends. Blocks.
 pub(super) fn ends(options: &Options) -> Result<Ends, PublishError> {
-    Ok(Ends(ask(options)?.iter().map(|it| (it.partition, it.end)).collect()))
+    let end = |(partition, progress): (i32, Result<Progress, KafkaError>)| {
+        (partition, progress.ok().map(|progress| progress.end))
+    };
+    Ok(Ends(ask(options)?.into_iter().map(end).collect()))
 }
 
 /// Where the group has not committed all that lay before those ends, as far as it is there. Blocks.
 pub(super) fn behind(options: &Options, ends: &Ends) -> Result<Behind, PublishError> {
-    let progress: BTreeMap<i32, Progress> =
-        ask(options)?.into_iter().map(|progress| (progress.partition, progress)).collect();
-    Ok(ends.behind(progress.len(), |partition, end| {
+    let progress: BTreeMap<i32, Result<Progress, KafkaError>> = ask(options)?.into_iter().collect();
+    Ok(ends.behind(progress.len(), |partition, end| match progress.get(&partition) {
         // A topic that was made anew ends before, or has fewer partitions; what it lost is not waited for.
-        progress.get(&partition).is_some_and(|it| it.position < end.min(it.end))
+        Some(Ok(it)) => it.position < end.min(it.end),
+        Some(Err(_)) => true,
+        None => false,
     }))
 }
 
+/// The partitions by their numbers, each with the group's progress in it; an error where it has no leader.
+type Partitions = Vec<(i32, Result<Progress, KafkaError>)>;
+
 /// How far the group has come in a partition.
 struct Progress {
-    partition: i32,
     /// The offset that it reads next.
     position: i64,
     /// Behind the last record.
     end: i64,
 }
 
-fn ask(options: &Options) -> Result<Vec<Progress>, PublishError> {
+fn ask(options: &Options) -> Result<Partitions, PublishError> {
     let mut config = options.client();
     config.set("group.id", &options.group);
     // It never subscribes, and so never joins.
@@ -55,7 +64,7 @@ fn ask(options: &Options) -> Result<Vec<Progress>, PublishError> {
     progress(&consumer, &options.events_topic).map_err(|error| refusal(&error))
 }
 
-fn progress(consumer: &BaseConsumer<Asking>, topic: &str) -> Result<Vec<Progress>, KafkaError> {
+fn progress(consumer: &BaseConsumer<Asking>, topic: &str) -> Result<Partitions, KafkaError> {
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER)?;
     let mut list = TopicPartitionList::new();
     for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
@@ -63,12 +72,11 @@ fn progress(consumer: &BaseConsumer<Asking>, topic: &str) -> Result<Vec<Progress
     }
     let committed = consumer.committed_offsets(list, ANSWER)?;
     let of_partition = |element: &TopicPartitionListElem<'_>| {
-        let partition = element.partition();
-        let (begin, end) = consumer.fetch_watermarks(topic, partition, ANSWER)?;
+        let (begin, end) = consumer.fetch_watermarks(topic, element.partition(), ANSWER)?;
         // A group that has committed nothing yet, or whose place is not there any more, begins at the beginning.
         let is_there = |offset: &i64| (begin..=end).contains(offset);
         let position = element.offset().to_raw().filter(is_there).unwrap_or(begin);
-        Ok(Progress { partition, position, end })
+        Ok(Progress { position, end })
     };
-    committed.elements().iter().map(of_partition).collect()
+    Ok(committed.elements().iter().map(|element| (element.partition(), of_partition(element))).collect())
 }

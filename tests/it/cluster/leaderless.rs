@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use orderstream::bus::Record;
+use orderstream::bus::{Bus, Record};
 use orderstream::order::{OrderId, Status};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
@@ -76,6 +76,14 @@ async fn a_partition_without_a_leader_keeps_back_only_its_own_orders() {
     // By the third sweep that finds them, records of the broken partition have timed out.
     until("sweeps", async || (cluster.logged("api", SWEPT) >= 3).then_some(())).await;
     all_processed(&clients, &healthy, 2).await;
+    // What the other partitions lost is found all the same.
+    let bus = cluster.kafka.bus().await;
+    let behind = bus.ends().await.expect("an answer").expect("a topic").unknown();
+    assert!(
+        places.keys().all(|id| behind.may_hold(OrderId::parse(id).unwrap()) == is_broken(id)),
+        "{behind:?}"
+    );
+    bus.close().await;
     assert_eq!(cluster.logged("api", "new producers take over"), 0, "the producers work");
 
     servers.up(Server::Kafka);
