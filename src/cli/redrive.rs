@@ -95,10 +95,14 @@ fn as_text(found: &Found, args: &Args) -> String {
         }
     }
     if found.in_backlog > 0 {
+        let why = match &found.bus_error {
+            Some(error) => format!("how far the workers have come is not known ({error})"),
+            None => "the workers have not consumed what is on the bus".to_owned(),
+        };
         let _ = writeln!(
             text,
-            "{} orders are pending, and the workers have not consumed what is on the bus: their events may be there. \
-             They were left alone; try again later, with a longer --wait, or with --force.",
+            "{} orders are pending, and {why}: their events may be there. They were left alone; try again later, with a \
+             longer --wait, or with --force.",
             found.in_backlog
         );
     }

@@ -116,6 +116,13 @@ pub(super) fn as_text(report: &Report) -> String {
         text +=
             &format!("{} orders are as another service left them; they are not findings\n", report.foreign);
     }
+    if report.not_judged > 0 {
+        text += &format!(
+            "{} orders wait for workers that have not consumed the whole topic: whether their events are there is not \
+             known\n",
+            report.not_judged
+        );
+    }
     for finding in &report.findings {
         text += &format!("{finding}\n");
     }

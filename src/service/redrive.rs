@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::stuck::wait_for_workers;
-use crate::bus::Bus;
+use crate::bus::{Bus, PublishError};
 use crate::order::{OrderId, Status, UserId};
 use crate::store::{Error, MissingEntry, Store};
 
@@ -82,6 +82,8 @@ pub struct Found {
     pub given_back: usize,
     /// How many other pending orders there are, whose events may be in the workers' backlog.
     pub in_backlog: usize,
+    /// Why the bus could not say that; then none was given back.
+    pub bus_error: Option<PublishError>,
 }
 
 /// Finds pending orders without an outbox entry, waits until the workers have consumed what is on the bus, and gives
@@ -106,8 +108,12 @@ pub async fn redrive(
         tell(Progress::Waiting);
         let pending = found.entries.len();
         match wait_for_workers(bus, wait).await {
-            Some(behind) => found.entries.retain(|entry| !behind.may_hold(entry.order_id)),
-            None => found.entries.clear(),
+            Ok(Some(behind)) => found.entries.retain(|entry| !behind.may_hold(entry.order_id)),
+            Ok(None) => found.entries.clear(),
+            Err(error) => {
+                found.entries.clear();
+                found.bus_error = Some(error);
+            }
         }
         found.in_backlog = pending - found.entries.len();
     }

@@ -16,8 +16,8 @@ use super::publisher::Publisher;
 use super::relay::Key;
 use super::sweep::with_chance;
 use crate::bus::{Behind, Ends, PublishError};
-use crate::store;
-use crate::telemetry::limited;
+use crate::order::OrderId;
+use crate::store::{self, Processed};
 
 /// How many rows of the store are looked at in one statement.
 const ROWS: usize = 5000;
@@ -86,14 +86,20 @@ impl Republisher {
     }
 
     async fn rounds(&mut self) {
-        let mut next_search = Instant::now() + with_chance(self.after);
+        let (mut next_search, mut has_failed) = (Instant::now() + with_chance(self.after), false);
         loop {
             let pause = next_search.saturating_duration_since(Instant::now());
             let is_watching = !self.watches.is_empty();
             sleep(if is_watching { pause.min((self.after / 10).min(LOOK_EVERY)) } else { pause }).await;
             let searches = Instant::now() >= next_search;
-            if let Err(error) = self.round(searches).await {
-                limited!(warn, "lost events"; %error, "cannot look for lost events; it is tried again");
+            match self.round(searches).await {
+                Ok(()) => has_failed = false,
+                // Once, however long it goes on: the store and the bus tell of themselves.
+                Err(error) if !has_failed => {
+                    has_failed = true;
+                    tracing::warn!(%error, "cannot look for lost events; it is tried again");
+                }
+                Err(error) => tracing::debug!(%error, "cannot look for lost events yet"),
             }
             if searches {
                 next_search = Instant::now() + with_chance(self.after);
@@ -206,12 +212,22 @@ impl Republisher {
         is_rested && !backlog.may_hold(key.0) && !self.watches.iter().any(|watch| watch.keys.contains(key))
     }
 
+    /// Those that the workers have not processed.
+    async fn pending(&self, keys: &[Key]) -> Result<Vec<Key>, store::Error> {
+        let ids: Vec<OrderId> = keys.iter().map(|(order_id, _)| *order_id).collect();
+        let states = self.publisher.store.processed_versions(&ids).await?;
+        let is_pending = |(key, state): (&Key, Option<Processed>)| {
+            state.is_some_and(|state| state.version < key.1).then_some(*key)
+        };
+        Ok(keys.iter().zip(states).filter_map(is_pending).collect())
+    }
+
     /// Gives those that are still pending back to the sweep; answers how many.
     async fn give_back(&self, keys: &[Key]) -> Result<usize, store::Error> {
         let (store, publisher) = (&*self.publisher.store, &*self.publisher);
         let given = match store.has_outbox() {
             true => store.add_outbox_entries(keys).await?,
-            false => publisher.outstanding.give_back(keys),
+            false => publisher.outstanding.give_back(&self.pending(keys).await?),
         };
         publisher.left_behind.notify_one();
         Ok(given)

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::publisher::{Outcome, Publisher, keys};
 use crate::order::Event;
 use crate::store::{self, PendingPage};
+use crate::telemetry::limited;
 
 /// How long the sweep rests when nothing calls for it.
 const REST: Duration = Duration::from_secs(2);
@@ -88,7 +89,7 @@ impl Sweep {
             self.worked = Duration::ZERO;
             match self.pass(age).await {
                 Ok(0) => {}
-                Ok(count) => tracing::info!(count, "republishing orders that were left pending"),
+                Ok(count) => limited!(info, "sweep"; count, "republishing orders that were left pending"),
                 Err(error) => tracing::warn!(%error, "cannot look for pending orders"),
             }
             age = self.rest().await;

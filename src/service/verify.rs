@@ -74,6 +74,9 @@ pub struct Report {
     /// How many orders another service left by rules of its own: orders that it still works on, for instance, or whose
     /// amount it made in another way. They are not findings.
     pub foreign: u64,
+    /// How many orders wait for workers that have not consumed the whole topic: whether their events are there is not
+    /// known.
+    pub not_judged: u64,
     /// How many findings there are.
     pub found: u64,
     /// The first of them.

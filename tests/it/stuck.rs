@@ -18,6 +18,25 @@ async fn found(store: &dyn Store, bus: &dyn Bus) -> Vec<&'static str> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_of_a_backlog_are_not_found_also_where_partitions_were_added() {
+    let (schema, corner) = (Schema::migrated().await, Corner::new());
+    let (store, bus) = (schema.open(), corner.bus().await);
+    for _ in 0..20 {
+        create(&store, some_user(), "{}").await;
+    }
+    schema.execute("UPDATE orders SET updated_at = now() - interval '1 minute'").await;
+    let events = store.pending(jiff::Timestamp::MAX, None, 20).await.unwrap().events;
+    let keys: Vec<_> = events.iter().map(|event| (event.order_id.unwrap(), 1)).collect();
+    assert!(published(&*bus, events).await.iter().all(Result::is_ok));
+    store.published(&keys).await.unwrap();
+    corner.add_partitions(&corner.options.events_topic, 16).await;
+    let mut report = Report::default();
+    find_stuck(&store, &*bus, &mut report, 10).await.expect("a store that can be read");
+    assert_eq!((report.findings, report.not_judged), (Vec::new(), 20));
+    bus.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_that_waits_and_whose_event_is_nowhere_is_found() {
     let (schema, corner) = (Schema::migrated().await, Corner::new());
     let (store, bus) = (schema.open(), corner.bus().await);

@@ -229,6 +229,10 @@ pub(super) struct Asking;
 
 impl ClientContext for Asking {
     logs!();
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "a connection that only asks");
+    }
 }
 
 impl ConsumerContext for Asking {}

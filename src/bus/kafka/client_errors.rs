@@ -184,18 +184,22 @@ fn advice(code: Code) -> &'static str {
         | Code::GroupAuthorizationFailed
         | Code::ClusterAuthorizationFailed => "give the login of this process the ACL that is missing",
         Code::InconsistentGroupProtocol => {
-            "another member of the group uses another assignment strategy than cooperative-sticky: stop it, or set              WORKER_GROUP to a group of its own"
+            "another member of the group uses another assignment strategy than cooperative-sticky: stop it, or set \
+             WORKER_GROUP to a group of its own"
         }
         Code::InvalidTimestamp => {
-            "the clocks of this machine and of the brokers differ by more than message.timestamp.after.max.ms and              message.timestamp.before.max.ms of the topic allow: set the clocks, or change the topic"
+            "the clocks of this machine and of the brokers differ by more than message.timestamp.after.max.ms and \
+             message.timestamp.before.max.ms of the topic allow: set the clocks, or change the topic"
         }
         Code::GroupMaxSizeReached => "raise group.max.size of the brokers, or run fewer workers",
         Code::InvalidSessionTimeout => {
-            "the brokers must allow a session of 10 s: change group.min.session.timeout.ms or              group.max.session.timeout.ms"
+            "the brokers must allow a session of 10 s: change group.min.session.timeout.ms or \
+             group.max.session.timeout.ms"
         }
         Code::PolicyViolation => "a policy of the brokers forbids it: look into their log",
         Code::MessageTimedOut | Code::NotEnoughReplicas | Code::NotEnoughReplicasAfterAppend => {
-            "the topic takes no records: see whether its partitions have a leader, and as many replicas in sync as its              min.insync.replicas demands"
+            "the topic takes no records: see whether its partitions have a leader, and as many replicas in sync as its \
+             min.insync.replicas demands"
         }
         Code::UnknownTopicOrPartition
         | Code::UnknownTopic

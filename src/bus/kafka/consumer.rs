@@ -1,6 +1,7 @@
 //! The worker's consumer: a thread of its own that polls, because librdkafka wants to be polled whatever the
 //! workers are doing. It delivers into the inbox, commits what is settled, and reads again what was dropped.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use super::client_errors::ClientErrors;
 use super::held::Held;
 use super::inbox::Inbox;
 use super::link::State;
+use super::overrun::Overrun;
 use super::pulse::{Pulse, bury};
 
 /// How long a poll waits for a record; also how soon it is noticed that the consumer is to end.
@@ -33,6 +35,7 @@ const SEEK: Duration = Duration::from_secs(2);
 
 /// A consumer on its thread.
 pub(super) struct Worker {
+    options: Options,
     config: ClientConfig,
     consumer: BaseConsumer<Held>,
     topic: Arc<str>,
@@ -74,7 +77,8 @@ impl Worker {
         }
         let (topic, group) = (Arc::clone(topic), options.group.clone());
         let consumer = join(&config, Held::new(&topic, &group, &inbox, &errors))?;
-        Ok(Worker { config, consumer, topic, group, errors, link, inbox, stop })
+        let options = options.clone();
+        Ok(Worker { options, config, consumer, topic, group, errors, link, inbox, stop })
     }
 
     /// Polls until told to stop, then leaves the group.
@@ -88,9 +92,8 @@ impl Worker {
                 tracing::error!(%error, "the worker cannot subscribe to {}", self.topic);
                 return;
             }
-            self.work();
-            if !self.stops() {
-                tracing::warn!("the worker's consumer gives no sign of life; a new one takes over");
+            if let Some(reason) = self.work() {
+                tracing::warn!("the worker's consumer {reason}; a new one takes over");
                 self.held().forget(&self.held().all());
                 let held = Held::new(&self.topic, &self.group, &self.inbox, &self.errors);
                 match join(&self.config, held) {
@@ -104,14 +107,14 @@ impl Worker {
         // Dropping the consumer leaves the group, and blocks until it has.
     }
 
-    /// Polls until told to stop, or until the consumer is gone.
-    fn work(&self) {
-        let (mut last_tick, mut pulse) = (Instant::now(), Pulse::new());
+    /// Polls until told to stop, or until the consumer is of no more use; answers why.
+    fn work(&self) -> Option<&'static str> {
+        let (mut last_tick, mut pulse, mut overrun) = (Instant::now(), Pulse::new(), Overrun::new());
         while !self.stops() {
             if self.poll() {
                 pulse.felt();
             } else if pulse.is_gone(&self.consumer, &self.topic, &self.link) {
-                return;
+                return Some("gives no sign of life");
             }
             let is_tick = last_tick.elapsed() >= TICK;
             // Polling goes on while nothing is fetched, or the group would take this worker for dead.
@@ -120,8 +123,18 @@ impl Worker {
                 last_tick = Instant::now();
                 self.held().commit(&self.consumer, CommitMode::Async);
                 self.read_again();
+                if overrun.is_there(&self.options, || self.positions()) {
+                    return Some("waits beyond the end of its topic, which was made anew");
+                }
             }
         }
+        None
+    }
+
+    /// The offset that is read next in each partition from which records have come.
+    fn positions(&self) -> BTreeMap<i32, i64> {
+        let trackers = self.held().all().into_iter();
+        trackers.filter_map(|(partition, tracker)| Some((partition, tracker.end()?))).collect()
     }
 
     fn stops(&self) -> bool {

@@ -150,6 +150,12 @@ fn run(mut client: BaseConsumer<Heard>, options: &Options, asked: &mpsc::Receive
         let mut pause = LOOK_EVERY;
         match topics::ensure(&client, options, &mut reported) {
             Ok(ack_partitions) => {
+                // What the client has to say of the time before would be taken for news.
+                if !heard.is_up()
+                    && let Ok(new) = heard.client(options)
+                {
+                    client = new;
+                }
                 heard.up(ack_partitions);
                 backoff.reset();
                 reported.settings.run(options);

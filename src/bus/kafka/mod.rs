@@ -19,6 +19,7 @@ mod inbox;
 mod link;
 mod oauth;
 mod offsets;
+mod overrun;
 mod producer;
 mod publishing;
 mod pulse;

@@ -106,6 +106,11 @@ impl Tracker {
         Arrival::Deliver
     }
 
+    /// The offset that is read next; `None` before the first record.
+    pub(super) fn end(&self) -> Option<i64> {
+        self.lock().end
+    }
+
     /// The offset to commit, where it moved since the last call, or was committed a while ago.
     pub(super) fn to_commit(&self) -> Option<i64> {
         self.to_commit_at(Instant::now())

@@ -7,9 +7,8 @@
 use std::collections::HashMap;
 
 use rdkafka::admin::{AdminClient, AdminOptions, OwnedResourceSpecifier, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
 
-use super::client::Options;
+use super::client::{Asking, Options};
 use super::topics::{ANSWER, NO_TOKEN};
 
 /// What a topic must take in any case: the limit is one of batches, and the client's grow to 1,000,000 bytes.
@@ -106,7 +105,7 @@ impl Topic {
         }
         let copies = i64::try_from(copies).unwrap_or(i64::MAX);
         if number("min.insync.replicas").is_some_and(|least| least > copies) {
-            let why = format!("a partition has {copies} replicas, so no record can be written");
+            let why = format!("a partition has {copies} replicas, and brokers may refuse each record");
             problem("min.insync.replicas", format!("{why}; set it to {copies} or less, or add replicas"));
         }
         problems
@@ -150,8 +149,8 @@ impl Check {
 
     fn problems(&self, options: &Options) -> Result<Vec<String>, String> {
         // Its own client, for a moment: an admin client serves no log, so its lines would pile up.
-        let admin: AdminClient<DefaultClientContext> =
-            options.client().create().map_err(|error| error.to_string())?;
+        let admin: AdminClient<Asking> =
+            options.client().create_with_context(Asking).map_err(|error| error.to_string())?;
         let names: Vec<_> =
             self.topics.iter().map(|(topic, _)| ResourceSpecifier::Topic(&topic.name)).collect();
         let patience = AdminOptions::new().request_timeout(Some(ANSWER));

@@ -7,12 +7,11 @@
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::client::Options;
+use super::client::{Asking, Options};
 use super::topic_settings::{Check, Purpose, Topic};
 
 /// How long a broker may take to answer.
@@ -136,8 +135,8 @@ fn create(options: &Options, wanted: &Wanted, copies: usize) -> Result<(), Strin
         return Err(failed(format!("{NO_TOKEN}; make it with {} partitions", wanted.partitions)));
     }
     // Its own client, for a moment: an admin client serves no log, so its lines would pile up.
-    let admin: AdminClient<DefaultClientContext> =
-        options.client().create().map_err(|error| failed(error.to_string()))?;
+    let admin: AdminClient<Asking> =
+        options.client().create_with_context(Asking).map_err(|error| failed(error.to_string()))?;
     let settings = wanted.topic.settings(copies);
     let copies = TopicReplication::Fixed(i32::try_from(copies).unwrap_or(i32::MAX));
     let topic = NewTopic::new(&wanted.topic.name, wanted.partitions, copies);

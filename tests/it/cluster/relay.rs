@@ -1,6 +1,7 @@
 //! What lies between the database and Kafka: events that one process cannot publish, that are confirmed and not marked,
 //! or that Kafka has confirmed and lost. Each is published, and none again and again.
 
+use std::fs::{self, File};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -176,6 +177,28 @@ async fn orders_whose_topic_was_deleted_are_processed_when_it_is_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_made_anew_is_read_also_where_its_leaders_had_changed() {
+    let setup = Cluster::setup().await;
+    let servers = Private::new();
+    let brokers = servers.up(Server::Kafka);
+    let setup = setup.kafka(&brokers).set("ACK_WAIT", "off").set("REPUBLISH_AFTER", "1s");
+    let cluster = setup.start(1, 1).await;
+    let mut told = create(&cluster, 0, 50).await;
+    cluster.idle().await;
+    // A restart raises the epochs of the leaders.
+    servers.kill("kafka");
+    servers.up(Server::Kafka);
+    told.extend(create(&cluster, 0, 50).await);
+    cluster.idle().await;
+    cluster.kafka.delete_topic(&cluster.kafka.options.events_topic).await;
+    told.extend(create(&cluster, 0, 50).await);
+    cluster.idle().await;
+    assert!(cluster.logged("worker", "waits beyond the end of its topic") > 0);
+    assert!(cluster.logged("api", "Kafka is not available") <= 2, "the log tells of each change once");
+    cluster.finish(&told, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redrive_publishes_lost_events_on_demand_and_only_tells_of_them_in_a_dry_run() {
     let setup = Cluster::setup().await.set("ACK_WAIT", "off").set("REPUBLISH_AFTER", "0s");
     let mut cluster = setup.start(1, 0).await;
@@ -213,7 +236,9 @@ async fn the_embedded_store_publishes_each_event_to_kafka_once() {
     corner.create(&corner.options.events_topic, 1).await;
     let other = OtherWorker::join(&corner).await;
     let mut up = command(env!("CARGO_BIN_EXE_orderstream"), folder.path());
-    up.arg("up").env("ACK_WAIT", "off").envs(corner.environment());
+    let log = folder.path().join("log");
+    up.arg("up").env("ACK_WAIT", "off").env("REPUBLISH_AFTER", "1s").envs(corner.environment());
+    up.stderr(File::create(&log).expect("a log"));
     let up = Child::start(up).await;
     let client = Client::new(up.address());
     let mut last = String::new();
@@ -222,10 +247,13 @@ async fn the_embedded_store_publishes_each_event_to_kafka_once() {
     }
     // Old enough for several sweeps.
     let changed = time(&member(&order(&client, &last).await, "updated_at"));
-    until("an order that waits for long", async || {
-        (Timestamp::now().duration_since(changed).as_secs() > 8).then_some(())
-    })
-    .await;
+    let aged = async |seconds: i64| {
+        until("an order that is so old", async || {
+            (Timestamp::now().duration_since(changed).as_secs() > seconds).then_some(())
+        })
+        .await
+    };
+    aged(8).await;
     assert_eq!(corner.read(&corner.options.events_topic, 100).len(), 100);
     assert_eq!(corner.end(&corner.options.events_topic), 100);
     other.leave();
@@ -233,7 +261,10 @@ async fn the_embedded_store_publishes_each_event_to_kafka_once() {
         (member(&order(&client, &last).await, "status") == "done").then_some(())
     })
     .await;
+    // What was processed a moment ago is not taken for lost.
+    aged(14).await;
     assert_eq!(corner.end(&corner.options.events_topic), 100);
+    assert!(!fs::read_to_string(&log).expect("a log").contains("confirmed and lost"));
     up.stop().await;
 }
 

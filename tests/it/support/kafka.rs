@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use orderstream::bus::kafka::{KafkaBus, Options, Security};
 use orderstream::bus::{Bus, Record};
 use orderstream::config::{AckRead, Compression, KafkaSecurity, SaslMechanism};
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
@@ -169,6 +171,13 @@ impl Corner {
         }
         let deleted = self.admin().delete_records(&all, &AdminOptions::new()).await.expect("an answer");
         assert!(deleted.elements().iter().all(|element| element.error().is_ok()), "{deleted:?}");
+    }
+
+    /// Gives a topic more partitions, so many altogether.
+    pub(crate) async fn add_partitions(&self, topic: &str, count: usize) {
+        let added =
+            self.admin().create_partitions(&[NewPartitions::new(topic, count)], &AdminOptions::new()).await;
+        added.expect("an answer").remove(0).expect("a topic that was there");
     }
 
     /// Deletes a topic.
