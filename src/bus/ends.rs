@@ -21,27 +21,39 @@ pub struct Ends(pub(in crate::bus) BTreeMap<i32, Option<i64>>);
 pub struct Behind {
     partitions: BTreeSet<i32>,
     /// How many partitions the topic had then, and has now.
-    counts: [usize; 2],
+    counts: BTreeSet<usize>,
 }
 
 impl Ends {
     /// The partitions whose ends were not known.
     #[must_use]
     pub fn unknown(&self) -> Behind {
-        self.behind(self.0.len(), |_, _| false)
+        self.those(self.0.len(), |_, end| end.is_none())
     }
 
-    /// The partitions of which `is_behind` is true of their number and end, and those whose ends were not known, in a
-    /// topic that has `count` of them now.
+    /// The partitions of which `is_behind` is true of their number and end, in a topic that has `count` of them now.
     pub(in crate::bus) fn behind(&self, count: usize, is_behind: impl Fn(i32, i64) -> bool) -> Behind {
-        let is_behind =
-            |(partition, end): &(&i32, &Option<i64>)| end.is_none_or(|end| is_behind(**partition, end));
-        let partitions = self.0.iter().filter(is_behind).map(|(partition, _)| *partition).collect();
-        Behind { partitions, counts: [self.0.len(), count] }
+        self.those(count, |partition, end| end.is_some_and(|end| is_behind(partition, end)))
+    }
+
+    fn those(&self, count: usize, is_one: impl Fn(i32, Option<i64>) -> bool) -> Behind {
+        let those = self.0.iter().filter(|(partition, end)| is_one(**partition, **end));
+        Behind {
+            partitions: those.map(|(partition, _)| *partition).collect(),
+            counts: [self.0.len(), count].into(),
+        }
     }
 }
 
 impl Behind {
+    /// These partitions, and the others.
+    #[must_use]
+    pub fn and(mut self, others: Behind) -> Behind {
+        self.partitions.extend(others.partitions);
+        self.counts.extend(others.counts);
+        self
+    }
+
     /// Whether the workers have consumed all of it.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -133,6 +133,10 @@ impl Bus for LocalBus {
         true
     }
 
+    fn is_crowded(&self) -> bool {
+        self.room.available_permits() < self.capacity as usize / 4 * 3
+    }
+
     async fn subscribe(&self) -> Result<Box<dyn Subscription>, SubscribeError> {
         let queue = Arc::clone(&self.worker).try_lock_owned().map_err(|_| SubscribeError::Taken)?;
         Ok(Box::new(LocalSubscription { queue, rest: Vec::new() }))

@@ -47,6 +47,12 @@ pub trait Bus: Send + Sync + 'static {
         false
     }
 
+    /// Whether open deliveries take so much memory that a delivery which waits for long is better dropped: it comes
+    /// again.
+    fn is_crowded(&self) -> bool {
+        false
+    }
+
     /// Begins to receive events as one of the workers that share them.
     ///
     /// # Errors

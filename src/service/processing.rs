@@ -95,7 +95,7 @@ pub(super) struct Processing {
 
 /// What a call needs.
 struct Caller {
-    keeper: Keeper,
+    keeper: Arc<Keeper>,
     room: Arc<Semaphore>,
     bus: Arc<dyn Bus>,
     processor: Arc<dyn Processor>,
@@ -213,8 +213,8 @@ impl Caller {
             }
             let pause = (tried / 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
             limited!(warn, "processor"; %order_id, version = event.version, reason, "processing failed; it is tried again");
-            let is_scarce = self.room.available_permits() < SCARCE;
-            if age < retry_for && (is_scarce || tried >= LONGEST_IN_MEMORY) {
+            let is_scarce = self.room.available_permits() < SCARCE || self.bus.is_crowded();
+            if is_scarce || (age < retry_for && tried >= LONGEST_IN_MEMORY) {
                 if self.keep(order_id, event, age).await {
                     self.bus.settle(vec![delivery]).await;
                     return None;
@@ -228,6 +228,7 @@ impl Caller {
                 () = sleep(pause) => {}
                 // The delivery comes again.
                 () = self.last_tries.cancelled() => return None,
+                () = self.shutdown.cancelled() => return None,
             }
         }
     }

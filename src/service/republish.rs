@@ -28,8 +28,8 @@ const REST_FACTOR: u32 = 9;
 /// The most orders that one search finds; the next one finds the others.
 const MOST: usize = 10_000;
 
-/// The most searches whose orders are watched at a time.
-const MOST_WATCHES: usize = 8;
+/// The most orders that are watched at a time.
+const MOST_WATCHED: usize = 10 * MOST;
 
 /// How many orders go back to the sweep at a time, and the pause between: 500 each second.
 const CHUNK: usize = 100;
@@ -110,7 +110,8 @@ impl Republisher {
     /// Republishes what has proved to be lost, and where it is time for it, searches for what may be.
     async fn round(&mut self, searches: bool) -> Result<(), Failure> {
         let behind = self.look().await?;
-        if searches && self.watches.len() < MOST_WATCHES {
+        let watched: usize = self.watches.iter().map(|watch| watch.keys.len()).sum();
+        if searches && watched < MOST_WATCHED {
             let due = self.due(&behind).await?;
             // In this order: an event that was confirmed before lies before that end.
             if !due.is_empty()
@@ -126,22 +127,22 @@ impl Republisher {
         Ok(())
     }
 
-    /// Republishes those of the watched orders that the workers have come past. Answers where they are behind the
-    /// oldest that are left: what lies there is in a backlog.
+    /// Republishes those of the watched orders that the workers have come past. Answers where they have not come past
+    /// others: what lies there is in a backlog.
     async fn look(&mut self) -> Result<Behind, Failure> {
-        let (mut at, mut oldest) = (0, None);
+        let (mut at, mut backlog) = (0, Behind::default());
         while let Some(watch) = self.watches.get_mut(at) {
             let behind = self.publisher.bus.behind(&watch.ends).await?;
             let lost: Vec<Key> = watch.keys.extract_if(|key| !behind.may_hold(key.0)).collect();
             if watch.keys.is_empty() {
                 self.watches.remove(at);
             } else {
-                oldest.get_or_insert(behind);
+                backlog = backlog.and(behind);
                 at += 1;
             }
             self.republish(&lost).await?;
         }
-        Ok(oldest.unwrap_or_default())
+        Ok(backlog)
     }
 
     /// Republishes orders that are lost.
@@ -185,9 +186,10 @@ impl Republisher {
             for key in page.entries.iter().map(|entry| (entry.order_id, entry.version)) {
                 match self.is_due(&key, backlog) {
                     true => due.push(key),
-                    false => {
+                    false if self.tried.contains_key(&key) => {
                         waiting.insert(key);
                     }
+                    false => {}
                 }
             }
             after = page.next;

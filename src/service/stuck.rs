@@ -107,7 +107,7 @@ async fn behind(bus: &dyn Bus, ends: &mut Option<Ends>) -> Result<Option<Behind>
         *ends = bus.ends().await?;
     }
     match ends {
-        Some(ends) => bus.behind(ends).await.map(Some),
+        Some(ends) => Ok(Some(bus.behind(ends).await?.and(ends.unknown()))),
         None => Ok(None),
     }
 }

@@ -97,6 +97,48 @@ async fn tens_of_thousands_of_orders_that_fail_for_a_passing_reason_delay_no_oth
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_orders_that_fail_for_a_passing_reason_delay_no_other_order() {
+    for is_embedded in [true, false] {
+        let processor = Moody::failing(usize::MAX);
+        let setup = TestApp::embedded().processor(Arc::<Moody>::clone(&processor));
+        let app = if is_embedded { setup.start().await } else { setup.start_on_postgres().await };
+        let large = creation(&format!(r#"{{"passing":1,"text":"{}"}}"#, "x".repeat(900_000)));
+        // More than the relay holds in memory.
+        for _ in 0..40 {
+            let hurry = [("Prefer", "respond-async"), ("content-type", "application/json")];
+            let answer = app.client.request("POST", "/orders", &hurry, large.clone()).await;
+            assert_eq!(answer.status, 202, "{answer:?}");
+        }
+        for _ in 0..20 {
+            let id = order_id(&app.client.post("/orders", creation(r#"{"amount":1}"#)).await).to_string();
+            until("an order", async || {
+                (member(&order(&app.client, &id).await, "status") == "done").then_some(())
+            })
+            .await;
+        }
+        processor.recover();
+        app.idle().await;
+        app.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_is_tried_again_does_not_hold_the_stop_of_its_worker_up() {
+    let processor = Moody::failing(usize::MAX);
+    let mut app = TestApp::embedded().processor(Arc::<Moody>::clone(&processor)).start().await;
+    let hurry = [("Prefer", "respond-async")];
+    let answer = app.client.request("POST", "/orders", &hurry, creation(r#"{"passing":1}"#)).await;
+    let id = order_id(&answer).to_string();
+    app.journal.until(|traffic| !traffic.events_of(&id).is_empty()).await;
+    app.stop_worker().await;
+    assert_eq!(member(&order(&app.client, &id).await, "status"), "new");
+    processor.recover();
+    app.start_worker();
+    app.idle().await;
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn a_delivery_after_a_recorded_failure_is_acked_as_failed() {
     let app = TestApp::embedded().processor(Moody::failing(1)).start().await;

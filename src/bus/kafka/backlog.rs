@@ -1,11 +1,11 @@
 //! The backlog: how far the workers' group has come, as the broker has it. Asked from outside the
 //! group: by the checker, and before events are published again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{TopicPartitionList, TopicPartitionListElem};
 
 use super::client::{Asking, Options, log_in, not_made, refusal};
@@ -66,12 +66,24 @@ fn ask(options: &Options) -> Result<Partitions, PublishError> {
 
 fn progress(consumer: &BaseConsumer<Asking>, topic: &str) -> Result<Partitions, KafkaError> {
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER)?;
-    let mut list = TopicPartitionList::new();
-    for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-        list.add_partition(topic, partition.id());
+    let (mut list, mut leaderless) = (TopicPartitionList::new(), BTreeSet::new());
+    for found in metadata.topics() {
+        if let Some(error) = found.error() {
+            return Err(KafkaError::MetadataFetch(error.into()));
+        }
+        for partition in found.partitions() {
+            list.add_partition(topic, partition.id());
+            if partition.leader() < 0 {
+                leaderless.insert(partition.id());
+            }
+        }
     }
     let committed = consumer.committed_offsets(list, ANSWER)?;
     let of_partition = |element: &TopicPartitionListElem<'_>| {
+        // The client would wait for one.
+        if leaderless.contains(&element.partition()) {
+            return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::LeaderNotAvailable));
+        }
         let (begin, end) = consumer.fetch_watermarks(topic, element.partition(), ANSWER)?;
         // A group that has committed nothing yet, or whose place is not there any more, begins at the beginning.
         let is_there = |offset: &i64| (begin..=end).contains(offset);

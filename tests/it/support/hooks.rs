@@ -225,6 +225,10 @@ impl Bus for HookedBus {
         self.inner.confirms_processing()
     }
 
+    fn is_crowded(&self) -> bool {
+        self.inner.is_crowded()
+    }
+
     async fn subscribe(&self) -> Result<Box<dyn Subscription>, SubscribeError> {
         self.inner.subscribe().await
     }
