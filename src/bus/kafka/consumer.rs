@@ -102,12 +102,12 @@ impl Worker {
                 }
             }
         }
-        if self.link.borrow().is_up() {
-            self.held().give_up(&self.consumer, &self.held().all());
-        } else {
-            // The last commit would wait for Kafka. What was settled comes again, and changes nothing.
+        if !self.link.borrow().is_up() {
+            // Its last commits would wait for Kafka. What was settled comes again, and changes nothing.
             self.held().forget(&self.held().all());
+            return bury(self.consumer);
         }
+        self.held().give_up(&self.consumer, &self.held().all());
         self.consumer.unsubscribe();
         // Dropping the consumer leaves the group, and blocks until it has.
     }

@@ -52,6 +52,32 @@ async fn a_broker_that_is_killed_under_load_fails_nobody_and_everything_follows_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_stops_while_its_broker_is_away_does_not_wait_for_it() {
+    let setup = Cluster::setup().await;
+    let servers = Private::new();
+    let brokers = servers.up(Server::Kafka);
+    let mut cluster = setup.kafka(&brokers).set("LOG_LEVEL", "info").start(1, 1).await;
+    let client = cluster.clients().remove(0);
+    let mut told = Vec::new();
+    for _ in 0..10 {
+        let answer = client.post("/orders", format!(r#"{{"user_id":"{USER}","payload":{{}}}}"#)).await;
+        told.push((order_id(&answer), "created"));
+    }
+    cluster.idle().await;
+    servers.kill("kafka");
+    until("the worker's notice", async || {
+        (cluster.logged("worker", "Kafka is not available") > 0).then_some(())
+    })
+    .await;
+    cluster.workers.remove(0).stop().await;
+    // It did not wait for its last commits until its session was over.
+    assert_eq!(["session timed out", "left behind"].map(|text| cluster.logged("worker", text)), [0, 0]);
+    servers.up(Server::Kafka);
+    cluster.start_worker().await;
+    cluster.finish(&told, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_stands_still_exhausts_nothing_and_everything_follows_when_it_goes_on() {
     let setup = Cluster::setup().await;
     let servers = Private::new();
