@@ -1,6 +1,7 @@
 # Short names for the commands of every day. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help up migrate run-api run-worker servers servers-down secrets test test-kafka-tls fuzz lint fmt bench soak coverage clean
+.PHONY: help up migrate run-api run-worker servers servers-down secrets test test-kafka-tls fuzz lint fmt \
+	bench soak coverage clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -101,8 +101,8 @@ fn as_text(found: &Found, args: &Args) -> String {
         };
         let _ = writeln!(
             text,
-            "{} orders are pending, and {why}: their events may be there. They were left alone; try again later, with a \
-             longer --wait, or with --force.",
+            "{} orders are pending, and {why}: their events may be there. They were left alone; try again later, with \
+             a longer --wait, or with --force.",
             found.in_backlog
         );
     }

@@ -3,7 +3,8 @@
 //! it goes on in a task of its own, so that it delays no other order, and its order is recorded when it ends.
 //!
 //! An order that fails for long, or with many others, does not wait in memory. A store with an outbox keeps it until it
-//! is due, and its delivery is settled; the sweep of any process then publishes it again.
+//! is due, and its delivery is settled; the sweep of any process then publishes it again. Without an outbox, a bus in
+//! this process has it dropped, for the sweep to find; only on a broker it waits in memory all the same.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

@@ -76,7 +76,7 @@ pub enum Progress {
 /// What a redrive found and did.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Found {
-    /// The orders whose events are nowhere.
+    /// The orders, without those whose events may be in the workers' backlog.
     pub entries: Vec<MissingEntry>,
     /// How many of them were given back; the others were processed meanwhile, or have an outbox entry.
     pub given_back: usize,

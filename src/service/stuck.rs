@@ -27,8 +27,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Adds a finding for every order that waits for the worker and whose event is nowhere. Safe on a live system: such an
 /// order is suspected, and found only where it still waits after the workers have consumed all that was on the bus.
-/// Where they do not come so far within half a minute, the missing event could be there: nothing is found, and the report
-/// says so.
+/// Where they do not come so far within half a minute, the missing event could be there: nothing is found, and the
+/// report says so.
 ///
 /// # Errors
 /// The store's own, where it cannot be read. A bus that cannot say how far the workers are is not an error.
@@ -80,8 +80,8 @@ pub async fn find_stuck(
     }
 }
 
-/// Waits, within `limit`, until the workers have consumed all that is on the bus now. Answers where they have not; `None`
-/// where the bus keeps nothing.
+/// Waits, within `limit`, until the workers have consumed all that is on the bus now. Answers where they have not;
+/// `None` where the bus keeps nothing.
 ///
 /// # Errors
 /// The bus's last, where it could not say in all that time.

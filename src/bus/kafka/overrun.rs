@@ -34,8 +34,8 @@ impl Overrun {
         Overrun { last: Instant::now(), asked: None, beyond: Positions::new() }
     }
 
-    /// Whether the consumer, which is at these positions, waits beyond the end of a partition. Asks from time to time on
-    /// a thread of its own, and never blocks.
+    /// Whether the consumer, which is at these positions, waits beyond the end of a partition. Asks from time to time
+    /// on a thread of its own, and never blocks.
     pub(super) fn is_there(&mut self, options: &Options, positions: impl Fn() -> Positions) -> bool {
         let Some((before, answer)) = &self.asked else {
             if self.last.elapsed() >= LOOK_EVERY {
