@@ -29,6 +29,9 @@ const HEED_EVERY: Duration = Duration::from_millis(50);
 /// How many errors of one client are heard out before it is told that Kafka is away.
 const MOST_ERRORS: usize = 20;
 
+/// How many errors of the time before are heard out when Kafka is back.
+const MOST_OLD_ERRORS: usize = 1000;
+
 /// How long whoever publishes waits for the first look.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 
@@ -150,11 +153,9 @@ fn run(mut client: BaseConsumer<Heard>, options: &Options, asked: &mpsc::Receive
         let mut pause = LOOK_EVERY;
         match topics::ensure(&client, options, &mut reported) {
             Ok(ack_partitions) => {
-                // What the client has to say of the time before would be taken for news.
-                if !heard.is_up()
-                    && let Ok(new) = heard.client(options)
-                {
-                    client = new;
+                if heard.is_down() {
+                    // What the client has to say of the time before would be taken for news later.
+                    listen(&client, MOST_OLD_ERRORS);
                 }
                 heard.up(ack_partitions);
                 backoff.reset();
@@ -162,7 +163,7 @@ fn run(mut client: BaseConsumer<Heard>, options: &Options, asked: &mpsc::Receive
             }
             Err(reason) => {
                 // Why nothing came, the client says itself, and has kept to itself while it was asked.
-                listen(&client);
+                listen(&client, MOST_ERRORS);
                 heard.down(&reason);
                 pause = backoff.next();
                 // It may have lost its brokers for good, see `pulse`; a new one begins at the beginning.
@@ -188,9 +189,9 @@ fn run(mut client: BaseConsumer<Heard>, options: &Options, asked: &mpsc::Receive
     }
 }
 
-/// Hears what a client has to say, until it is silent for a moment.
-fn listen(client: &BaseConsumer<Heard>) {
-    let _ = (0..MOST_ERRORS).find(|_| client.poll(HEED_EVERY).is_none());
+/// Hears what a client has to say, at most so many errors, until it is silent for a moment.
+fn listen(client: &BaseConsumer<Heard>, most: usize) {
+    let _ = (0..most).find(|_| client.poll(HEED_EVERY).is_none());
 }
 
 /// What the thread's clients hear, and what follows from it.
@@ -212,6 +213,10 @@ impl Heard {
 
     fn is_up(&self) -> bool {
         self.state.borrow().is_up()
+    }
+
+    fn is_down(&self) -> bool {
+        matches!(self.state.borrow().health, Some(Err(_)))
     }
 
     fn up(&self, ack_partitions: Option<i32>) {
