@@ -41,7 +41,7 @@ test: ## run every test
 test-kafka-tls: ## lint the build with TLS for Kafka, and test its logins
 	@pkg-config --exists openssl || scripts/install-libssl
 	CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo clippy --locked --all-targets --features kafka-tls -- -D warnings
-	CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo test --locked --features kafka-tls --test it bus_kafka::logins
+	CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo test --locked --features kafka-tls --test it bus::kafka::logins
 
 fuzz: ## test the HTTP API against its OpenAPI document with over 20,000 requests
 	for seed in 1 2 3 4; do SCHEMATHESIS_SEED=$$seed scripts/schemathesis 400 || exit; done

@@ -1,0 +1,178 @@
+//! The limits, which are those of HTTP: the size of a message, the time for it, the memory of what is in flight and
+//! the time that a connection has to say what it is; and many calls on one connection.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http_body_util::StreamBody;
+use hyper::body::{Bytes, Frame};
+use orderstream::config::Settings;
+use prost::Message;
+use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::clients::UNKNOWN_ID;
+use crate::clients::USER;
+use crate::clients::answers::problem;
+use crate::clients::grpc::proto::orders::service::v1::{GetOrderByIdRequest, UpsertOrderRequest};
+use crate::clients::grpc::{
+    GRPC, channel, connect, create, creation, framed, order, path, post, raw, refused, upserted,
+};
+use crate::clients::http::raw as raw_bytes;
+use crate::harness::app::TestApp;
+
+const MIB: usize = 1 << 20;
+
+/// A creation whose message has that many bytes.
+fn message_of(size: usize) -> UpsertOrderRequest {
+    // The length of the filling is told in three bytes from 16 KiB on, as it is at the limit.
+    let frame = creation(&format!("\"{}\"", "x".repeat(1 << 16))).encoded_len() - (1 << 16);
+    let message = creation(&format!("\"{}\"", "x".repeat(size - frame)));
+    assert_eq!(message.encoded_len(), size);
+    message
+}
+
+#[tokio::test]
+async fn a_message_of_the_limit_is_taken_and_a_byte_more_is_refused() {
+    let app = TestApp::embedded().start().await;
+    let mut orders = connect(app.grpc);
+    upserted(orders.upsert_order(message_of(MIB)).await, "created");
+    for size in [MIB + 1, 2 * MIB - 1] {
+        let (status, detail) = refused(orders.upsert_order(message_of(size)).await, "body_too_large");
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert!(detail.contains("1048576 bytes"), "{detail}");
+        // The connection goes on.
+        create(&mut orders, "{}").await;
+    }
+    // One that is announced is refused before it comes.
+    let announced = [&[0], &u32::MAX.to_be_bytes()[..]].concat();
+    let answer = raw(app.grpc, &path("UpsertOrder"), &[GRPC], &announced).await;
+    refused(answer, "body_too_large");
+    assert_eq!(app.finish().await.events.len(), 3);
+}
+
+#[tokio::test]
+async fn a_compressed_message_is_refused_with_the_encoding_that_is_taken() {
+    let app = TestApp::embedded().start().await;
+    let mut message = framed(&creation("{}").encode_to_vec());
+    message[0] = 1;
+    for headers in [&[GRPC][..], &[GRPC, ("grpc-encoding", "gzip")], &[GRPC, ("grpc-encoding", "identity")]] {
+        let answer = raw(app.grpc, &path("UpsertOrder"), headers, &message).await;
+        let (status, _) = refused(answer, "unsupported_content_encoding");
+        assert_eq!(status.code(), Code::Unimplemented);
+        let accepted = status.metadata().get("grpc-accept-encoding").expect("what is taken");
+        assert_eq!(accepted, "identity");
+    }
+    assert!(app.finish().await.events.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_no_message_is_refused() {
+    let app = TestApp::embedded().start().await;
+    let whole = framed(&creation("{}").encode_to_vec());
+    let half = &whole[..whole.len() - 1];
+    let two = [whole.clone(), whole.clone()].concat();
+    // A field of ours with another type, a text that is not UTF-8, a length beyond the end.
+    let unreadable = [framed(&[0x08, 0x01]), framed(&[0x0a, 0x01, 0xff]), framed(&[0x0a, 0x7f])];
+    for body in [&[], &whole[..3], half, &two].into_iter().chain(unreadable.iter().map(Vec::as_slice)) {
+        let (_, detail) =
+            refused(raw(app.grpc, &path("UpsertOrder"), &[GRPC], body).await, "invalid_request");
+        assert!(detail.starts_with("body: "), "{detail}");
+    }
+    assert!(app.finish().await.events.is_empty());
+}
+
+#[tokio::test]
+async fn a_message_that_does_not_come_in_time_is_refused() {
+    let impatient = |settings: &mut Settings| settings.http_body_timeout = Duration::from_millis(200);
+    let app = TestApp::embedded().settings(impatient).start().await;
+    for beginning in [&[][..], &[0, 0], &[0, 0, 0, 0, 9, 1]] {
+        let first = Ok::<_, std::io::Error>(Frame::data(Bytes::copy_from_slice(beginning)));
+        let endless = futures_util::stream::unfold(Some(first), async |first| match first {
+            Some(first) => Some((first, None)),
+            None => std::future::pending().await,
+        });
+        let (_, answer) =
+            post(app.grpc, &path("UpsertOrder"), &[GRPC], StreamBody::new(Box::pin(endless))).await;
+        let status = Status::from_header_map(&answer).expect("a status");
+        let (_, detail) = refused::<()>(Err(status), "body_timeout");
+        assert!(detail.contains("0.2 seconds"), "{detail}");
+    }
+    assert!(app.finish().await.events.is_empty());
+}
+
+/// Room for three calls in flight: each counts 8 KiB and its message, and these round to 9 KiB.
+fn room_for_three(settings: &mut Settings) {
+    settings.http_body_limit = 1024;
+    settings.http_memory_budget = 27 * 1024;
+}
+
+#[tokio::test]
+async fn beyond_the_memory_budget_calls_and_requests_are_turned_away_together() {
+    let mut app = TestApp::embedded().settings(room_for_three).without_worker().start().await;
+    let address = app.grpc;
+    let taken = [(); 3].map(|()| {
+        tokio::spawn(async move { connect(address).upsert_order(creation(r#"{"amount":1}"#)).await })
+    });
+    // All three wait for the worker, and hold their share.
+    app.journal.until(|traffic| traffic.events.len() == 3).await;
+    let mut orders = connect(app.grpc);
+    refused(orders.upsert_order(creation("{}")).await, "overloaded");
+    let asked = GetOrderByIdRequest { order_id: UNKNOWN_ID.to_owned() };
+    refused(orders.get_order_by_id(asked).await, "overloaded");
+    let body = format!(r#"{{"user_id":"{USER}","payload":{{}}}}"#);
+    problem(&app.client.post("/orders", body).await, "overloaded");
+    let asked = HealthCheckRequest::default();
+    HealthClient::new(channel(app.grpc)).check(asked).await.expect("an answer, however full it is");
+    app.start_worker();
+    for call in taken {
+        upserted(call.await.expect("an answer"), "created");
+    }
+    create(&mut orders, "{}").await;
+    assert_eq!(app.finish().await.events.len(), 4, "nothing of what was turned away was stored");
+}
+
+#[tokio::test]
+async fn many_calls_share_a_connection_and_each_gets_its_own_answer() {
+    let app = TestApp::embedded().start().await;
+    let orders = connect(app.grpc);
+    let calls = (0..200).map(|number| {
+        let mut orders = orders.clone();
+        async move {
+            let id = create(&mut orders, &format!(r#"{{"amount":{number}}}"#)).await;
+            assert_eq!(order(&mut orders, &id).await.amount, f64::from(number));
+            id
+        }
+    });
+    let ids: BTreeSet<String> = join_all(calls).await.into_iter().collect();
+    assert_eq!(ids.len(), 200);
+    assert_eq!(app.finish().await.events.len(), 200);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_silent_is_closed() {
+    let impatient = |settings: &mut Settings| settings.http_header_timeout = Duration::from_millis(200);
+    let app = TestApp::embedded().settings(impatient).start().await;
+    for beginning in [&b""[..], b"PRI * HTTP/2.0\r\n"] {
+        assert!(raw_bytes(app.grpc, beginning).await.is_empty());
+    }
+    // One that has said what it is, and then does not answer whether it is there.
+    let settings_frame = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let greeting = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &settings_frame].concat();
+    raw_bytes(app.grpc, &greeting).await;
+    create(&mut connect(app.grpc), "{}").await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn whoever_speaks_http_1_is_told_where_that_is() {
+    let app = TestApp::embedded().start().await;
+    let answer = raw_bytes(app.grpc, b"GET /orders HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let answer = String::from_utf8(answer).expect("a text");
+    assert!(answer.starts_with("HTTP/1.1 505 ") && answer.contains("API_PORT"), "{answer}");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a body");
+    assert!(head.contains(&format!("content-length: {}", body.len())), "{answer}");
+    app.finish().await;
+}

@@ -1,0 +1,111 @@
+//! ACKs over Kafka: each process hears those of its own partition, and none that was sent once it is ready is
+//! missed.
+
+use std::sync::Arc;
+
+use orderstream::bus::kafka::KafkaBus;
+use orderstream::bus::{Bus, Reply, Subscription};
+use orderstream::config::AckRead;
+use orderstream::order::{Ack, AckStatus};
+use tokio::sync::mpsc;
+
+use super::{orders, publish, worker};
+use crate::bus::conformance::{Told, ack, receive};
+use crate::harness::kafka::{Corner, ready};
+use crate::harness::wait::within;
+
+/// A bus that is told of ACKs, and what it is told.
+struct Api {
+    bus: Arc<KafkaBus>,
+    told: mpsc::UnboundedReceiver<Ack>,
+}
+
+impl Api {
+    async fn open(corner: &Corner) -> Api {
+        let bus = KafkaBus::open(corner.options.clone()).unwrap();
+        let (sink, told) = mpsc::unbounded_channel();
+        bus.on_acks(Arc::new(Told(sink)));
+        ready(&*bus).await;
+        Api { bus, told }
+    }
+
+    /// The partition that its events name, as a worker sees it.
+    async fn partition(&self, bus: &KafkaBus, worker: &mut dyn Subscription) -> i32 {
+        publish(&*self.bus, &orders(1)).await;
+        let deliveries = receive(worker, 1).await;
+        let partition = deliveries[0].reply_to.expect("a partition to reply to");
+        bus.settle(deliveries).await;
+        partition
+    }
+
+    async fn hears(&mut self) -> Ack {
+        within("an ACK", self.told.recv()).await.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ack_reaches_the_process_that_waits_for_it_and_no_other() {
+    let mut corner = Corner::new();
+    corner.options.ack_partitions = 8;
+    let theirs = corner.bus().await;
+    let mut worker = worker(&*theirs).await;
+    let mut one = Api::open(&corner).await;
+    let first = one.partition(&theirs, &mut *worker).await;
+    let (mut other, second) = loop {
+        let other = Api::open(&corner).await;
+        let second = other.partition(&theirs, &mut *worker).await;
+        if second != first {
+            break (other, second);
+        }
+    };
+    let acks = [1, 2].map(|version| ack(Some(version), AckStatus::Processed));
+    for (ack, to) in acks.iter().zip([first, second]) {
+        assert_eq!(theirs.acknowledge(vec![Reply { ack: ack.clone(), to: Some(to) }]).await, Ok(()));
+    }
+    assert_eq!(one.hears().await, acks[0]);
+    assert_eq!(other.hears().await, acks[1]);
+    worker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ack_within_the_process_is_heard_at_once_and_is_on_the_wire_all_the_same() {
+    let corner = Corner::new();
+    let mut api = Api::open(&corner).await;
+    let ack = ack(Some(1), AckStatus::Processed);
+    assert_eq!(api.bus.acknowledge(vec![Reply { ack: ack.clone(), to: Some(0) }]).await, Ok(()));
+    assert_eq!(api.told.try_recv(), Ok(ack.clone()), "the sink is told before the answer");
+    assert_eq!(api.hears().await, ack, "and again, from the topic");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_ack_is_missed_from_readiness_on() {
+    let mut corner = Corner::new();
+    corner.options.ack_partitions = 3;
+    let theirs = corner.bus().await;
+    let mut worker = worker(&*theirs).await;
+    for version in 1..=5 {
+        let mut api = Api::open(&corner).await;
+        let to = Some(api.partition(&theirs, &mut *worker).await);
+        let ack = ack(Some(version), AckStatus::Updated);
+        assert_eq!(theirs.acknowledge(vec![Reply { ack: ack.clone(), to }]).await, Ok(()));
+        assert_eq!(api.hears().await, ack);
+        api.bus.close().await;
+    }
+    worker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_partitions_are_heard_where_workers_do_not_heed_the_header() {
+    let mut corner = Corner::new();
+    (corner.options.ack_partitions, corner.options.ack_read) = (3, AckRead::All);
+    let mut api = Api::open(&corner).await;
+    let topic = &corner.options.ack_topic;
+    for partition in 0..3 {
+        // What is no ACK stops none behind it.
+        corner.write(topic, Some(partition), None, &[], Some(b"no ack"));
+        corner.write(topic, Some(partition), None, &[], None);
+        let ack = ack(None, AckStatus::Processed);
+        corner.write(topic, Some(partition), None, &[], Some(&ack.encode().unwrap()));
+        assert_eq!(api.hears().await, ack);
+    }
+}

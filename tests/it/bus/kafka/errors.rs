@@ -1,0 +1,122 @@
+//! What a client cannot do although Kafka is there: the bus says it, with what to do, and takes it back when it works.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use orderstream::bus::Bus;
+use orderstream::bus::kafka::KafkaBus;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use super::{orders, pass_one, worker};
+use crate::harness::kafka::{Corner, ready};
+use crate::harness::servers::Private;
+use crate::harness::wait::{until, within};
+
+/// Another service's member of the workers' group, with an assignment strategy of its own. Leaves when dropped.
+pub(crate) struct OtherMember {
+    stop: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl OtherMember {
+    /// Joins, and is the only member.
+    pub(crate) async fn join(corner: &Corner) -> OtherMember {
+        let mut config = corner.client();
+        let consumer: BaseConsumer =
+            config.set("partition.assignment.strategy", "range").create().expect("a consumer");
+        consumer.subscribe(&[&corner.options.events_topic]).expect("a subscription");
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                drop(consumer.poll(Duration::from_millis(50)));
+            }
+        });
+        until("a member of the group", async || (corner.members() == 1).then_some(())).await;
+        OtherMember { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for OtherMember {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(thread::JoinHandle::join);
+    }
+}
+
+/// Waits until a check fails, and answers why.
+async fn unhealthy(bus: &KafkaBus) -> String {
+    until("a check that fails", async || bus.check().await.err()).await.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_does_not_take_the_worker_is_named_with_the_reason_until_it_does() {
+    let corner = Corner::new();
+    let bus = corner.bus().await;
+    let other = OtherMember::join(&corner).await;
+    let mut worker = worker(&*bus).await;
+    let told = unhealthy(&bus).await;
+    assert!(told.contains(&format!("group {} fails since", corner.options.group)), "{told}");
+    assert!(told.contains("assignment strategy") && told.contains("WORKER_GROUP"), "{told}");
+    drop(other);
+    ready(&*bus).await;
+    pass_one(&*bus, &mut *worker).await;
+    worker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_may_not_be_written_is_named_with_the_reason_until_it_may() {
+    let servers = Private::new();
+    let brokers = servers.kafka_with_acls();
+    let corner = Corner::at(&brokers);
+    let topic = &corner.options.events_topic;
+    let bus = corner.bus().await;
+    servers.permit(&brokers, ["--topic", topic], "Write", false);
+    assert!(within("a publish", bus.publish(orders(1))).await.all().await[0].is_err());
+    let told = unhealthy(&bus).await;
+    assert!(told.contains(&format!("publishing to topic {topic} fails since")), "{told}");
+    assert!(told.contains("the ACL that is missing"), "{told}");
+    servers.permit(&brokers, ["--topic", topic], "Write", true);
+    until("an event that is taken", async || bus.publish(orders(1)).await.all().await.remove(0).ok()).await;
+    ready(&*bus).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_may_not_be_joined_is_named_with_the_reason_until_it_may() {
+    let servers = Private::new();
+    let brokers = servers.kafka_with_acls();
+    let corner = Corner::at(&brokers);
+    let group = &corner.options.group;
+    let bus = corner.bus().await;
+    servers.permit(&brokers, ["--group", group], "Read", false);
+    let mut worker = worker(&*bus).await;
+    let told = unhealthy(&bus).await;
+    assert!(told.contains(&format!("group {group} fails since")), "{told}");
+    assert!(told.contains("the ACL that is missing"), "{told}");
+    servers.permit(&brokers, ["--group", group], "Read", true);
+    ready(&*bus).await;
+    pass_one(&*bus, &mut *worker).await;
+    worker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_time_that_the_topic_refuses_is_told_with_what_to_do() {
+    let corner = Corner::new();
+    let topic = &corner.options.events_topic;
+    // A record is older than that as soon as it arrives.
+    corner.create_with(topic, 4, &[("message.timestamp.before.max.ms", "0")]).await;
+    let bus = corner.bus().await;
+    let told = until("a refusal", async || {
+        let _ = bus.publish(orders(1)).await;
+        bus.check().await.err()
+    })
+    .await
+    .to_string();
+    assert!(told.contains(&format!("publishing to topic {topic}")), "{told}");
+    assert!(told.contains("message.timestamp.after.max.ms"), "{told}");
+    corner.alter(topic, "message.timestamp.before.max.ms", "9223372036854775807").await;
+    until("an event that is taken", async || bus.publish(orders(1)).await.all().await.remove(0).ok()).await;
+    ready(&*bus).await;
+}

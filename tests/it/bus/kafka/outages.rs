@@ -1,0 +1,156 @@
+//! A broker that is away: at the start, for a while, or hanging. The bus says so, holds nobody up for ever, and
+//! goes on by itself when it is back.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use orderstream::bus::kafka::{KafkaBus, Security};
+use orderstream::bus::{Bus, PublishError, Reply};
+use orderstream::config::{KafkaSecurity, SaslMechanism};
+use orderstream::order::AckStatus;
+use tokio::sync::mpsc;
+
+use super::{orders, pass_one, publish, worker};
+use crate::bus::conformance::{Told, ack, events, published};
+use crate::harness::kafka::{Corner, ready};
+use crate::harness::servers::{Private, Server};
+use crate::harness::wait::{until, within};
+
+fn reason<T: std::fmt::Debug>(answer: Result<T, PublishError>) -> String {
+    match answer {
+        Err(PublishError::Unavailable(reason)) => reason,
+        other => panic!("the bus is not available, and said {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_broker_the_bus_opens_says_what_is_missing_and_closes() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let corner = Corner::at(&format!("127.0.0.1:{port}"));
+    let bus = KafkaBus::open(corner.options.clone()).unwrap();
+    bus.on_acks(Arc::new(Told(mpsc::unbounded_channel().0)));
+    let missing = format!("no Kafka broker answers at 127.0.0.1:{port} (KAFKA_BROKERS)");
+    until("a check that says so", async || reason(bus.check().await).contains(&missing).then_some(())).await;
+    for answer in within("a publish", published(&*bus, orders(2))).await {
+        reason(answer);
+    }
+    let reply = Reply { ack: ack(None, AckStatus::Failed), to: Some(0) };
+    reason(within("an ACK", bus.acknowledge(vec![reply])).await);
+    reason(within("a count", bus.dead_letters()).await);
+    let worker = within("a subscription", worker(&*bus)).await;
+    within("a worker that leaves", worker.close()).await;
+    within("a bus that closes", bus.close()).await;
+    reason(published(&*bus, orders(1)).await.remove(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_hangs_dies_and_comes_back_is_found_again() {
+    let servers = Private::new();
+    let corner = Corner::at(&servers.up(Server::Kafka));
+    let bus = corner.bus().await;
+    let mut worker = worker(&*bus).await;
+    let mut sent = pass_one(&*bus, &mut *worker).await;
+
+    for killed in [false, true] {
+        if killed {
+            servers.kill("kafka")
+        } else {
+            servers.pause("kafka")
+        }
+        let batch = orders(2);
+        for answer in within("a publish", published(&*bus, batch.clone())).await {
+            reason(answer);
+        }
+        until("a bus that says so", async || bus.check().await.err()).await;
+        let late = KafkaBus::open(corner.options.clone()).unwrap();
+        if killed {
+            drop(servers.up(Server::Kafka))
+        } else {
+            servers.resume("kafka")
+        }
+        ready(&*bus).await;
+        ready(&*late).await;
+        // A publish that nobody confirmed may have come through all the same, and what was settled just before
+        // may come again.
+        sent.extend(batch);
+        let last = orders(1);
+        publish(&*late, &last).await;
+        within("the event that was published last", async {
+            loop {
+                let deliveries = worker.next(10).await.unwrap();
+                let seen = events(&deliveries);
+                bus.settle(deliveries).await;
+                if seen.contains(&last[0]) {
+                    break;
+                }
+                assert!(seen.iter().all(|event| sent.contains(event)), "{seen:?}");
+            }
+        })
+        .await;
+        sent.extend(last);
+        late.close().await;
+    }
+    worker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_three_brokers_one_may_die_and_no_event_is_lost() {
+    let servers = Private::new();
+    let corner = Corner::at(&servers.three_brokers());
+    let bus = corner.bus().await;
+    let mut worker = worker(&*bus).await;
+    for (topic, partitions) in
+        [(&corner.options.events_topic, 4), (&corner.options.ack_topic, 1), (&corner.dead_letter_topic(), 1)]
+    {
+        assert_eq!(corner.copies(topic), vec![3; partitions], "{topic}");
+        assert_eq!(corner.setting(topic, "min.insync.replicas").await, "2", "{topic}");
+    }
+    assert_eq!(corner.setting(&corner.dead_letter_topic(), "retention.ms").await, "-1");
+    let mut batch = orders(20);
+    publish(&*bus, &batch).await;
+    servers.kill("kafka.2");
+    // The leaders of its partitions are elected anew; whoever was refused meanwhile publishes again.
+    for event in orders(20) {
+        until("an event that is taken", async || published(&*bus, vec![event.clone()]).await.remove(0).ok())
+            .await;
+        batch.push(event);
+    }
+    within("all events", async {
+        while !batch.is_empty() {
+            let deliveries = worker.next(100).await.unwrap();
+            let seen = events(&deliveries);
+            bus.settle(deliveries).await;
+            batch.retain(|event| !seen.contains(event));
+        }
+    })
+    .await;
+    worker.close().await;
+}
+
+#[test]
+fn a_login_by_password_takes_no_tls_library_and_the_rest_does() {
+    let open = |protocol, mechanism| {
+        let mut options = Corner::options("127.0.0.1:1");
+        options.security = Security {
+            protocol,
+            mechanism,
+            username: "orders".to_owned(),
+            password: Some("hunter2".into()),
+            ..options.security
+        };
+        KafkaBus::open(options).map(drop)
+    };
+    assert_eq!(open(KafkaSecurity::SaslPlaintext, SaslMechanism::Plain), Ok(()));
+    let has_tls = cfg!(feature = "kafka-tls");
+    for (protocol, mechanism) in [
+        (KafkaSecurity::SaslPlaintext, SaslMechanism::ScramSha256),
+        (KafkaSecurity::SaslPlaintext, SaslMechanism::ScramSha512),
+        (KafkaSecurity::SaslPlaintext, SaslMechanism::OAuthBearer),
+        (KafkaSecurity::SaslSsl, SaslMechanism::Plain),
+        (KafkaSecurity::Ssl, SaslMechanism::Plain),
+    ] {
+        let opened = open(protocol, mechanism);
+        assert_eq!(opened.is_ok(), has_tls, "{protocol:?}, {mechanism:?}: {opened:?}");
+        assert!(!format!("{opened:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,135 @@
+//! What lies in the topics, byte for byte, and what is read from records of other programs.
+
+use std::sync::Arc;
+
+use orderstream::bus::{Bus, PublishError, Record, Reply};
+use orderstream::order::{AckStatus, Event, OrderId, Payload};
+use tokio::sync::mpsc;
+
+use super::{noise, orders, publish, worker};
+use crate::bus::conformance::{Told, ack, event, events, published, receive};
+use crate::harness::kafka::{Corner, ready};
+
+fn header(name: &str, value: &str) -> (String, Vec<u8>) {
+    (name.to_owned(), value.as_bytes().to_vec())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_and_its_ack_are_on_the_wire_as_was_agreed() {
+    let corner = Corner::new();
+    let bus = corner.bus().await;
+    let event = event(OrderId::generate(), 3);
+    publish(&*bus, std::slice::from_ref(&event)).await;
+    bus.on_acks(Arc::new(Told(mpsc::unbounded_channel().0)));
+    ready(&*bus).await;
+    publish(&*bus, std::slice::from_ref(&event)).await;
+
+    let id = event.order_id.unwrap().to_string();
+    let user = event.user_id.unwrap();
+    let value = format!(
+        r#"{{"order_id":"{id}","external_id":"3","user_id":"{user}","payload":{{"id":"3", "n":1.10, "n":12345678901234567890}},"status":"processing","timestamp":"2025-10-09T08:53:20.000003Z"}}"#
+    );
+    let key = Some(id.as_bytes().to_vec());
+    let mut headers = vec![header("event-id", &format!("{id}/3")), header("order-version", "3")];
+    let records = corner.read(&corner.options.events_topic, 2);
+    let expected = Record { key, headers: headers.clone(), value: value.into_bytes() };
+    assert_eq!(records[0].1, expected, "a process that waits for no ACK names no partition");
+    headers.push(header("reply-partition", "0"));
+    assert_eq!(records[1], (records[0].0, Record { headers, ..expected }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ack_is_on_the_wire_as_was_agreed() {
+    let mut corner = Corner::new();
+    corner.options.ack_partitions = 3;
+    let bus = corner.bus().await;
+    let ack = ack(Some(7), AckStatus::Processed);
+    let reply = |to| Reply { ack: ack.clone(), to };
+    let topic = &corner.options.ack_topic;
+    assert_eq!(bus.acknowledge(vec![reply(None)]).await, Ok(()));
+    assert_eq!(corner.read(topic, 1).len(), 1);
+    // The last two are about partitions that do not exist: they go where their key belongs.
+    for to in [Some(2), Some(3), Some(i32::MAX)] {
+        assert_eq!(bus.acknowledge(vec![reply(to)]).await, Ok(()));
+    }
+    let records = corner.read(topic, 4);
+    let id = ack.order_id.to_string();
+    let value =
+        format!(r#"{{"order_id":"{id}","status":"processed","processed_at":"2025-10-09T08:53:20.000001Z"}}"#);
+    let expected = Record {
+        key: Some(id.into_bytes()),
+        headers: vec![header("order-version", "7")],
+        value: value.into_bytes(),
+    };
+    assert!(records.iter().all(|(_, record)| *record == expected), "{records:?}");
+    let at = |partition| records.iter().filter(|(it, _)| *it == partition).count();
+    let by_key = (0..3).find(|partition| at(*partition) >= 3).unwrap();
+    assert_eq!(at(2), if by_key == 2 { 4 } else { 1 });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_without_key_and_headers_is_an_event_and_a_reply_header_of_garbage_is_none() {
+    let corner = Corner::new();
+    let bus = corner.bus().await;
+    let mut worker = worker(&*bus).await;
+    let ours = event(OrderId::generate(), 1);
+    let value = ours.encode().unwrap();
+    for (headers, reply_to) in [
+        (vec![], None),
+        (vec![header("reply-partition", "2")], Some(2)),
+        (vec![header("reply-partition", "-1")], None),
+        (vec![header("reply-partition", "two")], None),
+        (vec![("reply-partition".to_owned(), b"\xff".to_vec())], None),
+        (vec![header("reply-partition", "99999999999")], None),
+    ] {
+        corner.produce(&Record { key: None, headers: headers.clone(), value: value.clone() });
+        let deliveries = receive(&mut *worker, 1).await;
+        assert_eq!(events(&deliveries), [Event { version: None, ..ours.clone() }]);
+        assert_eq!((deliveries[0].reply_to, deliveries[0].record.key.as_ref()), (reply_to, None));
+        assert_eq!(deliveries[0].record.headers, headers);
+        bus.settle(deliveries).await;
+    }
+    worker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_exists_is_used_as_it_is() {
+    let corner = Corner::new();
+    corner.create(&corner.options.events_topic, 2).await;
+    let bus = corner.bus().await;
+    let mut worker = worker(&*bus).await;
+    let batch = orders(50);
+    publish(&*bus, &batch).await;
+    let deliveries = receive(&mut *worker, 50).await;
+    assert!(deliveries.iter().all(|delivery| delivery.source.partition < 2));
+    assert_eq!(corner.partitions(&corner.options.events_topic), 2);
+    bus.settle(deliveries).await;
+    worker.close().await;
+}
+
+const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// A payload that takes its length on the wire, for limits are on what is compressed.
+fn incompressible(length: usize) -> Payload {
+    let text: String = noise(length).iter().map(|byte| char::from(LETTERS[usize::from(byte % 64)])).collect();
+    Payload::parse(&format!("[{text:?}]")).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_is_too_large_is_refused_and_its_neighbours_are_not() {
+    let mut corner = Corner::new();
+    corner.options.body_limit = 1024;
+    // Made by somebody else, with one partition and a limit that a batch of small events exceeds, too.
+    let topic = corner.options.events_topic.clone();
+    corner.create_with(&topic, 1, &[("max.message.bytes", "65536")]).await;
+    let bus = corner.bus().await;
+    // The first is beyond the topic's limit, the second beyond the client's, which is above 128 KiB.
+    for length in [100_000, 400_000] {
+        let mut batch = orders(200);
+        batch.iter_mut().for_each(|event| event.payload = incompressible(1000));
+        batch[17].payload = incompressible(length);
+        for (index, answer) in published(&*bus, batch).await.into_iter().enumerate() {
+            assert_eq!(matches!(answer, Err(PublishError::Refused(_))), index == 17, "{index}: {answer:?}");
+        }
+    }
+}

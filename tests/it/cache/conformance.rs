@@ -1,0 +1,203 @@
+//! What every cache promises, as checks that any implementation can be put through, from two processes on one
+//! store. A cache may always miss; so each check says what must never be found, and of those that keep anything
+//! also what must be.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use orderstream::cache::{Cache, Lookup, NoCache, Ticket};
+use orderstream::order::{Amount, Order, OrderId, Payload, Status, UserId, Version};
+
+/// A fresh cache in two processes, and what must outlive it.
+pub(crate) struct Fresh {
+    /// One process.
+    pub(crate) here: Arc<dyn Cache>,
+    /// The other one.
+    pub(crate) there: Arc<dyn Cache>,
+    /// Dropped last.
+    pub(crate) _keep: Box<dyn Any + Send + Sync>,
+}
+
+/// Makes one test of each check. The argument is an `async fn() -> Fresh`.
+macro_rules! cache_conformance {
+    ($fresh:path) => {
+        cache_conformance!(@each $fresh,
+            what_was_filled_is_found_digit_for_digit_in_every_process,
+            a_forgotten_order_is_found_by_nobody,
+            what_was_read_before_an_order_was_forgotten_is_not_kept,
+            of_readers_that_disagree_neither_is_believed,
+            readers_that_agree_fill_it_together,
+            an_order_is_forgotten_alone,
+            forgetting_nothing_and_what_is_not_there_is_harmless,
+            a_huge_order_hides_no_newer_one_and_harms_nobody,
+        );
+    };
+    (@each $fresh:path, $($check:ident,)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $check() {
+                crate::cache::conformance::$check($fresh().await).await;
+            }
+        )*
+    };
+}
+
+pub(crate) use cache_conformance;
+
+async fn no_cache() -> Fresh {
+    Fresh { here: Arc::new(NoCache), there: Arc::new(NoCache), _keep: Box::new(()) }
+}
+
+mod none {
+    super::cache_conformance!(super::no_cache);
+}
+
+/// An order that has come to that version.
+pub(crate) fn order(id: OrderId, version: Version) -> Order {
+    let time = Timestamp::from_microsecond(1_760_000_000_123_456 + version).expect("a time");
+    let text = format!("{{\"id\":\"A-{version}\",\n \"n\":1.10, \"n\":12345678901234567890}}");
+    Order {
+        id,
+        user_id: UserId::from_bytes([7; 16]),
+        amount: Amount::parse("12.3400").expect("an amount"),
+        status: Status::Done,
+        reason: None,
+        payload: Payload::parse(&text).expect("a payload"),
+        created_at: time,
+        updated_at: time,
+        deleted_at: None,
+        version,
+        processed_version: version,
+        touched: false,
+        bucket: 0,
+    }
+}
+
+/// A miss's ticket; `None` where there is a hit, or no cache.
+pub(crate) async fn miss(cache: &dyn Cache, id: OrderId) -> Option<Ticket> {
+    match cache.get(id).await {
+        Lookup::Hit(_) => None,
+        Lookup::Miss(ticket) => ticket,
+    }
+}
+
+/// What is found.
+pub(crate) async fn found(cache: &dyn Cache, id: OrderId) -> Option<Order> {
+    match cache.get(id).await {
+        Lookup::Hit(order) => Some(*order),
+        Lookup::Miss(_) => None,
+    }
+}
+
+/// Reads an order past the cache and fills it in.
+pub(crate) async fn fill(cache: &dyn Cache, order: &Order) {
+    if let Some(ticket) = miss(cache, order.id).await {
+        cache.fill(ticket, order).await;
+    }
+}
+
+/// What a cache finds that keeps what it can.
+fn kept(cache: &Arc<dyn Cache>, order: Order) -> Option<Order> {
+    Some(order).filter(|_| !cache.is_off())
+}
+
+/// `get`, `fill`.
+pub(crate) async fn what_was_filled_is_found_digit_for_digit_in_every_process(fresh: Fresh) {
+    let order = order(OrderId::generate(), 3);
+    fill(&*fresh.here, &order).await;
+    for cache in [&fresh.here, &fresh.there] {
+        let found = found(&**cache, order.id).await;
+        assert_eq!(found, kept(cache, order.clone()));
+        if let Some(found) = found {
+            assert_eq!(found.amount.to_string(), "12.3400");
+            assert_eq!(found.payload.as_str(), order.payload.as_str());
+        }
+    }
+}
+
+/// `forget`.
+pub(crate) async fn a_forgotten_order_is_found_by_nobody(fresh: Fresh) {
+    let order = order(OrderId::generate(), 1);
+    fill(&*fresh.here, &order).await;
+    fresh.there.forget(&[order.id]).await;
+    for cache in [&fresh.here, &fresh.there] {
+        assert_eq!(found(&**cache, order.id).await, None);
+    }
+}
+
+/// `forget`: makes tickets void, in every process.
+pub(crate) async fn what_was_read_before_an_order_was_forgotten_is_not_kept(fresh: Fresh) {
+    let id = OrderId::generate();
+    let (slow, slower) = (miss(&*fresh.here, id).await, miss(&*fresh.there, id).await);
+    fresh.here.forget(&[id]).await;
+    if let Some(slow) = slow {
+        fresh.here.fill(slow, &order(id, 1)).await;
+    }
+    assert_eq!(found(&*fresh.there, id).await, None);
+    fill(&*fresh.here, &order(id, 2)).await;
+    if let Some(slower) = slower {
+        fresh.there.fill(slower, &order(id, 1)).await;
+    }
+    assert_ne!(found(&*fresh.here, id).await, Some(order(id, 1)));
+}
+
+/// `fill`: a caller was told of the newer one, whichever came last.
+pub(crate) async fn of_readers_that_disagree_neither_is_believed(fresh: Fresh) {
+    for (first, last) in [(1, 2), (2, 1)] {
+        let id = OrderId::generate();
+        let tickets = (miss(&*fresh.here, id).await, miss(&*fresh.there, id).await);
+        if let (Some(one), Some(other)) = tickets {
+            fresh.here.fill(one, &order(id, first)).await;
+            fresh.there.fill(other, &order(id, last)).await;
+        }
+        assert_eq!(found(&*fresh.here, id).await, None);
+    }
+}
+
+/// `fill`.
+pub(crate) async fn readers_that_agree_fill_it_together(fresh: Fresh) {
+    let id = OrderId::generate();
+    let tickets = (miss(&*fresh.here, id).await, miss(&*fresh.there, id).await);
+    if let (Some(one), Some(other)) = tickets {
+        fresh.here.fill(one, &order(id, 1)).await;
+        fresh.there.fill(other, &order(id, 1)).await;
+    }
+    assert_eq!(found(&*fresh.here, id).await, kept(&fresh.here, order(id, 1)));
+}
+
+/// `forget`: the others stay.
+pub(crate) async fn an_order_is_forgotten_alone(fresh: Fresh) {
+    let orders: Vec<Order> = (0..5).map(|_| order(OrderId::generate(), 1)).collect();
+    for order in &orders {
+        fill(&*fresh.here, order).await;
+    }
+    fresh.here.forget(&[orders[1].id, orders[3].id]).await;
+    for (place, order) in orders.into_iter().enumerate() {
+        let expected = kept(&fresh.there, order.clone()).filter(|_| place % 2 == 0);
+        assert_eq!(found(&*fresh.there, order.id).await, expected);
+    }
+}
+
+/// `forget`.
+pub(crate) async fn forgetting_nothing_and_what_is_not_there_is_harmless(fresh: Fresh) {
+    let order = order(OrderId::generate(), 1);
+    fill(&*fresh.here, &order).await;
+    fresh.here.forget(&[]).await;
+    fresh.here.forget(&[OrderId::generate(), OrderId::generate()]).await;
+    assert_eq!(found(&*fresh.here, order.id).await, kept(&fresh.here, order));
+    assert_eq!(fresh.here.check().await, Ok(()));
+}
+
+/// `fill`: whether a huge order is kept or not, an older one is not.
+pub(crate) async fn a_huge_order_hides_no_newer_one_and_harms_nobody(fresh: Fresh) {
+    let (id, text) = (OrderId::generate(), format!("\"{}\"", "x".repeat(1 << 20)));
+    let huge = Order { payload: Payload::parse(&text).expect("a payload"), ..order(id, 2) };
+    let slow = miss(&*fresh.there, id).await;
+    fill(&*fresh.here, &huge).await;
+    if let Some(slow) = slow {
+        fresh.there.fill(slow, &order(id, 1)).await;
+    }
+    assert_ne!(found(&*fresh.here, id).await, Some(order(id, 1)));
+    assert_eq!(fresh.here.check().await, Ok(()));
+}

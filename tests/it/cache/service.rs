@@ -1,0 +1,265 @@
+//! The service with a cache. Whatever a caller has been told of an order, nobody who asks after that is told of
+//! less: with a cache that never lets go of anything by itself, and with a Redis that is in all kinds of trouble
+//! while many read and write.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use orderstream::cache::RedisCache;
+use orderstream::config::Settings;
+use orderstream::order::{Command, OrderId, Request, Status};
+use orderstream::service::AmountProcessor;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::clients::answers::{create, member, order, problem};
+use crate::clients::http::Client;
+use crate::faults::hooks::{Hook, Pass, Point};
+use crate::harness::app::TestApp;
+use crate::harness::caches::{Counting, Elephant};
+use crate::harness::processors::Gate;
+use crate::harness::redis::{OwnRedis, in_use};
+use crate::harness::system::{System, settings, told, update};
+use crate::harness::wait::{until, within};
+use crate::store::conformance::{complete, deletion, done};
+
+/// An order's status and version, as a caller is told them; whoever asks is remembered by an [`Elephant`].
+async fn state(client: &Client, id: &str) -> (String, String) {
+    let order = order(client, id).await;
+    (member(&order, "status"), member(&order, "version"))
+}
+
+fn is(status: Status, version: u64) -> (String, String) {
+    (status.to_string(), version.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_worker_has_done_is_seen_by_whoever_was_told_of_it() {
+    let gate = Gate::shut();
+    let setup = TestApp::embedded().cache(Arc::new(Elephant::default())).processor(Arc::<Gate>::clone(&gate));
+    let app = setup.settings(|settings| settings.ack_wait = false).start().await;
+    let id = create(&app.client, r#"{"amount":1}"#).await;
+    assert_eq!(state(&app.client, &id).await, is(Status::New, 1));
+    // Told as soon as it is durable, and seen so.
+    app.client.post("/orders", update(&id, r#"{"amount":2}"#)).await;
+    assert_eq!(state(&app.client, &id).await, is(Status::Processing, 2));
+    gate.open();
+    app.journal.until(|traffic| traffic.acks_of(&id).len() == 2).await;
+    assert_eq!(state(&app.client, &id).await, is(Status::Done, 2));
+    app.client.post("/orders", format!(r#"{{"order_id":"{id}","status":"deleted"}}"#)).await;
+    assert_eq!(state(&app.client, &id).await, is(Status::Deleted, 2 + 1));
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_told_that_an_order_is_deleted_sees_it_deleted() {
+    let app = TestApp::embedded().cache(Arc::new(Elephant::default())).start().await;
+    let id = create(&app.client, r#"{"amount":1}"#).await;
+    assert_eq!(state(&app.client, &id).await, is(Status::Done, 1));
+    // By another process, which has not come to have it forgotten yet.
+    let order_id = OrderId::parse(&id).unwrap();
+    app.store.apply(Arc::new([deletion(order_id).into()])).await.unwrap();
+    let answer = app.client.post("/orders", update(&id, "{}")).await;
+    assert_eq!(answer.status, 409, "{answer:?}");
+    assert_eq!(state(&app.client, &id).await, is(Status::Deleted, 2));
+    complete(&*app.store, done(order_id, 2, "1")).await;
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_hears_from_the_store_that_an_order_is_done_sees_it_done() {
+    let setup = TestApp::embedded().cache(Arc::new(Elephant::default())).without_worker();
+    let app = setup.start().await;
+    let client = Client::new(app.address);
+    let creating = tokio::spawn(async move { create(&client, r#"{"amount":7}"#).await });
+    let id = until("the commit", async || {
+        let page = app.store.pending(app.store.now().await.unwrap(), None, 1).await.unwrap();
+        page.events.first().map(|event| event.order_id.unwrap())
+    })
+    .await;
+    assert_eq!(state(&app.client, &id.to_string()).await, is(Status::New, 1));
+    // By another process, which has not come to have it forgotten, nor to send its ACK.
+    complete(&*app.store, done(id, 1, "7")).await;
+    assert_eq!(within("the answer", creating).await.unwrap(), id.to_string());
+    assert_eq!(state(&app.client, &id.to_string()).await, is(Status::Done, 1));
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_told_that_nobody_knows_sees_what_the_store_says() {
+    let folder = TempDir::new().unwrap();
+    let hook: Hook = Arc::new(|point| match point {
+        Point::Commit([Request { command: Command::Update { .. }, .. }]) => Pass::Torn,
+        _ => Pass::On,
+    });
+    let system = cached(&settings(folder.path()), hook).await;
+    let id = create(&system.client, r#"{"amount":1}"#).await;
+    assert_eq!(state(&system.client, &id).await, is(Status::Done, 1));
+    problem(&system.post(update(&id, r#"{"amount":2}"#)).await, "outcome_unknown");
+    let (_, version) = state(&system.client, &id).await;
+    assert_eq!(version, "2");
+    system.processed(&id).await;
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_whose_event_is_refused_is_seen_to_have_failed() {
+    let folder = TempDir::new().unwrap();
+    let gate = watch::Sender::new(false);
+    let seen = gate.subscribe();
+    let hook: Hook = Arc::new(move |point| match point {
+        // Until the test has had it remembered as it was before.
+        Point::Publish(_) if *seen.borrow() => Pass::Refused,
+        Point::Publish(_) => Pass::Withheld,
+        _ => Pass::On,
+    });
+    let system = cached(&Settings { ack_wait: false, ..settings(folder.path()) }, hook).await;
+    let id = create(&system.client, "{}").await;
+    assert_eq!(state(&system.client, &id).await, is(Status::New, 1));
+    gate.send_replace(true);
+    until("the sweep", async || (state(&system.client, &id).await == is(Status::Failed, 1)).then_some(()))
+        .await;
+    system.stop().await;
+}
+
+async fn cached(settings: &Settings, hook: Hook) -> System {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let cache = Arc::new(Elephant::default());
+    System::cached(settings, Arc::new(AmountProcessor::default()), listener, hook, cache)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_that_is_away_is_told_and_takes_no_readiness() {
+    let redis = OwnRedis::start().await;
+    let cache = redis.cache().await;
+    let app = TestApp::embedded().cache(Arc::<RedisCache>::clone(&cache)).start().await;
+    // An answer counts for a moment.
+    let ready = async |expected: &str| {
+        until("the cache to be seen as it is", async || {
+            let answer = app.client.get("/health/ready").await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            (answer.text() == expected).then_some(())
+        })
+        .await;
+    };
+    let all = r#"{"status":"ready","store":"ok","bus":"ok","cache":"ok"}"#;
+    ready(all).await;
+    redis.kill().await;
+    ready(r#"{"status":"degraded","store":"ok","bus":"ok","cache":"not available"}"#).await;
+    redis.start_again().await;
+    in_use(&*cache).await;
+    ready(all).await;
+    app.finish().await;
+}
+
+/// How many orders are written and read at once.
+const ORDERS: usize = 4;
+
+/// Callers who update orders and callers who read them, and what the first have been told.
+struct Crowd {
+    client: Client,
+    ids: Vec<String>,
+    /// The newest step of each order that its writer was told to be processed.
+    told: Vec<AtomicU64>,
+    writes: AtomicU64,
+    reads: AtomicU64,
+    stop: watch::Sender<bool>,
+}
+
+impl Crowd {
+    async fn write(self: Arc<Self>, place: usize) {
+        let mut step = 0;
+        while !*self.stop.borrow() {
+            step += 1;
+            let body = update(&self.ids[place], &format!(r#"{{"step":{step}}}"#));
+            assert_eq!(told(&self.client.post("/orders", body).await), (200, "updated".to_owned()));
+            self.told[place].store(step, Ordering::SeqCst);
+            self.writes.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    async fn read(self: Arc<Self>, place: usize) {
+        while !*self.stop.borrow() {
+            let told = self.told[place].load(Ordering::SeqCst);
+            let order = order(&self.client, &self.ids[place]).await;
+            let step: u64 = member(&member(&order, "payload"), "step").parse().unwrap();
+            assert!(step >= told, "step {step} is shown, and {told} was confirmed before: {order}");
+            assert!(
+                step > told || member(&order, "status") == "done",
+                "{told} was processed before: {order}"
+            );
+            self.reads.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Waits until each count has grown by some.
+    async fn goes_on(&self) {
+        let counts = [&self.writes, &self.reads];
+        let goals = counts.map(|count| count.load(Ordering::SeqCst) + 50);
+        until("more answers", async || {
+            let reached = counts.iter().zip(goals).all(|(count, goal)| count.load(Ordering::SeqCst) >= goal);
+            reached.then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_told_of_less_than_was_confirmed_while_redis_is_in_trouble() {
+    let redis = OwnRedis::start().await;
+    let cache = Arc::new(Counting { inner: redis.hasty_cache().await, hits: AtomicU64::new(0) });
+    let app = TestApp::embedded().cache(Arc::<Counting>::clone(&cache)).start().await;
+    let mut ids = Vec::new();
+    for _ in 0..ORDERS {
+        ids.push(create(&app.client, r#"{"step":0}"#).await);
+    }
+    let crowd = Arc::new(Crowd {
+        client: Client::new(app.address),
+        ids,
+        told: (0..ORDERS).map(|_| AtomicU64::new(0)).collect(),
+        writes: AtomicU64::new(0),
+        reads: AtomicU64::new(0),
+        stop: watch::Sender::new(false),
+    });
+    let mut callers = JoinSet::new();
+    for place in 0..ORDERS {
+        callers.spawn(Arc::clone(&crowd).write(place));
+        callers.spawn(Arc::clone(&crowd).read(place));
+        callers.spawn(Arc::clone(&crowd).read(place));
+    }
+    let works_again = async || {
+        let hits = cache.hits.load(Ordering::Relaxed);
+        until("hits", async || (cache.hits.load(Ordering::Relaxed) > hits + 20).then_some(())).await;
+    };
+    let trouble = async {
+        for _ in 0..2 {
+            works_again().await;
+            redis.kill().await;
+            crowd.goes_on().await;
+            redis.start_again().await;
+            works_again().await;
+            redis.pause().await;
+            crowd.goes_on().await;
+            redis.resume().await;
+            works_again().await;
+            for _ in 0..20 {
+                let () = redis.command(&["FLUSHALL"]).await;
+                crowd.goes_on().await;
+            }
+            works_again().await;
+            let () = redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+            crowd.goes_on().await;
+            let () = redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
+        }
+        works_again().await;
+    };
+    tokio::select! {
+        () = trouble => {}
+        Some(ended) = callers.join_next() => ended.expect("a caller who is answered"),
+    }
+    crowd.stop.send_replace(true);
+    within("the callers", callers.join_all()).await;
+    app.finish().await;
+}

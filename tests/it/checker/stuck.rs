@@ -1,0 +1,62 @@
+//! The checker on Postgres and Kafka: an order that waits for the worker must have its event somewhere.
+
+use orderstream::bus::Bus;
+use orderstream::service::verify::{Report, find_stuck};
+use orderstream::store::Store;
+
+use crate::bus::conformance::published;
+use crate::harness::kafka::Corner;
+use crate::harness::schema::Schema;
+use crate::harness::wait::until;
+use crate::store::conformance::{create, some_user};
+
+/// What the checker finds, as codes.
+async fn found(store: &dyn Store, bus: &dyn Bus) -> Vec<&'static str> {
+    let mut report = Report::default();
+    find_stuck(store, bus, &mut report, 10).await.expect("a store that can be read");
+    report.findings.iter().map(|finding| finding.fault.code()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_of_a_backlog_are_not_found_also_where_partitions_were_added() {
+    let (schema, corner) = (Schema::migrated().await, Corner::new());
+    let (store, bus) = (schema.open(), corner.bus().await);
+    for _ in 0..20 {
+        create(&store, some_user(), "{}").await;
+    }
+    schema.execute("UPDATE orders SET updated_at = now() - interval '1 minute'").await;
+    let events = store.pending(jiff::Timestamp::MAX, None, 20).await.unwrap().events;
+    let keys: Vec<_> = events.iter().map(|event| (event.order_id.unwrap(), 1)).collect();
+    assert!(published(&*bus, events).await.iter().all(Result::is_ok));
+    store.published(&keys).await.unwrap();
+    corner.add_partitions(&corner.options.events_topic, 16).await;
+    let mut report = Report::default();
+    find_stuck(&store, &*bus, &mut report, 10).await.expect("a store that can be read");
+    assert_eq!((report.findings, report.not_judged), (Vec::new(), 20));
+    bus.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_waits_and_whose_event_is_nowhere_is_found() {
+    let (schema, corner) = (Schema::migrated().await, Corner::new());
+    let (store, bus) = (schema.open(), corner.bus().await);
+    let id = create(&store, some_user(), "{}").await;
+    schema.execute("UPDATE orders SET updated_at = now() - interval '1 minute'").await;
+    assert_eq!(found(&store, &*bus).await, [""; 0], "its event is in the outbox");
+
+    let event = store.pending(jiff::Timestamp::MAX, None, 1).await.unwrap().events.remove(0);
+    store.published(&[(id, 1)]).await.unwrap();
+    assert_eq!(found(&store, &*bus).await, ["stuck"], "its event is nowhere");
+
+    assert_eq!(published(&*bus, vec![event]).await, [Ok(())]);
+    assert_eq!(found(&store, &*bus).await, [""; 0], "its event is on the bus");
+
+    // Settled, and yet not processed.
+    let mut worker = bus.subscribe().await.unwrap();
+    let deliveries = worker.next(10).await.unwrap();
+    bus.settle(deliveries).await;
+    until("the commit", async || bus.backlog().await.unwrap().filter(|backlog| *backlog == 0)).await;
+    assert_eq!(found(&store, &*bus).await, ["stuck"], "its event is gone");
+    worker.close().await;
+    bus.close().await;
+}

@@ -1,0 +1,123 @@
+//! `orderstream backup` and `restore`: a copy that is made beside a server under load, and put back after that one was
+//! killed, has every order that was confirmed before it began. Neither replaces anything without --force.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::clients::USER;
+use crate::clients::load::Load;
+use crate::harness::binary::{Place, Ran, ran};
+use crate::harness::child::{Child, command};
+
+/// How many confirmations the clients have seen before the backup, and after it.
+const CONFIRMATIONS: usize = 500;
+
+fn program(folder: &Path, args: &[&str]) -> Command {
+    let mut command = command(env!("CARGO_BIN_EXE_orderstream"), folder).into_std();
+    command.args(args);
+    command
+}
+
+fn run(folder: &Path, args: &[&str]) -> Ran {
+    ran(&mut program(folder, args))
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_beside_a_server_under_load_has_every_order_that_was_confirmed_before() {
+    let (folder, copies, empty) = (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let file = copies.path().join("orders.backup");
+    let name = file.to_str().unwrap();
+    let child = Child::up(folder.path()).await;
+    let mut before = Load::of(8).start(child.address());
+    before.confirmed(CONFIRMATIONS).await;
+    let before = before.stopped().await;
+    let told: String = before.told().iter().map(|(id, status)| format!("{id} {status}\n")).collect();
+    let confirmed = copies.path().join("confirmed");
+    fs::write(&confirmed, told).unwrap();
+
+    let mut load = Load::of(8).start(child.address());
+    load.confirmed(50).await;
+    let copy = program(folder.path(), &["backup", name]);
+    let copied = tokio::task::spawn_blocking(move || ran(&mut { copy })).await.unwrap().ok();
+    assert!(copied.contains("nothing is wrong"), "{copied}");
+    assert_eq!(names(copies.path()), ["confirmed", "orders.backup"], "nothing is left beside it");
+    load.count_anew();
+    load.confirmed(50).await;
+
+    // Neither in the place of another file, nor into a store that is there or in use.
+    let refusal = run(folder.path(), &["backup", name]).refused(2);
+    assert!(refusal.contains(name) && refusal.contains("--force"), "{refusal}");
+    run(folder.path(), &["backup", name, "--force"]).ok();
+    for args in [&["restore", name][..], &["restore", name, "--force"]] {
+        let refusal = run(folder.path(), args).refused(2);
+        assert!(refusal.contains("in use by another process"), "{refusal}");
+    }
+    child.kill_9().await;
+    drop(load.ended().await);
+    let refusal = run(folder.path(), &["restore", name]).refused(2);
+    assert!(refusal.contains("orders.db exists") && refusal.contains("--force"), "{refusal}");
+
+    let restored = run(empty.path(), &["restore", name]).ok();
+    assert!(restored.contains("nothing is wrong"), "{restored}");
+    let list = confirmed.to_str().unwrap();
+    for folder in [empty.path(), folder.path()] {
+        if folder.join("orders.db-wal").exists() {
+            // What the killed server left is replaced, its WAL as well.
+            run(folder, &["restore", name, "--force"]).ok();
+        }
+        run(folder, &["verify", "--confirmed", list]).ok();
+        let child = Child::up(folder).await;
+        before.settle(child.address()).await;
+        let body = format!(r#"{{"user_id":"{USER}","payload":{{"id":"after"}}}}"#);
+        assert_eq!(child.post(&body).await.status, 201);
+        child.stop().await;
+        run(folder, &["verify", "--idle", "--confirmed", list]).ok();
+    }
+}
+
+#[tokio::test]
+async fn dead_letters_are_in_a_backup_and_what_is_not_a_backup_is_refused() {
+    let (folder, empty) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    Child::up(folder.path()).await.stop().await;
+    let letters = "{\"reason\":\"one\"}\n{\"reason\":\"two\"}\n";
+    fs::write(folder.path().join("orders.events.dlq.jsonl"), format!("{letters}{{\"torn")).unwrap();
+    let file = folder.path().join("copy");
+    let name = file.to_str().unwrap();
+    assert!(run(folder.path(), &["backup", name]).ok().contains("2 dead letters"));
+    assert!(run(empty.path(), &["restore", name]).ok().contains("2 dead letters"));
+    assert_eq!(fs::read_to_string(empty.path().join("orders.events.dlq.jsonl")).unwrap(), letters);
+    assert!(run(empty.path(), &["verify"]).ok().contains("2 dead letters"));
+
+    let nothing = TempDir::new().unwrap();
+    for (bytes, told) in [("no database", "file is not a database"), ("", "not a backup")] {
+        fs::write(&file, bytes).unwrap();
+        let refusal = run(nothing.path(), &["restore", name]).refused(2);
+        assert!(refusal.contains(name) && refusal.contains(told), "{refusal}");
+        assert!(!nothing.path().join("orders.db").exists());
+    }
+    fs::remove_file(&file).unwrap();
+    assert!(run(nothing.path(), &["restore", name]).refused(2).contains("is not there"));
+    assert!(run(nothing.path(), &["backup", name]).refused(2).contains("there is no order database"));
+    assert_eq!(names(nothing.path()), ["LOCK"]);
+}
+
+#[test]
+fn in_postgres_the_tools_of_postgres_are_named() {
+    let place = Place::new();
+    for (args, tool) in [(["backup", "copy"], "pg_dump"), (["restore", "copy"], "pg_restore")] {
+        let mut command = place.command(&args);
+        let refusal = ran(command.env("POSTGRES_DSN", "postgres://clerk@127.0.0.1:1/orders")).refused(2);
+        assert!(refusal.contains(tool) && refusal.contains("POSTGRES_DSN"), "{refusal}");
+    }
+}

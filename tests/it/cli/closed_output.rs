@@ -1,0 +1,145 @@
+//! Commands whose output nothing reads any more: `orderstream spec openapi | head -c1` ends without a message, and with
+//! the exit code that its result has. A server serves all the same.
+
+use std::io::{PipeWriter, Read, pipe};
+use std::net::TcpListener;
+use std::process::Stdio;
+
+use crate::clients::UNKNOWN_ID;
+use crate::clients::USER;
+use crate::clients::http::{Answer, raw};
+use crate::harness::binary::{Guard, Place, Ran, ended};
+use crate::harness::wait::until;
+
+/// A pipe whose reader has gone.
+fn closed() -> PipeWriter {
+    let (reader, writer) = pipe().unwrap();
+    drop(reader);
+    writer
+}
+
+/// Runs a command whose standard output is closed before it prints.
+fn unread(place: &Place, args: &[&str]) -> Ran {
+    ended(place.command(args).stdin(Stdio::null()).stdout(closed()).stderr(Stdio::piped()))
+}
+
+#[test]
+fn a_reader_that_closes_the_pipe_after_a_byte_ends_the_command_quietly() {
+    let place = Place::new();
+    for args in [&["spec", "openapi"][..], &["completions", "bash"], &["config"]] {
+        let mut command = place.command(args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let _guard = Guard::of(&child);
+        let mut first = [0];
+        child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+        let ran: Ran = child.wait_with_output().unwrap().into();
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{args:?}");
+    }
+}
+
+#[test]
+fn a_command_whose_output_is_closed_ends_quietly() {
+    let place = Place::new();
+    for args in [
+        &["spec", "openapi"][..],
+        &["spec", "asyncapi"],
+        &["completions", "bash"],
+        &["completions", "zsh"],
+        &["completions", "fish"],
+        &["config"],
+        &["migrate"],
+        &["verify"],
+        &["verify", "--json"],
+        &["--help"],
+        &["--version"],
+    ] {
+        let ran = unread(&place, args);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{args:?}");
+    }
+}
+
+#[test]
+fn the_exit_code_of_a_checker_tells_what_it_found_also_where_its_output_is_closed() {
+    let place = Place::new();
+    place.run(&["migrate"]).ok();
+    let list = place.write("confirmed", &format!("{UNKNOWN_ID} created\n"));
+    let ran = unread(&place, &["verify", "--confirmed", &list]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (1, ""));
+}
+
+#[test]
+fn a_client_whose_output_is_closed_ends_quietly_and_has_done_its_work() {
+    let place = Place::new();
+    let server = place.up();
+    let unread = |args: &[&str]| unread(&place, &[&["orders", "--server", &server.url], args].concat());
+    let ran = unread(&["create", "--user", USER, "--payload", r#"{"id":"A-1"}"#]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let listed = server.orders(&place, &["list"]).ok();
+    assert!(listed.contains("A-1"), "{listed}");
+    let id = listed.split('"').find(|text| text.len() == 36).unwrap().to_owned();
+    let batch = r#"[{"order_id":"0196f1c8-7b1e-7000-8000-00000000dead","payload":{}}]"#;
+    for (args, code) in [
+        (&["list", "--all"][..], 0),
+        (&["get", &id], 0),
+        (&["find", "A-1", "--user", USER], 0),
+        (&["watch", &id], 0),
+        (&["watch", &id, "--follow"], 0),
+        (&["update", &id, "--payload", "{}"], 0),
+    ] {
+        let ran = unread(args);
+        assert_eq!((ran.code, ran.stderr.as_str()), (code, ""), "{args:?}");
+    }
+    // What was refused is told by the code, too.
+    let ran = unread(&["batch", batch]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+}
+
+#[test]
+fn a_stream_of_events_ends_quietly_when_its_output_is_closed() {
+    let place = Place::new();
+    let server = crate::harness::binary::Server::start(place.command(&["up"]).env("HISTORY", "on"));
+    let created = server.orders(&place, &["create", "--user", USER, "--payload", "{}"]).ok();
+    let id = created.split('"').find(|text| text.len() == 36).unwrap();
+    for args in [["history", id], ["events", id]] {
+        let ran = unread(&place, &[&["orders", "--server", &server.url], &args[..]].concat());
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{args:?}");
+    }
+}
+
+#[test]
+fn a_client_whose_errors_are_not_read_ends_with_the_code_of_its_result() {
+    let place = Place::new();
+    let server = place.up();
+    for (url, code) in [(server.url.as_str(), 1), ("http://127.0.0.1:1", 2)] {
+        let mut command = place.command(&["orders", "--server", url, "get", UNKNOWN_ID]);
+        let ran = ended(command.stdin(Stdio::null()).stdout(closed()).stderr(closed()));
+        assert_eq!(ran.code, code, "{url}");
+    }
+}
+
+#[test]
+fn a_command_that_fails_ends_with_its_code_where_its_errors_are_not_read() {
+    let place = Place::new();
+    for args in [&["config", "--api-port", "many"][..], &["api"], &["up", "--data-dir", "/dev/null/x"]] {
+        let ran = ended(place.command(args).stdin(Stdio::null()).stdout(closed()).stderr(closed()));
+        assert_eq!(ran.code, 2, "{args:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_whose_output_and_log_are_closed_serves() {
+    let place = Place::new();
+    // Nothing tells which port it took.
+    let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [http, grpc] = ports.each_ref().map(|port| port.local_addr().unwrap());
+    drop(ports);
+    let mut command = place.command(&["up"]);
+    command.env("API_PORT", http.port().to_string()).env("GRPC_PORT", grpc.port().to_string());
+    let mut child = command.stdin(Stdio::null()).stdout(closed()).stderr(closed()).spawn().unwrap();
+    until("a server that listens", async || tokio::net::TcpStream::connect(http).await.ok()).await;
+    let answer =
+        raw(http, b"GET /health/live HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n").await;
+    assert_eq!(Answer::read(&answer).status, 200);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -1,0 +1,297 @@
+//! The program on Postgres and Kafka as operators run it: the schema brought up, api and worker as processes of
+//! their own, the client and the checker beside them. What is missing is told by the name of its setting, and no
+//! secret by anything.
+
+use std::process::{Command, Stdio};
+
+use orderstream::order::OrderId;
+use serde_json::Value;
+use tempfile::NamedTempFile;
+use tokio_postgres::NoTls;
+
+use crate::clients::USER;
+use crate::clients::http::Client;
+use crate::harness::binary::{Place, Process, Ran, Server, ran};
+use crate::harness::kafka::Corner;
+use crate::harness::schema::Schema;
+use crate::harness::servers::{self, Private};
+use crate::harness::wait::until;
+
+/// A place to start the program in, and what it shares with other processes.
+struct Site {
+    place: Place,
+    schema: Schema,
+    corner: Corner,
+}
+
+impl Site {
+    async fn new() -> Site {
+        Site { place: Place::new(), schema: Schema::empty().await, corner: Corner::new() }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let (mut command, options) = (self.place.command(args), &self.corner.options);
+        command
+            .env("POSTGRES_DSN", &self.schema.dsn)
+            .env("KAFKA_BROKERS", options.brokers.join(","))
+            .env("WORKER_GROUP", &options.group)
+            .env("ORDERS_EVENTS_TOPIC", &options.events_topic)
+            .env("ORDERS_ACK_TOPIC", &options.ack_topic);
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        ran(&mut self.command(args))
+    }
+}
+
+fn id_in(answer: &str) -> String {
+    let answer: Value = serde_json::from_str(answer).unwrap();
+    answer["order_id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn migrate_prints_the_version_of_the_shared_schema_and_does_nothing_the_second_time() {
+    let site = Site::new().await;
+    assert_eq!(site.run(&["migrate"]).ok(), "Postgres: schema version 8, 8 migrations applied\n");
+    assert_eq!(site.run(&["migrate"]).ok(), "Postgres: schema version 8, 0 migrations applied\n");
+}
+
+#[tokio::test]
+async fn before_the_schema_is_there_every_command_says_what_to_do() {
+    let site = Site::new().await;
+    let ran = site.run(&["verify"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("run `orderstream migrate`"), "{}", ran.stderr);
+    assert_eq!(site.corner.topics(), 0, "whoever looks makes no topics");
+    let api = Server::start(site.command(&["api"]).stderr(Stdio::null()));
+    let message = api.orders(&site.place, &["get", &OrderId::generate().to_string()]).refused(1);
+    assert!(message.contains("(503)"), "{message}");
+    // And needs no restart once that was done.
+    site.run(&["migrate"]).ok();
+    let client = client_of(&api);
+    until("an api that is ready", async || (client.get("/health/ready").await.status == 200).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn api_and_worker_are_processes_of_their_own_and_serve_the_client() {
+    let site = Site::new().await;
+    site.run(&["migrate"]).ok();
+    let api = Server::start(&mut site.command(&["api"]));
+    assert_eq!(api.ready, format!("OrderStream listens on {} and keeps its data in Postgres", api.url));
+    // It tells of the dead letter.
+    let mut worker = Process::spawn(site.command(&["worker"]).stderr(Stdio::null()));
+    let options = &site.corner.options;
+    let expected = format!("OrderStream works on {} in {}", options.events_topic, options.group);
+    assert_eq!(worker.line(), expected);
+
+    let orders = |args: &[&str]| api.orders(&site.place, args).ok();
+    let payload = r#"{"id":"A 1/%Ж","items":[{"price":9.90,"qty":2}],"n":12345678901234567890}"#;
+    let id = id_in(&orders(&["create", "--user", USER, "--payload", payload]));
+    let got = orders(&["get", &id]);
+    assert!(got.contains("\"amount\":19.80") && got.contains(": 12345678901234567890"), "{got}");
+    assert!(got.contains("\"status\":\"done\""), "{got}");
+    assert_eq!(orders(&["find", "A 1/%Ж", "--user", USER]), got);
+    let updated = orders(&["update", &id, "--payload", "[1.10]"]);
+    assert_eq!(updated, format!("{{\"order_id\":\"{id}\",\"status\":\"updated\"}}\n"));
+    assert!(orders(&["get", &id]).contains("\"payload\":[1.10]"));
+    let watched = orders(&["watch", &id]);
+    assert!(watched.ends_with(" done 2\n"), "{watched}");
+    let deleted = id_in(&orders(&["create", "--user", USER, "--payload", "{}"]));
+    orders(&["delete", &deleted]);
+    let message = api.orders(&site.place, &["update", &deleted, "--payload", "{}"]).refused(1);
+    assert!(message.starts_with("orderstream: order_deleted (409): "), "{message}");
+
+    // The checker beside them, with what callers were told and what no worker could make sense of.
+    site.corner.write(&options.events_topic, None, None, &[], Some(b"no event"));
+    site.corner.read(&site.corner.dead_letter_topic(), 1);
+    let list = site.place.write("ids.txt", &format!("{id} updated\n{deleted} deleted\n"));
+    let clean = site.run(&["verify", "--idle", "--confirmed", &list]).ok();
+    let expected = "checked 2 orders (1 done, 1 deleted); 0 pending; 1 dead letters\n\
+                    looked up 2 orders that callers were told of\nnothing is wrong\n";
+    assert_eq!(clean, expected);
+    let unknown = OrderId::generate().to_string();
+    let list = site.place.write("ids.txt", &format!("{unknown}\n{id} deleted\n"));
+    let ran = site.run(&["verify", "--confirmed", &list, "--json"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (1, ""));
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(
+        (&report["checked"], &report["found"], &report["dead_letters"]),
+        (&2.into(), &2.into(), &1.into())
+    );
+    let codes = [&report["findings"][0]["code"], &report["findings"][1]["code"]];
+    assert_eq!(codes, ["lost", "not_deleted"]);
+}
+
+#[tokio::test]
+async fn up_runs_everything_on_postgres_and_kafka_and_brings_the_schema_up_itself() {
+    let site = Site::new().await;
+    let server = Server::start(&mut site.command(&["up"]));
+    let id =
+        id_in(&server.orders(&site.place, &["create", "--user", USER, "--payload", r#"{"amount":7}"#]).ok());
+    assert!(server.orders(&site.place, &["get", &id]).ok().contains("\"amount\":7,"));
+    assert!(site.run(&["verify", "--idle"]).ok().starts_with("checked 1 orders (1 done); 0 pending; 0 dead"));
+    assert!(!site.place.data_dir().exists(), "nothing is kept beside the servers");
+}
+
+#[tokio::test]
+async fn up_keeps_its_orders_embedded_where_only_kafka_is_named() {
+    let site = Site::new().await;
+    let server = Server::start(site.command(&["up"]).env_remove("POSTGRES_DSN"));
+    let id =
+        id_in(&server.orders(&site.place, &["create", "--user", USER, "--payload", r#"{"amount":7}"#]).ok());
+    assert!(server.orders(&site.place, &["get", &id]).ok().contains("\"status\":\"done\""));
+    let events = site.corner.read(&site.corner.options.events_topic, 1);
+    assert_eq!(events[0].1.key.as_deref(), Some(id.as_bytes()));
+    let verified = ran(site.command(&["verify", "--idle"]).env_remove("POSTGRES_DSN"));
+    assert!(verified.ok().starts_with("checked 1 orders (1 done); 0 pending; 0 dead letters\n"));
+}
+
+#[test]
+fn a_single_role_is_refused_without_each_of_its_servers() {
+    let dsn = ("POSTGRES_DSN", "postgres://clerk:hunter2@127.0.0.1:1/orders");
+    for (role, given, missing) in [
+        ("api", dsn, "KAFKA_BROKERS"),
+        ("worker", dsn, "KAFKA_BROKERS"),
+        ("api", ("KAFKA_BROKERS", "127.0.0.1:1"), "POSTGRES_DSN"),
+        ("worker", ("KAFKA_BROKERS", "127.0.0.1:1"), "POSTGRES_DSN"),
+    ] {
+        let place = Place::new();
+        let refused = ran(place.command(&[role]).env(given.0, given.1)).refused(2);
+        assert!(refused.contains(&format!("{missing} is not set")), "{refused}");
+        assert!(refused.contains(&format!("to run `{role}` alone")), "{refused}");
+        assert!(!refused.contains("hunter2"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn config_shows_the_servers_and_hides_their_secrets() {
+    let site = Site::new().await;
+    let secret = site.place.write("dsn", "postgres://clerk:hunter2@db/orders\n");
+    let mut command = site.command(&["config"]);
+    command.env_remove("POSTGRES_DSN").env("POSTGRES_DSN_FILE", &secret);
+    command.env("KAFKA_SASL_PASSWORD", "hunter3").env("REDIS_ADDR", "redis://:hunter4@cache");
+    let shown = ran(&mut command).ok();
+    for setting in ["postgres_dsn = \"***\"", "kafka_sasl_password = \"***\"", "redis_addr = \"***\""] {
+        assert!(shown.contains(setting), "{shown}");
+    }
+    assert!(shown.contains(&format!("kafka_brokers = [\"{}\"]", servers::kafka())), "{shown}");
+    assert!(shown.contains(&format!("# from the content of {secret}")), "{shown}");
+    assert!(!shown.contains("hunter"), "{shown}");
+}
+
+#[test]
+fn a_dsn_that_cannot_be_read_is_told_without_the_password() {
+    for dsn in [
+        "postgres://clerk:hunter2@db:port/orders",
+        "postgres://clerk:hunter2@db/orders?sslmode=sometimes",
+        "host=db password='hunter2",
+        "password=hunter2 nonsense",
+    ] {
+        for command in ["migrate", "verify", "up"] {
+            let place = Place::new();
+            let message = ran(place.command(&[command]).env("POSTGRES_DSN", dsn)).refused(2);
+            assert_eq!(message.matches("POSTGRES_DSN cannot be used: ").count(), 1, "{message}");
+            assert!(message.matches("; write ").count() <= 1, "the reason is told once: {message}");
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn servers_that_are_away_are_told_by_place_and_setting_and_once() {
+    let (place, log) = (Place::new(), NamedTempFile::new().unwrap());
+    let dsn = "postgres://clerk@127.0.0.1:1/orders";
+    for name in ["migrate", "verify"] {
+        let message = ran(place.command(&[name]).env("POSTGRES_DSN", dsn)).refused(2);
+        assert!(message.contains("Postgres at 127.0.0.1:1 (POSTGRES_DSN): "), "{message}");
+    }
+    let mut command = place.command(&["verify"]);
+    command.env("POSTGRES_DSN", dsn).env("KAFKA_BROKERS", "127.0.0.1:1");
+    let message = ran(&mut command).refused(2);
+    assert!(message.contains("no Kafka broker answers at 127.0.0.1:1 (KAFKA_BROKERS)"), "{message}");
+    let mut command = place.command(&["api"]);
+    command.env("POSTGRES_DSN", dsn).env("KAFKA_BROKERS", "127.0.0.1:1").stderr(log.reopen().unwrap());
+    let api = Server::start(&mut command);
+    let client = client_of(&api);
+    let told = || std::fs::read_to_string(log.path()).unwrap();
+    let kafka = "no Kafka broker answers at 127.0.0.1:1 (KAFKA_BROKERS)";
+    until("a log that tells of Kafka", async || told().contains(kafka).then_some(())).await;
+    for _ in 0..10 {
+        assert_eq!(client.get("/health/ready").await.status, 503);
+    }
+    // The log is written by a thread of its own.
+    until("a log that tells of both", async || {
+        let told = told();
+        ["store", "bus"].iter().all(|part| told.contains(&format!("not ready part=\"{part}\""))).then_some(())
+    })
+    .await;
+    drop(api);
+    let told = told();
+    assert!(told.contains("Postgres at 127.0.0.1:1 (POSTGRES_DSN): "), "{told}");
+    for part in ["store", "bus"] {
+        let lines = told.lines().filter(|line| line.contains("not ready") && line.contains(part)).count();
+        assert_eq!(lines, 1, "{part}: {told}");
+    }
+}
+
+/// A Postgres that asks for a password, and the DSN of somebody who has it wrong.
+async fn strict_postgres() -> (Private, String) {
+    let server = Private::new();
+    let dsn = server.up(servers::Server::Postgres);
+    let (admin, connection) = tokio_postgres::connect(&dsn, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    admin.batch_execute("CREATE ROLE clerk LOGIN PASSWORD 'another'").await.unwrap();
+    let rules: String = admin.query_one("SHOW hba_file", &[]).await.unwrap().get(0);
+    admin
+        .batch_execute(&format!(
+            "COPY (VALUES ('host all clerk 127.0.0.1/32 scram-sha-256')) TO '{rules}'; SELECT pg_reload_conf()"
+        ))
+        .await
+        .unwrap();
+    let wrong = dsn.replace("postgres@", "clerk:hunter2@");
+    // The server reads its rules when it comes to that.
+    until("a server that asks", async || tokio_postgres::connect(&wrong, NoTls).await.err()).await;
+    (server, wrong)
+}
+
+fn client_of(server: &Server) -> Client {
+    Client::new(server.url.strip_prefix("http://").and_then(|address| address.parse().ok()).unwrap())
+}
+
+#[tokio::test]
+async fn a_password_that_is_wrong_is_told_and_neither_that_nor_any_other_is_printed() {
+    let (_server, dsn) = strict_postgres().await;
+    let place = Place::new();
+    for name in ["migrate", "verify", "up"] {
+        let mut command = place.command(&[name]);
+        let ran = ran(command.env("POSTGRES_DSN", &dsn).env("LOG_LEVEL", "trace"));
+        assert_eq!(ran.code, 2, "{name}");
+        assert!(ran.stderr.contains("password authentication failed for user \"clerk\""), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("hunter2") && !ran.stdout.contains("hunter2"), "{}", ran.stderr);
+    }
+
+    // A process that goes on, with every secret there is, and servers that take none of them.
+    let log = NamedTempFile::new().unwrap();
+    let mut command = place.command(&["api"]);
+    command
+        .env("LOG_LEVEL", "trace")
+        .env("POSTGRES_DSN", &dsn)
+        .env("REDIS_ADDR", "redis://:hunter3@127.0.0.1:1")
+        .env("KAFKA_BROKERS", "127.0.0.1:1")
+        .env("KAFKA_SECURITY_PROTOCOL", "sasl_plaintext")
+        .env("KAFKA_SASL_USERNAME", "clerk")
+        .env("KAFKA_SASL_PASSWORD", "hunter4")
+        .stderr(log.reopen().unwrap());
+    let api = Server::start(&mut command);
+    let ready = client_of(&api).get("/health/ready").await;
+    assert_eq!(ready.status, 503);
+    let refused = api.orders(&place, &["create", "--user", USER, "--payload", "{}"]).refused(1);
+    drop(api);
+    let log = std::fs::read_to_string(log.path()).unwrap();
+    assert!(log.contains("password authentication failed for user \"clerk\""), "{log}");
+    for text in [ready.text(), &refused, &log] {
+        assert!(!text.contains("hunter"), "{text}");
+    }
+}

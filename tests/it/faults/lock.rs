@@ -1,0 +1,61 @@
+//! A lock that a test holds in the database: whoever wants to write there stands still at an exact point, until
+//! the lock is released or its session is ended.
+
+use tokio_postgres::Client;
+
+use crate::harness::wait::until;
+
+/// The lock; it is also released when it is dropped.
+pub(crate) struct Lock {
+    holder: Client,
+    watcher: Client,
+    process: i32,
+}
+
+impl Lock {
+    /// Keeps everybody from writing to a table; reading goes on.
+    pub(crate) async fn on_table(holder: Client, watcher: Client, table: &str) -> Lock {
+        Lock::take(holder, watcher, &format!("LOCK TABLE {table} IN SHARE MODE")).await
+    }
+
+    /// Keeps all others from reading and writing a table.
+    pub(crate) async fn on_all(holder: Client, watcher: Client, table: &str) -> Lock {
+        Lock::take(holder, watcher, &format!("LOCK TABLE {table}")).await
+    }
+
+    /// Keeps everybody from writing to the orders that are there; new ones may come.
+    pub(crate) async fn on_orders(holder: Client, watcher: Client) -> Lock {
+        Lock::take(holder, watcher, "SELECT 1 FROM orders FOR UPDATE").await
+    }
+
+    async fn take(holder: Client, watcher: Client, sql: &str) -> Lock {
+        holder.batch_execute(&format!("BEGIN; {sql}")).await.expect("a lock");
+        let process = holder.query_one("SELECT pg_backend_pid()", &[]).await.expect("a session").get(0);
+        Lock { holder, watcher, process }
+    }
+
+    /// Waits until somebody waits for the lock.
+    pub(crate) async fn is_waited_for(&self) {
+        until("somebody who waits for the lock", async || (self.waiting().await > 0).then_some(())).await;
+    }
+
+    /// Ends the sessions that wait for the lock, as an administrator would, and waits until they are gone.
+    pub(crate) async fn end_who_waits(&self) {
+        let sql = format!("SELECT pg_terminate_backend(pid) {WAITING}");
+        self.watcher.query(&sql, &[&self.process]).await.expect("an answer");
+        until("nobody to wait", async || (self.waiting().await == 0).then_some(())).await;
+    }
+
+    /// Lets everybody go on.
+    pub(crate) async fn release(self) {
+        self.holder.batch_execute("ROLLBACK").await.expect("the lock's session");
+    }
+
+    async fn waiting(&self) -> i64 {
+        let sql = format!("SELECT count(*) {WAITING}");
+        self.watcher.query_one(&sql, &[&self.process]).await.expect("an answer").get(0)
+    }
+}
+
+/// The sessions that wait for that one.
+const WAITING: &str = "FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))";

@@ -1,0 +1,6 @@
+//! Means to break a system at an exact point: hooks before each call of the store and the bus, locks in the database,
+//! and a network that stops.
+
+pub(crate) mod hooks;
+pub(crate) mod lock;
+pub(crate) mod network;

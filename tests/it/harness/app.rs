@@ -1,0 +1,280 @@
+//! A whole system in the test's own process: the embedded store in a folder of its own, or Postgres where a test
+//! asks for it, the in-process bus with a journal, and the two roles as `app` starts them, on a free port. Every test ends with `finish`, and
+//! that is an assertion: the roles end by themselves, the checker finds nothing wrong, and nothing is pending.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+
+use orderstream::api::Listeners;
+use orderstream::app::{self, Parts};
+use orderstream::bus::local::LocalBus;
+use orderstream::cache::{Cache, NoCache};
+use orderstream::config::Settings;
+use orderstream::service::verify::{Confirmed, Options, Report, verify};
+use orderstream::service::{AmountProcessor, Processor};
+use orderstream::store::Store;
+use orderstream::store::sqlite::SqliteStore;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::clients::http::{Client, GUARD};
+use crate::harness::bus::{Journal, RecordingBus, Traffic};
+use crate::harness::schema::Schema;
+use crate::harness::wait::{until, within};
+
+/// More than any test puts under way at once.
+const BUS_CAPACITY: usize = 32 << 20;
+
+/// What a system is to be like. Begins as the defaults, with a worker that works out amounts.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub(crate) settings: Settings,
+    pub(crate) processor: Arc<dyn Processor>,
+    pub(crate) cache: Arc<dyn Cache>,
+    pub(crate) worker: bool,
+}
+
+impl Setup {
+    pub(crate) fn new() -> Setup {
+        let settings = Settings { history: true, ..Settings::default() };
+        let processor = Arc::new(AmountProcessor::default());
+        Setup { settings, processor, cache: Arc::new(NoCache), worker: true }
+    }
+
+    /// With other settings.
+    pub(crate) fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Setup {
+        change(&mut self.settings);
+        self
+    }
+
+    /// With another processor.
+    pub(crate) fn processor(self, processor: Arc<dyn Processor>) -> Setup {
+        Setup { processor, ..self }
+    }
+
+    /// With a cache.
+    pub(crate) fn cache(self, cache: Arc<dyn Cache>) -> Setup {
+        Setup { cache, ..self }
+    }
+
+    /// With a worker that is started later.
+    pub(crate) fn without_worker(self) -> Setup {
+        Setup { worker: false, ..self }
+    }
+
+    /// Starts it on the embedded backends.
+    pub(crate) async fn start(self) -> TestApp {
+        TestApp::open(Place::new(None), self, Journal::new()).await
+    }
+
+    /// Starts it on Postgres and the in-process bus.
+    pub(crate) async fn start_on_postgres(self) -> TestApp {
+        TestApp::open(Place::new(Some(Schema::migrated().await)), self, Journal::new()).await
+    }
+}
+
+/// Where a system keeps its things.
+struct Place {
+    /// The dead letters lie there, and the orders unless they are in Postgres.
+    folder: TempDir,
+    schema: Option<Schema>,
+}
+
+impl Place {
+    fn new(schema: Option<Schema>) -> Place {
+        Place { folder: TempDir::new().expect("a temporary folder"), schema }
+    }
+
+    fn open(&self) -> Arc<dyn Store> {
+        match &self.schema {
+            Some(schema) => Arc::new(schema.open()),
+            None => Arc::new(SqliteStore::open(self.folder.path()).expect("a folder that can be opened")),
+        }
+    }
+
+    /// What is left, to be looked at.
+    fn open_for_reading(&self) -> Arc<dyn Store> {
+        match &self.schema {
+            Some(schema) => Arc::new(schema.open()),
+            None => {
+                Arc::new(SqliteStore::open_read_only(self.folder.path()).expect("a folder that can be read"))
+            }
+        }
+    }
+}
+
+/// A running system.
+pub(crate) struct TestApp {
+    pub(crate) address: SocketAddr,
+    /// Where it serves gRPC.
+    pub(crate) grpc: SocketAddr,
+    pub(crate) client: Client,
+    pub(crate) journal: Journal,
+    pub(crate) bus: Arc<RecordingBus>,
+    pub(crate) store: Arc<dyn Store>,
+    place: Place,
+    setup: Setup,
+    api: Option<Role>,
+    worker: Option<Role>,
+    unfinished: Unfinished,
+}
+
+impl TestApp {
+    /// A system on the embedded backends, to be changed and started.
+    pub(crate) fn embedded() -> Setup {
+        Setup::new()
+    }
+
+    async fn open(place: Place, setup: Setup, journal: Journal) -> TestApp {
+        let store = place.open();
+        let dead_letters = place.folder.path().join("dead-letters.jsonl");
+        let topic = &setup.settings.orders_events_topic;
+        let local = LocalBus::open(&dead_letters, topic, BUS_CAPACITY).expect("a bus");
+        let bus = RecordingBus::new(local, journal.clone());
+        let (listeners, address, grpc) = listen().await;
+        let parts = Parts {
+            store: Arc::clone(&store),
+            bus: bus.clone(),
+            cache: Arc::clone(&setup.cache),
+            processor: Arc::clone(&setup.processor),
+        };
+        let api = Some(Role::start(|stop| app::api(parts, listeners, &setup.settings, stop)));
+        let (client, unfinished) = (Client::new(address), Unfinished(true));
+        let with_worker = setup.worker;
+        let mut system = TestApp {
+            address,
+            grpc,
+            client,
+            journal,
+            bus,
+            store,
+            place,
+            setup,
+            api,
+            worker: None,
+            unfinished,
+        };
+        if with_worker {
+            system.start_worker();
+        }
+        system
+    }
+
+    /// Runs SQL in its schema, as another service would.
+    pub(crate) async fn execute(&self, sql: &str) {
+        self.place.schema.as_ref().expect("a system on Postgres").execute(sql).await;
+    }
+
+    /// A session of another service in its schema.
+    pub(crate) async fn connect(&self) -> tokio_postgres::Client {
+        self.place.schema.as_ref().expect("a system on Postgres").connect().await
+    }
+
+    /// The text that SQL finds in its schema.
+    pub(crate) async fn query(&self, sql: &str) -> Option<String> {
+        let schema = self.place.schema.as_ref().expect("a system on Postgres");
+        let row = schema.connect().await.query_opt(sql, &[]).await.expect("SQL that can be run");
+        row.map(|row| row.get(0))
+    }
+
+    /// Starts the worker.
+    pub(crate) fn start_worker(&mut self) {
+        assert!(self.worker.is_none(), "the worker runs already");
+        let (cache, processor) = (Arc::clone(&self.setup.cache), Arc::clone(&self.setup.processor));
+        let parts = Parts { store: Arc::clone(&self.store), bus: self.bus.clone(), cache, processor };
+        self.worker = Some(Role::start(|stop| app::worker(parts, &self.setup.settings, stop)));
+    }
+
+    /// Tells the worker to stop and waits until it has.
+    pub(crate) async fn stop_worker(&mut self) {
+        self.worker.take().expect("a worker that runs").end().await;
+    }
+
+    /// Stops everything as it runs now and starts it again on the same folder; the journal goes on.
+    pub(crate) async fn restart(mut self) -> TestApp {
+        self.end().await;
+        let TestApp { place, setup, journal, .. } = self;
+        TestApp::open(place, setup, journal).await
+    }
+
+    /// Stops everything, with a worker to the last, has the checker look, and answers what went over the bus.
+    pub(crate) async fn finish(mut self) -> Traffic {
+        if self.worker.is_none() {
+            self.start_worker();
+        }
+        self.end().await;
+        let left = self.place.open_for_reading();
+        let report = checked(&*left).await;
+        assert_eq!(report.findings, [], "the checker's findings");
+        left.close().await;
+        self.journal.traffic()
+    }
+
+    /// Waits until the checker has nothing to say.
+    pub(crate) async fn idle(&self) {
+        let store = self.place.open_for_reading();
+        until("every order to be processed", async || {
+            checked(&*store).await.findings.is_empty().then_some(())
+        })
+        .await;
+        store.close().await;
+    }
+
+    /// The api first: it needs the worker to finish what callers wait for.
+    async fn end(&mut self) {
+        self.unfinished.0 = false;
+        for role in [self.api.take(), self.worker.take()].into_iter().flatten() {
+            role.end().await;
+        }
+        within("the store to close", self.store.close()).await;
+    }
+}
+
+/// What the checker says of an idle store.
+async fn checked(store: &dyn Store) -> Report {
+    let options = Options { idle: true, amounts: true, listed: 10 };
+    verify(store, 0, Confirmed::default(), &options).await.expect("a store that can be read")
+}
+
+/// Listens on free ports, and answers the addresses of HTTP and gRPC.
+pub(crate) async fn listen() -> (Listeners, SocketAddr, SocketAddr) {
+    let http = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+    let grpc = TcpListener::bind(("127.0.0.1", 0)).await.expect("another");
+    let address = |listener: &TcpListener| listener.local_addr().expect("a listener's address");
+    let addresses = (address(&http), address(&grpc));
+    (Listeners { http, grpc: Some(grpc) }, addresses.0, addresses.1)
+}
+
+/// A role that runs, and the way to tell it to stop.
+pub(crate) struct Role {
+    stop: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Role {
+    pub(crate) fn start<R: Future<Output = anyhow::Result<()>> + Send + 'static>(
+        role: impl FnOnce(CancellationToken) -> R,
+    ) -> Role {
+        let stop = CancellationToken::new();
+        Role { task: tokio::spawn(role(stop.clone())), stop }
+    }
+
+    pub(crate) async fn end(self) {
+        self.stop.cancel();
+        let ended = timeout(GUARD, self.task).await.expect("a role that ends when it is told to");
+        ended.expect("a role that does not panic").expect("a role that does not fail");
+    }
+}
+
+/// Fails a test that forgot its last assertion.
+pub(crate) struct Unfinished(pub(crate) bool);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        assert!(!self.0 || thread::panicking(), "end the test with `finish().await`");
+    }
+}

@@ -1,0 +1,190 @@
+//! The real program as its users start it: in a folder of its own, with no environment but the one it is
+//! given, and killed by its id when the test is over.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::clients::http::GUARD;
+
+/// A folder to start the program in.
+pub(crate) struct Place {
+    folder: TempDir,
+}
+
+/// What a run of the program left behind.
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Place {
+    pub(crate) fn new() -> Place {
+        Place { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Writes a file there and answers its path.
+    pub(crate) fn write(&self, name: &str, content: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_orderstream"));
+        command
+            .args(args)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("DATA_DIR", self.data_dir())
+            .env("LOG_LEVEL", "warn");
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        ran(&mut self.command(args))
+    }
+
+    /// Runs a command to its end, with that text on its standard input.
+    pub(crate) fn feed(&self, args: &[&str], input: &str) -> Ran {
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let _guard = Guard::of(&child);
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap().into()
+    }
+
+    /// Starts `orderstream up` on free ports and waits until it says where it listens.
+    pub(crate) fn up(&self) -> Server {
+        Server::start(&mut self.command(&["up"]))
+    }
+}
+
+/// Runs a command to its end, with no input, and answers what it printed.
+pub(crate) fn ran(command: &mut Command) -> Ran {
+    ended(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))
+}
+
+/// Runs a command to its end, with the input and outputs that it has been given.
+pub(crate) fn ended(command: &mut Command) -> Ran {
+    let child = command.spawn().unwrap();
+    let _guard = Guard::of(&child);
+    child.wait_with_output().unwrap().into()
+}
+
+/// Kills a program that does not come to its end while the guard is there: a test that would hang fails.
+pub(crate) struct Guard {
+    _there: Sender<()>,
+}
+
+impl Guard {
+    pub(crate) fn of(child: &Child) -> Guard {
+        let (there, gone) = channel::<()>();
+        let process = Pid::from_child(child);
+        thread::spawn(move || {
+            if gone.recv_timeout(GUARD) == Err(RecvTimeoutError::Timeout) {
+                // Fails where it has ended at this very moment.
+                let _ = kill_process(process, Signal::KILL);
+            }
+        });
+        Guard { _there: there }
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Ran {
+        Ran {
+            code: output.status.code().expect("an end by itself, and in time"),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Ran {
+    /// The standard output of a run that had nothing to complain about.
+    pub(crate) fn ok(self) -> String {
+        assert_eq!((self.code, self.stderr.as_str()), (0, ""), "{}", self.stdout);
+        self.stdout
+    }
+
+    /// The standard error of a run that ended with that code and printed nothing else.
+    pub(crate) fn refused(self, code: i32) -> String {
+        assert_eq!((self.code, self.stdout.as_str()), (code, ""), "{}", self.stderr);
+        self.stderr
+    }
+}
+
+/// A server that runs until it is dropped.
+pub(crate) struct Server {
+    pub(crate) url: String,
+    /// The line that said so.
+    pub(crate) ready: String,
+    _process: Process,
+}
+
+impl Server {
+    /// Starts `up` or `api` on free ports and waits until it says where it listens.
+    pub(crate) fn start(command: &mut Command) -> Server {
+        let mut process = Process::spawn(command.env("API_PORT", "0").env("GRPC_PORT", "0"));
+        let ready = process.line();
+        let address = ready.split_whitespace().find(|word| word.starts_with("http://"));
+        let url = address.unwrap_or_else(|| panic!("{ready:?} names no address")).to_owned();
+        Server { url, ready, _process: process }
+    }
+
+    /// Runs a command of the client against this server.
+    pub(crate) fn orders(&self, place: &Place, args: &[&str]) -> Ran {
+        place.run(&[&["orders", "--server", &self.url], args].concat())
+    }
+}
+
+/// A running program whose standard output is read line by line.
+pub(crate) struct Process {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Process {
+    pub(crate) fn spawn(command: &mut Command) -> Process {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Process { child, stdout }
+    }
+
+    /// The next line, as soon as it is there; `""` when the program has closed its output.
+    pub(crate) fn line(&mut self) -> String {
+        let _guard = Guard::of(&self.child);
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// What is left of the output, and the exit code.
+    pub(crate) fn end(mut self) -> (String, i32) {
+        let _guard = Guard::of(&self.child);
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        (rest, self.child.wait().unwrap().code().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Fails where the child has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,173 @@
+//! The system as it is deployed on servers: api and worker that share nothing but Postgres and Kafka, each with a
+//! store and a bus of its own and run as a process of its own runs it. Here both live in the test's process, in a
+//! schema and on topics that nobody else has, and a [`Witness`] reads what really went over these.
+//!
+//! It ends with `finish`, which is an assertion: all that lies in the topics has been dealt with, no letter is dead,
+//! the outbox is empty, and the checker finds nothing wrong.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use orderstream::app::{self, Parts};
+use orderstream::bus::Record;
+use orderstream::config::Settings;
+use orderstream::service::verify::{Confirmed, Options, verify};
+use orderstream::store::Store;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::clients::grpc::{self, Orders};
+use crate::clients::http::Client;
+use crate::harness::app::{Role, Setup, Unfinished, listen};
+use crate::harness::backend::Backend;
+use crate::harness::bus::Traffic;
+use crate::harness::kafka::Corner;
+use crate::harness::schema::Schema;
+use crate::harness::wait::until;
+use crate::harness::witness::Witness;
+
+/// How many run at once: each takes nine connections of Postgres and some fifty threads of Kafka clients.
+static ROOM: Semaphore = Semaphore::const_new(4);
+
+/// A running system.
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    /// Where it serves gRPC.
+    grpc: SocketAddr,
+    pub(crate) witness: Witness,
+    pub(crate) corner: Arc<Corner>,
+    setup: Setup,
+    api: Option<Role>,
+    worker: Option<Role>,
+    schema: Schema,
+    unfinished: Unfinished,
+    _room: SemaphorePermit<'static>,
+}
+
+/// A test's settings, and where its servers are.
+fn settings(settings: Settings, schema: &Schema, corner: &Corner) -> Settings {
+    let options = corner.options.clone();
+    let partitions = |count| NonZeroU32::new(count).expect("a partition");
+    Settings {
+        postgres_dsn: Some(schema.dsn.clone().into()),
+        postgres_write_connections: NonZeroU32::MIN,
+        postgres_read_connections: NonZeroU32::MIN,
+        kafka_brokers: options.brokers,
+        worker_group: options.group,
+        orders_events_topic: options.events_topic,
+        orders_events_partitions: partitions(options.events_partitions),
+        orders_ack_topic: options.ack_topic,
+        orders_ack_partitions: partitions(options.ack_partitions),
+        ..settings
+    }
+}
+
+impl Shared {
+    /// What a process opens for itself.
+    async fn parts(setup: &Setup) -> Parts {
+        let parts = Parts::open(&setup.settings, "up").await.expect("settings that can be used");
+        Parts { cache: Arc::clone(&setup.cache), processor: Arc::clone(&setup.processor), ..parts }
+    }
+
+    async fn look_at_what_is_left(&self) {
+        let store = self.schema.open();
+        let options = Options { idle: true, amounts: true, listed: 10 };
+        let report = verify(&store, 0, Confirmed::default(), &options).await;
+        assert_eq!(report.expect("a store that can be read").findings, [], "the checker's findings");
+        store.close().await;
+        let sql = "SELECT count(*) FROM orders_outbox";
+        let outbox = self.schema.connect().await.query_one(sql, &[]).await.expect("an outbox");
+        assert_eq!(outbox.get::<_, i64>(0), 0, "rows are left in the outbox");
+        assert_eq!(self.witness.dead_letters().await, 0, "dead letters");
+    }
+}
+
+impl Backend for Shared {
+    const KEEPS_TEXT: bool = false;
+
+    async fn start(mut setup: Setup) -> Shared {
+        let room = ROOM.acquire().await.expect("a semaphore that is never closed");
+        let (schema, corner) = (Schema::migrated().await, Arc::new(Corner::new()));
+        setup.settings = settings(setup.settings, &schema, &corner);
+        let (listeners, address, grpc) = listen().await;
+        let client = Client::new(address);
+        let (parts, with_worker) = (Shared::parts(&setup).await, setup.worker);
+        let own = setup.settings.clone();
+        let api = Some(Role::start(|stop| async move { app::api_alone(parts, listeners, &own, stop).await }));
+        until("an api that is ready", async || {
+            (client.get("/health/ready").await.json()["status"] == "ready").then_some(())
+        })
+        .await;
+        let (witness, unfinished) = (Witness::new(&corner), Unfinished(true));
+        let mut system = Shared {
+            client,
+            grpc,
+            witness,
+            corner,
+            setup,
+            api,
+            worker: None,
+            schema,
+            unfinished,
+            _room: room,
+        };
+        if with_worker {
+            system.start_worker().await;
+        }
+        system
+    }
+
+    fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn grpc(&self) -> Orders {
+        grpc::connect(self.grpc)
+    }
+
+    async fn events(&self, order_id: &str, count: usize) -> Vec<Record> {
+        let traffic = self.witness.journal.until(|traffic| traffic.events_of(order_id).len() >= count).await;
+        traffic.events_of(order_id)
+    }
+
+    async fn acks(&self, order_id: &str, count: usize) -> Vec<Record> {
+        let traffic = self.witness.journal.until(|traffic| traffic.acks_of(order_id).len() >= count).await;
+        traffic.acks_of(order_id)
+    }
+
+    async fn feed(&mut self, record: Record, deliveries: usize) {
+        let offset = self.witness.write(record).await;
+        self.witness.caught_up().await;
+        for _ in 1..deliveries {
+            self.stop_worker().await;
+            self.witness.turn_back(offset).await;
+            self.start_worker().await;
+            self.witness.caught_up().await;
+        }
+    }
+
+    async fn stop_worker(&mut self) {
+        self.worker.take().expect("a worker that runs").end().await;
+    }
+
+    async fn start_worker(&mut self) {
+        assert!(self.worker.is_none(), "the worker runs already");
+        let (parts, own) = (Shared::parts(&self.setup).await, self.setup.settings.clone());
+        let worker = Role::start(|stop| async move { app::worker_alone(parts, None, &own, stop).await });
+        self.worker = Some(worker);
+        self.witness.joined().await;
+    }
+
+    async fn finish(mut self) -> Traffic {
+        self.unfinished.0 = false;
+        if self.worker.is_none() {
+            self.start_worker().await;
+        }
+        // The api first: it needs the worker to finish what callers wait for.
+        self.api.take().expect("an api that runs").end().await;
+        self.witness.caught_up().await;
+        self.stop_worker().await;
+        self.look_at_what_is_left().await;
+        self.witness.finish().await
+    }
+}

@@ -1,0 +1,89 @@
+//! A store that fails in the middle of a commit, a row that no store can hold, and a handler that panics: the
+//! answers say what is known, nobody else pays for it, and what was written after all is processed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use orderstream::order::{Command, Request};
+use orderstream::service::AmountProcessor;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use crate::clients::USER;
+use crate::clients::answers::{member, order, problem};
+use crate::faults::hooks::{Hook, Pass, Point};
+use crate::harness::system::{System, settings};
+
+fn creation(payload: &str) -> String {
+    format!(r#"{{"user_id":"{USER}","payload":{payload}}}"#)
+}
+
+async fn start(folder: &TempDir, hook: Hook) -> System {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    System::hooked(&settings(folder.path()), Arc::new(AmountProcessor::default()), listener, hook)
+}
+
+#[tokio::test]
+async fn a_commit_whose_outcome_is_lost_is_said_to_be_unknown_and_the_order_is_processed() {
+    let folder = TempDir::new().unwrap();
+    let torn = AtomicBool::new(false);
+    let once: Hook = Arc::new(move |point| match point {
+        Point::Commit(_) if !torn.swap(true, Ordering::Relaxed) => Pass::Torn,
+        _ => Pass::On,
+    });
+    let system = start(&folder, once).await;
+    let answer = system.post(creation(r#"{"amount":3}"#)).await;
+    let detail = problem(&answer, "outcome_unknown");
+    assert!(detail.contains("look whether the order is there"), "{detail}");
+    // The caller is told which order to look for, and the sweep finds what nobody handed on.
+    let id = member(answer.text(), "order_id");
+    system.journal.until(|traffic| !traffic.acks_of(&id).is_empty()).await;
+    let shown = order(&system.client, &id).await;
+    assert_eq!((member(&shown, "status").as_str(), member(&shown, "amount").as_str()), ("done", "3"));
+    system.stop().await;
+}
+
+#[tokio::test]
+async fn a_row_that_spoils_its_batch_fails_alone() {
+    let folder = TempDir::new().unwrap();
+    let spoils = |request: &Request| match &request.command {
+        Command::Create { payload, .. } => payload.as_str().contains("spoiled"),
+        _ => false,
+    };
+    let hook: Hook = Arc::new(move |point| match point {
+        Point::Commit(batch) if batch.iter().any(spoils) => Pass::Spoiled,
+        _ => Pass::On,
+    });
+    let system = start(&folder, hook).await;
+    let content = |number: usize| if number % 20 == 7 { r#"{"id":"spoiled"}"# } else { r#"{"amount":1}"# };
+    let callers: Vec<_> = (0..60).map(|number| (number, system.posting(creation(content(number))))).collect();
+    for (number, caller) in callers {
+        let answer = caller.await.unwrap();
+        if number % 20 == 7 {
+            let detail = problem(&answer, "invalid_request");
+            assert!(detail.starts_with("payload: "), "{detail}");
+        } else {
+            assert_eq!(answer.status, 201, "{number}: {answer:?}");
+        }
+    }
+    system.stop().await;
+}
+
+#[tokio::test]
+async fn a_panic_is_a_500_for_its_caller_alone() {
+    let folder = TempDir::new().unwrap();
+    let panicked = AtomicBool::new(false);
+    let once: Hook = Arc::new(move |point| {
+        let now = point == Point::Read && !panicked.swap(true, Ordering::Relaxed);
+        assert!(!now, "on purpose, by a test");
+        Pass::On
+    });
+    let system = start(&folder, once).await;
+    let answer = system.post(creation(r#"{"amount":3}"#)).await;
+    let path = format!("/orders/{}", member(answer.text(), "order_id"));
+    let detail = problem(&system.client.get(&path).await, "internal");
+    assert!(!detail.contains("on purpose"), "{detail}");
+    // The next one on the same connection is served.
+    assert_eq!(system.client.get(&path).await.status, 200);
+    system.stop().await;
+}

@@ -1,0 +1,221 @@
+//! How Postgres goes about it: on a table of some size no statement walks through it, a page costs what its orders
+//! cost, wherever it is, and a write costs the same however many came before it on tables that were empty.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use orderstream::order::{
+    Command, Filter, HistoryCursor, KeyText, OrderId, Position, Request, Status, UserId,
+};
+use orderstream::store::postgres::{Options, PostgresStore};
+use orderstream::store::{Accepted, Completed, Completion, Store};
+use tokio_postgres::Client;
+
+use crate::harness::schema::Schema;
+use crate::harness::wait::until;
+use crate::store::conformance::{creation, deletion, done, some_user, update};
+
+/// 40,000 orders of a hundred users, in batches of ten of one time each; every fourth is deleted, and none is cancelled.
+const FILL: &str = r#"
+INSERT INTO orders (order_id, user_id, status, payload, created_at, updated_at, bucket)
+SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, ('00000000-0000-4000-8000-' || lpad((n % 100)::text, 12, '0'))::uuid,
+       CASE WHEN n % 4 = 0 THEN 'deleted' ELSE 'done' END, jsonb_build_object('id', 'E-' || n % 1000),
+       timestamptz '2025-01-01Z' + n / 10 * interval '1 second', timestamptz '2026-01-01Z', 0
+  FROM generate_series(1, 40000) AS n;
+ANALYZE orders"#;
+
+/// What was read of the partitions: walks through one, uses of an index, rows found by them.
+async fn reads(client: &Client) -> (i64, i64) {
+    let sql =
+        "SELECT sum(seq_scan)::int8, sum(idx_scan)::int8, sum(idx_tup_fetch)::int8 FROM pg_stat_user_tables
+                WHERE schemaname = current_schema() AND relname LIKE 'orders\\_p_'";
+    let row = client.query_one(sql, &[]).await.expect("statistics");
+    (row.get(0), row.get(1))
+}
+
+/// Pages through a list from the top on. Answers how many orders came and how many pages.
+async fn walk(store: &PostgresStore, filter: &Filter, limit: usize, pages: usize) -> (usize, usize) {
+    let (mut after, mut orders): (Option<Position>, Vec<_>) = (None, Vec::new());
+    for page in 1..=pages {
+        let list = store.list(filter, after, limit).await.expect("the store lists");
+        assert!(list.orders.iter().all(|order| filter.admits(order)));
+        orders.extend(list.orders.into_iter().map(|order| (order.created_at, order.id)));
+        after = list.next;
+        if after.is_none() || page == pages {
+            assert!(orders.is_sorted_by(|a, b| a > b), "the newest first, and none twice");
+            return (orders.len(), page);
+        }
+    }
+    (0, 0)
+}
+
+/// Carries out a batch, each command under a key of its own, all of which must be accepted; answers the orders.
+async fn send(store: &PostgresStore, name: &str, commands: Vec<Command>) -> Vec<OrderId> {
+    let request = |(at, command): (usize, Command)| {
+        let key = KeyText::parse(&format!("{name}-{at}")).expect("a key").of(&command);
+        Request { command, key: Some(key) }
+    };
+    let batch: Arc<[Request]> = commands.into_iter().enumerate().map(request).collect();
+    let answers = store.apply(batch).await.expect("the store takes the batch");
+    let order = |answer| match answer {
+        Ok(Accepted::Now(event)) => event.order_id.expect("an id"),
+        refused => panic!("the command is carried out: {refused:?}"),
+    };
+    answers.into_iter().map(order).collect()
+}
+
+/// A store whose connections can be told from others.
+fn named(schema: &Schema, name: &str) -> PostgresStore {
+    let options = Options { dsn: format!("{}&application_name={name}", schema.dsn), ..schema.options() };
+    PostgresStore::open(&options).expect("a DSN that can be used")
+}
+
+/// Closes the store of that name and waits until its connections ended: they tell first what they have read.
+async fn closed(store: PostgresStore, name: &str, client: &Client) {
+    store.close().await;
+    let sessions = "SELECT 1 FROM pg_stat_activity WHERE application_name = $1 LIMIT 1";
+    until("the connections to end", async || {
+        client.query_opt(sessions, &[&name]).await.expect("the sessions").is_none().then_some(())
+    })
+    .await;
+}
+
+/// How many entries were read of indexes.
+async fn entries(client: &Client) -> usize {
+    let sql = "SELECT sum(idx_tup_read)::int8 FROM pg_stat_user_indexes WHERE schemaname = current_schema()";
+    let read: i64 = client.query_one(sql, &[]).await.expect("statistics").get(0);
+    usize::try_from(read).expect("a count")
+}
+
+#[tokio::test]
+async fn a_write_reads_no_more_of_an_index_the_more_there_is_in_it() {
+    const NAME: &str = "orderstream-plans-of-writes";
+    const ROUNDS: usize = 20;
+    const BATCH: usize = 64;
+    let schema = Schema::migrated().await;
+    let client = schema.connect().await;
+    let store = named(&schema, NAME);
+    for round in 0..ROUNDS {
+        // The first batch, for which everything is planned, finds next to nothing in the tables.
+        let batch = if round == 0 { 1 } else { BATCH };
+        let creations = (0..batch).map(|_| creation(some_user(), "{}")).collect();
+        let orders = send(&store, &format!("create {round}"), creations).await;
+        let finished: Arc<[Completion]> = orders.iter().map(|order| done(*order, 1, "1")).collect();
+        assert_eq!(store.complete(finished).await, Ok(vec![Completed::Applied; batch]));
+        let updates = orders.iter().map(|order| update(*order, "{}")).collect();
+        send(&store, &format!("update {round}"), updates).await;
+        let deletions = orders.iter().map(|order| deletion(*order)).collect();
+        send(&store, &format!("delete {round}"), deletions).await;
+    }
+    closed(store, NAME, &client).await;
+    let read = entries(&client).await;
+    // An order is found by its id, its older versions included, and once in a statement the origin of the history.
+    let most = 4 * ROUNDS * BATCH * 2;
+    assert!(read <= most, "{read} entries, where {most} are enough");
+    // Others hold the id, too, but not where one could look it up.
+    let others = "SELECT sum(idx_scan)::int8 FROM pg_stat_user_indexes WHERE schemaname = current_schema()
+                     AND relname LIKE 'orders\\_p_' AND indexrelname NOT LIKE '%\\_pkey'";
+    let looks: i64 = client.query_one(others, &[]).await.expect("statistics").get(0);
+    assert_eq!(looks, 0, "orders are found by their ids");
+}
+
+/// The store plans once, and the tables are empty then; what is kept afterwards, and is too young to go, costs nothing.
+#[tokio::test]
+async fn cleaning_looks_at_the_oldest_alone() {
+    const NAME: &str = "orderstream-plans-of-cleaning";
+    const BATCH: usize = 100;
+    let schema = Schema::migrated().await;
+    let client = schema.connect().await;
+    let store = named(&schema, NAME);
+    let clean = async || store.clean(Timestamp::UNIX_EPOCH, Some(Timestamp::UNIX_EPOCH), BATCH).await;
+    assert_eq!(clean().await, Ok(0));
+    schema
+        .execute(
+            "INSERT INTO orders_history (place, order_id, user_id, version, at, cause, status)
+             SELECT n, gen_random_uuid(), gen_random_uuid(), 1, now(), 'command', 'new' FROM generate_series(1, 20000) AS n;
+             INSERT INTO orders_keys (digest, content, order_id, version, status)
+             SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 1, 'new' FROM generate_series(1, 20000)",
+        )
+        .await;
+    let before = entries(&client).await;
+    for _ in 0..10 {
+        assert_eq!(clean().await, Ok(0));
+    }
+    closed(store, NAME, &client).await;
+    let (read, most) = (entries(&client).await - before, 10 * 2 * BATCH);
+    assert!(read <= most, "{read} entries, where {most} are enough");
+}
+
+#[tokio::test]
+async fn a_page_of_a_version_with_many_steps_costs_what_it_holds_wherever_it_begins() {
+    const NAME: &str = "orderstream-plans-of-histories";
+    const STEPS: usize = 20_000;
+    let schema = Schema::migrated().await;
+    let client = schema.connect().await;
+    let store = named(&schema, NAME);
+    let id = send(&store, "create", vec![creation(some_user(), "{}")]).await[0];
+    let fill = format!(
+        "INSERT INTO orders_history (place, order_id, user_id, version, at, cause, status)
+         SELECT 1000000000 + n, '{id}', gen_random_uuid(), 2, now(), 'event', 'done' FROM generate_series(1, {STEPS}) n;
+         ANALYZE orders_history"
+    );
+    schema.execute(&fill).await;
+    let before = entries(&client).await;
+    let (mut after, mut read, mut pages) = (HistoryCursor::default(), 0, 0);
+    loop {
+        let page = store.history(id, after, 10).await.expect("the store reads");
+        (read, pages) = (read + page.steps.len(), pages + 1);
+        match page.next {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    assert_eq!(read, STEPS + 1);
+    closed(store, NAME, &client).await;
+    let (cost, most) = (entries(&client).await - before, STEPS + pages * 100);
+    assert!(cost <= most, "{cost} entries in {pages} pages, where {most} are enough");
+}
+
+#[tokio::test]
+async fn a_list_walks_an_index_from_where_it_is_and_no_further_than_it_must() {
+    const NAME: &str = "orderstream-plans-of-lists";
+    let schema = Schema::migrated().await;
+    schema.execute(FILL).await;
+    let client = schema.connect().await;
+    let user = UserId::parse("00000000-0000-4000-8000-000000000007");
+    let with_deleted = Filter { with_deleted: true, ..Filter::default() };
+    let from = Some("2025-01-01T00:16:40Z".parse().unwrap());
+    let before = Some("2025-01-01T00:33:20Z".parse().unwrap());
+    for (filter, limit, pages, expected, most) in [
+        // Many pages, so that whatever plan the server makes after a few is among them.
+        (with_deleted.clone(), 50, 20, (1000, 20), 10_000),
+        (Filter::default(), 50, 20, (1000, 20), 10_000),
+        (Filter { user_id: user, ..with_deleted.clone() }, 10, 20, (200, 20), 2_000),
+        (Filter { user_id: user, ..with_deleted.clone() }, 100, 9, (400, 4), 2_000),
+        (
+            Filter { created_from: from, created_before: before, ..with_deleted.clone() },
+            200,
+            60,
+            (10_000, 50),
+            60_000,
+        ),
+        // Nothing fits: a page looks at so many, and says where to go on.
+        (Filter { status: Some(Status::Cancelled), ..Filter::default() }, 50, 3, (0, 3), 15_000),
+        (Filter { status: Some(Status::Cancelled), ..Filter::default() }, 50, 99, (0, 21), 100_000),
+        (
+            Filter { user_id: user, external_id: Some("E-7".to_owned()), ..with_deleted.clone() },
+            7,
+            9,
+            (40, 6),
+            2_000,
+        ),
+    ] {
+        let before = reads(&client).await;
+        let store = named(&schema, NAME);
+        assert_eq!(walk(&store, &filter, limit, pages).await, expected, "{filter:?}");
+        closed(store, NAME, &client).await;
+        let after = reads(&client).await;
+        assert_eq!(after.0, before.0, "no walk through the table: {filter:?}");
+        assert!(after.1 - before.1 <= most, "{} rows: {filter:?}", after.1 - before.1);
+    }
+}

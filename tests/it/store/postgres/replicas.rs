@@ -1,0 +1,226 @@
+//! Several processes with one Postgres: what they do at the same moment happens once, and whoever reads the history
+//! misses nothing of what they do, in whatever order their transactions begin and end.
+
+use std::sync::Arc;
+
+use orderstream::order::{
+    Cause, Command, HistoryCursor, Key, OrderId, Request, Sequence, Status, Step, Whose,
+};
+use orderstream::store::postgres::{Options, PostgresStore};
+use orderstream::store::{Accepted, Completed, Part, Store};
+use tokio::task::JoinSet;
+
+use crate::harness::schema::Schema;
+use crate::harness::wait::until;
+use crate::store::conformance::{accept, complete, create, creation, done, row, some_user, update};
+
+/// Two processes, each with some connections.
+fn replicas(schema: &Schema) -> [Arc<PostgresStore>; 2] {
+    let options = Options { write_connections: 3, ..schema.options() };
+    [(); 2].map(|()| Arc::new(PostgresStore::open(&options).expect("a DSN that can be used")))
+}
+
+/// Sends a request fifty times at once, to each of the replicas in turn. Answers what was carried out, and the orders
+/// and versions that the others were told.
+async fn fifty_times(
+    stores: &[Arc<PostgresStore>; 2],
+    request: impl Fn() -> Request,
+) -> (Vec<(OrderId, i64)>, Vec<(OrderId, i64)>) {
+    let mut tasks = JoinSet::new();
+    for n in 0..50 {
+        let (store, request) = (Arc::clone(&stores[n % 2]), request());
+        tasks.spawn(async move { store.apply([request].into()).await.expect("the store takes the batch") });
+    }
+    let (mut now, mut before) = (Vec::new(), Vec::new());
+    for answer in tasks.join_all().await.into_iter().flatten() {
+        match answer.expect("nothing is refused") {
+            Accepted::Now(event) => now.push((event.order_id.unwrap(), event.version.unwrap())),
+            Accepted::Before(earlier) => before.push((earlier.order_id, earlier.version)),
+            Accepted::Later(done) => panic!("nothing was deleted: {done:?}"),
+        }
+    }
+    (now, before)
+}
+
+async fn count(schema: &Schema, table: &str) -> i64 {
+    let sql = format!("SELECT count(*) FROM {table}");
+    schema.connect().await.query_one(&sql, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_equal_creations_on_two_replicas_make_one_order() {
+    let schema = Schema::migrated().await;
+    let (stores, user) = (replicas(&schema), some_user());
+    for made in 1..=5 {
+        let key = Some(Key { digest: *OrderId::generate().as_bytes(), content: [1; 16] });
+        let request = || Request { command: creation(user, "{}"), key };
+        let (now, before) = fifty_times(&stores, request).await;
+        assert_eq!(now.len(), 1);
+        assert_eq!(before, vec![now[0]; 49]);
+        for table in ["orders", "orders_outbox", "orders_keys", "orders_history"] {
+            assert_eq!(count(&schema, table).await, made, "{table}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_equal_updates_on_two_replicas_are_one_update() {
+    let schema = Schema::migrated().await;
+    let stores = replicas(&schema);
+    let id = create(&*stores[0], some_user(), "{}").await;
+    for version in 2..=6 {
+        let key = Some(Key { digest: *OrderId::generate().as_bytes(), content: [1; 16] });
+        // Beside others, in one transaction with them.
+        let request = || Request { command: update(id, "[]"), key };
+        let (now, before) = fifty_times(&stores, request).await;
+        assert_eq!((now, before), (vec![(id, version)], vec![(id, version); 49]));
+        assert_eq!(row(&*stores[0], id).await.version, version);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_of_all_kinds_is_answered_one_by_one_when_it_comes_again() {
+    let schema = Schema::migrated().await;
+    let (store, user) = (schema.open(), some_user());
+    let (changed, gone) = (create(&store, user, "{}").await, create(&store, user, "{}").await);
+    let key = |n: u8| Some(Key { digest: [n; 16], content: [n; 16] });
+    let made = OrderId::generate();
+    let make =
+        Command::Create { order_id: made, user_id: user, payload: crate::store::conformance::payload("{}") };
+    let batch: Arc<[Request]> = Arc::new([
+        Request { command: crate::store::conformance::deletion(gone), key: key(1) },
+        Request { command: make, key: key(2) },
+        update(changed, "[]").into(),
+        Request { command: update(OrderId::generate(), "[]"), key: key(3) },
+    ]);
+    let first = store.apply(Arc::clone(&batch)).await.unwrap();
+    let again = store.apply(batch).await.unwrap();
+    let told = |answers: &[Result<Accepted, _>]| -> Vec<_> {
+        let told = |answer: &Result<Accepted, _>| match answer {
+            Ok(Accepted::Now(event)) => {
+                Some((false, event.order_id.unwrap(), event.version.unwrap(), event.status))
+            }
+            Ok(Accepted::Before(earlier) | Accepted::Later(earlier)) => {
+                Some((true, earlier.order_id, earlier.version, earlier.status))
+            }
+            Err(orderstream::store::Refusal::NotFound) => None,
+            Err(refusal) => panic!("{refusal}"),
+        };
+        answers.iter().map(told).collect()
+    };
+    let expected = |before, version| {
+        vec![
+            Some((before, gone, 2, Status::Deleted)),
+            Some((before, made, 1, Status::New)),
+            Some((false, changed, version, Status::Processing)),
+            None,
+        ]
+    };
+    assert_eq!((told(&first), told(&again)), (expected(false, 2), expected(true, 3)));
+    assert_eq!(count(&schema, "orders_keys").await, 2);
+}
+
+/// The steps from behind a place on, as far as a reader may go now.
+async fn steps(store: &PostgresStore, after: Sequence) -> Vec<Step> {
+    let page = store.steps(Whose::All, after, 100).await.unwrap();
+    assert!(!page.more);
+    page.steps
+}
+
+#[tokio::test]
+async fn a_step_waits_for_transactions_that_began_before_it() {
+    let schema = Schema::migrated().await;
+    let (store, user) = (schema.open(), some_user());
+    let held = create(&store, user, "{}").await;
+    until("the first step", async || (steps(&store, Sequence::default()).await.len() == 1).then_some(()))
+        .await;
+    // As another process writes, which is not done.
+    let other = schema.connect().await;
+    let place = "pg_current_xact_id()::text::bigint + (SELECT origin FROM orders_history_origin)";
+    let sql = format!(
+        "BEGIN; INSERT INTO orders_history (place, order_id, user_id, version, at, cause, status)
+         SELECT {place}, order_id, user_id, 2, now(), 'command', 'processing' FROM orders"
+    );
+    let start = store.history_end().await.unwrap();
+    other.batch_execute(&sql).await.unwrap();
+    let id = create(&store, user, "{}").await;
+    let end = store.history_end().await.unwrap();
+    assert_eq!(steps(&store, start).await, []);
+    assert_eq!(
+        store.history(id, HistoryCursor::default(), 10).await.unwrap().steps.len(),
+        1,
+        "whoever asks for the order sees it at once"
+    );
+    other.batch_execute("COMMIT").await.unwrap();
+    // Both come, in the order in which they began, and all of it is behind what was the end.
+    let came = until("both steps", async || {
+        let came = steps(&store, start).await;
+        (came.len() == 2).then_some(came)
+    })
+    .await;
+    assert_eq!(
+        came.iter().map(|step| (step.order_id, step.version)).collect::<Vec<_>>(),
+        [(held, 2), (id, 1)]
+    );
+    assert_eq!(steps(&store, end).await, came);
+}
+
+#[tokio::test]
+async fn steps_of_an_order_come_in_its_own_order_whichever_transaction_began_first() {
+    let schema = Schema::migrated().await;
+    let (stores, user) = (replicas(&schema), some_user());
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(create(&*stores[0], user, "{}").await);
+    }
+    // A batch of updates has its number from the first order, waits at the second, and comes to the third last.
+    let other = schema.connect().await;
+    let sql = format!("BEGIN; SELECT 1 FROM orders WHERE order_id = '{}' FOR UPDATE", ids[1]);
+    other.batch_execute(&sql).await.unwrap();
+    let batch: Arc<[Request]> = ids.iter().map(|id| update(*id, "[]").into()).collect();
+    let store = Arc::clone(&stores[0]);
+    let updating = tokio::spawn(async move { store.apply(batch).await });
+    let client = schema.connect().await;
+    let sql = "SELECT 1 FROM pg_locks waiting JOIN pg_locks held USING (pid)
+                WHERE NOT waiting.granted AND held.relation = 'orders_p0'::regclass LIMIT 1";
+    until("the batch to wait", async || client.query_opt(sql, &[]).await.expect("the locks")).await;
+    assert_eq!(complete(&*stores[1], done(ids[2], 1, "5")).await, Completed::Applied);
+    other.batch_execute("ROLLBACK").await.unwrap();
+    assert!(updating.await.unwrap().unwrap().iter().all(Result::is_ok));
+
+    let seen = until("its steps", async || {
+        let page = stores[1].steps(Whose::Order(ids[2]), Sequence::default(), 10).await.unwrap();
+        (page.steps.len() == 3).then_some(page.steps)
+    })
+    .await;
+    let told: Vec<_> = seen.iter().map(|step| (step.version, step.cause, step.status)).collect();
+    assert_eq!(
+        told,
+        [
+            (1, Cause::Command, Status::New),
+            (1, Cause::Worker, Status::Done),
+            (2, Cause::Command, Status::Processing)
+        ]
+    );
+    assert_eq!(seen, stores[0].history(ids[2], HistoryCursor::default(), 10).await.unwrap().steps);
+}
+
+#[tokio::test]
+async fn a_store_without_a_history_keeps_none_and_may_begin_one_later() {
+    let schema = Schema::migrated().await;
+    let store = PostgresStore::open(&Options { history: false, ..schema.options() }).unwrap();
+    let id = create(&store, some_user(), "{}").await;
+    complete(&store, done(id, 1, "1")).await;
+    let event = accept(&store, update(id, "[]")).await;
+    assert_eq!(event.version, Some(2));
+    assert_eq!(store.history(id, HistoryCursor::default(), 10).await, Ok(Part::default()));
+    assert_eq!(steps(&store, Sequence::default()).await, []);
+    let keeping = schema.open();
+    complete(&keeping, done(id, 2, "1")).await;
+    let kept = keeping.history(id, HistoryCursor::default(), 10).await.unwrap();
+    assert_eq!(
+        kept.steps.iter().map(|step| (step.version, step.cause)).collect::<Vec<_>>(),
+        [(2, Cause::Worker)]
+    );
+    assert_eq!(store.history(id, HistoryCursor::default(), 10).await, Ok(kept));
+}

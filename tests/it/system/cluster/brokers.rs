@@ -1,0 +1,171 @@
+//! Kafka goes away, stands still, or loses one of its brokers, while orders come in. Everything that was accepted
+//! is in the database and follows later; nobody gets an error for it, and the api stays alive and small.
+
+use std::fs;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use crate::clients::USER;
+use crate::clients::answers::{order_id, problem};
+use crate::clients::http::Client;
+use crate::clients::load::{Ending, Load};
+use crate::harness::cluster::Cluster;
+use crate::harness::servers::{Private, Server};
+use crate::harness::wait::until;
+
+const CLIENTS: usize = 16;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_killed_under_load_fails_nobody_and_everything_follows_when_it_is_back() {
+    let setup = Cluster::setup().await;
+    let servers = Private::new();
+    let brokers = servers.up(Server::Kafka);
+    let setup = setup.kafka(&brokers).set("ACK_WAIT_TIMEOUT", "300ms");
+    let cluster = setup.start(2, 1).await;
+    let mut running = Load::of(CLIENTS).taking_202().start_on(&cluster.places);
+    running.confirmed(100).await;
+
+    servers.kill("kafka");
+    for client in cluster.clients() {
+        degraded(&client).await;
+    }
+    running.count_anew();
+    // Each client has seen several answers that nobody could have sent but without a broker.
+    running.confirmed(CLIENTS * 6).await;
+    for client in cluster.clients() {
+        degraded(&client).await;
+        assert_eq!(client.get("/health/live").await.status, 200);
+    }
+    servers.up(Server::Kafka);
+    cluster.ready().await;
+    running.count_anew();
+    running.confirmed(CLIENTS).await;
+
+    let load = running.stopped().await;
+    assert!(load.late() >= CLIENTS * 4, "{} orders waited for the broker", load.late());
+    // That the broker was away is told by one place alone.
+    assert_eq!(["api", "worker"].map(|verb| cluster.logged(verb, "client_errors")), [0, 0]);
+    assert!(load.endings().all(|ending| *ending == Ending::Stopped));
+    let orders = cluster.finish(&load.told(), 0).await;
+    load.check(&orders);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_stops_while_its_broker_is_away_does_not_wait_for_it() {
+    let setup = Cluster::setup().await;
+    let servers = Private::new();
+    let brokers = servers.up(Server::Kafka);
+    let mut cluster = setup.kafka(&brokers).set("LOG_LEVEL", "info").start(1, 1).await;
+    let client = cluster.clients().remove(0);
+    let mut told = Vec::new();
+    for _ in 0..10 {
+        let answer = client.post("/orders", format!(r#"{{"user_id":"{USER}","payload":{{}}}}"#)).await;
+        told.push((order_id(&answer), "created"));
+    }
+    cluster.idle().await;
+    servers.kill("kafka");
+    until("the worker's notice", async || {
+        (cluster.logged("worker", "Kafka is not available") > 0).then_some(())
+    })
+    .await;
+    cluster.workers.remove(0).stop().await;
+    // It did not wait for its last commits until its session was over.
+    assert_eq!(["session timed out", "left behind"].map(|text| cluster.logged("worker", text)), [0, 0]);
+    servers.up(Server::Kafka);
+    cluster.start_worker().await;
+    cluster.finish(&told, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_stands_still_exhausts_nothing_and_everything_follows_when_it_goes_on() {
+    let setup = Cluster::setup().await;
+    let servers = Private::new();
+    let brokers = servers.up(Server::Kafka);
+    let setup = setup.kafka(&brokers).set("ACK_WAIT_TIMEOUT", "100ms");
+    let cluster = setup.start(1, 1).await;
+    let client = cluster.clients().remove(0);
+    let before = peak_memory(&cluster);
+
+    servers.pause("kafka");
+    let mut told = Vec::new();
+    // More bytes than the relay and the Kafka client hold on to together.
+    for _ in 0..RUSHES {
+        let posting = (0..RUSH).map(|_| {
+            let client = Arc::clone(&client);
+            tokio::spawn(async move { client.post("/orders", large_order()).await })
+        });
+        for answer in join_all(posting.collect::<Vec<_>>()).await {
+            let answer = answer.unwrap();
+            if answer.status == 503 {
+                problem(&answer, "overloaded");
+                continue;
+            }
+            assert_eq!(answer.status, 202, "{answer:?}");
+            told.push((order_id(&answer), "accepted"));
+        }
+        assert_eq!(client.get("/health/live").await.status, 200);
+    }
+    // What waits is in the database and not in memory: not even once, and every hop would have it again.
+    let (grown, waiting) = (peak_memory(&cluster) - before, (told.len() * LARGE) as u64);
+    assert!(grown < waiting, "the api grew by {grown} KiB for {waiting} KiB of orders");
+    assert!(told.len() > RUSHES * RUSH / 2, "{} orders were taken", told.len());
+    let found = client.get(&format!("/orders/{}", told[0].0)).await;
+    assert_eq!(found.status, 200);
+
+    servers.resume("kafka");
+    let orders = cluster.finish(&told, 0).await;
+    assert_eq!(orders.len(), told.len());
+    assert!(orders.iter().all(|order| order.status.as_str() == "done"), "an order was given up");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_three_brokers_that_is_killed_under_load_is_hardly_noticed() {
+    let setup = Cluster::setup().await;
+    let servers = Private::new();
+    let brokers = servers.three_brokers();
+    let setup = setup.kafka(&brokers).set("ACK_WAIT_TIMEOUT", "5s");
+    let cluster = setup.start(2, 2).await;
+    let mut running = Load::of(CLIENTS).taking_202().start_on(&cluster.places);
+    running.confirmed(300).await;
+    servers.kill("kafka.2");
+    running.count_anew();
+    running.confirmed(600).await;
+    servers.up(Server::Kafka);
+    running.count_anew();
+    running.confirmed(300).await;
+    let load = running.stopped().await;
+    assert!(load.endings().all(|ending| *ending == Ending::Stopped));
+    cluster.ready().await;
+    let orders = cluster.finish(&load.told(), 0).await;
+    load.check(&orders);
+}
+
+/// How many large orders come in at a time, and how often.
+const RUSH: usize = 40;
+const RUSHES: usize = 24;
+
+/// How large an order is, in KiB.
+const LARGE: usize = 512;
+
+fn large_order() -> String {
+    format!(r#"{{"user_id":"{USER}","payload":{{"amount":1,"text":"{}"}}}}"#, "x".repeat(LARGE << 10))
+}
+
+/// The most memory that the first api has held, in KiB.
+fn peak_memory(cluster: &Cluster) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", cluster.apis[0].id())).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// Waits until an api says that it takes orders, and what is missing.
+async fn degraded(client: &Client) {
+    until("an api that misses its broker", async || {
+        let answer = client.get("/health/ready").await;
+        assert_eq!((answer.status, answer.json()["store"].as_str()), (200, Some("ok")), "{answer:?}");
+        let said = answer.json();
+        (said["status"] == "degraded" && said["bus"] == "not available").then_some(())
+    })
+    .await;
+}

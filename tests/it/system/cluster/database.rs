@@ -1,0 +1,154 @@
+//! Postgres dies, stands still, ends a session in the middle of a commit, or takes no writes. The answers say what
+//! is known: not stored, stored, or that nobody can tell; and the service finds back by itself.
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+
+use super::{creation, posting};
+use crate::clients::answers::{member, problem};
+use crate::clients::http::{Answer, Client};
+use crate::clients::load::{Ending, Load};
+use crate::faults::lock::Lock;
+use crate::harness::cluster::Cluster;
+use crate::harness::servers::{Private, Server};
+use crate::harness::system::told;
+use crate::harness::wait::until;
+
+const CLIENTS: usize = 16;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_killed_under_load_loses_nothing_that_was_confirmed() {
+    let setup = Cluster::setup().await;
+    let servers = Private::new();
+    let cluster = setup.postgres(&servers.up(Server::Postgres)).start(2, 1).await;
+    let mut running = Load::of(CLIENTS).start_on(&cluster.places);
+    for _ in 0..2 {
+        running.confirmed(200).await;
+        servers.kill("postgres");
+        for client in cluster.clients() {
+            not_ready(&client).await;
+        }
+        servers.up(Server::Postgres);
+        cluster.ready().await;
+        running.count_anew();
+    }
+    running.confirmed(200).await;
+    let load = running.stopped().await;
+    let mut turned_away = 0;
+    for ending in load.endings() {
+        match ending {
+            Ending::TurnedAway(code) => {
+                assert!(["store_unavailable", "outcome_unknown"].contains(&code.as_str()), "{code}");
+                turned_away += 1;
+            }
+            Ending::Stopped => {}
+            Ending::Refused | Ending::Broken(_) | Ending::Exhausted => panic!("{ending:?}"),
+        }
+    }
+    assert!(turned_away > 0, "the kills must hit requests, or nothing was tested");
+    let orders = cluster.finish(&load.told(), 0).await;
+    load.check(&orders);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_stands_still_is_told_of_and_gone_on_with() {
+    let setup = Cluster::setup().await;
+    let servers = Private::new();
+    let setup = setup.postgres(&servers.up(Server::Postgres));
+    let cluster = setup.set("POSTGRES_STATEMENT_TIMEOUT", "1s").start(2, 1).await;
+    let mut running = Load::of(CLIENTS).start_on(&cluster.places);
+    running.confirmed(100).await;
+    servers.pause("postgres");
+    for client in cluster.clients() {
+        not_ready(&client).await;
+        assert_eq!(client.get("/health/live").await.status, 200);
+    }
+    servers.resume("postgres");
+    cluster.ready().await;
+    running.count_anew();
+    running.confirmed(100).await;
+    let load = running.stopped().await;
+    for ending in load.endings() {
+        assert!(matches!(ending, Ending::TurnedAway(_) | Ending::Stopped), "{ending:?}");
+    }
+    let orders = cluster.finish(&load.told(), 0).await;
+    load.check(&orders);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_ended_in_the_middle_of_its_commit_is_an_outcome_that_nobody_knows() {
+    let cluster = Cluster::setup().await.start(1, 1).await;
+    let client = cluster.clients().remove(0);
+    let lock = Lock::on_table(cluster.sql().await, cluster.sql().await, "orders_outbox").await;
+    let waiting: JoinHandle<Answer> = posting(&client, creation(1));
+    lock.is_waited_for().await;
+    lock.end_who_waits().await;
+    let answer = waiting.await.unwrap();
+    problem(&answer, "outcome_unknown");
+    let id = member(answer.text(), "order_id");
+    lock.release().await;
+    // Here nothing happened, and the caller can find that out.
+    problem(&client.get(&format!("/orders/{id}")).await, "order_not_found");
+    let again = client.post("/orders", creation(1)).await;
+    assert_eq!(told(&again), (201, "created".to_owned()));
+    let orders = cluster.finish(&[], 0).await;
+    assert_eq!(orders.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_takes_no_writes_stores_nothing_and_is_found_again_when_it_does() {
+    let setup = Cluster::setup().await;
+    let servers = Private::new();
+    let setup = setup.postgres(&servers.up(Server::Postgres));
+    let cluster = setup.set("ACK_WAIT_TIMEOUT", "20s").start(2, 1).await;
+    let clients: Vec<Arc<Client>> = cluster.clients();
+    let first = clients[0].post("/orders", creation(1)).await;
+    assert_eq!(told(&first), (201, "created".to_owned()));
+    let id = member(first.text(), "order_id");
+
+    read_only(&cluster, "on").await;
+    for client in &clients {
+        for _ in 0..3 {
+            problem(&client.post("/orders", creation(2)).await, "store_unavailable");
+        }
+        assert_eq!(client.get(&format!("/orders/{id}")).await.status, 200);
+        assert_eq!(client.get("/health/live").await.status, 200);
+    }
+    assert_eq!(cluster.count("SELECT count(*) FROM orders").await, 1);
+    read_only(&cluster, "off").await;
+    for client in &clients {
+        until("a write", async || {
+            let answer = client.post("/orders", creation(3)).await;
+            (answer.status == 201).then_some(()).or_else(|| {
+                problem(&answer, "store_unavailable");
+                None
+            })
+        })
+        .await;
+    }
+    let orders = cluster.finish(&[], 0).await;
+    assert_eq!(orders.len(), 3);
+}
+
+/// Has the server refuse writes, as one does that has become a replica; or take them again.
+async fn read_only(cluster: &Cluster, to: &str) {
+    let sql = cluster.sql().await;
+    sql.batch_execute(&format!("ALTER SYSTEM SET default_transaction_read_only = {to}")).await.unwrap();
+    sql.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    // A new session sees it when the server has.
+    until("the server's new setting", async || {
+        let row = cluster.sql().await.query_one("SHOW default_transaction_read_only", &[]).await.unwrap();
+        (row.get::<_, &str>(0) == to).then_some(())
+    })
+    .await;
+}
+
+/// Waits until an api says that it takes no orders.
+async fn not_ready(client: &Client) {
+    until("an api that misses its database", async || {
+        let answer = client.get("/health/ready").await;
+        (answer.status == 503 && answer.json()["store"] == "not available").then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,180 @@
+//! Beside another service on the same tables and topics, which knows no versions, no keys and no headers: its
+//! events are processed, and its worker's ACKs answer our callers.
+
+use orderstream::order::{OrderId, Status};
+use uuid::Uuid;
+
+use super::{creation, events, posting, text};
+use crate::clients::USER;
+use crate::clients::answers::{create, member, order, order_id};
+use crate::harness::cluster::Cluster;
+use crate::harness::system::told;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_without_key_and_headers_about_rows_that_another_service_wrote_are_processed() {
+    let cluster = Cluster::setup().await.start(1, 2).await;
+    let sql = cluster.sql().await;
+    let mut confirmed = Vec::new();
+    for number in 0..8 {
+        let id = Uuid::now_v7();
+        let payload = format!(r#"{{"id": "B-{number}", "items": [{{"price": "0.10", "qty": {number}}}]}}"#);
+        let insert = format!(
+            "INSERT INTO orders (order_id, user_id, status, payload, bucket)
+             VALUES ('{id}', '{USER}', 'new', '{payload}', 0)"
+        );
+        sql.batch_execute(&insert).await.unwrap();
+        neighbours_event(&cluster, id, &payload, "new", 0);
+        if number % 2 == 1 {
+            let payload = format!(r#"{{"amount": {number}}}"#);
+            let change = format!(
+                "UPDATE orders SET status = 'processing', payload = '{payload}', updated_at = now()
+                  WHERE order_id = '{id}'"
+            );
+            sql.batch_execute(&change).await.unwrap();
+            neighbours_event(&cluster, id, &payload, "processing", 1);
+        }
+        if number % 4 == 3 {
+            let change =
+                format!("UPDATE orders SET status = 'deleted', updated_at = now() WHERE order_id = '{id}'");
+            sql.batch_execute(&change).await.unwrap();
+            neighbours_event(&cluster, id, &payload, "deleted", 2);
+        }
+        confirmed.push((OrderId::parse(&id.to_string()).unwrap(), number));
+    }
+    cluster.dealt_with().await;
+    let client = cluster.clients().remove(0);
+    for (id, number) in &confirmed {
+        let shown = order(&client, &id.to_string()).await;
+        let (status, amount) = (member(&shown, "status"), member(&shown, "amount"));
+        match number % 4 {
+            0 | 2 if *number == 0 => assert_eq!((status.as_str(), amount.as_str()), ("done", "0.10")),
+            0 | 2 => assert_eq!((status, amount), ("done".to_owned(), format!("0.{number}0"))),
+            1 => assert_eq!((status, amount), ("done".to_owned(), number.to_string())),
+            _ => assert_eq!(status, "deleted"),
+        }
+    }
+    let told: Vec<_> = confirmed.iter().map(|(id, _)| (*id, "created")).collect();
+    let orders = cluster.finish(&told, 0).await;
+    assert_eq!(orders.len(), 8);
+    assert_eq!(orders.iter().filter(|order| order.status == Status::Deleted).count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ack_without_key_and_headers_answers_whoever_waits_for_its_order_where_all_are_read() {
+    let mut cluster = Cluster::setup().await.set("ACK_READ", "all").start(2, 0).await;
+    let clients = cluster.clients();
+    let sql = cluster.sql().await;
+    let mut confirmed = Vec::new();
+    for number in 0..4 {
+        let waiting = posting(&clients[number % 2], creation(number));
+        let events = events(&cluster, number + 1).await;
+        let known = |id: &str| confirmed.iter().any(|(other, _): &(OrderId, _)| other.to_string() == id);
+        let ids = events.iter().map(|event| member(text(event), "order_id"));
+        let id = ids.into_iter().find(|id| !known(id)).unwrap();
+        // Where the row is left as it was, nothing but the ACK can have answered the caller.
+        if number < 2 {
+            let change =
+                format!("UPDATE orders SET status = 'done', amount = {number} WHERE order_id = '{id}'");
+            sql.batch_execute(&change).await.unwrap();
+        }
+        let ack = format!(
+            r#"{{"order_id":"{id}","status":"processed","processed_at":"{}"}}"#,
+            jiff::Timestamp::now()
+        );
+        let topic = &cluster.kafka.options.ack_topic;
+        cluster.kafka.write(topic, Some(number as i32 * 3), None, &[], Some(ack.as_bytes()));
+        let answer = waiting.await.unwrap();
+        assert_eq!(told(&answer), (201, "created".to_owned()));
+        assert_eq!(order_id(&answer).to_string(), id);
+        confirmed.push((order_id(&answer), "created"));
+    }
+    // Our own worker comes to the same events later, and agrees.
+    cluster.start_worker().await;
+    let orders = cluster.finish(&confirmed, 0).await;
+    assert!(orders.iter().all(|order| order.status == Status::Done && order.version == 1));
+}
+
+/// An event as the other service sends it; each later one of an order is younger.
+fn neighbours_event(cluster: &Cluster, id: Uuid, payload: &str, status: &str, age: i64) {
+    let now = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(age);
+    let event = format!(
+        r#"{{"order_id":"{id}","external_id":"","user_id":"{USER}","payload":{payload},"status":"{status}","timestamp":"{now}"}}"#
+    );
+    let topic = &cluster.kafka.options.events_topic;
+    // It sends without a key, so the events of an order may lie anywhere; here they keep their order.
+    let partition = i32::from(id.as_bytes()[15]) % 4;
+    cluster.kafka.write(topic, Some(partition), None, &[], Some(event.as_bytes()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tag_changes_whenever_another_service_changes_the_row() {
+    let cluster = Cluster::setup().await.start(1, 1).await;
+    let sql = cluster.sql().await;
+    let client = cluster.clients().remove(0);
+    let id = create(&client, r#"{"amount":1}"#).await;
+    let path = format!("/orders/{id}");
+    let mut seen = vec!["\"v1\"".to_owned()];
+    assert_eq!(client.get(&path).await.header("etag"), Some("\"v1\""));
+    for (status, amount) in [("done", 5), ("done", 6), ("cancelled", 6)] {
+        let change = format!(
+            "UPDATE orders SET amount = {amount}, status = '{status}', updated_at = now() WHERE order_id = '{id}'"
+        );
+        sql.batch_execute(&change).await.unwrap();
+        let known = seen.join(", ");
+        let shown = client.request("GET", &path, &[("if-none-match", &known)], "").await;
+        assert_eq!(shown.status, 200, "the representation has changed: {shown:?}");
+        let tag = shown.header("etag").expect("a tag").to_owned();
+        assert!(tag.starts_with(&format!("\"v1-{status}.")), "{tag}");
+        seen.push(tag);
+    }
+    // A row that such a service wrote, which its worker has not come to.
+    let other = Uuid::now_v7();
+    let insert = format!(
+        "INSERT INTO orders (order_id, user_id, status, payload, bucket) VALUES ('{other}', '{USER}', 'new', '{{}}', 0)"
+    );
+    sql.batch_execute(&insert).await.unwrap();
+    let of_other =
+        async || client.get(&format!("/orders/{other}")).await.header("etag").expect("a tag").to_owned();
+    let new = of_other().await;
+    sql.batch_execute(&format!(
+        "UPDATE orders SET amount = 9, updated_at = now() WHERE order_id = '{other}'"
+    ))
+    .await
+    .unwrap();
+    assert_ne!(of_other().await, new);
+
+    for (id, tag) in [(id.clone(), seen[3].clone()), (other.to_string(), of_other().await)] {
+        let body = format!(r#"{{"order_id":"{id}","payload":{{"amount":2}}}}"#);
+        let updated = client.request("POST", "/orders", &[("if-match", &tag)], body).await;
+        assert_eq!((updated.status, updated.header("etag")), (200, Some("\"v2\"")), "{updated:?}");
+        assert_eq!(client.get(&format!("/orders/{id}")).await.header("etag"), Some("\"v2\""));
+    }
+    let told = [id, other.to_string()].map(|id| (OrderId::parse(&id).unwrap(), "updated"));
+    cluster.finish(&told, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_whose_payload_no_api_would_take_is_deleted_like_any_other() {
+    let cluster = Cluster::setup().await.start(1, 1).await;
+    let client = cluster.clients().remove(0);
+    // One that is taken, and that the store gives back with all of its 309 digits.
+    let mut ids = vec![create(&client, r#"{"items":[1.7976931348623157e308,{"price":3}]}"#).await];
+    let sql = cluster.sql().await;
+    let deep = format!(r#"{{"n":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+    for payload in [r#"{"amount":1,"items":[1e400]}"#, &deep] {
+        let id = Uuid::now_v7();
+        let insert = format!(
+            "INSERT INTO orders (order_id, user_id, status, payload, bucket)
+             VALUES ('{id}', '{USER}', 'done', '{payload}', 0)"
+        );
+        sql.batch_execute(&insert).await.unwrap();
+        ids.push(id.to_string());
+    }
+    for id in &ids {
+        let deleted = client.request("DELETE", &format!("/orders/{id}"), &[], "").await;
+        assert_eq!(deleted.status, 200, "{}", deleted.text());
+    }
+    // The checker calls the other two payloads bad.
+    sql.batch_execute(&format!("DELETE FROM orders WHERE order_id <> '{}'", ids[0])).await.unwrap();
+    cluster.finish(&[(OrderId::parse(&ids[0]).unwrap(), "deleted")], 0).await;
+}

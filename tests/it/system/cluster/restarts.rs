@@ -1,0 +1,52 @@
+//! Processes that are told to stop while the load goes on: restarts one after the other, as a deployment makes
+//! them. No client notices more than a closed connection, and nothing is lost, doubled or late.
+
+use crate::clients::load::{Ending, Load};
+use crate::clients::wire::Broken;
+use crate::harness::cluster::Cluster;
+
+/// How often every process is restarted.
+const ROUNDS: usize = 4;
+
+/// How many confirmations lie between two restarts.
+const CONFIRMATIONS: usize = 200;
+
+/// How many clients there are.
+const CLIENTS: usize = 24;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rolling_restarts_under_load_lose_nothing_double_nothing_and_keep_nobody_waiting() {
+    let mut cluster = Cluster::setup().await.start(3, 2).await;
+    let mut running = Load::of(CLIENTS).start_on(&cluster.places);
+    for _ in 0..ROUNDS {
+        for _ in 0..3 {
+            running.confirmed(CONFIRMATIONS).await;
+            // Nobody tells the clients before it is gone: some of them call in vain.
+            cluster.apis.remove(0).stop().await;
+            cluster.start_api().await;
+        }
+        for _ in 0..2 {
+            running.confirmed(CONFIRMATIONS).await;
+            cluster.workers.remove(0).stop().await;
+            cluster.start_worker().await;
+        }
+        running.count_anew();
+    }
+    running.confirmed(CONFIRMATIONS).await;
+    // A client that was given a 202, or any other error than a 503, has failed the test by now.
+    let mut load = running.stopped().await;
+    let mut moved = 0;
+    for ending in load.endings() {
+        match ending {
+            Ending::Refused | Ending::Broken(Broken::Silent) => moved += 1,
+            Ending::Stopped => {}
+            Ending::TurnedAway(_) | Ending::Broken(Broken::Torn(_)) | Ending::Exhausted => {
+                panic!("{ending:?}")
+            }
+        }
+    }
+    assert!(moved > 0, "the restarts must end connections, or nothing was tested");
+    load.expect_the_unanswered_undone();
+    let orders = cluster.finish(&load.told(), 0).await;
+    load.check(&orders);
+}

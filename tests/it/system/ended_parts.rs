@@ -1,0 +1,195 @@
+//! A thread or a task that a role depends on ends by itself. The process does not go on as if nothing had happened: it
+//! stops in order, and fails with the name of the part.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use orderstream::app::{self, Parts};
+use orderstream::bus::kafka::KafkaBus;
+use orderstream::bus::local::LocalBus;
+use orderstream::bus::{
+    AckSink, Bus, Confirmations, Delivery, PublishError, Reply, SubscribeError, Subscription,
+};
+use orderstream::cache::NoCache;
+use orderstream::config::Settings;
+use orderstream::order::{Ack, AckStatus, Event};
+use orderstream::service::AmountProcessor;
+use orderstream::store::Store;
+use orderstream::store::sqlite::SqliteStore;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::conformance::ack;
+use crate::clients::USER;
+use crate::clients::http::Client;
+use crate::faults::hooks::{Hook, HookedBus, HookedStore, Pass, Point};
+use crate::harness::kafka::{Corner, ready};
+use crate::harness::ledger;
+use crate::harness::system::settings;
+use crate::harness::wait::within;
+
+/// The in-process bus, whose deliveries end after the first ones.
+struct Ending(Arc<LocalBus>);
+
+struct EndingSubscription(Option<Box<dyn Subscription>>);
+
+#[async_trait]
+impl Subscription for EndingSubscription {
+    async fn next(&mut self, limit: usize) -> Option<Vec<Delivery>> {
+        self.0.take()?.next(limit).await
+    }
+}
+
+#[async_trait]
+impl Bus for Ending {
+    async fn publish(&self, batch: Vec<Event>) -> Confirmations {
+        self.0.publish(batch).await
+    }
+
+    fn confirms_processing(&self) -> bool {
+        true
+    }
+
+    async fn subscribe(&self) -> Result<Box<dyn Subscription>, SubscribeError> {
+        Ok(Box::new(EndingSubscription(Some(self.0.subscribe().await?))))
+    }
+
+    async fn settle(&self, deliveries: Vec<Delivery>) {
+        self.0.settle(deliveries).await;
+    }
+
+    async fn reject(&self, delivery: Delivery, reason: &str) -> Result<(), PublishError> {
+        self.0.reject(delivery, reason).await
+    }
+
+    async fn acknowledge(&self, replies: Vec<Reply>) -> Result<(), PublishError> {
+        self.0.acknowledge(replies).await
+    }
+
+    fn on_acks(&self, sink: Arc<dyn AckSink>) {
+        self.0.on_acks(sink);
+    }
+
+    async fn dead_letters(&self) -> Result<u64, PublishError> {
+        self.0.dead_letters().await
+    }
+
+    async fn check(&self) -> Result<(), PublishError> {
+        self.0.check().await
+    }
+}
+
+/// The backends of a process in a folder.
+fn parts(folder: &TempDir, hook: Hook) -> (Parts, Arc<LocalBus>) {
+    let bus = LocalBus::open(&folder.path().join("dlq"), "orders.events", 1 << 20).unwrap();
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.path()).unwrap());
+    let parts = Parts {
+        store: Arc::new(HookedStore { inner: store, hook: Arc::clone(&hook) }),
+        bus: Arc::new(HookedBus { inner: Arc::<LocalBus>::clone(&bus), hook }),
+        cache: Arc::new(NoCache),
+        processor: Arc::new(AmountProcessor::default()),
+    };
+    (parts, bus)
+}
+
+/// Settings with limits that a test does not mind to wait for: the caller of the order waits for a part that is gone.
+fn impatient(folder: &TempDir) -> Settings {
+    let limit = Duration::from_millis(500);
+    Settings { ack_wait_timeout: limit, shutdown_timeout: limit, ..settings(folder.path()) }
+}
+
+/// Runs both roles until they end by themselves, sends one order meanwhile, and answers why they ended.
+async fn failure(folder: &TempDir, parts: Parts) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::new(listener.local_addr().unwrap());
+    let settings = impatient(folder);
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(async move { app::up(parts, listener, &settings, stop).await });
+    let body = format!(r#"{{"user_id":"{USER}","payload":{{"amount":"7.00"}}}}"#);
+    let asked = tokio::spawn(async move { client.post("/orders", body).await });
+    let ended = within("the end of the process", running).await.expect("its tasks are looked after");
+    asked.abort();
+    format!("{:#}", ended.expect_err("an end that nothing told it to is a failure"))
+}
+
+#[tokio::test]
+async fn a_consumer_that_ends_without_a_stop_fails_the_process() {
+    let folder = TempDir::new().unwrap();
+    let (mut parts, bus) = parts(&folder, Arc::new(|_| Pass::On));
+    parts.bus = Arc::new(Ending(bus));
+    let failure = failure(&folder, parts).await;
+    assert!(failure.contains("the worker failed: the consumer of the events ended"), "{failure}");
+    // What was taken before is finished, and the folder is free again.
+    assert_eq!(ledger::orders(folder.path()).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_task_of_the_service_that_panics_fails_the_process() {
+    for publishes in [true, false] {
+        let folder = TempDir::new().unwrap();
+        let panicked = AtomicBool::new(false);
+        let (parts, _) = parts(
+            &folder,
+            Arc::new(move |point| {
+                let is_due = match point {
+                    Point::Publish(_) => publishes,
+                    Point::Commit(_) => !publishes,
+                    _ => false,
+                };
+                assert!(!is_due || panicked.swap(true, Ordering::SeqCst), "by a test");
+                Pass::On
+            }),
+        );
+        let failure = failure(&folder, parts).await;
+        assert!(failure.contains("the api failed: the service's own tasks ended"), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_panics_fails_the_process() {
+    let folder = TempDir::new().unwrap();
+    let (parts, _) = parts(
+        &folder,
+        Arc::new(|point| {
+            assert!(point != Point::Record, "by a test");
+            Pass::On
+        }),
+    );
+    let failure = failure(&folder, parts).await;
+    assert!(failure.contains("the worker failed: it panicked"), "{failure}");
+}
+
+/// A sink that panics on the thread that reads ACKs.
+struct Panicking;
+
+impl AckSink for Panicking {
+    fn acked(&self, _: Vec<Ack>) {
+        panic!("by a test");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_of_acks_that_panics_fails_the_process() {
+    let mut corner = Corner::new();
+    corner.options.ack_partitions = 1;
+    let bus = KafkaBus::open(corner.options.clone()).unwrap();
+    bus.on_acks(Arc::new(Panicking));
+    ready(&*bus).await;
+    let folder = TempDir::new().unwrap();
+    let (mut parts, _) = parts(&folder, Arc::new(|_| Pass::On));
+    parts.bus = Arc::<KafkaBus>::clone(&bus);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = impatient(&folder);
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(async move { app::up(parts, listener, &settings, stop).await });
+    // From another process, as this one tells its own sink by a shorter way.
+    let other = corner.bus().await;
+    let replies = vec![Reply { ack: ack(Some(1), AckStatus::Processed), to: Some(0) }];
+    other.acknowledge(replies).await.unwrap();
+    let ended = within("the end of the process", running).await.expect("its tasks are looked after");
+    let failure = format!("{:#}", ended.expect_err("a thread that ended is a failure"));
+    assert!(failure.contains("the backends failed: the reader of ACKs ended by itself"), "{failure}");
+}

@@ -1,0 +1,165 @@
+//! The process is told to stop: in the middle of a load, with a request that never ends, with a worker that
+//! is stuck. Nothing that was confirmed is lost, nobody gets half an answer, and the stop comes to an end.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use orderstream::config::Settings;
+use orderstream::order::Status;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use crate::clients::USER;
+use crate::clients::answers::member;
+use crate::clients::load::{Ending, Load};
+use crate::clients::wire::{Broken, Wire};
+use crate::harness::child::{Child, command};
+use crate::harness::ledger;
+use crate::harness::processors::{Gate, Moody};
+use crate::harness::system::{System, settings, told};
+use crate::harness::wait::{until, within};
+
+/// The exit code after a second signal.
+const AT_ONCE: i32 = 130;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_under_load_answers_whatever_it_carries_out_and_loses_nothing() {
+    let folder = TempDir::new().unwrap();
+    let mut load = Load::of(32);
+    for _ in 0..5 {
+        let mut child = Child::up(folder.path()).await;
+        let mut running = load.start(child.address());
+        running.confirmed(300).await;
+        child.terminate().await;
+        load = running.ended().await;
+        assert_eq!(child.exit().await.code(), Some(0));
+        load.expect_the_unanswered_undone();
+        // Nothing waits for the next start.
+        load.check(&ledger::verified_orders(folder.path(), load.confirmed()).await);
+    }
+    for ending in load.endings() {
+        match ending {
+            Ending::Refused | Ending::TurnedAway(_) | Ending::Broken(Broken::Silent) => {}
+            Ending::Broken(Broken::Torn(_)) | Ending::Exhausted | Ending::Stopped => panic!("{ending:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn orders_under_way_when_the_stop_begins_are_processed_before_it_ends() {
+    for ack_wait in [true, false] {
+        let folder = TempDir::new().unwrap();
+        let gate = Gate::shut();
+        let asked = Settings { ack_wait, ..settings(folder.path()) };
+        let system = System::with(&asked, Arc::<Gate>::clone(&gate)).await;
+        // One in the worker's hands, and one on its way to it.
+        let first = system.posting(creation());
+        system.journal.until(|traffic| traffic.events.len() == 1).await;
+        let second = system.posting(creation());
+        system.journal.until(|traffic| traffic.events.len() == 2).await;
+
+        let address = system.address;
+        let stopping = tokio::spawn(system.stop());
+        until("the listener to be closed", async || TcpStream::connect(address).await.err()).await;
+        gate.open();
+        for answer in [first, second] {
+            assert_eq!(told(&answer.await.unwrap()), (201, "created".to_owned()));
+        }
+        stopping.await.unwrap();
+        let orders = ledger::settled_orders(folder.path()).await;
+        assert_eq!(orders.len(), 2, "{orders:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_process_at_once_while_a_request_is_stuck() {
+    let folder = TempDir::new().unwrap();
+    let mut child = Child::up(folder.path()).await;
+    let mut stuck = child.connect().await;
+    stuck_in_its_body(&mut stuck).await;
+
+    child.terminate().await;
+    let address = child.address();
+    until("the listener to be closed", async || TcpStream::connect(address).await.err()).await;
+    child.terminate().await;
+    assert_eq!(child.exit().await.code(), Some(AT_ONCE));
+    assert_eq!(stuck.answer().await, Err(Broken::Silent));
+    assert_eq!(ledger::settled_orders(folder.path()).await, []);
+}
+
+#[tokio::test]
+async fn a_request_that_is_stuck_holds_the_stop_up_no_longer_than_its_limit() {
+    let folder = TempDir::new().unwrap();
+    let mut process = command(env!("CARGO_BIN_EXE_orderstream"), folder.path());
+    process.arg("up").env("SHUTDOWN_TIMEOUT", "50ms");
+    let mut child = Child::start(process).await;
+    let mut stuck = child.connect().await;
+    stuck_in_its_body(&mut stuck).await;
+    child.terminate().await;
+    assert_eq!(child.exit().await.code(), Some(0));
+    assert_eq!(ledger::settled_orders(folder.path()).await, []);
+}
+
+#[tokio::test]
+async fn a_processor_that_is_stuck_holds_the_stop_up_no_longer_than_its_limit() {
+    let folder = TempDir::new().unwrap();
+    let system = System::with(&impatient(folder.path()), Gate::shut()).await;
+    assert_eq!(told(&system.post(creation()).await), (202, "accepted".to_owned()));
+    system.stop().await;
+    let orders = ledger::orders(folder.path()).await;
+    assert_eq!((orders.len(), orders[0].status), (1, Status::New));
+}
+
+#[tokio::test]
+async fn an_order_that_is_tried_again_does_not_hold_the_stop_up() {
+    let folder = TempDir::new().unwrap();
+    let asked = Settings { shutdown_timeout: Duration::from_secs(3600), ..impatient(folder.path()) };
+    let system = System::with(&asked, Moody::failing(usize::MAX)).await;
+    let order = format!(r#"{{"user_id":"{USER}","payload":{{"passing":true}}}}"#);
+    assert_eq!(told(&system.post(order).await), (202, "accepted".to_owned()));
+    within("the stop", system.stop()).await;
+    let orders = ledger::orders(folder.path()).await;
+    assert_eq!((orders.len(), orders[0].status), (1, Status::New));
+}
+
+#[tokio::test]
+async fn an_order_that_nobody_processes_is_accepted_at_the_limit_and_done_after_the_restart() {
+    let folder = TempDir::new().unwrap();
+    let system = System::with(&impatient(folder.path()), Gate::shut()).await;
+    let answer = system.post(creation()).await;
+    let id = member(answer.text(), "order_id");
+    assert_eq!(told(&answer), (202, "accepted".to_owned()));
+    assert_eq!(answer.header("location"), Some(format!("/orders/{id}").as_str()));
+    assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    let waiting = system.get(&id).await;
+    assert_eq!((waiting.status, waiting.processed_version), (Status::New, 0));
+    system.stop().await;
+
+    let system = System::start(folder.path()).await;
+    assert_eq!(system.processed(&id).await.status, Status::Done);
+    system.stop().await;
+    let orders = ledger::settled_orders(folder.path()).await;
+    assert_eq!((orders.len(), ledger::order(&orders, &id).version), (1, 1));
+}
+
+/// Settings with limits that a test does not mind to wait for.
+fn impatient(folder: &Path) -> Settings {
+    let limit = Duration::from_millis(50);
+    Settings { ack_wait_timeout: limit, shutdown_timeout: limit, ..settings(folder) }
+}
+
+fn creation() -> String {
+    format!(r#"{{"user_id":"{USER}","payload":{{"amount":"7.00"}}}}"#)
+}
+
+/// Sends a request whose body never ends. That the server asks for the body shows that it is under way.
+async fn stuck_in_its_body(wire: &mut Wire) {
+    wire.send(
+        b"POST /orders HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 100\r\n\r\n",
+    )
+    .await;
+    let goes_on = within("the request to be taken up", wire.answer()).await.expect("an interim answer");
+    assert_eq!(goes_on.status, 100);
+    wire.send(b"{\"user_id\":").await;
+}
