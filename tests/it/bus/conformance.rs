@@ -274,9 +274,9 @@ pub(crate) async fn what_is_rejected_is_counted_confirmed_and_gone(fresh: Fresh)
 }
 
 /// Tells a channel of every ACK.
-pub(crate) struct Told(pub(crate) mpsc::UnboundedSender<Ack>);
+pub(crate) struct AckRecorder(pub(crate) mpsc::UnboundedSender<Ack>);
 
-impl AckSink for Told {
+impl AckSink for AckRecorder {
     fn acked(&self, acks: Vec<Ack>) {
         for ack in acks {
             self.0.send(ack).expect("the test listens");
@@ -293,7 +293,7 @@ pub(crate) fn ack(version: Option<Version>, status: AckStatus) -> Ack {
 /// `acknowledge`, `on_acks`: the ACKs reach the sink of this process as they were sent.
 pub(crate) async fn acks_reach_the_sink(fresh: Fresh) {
     let (sink, mut told) = mpsc::unbounded_channel();
-    fresh.bus.on_acks(Arc::new(Told(sink)));
+    fresh.bus.on_acks(Arc::new(AckRecorder(sink)));
     let sent = [
         ack(Some(1), AckStatus::Processed),
         ack(None, AckStatus::Updated),

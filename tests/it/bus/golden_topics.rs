@@ -137,7 +137,7 @@ async fn an_ack_of_the_old_service_wakes_whoever_waits_for_that_order() {
         member(text(event.expect("an event of that user")), "order_id")
     };
     let acked = golden!("old_ack").replace(ORDER, &of(USER));
-    app.corner.write(&app.corner.options.ack_topic, None, None, &[], Some(acked.as_bytes()));
+    app.test_topics.write(&app.test_topics.options.ack_topic, None, None, &[], Some(acked.as_bytes()));
     let answer = mine.await.expect("an answer");
     assert_eq!((answer.status, member(answer.text(), "order_id")), (201, of(USER)));
     assert!(!theirs.is_finished(), "the other one waits on");

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use crate::bus::conformance::{
-    Fresh, Told, ack, bus_conformance, event, events, now, published, receive, record,
+    AckRecorder, Fresh, ack, bus_conformance, event, events, now, published, receive, record,
 };
 
 /// The topic of the bus.
@@ -260,7 +260,7 @@ async fn acks_without_a_listener_are_let_go() {
         Ok(())
     );
     let (sink, mut told) = mpsc::unbounded_channel();
-    bus.on_acks(Arc::new(Told(sink)));
+    bus.on_acks(Arc::new(AckRecorder(sink)));
     let heard = ack(Some(2), AckStatus::Processed);
     assert_eq!(bus.acknowledge(vec![Reply { ack: heard.clone(), to: None }]).await, Ok(()));
     assert_eq!(told.try_recv(), Ok(heard));

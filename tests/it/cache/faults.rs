@@ -9,7 +9,7 @@ use orderstream::order::OrderId;
 
 use crate::bus::conformance::now;
 use crate::cache::conformance::{fill, found, miss, order};
-use crate::faults::network::Cable;
+use crate::faults::network::NetworkFault;
 use crate::harness::redis::{OwnRedis, in_use, joined};
 use crate::harness::wait::until;
 
@@ -96,17 +96,17 @@ async fn one_change_that_could_not_be_dropped_ends_the_reading() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_process_changed_while_it_was_cut_off_is_found_by_nobody_once_it_is_back() {
     let redis = OwnRedis::start().await;
-    let cable = Cable::to(redis.address()).await;
-    let (here, there) = (joined(&cable.address(), SHORT).await, redis.cache().await);
+    let network = NetworkFault::to(redis.address()).await;
+    let (here, there) = (joined(&network.address(), SHORT).await, redis.cache().await);
     let (changed, missed) = (order(OrderId::generate(), 1), order(OrderId::generate(), 1));
     fill(&*there, &changed).await;
     let ticket = miss(&*there, missed.id).await.expect("a Redis that works");
-    cable.cut();
+    network.cut();
     here.forget(&[changed.id, missed.id]).await;
     asks_nobody(&here, changed.id);
     // It is the beginning of the next session that drops them: no call of this process came through.
     assert_eq!(found(&*there, changed.id).await, Some(changed.clone()));
-    cable.mend();
+    network.mend();
     in_use(&*here).await;
     assert_eq!(found(&*there, changed.id).await, None);
     there.fill(ticket, &missed).await;

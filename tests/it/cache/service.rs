@@ -21,7 +21,7 @@ use crate::harness::app::TestApp;
 use crate::harness::caches::{Counting, Elephant};
 use crate::harness::processors::Gate;
 use crate::harness::redis::{OwnRedis, in_use};
-use crate::harness::system::{System, settings, told, update};
+use crate::harness::system::{System, outcome, settings, update};
 use crate::harness::wait::{until, within};
 use crate::store::conformance::{complete, deletion, done};
 
@@ -174,7 +174,7 @@ impl Crowd {
         while !*self.stop.borrow() {
             step += 1;
             let body = update(&self.ids[place], &format!(r#"{{"step":{step}}}"#));
-            assert_eq!(told(&self.client.post("/orders", body).await), (200, "updated".to_owned()));
+            assert_eq!(outcome(&self.client.post("/orders", body).await), (200, "updated".to_owned()));
             self.told[place].store(step, Ordering::SeqCst);
             self.writes.fetch_add(1, Ordering::SeqCst);
         }

@@ -5,7 +5,7 @@ use orderstream::service::verify::{Report, find_stuck};
 use orderstream::store::Store;
 
 use crate::bus::conformance::published;
-use crate::harness::kafka::Corner;
+use crate::harness::kafka::TestTopics;
 use crate::harness::schema::Schema;
 use crate::harness::wait::until;
 use crate::store::conformance::{create, some_user};
@@ -19,8 +19,8 @@ async fn found(store: &dyn Store, bus: &dyn Bus) -> Vec<&'static str> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orders_of_a_backlog_are_not_found_also_where_partitions_were_added() {
-    let (schema, corner) = (Schema::migrated().await, Corner::new());
-    let (store, bus) = (schema.open(), corner.bus().await);
+    let (schema, test_topics) = (Schema::migrated().await, TestTopics::new());
+    let (store, bus) = (schema.open(), test_topics.bus().await);
     for _ in 0..20 {
         create(&store, some_user(), "{}").await;
     }
@@ -29,7 +29,7 @@ async fn orders_of_a_backlog_are_not_found_also_where_partitions_were_added() {
     let keys: Vec<_> = events.iter().map(|event| (event.order_id.unwrap(), 1)).collect();
     assert!(published(&*bus, events).await.iter().all(Result::is_ok));
     store.published(&keys).await.unwrap();
-    corner.add_partitions(&corner.options.events_topic, 16).await;
+    test_topics.add_partitions(&test_topics.options.events_topic, 16).await;
     let mut report = Report::default();
     find_stuck(&store, &*bus, &mut report, 10).await.expect("a store that can be read");
     assert_eq!((report.findings, report.not_judged), (Vec::new(), 20));
@@ -38,8 +38,8 @@ async fn orders_of_a_backlog_are_not_found_also_where_partitions_were_added() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_that_waits_and_whose_event_is_nowhere_is_found() {
-    let (schema, corner) = (Schema::migrated().await, Corner::new());
-    let (store, bus) = (schema.open(), corner.bus().await);
+    let (schema, test_topics) = (Schema::migrated().await, TestTopics::new());
+    let (store, bus) = (schema.open(), test_topics.bus().await);
     let id = create(&store, some_user(), "{}").await;
     schema.execute("UPDATE orders SET updated_at = now() - interval '1 minute'").await;
     assert_eq!(found(&store, &*bus).await, [""; 0], "its event is in the outbox");

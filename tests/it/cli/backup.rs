@@ -42,7 +42,8 @@ async fn a_backup_beside_a_server_under_load_has_every_order_that_was_confirmed_
     let mut before = Load::of(8).start(child.address());
     before.confirmed(CONFIRMATIONS).await;
     let before = before.stopped().await;
-    let told: String = before.told().iter().map(|(id, status)| format!("{id} {status}\n")).collect();
+    let told: String =
+        before.confirmed_orders().iter().map(|(id, status)| format!("{id} {status}\n")).collect();
     let confirmed = copies.path().join("confirmed");
     fs::write(&confirmed, told).unwrap();
 

@@ -12,7 +12,7 @@ use tokio_postgres::NoTls;
 use crate::clients::USER;
 use crate::clients::http::Client;
 use crate::harness::binary::{Place, Process, Ran, Server, ran};
-use crate::harness::kafka::Corner;
+use crate::harness::kafka::TestTopics;
 use crate::harness::schema::Schema;
 use crate::harness::servers::{self, Private};
 use crate::harness::wait::until;
@@ -21,16 +21,16 @@ use crate::harness::wait::until;
 struct Site {
     place: Place,
     schema: Schema,
-    corner: Corner,
+    test_topics: TestTopics,
 }
 
 impl Site {
     async fn new() -> Site {
-        Site { place: Place::new(), schema: Schema::empty().await, corner: Corner::new() }
+        Site { place: Place::new(), schema: Schema::empty().await, test_topics: TestTopics::new() }
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let (mut command, options) = (self.place.command(args), &self.corner.options);
+        let (mut command, options) = (self.place.command(args), &self.test_topics.options);
         command
             .env("POSTGRES_DSN", &self.schema.dsn)
             .env("KAFKA_BROKERS", options.brokers.join(","))
@@ -63,7 +63,7 @@ async fn before_the_schema_is_there_every_command_says_what_to_do() {
     let ran = site.run(&["verify"]);
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("run `orderstream migrate`"), "{}", ran.stderr);
-    assert_eq!(site.corner.topics(), 0, "whoever looks makes no topics");
+    assert_eq!(site.test_topics.topics(), 0, "whoever looks makes no topics");
     let api = Server::start(site.command(&["api"]).stderr(Stdio::null()));
     let message = api.orders(&site.place, &["get", &OrderId::generate().to_string()]).refused(1);
     assert!(message.contains("(503)"), "{message}");
@@ -82,7 +82,7 @@ async fn api_and_worker_are_processes_of_their_own_and_serve_the_client() {
     assert_eq!(api.ready, format!("OrderStream listens on {} and keeps its data in Postgres", api.url));
     // It tells of the dead letter.
     let mut worker = Process::spawn(site.command(&["worker"]).stderr(Stdio::null()));
-    let options = &site.corner.options;
+    let options = &site.test_topics.options;
     let expected = format!("OrderStream works on {} in {}", options.events_topic, options.group);
     assert_eq!(worker.line(), expected);
 
@@ -104,8 +104,8 @@ async fn api_and_worker_are_processes_of_their_own_and_serve_the_client() {
     assert!(message.starts_with("orderstream: order_deleted (409): "), "{message}");
 
     // The checker beside them, with what callers were told and what no worker could make sense of.
-    site.corner.write(&options.events_topic, None, None, &[], Some(b"no event"));
-    site.corner.read(&site.corner.dead_letter_topic(), 1);
+    site.test_topics.write(&options.events_topic, None, None, &[], Some(b"no event"));
+    site.test_topics.read(&site.test_topics.dead_letter_topic(), 1);
     let list = site.place.write("ids.txt", &format!("{id} updated\n{deleted} deleted\n"));
     let clean = site.run(&["verify", "--idle", "--confirmed", &list]).ok();
     let expected = "checked 2 orders (1 done, 1 deleted); 0 pending; 1 dead letters\n\
@@ -142,7 +142,7 @@ async fn up_keeps_its_orders_embedded_where_only_kafka_is_named() {
     let id =
         id_in(&server.orders(&site.place, &["create", "--user", USER, "--payload", r#"{"amount":7}"#]).ok());
     assert!(server.orders(&site.place, &["get", &id]).ok().contains("\"status\":\"done\""));
-    let events = site.corner.read(&site.corner.options.events_topic, 1);
+    let events = site.test_topics.read(&site.test_topics.options.events_topic, 1);
     assert_eq!(events[0].1.key.as_deref(), Some(id.as_bytes()));
     let verified = ran(site.command(&["verify", "--idle"]).env_remove("POSTGRES_DSN"));
     assert!(verified.ok().starts_with("checked 1 orders (1 done); 0 pending; 0 dead letters\n"));

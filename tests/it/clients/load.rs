@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::clients::model::{Action, Story};
+use crate::clients::model::{Action, ClientModel};
 use crate::clients::wire::{Answer, Broken, Wire};
 use crate::harness::wait::{until, within};
 
@@ -45,7 +45,7 @@ pub(crate) struct Places(Arc<Mutex<Vec<SocketAddr>>>);
 /// One client with one connection at a time.
 struct Client {
     name: String,
-    orders: Vec<Story>,
+    orders: Vec<ClientModel>,
     /// Counts the requests, and is what each writes into its order.
     step: u64,
     endings: Vec<Ending>,
@@ -144,14 +144,14 @@ impl Load {
         self.clients.iter().map(|client| client.late).sum()
     }
 
-    fn stories(&self) -> impl Iterator<Item = &Story> {
+    fn models(&self) -> impl Iterator<Item = &ClientModel> {
         self.clients.iter().flat_map(|client| &client.orders)
     }
 
     /// Waits until every order that was confirmed is done or deleted, as its owner sees it.
     pub(crate) async fn settle(&self, address: SocketAddr) {
         let mut wire = Wire::connect(address).await.expect("it listens");
-        for id in self.stories().filter_map(Story::id) {
+        for id in self.models().filter_map(ClientModel::id) {
             let path = format!("/orders/{id}");
             until("an order to be done", async || {
                 let answer = wire.get(&path).await.expect("an answer");
@@ -165,19 +165,19 @@ impl Load {
 
     /// Demands from now on that no command which was left without an answer so far was carried out.
     pub(crate) fn expect_the_unanswered_undone(&mut self) {
-        let stories = self.clients.iter_mut().flat_map(|client| &mut client.orders);
-        stories.for_each(Story::expect_the_unanswered_undone);
+        let models = self.clients.iter_mut().flat_map(|client| &mut client.orders);
+        models.for_each(ClientModel::expect_the_unanswered_undone);
     }
 
-    /// What the clients were told, in the checker's words.
-    pub(crate) fn told(&self) -> Vec<(OrderId, &'static str)> {
-        let word = |story: &Story| if story.is_deleted() { "deleted" } else { "created" };
-        self.stories().filter_map(|story| Some((OrderId::parse(story.id()?)?, word(story)))).collect()
+    /// The orders that were confirmed to the clients, and as what, in the checker's words.
+    pub(crate) fn confirmed_orders(&self) -> Vec<(OrderId, &'static str)> {
+        let word = |model: &ClientModel| if model.is_deleted() { "deleted" } else { "created" };
+        self.models().filter_map(|model| Some((OrderId::parse(model.id()?)?, word(model)))).collect()
     }
 
     /// The same, for the checker.
     pub(crate) fn confirmed(&self) -> Confirmed {
-        confirmed(&self.told())
+        confirmed(&self.confirmed_orders())
     }
 
     /// Holds what was confirmed against what is there: nothing lost, nothing twice, nothing undone.
@@ -186,8 +186,8 @@ impl Load {
         for order in orders {
             named.entry(order.payload.external_id()).or_default().push(order);
         }
-        for story in self.stories() {
-            story.check(&named.remove(story.external_id()).unwrap_or_default());
+        for model in self.models() {
+            model.check(&named.remove(model.external_id()).unwrap_or_default());
         }
         assert!(named.is_empty(), "nobody asked for these: {:?}", named.keys());
     }
@@ -284,7 +284,7 @@ impl Client {
         Ok(())
     }
 
-    fn story(&mut self) -> &mut Story {
+    fn model(&mut self) -> &mut ClientModel {
         self.orders.last_mut().expect("it was asked for")
     }
 
@@ -292,22 +292,22 @@ impl Client {
     fn next(&mut self) -> (Action, String) {
         self.step += 1;
         let (step, count) = (self.step, self.orders.len());
-        let next = self.orders.last().and_then(|story| story.next(count.is_multiple_of(3)));
+        let next = self.orders.last().and_then(|model| model.next(count.is_multiple_of(3)));
         let action = next.unwrap_or(Action::Create);
         if action == Action::Create {
-            self.orders.push(Story::new(format!("{}/order-{count}", self.name)));
+            self.orders.push(ClientModel::new(format!("{}/order-{count}", self.name)));
         }
-        (action, self.story().ask(action, step))
+        (action, self.model().ask(action, step))
     }
 
     fn doubt(&mut self, action: Action) {
         let step = self.step;
-        self.story().doubt(action, step);
+        self.model().doubt(action, step);
     }
 
     fn note(&mut self, action: Action, answer: &Answer) {
         let step = self.step;
-        let is_late = self.story().note(action, step, answer);
+        let is_late = self.model().note(action, step, answer);
         assert!(!is_late || self.takes_202, "an order was not processed in time: {answer:?}");
         self.late += usize::from(is_late);
     }

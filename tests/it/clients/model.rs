@@ -9,7 +9,7 @@ use crate::clients::wire::Answer;
 
 /// An order, as its client knows it.
 #[derive(Default)]
-pub(crate) struct Story {
+pub(crate) struct ClientModel {
     external_id: String,
     id: Option<String>,
     /// Commands sent, answered, and left without an answer.
@@ -39,10 +39,10 @@ pub(crate) enum Action {
     Delete,
 }
 
-impl Story {
+impl ClientModel {
     /// An order that is to be created under that name.
-    pub(crate) fn new(external_id: String) -> Story {
-        Story { external_id, ..Story::default() }
+    pub(crate) fn new(external_id: String) -> ClientModel {
+        ClientModel { external_id, ..ClientModel::default() }
     }
 
     /// The order's id, once it is known.

@@ -1,5 +1,5 @@
-//! A cable between a process and a server. Cut, it carries nothing in either direction and says nothing about it,
-//! as a network does; mended, it drops what hung in it, and new connections pass.
+//! A network fault between a process and a server. While the network is cut, no byte passes in either direction and
+//! neither side is told; when it is mended, connections that hung are closed and new ones pass.
 
 use std::net::SocketAddr;
 
@@ -8,16 +8,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-/// A way to a server that can be cut.
-pub(crate) struct Cable {
+/// A forwarder in front of a server, whose connections can be cut.
+pub(crate) struct NetworkFault {
     address: SocketAddr,
     is_cut: watch::Sender<bool>,
     _carrier: AbortOnDropHandle<()>,
 }
 
-impl Cable {
-    /// A whole cable to a server.
-    pub(crate) async fn to(server: &str) -> Cable {
+impl NetworkFault {
+    /// A network to a server, which passes everything until it is cut.
+    pub(crate) async fn to(server: &str) -> NetworkFault {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a listener's address");
         let (is_cut, server) = (watch::Sender::new(false), server.to_owned());
@@ -28,10 +28,10 @@ impl Cable {
                 tokio::spawn(carry(near, server.clone(), cut.subscribe()));
             }
         }));
-        Cable { address, is_cut, _carrier }
+        NetworkFault { address, is_cut, _carrier }
     }
 
-    /// `host:port` of the near end.
+    /// `host:port` of the forwarder.
     pub(crate) fn address(&self) -> String {
         self.address.to_string()
     }

@@ -22,7 +22,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::clients::http::{Client, GUARD};
 use crate::clients::load::{Places, confirmed};
 use crate::harness::child::{Child, command};
-use crate::harness::kafka::Corner;
+use crate::harness::kafka::TestTopics;
 use crate::harness::ledger;
 use crate::harness::schema::{Schema, options};
 use crate::harness::wait::{until, within};
@@ -44,7 +44,7 @@ pub(crate) struct Cluster {
     pub(crate) workers: Vec<Child>,
     /// Where clients find the apis.
     pub(crate) places: Places,
-    pub(crate) kafka: Corner,
+    pub(crate) kafka: TestTopics,
     pub(crate) dsn: String,
     settings: Vec<(&'static str, String)>,
     folder: TempDir,
@@ -74,7 +74,7 @@ impl Setup {
     pub(crate) async fn start(self, apis: usize, workers: usize) -> Cluster {
         let schema = if self.dsn.is_some() { None } else { Some(Schema::empty().await) };
         let dsn = self.dsn.or_else(|| Some(schema.as_ref()?.dsn.clone())).expect("a database");
-        let kafka = self.brokers.as_deref().map_or_else(Corner::new, Corner::at);
+        let kafka = self.brokers.as_deref().map_or_else(TestTopics::new, TestTopics::at);
         let mut cluster = Cluster {
             apis: Vec::new(),
             workers: Vec::new(),

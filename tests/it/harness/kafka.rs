@@ -1,4 +1,4 @@
-//! A corner of a real Kafka for one test: topics and a group that nobody else has, taken away at its end. Beside
+//! Topics and a group of a test's own in a real Kafka, deleted when the test ends. Beside
 //! the bus under test there is a plain client, which writes and reads records as any other program would.
 
 use std::collections::BTreeMap;
@@ -22,19 +22,19 @@ use crate::clients::http::GUARD;
 use crate::harness::servers;
 use crate::harness::wait::until;
 
-/// The corner.
-pub(crate) struct Corner {
+/// Topics and a consumer group of one test.
+pub(crate) struct TestTopics {
     pub(crate) options: Options,
 }
 
-impl Corner {
-    pub(crate) fn new() -> Corner {
-        Corner::at(servers::kafka())
+impl TestTopics {
+    pub(crate) fn new() -> TestTopics {
+        TestTopics::at(servers::kafka())
     }
 
-    /// A corner of the Kafka at these brokers.
-    pub(crate) fn at(brokers: &str) -> Corner {
-        Corner { options: Corner::options(brokers) }
+    /// Topics on the Kafka at these brokers.
+    pub(crate) fn at(brokers: &str) -> TestTopics {
+        TestTopics { options: TestTopics::options(brokers) }
     }
 
     /// Options with topics and a group that nobody else has.
@@ -336,7 +336,7 @@ pub(crate) fn record(message: &BorrowedMessage<'_>) -> Record {
     }
 }
 
-impl Drop for Corner {
+impl Drop for TestTopics {
     /// Takes the topics away, as well as it can: a test that failed has more to say.
     fn drop(&mut self) {
         let names = [&self.options.events_topic, &self.options.ack_topic, &self.dead_letter_topic()];

@@ -21,7 +21,7 @@ use crate::clients::http::Client;
 use crate::harness::app::{Role, Setup, Unfinished, listen};
 use crate::harness::backend::Backend;
 use crate::harness::bus::Traffic;
-use crate::harness::kafka::Corner;
+use crate::harness::kafka::TestTopics;
 use crate::harness::schema::Schema;
 use crate::harness::wait::until;
 use crate::harness::witness::Witness;
@@ -35,7 +35,7 @@ pub(crate) struct Shared {
     /// Where it serves gRPC.
     grpc: SocketAddr,
     pub(crate) witness: Witness,
-    pub(crate) corner: Arc<Corner>,
+    pub(crate) test_topics: Arc<TestTopics>,
     setup: Setup,
     api: Option<Role>,
     worker: Option<Role>,
@@ -45,8 +45,8 @@ pub(crate) struct Shared {
 }
 
 /// A test's settings, and where its servers are.
-fn settings(settings: Settings, schema: &Schema, corner: &Corner) -> Settings {
-    let options = corner.options.clone();
+fn settings(settings: Settings, schema: &Schema, test_topics: &TestTopics) -> Settings {
+    let options = test_topics.options.clone();
     let partitions = |count| NonZeroU32::new(count).expect("a partition");
     Settings {
         postgres_dsn: Some(schema.dsn.clone().into()),
@@ -87,8 +87,8 @@ impl Backend for Shared {
 
     async fn start(mut setup: Setup) -> Shared {
         let room = ROOM.acquire().await.expect("a semaphore that is never closed");
-        let (schema, corner) = (Schema::migrated().await, Arc::new(Corner::new()));
-        setup.settings = settings(setup.settings, &schema, &corner);
+        let (schema, test_topics) = (Schema::migrated().await, Arc::new(TestTopics::new()));
+        setup.settings = settings(setup.settings, &schema, &test_topics);
         let (listeners, address, grpc) = listen().await;
         let client = Client::new(address);
         let (parts, with_worker) = (Shared::parts(&setup).await, setup.worker);
@@ -98,12 +98,12 @@ impl Backend for Shared {
             (client.get("/health/ready").await.json()["status"] == "ready").then_some(())
         })
         .await;
-        let (witness, unfinished) = (Witness::new(&corner), Unfinished(true));
+        let (witness, unfinished) = (Witness::new(&test_topics), Unfinished(true));
         let mut system = Shared {
             client,
             grpc,
             witness,
-            corner,
+            test_topics,
             setup,
             api,
             worker: None,

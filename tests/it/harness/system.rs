@@ -115,13 +115,13 @@ impl System {
 
     /// Updates an order.
     pub(crate) async fn update(&self, id: &str, payload: &str) {
-        assert_eq!(told(&self.post(update(id, payload)).await), (200, "updated".to_owned()));
+        assert_eq!(outcome(&self.post(update(id, payload)).await), (200, "updated".to_owned()));
     }
 
     /// Deletes an order.
     pub(crate) async fn delete(&self, id: &str) {
         let body = format!(r#"{{"order_id":"{id}","status":"deleted"}}"#);
-        assert_eq!(told(&self.post(body).await), (200, "deleted".to_owned()));
+        assert_eq!(outcome(&self.post(body).await), (200, "deleted".to_owned()));
     }
 
     /// Hands the worker a record from outside, and waits until it has been dealt with.
@@ -160,6 +160,6 @@ pub(crate) fn update(id: &str, payload: &str) -> String {
 }
 
 /// The status of an answer, and the word that goes with it.
-pub(crate) fn told(answer: &Answer) -> (u16, String) {
+pub(crate) fn outcome(answer: &Answer) -> (u16, String) {
     (answer.status, member(answer.text(), "status"))
 }

@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 
 use crate::clients::http::GUARD;
 use crate::harness::bus::{Journal, Traffic};
-use crate::harness::kafka::{Corner, record};
+use crate::harness::kafka::{TestTopics, record};
 use crate::harness::wait::until;
 
 /// How long the reader waits for a record before it looks whether it is to end.
@@ -36,18 +36,18 @@ pub(crate) struct Witness {
 /// A client that names the workers' group, and never joins it.
 struct Beside {
     client: BaseConsumer,
-    corner: Arc<Corner>,
+    test_topics: Arc<TestTopics>,
 }
 
 impl Witness {
-    /// Begins to read the topics of a corner, which are there.
-    pub(crate) fn new(corner: &Arc<Corner>) -> Witness {
-        let (journal, corner) = (Journal::new(), Arc::clone(corner));
+    /// Begins to read the topics of a test, which exist.
+    pub(crate) fn new(test_topics: &Arc<TestTopics>) -> Witness {
+        let (journal, test_topics) = (Journal::new(), Arc::clone(test_topics));
         let (finish, asked) = mpsc::channel();
-        let reader = Reader::open(&corner, journal.clone());
+        let reader = Reader::open(&test_topics, journal.clone());
         let reading = thread::spawn(move || reader.run(&asked));
-        let client = corner.client().create().expect("a consumer");
-        Witness { journal, beside: Arc::new(Beside { client, corner }), finish, reading }
+        let client = test_topics.client().create().expect("a consumer");
+        Witness { journal, beside: Arc::new(Beside { client, test_topics }), finish, reading }
     }
 
     /// Waits until the group has a worker, and all partitions are given out.
@@ -66,9 +66,9 @@ impl Witness {
     /// Writes a record to the topic of the events, and answers where it lies.
     pub(crate) async fn write(&self, record: Record) -> i64 {
         self.ask(move |beside| {
-            let (topic, offset) = (&beside.corner.options.events_topic, beside.end(FED));
+            let (topic, offset) = (&beside.test_topics.options.events_topic, beside.end(FED));
             let Record { key, headers, value } = &record;
-            beside.corner.write(topic, Some(FED), key.as_deref(), headers, Some(value));
+            beside.test_topics.write(topic, Some(FED), key.as_deref(), headers, Some(value));
             offset
         })
         .await
@@ -81,7 +81,7 @@ impl Witness {
 
     /// How many letters are dead.
     pub(crate) async fn dead_letters(&self) -> i64 {
-        self.ask(|beside| end(&beside.client, &beside.corner.dead_letter_topic(), 0)).await
+        self.ask(|beside| end(&beside.client, &beside.test_topics.dead_letter_topic(), 0)).await
     }
 
     /// Reads the topics to their ends, once nobody writes any more.
@@ -100,12 +100,13 @@ impl Witness {
 
 impl Beside {
     fn is_stable(&self) -> bool {
-        let groups = self.client.fetch_group_list(Some(&self.corner.options.group), GUARD).expect("groups");
+        let groups =
+            self.client.fetch_group_list(Some(&self.test_topics.options.group), GUARD).expect("groups");
         groups.groups().first().is_some_and(|group| group.state() == "Stable")
     }
 
     fn is_caught_up(&self) -> bool {
-        let (options, mut list) = (&self.corner.options, TopicPartitionList::new());
+        let (options, mut list) = (&self.test_topics.options, TopicPartitionList::new());
         list.add_partition_range(&options.events_topic, 0, options.events_partitions as i32 - 1);
         let committed = self.client.committed_offsets(list, GUARD).expect("offsets");
         let done = |offset| match offset {
@@ -117,12 +118,12 @@ impl Beside {
 
     /// Behind the last event of a partition.
     fn end(&self, partition: i32) -> i64 {
-        end(&self.client, &self.corner.options.events_topic, partition)
+        end(&self.client, &self.test_topics.options.events_topic, partition)
     }
 
     fn turn_back(&self, offset: i64) {
         let mut list = TopicPartitionList::new();
-        let topic = &self.corner.options.events_topic;
+        let topic = &self.test_topics.options.events_topic;
         list.add_partition_offset(topic, FED, Offset::Offset(offset)).expect("an offset");
         self.client.commit(&list, CommitMode::Sync).expect("a group without workers");
     }
@@ -142,8 +143,8 @@ struct Reader {
 }
 
 impl Reader {
-    fn open(corner: &Corner, journal: Journal) -> Reader {
-        let options = &corner.options;
+    fn open(test_topics: &TestTopics, journal: Journal) -> Reader {
+        let options = &test_topics.options;
         let mut list = TopicPartitionList::new();
         let topics = [
             (&options.events_topic, options.events_partitions),
@@ -155,7 +156,7 @@ impl Reader {
             }
         }
         let consumer: BaseConsumer =
-            corner.client().set("fetch.wait.max.ms", "50").create().expect("a consumer");
+            test_topics.client().set("fetch.wait.max.ms", "50").create().expect("a consumer");
         consumer.assign(&list).expect("partitions");
         let place = |it: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
             ((it.topic().to_owned(), it.partition()), 0)

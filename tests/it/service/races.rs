@@ -15,7 +15,7 @@ use crate::clients::answers::{create, member};
 use crate::harness::ledger;
 use crate::harness::processors::Gate;
 use crate::harness::records::{bare, with_headers};
-use crate::harness::system::{System, settings, told, update};
+use crate::harness::system::{System, outcome, settings, update};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_updates_of_one_order_at_once_get_a_version_each_and_each_caller_its_answer() {
@@ -26,7 +26,7 @@ async fn a_hundred_updates_of_one_order_at_once_get_a_version_each_and_each_call
         (0..100).map(|caller| system.posting(update(&id, &format!(r#"{{"amount":{caller}}}"#)))).collect();
     for answer in join_all(callers).await {
         let answer = answer.unwrap();
-        assert_eq!(told(&answer), (200, "updated".to_owned()));
+        assert_eq!(outcome(&answer), (200, "updated".to_owned()));
         assert_eq!(member(answer.text(), "order_id"), id);
     }
 
@@ -63,13 +63,13 @@ async fn a_deletion_that_a_caller_saw_holds_against_updates_and_a_slow_worker() 
     assert_eq!(system.get(&id).await.status, Status::Deleted);
     let mut accepted = 0;
     for answer in join_all(updating).await {
-        match told(&answer.unwrap()) {
+        match outcome(&answer.unwrap()) {
             (200, word) if word == "updated" => accepted += 1,
             (409, word) if word == "deleted" => {}
             answer => panic!("{answer:?}"),
         }
     }
-    assert_eq!(told(&system.post(update(&id, "{}")).await), (409, "deleted".to_owned()));
+    assert_eq!(outcome(&system.post(update(&id, "{}")).await), (409, "deleted".to_owned()));
 
     gate.open();
     let deleted = system.processed(&id).await;
@@ -83,7 +83,7 @@ async fn a_deletion_that_a_caller_saw_holds_against_updates_and_a_slow_worker() 
         system.feed(bare(&record)).await;
         system.feed(record).await;
     }
-    assert_eq!(told(&system.post(update(&id, "{}")).await), (409, "deleted".to_owned()));
+    assert_eq!(outcome(&system.post(update(&id, "{}")).await), (409, "deleted".to_owned()));
     system.stop().await;
     assert_eq!(ledger::settled_orders(folder.path()).await, [deleted]);
 }

@@ -26,7 +26,7 @@ use crate::bus::conformance::ack;
 use crate::clients::USER;
 use crate::clients::http::Client;
 use crate::faults::hooks::{Hook, HookedBus, HookedStore, Pass, Point};
-use crate::harness::kafka::{Corner, ready};
+use crate::harness::kafka::{TestTopics, ready};
 use crate::harness::ledger;
 use crate::harness::system::settings;
 use crate::harness::wait::within;
@@ -173,9 +173,9 @@ impl AckSink for Panicking {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_of_acks_that_panics_fails_the_process() {
-    let mut corner = Corner::new();
-    corner.options.ack_partitions = 1;
-    let bus = KafkaBus::open(corner.options.clone()).unwrap();
+    let mut test_topics = TestTopics::new();
+    test_topics.options.ack_partitions = 1;
+    let bus = KafkaBus::open(test_topics.options.clone()).unwrap();
     bus.on_acks(Arc::new(Panicking));
     ready(&*bus).await;
     let folder = TempDir::new().unwrap();
@@ -186,7 +186,7 @@ async fn a_reader_of_acks_that_panics_fails_the_process() {
     let stop = CancellationToken::new();
     let running = tokio::spawn(async move { app::up(parts, listener, &settings, stop).await });
     // From another process, as this one tells its own sink by a shorter way.
-    let other = corner.bus().await;
+    let other = test_topics.bus().await;
     let replies = vec![Reply { ack: ack(Some(1), AckStatus::Processed), to: Some(0) }];
     other.acknowledge(replies).await.unwrap();
     let ended = within("the end of the process", running).await.expect("its tasks are looked after");

@@ -17,7 +17,7 @@ use crate::clients::wire::{Broken, Wire};
 use crate::harness::child::{Child, command};
 use crate::harness::ledger;
 use crate::harness::processors::{Gate, Moody};
-use crate::harness::system::{System, settings, told};
+use crate::harness::system::{System, outcome, settings};
 use crate::harness::wait::{until, within};
 
 /// The exit code after a second signal.
@@ -64,7 +64,7 @@ async fn orders_under_way_when_the_stop_begins_are_processed_before_it_ends() {
         until("the listener to be closed", async || TcpStream::connect(address).await.err()).await;
         gate.open();
         for answer in [first, second] {
-            assert_eq!(told(&answer.await.unwrap()), (201, "created".to_owned()));
+            assert_eq!(outcome(&answer.await.unwrap()), (201, "created".to_owned()));
         }
         stopping.await.unwrap();
         let orders = ledger::settled_orders(folder.path()).await;
@@ -105,7 +105,7 @@ async fn a_request_that_is_stuck_holds_the_stop_up_no_longer_than_its_limit() {
 async fn a_processor_that_is_stuck_holds_the_stop_up_no_longer_than_its_limit() {
     let folder = TempDir::new().unwrap();
     let system = System::with(&impatient(folder.path()), Gate::shut()).await;
-    assert_eq!(told(&system.post(creation()).await), (202, "accepted".to_owned()));
+    assert_eq!(outcome(&system.post(creation()).await), (202, "accepted".to_owned()));
     system.stop().await;
     let orders = ledger::orders(folder.path()).await;
     assert_eq!((orders.len(), orders[0].status), (1, Status::New));
@@ -117,7 +117,7 @@ async fn an_order_that_is_tried_again_does_not_hold_the_stop_up() {
     let asked = Settings { shutdown_timeout: Duration::from_secs(3600), ..impatient(folder.path()) };
     let system = System::with(&asked, Moody::failing(usize::MAX)).await;
     let order = format!(r#"{{"user_id":"{USER}","payload":{{"passing":true}}}}"#);
-    assert_eq!(told(&system.post(order).await), (202, "accepted".to_owned()));
+    assert_eq!(outcome(&system.post(order).await), (202, "accepted".to_owned()));
     within("the stop", system.stop()).await;
     let orders = ledger::orders(folder.path()).await;
     assert_eq!((orders.len(), orders[0].status), (1, Status::New));
@@ -129,7 +129,7 @@ async fn an_order_that_nobody_processes_is_accepted_at_the_limit_and_done_after_
     let system = System::with(&impatient(folder.path()), Gate::shut()).await;
     let answer = system.post(creation()).await;
     let id = member(answer.text(), "order_id");
-    assert_eq!(told(&answer), (202, "accepted".to_owned()));
+    assert_eq!(outcome(&answer), (202, "accepted".to_owned()));
     assert_eq!(answer.header("location"), Some(format!("/orders/{id}").as_str()));
     assert!(answer.header("retry-after").is_some(), "{answer:?}");
     let waiting = system.get(&id).await;

@@ -18,7 +18,7 @@ use crate::clients::answers::{create, member};
 use crate::faults::hooks::{Hook, Pass, Point};
 use crate::harness::ledger;
 use crate::harness::records::{Raw, bare, source, with_headers};
-use crate::harness::system::{System, settings, told, update};
+use crate::harness::system::{System, outcome, settings, update};
 use crate::harness::wait::within;
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn an_old_event_without_headers_does_not_pass_for_the_version_under_way() 
     let second = with_headers(&next(&mut published).await);
     system.feed(bare(&first)).await;
     system.feed(second).await;
-    assert_eq!(told(&updating.await.unwrap()), (200, "updated".to_owned()));
+    assert_eq!(outcome(&updating.await.unwrap()), (200, "updated".to_owned()));
     system.feed(bare(&first)).await;
 
     let order = system.get(&id).await;

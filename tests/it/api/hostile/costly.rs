@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use futures_util::future::join_all;
 
-use super::neighbour::{Neighbour, exchange};
+use super::bystander::{BystanderClient, exchange};
 use super::target::{Launch, STORES, assert_small};
 use crate::clients::USER;
 use crate::clients::answers::{member, order_id};
@@ -39,7 +39,7 @@ async fn amounts_that_cost_much_to_work_out_keep_no_other_caller_waiting() {
     let payload = costly_items();
     for store in STORES {
         let target = Launch::on(store).start().await;
-        let neighbour = Neighbour::of(&target);
+        let bystander = BystanderClient::of(&target);
         let by_http = join_all((0..MANY).map(|_| create(target.http, &payload)));
         let by_grpc = join_all((0..MANY).map(|_| async {
             let mut orders = grpc::connect(target.grpc);
@@ -49,7 +49,7 @@ async fn amounts_that_cost_much_to_work_out_keep_no_other_caller_waiting() {
         for answer in by_grpc {
             grpc::upserted(answer, "created");
         }
-        neighbour.report().await.assert_undisturbed();
+        bystander.report().await.assert_undisturbed();
         assert_small(target.id());
         let line = format!("GET /orders/{} HTTP/1.1\r\n", ids[0]);
         let shown = within("an answer", exchange(target.http, &line, "")).await.unwrap();

@@ -1,7 +1,7 @@
 //! A log whose reader is gone, or has stopped reading. No caller notices, the process ends in order, and what was not
 //! read is counted.
 
-use super::neighbour::{Neighbour, exchange};
+use super::bystander::{BystanderClient, exchange};
 use super::target::{
     Launch, STORES, Store, Target, closed_log, log_closed_after_the_first_bytes, read_until, unread_log,
 };
@@ -40,9 +40,9 @@ async fn a_log_that_is_closed_after_its_first_line_disturbs_no_caller() {
         for format in ["text", "json"] {
             let launch = Launch::on(store).set("LOG_LEVEL", "debug").set("LOG_FORMAT", format);
             let target = launch.log_to(log_closed_after_the_first_bytes()).start().await;
-            let neighbour = Neighbour::of(&target);
+            let bystander = BystanderClient::of(&target);
             ask(&target, 100).await;
-            neighbour.report().await.assert_undisturbed();
+            bystander.report().await.assert_undisturbed();
             target.stop().await;
         }
     }
@@ -51,9 +51,9 @@ async fn a_log_that_is_closed_after_its_first_line_disturbs_no_caller() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_is_closed_from_the_beginning_disturbs_no_caller() {
     let target = Launch::on(Store::Embedded).set("LOG_LEVEL", "trace").log_to(closed_log()).start().await;
-    let neighbour = Neighbour::of(&target);
+    let bystander = BystanderClient::of(&target);
     ask(&target, 100).await;
-    neighbour.report().await.assert_undisturbed();
+    bystander.report().await.assert_undisturbed();
     target.stop().await;
 }
 
@@ -63,9 +63,9 @@ async fn a_log_that_is_not_read_disturbs_no_caller_and_counts_what_was_dropped()
         let (reader, writer) = unread_log();
         let launch = Launch::on(store).set("LOG_LEVEL", "trace").set("LOG_FORMAT", format);
         let target = launch.log_to(writer).start().await;
-        let neighbour = Neighbour::of(&target);
+        let bystander = BystanderClient::of(&target);
         ask(&target, MANY).await;
-        neighbour.report().await.assert_undisturbed();
+        bystander.report().await.assert_undisturbed();
         let line = read_until(reader, "log lines were dropped").await;
         assert!(line.contains("WARN"), "{line}");
         if format == "json" {

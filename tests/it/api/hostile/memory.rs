@@ -1,11 +1,11 @@
 //! Clients that make the process hold memory: answers that no one reads, bodies that are announced and do not come, heads
-//! that never end, commands of callers who are gone. The memory stays within its bound, and the neighbour is served.
+//! that never end, commands of callers who are gone. The memory stays within its bound, and the bystander is served.
 
 use prost::Message;
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::neighbour::{NEIGHBOUR, Neighbour, create_large, exchange};
+use super::bystander::{BYSTANDER, BystanderClient, create_large, exchange};
 use super::peer::{ATTACKER, connect_from, read_to_end, send_and_never_read};
 use super::stalled::Stalled;
 use super::target::{Launch, STORES, Store, assert_small};
@@ -20,7 +20,7 @@ async fn hundreds_who_ask_for_large_answers_and_do_not_read_take_a_bounded_amoun
     for store in STORES {
         let target = Launch::on(store).start().await;
         let id = create_large(target.http, 5).await;
-        let neighbour = Neighbour::of(&target);
+        let bystander = BystanderClient::of(&target);
         let list =
             format!("GET /orders?user_id={USER} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         let mut lists = send_and_never_read(ATTACKER, target.http, 300, list.as_bytes()).await;
@@ -36,7 +36,7 @@ async fn hundreds_who_ask_for_large_answers_and_do_not_read_take_a_bounded_amoun
             }
             stalled.push(client);
         }
-        neighbour.report().await.assert_undisturbed();
+        bystander.report().await.assert_undisturbed();
         assert_small(target.id());
         // The first to come has its answer in the socket and beyond, and gets all of it when it reads.
         let mut first = lists.remove(0);
@@ -50,25 +50,25 @@ async fn hundreds_who_ask_for_large_answers_and_do_not_read_take_a_bounded_amoun
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_that_are_announced_and_do_not_come_reserve_nothing() {
     let target = Launch::on(Store::Embedded).start().await;
-    let neighbour = Neighbour::of(&target);
+    let bystander = BystanderClient::of(&target);
     let announced = b"POST /orders HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1048576\r\n\r\n";
     let chunked = b"POST /orders HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";
-    // From the neighbour's own address: its share is as free as anyone's.
+    // From the bystander's own address: its share is as free as anyone's.
     let _bodies = (
-        send_and_never_read(NEIGHBOUR, target.http, 200, announced).await,
-        send_and_never_read(NEIGHBOUR, target.http, 200, chunked).await,
+        send_and_never_read(BYSTANDER, target.http, 200, announced).await,
+        send_and_never_read(BYSTANDER, target.http, 200, chunked).await,
     );
-    let mut calls = Stalled::connect(NEIGHBOUR, target.grpc, 1 << 16).await;
+    let mut calls = Stalled::connect(BYSTANDER, target.grpc, 1 << 16).await;
     for _ in 0..100 {
         assert!(calls.begin(&path("UpsertOrder"), &[0, 0, 0x10, 0, 0]).await, "a stream");
     }
-    neighbour.report().await.assert_undisturbed();
+    bystander.report().await.assert_undisturbed();
     // A hundred small bodies in chunks at once: each is taken.
     let content = format!(r#"{{"user_id":"{USER}","payload":{{}}}}"#);
     let body = format!("{:x}\r\n{content}\r\n0\r\n\r\n", content.len());
     let request = [chunked.as_slice(), body.as_bytes()].concat();
     let closing = String::from_utf8(request).unwrap().replacen("host", "connection: close\r\nhost", 1);
-    let mut small = send_and_never_read(NEIGHBOUR, target.http, 100, closing.as_bytes()).await;
+    let mut small = send_and_never_read(BYSTANDER, target.http, 100, closing.as_bytes()).await;
     for stream in &mut small {
         assert_eq!(Answer::read(&read_to_end(stream).await).status, 201);
     }
@@ -78,11 +78,11 @@ async fn bodies_that_are_announced_and_do_not_come_reserve_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heads_that_do_not_end_count_for_the_one_who_sends_them() {
     let target = Launch::on(Store::Embedded).start().await;
-    let neighbour = Neighbour::of(&target);
+    let bystander = BystanderClient::of(&target);
     let head = format!("GET /health/live HTTP/1.1\r\nhost: localhost\r\nx-filling: {}", "x".repeat(60_000));
     // One that would be too much is closed.
     let _heads = send_and_never_read(ATTACKER, target.http, 2000, head.as_bytes()).await;
-    neighbour.report().await.assert_undisturbed();
+    bystander.report().await.assert_undisturbed();
     assert_small(target.id());
 }
 
@@ -90,7 +90,7 @@ async fn heads_that_do_not_end_count_for_the_one_who_sends_them() {
 async fn requests_without_end_whose_answers_are_not_read_are_read_no_further() {
     // A flood that is cut off has ended, too.
     let target = Launch::on(Store::Embedded).set("HTTP_WRITE_TIMEOUT", "1h").start().await;
-    let neighbour = Neighbour::of(&target);
+    let bystander = BystanderClient::of(&target);
     // Some that are counted, some that are refused, and some that are neither.
     let floods = ["/health", "/orders?limit=1", "/nothing", "/health/ready"].map(|path| {
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").repeat(400_000);
@@ -104,7 +104,7 @@ async fn requests_without_end_whose_answers_are_not_read_are_read_no_further() {
     for _ in 0..300 {
         assert_eq!(exchange(target.http, "GET /health/live HTTP/1.1\r\n", "").await.unwrap().status, 200);
     }
-    neighbour.report().await.assert_undisturbed();
+    bystander.report().await.assert_undisturbed();
     assert_small(target.id());
     assert!(floods.iter().all(|flood| !flood.is_finished()), "a flood was taken in");
 }
@@ -112,7 +112,7 @@ async fn requests_without_end_whose_answers_are_not_read_are_read_no_further() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_whose_callers_are_gone_count_until_they_are_done() {
     let target = Launch::on(Store::Embedded).start().await;
-    let neighbour = Neighbour::of(&target);
+    let bystander = BystanderClient::of(&target);
     let body = format!(r#"{{"user_id":"{USER}","payload":"{}"}}"#, "x".repeat(1_000_000));
     let head = format!("POST /orders HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
     let request = [head.as_bytes(), body.as_bytes()].concat();
@@ -122,7 +122,7 @@ async fn requests_whose_callers_are_gone_count_until_they_are_done() {
         let _ = stream.write_all(&request).await;
         stream.set_zero_linger().unwrap();
     }
-    neighbour.report().await.assert_undisturbed();
+    bystander.report().await.assert_undisturbed();
     assert_small(target.id());
     // Once all is done, the attacker's address has its whole share again.
     until("a request of the attacker's address to be taken", async || {
@@ -163,9 +163,9 @@ async fn an_idle_connection_is_kept_for_its_own_time_and_a_head_has_another() {
     let launch = Launch::on(Store::Embedded).set("HTTP_IDLE_TIMEOUT", "60s");
     let target = launch.set("HTTP_HEADER_TIMEOUT", "2s").start().await;
     let request = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n";
-    let mut idle = connect_from(NEIGHBOUR, target.http).await.unwrap();
+    let mut idle = connect_from(BYSTANDER, target.http).await.unwrap();
     idle.write_all(request).await.unwrap();
-    let mut begun = connect_from(NEIGHBOUR, target.http).await.unwrap();
+    let mut begun = connect_from(BYSTANDER, target.http).await.unwrap();
     begun.write_all(&request[..20]).await.unwrap();
     // The one that has begun a head is closed; the idle one outlives it and is used again.
     assert!(read_to_end(&mut begun).await.is_empty());
@@ -181,7 +181,7 @@ async fn a_connection_that_is_idle_after_its_answers_is_closed_however_long_a_he
     let launch = Launch::on(Store::Embedded).set("HTTP_IDLE_TIMEOUT", "300ms");
     let target = launch.set("HTTP_HEADER_TIMEOUT", "1h").start().await;
     for count in [1, 4] {
-        let mut stream = connect_from(NEIGHBOUR, target.http).await.unwrap();
+        let mut stream = connect_from(BYSTANDER, target.http).await.unwrap();
         let requests = "GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(count);
         stream.write_all(requests.as_bytes()).await.unwrap();
         let answers = String::from_utf8(read_to_end(&mut stream).await).unwrap();
@@ -193,13 +193,13 @@ async fn a_connection_that_is_idle_after_its_answers_is_closed_however_long_a_he
 async fn a_body_with_a_long_pause_is_a_408_before_its_whole_time_is_over() {
     let launch = Launch::on(Store::Embedded).set("HTTP_BODY_IDLE_TIMEOUT", "200ms");
     let target = launch.set("HTTP_BODY_TIMEOUT", "1h").start().await;
-    let mut stream = connect_from(NEIGHBOUR, target.http).await.unwrap();
+    let mut stream = connect_from(BYSTANDER, target.http).await.unwrap();
     let begun = b"POST /orders HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{";
     stream.write_all(begun).await.unwrap();
     let answer = Answer::read(&read_to_end(&mut stream).await);
     assert_eq!(answer.status, 408, "{answer:?}");
     assert!(answer.text().contains("pauses of more than 0.2 seconds"), "{answer:?}");
-    let mut call = Stalled::connect(NEIGHBOUR, target.grpc, 1 << 16).await;
+    let mut call = Stalled::connect(BYSTANDER, target.grpc, 1 << 16).await;
     assert!(call.begin(&path("UpsertOrder"), &[0, 0, 0, 1, 0, 1]).await, "a stream");
     assert_eq!(call.heads().await, [Some(200)], "an answer, with its code of gRPC");
 }
@@ -219,7 +219,7 @@ async fn an_early_refusal_reaches_a_client_that_is_still_sending() {
         ("GET /health", "content-length: 4194304", 200),
     ] {
         for _ in 0..ATTEMPTS {
-            let mut stream = connect_from(NEIGHBOUR, target.http).await.unwrap();
+            let mut stream = connect_from(BYSTANDER, target.http).await.unwrap();
             let head = format!("{line} HTTP/1.1\r\nhost: localhost\r\n{length}\r\n\r\n");
             stream.write_all(head.as_bytes()).await.unwrap();
             if length.starts_with('t') {

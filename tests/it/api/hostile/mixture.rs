@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::neighbour::{Neighbour, create_large, exchange};
+use super::bystander::{BystanderClient, create_large, exchange};
 use super::peer::{ATTACKER, connect_narrow};
 use super::target::{Launch, STORES, Store, assert_small};
 use crate::clients::USER;
@@ -26,7 +26,7 @@ async fn a_peer_who_mixes_all_that_takes_memory_does_not_take_more_of_it() {
     for store in STORES {
         let target = Launch::on(store).start().await;
         let kinds = kinds(&create_large(target.http, 6).await);
-        let neighbour = Neighbour::of(&target);
+        let bystander = BystanderClient::of(&target);
         let mut held = VecDeque::new();
         for _ in 0..WAVES {
             let mut attacks = Vec::new();
@@ -40,7 +40,7 @@ async fn a_peer_who_mixes_all_that_takes_memory_does_not_take_more_of_it() {
                 held.pop_front();
             }
         }
-        neighbour.report().await.assert_undisturbed();
+        bystander.report().await.assert_undisturbed();
         assert_small(target.id());
     }
 }
@@ -51,7 +51,7 @@ async fn a_batch_of_deletions_does_not_bring_back_all_that_was_deleted() {
     for store in STORES {
         // On Postgres most of the events wait for the sweep.
         let target = Launch::on(store).set("ACK_WAIT_TIMEOUT", "2m").start().await;
-        let neighbour = Neighbour::of(&target);
+        let bystander = BystanderClient::of(&target);
         let mut items = Vec::new();
         for _ in 0..COUNT {
             items.push(format!(
@@ -65,7 +65,7 @@ async fn a_batch_of_deletions_does_not_bring_back_all_that_was_deleted() {
         let statuses: Vec<_> =
             answer.json()["results"].as_array().unwrap().iter().map(|it| it["status"].clone()).collect();
         assert!(statuses.len() == COUNT && statuses.iter().all(|status| *status == 200), "{statuses:?}");
-        neighbour.report().await.assert_undisturbed();
+        bystander.report().await.assert_undisturbed();
         assert_small(target.id());
     }
 }

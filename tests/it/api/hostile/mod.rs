@@ -3,14 +3,14 @@
 //! process took.
 //!
 //! [`target`] is the real binary as a process of its own, [`peer`] and [`stalled`] are the clients that misbehave, over
-//! HTTP/1 and HTTP/2, and [`neighbour`] is the caller who must not notice.
+//! HTTP/1 and HTTP/2, and [`bystander`] is the caller who must not notice.
 
+mod bystander;
 mod costly;
 mod descriptors;
 mod logging;
 mod memory;
 mod mixture;
-mod neighbour;
 mod overload;
 mod peer;
 mod queue;

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::neighbour::exchange;
+use super::bystander::exchange;
 use super::target::{Launch, Store};
 use crate::clients::USER;
 use crate::clients::grpc;

@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::harness::wait::within;
 
-/// The address of a peer that misbehaves. The neighbours have others.
+/// The address of a peer that misbehaves. The bystanders have others.
 pub(super) const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 
 /// How many bytes a socket with little room takes; the system makes it a few thousand.

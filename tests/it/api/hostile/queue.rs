@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use tokio::io::AsyncWriteExt;
 
-use super::neighbour::exchange;
+use super::bystander::exchange;
 use super::peer::{ATTACKER, connect_from, read_to_end, send_and_never_read};
 use super::target::{Launch, Store, assert_small};
 use crate::clients::USER;
@@ -66,7 +66,7 @@ async fn one_peer_cannot_fill_the_queue_of_commands() {
         is_full(target.http, &creation).await.then_some(())
     })
     .await;
-    // Three of the neighbour's: a new order, and two changes of one, of which the second waits for the first.
+    // Three of the bystander's: a new order, and two changes of one, of which the second waits for the first.
     let update = format!(r#"{{"order_id":"{mine}","payload":{{}}}}"#);
     let all = async { tokio::join!(post(&creation), post(&update), post(&update)) };
     let release = async {

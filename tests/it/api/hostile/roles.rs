@@ -5,7 +5,7 @@ use orderstream::order::OrderId;
 use tokio::time::timeout;
 
 use super::LIVENESS;
-use super::neighbour::{create_large, exchange};
+use super::bystander::{create_large, exchange};
 use super::peer::{ATTACKER, open_idle, send_and_never_read};
 use super::target::assert_small;
 use crate::clients::USER;

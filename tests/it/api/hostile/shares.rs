@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::neighbour::{NEIGHBOUR, Neighbour};
+use super::bystander::{BYSTANDER, BystanderClient};
 use super::peer::{ATTACKER, connect_from, open_idle, read_to_end};
 use super::stalled::Stalled;
 use super::target::{Launch, Store, Target};
@@ -42,7 +42,7 @@ async fn one_address_holds_its_share_of_the_streams_and_leaves_the_rest() {
         held.push(stream);
     }
     assert_eq!(follow(ATTACKER, &target, "").await.0, 503);
-    assert_eq!(follow(NEIGHBOUR, &target, "").await.0, 200);
+    assert_eq!(follow(BYSTANDER, &target, "").await.0, 200);
     held.pop();
     until("room for a stream", async || (follow(ATTACKER, &target, "").await.0 == 200).then_some(())).await;
 }
@@ -78,13 +78,13 @@ async fn the_clients_of_a_trusted_proxy_have_a_share_each_and_no_one_else_can_na
 async fn idle_connections_make_room_and_busy_ones_are_kept() {
     let launch = Launch::on(Store::Embedded).set("MAX_CONNECTIONS", "40").set("HISTORY", "on");
     let target = launch.start().await;
-    let neighbour = Neighbour::of(&target);
+    let bystander = BystanderClient::of(&target);
     // Twice as many idle ones as there are places.
     let idle = (open_idle(ATTACKER, target.http, 80).await, open_idle(ATTACKER, target.grpc, 80).await);
     assert_eq!(status(ATTACKER, &target, "GET /health/live HTTP/1.1\r\nhost: localhost\r\n").await, 200);
-    neighbour.report().await.assert_undisturbed();
+    bystander.report().await.assert_undisturbed();
     drop(idle);
-    // A share of busy ones: the attacker gets no more, and is told so, the neighbour does not notice.
+    // A share of busy ones: the attacker gets no more, and is told so, the bystander does not notice.
     let mut busy = Vec::new();
     until("a share of streams", async || {
         let (status, stream) = follow(ATTACKER, &target, "").await;
@@ -94,19 +94,19 @@ async fn idle_connections_make_room_and_busy_ones_are_kept() {
         (busy.len() == 20).then_some(())
     })
     .await;
-    let neighbour = Neighbour::of(&target);
+    let bystander = BystanderClient::of(&target);
     until("the attacker to be refused", async || {
         (status(ATTACKER, &target, "GET /health/live HTTP/1.1\r\nhost: localhost\r\n").await == 503)
             .then_some(())
     })
     .await;
-    neighbour.report().await.assert_undisturbed();
+    bystander.report().await.assert_undisturbed();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_address_holds_its_share_of_the_calls_and_health_is_answered_all_the_same() {
     let target = Launch::on(Store::Embedded).set("MAX_GRPC_CALLS", "40").start().await;
-    let neighbour = Neighbour::of(&target);
+    let bystander = BystanderClient::of(&target);
     let mut held = Stalled::connect(ATTACKER, target.grpc, 1 << 16).await;
     for _ in 0..20 {
         assert!(held.begin(&path("UpsertOrder"), &[0, 0, 0, 1, 0, 1]).await, "a stream");
@@ -121,13 +121,13 @@ async fn one_address_holds_its_share_of_the_calls_and_health_is_answered_all_the
     more.call("/grpc.health.v1.Health/Check", &[]).await;
     let answer = more.headers().await.pop().unwrap().expect("an answer");
     assert!(!answer.contains_key("grpc-status"), "health is served: {answer:?}");
-    neighbour.report().await.assert_undisturbed();
+    bystander.report().await.assert_undisturbed();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watches_and_reflection_are_bounded_in_number_and_reflection_can_be_switched_off() {
     let target = Launch::on(Store::Embedded).set("PEER_GRPC_CALL_SHARE", "10").start().await;
-    let neighbour = Neighbour::of(&target);
+    let bystander = BystanderClient::of(&target);
     let mut watches = Stalled::connect(ATTACKER, target.grpc, 1 << 16).await;
     for _ in 0..25 {
         assert!(watches.call("/grpc.health.v1.Health/Watch", &[]).await, "a stream");
@@ -143,7 +143,7 @@ async fn watches_and_reflection_are_bounded_in_number_and_reflection_can_be_swit
     let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
     assert!(watches.begin(reflection, &[]).await, "a stream");
     assert_eq!(refused(watches.headers().await), 2);
-    neighbour.report().await.assert_undisturbed();
+    bystander.report().await.assert_undisturbed();
     drop(watches);
 
     let target = Launch::on(Store::Embedded).set("GRPC_REFLECTION", "off").start().await;

@@ -6,7 +6,7 @@ use std::fs;
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::neighbour::{NEIGHBOUR, Neighbour, create_large, exchange};
+use super::bystander::{BYSTANDER, BystanderClient, create_large, exchange};
 use super::peer::{ATTACKER, connect_from, send_and_never_read};
 use super::stalled::Stalled;
 use super::target::{Launch, Store, assert_small};
@@ -22,7 +22,7 @@ const WATCH: &str = "/grpc.health.v1.Health/Watch";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn checks_that_do_not_end_are_bounded_and_end_and_others_are_answered() {
     let target = Launch::on(Store::Embedded).start().await;
-    let neighbour = Neighbour::of(&target);
+    let bystander = BystanderClient::of(&target);
     let mut held = Vec::new();
     for _ in 0..2 {
         let mut client = Stalled::connect(ATTACKER, target.grpc, 1 << 16).await;
@@ -31,7 +31,7 @@ async fn checks_that_do_not_end_are_bounded_and_end_and_others_are_answered() {
         }
         held.push(client);
     }
-    let mut other = Stalled::connect(NEIGHBOUR, target.grpc, 1 << 16).await;
+    let mut other = Stalled::connect(BYSTANDER, target.grpc, 1 << 16).await;
     assert!(other.call(CHECK, &[]).await, "a stream");
     let answer = other.headers().await.pop().unwrap().expect("an answer");
     assert!(!answer.contains_key("grpc-status"), "{answer:?}");
@@ -44,7 +44,7 @@ async fn checks_that_do_not_end_are_bounded_and_end_and_others_are_answered() {
     }
     let overloaded = codes.iter().filter(|code| *code == "overloaded").count();
     assert!((1..codes.len()).contains(&overloaded), "{overloaded} of {}", codes.len());
-    neighbour.report().await.assert_undisturbed();
+    bystander.report().await.assert_undisturbed();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,9 +128,9 @@ fn calls(path: &str, count: u32) -> Vec<u8> {
 async fn calls_that_are_refused_count_until_their_answers_are_gone() {
     for path in ["/no.Service/Method", WATCH, CHECK] {
         let target = Launch::on(Store::Embedded).start().await;
-        let neighbour = Neighbour::of(&target);
+        let bystander = BystanderClient::of(&target);
         let _unread = send_and_never_read(ATTACKER, target.grpc, 800, &calls(path, 120)).await;
-        neighbour.report().await.assert_undisturbed();
+        bystander.report().await.assert_undisturbed();
         assert_small(target.id());
     }
 }

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use orderstream::order::OrderId;
 use tokio::io::AsyncReadExt;
 
-use super::neighbour::{NEIGHBOUR, Neighbour, create_large, exchange};
+use super::bystander::{BYSTANDER, BystanderClient, create_large, exchange};
 use super::peer::{ATTACKER, send_and_never_read};
 use super::target::{Launch, Store};
 use crate::clients::USER;
@@ -48,11 +48,11 @@ async fn a_row_that_another_session_has_locked_holds_up_the_callers_of_its_order
             assert_eq!(post(creation()).await.status, 201);
         }
         // From here on several at a time: none of them is given to the connection that waits.
-        let neighbour = Neighbour::of(&target);
+        let bystander = BystanderClient::of(&target);
         for _ in 0..20 {
             assert_eq!(post(creation()).await.status, 201);
         }
-        neighbour.report().await.assert_undisturbed();
+        bystander.report().await.assert_undisturbed();
         other.batch_execute("ROLLBACK").await.unwrap();
     };
     let (updated, ()) = tokio::join!(waiting, others);
@@ -153,7 +153,7 @@ async fn copies_in_the_cache_are_read_while_the_store_does_not_answer() {
     let lock = Lock::on_all(schema.connect().await, schema.connect().await, "orders").await;
     // More reads of what is not in the cache than one peer has turns.
     let unknown = format!("GET /orders/{} HTTP/1.1\r\nhost: localhost\r\n\r\n", OrderId::generate());
-    let hanging = send_and_never_read(NEIGHBOUR, target.http, 40, unknown.as_bytes()).await;
+    let hanging = send_and_never_read(BYSTANDER, target.http, 40, unknown.as_bytes()).await;
     lock.is_waited_for().await;
     let again = read().await;
     assert_eq!((again.status, &again.body), (200, &shown.body));

@@ -10,8 +10,8 @@ use orderstream::order::{Ack, AckStatus};
 use tokio::sync::mpsc;
 
 use super::{orders, publish, worker};
-use crate::bus::conformance::{Told, ack, receive};
-use crate::harness::kafka::{Corner, ready};
+use crate::bus::conformance::{AckRecorder, ack, receive};
+use crate::harness::kafka::{TestTopics, ready};
 use crate::harness::wait::within;
 
 /// A bus that is told of ACKs, and what it is told.
@@ -21,10 +21,10 @@ struct Api {
 }
 
 impl Api {
-    async fn open(corner: &Corner) -> Api {
-        let bus = KafkaBus::open(corner.options.clone()).unwrap();
+    async fn open(test_topics: &TestTopics) -> Api {
+        let bus = KafkaBus::open(test_topics.options.clone()).unwrap();
         let (sink, told) = mpsc::unbounded_channel();
-        bus.on_acks(Arc::new(Told(sink)));
+        bus.on_acks(Arc::new(AckRecorder(sink)));
         ready(&*bus).await;
         Api { bus, told }
     }
@@ -45,14 +45,14 @@ impl Api {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ack_reaches_the_process_that_waits_for_it_and_no_other() {
-    let mut corner = Corner::new();
-    corner.options.ack_partitions = 8;
-    let theirs = corner.bus().await;
+    let mut test_topics = TestTopics::new();
+    test_topics.options.ack_partitions = 8;
+    let theirs = test_topics.bus().await;
     let mut worker = worker(&*theirs).await;
-    let mut one = Api::open(&corner).await;
+    let mut one = Api::open(&test_topics).await;
     let first = one.partition(&theirs, &mut *worker).await;
     let (mut other, second) = loop {
-        let other = Api::open(&corner).await;
+        let other = Api::open(&test_topics).await;
         let second = other.partition(&theirs, &mut *worker).await;
         if second != first {
             break (other, second);
@@ -69,8 +69,8 @@ async fn an_ack_reaches_the_process_that_waits_for_it_and_no_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ack_within_the_process_is_heard_at_once_and_is_on_the_wire_all_the_same() {
-    let corner = Corner::new();
-    let mut api = Api::open(&corner).await;
+    let test_topics = TestTopics::new();
+    let mut api = Api::open(&test_topics).await;
     let ack = ack(Some(1), AckStatus::Processed);
     assert_eq!(api.bus.acknowledge(vec![Reply { ack: ack.clone(), to: Some(0) }]).await, Ok(()));
     assert_eq!(api.told.try_recv(), Ok(ack.clone()), "the sink is told before the answer");
@@ -79,12 +79,12 @@ async fn an_ack_within_the_process_is_heard_at_once_and_is_on_the_wire_all_the_s
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_ack_is_missed_from_readiness_on() {
-    let mut corner = Corner::new();
-    corner.options.ack_partitions = 3;
-    let theirs = corner.bus().await;
+    let mut test_topics = TestTopics::new();
+    test_topics.options.ack_partitions = 3;
+    let theirs = test_topics.bus().await;
     let mut worker = worker(&*theirs).await;
     for version in 1..=5 {
-        let mut api = Api::open(&corner).await;
+        let mut api = Api::open(&test_topics).await;
         let to = Some(api.partition(&theirs, &mut *worker).await);
         let ack = ack(Some(version), AckStatus::Updated);
         assert_eq!(theirs.acknowledge(vec![Reply { ack: ack.clone(), to }]).await, Ok(()));
@@ -96,16 +96,16 @@ async fn no_ack_is_missed_from_readiness_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_partitions_are_heard_where_workers_do_not_heed_the_header() {
-    let mut corner = Corner::new();
-    (corner.options.ack_partitions, corner.options.ack_read) = (3, AckRead::All);
-    let mut api = Api::open(&corner).await;
-    let topic = &corner.options.ack_topic;
+    let mut test_topics = TestTopics::new();
+    (test_topics.options.ack_partitions, test_topics.options.ack_read) = (3, AckRead::All);
+    let mut api = Api::open(&test_topics).await;
+    let topic = &test_topics.options.ack_topic;
     for partition in 0..3 {
         // What is no ACK stops none behind it.
-        corner.write(topic, Some(partition), None, &[], Some(b"no ack"));
-        corner.write(topic, Some(partition), None, &[], None);
+        test_topics.write(topic, Some(partition), None, &[], Some(b"no ack"));
+        test_topics.write(topic, Some(partition), None, &[], None);
         let ack = ack(None, AckStatus::Processed);
-        corner.write(topic, Some(partition), None, &[], Some(&ack.encode().unwrap()));
+        test_topics.write(topic, Some(partition), None, &[], Some(&ack.encode().unwrap()));
         assert_eq!(api.hears().await, ack);
     }
 }

@@ -7,27 +7,27 @@ use orderstream::bus::Bus;
 
 use super::{noise, pass_one, worker};
 use crate::bus::conformance::receive;
-use crate::harness::kafka::Corner;
+use crate::harness::kafka::TestTopics;
 use crate::harness::wait::until;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_is_poison_lies_in_the_topic_of_dead_letters_as_it_was() {
-    let corner = Corner::new();
-    let bus = corner.bus().await;
+    let test_topics = TestTopics::new();
+    let bus = test_topics.bus().await;
     let mut worker = worker(&*bus).await;
     let long = vec![b'x'; 2 << 20];
     let own = ("mine".to_owned(), b"\xff".to_vec());
     let poison: [Option<&[u8]>; 5] = [Some(b""), None, Some(b"\xff\xfe"), Some(b"[]"), Some(&long)];
     for (count, value) in poison.into_iter().enumerate() {
-        let topic = &corner.options.events_topic;
-        corner.write(topic, Some(3), Some(b"key"), std::slice::from_ref(&own), value);
+        let topic = &test_topics.options.events_topic;
+        test_topics.write(topic, Some(3), Some(b"key"), std::slice::from_ref(&own), value);
         let delivery = receive(&mut *worker, 1).await.remove(0);
         let source = delivery.source.clone();
         let reason = delivery.event.clone().unwrap_err().to_string();
         assert_eq!(bus.reject(delivery, &reason).await, Ok(()));
         assert_eq!(bus.dead_letters().await, Ok(count as u64 + 1));
 
-        let letter = corner.read(&corner.dead_letter_topic(), count + 1).pop().unwrap().1;
+        let letter = test_topics.read(&test_topics.dead_letter_topic(), count + 1).pop().unwrap().1;
         assert_eq!(letter.key.as_deref(), Some(b"key".as_slice()));
         assert!(letter.value == value.unwrap_or_default(), "the value is as it was");
         let mut headers: BTreeMap<_, _> = letter.headers.into_iter().collect();
@@ -41,23 +41,23 @@ async fn a_record_that_is_poison_lies_in_the_topic_of_dead_letters_as_it_was() {
         ];
         assert_eq!(headers, expected.map(|(name, value)| (name.to_owned(), value.into_bytes())).into());
     }
-    until("a commit", async || (corner.committed().get(&3) == Some(&5)).then_some(())).await;
+    until("a commit", async || (test_topics.committed().get(&3) == Some(&5)).then_some(())).await;
     worker.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_letter_that_its_topic_does_not_take_is_cut() {
-    let corner = Corner::new();
+    let test_topics = TestTopics::new();
     // Made by somebody else, with the broker's own limit of about 1 MiB.
-    corner.create(&corner.dead_letter_topic(), 1).await;
-    let bus = corner.bus().await;
+    test_topics.create(&test_topics.dead_letter_topic(), 1).await;
+    let bus = test_topics.bus().await;
     let mut worker = worker(&*bus).await;
     // The limit is one of what is compressed, and noise is not.
     let noise = noise(2_000_000);
-    corner.write(&corner.options.events_topic, Some(0), None, &[], Some(&noise));
+    test_topics.write(&test_topics.options.events_topic, Some(0), None, &[], Some(&noise));
     let delivery = receive(&mut *worker, 1).await.remove(0);
     assert_eq!(bus.reject(delivery, "it is no event").await, Ok(()));
-    let letter = corner.read(&corner.dead_letter_topic(), 1).remove(0).1;
+    let letter = test_topics.read(&test_topics.dead_letter_topic(), 1).remove(0).1;
     assert!(!letter.value.is_empty() && noise.starts_with(&letter.value));
     let length = ("dlq-value-length".to_owned(), noise.len().to_string().into_bytes());
     assert!(letter.headers.contains(&length), "{:?}", letter.headers);

@@ -10,7 +10,7 @@ use orderstream::bus::kafka::KafkaBus;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::{orders, pass_one, worker};
-use crate::harness::kafka::{Corner, ready};
+use crate::harness::kafka::{TestTopics, ready};
 use crate::harness::servers::Private;
 use crate::harness::wait::{until, within};
 
@@ -22,11 +22,11 @@ pub(crate) struct OtherMember {
 
 impl OtherMember {
     /// Joins, and is the only member.
-    pub(crate) async fn join(corner: &Corner) -> OtherMember {
-        let mut config = corner.client();
+    pub(crate) async fn join(test_topics: &TestTopics) -> OtherMember {
+        let mut config = test_topics.client();
         let consumer: BaseConsumer =
             config.set("partition.assignment.strategy", "range").create().expect("a consumer");
-        consumer.subscribe(&[&corner.options.events_topic]).expect("a subscription");
+        consumer.subscribe(&[&test_topics.options.events_topic]).expect("a subscription");
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
@@ -34,7 +34,7 @@ impl OtherMember {
                 drop(consumer.poll(Duration::from_millis(50)));
             }
         });
-        until("a member of the group", async || (corner.members() == 1).then_some(())).await;
+        until("a member of the group", async || (test_topics.members() == 1).then_some(())).await;
         OtherMember { stop, thread: Some(thread) }
     }
 }
@@ -53,12 +53,12 @@ async fn unhealthy(bus: &KafkaBus) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_that_does_not_take_the_worker_is_named_with_the_reason_until_it_does() {
-    let corner = Corner::new();
-    let bus = corner.bus().await;
-    let other = OtherMember::join(&corner).await;
+    let test_topics = TestTopics::new();
+    let bus = test_topics.bus().await;
+    let other = OtherMember::join(&test_topics).await;
     let mut worker = worker(&*bus).await;
     let told = unhealthy(&bus).await;
-    assert!(told.contains(&format!("group {} fails since", corner.options.group)), "{told}");
+    assert!(told.contains(&format!("group {} fails since", test_topics.options.group)), "{told}");
     assert!(told.contains("assignment strategy") && told.contains("WORKER_GROUP"), "{told}");
     drop(other);
     ready(&*bus).await;
@@ -70,9 +70,9 @@ async fn a_group_that_does_not_take_the_worker_is_named_with_the_reason_until_it
 async fn a_topic_that_may_not_be_written_is_named_with_the_reason_until_it_may() {
     let servers = Private::new();
     let brokers = servers.kafka_with_acls();
-    let corner = Corner::at(&brokers);
-    let topic = &corner.options.events_topic;
-    let bus = corner.bus().await;
+    let test_topics = TestTopics::at(&brokers);
+    let topic = &test_topics.options.events_topic;
+    let bus = test_topics.bus().await;
     servers.permit(&brokers, ["--topic", topic], "Write", false);
     assert!(within("a publish", bus.publish(orders(1))).await.all().await[0].is_err());
     let told = unhealthy(&bus).await;
@@ -87,9 +87,9 @@ async fn a_topic_that_may_not_be_written_is_named_with_the_reason_until_it_may()
 async fn a_group_that_may_not_be_joined_is_named_with_the_reason_until_it_may() {
     let servers = Private::new();
     let brokers = servers.kafka_with_acls();
-    let corner = Corner::at(&brokers);
-    let group = &corner.options.group;
-    let bus = corner.bus().await;
+    let test_topics = TestTopics::at(&brokers);
+    let group = &test_topics.options.group;
+    let bus = test_topics.bus().await;
     servers.permit(&brokers, ["--group", group], "Read", false);
     let mut worker = worker(&*bus).await;
     let told = unhealthy(&bus).await;
@@ -103,11 +103,11 @@ async fn a_group_that_may_not_be_joined_is_named_with_the_reason_until_it_may() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_time_that_the_topic_refuses_is_told_with_what_to_do() {
-    let corner = Corner::new();
-    let topic = &corner.options.events_topic;
+    let test_topics = TestTopics::new();
+    let topic = &test_topics.options.events_topic;
     // A record is older than that as soon as it arrives.
-    corner.create_with(topic, 4, &[("message.timestamp.before.max.ms", "0")]).await;
-    let bus = corner.bus().await;
+    test_topics.create_with(topic, 4, &[("message.timestamp.before.max.ms", "0")]).await;
+    let bus = test_topics.bus().await;
     let told = until("a refusal", async || {
         let _ = bus.publish(orders(1)).await;
         bus.check().await.err()
@@ -116,7 +116,7 @@ async fn a_time_that_the_topic_refuses_is_told_with_what_to_do() {
     .to_string();
     assert!(told.contains(&format!("publishing to topic {topic}")), "{told}");
     assert!(told.contains("message.timestamp.after.max.ms"), "{told}");
-    corner.alter(topic, "message.timestamp.before.max.ms", "9223372036854775807").await;
+    test_topics.alter(topic, "message.timestamp.before.max.ms", "9223372036854775807").await;
     until("an event that is taken", async || bus.publish(orders(1)).await.all().await.remove(0).ok()).await;
     ready(&*bus).await;
 }

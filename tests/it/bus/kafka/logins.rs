@@ -15,7 +15,7 @@ use super::{orders, pass_one, worker};
 use crate::bus::conformance::published;
 #[cfg(feature = "kafka-tls")]
 use crate::harness::certificates::Certificates;
-use crate::harness::kafka::Corner;
+use crate::harness::kafka::TestTopics;
 #[cfg(feature = "kafka-tls")]
 use crate::harness::kafka::ready;
 use crate::harness::servers::{Private, Server};
@@ -41,7 +41,7 @@ fn settings(protocol: KafkaSecurity, mechanism: SaslMechanism, login: &str) -> S
 }
 
 fn options(brokers: &str, protocol: KafkaSecurity, mechanism: SaslMechanism, password: &str) -> Options {
-    let mut options = Corner::options(brokers);
+    let mut options = TestTopics::options(brokers);
     (options.security.protocol, options.security.mechanism) = (protocol, mechanism);
     (options.security.username, options.security.password) = (USER.to_owned(), Some(password.into()));
     options
@@ -49,8 +49,8 @@ fn options(brokers: &str, protocol: KafkaSecurity, mechanism: SaslMechanism, pas
 
 /// Publishes an event and reads it.
 async fn use_it(options: Options) {
-    let corner = Corner { options };
-    let bus = corner.bus().await;
+    let test_topics = TestTopics { options };
+    let bus = test_topics.bus().await;
     let mut worker = worker(&*bus).await;
     pass_one(&*bus, &mut *worker).await;
     worker.close().await;
@@ -142,7 +142,7 @@ async fn a_broker_that_demands_a_certificate_lets_in_the_client_that_has_one() {
     let brokers = servers.kafka_with(&(demands.to_owned() + &stores(&certificates)));
     let [certificate, key, encrypted] = certificates.client(&secret);
     let with = |certificate: Option<(&PathBuf, &PathBuf, Option<&str>)>| {
-        let mut options = Corner::options(&brokers);
+        let mut options = TestTopics::options(&brokers);
         (options.security.protocol, options.security.ca_file) = (Ssl, Some(certificates.authority("ours")));
         options.security.client_certificate =
             certificate.map(|(file, key_file, password)| ClientCertificate {
@@ -175,23 +175,27 @@ async fn a_token_lets_in_whoever_has_one_that_is_valid_and_its_file_is_read_agai
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     let with = || {
-        let mut options = Corner::options(&brokers);
+        let mut options = TestTopics::options(&brokers);
         (options.security.protocol, options.security.mechanism) = (SaslPlaintext, OAuthBearer);
         options.security.token_file = Some(file.clone());
         options
     };
-    let corner = Corner { options: with() };
-    let (events, acks) = (&corner.options.events_topic, &corner.options.ack_topic);
+    let test_topics = TestTopics { options: with() };
+    let (events, acks) = (&test_topics.options.events_topic, &test_topics.options.ack_topic);
 
     // Without a token, then with one that has expired, the bus says so, and goes on by itself when it is renewed.
-    let bus = KafkaBus::open(corner.options.clone()).unwrap();
-    told(&bus, "cannot be used: No such file").await;
+    let bus = KafkaBus::open(test_topics.options.clone()).unwrap();
+    unavailable_because(&bus, "cannot be used: No such file").await;
     std::fs::write(&file, token(-60)).unwrap();
-    told(&bus, "unexpired token").await;
+    unavailable_because(&bus, "unexpired token").await;
     std::fs::write(&file, token(60)).unwrap();
-    told(&bus, &format!("topic {events} cannot be made: that takes another login than OAUTHBEARER")).await;
-    for topic in [events, acks, &corner.dead_letter_topic()] {
-        corner.create(topic, 4).await;
+    unavailable_because(
+        &bus,
+        &format!("topic {events} cannot be made: that takes another login than OAUTHBEARER"),
+    )
+    .await;
+    for topic in [events, acks, &test_topics.dead_letter_topic()] {
+        test_topics.create(topic, 4).await;
     }
     ready(&*bus).await;
     let mut worker = worker(&*bus).await;
@@ -203,7 +207,7 @@ async fn a_token_lets_in_whoever_has_one_that_is_valid_and_its_file_is_read_agai
 
 /// Waits until a bus says why it is not available.
 #[cfg(feature = "kafka-tls")]
-async fn told(bus: &KafkaBus, why: &str) {
+async fn unavailable_because(bus: &KafkaBus, why: &str) {
     until(why, async || {
         let said = bus.check().await.err()?.to_string();
         said.contains(why).then_some(())

@@ -18,14 +18,14 @@ use orderstream::bus::{Bus, Subscription};
 use orderstream::order::{Event, OrderId};
 
 use crate::bus::conformance::{Fresh, bus_conformance, event, events, published, receive};
-use crate::harness::kafka::Corner;
+use crate::harness::kafka::TestTopics;
 
 async fn fresh() -> Fresh {
-    let corner = Arc::new(Corner::new());
-    let bus = corner.bus().await;
-    let producer = Arc::clone(&corner);
+    let test_topics = Arc::new(TestTopics::new());
+    let bus = test_topics.bus().await;
+    let producer = Arc::clone(&test_topics);
     let produce = move |record| producer.produce(&record);
-    Fresh { bus, produce: Box::new(produce), _keep: Box::new(corner) }
+    Fresh { bus, produce: Box::new(produce), _keep: Box::new(test_topics) }
 }
 
 bus_conformance!(fresh);

@@ -11,8 +11,8 @@ use orderstream::order::AckStatus;
 use tokio::sync::mpsc;
 
 use super::{orders, pass_one, publish, worker};
-use crate::bus::conformance::{Told, ack, events, published};
-use crate::harness::kafka::{Corner, ready};
+use crate::bus::conformance::{AckRecorder, ack, events, published};
+use crate::harness::kafka::{TestTopics, ready};
 use crate::harness::servers::{Private, Server};
 use crate::harness::wait::{until, within};
 
@@ -26,9 +26,9 @@ fn reason<T: std::fmt::Debug>(answer: Result<T, PublishError>) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_broker_the_bus_opens_says_what_is_missing_and_closes() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let corner = Corner::at(&format!("127.0.0.1:{port}"));
-    let bus = KafkaBus::open(corner.options.clone()).unwrap();
-    bus.on_acks(Arc::new(Told(mpsc::unbounded_channel().0)));
+    let test_topics = TestTopics::at(&format!("127.0.0.1:{port}"));
+    let bus = KafkaBus::open(test_topics.options.clone()).unwrap();
+    bus.on_acks(Arc::new(AckRecorder(mpsc::unbounded_channel().0)));
     let missing = format!("no Kafka broker answers at 127.0.0.1:{port} (KAFKA_BROKERS)");
     until("a check that says so", async || reason(bus.check().await).contains(&missing).then_some(())).await;
     for answer in within("a publish", published(&*bus, orders(2))).await {
@@ -46,8 +46,8 @@ async fn without_a_broker_the_bus_opens_says_what_is_missing_and_closes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_hangs_dies_and_comes_back_is_found_again() {
     let servers = Private::new();
-    let corner = Corner::at(&servers.up(Server::Kafka));
-    let bus = corner.bus().await;
+    let test_topics = TestTopics::at(&servers.up(Server::Kafka));
+    let bus = test_topics.bus().await;
     let mut worker = worker(&*bus).await;
     let mut sent = pass_one(&*bus, &mut *worker).await;
 
@@ -62,7 +62,7 @@ async fn a_broker_that_hangs_dies_and_comes_back_is_found_again() {
             reason(answer);
         }
         until("a bus that says so", async || bus.check().await.err()).await;
-        let late = KafkaBus::open(corner.options.clone()).unwrap();
+        let late = KafkaBus::open(test_topics.options.clone()).unwrap();
         if killed {
             drop(servers.up(Server::Kafka))
         } else {
@@ -96,16 +96,18 @@ async fn a_broker_that_hangs_dies_and_comes_back_is_found_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_three_brokers_one_may_die_and_no_event_is_lost() {
     let servers = Private::new();
-    let corner = Corner::at(&servers.three_brokers());
-    let bus = corner.bus().await;
+    let test_topics = TestTopics::at(&servers.three_brokers());
+    let bus = test_topics.bus().await;
     let mut worker = worker(&*bus).await;
-    for (topic, partitions) in
-        [(&corner.options.events_topic, 4), (&corner.options.ack_topic, 1), (&corner.dead_letter_topic(), 1)]
-    {
-        assert_eq!(corner.copies(topic), vec![3; partitions], "{topic}");
-        assert_eq!(corner.setting(topic, "min.insync.replicas").await, "2", "{topic}");
+    for (topic, partitions) in [
+        (&test_topics.options.events_topic, 4),
+        (&test_topics.options.ack_topic, 1),
+        (&test_topics.dead_letter_topic(), 1),
+    ] {
+        assert_eq!(test_topics.copies(topic), vec![3; partitions], "{topic}");
+        assert_eq!(test_topics.setting(topic, "min.insync.replicas").await, "2", "{topic}");
     }
-    assert_eq!(corner.setting(&corner.dead_letter_topic(), "retention.ms").await, "-1");
+    assert_eq!(test_topics.setting(&test_topics.dead_letter_topic(), "retention.ms").await, "-1");
     let mut batch = orders(20);
     publish(&*bus, &batch).await;
     servers.kill("kafka.2");
@@ -130,7 +132,7 @@ async fn of_three_brokers_one_may_die_and_no_event_is_lost() {
 #[test]
 fn a_login_by_password_takes_no_tls_library_and_the_rest_does() {
     let open = |protocol, mechanism| {
-        let mut options = Corner::options("127.0.0.1:1");
+        let mut options = TestTopics::options("127.0.0.1:1");
         options.security = Security {
             protocol,
             mechanism,

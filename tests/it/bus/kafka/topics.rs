@@ -3,32 +3,32 @@
 use orderstream::config::Compression;
 
 use super::{pass_one, worker};
-use crate::harness::kafka::Corner;
+use crate::harness::kafka::TestTopics;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_are_kept_for_a_week_acks_for_an_hour_and_dead_letters_for_ever() {
-    let corner = Corner::new();
-    let _bus = corner.bus().await;
-    let dead_letters = corner.dead_letter_topic();
+    let test_topics = TestTopics::new();
+    let _bus = test_topics.bus().await;
+    let dead_letters = test_topics.dead_letter_topic();
     for (topic, setting, value) in [
-        (&corner.options.events_topic, "retention.ms", "604800000"),
-        (&corner.options.events_topic, "cleanup.policy", "delete"),
-        (&corner.options.ack_topic, "retention.ms", "3600000"),
-        (&corner.options.ack_topic, "segment.ms", "3600000"),
+        (&test_topics.options.events_topic, "retention.ms", "604800000"),
+        (&test_topics.options.events_topic, "cleanup.policy", "delete"),
+        (&test_topics.options.ack_topic, "retention.ms", "3600000"),
+        (&test_topics.options.ack_topic, "segment.ms", "3600000"),
         (&dead_letters, "retention.ms", "-1"),
         (&dead_letters, "retention.bytes", "-1"),
         (&dead_letters, "cleanup.policy", "delete"),
     ] {
-        assert_eq!(corner.setting(topic, setting).await, value, "{setting} of {topic}");
+        assert_eq!(test_topics.setting(topic, setting).await, value, "{setting} of {topic}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_are_read_however_they_were_compressed() {
-    let mut corner = Corner::new();
+    let mut test_topics = TestTopics::new();
     for compression in [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4] {
-        corner.options.compression = compression;
-        let bus = corner.bus().await;
+        test_topics.options.compression = compression;
+        let bus = test_topics.bus().await;
         let mut worker = worker(&*bus).await;
         pass_one(&*bus, &mut *worker).await;
         orderstream::bus::Subscription::close(worker).await;
@@ -38,15 +38,15 @@ async fn records_are_read_however_they_were_compressed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_static_member_keeps_its_place_while_it_is_away() {
-    let mut corner = Corner::new();
-    corner.options.group_instance = "worker-0".to_owned();
-    corner.options.rack = "zone-a".to_owned();
-    let bus = corner.bus().await;
+    let mut test_topics = TestTopics::new();
+    test_topics.options.group_instance = "worker-0".to_owned();
+    test_topics.options.rack = "zone-a".to_owned();
+    let bus = test_topics.bus().await;
     for _ in 0..2 {
         let mut worker = worker(&*bus).await;
         pass_one(&*bus, &mut *worker).await;
-        assert_eq!(corner.members(), 1);
+        assert_eq!(test_topics.members(), 1);
         worker.close().await;
-        assert_eq!(corner.members(), 1, "a static member does not leave");
+        assert_eq!(test_topics.members(), 1, "a static member does not leave");
     }
 }

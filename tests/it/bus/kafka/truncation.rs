@@ -10,8 +10,8 @@ use orderstream::order::{Ack, AckStatus};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::sync::mpsc;
 
-use crate::bus::conformance::{Told, ack};
-use crate::harness::kafka::{Corner, ready};
+use crate::bus::conformance::{AckRecorder, ack};
+use crate::harness::kafka::{TestTopics, ready};
 use crate::harness::servers::{Private, Server};
 use crate::harness::wait::{until, within};
 
@@ -21,30 +21,30 @@ const ACKS: i64 = 40;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acks_that_a_cut_log_still_has_are_not_told_again_and_new_ones_are() {
     let servers = Private::new();
-    let corner = Corner::at(&servers.up(Server::Kafka));
-    let bus = KafkaBus::open(corner.options.clone()).unwrap();
+    let test_topics = TestTopics::at(&servers.up(Server::Kafka));
+    let bus = KafkaBus::open(test_topics.options.clone()).unwrap();
     let (sink, mut told) = mpsc::unbounded_channel();
-    bus.on_acks(Arc::new(Told(sink)));
+    bus.on_acks(Arc::new(AckRecorder(sink)));
     ready(&*bus).await;
-    let theirs = corner.bus().await;
+    let theirs = test_topics.bus().await;
     // Each is heard before the next is sent, so that each is a batch of its own.
     for version in 1..=ACKS {
         send(&*theirs, version).await.unwrap();
         assert_eq!(within("an ACK", told.recv()).await.unwrap().version, Some(version));
     }
     servers.kill("kafka");
-    servers.cut_log(&corner.options.ack_topic, 0);
+    servers.cut_log(&test_topics.options.ack_topic, 0);
     servers.up(Server::Kafka);
-    hears_what_is_sent_now(&corner, &mut told).await;
+    hears_what_is_sent_now(&test_topics, &mut told).await;
     ready(&*bus).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_of_acks_that_is_made_again_is_read_from_when_that_is_noticed() {
-    let corner = Corner::new();
-    let bus = KafkaBus::open(corner.options.clone()).unwrap();
+    let test_topics = TestTopics::new();
+    let bus = KafkaBus::open(test_topics.options.clone()).unwrap();
     let (sink, mut told) = mpsc::unbounded_channel();
-    bus.on_acks(Arc::new(Told(sink)));
+    bus.on_acks(Arc::new(AckRecorder(sink)));
     ready(&*bus).await;
     for version in 1..=ACKS {
         send(&*bus, version).await.unwrap();
@@ -53,20 +53,20 @@ async fn a_topic_of_acks_that_is_made_again_is_read_from_when_that_is_noticed() 
     for _ in 0..2 * ACKS {
         within("an ACK", told.recv()).await.unwrap();
     }
-    corner.delete(&corner.options.ack_topic).await;
-    let client: BaseConsumer = corner.client().create().unwrap();
+    test_topics.delete(&test_topics.options.ack_topic).await;
+    let client: BaseConsumer = test_topics.client().create().unwrap();
     until("a topic that was made again", async || {
-        let ends = client.fetch_watermarks(&corner.options.ack_topic, 0, Duration::from_secs(5));
+        let ends = client.fetch_watermarks(&test_topics.options.ack_topic, 0, Duration::from_secs(5));
         (ends.ok()? == (0, 0)).then_some(())
     })
     .await;
-    hears_what_is_sent_now(&corner, &mut told).await;
+    hears_what_is_sent_now(&test_topics, &mut told).await;
     ready(&*bus).await;
 }
 
 /// Sends ACKs until one is heard, and expects all that follow it.
-async fn hears_what_is_sent_now(corner: &Corner, told: &mut mpsc::UnboundedReceiver<Ack>) {
-    let theirs = corner.bus().await;
+async fn hears_what_is_sent_now(test_topics: &TestTopics, told: &mut mpsc::UnboundedReceiver<Ack>) {
+    let theirs = test_topics.bus().await;
     let mut version = ACKS;
     let first = until("an ACK that was sent after the loss", async || {
         version += 1;

@@ -7,8 +7,8 @@ use orderstream::order::{AckStatus, Event, OrderId, Payload};
 use tokio::sync::mpsc;
 
 use super::{noise, orders, publish, worker};
-use crate::bus::conformance::{Told, ack, event, events, published, receive};
-use crate::harness::kafka::{Corner, ready};
+use crate::bus::conformance::{AckRecorder, ack, event, events, published, receive};
+use crate::harness::kafka::{TestTopics, ready};
 
 fn header(name: &str, value: &str) -> (String, Vec<u8>) {
     (name.to_owned(), value.as_bytes().to_vec())
@@ -16,11 +16,11 @@ fn header(name: &str, value: &str) -> (String, Vec<u8>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_and_its_ack_are_on_the_wire_as_was_agreed() {
-    let corner = Corner::new();
-    let bus = corner.bus().await;
+    let test_topics = TestTopics::new();
+    let bus = test_topics.bus().await;
     let event = event(OrderId::generate(), 3);
     publish(&*bus, std::slice::from_ref(&event)).await;
-    bus.on_acks(Arc::new(Told(mpsc::unbounded_channel().0)));
+    bus.on_acks(Arc::new(AckRecorder(mpsc::unbounded_channel().0)));
     ready(&*bus).await;
     publish(&*bus, std::slice::from_ref(&event)).await;
 
@@ -31,7 +31,7 @@ async fn an_event_and_its_ack_are_on_the_wire_as_was_agreed() {
     );
     let key = Some(id.as_bytes().to_vec());
     let mut headers = vec![header("event-id", &format!("{id}/3")), header("order-version", "3")];
-    let records = corner.read(&corner.options.events_topic, 2);
+    let records = test_topics.read(&test_topics.options.events_topic, 2);
     let expected = Record { key, headers: headers.clone(), value: value.into_bytes() };
     assert_eq!(records[0].1, expected, "a process that waits for no ACK names no partition");
     headers.push(header("reply-partition", "0"));
@@ -40,19 +40,19 @@ async fn an_event_and_its_ack_are_on_the_wire_as_was_agreed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ack_is_on_the_wire_as_was_agreed() {
-    let mut corner = Corner::new();
-    corner.options.ack_partitions = 3;
-    let bus = corner.bus().await;
+    let mut test_topics = TestTopics::new();
+    test_topics.options.ack_partitions = 3;
+    let bus = test_topics.bus().await;
     let ack = ack(Some(7), AckStatus::Processed);
     let reply = |to| Reply { ack: ack.clone(), to };
-    let topic = &corner.options.ack_topic;
+    let topic = &test_topics.options.ack_topic;
     assert_eq!(bus.acknowledge(vec![reply(None)]).await, Ok(()));
-    assert_eq!(corner.read(topic, 1).len(), 1);
+    assert_eq!(test_topics.read(topic, 1).len(), 1);
     // The last two are about partitions that do not exist: they go where their key belongs.
     for to in [Some(2), Some(3), Some(i32::MAX)] {
         assert_eq!(bus.acknowledge(vec![reply(to)]).await, Ok(()));
     }
-    let records = corner.read(topic, 4);
+    let records = test_topics.read(topic, 4);
     let id = ack.order_id.to_string();
     let value =
         format!(r#"{{"order_id":"{id}","status":"processed","processed_at":"2025-10-09T08:53:20.000001Z"}}"#);
@@ -69,8 +69,8 @@ async fn an_ack_is_on_the_wire_as_was_agreed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_without_key_and_headers_is_an_event_and_a_reply_header_of_garbage_is_none() {
-    let corner = Corner::new();
-    let bus = corner.bus().await;
+    let test_topics = TestTopics::new();
+    let bus = test_topics.bus().await;
     let mut worker = worker(&*bus).await;
     let ours = event(OrderId::generate(), 1);
     let value = ours.encode().unwrap();
@@ -82,7 +82,7 @@ async fn a_record_without_key_and_headers_is_an_event_and_a_reply_header_of_garb
         (vec![("reply-partition".to_owned(), b"\xff".to_vec())], None),
         (vec![header("reply-partition", "99999999999")], None),
     ] {
-        corner.produce(&Record { key: None, headers: headers.clone(), value: value.clone() });
+        test_topics.produce(&Record { key: None, headers: headers.clone(), value: value.clone() });
         let deliveries = receive(&mut *worker, 1).await;
         assert_eq!(events(&deliveries), [Event { version: None, ..ours.clone() }]);
         assert_eq!((deliveries[0].reply_to, deliveries[0].record.key.as_ref()), (reply_to, None));
@@ -94,15 +94,15 @@ async fn a_record_without_key_and_headers_is_an_event_and_a_reply_header_of_garb
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_that_exists_is_used_as_it_is() {
-    let corner = Corner::new();
-    corner.create(&corner.options.events_topic, 2).await;
-    let bus = corner.bus().await;
+    let test_topics = TestTopics::new();
+    test_topics.create(&test_topics.options.events_topic, 2).await;
+    let bus = test_topics.bus().await;
     let mut worker = worker(&*bus).await;
     let batch = orders(50);
     publish(&*bus, &batch).await;
     let deliveries = receive(&mut *worker, 50).await;
     assert!(deliveries.iter().all(|delivery| delivery.source.partition < 2));
-    assert_eq!(corner.partitions(&corner.options.events_topic), 2);
+    assert_eq!(test_topics.partitions(&test_topics.options.events_topic), 2);
     bus.settle(deliveries).await;
     worker.close().await;
 }
@@ -117,12 +117,12 @@ fn incompressible(length: usize) -> Payload {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_that_is_too_large_is_refused_and_its_neighbours_are_not() {
-    let mut corner = Corner::new();
-    corner.options.body_limit = 1024;
+    let mut test_topics = TestTopics::new();
+    test_topics.options.body_limit = 1024;
     // Made by somebody else, with one partition and a limit that a batch of small events exceeds, too.
-    let topic = corner.options.events_topic.clone();
-    corner.create_with(&topic, 1, &[("max.message.bytes", "65536")]).await;
-    let bus = corner.bus().await;
+    let topic = test_topics.options.events_topic.clone();
+    test_topics.create_with(&topic, 1, &[("max.message.bytes", "65536")]).await;
+    let bus = test_topics.bus().await;
     // The first is beyond the topic's limit, the second beyond the client's, which is above 128 KiB.
     for length in [100_000, 400_000] {
         let mut batch = orders(200);

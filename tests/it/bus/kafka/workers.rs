@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{orders, publish, worker};
 use crate::bus::conformance::{event, events, receive};
-use crate::harness::kafka::Corner;
+use crate::harness::kafka::TestTopics;
 use crate::harness::wait::{until, within};
 
 /// A worker that settles whatever comes, and tells of it with its name.
@@ -21,7 +21,7 @@ struct Settler {
     task: tokio::task::JoinHandle<Box<dyn Subscription>>,
 }
 
-type Told = mpsc::UnboundedReceiver<(usize, OrderId)>;
+type Received = mpsc::UnboundedReceiver<(usize, OrderId)>;
 
 impl Settler {
     async fn start(
@@ -53,7 +53,7 @@ impl Settler {
 }
 
 /// Publishes until each of two workers has dealt with something; answers who dealt with what.
-async fn share(bus: &KafkaBus, told: &mut Told) -> BTreeMap<OrderId, usize> {
+async fn share(bus: &KafkaBus, told: &mut Received) -> BTreeMap<OrderId, usize> {
     let mut seen = BTreeMap::new();
     within("two workers that share the work", async {
         while ![0, 1].iter().all(|name| seen.values().any(|it| it == name)) {
@@ -71,7 +71,7 @@ async fn publish_new(bus: &KafkaBus) -> usize {
 }
 
 /// Hears of so many events, none of which was heard of before.
-async fn hear(seen: &mut BTreeMap<OrderId, usize>, count: usize, told: &mut Told) {
+async fn hear(seen: &mut BTreeMap<OrderId, usize>, count: usize, told: &mut Received) {
     for _ in 0..count {
         let (name, id) = within("an event that is dealt with", told.recv()).await.unwrap();
         assert_eq!(seen.insert(id, name), None, "an event that was settled came again");
@@ -80,32 +80,32 @@ async fn hear(seen: &mut BTreeMap<OrderId, usize>, count: usize, told: &mut Told
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_share_the_partitions_and_one_that_leaves_hands_its_own_over() {
-    let corner = Corner::new();
-    let buses = [corner.bus().await, corner.bus().await];
+    let test_topics = TestTopics::new();
+    let buses = [test_topics.bus().await, test_topics.bus().await];
     let (tell, mut told) = mpsc::unbounded_channel();
     let first = Settler::start(0, &buses[0], &tell).await;
     let second = Settler::start(1, &buses[1], &tell).await;
     let mut seen = share(&buses[0], &mut told).await;
     first.close().await;
-    assert_eq!(corner.members(), 1, "whoever closed is still in the group");
+    assert_eq!(test_topics.members(), 1, "whoever closed is still in the group");
     let count = publish_new(&buses[0]).await;
     hear(&mut seen, count, &mut told).await;
     second.close().await;
-    assert_eq!(corner.members(), 0);
-    assert_eq!(corner.committed().values().sum::<i64>(), seen.len() as i64);
+    assert_eq!(test_topics.members(), 0);
+    assert_eq!(test_topics.committed().values().sum::<i64>(), seen.len() as i64);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_is_dropped_leaves_too_and_what_it_held_comes_to_the_next() {
-    let corner = Corner::new();
-    let bus = corner.bus().await;
+    let test_topics = TestTopics::new();
+    let bus = test_topics.bus().await;
     let mut first = worker(&*bus).await;
     let id = OrderId::generate();
     publish(&*bus, &[event(id, 1), event(id, 2), event(id, 3)]).await;
     let mut held = receive(&mut *first, 2).await;
     bus.settle(vec![held.remove(0)]).await;
     drop(first);
-    until("a group without workers", async || (corner.members() == 0).then_some(())).await;
+    until("a group without workers", async || (test_topics.members() == 0).then_some(())).await;
     drop(held);
     let mut second = worker(&*bus).await;
     let deliveries = receive(&mut *second, 2).await;
@@ -116,8 +116,8 @@ async fn a_worker_that_is_dropped_leaves_too_and_what_it_held_comes_to_the_next(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_dropped_comes_again_and_what_is_settled_around_it_does_not() {
-    let corner = Corner::new();
-    let bus = corner.bus().await;
+    let test_topics = TestTopics::new();
+    let bus = test_topics.bus().await;
     let mut worker = worker(&*bus).await;
     let id = OrderId::generate();
     let batch: Vec<Event> = (1..=4).map(|version| event(id, version)).collect();
@@ -138,14 +138,15 @@ async fn what_is_dropped_comes_again_and_what_is_settled_around_it_does_not() {
     assert_eq!(events(&next), [event(id, 5)]);
     bus.settle(next).await;
     bus.settle(vec![last]).await;
-    until("a commit of all", async || (corner.committed().values().sum::<i64>() == 5).then_some(())).await;
+    until("a commit of all", async || (test_topics.committed().values().sum::<i64>() == 5).then_some(()))
+        .await;
     worker.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_what_has_nothing_unsettled_before_it_is_committed() {
-    let corner = Corner::new();
-    let bus = corner.bus().await;
+    let test_topics = TestTopics::new();
+    let bus = test_topics.bus().await;
     let mut worker = worker(&*bus).await;
     let id = OrderId::generate();
     publish(&*bus, &(1..=4).map(|version| event(id, version)).collect::<Vec<_>>()).await;
@@ -158,12 +159,13 @@ async fn only_what_has_nothing_unsettled_before_it_is_committed() {
     let witness = (other.source.partition, other.source.offset + 1);
     bus.settle(vec![other]).await;
     let committed = until("a commit of the witness", async || {
-        Some(corner.committed()).filter(|committed| committed.get(&witness.0) == Some(&witness.1))
+        Some(test_topics.committed()).filter(|committed| committed.get(&witness.0) == Some(&witness.1))
     })
     .await;
     assert_eq!(committed.get(&partition).copied().unwrap_or(0), 0, "{committed:?}");
     bus.settle(held).await;
-    until("a commit of all", async || (corner.committed().get(&partition) >= Some(&4)).then_some(())).await;
+    until("a commit of all", async || (test_topics.committed().get(&partition) >= Some(&4)).then_some(()))
+        .await;
     worker.close().await;
 }
 
@@ -181,8 +183,8 @@ async fn elsewhere(bus: &dyn Bus, worker: &mut dyn Subscription, partition: i32)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_is_slow_holds_little_and_misses_nothing() {
-    let corner = Corner::new();
-    let bus = corner.bus().await;
+    let test_topics = TestTopics::new();
+    let bus = test_topics.bus().await;
     let mut worker = worker(&*bus).await;
     // More than waits for a worker at a time.
     let mut expected = std::collections::BTreeSet::new();

@@ -299,7 +299,7 @@ pub(crate) async fn a_reader_that_comes_back_misses_nothing_and_sees_nothing_twi
         for version in 1..=ROUNDS {
             complete(&*store, done(id, version, "1")).await;
             accept(&*store, update(id, "[]")).await;
-            // A neighbour, so that batches differ in size.
+            // A bystander, so that batches differ in size.
             create(&*store, user, "{}").await;
         }
         id

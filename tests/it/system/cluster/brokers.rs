@@ -47,7 +47,7 @@ async fn a_broker_that_is_killed_under_load_fails_nobody_and_everything_follows_
     // That the broker was away is told by one place alone.
     assert_eq!(["api", "worker"].map(|verb| cluster.logged(verb, "client_errors")), [0, 0]);
     assert!(load.endings().all(|ending| *ending == Ending::Stopped));
-    let orders = cluster.finish(&load.told(), 0).await;
+    let orders = cluster.finish(&load.confirmed_orders(), 0).await;
     load.check(&orders);
 }
 
@@ -137,7 +137,7 @@ async fn one_of_three_brokers_that_is_killed_under_load_is_hardly_noticed() {
     let load = running.stopped().await;
     assert!(load.endings().all(|ending| *ending == Ending::Stopped));
     cluster.ready().await;
-    let orders = cluster.finish(&load.told(), 0).await;
+    let orders = cluster.finish(&load.confirmed_orders(), 0).await;
     load.check(&orders);
 }
 

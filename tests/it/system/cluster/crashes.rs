@@ -12,7 +12,7 @@ use crate::clients::wire::{Answer, Broken};
 use crate::faults::lock::Lock;
 use crate::harness::cluster::Cluster;
 use crate::harness::servers::{Private, Server};
-use crate::harness::system::{told, update};
+use crate::harness::system::{outcome, update};
 use crate::harness::wait::until;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,13 +24,13 @@ async fn what_an_api_committed_and_could_not_publish_before_it_was_killed_a_peer
     let mut confirmed = Vec::new();
     for number in 0..3 {
         let answer = doomed.post("/orders", creation(number)).await;
-        assert_eq!(told(&answer), (202, "accepted".to_owned()));
+        assert_eq!(outcome(&answer), (202, "accepted".to_owned()));
         confirmed.push((order_id(&answer), "accepted"));
     }
     let updated = doomed.post("/orders", update(&confirmed[1].0.to_string(), r#"{"amount":70}"#)).await;
-    assert_eq!(told(&updated), (202, "accepted".to_owned()));
+    assert_eq!(outcome(&updated), (202, "accepted".to_owned()));
     let deletion = format!(r#"{{"order_id":"{}","status":"deleted"}}"#, confirmed[2].0);
-    assert_eq!(told(&doomed.post("/orders", deletion).await), (202, "accepted".to_owned()));
+    assert_eq!(outcome(&doomed.post("/orders", deletion).await), (202, "accepted".to_owned()));
     confirmed[2].1 = "deleted";
     cluster.take_out_api(1).kill_9().await;
 
@@ -60,7 +60,7 @@ async fn an_api_killed_before_its_commit_leaves_nothing_and_a_retry_makes_exactl
     assert_eq!(cluster.count("SELECT count(*) FROM orders_outbox").await, 0);
 
     let retried = cluster.clients()[0].post("/orders", creation(1)).await;
-    assert_eq!(told(&retried), (201, "created".to_owned()));
+    assert_eq!(outcome(&retried), (201, "created".to_owned()));
     assert_eq!(cluster.events().len(), 1);
     let orders = cluster.finish(&[(order_id(&retried), "created")], 0).await;
     assert_eq!(orders.len(), 1);
@@ -89,7 +89,7 @@ async fn a_worker_killed_between_its_effect_and_its_offset_has_the_event_again_a
     let setup = setup.kafka(&brokers).set("ACK_WAIT_TIMEOUT", "100ms");
     let mut cluster = setup.start(1, 0).await;
     let answer = cluster.clients()[0].post("/orders", creation(7)).await;
-    assert_eq!(told(&answer), (202, "accepted".to_owned()));
+    assert_eq!(outcome(&answer), (202, "accepted".to_owned()));
     let id = order_id(&answer);
     let lock = Lock::on_orders(cluster.sql().await, cluster.sql().await).await;
     cluster.start_worker().await;
@@ -133,7 +133,7 @@ async fn whatever_was_confirmed_survives_apis_and_workers_that_are_killed_under_
     let load = running.stopped().await;
     let broken = load.endings().filter(|ending| matches!(ending, Ending::Broken(_))).count();
     assert!(broken >= 3, "the kills must hit requests under way, or nothing was tested");
-    let orders = cluster.finish(&load.told(), 0).await;
+    let orders = cluster.finish(&load.confirmed_orders(), 0).await;
     load.check(&orders);
 }
 

@@ -12,7 +12,7 @@ use crate::clients::load::{Ending, Load};
 use crate::faults::lock::Lock;
 use crate::harness::cluster::Cluster;
 use crate::harness::servers::{Private, Server};
-use crate::harness::system::told;
+use crate::harness::system::outcome;
 use crate::harness::wait::until;
 
 const CLIENTS: usize = 16;
@@ -47,7 +47,7 @@ async fn a_database_that_is_killed_under_load_loses_nothing_that_was_confirmed()
         }
     }
     assert!(turned_away > 0, "the kills must hit requests, or nothing was tested");
-    let orders = cluster.finish(&load.told(), 0).await;
+    let orders = cluster.finish(&load.confirmed_orders(), 0).await;
     load.check(&orders);
 }
 
@@ -72,7 +72,7 @@ async fn a_database_that_stands_still_is_told_of_and_gone_on_with() {
     for ending in load.endings() {
         assert!(matches!(ending, Ending::TurnedAway(_) | Ending::Stopped), "{ending:?}");
     }
-    let orders = cluster.finish(&load.told(), 0).await;
+    let orders = cluster.finish(&load.confirmed_orders(), 0).await;
     load.check(&orders);
 }
 
@@ -91,7 +91,7 @@ async fn a_session_that_is_ended_in_the_middle_of_its_commit_is_an_outcome_that_
     // Here nothing happened, and the caller can find that out.
     problem(&client.get(&format!("/orders/{id}")).await, "order_not_found");
     let again = client.post("/orders", creation(1)).await;
-    assert_eq!(told(&again), (201, "created".to_owned()));
+    assert_eq!(outcome(&again), (201, "created".to_owned()));
     let orders = cluster.finish(&[], 0).await;
     assert_eq!(orders.len(), 1);
 }
@@ -104,7 +104,7 @@ async fn a_database_that_takes_no_writes_stores_nothing_and_is_found_again_when_
     let cluster = setup.set("ACK_WAIT_TIMEOUT", "20s").start(2, 1).await;
     let clients: Vec<Arc<Client>> = cluster.clients();
     let first = clients[0].post("/orders", creation(1)).await;
-    assert_eq!(told(&first), (201, "created".to_owned()));
+    assert_eq!(outcome(&first), (201, "created".to_owned()));
     let id = member(first.text(), "order_id");
 
     read_only(&cluster, "on").await;

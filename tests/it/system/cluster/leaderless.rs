@@ -15,7 +15,7 @@ use crate::clients::answers::order_id;
 use crate::clients::http::{Client, GUARD};
 use crate::harness::cluster::Cluster;
 use crate::harness::servers::{Private, Server};
-use crate::harness::system::{told, update};
+use crate::harness::system::{outcome, update};
 use crate::harness::wait::until;
 
 /// How many orders there are.
@@ -49,7 +49,7 @@ async fn a_partition_without_a_leader_keeps_back_only_its_own_orders() {
     let creating: Vec<_> =
         (0..ORDERS).map(|number| posting(&clients[number % 2], creation(number))).collect();
     for answer in join_all(creating).await {
-        assert_eq!(told(&answer.unwrap()), (201, "created".to_owned()));
+        assert_eq!(outcome(&answer.unwrap()), (201, "created".to_owned()));
     }
     cluster.idle().await;
     let places: BTreeMap<String, i32> =
@@ -118,7 +118,7 @@ fn updates(
 async fn all_processed(clients: &[Arc<Client>], ids: &[&str], round: usize) {
     for answer in join_all(updates(clients, ids, round)).await {
         let answer = answer.unwrap();
-        assert_eq!(told(&answer), (200, "updated".to_owned()), "{}", order_id(&answer));
+        assert_eq!(outcome(&answer), (200, "updated".to_owned()), "{}", order_id(&answer));
     }
 }
 

@@ -6,7 +6,7 @@ mod crashes;
 mod database;
 mod dead_letters;
 mod leaderless;
-mod neighbours;
+mod legacy_interop;
 mod pauses;
 mod records;
 mod relay;

@@ -11,9 +11,9 @@ use crate::clients::USER;
 use crate::clients::answers::{create, member, order_id};
 use crate::clients::http::Client;
 use crate::harness::cluster::Cluster;
-use crate::harness::kafka::Corner;
+use crate::harness::kafka::TestTopics;
 use crate::harness::ledger;
-use crate::harness::system::{told, update};
+use crate::harness::system::{outcome, update};
 use crate::harness::wait::until;
 use crate::worker::poison::poison;
 
@@ -62,7 +62,7 @@ async fn every_event_ten_times_and_the_whole_topic_from_its_beginning_change_not
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_version_that_is_delivered_behind_its_successor_is_not_applied() {
     // The test is the broker between this api and that worker, and delivers as it likes.
-    let beyond = Corner::new();
+    let beyond = TestTopics::new();
     let mut cluster = Cluster::setup().await.start(1, 0).await;
     let (topic, group) = (beyond.options.events_topic.clone(), beyond.options.group.clone());
     cluster.start_worker_with(&[("ORDERS_EVENTS_TOPIC", &topic), ("WORKER_GROUP", &group)]).await;
@@ -78,12 +78,12 @@ async fn a_version_that_is_delivered_behind_its_successor_is_not_applied() {
         beyond.write(&topic, Some(0), event.key.as_deref(), &event.headers, Some(&event.value));
     };
     deliver(&events[1]);
-    assert_eq!(told(&updating.await.unwrap()), (200, "updated".to_owned()));
+    assert_eq!(outcome(&updating.await.unwrap()), (200, "updated".to_owned()));
     let row = ledger::scan(&cluster.store()).await;
     assert_eq!((row[0].status, row[0].amount.to_string()), (Status::Done, "2".to_owned()));
     deliver(&events[0]);
     deliver(&Record { headers: Vec::new(), ..events[0].clone() });
-    assert_eq!(told(&creating.await.unwrap()), (201, "created".to_owned()));
+    assert_eq!(outcome(&creating.await.unwrap()), (201, "created".to_owned()));
     until("a commit", async || (beyond.committed().get(&0) == Some(&3)).then_some(())).await;
     assert_eq!(ledger::scan(&cluster.store()).await, row);
     cluster.finish(&[(OrderId::parse(&id).unwrap(), "updated")], 0).await;
@@ -102,7 +102,7 @@ async fn records_that_nobody_can_process_are_kept_as_they_were_and_those_between
     for (number, (value, _)) in (0..).zip(&poison) {
         kafka.write(topic, Some(number % 4), Some(b"k"), &trace, value.as_deref());
         let answer = client.post("/orders", creation(number as usize)).await;
-        assert_eq!(told(&answer), (201, "created".to_owned()));
+        assert_eq!(outcome(&answer), (201, "created".to_owned()));
         confirmed.push((order_id(&answer), "created"));
     }
     // The offsets moved past all of it.
@@ -141,13 +141,13 @@ async fn live(client: &Client) -> Vec<(OrderId, &'static str)> {
         let id = create(client, &payload).await;
         if number % 3 == 1 {
             let answer = client.post("/orders", update(&id, r#"{"amount":5}"#)).await;
-            assert_eq!(told(&answer), (200, "updated".to_owned()));
+            assert_eq!(outcome(&answer), (200, "updated".to_owned()));
         }
         let mut word = "created";
         if number > 5 {
             word = "deleted";
             let body = format!(r#"{{"order_id":"{id}","status":"deleted"}}"#);
-            assert_eq!(told(&client.post("/orders", body).await), (200, "deleted".to_owned()));
+            assert_eq!(outcome(&client.post("/orders", body).await), (200, "deleted".to_owned()));
         }
         confirmed.push((OrderId::parse(&id).unwrap(), word));
     }

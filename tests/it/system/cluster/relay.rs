@@ -20,7 +20,7 @@ use crate::clients::answers::{member, order, order_id, time};
 use crate::clients::http::Client;
 use crate::harness::child::{Child, command};
 use crate::harness::cluster::Cluster;
-use crate::harness::kafka::Corner;
+use crate::harness::kafka::TestTopics;
 use crate::harness::servers::{Private, Server};
 use crate::harness::wait::{until, within};
 
@@ -232,12 +232,12 @@ async fn redrive_publishes_lost_events_on_demand_and_only_tells_of_them_in_a_dry
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_store_publishes_each_event_to_kafka_once() {
-    let (corner, folder) = (Corner::new(), TempDir::new().expect("a folder"));
-    corner.create(&corner.options.events_topic, 1).await;
-    let other = OtherWorker::join(&corner).await;
+    let (test_topics, folder) = (TestTopics::new(), TempDir::new().expect("a folder"));
+    test_topics.create(&test_topics.options.events_topic, 1).await;
+    let other = OtherWorker::join(&test_topics).await;
     let mut up = command(env!("CARGO_BIN_EXE_orderstream"), folder.path());
     let log = folder.path().join("log");
-    up.arg("up").env("ACK_WAIT", "off").env("REPUBLISH_AFTER", "1s").envs(corner.environment());
+    up.arg("up").env("ACK_WAIT", "off").env("REPUBLISH_AFTER", "1s").envs(test_topics.environment());
     up.stderr(File::create(&log).expect("a log"));
     let up = Child::start(up).await;
     let client = Client::new(up.address());
@@ -254,8 +254,8 @@ async fn the_embedded_store_publishes_each_event_to_kafka_once() {
         .await
     };
     aged(8).await;
-    assert_eq!(corner.read(&corner.options.events_topic, 100).len(), 100);
-    assert_eq!(corner.end(&corner.options.events_topic), 100);
+    assert_eq!(test_topics.read(&test_topics.options.events_topic, 100).len(), 100);
+    assert_eq!(test_topics.end(&test_topics.options.events_topic), 100);
     other.leave();
     until("the order to be processed", async || {
         (member(&order(&client, &last).await, "status") == "done").then_some(())
@@ -263,7 +263,7 @@ async fn the_embedded_store_publishes_each_event_to_kafka_once() {
     .await;
     // What was processed a moment ago is not taken for lost.
     aged(14).await;
-    assert_eq!(corner.end(&corner.options.events_topic), 100);
+    assert_eq!(test_topics.end(&test_topics.options.events_topic), 100);
     assert!(!fs::read_to_string(&log).expect("a log").contains("confirmed and lost"));
     up.stop().await;
 }
@@ -275,11 +275,11 @@ struct OtherWorker {
 }
 
 impl OtherWorker {
-    async fn join(corner: &Corner) -> OtherWorker {
-        let mut config = corner.client();
+    async fn join(test_topics: &TestTopics) -> OtherWorker {
+        let mut config = test_topics.client();
         let consumer: BaseConsumer =
             config.set("partition.assignment.strategy", "cooperative-sticky").create().expect("a consumer");
-        consumer.subscribe(&[&corner.options.events_topic]).expect("a topic");
+        consumer.subscribe(&[&test_topics.options.events_topic]).expect("a topic");
         let (stop, (assigned, is_assigned)) = (Arc::new(AtomicBool::new(false)), oneshot::channel());
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {

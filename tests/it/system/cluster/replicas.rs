@@ -11,7 +11,7 @@ use super::{creation, events, header, posting, text, version};
 use crate::clients::answers::{create, member, order_id};
 use crate::harness::cluster::Cluster;
 use crate::harness::ledger;
-use crate::harness::system::{told, update};
+use crate::harness::system::{outcome, update};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_callers_at_three_replicas_are_each_answered_by_their_own_in_time() {
@@ -21,7 +21,7 @@ async fn a_thousand_callers_at_three_replicas_are_each_answered_by_their_own_in_
     let mut confirmed = Vec::new();
     for answer in join_all(posting.collect::<Vec<_>>()).await {
         let answer = answer.unwrap();
-        assert_eq!(told(&answer), (201, "created".to_owned()));
+        assert_eq!(outcome(&answer), (201, "created".to_owned()));
         confirmed.push((order_id(&answer), "created"));
     }
     // Each ACK lies where the replica that was asked reads it.
@@ -47,7 +47,7 @@ async fn a_hundred_updates_of_one_order_at_three_replicas_get_a_version_each() {
     });
     for answer in join_all(updating.collect::<Vec<_>>()).await {
         let answer = answer.unwrap();
-        assert_eq!(told(&answer), (200, "updated".to_owned()));
+        assert_eq!(outcome(&answer), (200, "updated".to_owned()));
         assert_eq!(member(answer.text(), "order_id"), id);
     }
     cluster.idle().await;
@@ -76,14 +76,14 @@ async fn whoever_saw_an_order_deleted_saw_the_truth_whatever_races_and_however_l
 
     let (mut deletions, mut updates) = (0, 0);
     for answer in join_all(deleting).await {
-        match told(&answer.unwrap()) {
+        match outcome(&answer.unwrap()) {
             (200, word) if word == "deleted" => deletions += 1,
             (409, word) if word == "deleted" => {}
             answer => panic!("{answer:?}"),
         }
     }
     for answer in join_all(updating).await {
-        match told(&answer.unwrap()) {
+        match outcome(&answer.unwrap()) {
             (200, word) if word == "updated" => updates += 1,
             (409, word) if word == "deleted" => {}
             answer => panic!("{answer:?}"),
@@ -91,7 +91,7 @@ async fn whoever_saw_an_order_deleted_saw_the_truth_whatever_races_and_however_l
     }
     assert_eq!(deletions, 1);
     for client in &clients {
-        assert_eq!(told(&client.post("/orders", update(&id, "{}")).await), (409, "deleted".to_owned()));
+        assert_eq!(outcome(&client.post("/orders", update(&id, "{}")).await), (409, "deleted".to_owned()));
     }
     // The worker comes to a history that ends with a deletion, perhaps with updates on the way behind it.
     cluster.start_worker().await;

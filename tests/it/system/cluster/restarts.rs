@@ -47,6 +47,6 @@ async fn rolling_restarts_under_load_lose_nothing_double_nothing_and_keep_nobody
     }
     assert!(moved > 0, "the restarts must end connections, or nothing was tested");
     load.expect_the_unanswered_undone();
-    let orders = cluster.finish(&load.told(), 0).await;
+    let orders = cluster.finish(&load.confirmed_orders(), 0).await;
     load.check(&orders);
 }

@@ -5,7 +5,7 @@ use super::{creation, posting};
 use crate::clients::answers::order_id;
 use crate::harness::cluster::Cluster;
 use crate::harness::servers::{Private, Server};
-use crate::harness::system::told;
+use crate::harness::system::outcome;
 use crate::harness::wait::until;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -33,7 +33,7 @@ async fn settings_of_topics_that_lose_records_are_in_the_log_once() {
             .await;
     }
     let answer = posting(&cluster.clients()[0], creation(1)).await.unwrap();
-    assert_eq!(told(&answer), (201, "created".to_owned()));
+    assert_eq!(outcome(&answer), (201, "created".to_owned()));
     assert_eq!(cluster.kafka.member_clients(), ["orderstream-worker"]);
     cluster.stop().await;
     for problem in &problems {
@@ -99,7 +99,7 @@ async fn a_login_that_may_not_read_settings_works_all_the_same() {
     const NOT_READ: &str = "settings of topics cannot be read and are not checked";
     until("a line about it", async || (cluster.logged("api", NOT_READ) > 0).then_some(())).await;
     let answer = posting(&cluster.clients()[0], creation(1)).await.unwrap();
-    assert_eq!(told(&answer), (201, "created".to_owned()));
+    assert_eq!(outcome(&answer), (201, "created".to_owned()));
     cluster.stop().await;
     assert_eq!(cluster.logged("api", NOT_READ), 1);
     cluster.finish(&[(order_id(&answer), "created")], 0).await;

@@ -1,4 +1,4 @@
-//! The neighbour: a caller who creates orders over HTTP and gRPC and asks for liveness, again and again, while other
+//! The bystander: a caller who creates orders over HTTP and gRPC and asks for liveness, again and again, while other
 //! clients misbehave. What it saw is the measure of most tests.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,19 +18,19 @@ use crate::clients::grpc;
 use crate::clients::http::Answer;
 use crate::harness::wait::within;
 
-/// The address of the neighbour.
-pub(super) const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
+/// The address of the bystander.
+pub(super) const BYSTANDER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
 
-/// How long a neighbour waits for any one answer; the service answers long before that.
+/// How long a bystander waits for any one answer; the service answers long before that.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A neighbour at work. It works until it is asked what it saw.
-pub(super) struct Neighbour {
+/// A bystander at work. It works until it is asked what it saw.
+pub(super) struct BystanderClient {
     ask: oneshot::Sender<()>,
     work: JoinHandle<Report>,
 }
 
-/// What a neighbour saw.
+/// What a bystander saw.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     /// How many orders it created over HTTP.
@@ -45,9 +45,9 @@ pub(super) struct Report {
     pub(super) complaints: Vec<String>,
 }
 
-impl Neighbour {
+impl BystanderClient {
     /// Begins to work. Every request of HTTP has a connection of its own, as those of a new client or a probe have.
-    pub(super) fn of(target: &Target) -> Neighbour {
+    pub(super) fn of(target: &Target) -> BystanderClient {
         let (http, grpc) = (target.http, target.grpc);
         let (ask, mut asked) = oneshot::channel();
         let work = tokio::spawn(async move {
@@ -57,7 +57,7 @@ impl Neighbour {
             loop {
                 report.probe(http).await;
                 report.create(http).await;
-                match timeout(PATIENCE, orders.upsert_order(grpc::creation(r#"{"id":"neighbour"}"#))).await {
+                match timeout(PATIENCE, orders.upsert_order(grpc::creation(r#"{"id":"bystander"}"#))).await {
                     Ok(Ok(_)) => report.created_by_grpc += 1,
                     Ok(Err(status)) => report.complaints.push(format!("gRPC: {status:?}")),
                     Err(_) => report.complaints.push("gRPC: no answer".to_owned()),
@@ -67,13 +67,13 @@ impl Neighbour {
                 }
             }
         });
-        Neighbour { ask, work }
+        BystanderClient { ask, work }
     }
 
     /// Waits for the round in hand, and answers what it saw.
     pub(super) async fn report(self) -> Report {
         let _ = self.ask.send(());
-        within("the neighbour's report", self.work).await.expect("a neighbour does not panic")
+        within("the bystander's report", self.work).await.expect("a bystander does not panic")
     }
 }
 
@@ -91,7 +91,7 @@ impl Report {
     }
 
     async fn create(&mut self, http: SocketAddr) {
-        let body = format!(r#"{{"user_id":"{USER}","payload":{{"id":"neighbour"}}}}"#);
+        let body = format!(r#"{{"user_id":"{USER}","payload":{{"id":"bystander"}}}}"#);
         match timeout(PATIENCE, exchange(http, "POST /orders HTTP/1.1\r\n", &body)).await {
             Ok(Ok(answer)) if answer.status == 201 => self.created += 1,
             Ok(answer) => self.complaints.push(format!("POST /orders: {answer:?}")),
@@ -99,16 +99,16 @@ impl Report {
         }
     }
 
-    /// Asserts that the neighbour got what it asked for, every time, and at least once.
+    /// Asserts that the bystander got what it asked for, every time, and at least once.
     pub(super) fn assert_undisturbed(&self) {
-        assert!(self.complaints.is_empty(), "the neighbour was disturbed: {self:#?}");
+        assert!(self.complaints.is_empty(), "the bystander was disturbed: {self:#?}");
         assert!(self.alive > 0 && self.created > 0 && self.created_by_grpc > 0, "{self:?}");
     }
 }
 
-/// One request on a connection of its own, from the neighbour's address.
+/// One request on a connection of its own, from the bystander's address.
 pub(super) async fn exchange(http: SocketAddr, line: &str, body: &str) -> std::io::Result<Answer> {
-    let mut stream = connect_from(NEIGHBOUR, http).await?;
+    let mut stream = connect_from(BYSTANDER, http).await?;
     let head = format!(
         "{line}host: 127.0.0.1\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()

@@ -8,7 +8,7 @@ use super::{creation, events, posting, text};
 use crate::clients::USER;
 use crate::clients::answers::{create, member, order, order_id};
 use crate::harness::cluster::Cluster;
-use crate::harness::system::told;
+use crate::harness::system::outcome;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_without_key_and_headers_about_rows_that_another_service_wrote_are_processed() {
@@ -23,7 +23,7 @@ async fn events_without_key_and_headers_about_rows_that_another_service_wrote_ar
              VALUES ('{id}', '{USER}', 'new', '{payload}', 0)"
         );
         sql.batch_execute(&insert).await.unwrap();
-        neighbours_event(&cluster, id, &payload, "new", 0);
+        legacy_event(&cluster, id, &payload, "new", 0);
         if number % 2 == 1 {
             let payload = format!(r#"{{"amount": {number}}}"#);
             let change = format!(
@@ -31,13 +31,13 @@ async fn events_without_key_and_headers_about_rows_that_another_service_wrote_ar
                   WHERE order_id = '{id}'"
             );
             sql.batch_execute(&change).await.unwrap();
-            neighbours_event(&cluster, id, &payload, "processing", 1);
+            legacy_event(&cluster, id, &payload, "processing", 1);
         }
         if number % 4 == 3 {
             let change =
                 format!("UPDATE orders SET status = 'deleted', updated_at = now() WHERE order_id = '{id}'");
             sql.batch_execute(&change).await.unwrap();
-            neighbours_event(&cluster, id, &payload, "deleted", 2);
+            legacy_event(&cluster, id, &payload, "deleted", 2);
         }
         confirmed.push((OrderId::parse(&id.to_string()).unwrap(), number));
     }
@@ -84,7 +84,7 @@ async fn an_ack_without_key_and_headers_answers_whoever_waits_for_its_order_wher
         let topic = &cluster.kafka.options.ack_topic;
         cluster.kafka.write(topic, Some(number as i32 * 3), None, &[], Some(ack.as_bytes()));
         let answer = waiting.await.unwrap();
-        assert_eq!(told(&answer), (201, "created".to_owned()));
+        assert_eq!(outcome(&answer), (201, "created".to_owned()));
         assert_eq!(order_id(&answer).to_string(), id);
         confirmed.push((order_id(&answer), "created"));
     }
@@ -95,7 +95,7 @@ async fn an_ack_without_key_and_headers_answers_whoever_waits_for_its_order_wher
 }
 
 /// An event as the other service sends it; each later one of an order is younger.
-fn neighbours_event(cluster: &Cluster, id: Uuid, payload: &str, status: &str, age: i64) {
+fn legacy_event(cluster: &Cluster, id: Uuid, payload: &str, status: &str, age: i64) {
     let now = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(age);
     let event = format!(
         r#"{{"order_id":"{id}","external_id":"","user_id":"{USER}","payload":{payload},"status":"{status}","timestamp":"{now}"}}"#
