@@ -1,10 +1,12 @@
-//! The rules of the house, held by reading the sources: who may import whom, who owns which dependency, how long
-//! a file may be and how it begins, and that the README tells every problem there is.
+//! Who may import whom, who owns which dependency, how long a file may be and how it begins, and that the README tells
+//! every problem there is.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use orderstream::api::problem::TABLE;
+
+use super::sources::{Source, imports, paths, places, sources};
 
 /// The rooms, and which rooms each may import besides itself and the leaves.
 const MAY_IMPORT: [(&str, &[&str]); 13] = [
@@ -49,106 +51,16 @@ const OWNED: [(&str, &[&str]); 16] = [
 /// The longest a file may be.
 const CEILING: usize = 400;
 
-/// A source file: its path under its root, and its text.
-struct Source {
-    path: PathBuf,
-    text: String,
-}
-
-impl Source {
-    /// The room it belongs to: its folder under `src`, or its own name.
-    fn room(&self) -> &str {
-        let first = self.path.iter().next().and_then(|part| part.to_str()).expect("a path");
-        first.strip_suffix(".rs").unwrap_or(first)
-    }
-
-    /// The text without comments. Strings stay; none of ours names a room.
-    fn code(&self) -> String {
-        let code = |line: &str| line.split("//").next().unwrap_or_default().to_owned() + "\n";
-        self.text.lines().map(code).collect()
-    }
-}
-
-/// Every Rust file under a folder of the repository.
-fn sources(folder: &str) -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let (mut found, mut folders) = (Vec::new(), vec![root.clone()]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path).expect("a text");
-                let path = path.strip_prefix(&root).expect("a path under its root").to_owned();
-                found.push(Source { path, text });
-            }
-        }
-    }
-    found
-}
-
-/// The rooms that code names, in a `use` or in the middle of a line.
-fn named_rooms(code: &str) -> Vec<String> {
-    let mut rooms = Vec::new();
+/// The rooms that a file names, in a `use` or in the middle of a line.
+fn named_rooms(source: &Source) -> Vec<String> {
+    let (imports, code) = imports(&source.code());
     // The binary says `orderstream`; without the `use` that is also a target of the log, in strings.
-    for root in ["crate::", "use orderstream::"] {
-        for at in places(code, root) {
-            let rest = &code[at + root.len()..];
-            match rest.strip_prefix('{') {
-                Some(list) => rooms.extend(top_level(list)),
-                None => rooms.push(identifier(rest)),
-            }
-        }
-    }
-    rooms
-}
-
-/// The first name of each member of a `use` list whose opening brace has been read.
-fn top_level(list: &str) -> Vec<String> {
-    let (mut depth, mut members) = (1, vec![String::new()]);
-    for c in list.chars() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ',' if depth == 1 => members.push(String::new()),
-            c if !c.is_whitespace() => members.last_mut().expect("a member").push(c),
-            _ => {}
-        }
-        if depth == 0 {
-            break;
-        }
-    }
-    members.iter().map(|member| identifier(member)).filter(|name| !name.is_empty()).collect()
-}
-
-fn identifier(text: &str) -> String {
-    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
-}
-
-/// Where code names a path, and not one that only ends or begins like it.
-fn places(code: &str, path: &str) -> Vec<usize> {
-    let is_name = |c: char| c.is_alphanumeric() || c == '_';
-    let begins = |at: usize| !code[..at].ends_with(is_name);
-    let ends = |at: usize| path.ends_with(':') || !code[at + path.len()..].starts_with(is_name);
-    code.match_indices(path).map(|(at, _)| at).filter(|at| begins(*at) && ends(*at)).collect()
-}
-
-#[test]
-fn the_scan_sees_every_way_to_name_a_room() {
-    assert_eq!(named_rooms("use crate::store::Store;\nfn f(_: &crate::bus::Event) {}"), ["store", "bus"]);
-    assert_eq!(
-        named_rooms("use crate::{app, telemetry::{self, init},\n    bus};"),
-        ["app", "telemetry", "bus"]
-    );
-    assert_eq!(named_rooms("use orderstream::cli::{self, Cli};"), ["cli"]);
-    assert_eq!(named_rooms("use mycrate::store;"), [""; 0]);
-    assert_eq!(places("use hyper::x; my_hyper::y; hyper_util::z", "hyper::"), [4]);
-    assert_eq!(places("std::environment std::env; (std::env::vars())", "std::env"), [17, 28]);
-    assert_eq!(places("std::env::vars() env::args()", "env::"), [5, 17]);
-    let commented =
-        Source { path: "a.rs".into(), text: "//! [`crate::bus`]\nf(); // crate::store\n".to_owned() };
-    assert_eq!(commented.code(), "\nf(); \n");
+    let imported = imports
+        .into_iter()
+        .map(|import| import.path)
+        .filter(|path| path[0] == "orderstream" || path[0] == "crate");
+    let named = paths(&code).into_iter().filter(|path| path[0] == "crate");
+    imported.chain(named).filter_map(|path| path.into_iter().nth(1)).collect()
 }
 
 #[test]
@@ -162,7 +74,7 @@ fn a_room_imports_only_the_rooms_to_its_right() {
             None if LEAVES.contains(&room) => &[],
             None => panic!("{} is a room without a rule; write one into MAY_IMPORT", source.path.display()),
         };
-        for named in named_rooms(&source.code()) {
+        for named in named_rooms(&source) {
             let fine = named == room || allowed.contains(&named.as_str()) || LEAVES.contains(&named.as_str());
             assert!(fine, "{} names `{named}`, which `{room}` must not see", source.path.display());
             count += 1;
