@@ -22,11 +22,11 @@ use crate::bus::kafka::{self, KafkaBus};
 use crate::bus::local::LocalBus;
 use crate::cache::{Cache, NoCache, RedisCache};
 use crate::config::Settings;
-use crate::service::worker::Worker;
-use crate::service::{self, AmountProcessor, Checks, Processor, Service};
+use crate::service::{self, Checks, Service};
 use crate::store::Store;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::SqliteStore;
+use crate::worker::{self, AmountProcessor, Processor, Worker};
 
 use self::dead_letters::dead_letter_file;
 
@@ -381,6 +381,6 @@ pub fn worker(
 fn worker_of(parts: Parts, settings: &Settings) -> Worker {
     let Parts { store, bus, cache, processor } = parts;
     let (timeout, retry_for) = (settings.processor_timeout, settings.processor_retry_for);
-    let options = service::worker::Options { timeout, retry_for };
+    let options = worker::Options { timeout, retry_for };
     Worker::new(store, bus, cache, processor, options)
 }

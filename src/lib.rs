@@ -7,21 +7,25 @@
 //! 3. The [`store`] writes the order, pending, and answers with the event that tells of it.
 //! 4. The committer registers the caller as a waiter for that version, and only then lets the event go.
 //! 5. The relay publishes the event to the [`bus`]; the bus confirms when it has taken responsibility.
-//! 6. The worker takes a batch of events, asks the processor about each, and completes the batch in the store:
+//! 6. The [`worker`] takes a batch of events, asks the processor about each, and completes the batch in the store:
 //!    each only if its version is still the newest and unprocessed.
 //! 7. The worker sends the ACKs, and after them settles the deliveries.
 //! 8. The ACK wakes the caller of exactly that version, and `api` answers.
-//! 9. If anything dies in between, the order is still pending in the store and is driven again.
+//! 9. If anything dies in between, the order is still pending in the store and is published again.
+//!
+//! The [`checker`] proves it: an operator runs it beside a system or on a copy of its store.
 //!
 //! # The rooms
-//! `main -> cli -> app -> api -> service -> {store, bus, cache} -> order`: each may import those to its right.
-//! `store`, `bus` and `cache` never see each other, `api` sees none of them. [`config`], [`telemetry`] and [`shutdown`] import no
-//! room; [`error`] sees only `order`. A test holds the `use` lines to this.
+//! `main -> cli -> app -> api -> {service, worker, checker} -> {store, bus, cache} -> order`: each may import those to its
+//! right; rooms in one pair of braces do not see each other.
+//! `api` sees no store, bus or cache. [`config`], [`telemetry`] and [`shutdown`] import no room; [`error`] sees only `order`. A
+//! test holds the `use` lines to this.
 
 pub mod api;
 pub mod app;
 pub mod bus;
 pub mod cache;
+pub mod checker;
 pub mod cli;
 pub mod config;
 pub mod error;
@@ -30,3 +34,4 @@ pub mod service;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod worker;

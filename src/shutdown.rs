@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 pub use self::partial::{PartialFile, PartialFiles};
-pub use self::parts::{Part, Parts};
+pub use self::parts::{Part, Parts, named};
 use crate::telemetry;
 
 /// The exit code of a process that was stopped in the middle of its shutdown: 128 + SIGINT, as shells have it.

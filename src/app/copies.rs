@@ -7,8 +7,8 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use super::dead_letters::dead_letter_file;
+use crate::checker::verify::{Confirmed, Options, Report, verify};
 use crate::config::Settings;
-use crate::service::verify::{Confirmed, Options, Report, verify};
 use crate::shutdown::PartialFiles;
 use crate::store::Store;
 use crate::store::sqlite::{CopyError, StoreCopy};

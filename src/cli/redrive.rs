@@ -11,9 +11,9 @@ use anyhow::{Result, bail};
 
 use super::output;
 use crate::app::{self, Reading};
+use crate::checker::redrive::{Filter, Found, Options, Progress, redrive};
 use crate::config::Settings;
 use crate::order::{OrderId, Status, UserId};
-use crate::service::redrive::{Filter, Found, Options, Progress, redrive};
 
 /// How many orders are printed.
 const LISTED: usize = 100;

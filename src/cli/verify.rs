@@ -12,9 +12,10 @@ use serde_json::{Map, Value};
 
 use super::output;
 use crate::app::{self, Reading};
+use crate::checker::stuck::find_stuck;
+use crate::checker::verify::{Confirmed, Options, Report, verify};
 use crate::config::Settings;
 use crate::order::{OrderId, Status};
-use crate::service::verify::{Confirmed, Options, Report, find_stuck, verify};
 
 /// How many findings are printed.
 const LISTED: usize = 100;
@@ -182,7 +183,7 @@ fn by_status(report: &Report) -> impl Iterator<Item = (Status, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::verify::{Fault, Finding};
+    use crate::checker::findings::{Fault, Finding};
 
     #[test]
     fn a_line_is_an_id_and_perhaps_what_became_of_it() {

@@ -11,10 +11,9 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::forget;
-use super::intake::{Change, Progress, Receipt};
+use super::receipt::{Change, Progress, Receipt};
 use crate::bus::AckSink;
-use crate::cache::Cache;
+use crate::cache::{Cache, invalidate};
 use crate::error::Error;
 use crate::order::{Ack, AckStatus, OrderId, Status, Version};
 use crate::store::{Processed, Store};
@@ -155,7 +154,7 @@ impl Acks {
         let found: Vec<(Waiter, Progress)> =
             orders.iter().zip(states).flat_map(|(id, state)| self.found(*id, state)).collect();
         // The store knows it before the worker has come to this.
-        forget(cache, found.iter().map(|(waiter, _)| waiter.receipt.order_id)).await;
+        invalidate(cache, found.iter().map(|(waiter, _)| waiter.receipt.order_id)).await;
         found.into_iter().for_each(|(waiter, progress)| waiter.answer(progress));
     }
 

@@ -2,47 +2,19 @@
 
 use std::future::ready;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::future::Either;
 use tokio::sync::oneshot;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout_at;
 
-use super::Service;
-use super::pending::{PendingCommand, Slot, Withdrawal};
+use super::committer::{PendingCommand, Slot, Withdrawal};
+use super::deadline::{Deadline, Patience};
 use super::quota::{HeldMemory, Permit};
+use super::receipt::{Progress, Receipt};
+use super::wiring::Service;
 use crate::error::Error;
-use crate::order::{Command, Event, OrderId, Put, Request, Status, Version, needs_user};
-use crate::store::Earlier;
-
-/// The answer to a command that was accepted: it is durable and will be processed, whatever happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Receipt {
-    /// The order.
-    pub order_id: OrderId,
-    /// Its version after the command.
-    pub version: Version,
-    /// What the command did.
-    pub change: Change,
-    /// How far it had come when the answer was given.
-    pub progress: Progress,
-    /// Whether it was carried out earlier, when a request of the same key came.
-    pub replayed: bool,
-}
-
-/// How long a caller waits for the worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Patience {
-    /// As long as the service is set to.
-    #[default]
-    Usual,
-    /// No longer than this, nor than the service's limit; also where the service is set not to wait.
-    AtMost(Duration),
-    /// As long as the service is set to, and no longer than this.
-    Within(Duration),
-    /// Not at all: an order that is durable is good enough.
-    None,
-}
+use crate::order::{Command, OrderId, Put, Request, Version, needs_user};
 
 /// What may become of a [`Put`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,120 +27,7 @@ pub enum PutMode {
     UpdateOnly,
 }
 
-/// What a command did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// A new order is there.
-    Created,
-    /// The order has new content.
-    Updated,
-    /// The order is deleted.
-    Deleted,
-}
-
-/// How far a command had come when it was answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// The worker is done with it.
-    Processed,
-    /// The worker could not process it; the order says why.
-    Failed,
-    /// It is durable, and the worker had not answered when the wait was over.
-    Pending,
-    /// It is durable, and nobody waited.
-    NotAwaited,
-}
-
-impl Receipt {
-    /// The receipt for an event that a store has accepted.
-    pub(super) fn of_event(event: &Event, progress: Progress) -> Option<Receipt> {
-        let change = Change::to(event.status);
-        let (order_id, version) = (event.order_id?, event.version?);
-        Some(Receipt { order_id, version, change, progress, replayed: false })
-    }
-
-    /// The receipt for a request that was carried out earlier.
-    pub(super) fn of_earlier(earlier: &Earlier) -> Receipt {
-        let Earlier { order_id, version, status } = *earlier;
-        let change = Change::to(status);
-        Receipt { order_id, version, change, progress: Progress::NotAwaited, replayed: true }
-    }
-}
-
-impl Change {
-    /// What a command did that left its order with that status.
-    fn to(status: Status) -> Change {
-        match status {
-            Status::New => Change::Created,
-            Status::Deleted => Change::Deleted,
-            Status::Processing | Status::Done | Status::Failed | Status::Cancelled => Change::Updated,
-        }
-    }
-}
-
-/// How long a commit, or a read of the store, may take at least before its caller is answered: a caller who does not
-/// wait for the worker (`wait=0`, or a short limit of the service) still learns what the store says.
-const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
-
-/// How much of the time of a caller who is shown the order is left for a last look at the store.
-const LAST_LOOK: Duration = Duration::from_millis(200);
-
-/// The longest time that a plain read may take.
-const LONGEST_READ: Duration = Duration::from_secs(10);
-
-/// Until when a caller is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deadline {
-    /// Until when the caller waits for the ACK; `None`: not at all.
-    ack: Option<Instant>,
-    /// When the caller is answered at the latest, whatever the store does.
-    answer: Instant,
-    /// Whether the caller asked not to wait.
-    is_async: bool,
-}
-
-impl Deadline {
-    /// When the caller is answered at the latest.
-    #[must_use]
-    pub fn answer(&self) -> Instant {
-        self.answer
-    }
-
-    /// Whether the caller does not wait for the worker any more.
-    #[must_use]
-    pub fn is_wait_over(&self) -> bool {
-        self.ack.is_none_or(|until| until <= Instant::now())
-    }
-
-    /// The same for a caller who is shown the order: the wait for the worker ends early enough for a last look at the
-    /// store, which is not to make the answer late.
-    #[must_use]
-    pub fn with_last_look(self) -> Deadline {
-        // That is never before now: the answer has SHORTEST_LIMIT at least.
-        let look = self.answer - LAST_LOOK;
-        Deadline { ack: self.ack.map(|until| until.min(look)), ..self }
-    }
-}
-
 impl Service {
-    /// When a caller of that patience is answered at the latest, counted from now.
-    #[must_use]
-    pub fn deadline(&self, patience: Patience) -> Deadline {
-        let longest = self.ack_wait_timeout;
-        let (waits, limit) = match patience {
-            Patience::Usual => (self.ack_wait, longest),
-            Patience::AtMost(limit) => (true, limit.min(longest)),
-            Patience::Within(limit) => (self.ack_wait, limit.min(longest)),
-            Patience::None => (false, longest),
-        };
-        let now = Instant::now();
-        Deadline {
-            ack: waits.then(|| now + limit),
-            answer: now + limit.max(SHORTEST_LIMIT),
-            is_async: patience == Patience::None,
-        }
-    }
-
     /// Carries out a request, whose memory is held until it is committed, refused or withdrawn. Answers when the worker
     /// is done with it, or with [`Progress::Pending`] when the caller's
     /// patience is at its end. A caller who goes away in between loses only the answer. A request of a key that was
@@ -279,31 +138,6 @@ impl Service {
         }
     }
 
-    /// Until when a plain read is answered that begins now.
-    #[must_use]
-    pub fn reads_until(&self) -> Instant {
-        Instant::now() + self.longest_read()
-    }
-
-    fn longest_read(&self) -> Duration {
-        self.ack_wait_timeout.clamp(SHORTEST_LIMIT, LONGEST_READ)
-    }
-
-    /// How long a caller waits at most, whatever it asks for.
-    #[must_use]
-    pub fn longest_wait(&self) -> Duration {
-        self.ack_wait_timeout
-    }
-
-    /// Bounds a read of the store, for which no caller waits longer than for a write.
-    pub(super) async fn in_time<T>(&self, read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let limit = self.longest_read();
-        timeout(limit, read).await.unwrap_or_else(|_| {
-            tracing::debug!(?limit, "a read of the store took too long");
-            Err(Error::Unavailable)
-        })
-    }
-
     /// Waits until the worker is done with that version of an order or a newer one. Asks the store once, and waits for
     /// its answer until `asked_until` also where the wait itself is over before.
     async fn processed(&self, of: (OrderId, Version), until: Instant, asked_until: Instant) -> Progress {
@@ -326,27 +160,5 @@ impl Service {
             .and_then(Result::ok)
             .and_then(Result::ok)
             .map_or(Progress::Pending, |receipt| receipt.progress)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_last_look_has_its_time_within_the_wait_and_takes_little_of_it() {
-        let now = Instant::now();
-        for (wait, least) in [(1_000, 800), (2_000, 1_800), (30_000, 29_800), (900, 800), (400, 400), (0, 0)]
-        {
-            let [wait, least] = [wait, least].map(Duration::from_millis);
-            let deadline =
-                Deadline { ack: Some(now + wait), answer: now + wait.max(SHORTEST_LIMIT), is_async: false };
-            let shown = deadline.with_last_look();
-            let ack = shown.ack.unwrap();
-            assert_eq!(shown.answer, deadline.answer);
-            assert!(ack < shown.answer && ack >= now + least && ack <= now + wait, "{wait:?}");
-        }
-        let async_one = Deadline { ack: None, answer: now + SHORTEST_LIMIT, is_async: true };
-        assert_eq!(async_one.with_last_look(), async_one);
     }
 }

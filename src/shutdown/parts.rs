@@ -3,7 +3,9 @@
 //! down: a process that looks alive and does nothing is worse than one that ends.
 
 use std::future::pending;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 
 /// The parts of a backend or a role. Clones share them.
@@ -58,6 +60,14 @@ impl Drop for Part {
             });
         }
     }
+}
+
+/// Runs a part, and names it in the log where it panics; the panic goes on.
+pub async fn named<T>(part: &str, work: impl Future<Output = T>) -> T {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+        tracing::error!("{part} ended by itself: it panicked");
+        resume_unwind(panic)
+    })
 }
 
 #[cfg(test)]

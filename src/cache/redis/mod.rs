@@ -23,7 +23,7 @@ use uuid::Uuid;
 use self::entry::Entry;
 use self::script::{LEASE, PREFIX, TICKET, generation, key};
 use self::session::{Line, Tolerance};
-use super::{Cache, Lookup, Ticket, Unavailable};
+use super::port::{Cache, Lookup, Ticket, Unavailable};
 use crate::order::{Order, OrderId};
 use crate::shutdown::Parts;
 

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use uuid::Uuid;
 
-use super::super::Unavailable;
+use crate::cache::port::Unavailable;
 
 /// How many failures in a row end a session.
 const FAILURES: u32 = 3;

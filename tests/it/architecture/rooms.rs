@@ -9,13 +9,15 @@ use orderstream::api::problem::TABLE;
 use super::sources::{Source, imports, paths, places, sources};
 
 /// The rooms, and which rooms each may import besides itself and the leaves.
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
+const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("main", &["cli"]),
     ("lib", &[]),
-    ("cli", &["app", "api", "service", "store", "bus", "cache", "order", "error"]),
-    ("app", &["api", "service", "store", "bus", "cache", "order", "error"]),
+    ("cli", &["app", "api", "service", "worker", "checker", "store", "bus", "cache", "order", "error"]),
+    ("app", &["api", "service", "worker", "checker", "store", "bus", "cache", "order", "error"]),
     ("api", &["service", "order", "error"]),
     ("service", &["store", "bus", "cache", "order", "error"]),
+    ("worker", &["store", "bus", "cache", "order", "error"]),
+    ("checker", &["store", "bus", "cache", "order", "error"]),
     ("store", &["order"]),
     ("bus", &["order"]),
     ("cache", &["order"]),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use orderstream::cache::RedisCache;
 use orderstream::config::Settings;
 use orderstream::order::{Command, OrderId, Request, Status};
-use orderstream::service::AmountProcessor;
+use orderstream::worker::AmountProcessor;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::watch;

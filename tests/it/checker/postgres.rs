@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use orderstream::checker::verify::{Confirmed, Options, Report, verify};
 use orderstream::order::{OrderId, Status};
-use orderstream::service::verify::{Confirmed, Options, Report, verify};
 use orderstream::store::postgres::PostgresStore;
 use orderstream::store::{Basis, Completed, Completion, Store};
 

@@ -1,7 +1,8 @@
 //! The checker on Postgres and Kafka: an order that waits for the worker must have its event somewhere.
 
 use orderstream::bus::Bus;
-use orderstream::service::verify::{Report, find_stuck};
+use orderstream::checker::stuck::find_stuck;
+use orderstream::checker::verify::Report;
 use orderstream::store::Store;
 
 use crate::bus::conformance::published;

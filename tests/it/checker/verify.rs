@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use orderstream::checker::verify::{Confirmed, Options, Report, verify};
 use orderstream::order::{
     Amount, Command, Filter, HistoryCursor, Order, OrderId, Page, Payload, Position, Request, Sequence,
     Status, Step, Stretch, UserId, Version, Whose,
 };
-use orderstream::service::verify::{Confirmed, Options, Report, verify};
 use orderstream::store::sqlite::SqliteStore;
 use orderstream::store::{
     Accepted, Basis, Completed, Completion, Cursor, Damaged, Error, Part, PendingPage, Processed, Refusal,

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use orderstream::checker::verify::Confirmed;
 use orderstream::order::{Order, OrderId};
-use orderstream::service::verify::Confirmed;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::thread;
 
 use orderstream::bus::Record;
+use orderstream::checker::verify::{Options, verify};
 use orderstream::order::{Order, OrderId};
-use orderstream::service::verify::{Options, verify};
 use orderstream::store::postgres::{self, PostgresStore};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
+use orderstream::checker::verify::{Confirmed, Options, verify};
 use orderstream::order::{Amount, Order, OrderId, Status};
-use orderstream::service::verify::{Confirmed, Options, verify};
 use orderstream::store::Store;
 use orderstream::store::sqlite::SqliteStore;
 

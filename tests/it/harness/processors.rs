@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use orderstream::order::{Amount, Event, pick};
-use orderstream::service::{AmountProcessor, ProcessError, Processor};
+use orderstream::worker::{AmountProcessor, ProcessError, Processor};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use orderstream::app::{self, Parts};
 use orderstream::bus::Record;
+use orderstream::checker::verify::{Confirmed, Options, verify};
 use orderstream::config::Settings;
-use orderstream::service::verify::{Confirmed, Options, verify};
 use orderstream::store::Store;
 use tokio::sync::{Semaphore, SemaphorePermit};
 

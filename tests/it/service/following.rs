@@ -1,5 +1,5 @@
 //! Following orders through restarts: of the one process there is, and of one of several while clients write at another
-//! and the follower's own is stopped and killed. And what the janitor has dropped is gone, and nothing else.
+//! and the follower's own is stopped and killed. And what retention has dropped is gone, and nothing else.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use orderstream::order::{OrderId, Status};
-use orderstream::service::AmountProcessor;
 use orderstream::store::{Basis, Completed, Completion, MAX_PART};
+use orderstream::worker::AmountProcessor;
 use serde_json::value::RawValue;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -305,7 +305,7 @@ fn forgetful() -> Setup {
 async fn forgets_its_history(app: TestApp) {
     let id = create(&app.client, r#"{"amount":7}"#).await;
     let before = order(&app.client, &id).await;
-    // The janitor's first turn comes at the start, whatever there was before it.
+    // The retention job's first turn comes at the start, whatever there was before it.
     let app = app.restart().await;
     let path = format!("/orders/{id}/history");
     until("the steps to be dropped", async || {

@@ -5,8 +5,9 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use orderstream::checker::findings::Fault;
+use orderstream::checker::verify::{Confirmed, Options, verify};
 use orderstream::order::{Command, Filter, OrderId, Payload, Sequence, Status, Whose};
-use orderstream::service::verify::{Confirmed, Fault, Options, verify};
 use orderstream::store::postgres::{self, PostgresStore};
 use orderstream::store::{Error, Store};
 

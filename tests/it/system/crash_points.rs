@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use orderstream::order::{Order, Status};
-use orderstream::service::AmountProcessor;
+use orderstream::worker::AmountProcessor;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;

@@ -15,9 +15,9 @@ use orderstream::bus::{
 use orderstream::cache::NoCache;
 use orderstream::config::Settings;
 use orderstream::order::{Ack, AckStatus, Event};
-use orderstream::service::AmountProcessor;
 use orderstream::store::Store;
 use orderstream::store::sqlite::SqliteStore;
+use orderstream::worker::AmountProcessor;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;

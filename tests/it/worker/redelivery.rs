@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use orderstream::bus::Record;
 use orderstream::config::Settings;
 use orderstream::order::{Event, Status};
-use orderstream::service::AmountProcessor;
+use orderstream::worker::AmountProcessor;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{self, UnboundedReceiver};

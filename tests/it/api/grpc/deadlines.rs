@@ -4,7 +4,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use orderstream::service::AmountProcessor;
+use orderstream::worker::AmountProcessor;
 use prost::Message;
 use tempfile::TempDir;
 use tonic::Request;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use orderstream::service::AmountProcessor;
+use orderstream::worker::AmountProcessor;
 use tempfile::TempDir;
 use tonic::Code;
 

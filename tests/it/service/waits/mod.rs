@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 
 use orderstream::api::Listeners;
 use orderstream::app::{self, Parts};
+use orderstream::checker::verify::{Confirmed, Options, verify};
 use orderstream::config::Settings;
-use orderstream::service::verify::{Confirmed, Options, verify};
 use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio_util::task::AbortOnDropHandle;

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use orderstream::checker::verify::{Confirmed, Options, verify};
 use orderstream::order::{Filter, HistoryCursor, OrderId, Sequence, Status, Whose};
-use orderstream::service::verify::{Confirmed, Options, verify};
 use orderstream::store::postgres::{MigrateError, Migrated};
 use orderstream::store::{Basis, Completed, Completion, Refusal, Store};
 

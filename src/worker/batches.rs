@@ -13,14 +13,13 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::forget;
-pub use super::processing::{Options, WorkError};
+use super::options::{Options, WorkError};
 use super::processing::{PROMPT, PROMPT_FOR_REPEATED, Processing};
 use super::processor::Processor;
 use super::rejects::Rejects;
 use super::work::{Done, Task, Work, ack, has_failed, newest, repeated, target};
 use crate::bus::{Bus, Delivery, Reply, Subscription};
-use crate::cache::Cache;
+use crate::cache::{Cache, invalidate};
 use crate::order::{OrderId, Status};
 use crate::store::{self, Basis, Completed, Completion, Processed, Store};
 use crate::telemetry::limited;
@@ -299,7 +298,7 @@ impl Worker {
         };
         // Stale ones too: they may be here again because a worker died before it came to this.
         let known = completions.iter().zip(&outcomes).filter(|(_, outcome)| **outcome != Completed::Unknown);
-        forget(&*self.cache, known.map(|(completion, _)| completion.order_id)).await;
+        invalidate(&*self.cache, known.map(|(completion, _)| completion.order_id)).await;
         let states = self.states_of_stale(&completions, &outcomes).await;
         let now = Timestamp::now();
         let mut replies = Vec::with_capacity(round.len());

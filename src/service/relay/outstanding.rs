@@ -6,8 +6,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::relay::Key;
 use crate::order::{OrderId, Version};
+
+/// An event: the order and the version that it is about.
+pub(super) type Key = (OrderId, Version);
 
 /// How long a confirmed event stays although no sweep has seen it: a sweep leaves young orders out.
 const YOUNG: Duration = Duration::from_secs(10);

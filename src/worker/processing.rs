@@ -20,9 +20,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::keeping::Keeper;
+use super::options::Options;
 use super::processor::{ProcessError, Processor};
 use super::work::{Done, Task};
-use crate::bus::{Bus, Delivery, SubscribeError};
+use crate::bus::{Bus, Delivery};
 use crate::order::{Amount, Event, OrderId, Status};
 use crate::shutdown::Parts;
 use crate::store::{Basis, Completion, Creation, Postponed, Store};
@@ -62,29 +63,6 @@ const GRACE: Duration = Duration::from_secs(3);
 
 /// How many characters of a processor's reason are recorded: every list and history repeats them.
 const MAX_REASON: usize = 1000;
-
-/// Why a worker ended without being told to.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WorkError {
-    /// The bus cannot serve it.
-    #[error(transparent)]
-    Subscribe(#[from] SubscribeError),
-    /// The bus delivers no more.
-    #[error("the consumer of the events ended by itself")]
-    Consumer,
-    /// A task of it panicked.
-    #[error("{0} ended by itself")]
-    Part(&'static str),
-}
-
-/// How the processor is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Options {
-    /// How long one call may take; a longer one counts as a failure that may pass.
-    pub timeout: Duration,
-    /// For how long after its change an order is tried again that fails for a passing reason; then it fails.
-    pub retry_for: Duration,
-}
 
 /// Calls the processor.
 pub(super) struct Processing {

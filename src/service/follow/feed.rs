@@ -27,7 +27,7 @@ pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// Rings for those who follow orders.
 #[derive(Default)]
-pub(super) struct Hub {
+pub(in crate::service) struct Hub {
     // std Mutex: held for a few map operations, never across .await
     state: Mutex<State>,
     /// Somebody came.
@@ -90,7 +90,7 @@ impl Hub {
     }
 
     /// Looks and rings, for ever.
-    pub(super) async fn run(&self, store: &dyn Store) {
+    pub(in crate::service) async fn run(&self, store: &dyn Store) {
         loop {
             self.somebody().await;
             let looked = self.look(store).await;

@@ -10,11 +10,11 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::committer::{MOST_QUEUED, RETRY_AFTER};
-use super::pending::{Load, Slot};
-use super::quota::Permit;
+use super::load::{Load, MOST_QUEUED, RETRY_AFTER};
+use super::pending::Slot;
 use crate::error::Error;
 use crate::order::{OrderId, Request};
+use crate::service::quota::Permit;
 
 /// How many commands wait for one order, or for one key. Two batches of 1,000 commands for one order fit.
 const QUEUE: usize = 2_048;
@@ -171,8 +171,8 @@ mod tests {
 
     use super::*;
     use crate::order::{Command, Key};
-    use crate::service::intake::Receipt;
-    use crate::service::pending::PendingCommand;
+    use crate::service::Receipt;
+    use crate::service::committer::pending::PendingCommand;
     use crate::service::quota::HeldMemory;
 
     type Answer = oneshot::Receiver<Result<Receipt, Error>>;

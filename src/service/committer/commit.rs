@@ -7,29 +7,28 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use super::acks::{Acks, UnderWay, Waiter};
-use super::forget;
-use super::intake::{Progress, Receipt};
 use super::pending::{PendingCommand, Slot};
-use super::relay::Relay;
-use crate::cache::Cache;
+use crate::cache::{Cache, invalidate};
 use crate::error::Error;
 use crate::order::{Command, Invalid, Request};
+use crate::service::acks::{Acks, UnderWay, Waiter};
+use crate::service::receipt::{Progress, Receipt};
+use crate::service::relay::Relay;
 use crate::store::{self, Accepted, Refusal, Store};
 use crate::telemetry::limited;
 
 /// What committing a batch takes.
-pub(super) struct Commit {
-    pub(super) store: Arc<dyn Store>,
-    pub(super) cache: Arc<dyn Cache>,
-    pub(super) acks: Arc<Acks>,
-    pub(super) relay: Relay,
+pub(in crate::service) struct Commit {
+    pub(in crate::service) store: Arc<dyn Store>,
+    pub(in crate::service) cache: Arc<dyn Cache>,
+    pub(in crate::service) acks: Arc<Acks>,
+    pub(in crate::service) relay: Relay,
 }
 
 /// A command of a batch.
-pub(super) struct Taken {
-    pub(super) command: PendingCommand,
-    pub(super) slot: Arc<Slot>,
+pub(in crate::service) struct Taken {
+    pub(in crate::service) command: PendingCommand,
+    pub(in crate::service) slot: Arc<Slot>,
 }
 
 impl Taken {
@@ -40,13 +39,13 @@ impl Taken {
 
 impl Commit {
     /// Whether other processes may be working with the same orders.
-    pub(super) fn is_shared(&self) -> bool {
+    pub(in crate::service) fn is_shared(&self) -> bool {
         self.store.is_shared()
     }
 
     /// Commits a batch and answers, or registers, every caller of it; the channel ends when all have been answered.
     /// Halves a batch that one row spoils, so that only that row fails.
-    pub(super) async fn run(&self, batch: Vec<Taken>) -> mpsc::Receiver<Infallible> {
+    pub(in crate::service) async fn run(&self, batch: Vec<Taken>) -> mpsc::Receiver<Infallible> {
         let (under_way, answered) = mpsc::channel(1);
         let mut parts = vec![batch];
         while let Some(mut batch) = parts.pop() {
@@ -76,7 +75,7 @@ impl Commit {
     async fn forget(&self, batch: &[Taken]) {
         let commands = batch.iter().map(|taken| &taken.request().command);
         let changes = commands.filter(|command| !matches!(command, Command::Create { .. }));
-        forget(&*self.cache, changes.map(Command::order_id)).await;
+        invalidate(&*self.cache, changes.map(Command::order_id)).await;
     }
 
     /// Answers those who were refused, registers those who wait, and only then lets the events go.

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::outstanding::Key;
 use super::publisher::Publisher;
-use super::relay::Key;
 use super::sweep::with_chance;
 use crate::bus::{Behind, Ends, PublishError};
 use crate::order::OrderId;

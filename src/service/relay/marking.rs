@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::outstanding::Key;
 use super::publisher::Publisher;
-use super::relay::Key;
 use crate::telemetry::limited;
 
 /// How long confirmed events are gathered before they are marked.

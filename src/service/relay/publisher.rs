@@ -8,11 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::StreamExt;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::forget;
-use super::outstanding::{Outstanding, PendingUntil};
-use super::relay::Key;
+use super::outstanding::{Key, Outstanding, PendingUntil};
 use crate::bus::{Bus, Group, PublishError};
-use crate::cache::Cache;
+use crate::cache::{Cache, invalidate};
 use crate::order::{Event, Status};
 use crate::store::{Basis, Completion, Store};
 use crate::telemetry::limited;
@@ -159,7 +157,7 @@ impl Publisher {
         let keys: Vec<Key> = refused.into_iter().map(|(key, _)| key).collect();
         match self.store.complete(completions).await {
             Ok(_) => {
-                forget(&*self.cache, keys.iter().map(|(order_id, _)| *order_id)).await;
+                invalidate(&*self.cache, keys.iter().map(|(order_id, _)| *order_id)).await;
                 self.published(keys);
             }
             Err(error) => {

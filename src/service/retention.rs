@@ -1,4 +1,4 @@
-//! The janitor: has the store drop what is kept for a time only, a little at a time, so that nobody who writes waits
+//! Retention: has the store drop what is kept for a time only, a little at a time, so that nobody who writes waits
 //! for it. Whatever it does not come to today it does tomorrow; every process on a store may have one.
 //!
 //! Where the store's clock jumps ahead, what was written before is not older by that: it is kept until the time that
@@ -15,7 +15,7 @@ use crate::store::{self, Store};
 /// How long the key of a request is kept at least: a request that comes again later is a new one.
 pub const KEY_RETENTION: Duration = Duration::from_hours(24);
 
-/// How often the janitor comes round.
+/// How often the retention job runs.
 const TURN: Duration = Duration::from_secs(10);
 
 /// How many keys, and steps, are dropped in one go from a store of this process's own, which does nothing else meanwhile.

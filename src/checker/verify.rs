@@ -7,9 +7,7 @@
 use std::collections::VecDeque;
 use std::mem::discriminant;
 
-pub use super::findings::{Fault, Finding};
-use super::findings::{check, is_foreign};
-pub use super::stuck::find_stuck;
+use super::findings::{Fault, Finding, check, is_foreign};
 use crate::order::{Order, OrderId, Status};
 use crate::store::{Error, Store};
 
@@ -24,7 +22,7 @@ const DELETED_SAMPLE: usize = 10_000;
 pub struct Options {
     /// Whether nothing may wait for the worker.
     pub idle: bool,
-    /// Whether the amounts must be those of [`AmountProcessor`](super::AmountProcessor).
+    /// Whether the amounts must be those of [`AmountProcessor`](crate::worker::AmountProcessor).
     pub amounts: bool,
     /// How many findings the report lists; the rest is only counted.
     pub listed: usize,

@@ -2,6 +2,8 @@
 //! feed calls it. It holds one page at a time and waits for nobody, so that a slow one takes nothing from the others.
 //! What it has read up to is all that it is: whoever comes back with that place goes on where it ended.
 
+pub(super) mod feed;
+
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -9,10 +11,11 @@ use futures_util::Stream;
 use futures_util::stream::unfold;
 use tokio::time::sleep;
 
-use super::feed::{PAUSE, Subscription};
+use self::feed::{PAUSE, Subscription};
 use super::quota::Peer;
+use super::reads::read_failed;
 use super::turns::Turn;
-use super::{Service, read_failed};
+use super::wiring::Service;
 use crate::error::Error;
 use crate::order::{HistoryCursor, OrderId, Sequence, Step, Stretch, UserId, Version, Whose};
 use crate::store::{self, Store};

@@ -5,6 +5,12 @@
 //! They run beside each other, each with its own connection to a shared store: a statement that hangs holds up
 //! its own task alone.
 
+mod marking;
+mod outstanding;
+mod publisher;
+mod republish;
+mod sweep;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,18 +20,15 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::marking;
-use super::named;
-use super::publisher::{Outcome, Publisher};
-use super::republish::Republisher;
-use super::sweep::Sweep;
+use self::outstanding::Key;
+use self::publisher::{Outcome, Publisher};
+use self::republish::Republisher;
+use self::sweep::Sweep;
 use crate::bus::Bus;
 use crate::cache::Cache;
-use crate::order::{Event, OrderId, Version};
+use crate::order::Event;
+use crate::shutdown::named;
 use crate::store::Store;
-
-/// An event: the order and the version that it is about.
-pub(super) type Key = (OrderId, Version);
 
 /// Events that are being published.
 type Publish = BoxFuture<'static, Outcome>;

@@ -2,6 +2,11 @@
 //! next batch: no timer, so a lone command waits for no other, and the batches grow with the load. A batch holds an
 //! order and an idempotency key at most once; a command for one that is in flight waits outside of the batch.
 
+mod commit;
+mod in_flight;
+mod load;
+mod pending;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,16 +17,16 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::commit::{Commit, Taken};
-use super::in_flight::{Held, InFlight, Queued};
-use super::pending::{Load, PendingCommand, Slot};
+use self::commit::Taken;
+use self::in_flight::{Held, InFlight, Queued};
+use self::load::Load;
 use super::quota::Resource;
 use crate::error::Error;
 use crate::order::{Command, Request};
 
-/// How many commands are queued before the next one is turned away: those that have just arrived, and those that wait
-/// for an order or a key.
-pub const MOST_QUEUED: usize = 16_384;
+pub(super) use self::commit::Commit;
+pub use self::load::{MOST_QUEUED, RETRY_AFTER};
+pub(super) use self::pending::{PendingCommand, Slot, Withdrawal};
 
 /// The most commands in a batch. Far above what 256 connections can fill; it bounds a transaction.
 const BATCH: usize = 1024;
@@ -43,9 +48,6 @@ const MAX_IN_FLIGHT_TIME: Duration = Duration::from_millis(15);
 
 /// How often a batch waits for further commands at most, so that the committer under a flood goes on.
 const MAX_COALESCE_ROUNDS: usize = 32;
-
-/// How long a caller is asked to stay away when the service is full.
-pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The way into the committer.
 pub(super) struct Committer {

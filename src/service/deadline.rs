@@ -1,0 +1,109 @@
+//! How long a caller waits: for the worker, as the caller asked and as far as the service is set to wait, and for the
+//! answer itself, which comes in time also where the store does not.
+
+use std::time::{Duration, Instant};
+
+use super::wiring::Service;
+
+/// How long a caller waits for the worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Patience {
+    /// As long as the service is set to.
+    #[default]
+    Usual,
+    /// No longer than this, nor than the service's limit; also where the service is set not to wait.
+    AtMost(Duration),
+    /// As long as the service is set to, and no longer than this.
+    Within(Duration),
+    /// Not at all: an order that is durable is good enough.
+    None,
+}
+
+/// How long a commit, or a read of the store, may take at least before its caller is answered: a caller who does not
+/// wait for the worker (`wait=0`, or a short limit of the service) still learns what the store says.
+pub(super) const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
+
+/// How much of the time of a caller who is shown the order is left for a last look at the store.
+const LAST_LOOK: Duration = Duration::from_millis(200);
+
+/// Until when a caller is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline {
+    /// Until when the caller waits for the ACK; `None`: not at all.
+    pub(super) ack: Option<Instant>,
+    /// When the caller is answered at the latest, whatever the store does.
+    pub(super) answer: Instant,
+    /// Whether the caller asked not to wait.
+    pub(super) is_async: bool,
+}
+
+impl Deadline {
+    /// When the caller is answered at the latest.
+    #[must_use]
+    pub fn answer(&self) -> Instant {
+        self.answer
+    }
+
+    /// Whether the caller does not wait for the worker any more.
+    #[must_use]
+    pub fn is_wait_over(&self) -> bool {
+        self.ack.is_none_or(|until| until <= Instant::now())
+    }
+
+    /// The same for a caller who is shown the order: the wait for the worker ends early enough for a last look at the
+    /// store, which is not to make the answer late.
+    #[must_use]
+    pub fn with_last_look(self) -> Deadline {
+        // That is never before now: the answer has SHORTEST_LIMIT at least.
+        let look = self.answer - LAST_LOOK;
+        Deadline { ack: self.ack.map(|until| until.min(look)), ..self }
+    }
+}
+
+impl Service {
+    /// When a caller of that patience is answered at the latest, counted from now.
+    #[must_use]
+    pub fn deadline(&self, patience: Patience) -> Deadline {
+        let longest = self.ack_wait_timeout;
+        let (waits, limit) = match patience {
+            Patience::Usual => (self.ack_wait, longest),
+            Patience::AtMost(limit) => (true, limit.min(longest)),
+            Patience::Within(limit) => (self.ack_wait, limit.min(longest)),
+            Patience::None => (false, longest),
+        };
+        let now = Instant::now();
+        Deadline {
+            ack: waits.then(|| now + limit),
+            answer: now + limit.max(SHORTEST_LIMIT),
+            is_async: patience == Patience::None,
+        }
+    }
+
+    /// How long a caller waits at most, whatever it asks for.
+    #[must_use]
+    pub fn longest_wait(&self) -> Duration {
+        self.ack_wait_timeout
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_last_look_has_its_time_within_the_wait_and_takes_little_of_it() {
+        let now = Instant::now();
+        for (wait, least) in [(1_000, 800), (2_000, 1_800), (30_000, 29_800), (900, 800), (400, 400), (0, 0)]
+        {
+            let [wait, least] = [wait, least].map(Duration::from_millis);
+            let deadline =
+                Deadline { ack: Some(now + wait), answer: now + wait.max(SHORTEST_LIMIT), is_async: false };
+            let shown = deadline.with_last_look();
+            let ack = shown.ack.unwrap();
+            assert_eq!(shown.answer, deadline.answer);
+            assert!(ack < shown.answer && ack >= now + least && ack <= now + wait, "{wait:?}");
+        }
+        let async_one = Deadline { ack: None, answer: now + SHORTEST_LIMIT, is_async: true };
+        assert_eq!(async_one.with_last_look(), async_one);
+    }
+}

@@ -1,0 +1,40 @@
+//! The kinds of reads that may bring much, and how many of each may go on at a time.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// A read that may bring much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Of one order: up to some MiB.
+    Order,
+    /// Of a page of orders: several MiB.
+    Page,
+    /// Of a page of steps, for a stream: little, but a peer has many streams, and all of them may read at once.
+    Steps,
+    /// Of a copy in the cache: as much as of an order. A store that does not answer does not hold it up.
+    Copy,
+}
+
+/// How many kinds of turns there are.
+const KINDS: usize = 4;
+
+/// How many turns there are of each kind; a peer has half of them.
+const TURNS: [usize; KINDS] = [32, 4, 4, 16];
+
+/// The turns of each kind.
+#[derive(Debug)]
+pub(super) struct Turns([Arc<Semaphore>; KINDS]);
+
+impl Turns {
+    /// All turns, or one part of so many.
+    pub(super) fn new(parts: usize) -> Turns {
+        Turns(TURNS.map(|count| Arc::new(Semaphore::new(count / parts))))
+    }
+
+    /// Waits for a turn. They are never closed, so there always is one.
+    pub(super) async fn next(&self, turn: Turn) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0[turn as usize]).acquire_owned().await.ok()
+    }
+}

@@ -1,0 +1,103 @@
+//! Reads of single orders and of lists: from the cache where it has a copy, else from the store, within a limit of time.
+//! A read never waits longer for the store than a write does.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use super::deadline::SHORTEST_LIMIT;
+use super::wiring::Service;
+use crate::cache::{Lookup, Ticket};
+use crate::error::Error;
+use crate::order::{Filter, Order, OrderId, Page, Position, UserId};
+use crate::store;
+use crate::telemetry::limited;
+
+/// The longest time that a plain read may take.
+const LONGEST_READ: Duration = Duration::from_secs(10);
+
+/// What the cache says of an order that it does not hold.
+#[derive(Debug)]
+pub struct Missed(Option<Ticket>);
+
+impl Service {
+    /// The copy of an order that the cache holds, deleted or not; else what [`Service::get`] goes on from.
+    ///
+    /// # Errors
+    /// [`Missed`] where there is no copy, or no cache.
+    pub async fn cached(&self, order_id: OrderId) -> Result<Order, Missed> {
+        match self.cache.get(order_id).await {
+            Lookup::Hit(order) => Ok(*order),
+            Lookup::Miss(ticket) => Err(Missed(ticket)),
+        }
+    }
+
+    /// Whether there is a cache.
+    #[must_use]
+    pub fn has_cache(&self) -> bool {
+        !self.cache.is_off()
+    }
+
+    /// The order of that id, deleted or not, from the store. The cache has it from then on.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Unreadable`], [`Error::Unavailable`].
+    pub async fn get(&self, order_id: OrderId, missed: Missed) -> Result<Order, Error> {
+        self.in_time(async {
+            let found = self.store.get(order_id).await.map_err(read_failed)?;
+            let order = found.ok_or(Error::NotFound { order_id: Some(order_id) })?;
+            if let Missed(Some(ticket)) = missed {
+                self.cache.fill(ticket, &order).await;
+            }
+            Ok(order)
+        })
+        .await
+    }
+
+    /// The newest order of a user whose payload carries that external id, deleted or not.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Unreadable`], [`Error::Unavailable`].
+    pub async fn find_by_external(&self, external_id: &str, user_id: UserId) -> Result<Order, Error> {
+        let read = async { self.store.find_by_external(external_id, user_id).await.map_err(read_failed) };
+        self.in_time(read).await?.ok_or(Error::NotFound { order_id: None })
+    }
+
+    /// A page of the orders that fit a filter, from behind `after` on, the newest first.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn list(&self, filter: &Filter, after: Option<Position>, limit: usize) -> Result<Page, Error> {
+        self.in_time(async { self.store.list(filter, after, limit).await.map_err(read_failed) }).await
+    }
+
+    /// Until when a plain read is answered that begins now.
+    #[must_use]
+    pub fn reads_until(&self) -> Instant {
+        Instant::now() + self.longest_read()
+    }
+
+    fn longest_read(&self) -> Duration {
+        self.ack_wait_timeout.clamp(SHORTEST_LIMIT, LONGEST_READ)
+    }
+
+    /// Bounds a read of the store, for which no caller waits longer than for a write.
+    pub(super) async fn in_time<T>(&self, read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let limit = self.longest_read();
+        timeout(limit, read).await.unwrap_or_else(|_| {
+            tracing::debug!(?limit, "a read of the store took too long");
+            Err(Error::Unavailable)
+        })
+    }
+}
+
+/// What a caller is told where the store cannot be read. The log has the reason.
+pub(super) fn read_failed(error: store::Error) -> Error {
+    limited!(error, "read"; %error, "a read failed");
+    match error {
+        store::Error::Damaged(damaged) => Error::Unreadable { order_id: damaged.order_id },
+        store::Error::Unavailable(_) | store::Error::OutcomeUnknown(_) | store::Error::BadBatch(_) => {
+            Error::Unavailable
+        }
+    }
+}

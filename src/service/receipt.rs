@@ -1,0 +1,70 @@
+//! The answer to a command: what it did, and how far the worker had come with it when the caller was answered.
+
+use crate::order::{Event, OrderId, Status, Version};
+use crate::store::Earlier;
+
+/// The answer to a command that was accepted: it is durable and will be processed, whatever happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The order.
+    pub order_id: OrderId,
+    /// Its version after the command.
+    pub version: Version,
+    /// What the command did.
+    pub change: Change,
+    /// How far it had come when the answer was given.
+    pub progress: Progress,
+    /// Whether it was carried out earlier, when a request of the same key came.
+    pub replayed: bool,
+}
+
+/// What a command did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// A new order is there.
+    Created,
+    /// The order has new content.
+    Updated,
+    /// The order is deleted.
+    Deleted,
+}
+
+/// How far a command had come when it was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// The worker is done with it.
+    Processed,
+    /// The worker could not process it; the order says why.
+    Failed,
+    /// It is durable, and the worker had not answered when the wait was over.
+    Pending,
+    /// It is durable, and nobody waited.
+    NotAwaited,
+}
+
+impl Receipt {
+    /// The receipt for an event that a store has accepted.
+    pub(super) fn of_event(event: &Event, progress: Progress) -> Option<Receipt> {
+        let change = Change::to(event.status);
+        let (order_id, version) = (event.order_id?, event.version?);
+        Some(Receipt { order_id, version, change, progress, replayed: false })
+    }
+
+    /// The receipt for a request that was carried out earlier.
+    pub(super) fn of_earlier(earlier: &Earlier) -> Receipt {
+        let Earlier { order_id, version, status } = *earlier;
+        let change = Change::to(status);
+        Receipt { order_id, version, change, progress: Progress::NotAwaited, replayed: true }
+    }
+}
+
+impl Change {
+    /// What a command did that left its order with that status.
+    fn to(status: Status) -> Change {
+        match status {
+            Status::New => Change::Created,
+            Status::Deleted => Change::Deleted,
+            Status::Processing | Status::Done | Status::Failed | Status::Cancelled => Change::Updated,
+        }
+    }
+}

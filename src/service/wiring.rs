@@ -1,0 +1,121 @@
+//! The service and its background tasks, wired together. [`Service`] is the handle that both protocols call; what it
+//! does is in `intake`, `reads` and `follow`. [`Background`] runs the committer, the relay, the watch over waiting
+//! callers, the feed and retention; nothing moves before it runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::acks::Acks;
+use super::committer::{self, Commit, Committer};
+use super::follow::feed::Hub;
+use super::readiness::Checks;
+use super::relay;
+use super::retention;
+use crate::bus::Bus;
+use crate::cache::Cache;
+use crate::shutdown::named;
+use crate::store::Store;
+
+/// What callers reach the service by. Cheap to share.
+pub struct Service {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) cache: Arc<dyn Cache>,
+    pub(super) committer: Committer,
+    pub(super) acks: Arc<Acks>,
+    pub(super) feed: Arc<Hub>,
+    checks: Arc<Checks>,
+    pub(super) ack_wait: bool,
+    pub(super) ack_wait_timeout: Duration,
+    pub(super) history: Option<Duration>,
+}
+
+/// How the service behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Whether a caller waits for the worker's ACK, unless it says otherwise; else it is answered as soon as the order
+    /// is durable.
+    pub ack_wait: bool,
+    /// How long a caller waits at most.
+    pub ack_wait_timeout: Duration,
+    /// How long steps of the history are kept; `None` where the store keeps no history.
+    pub history: Option<Duration>,
+    /// How long an order must have been pending without progress until its event is published again; `None`: it never
+    /// is.
+    pub republish_after: Option<Duration>,
+}
+
+/// The parts of the service that run by themselves: committer, relay, the watch over waiting callers, the feed of those who
+/// follow orders, and retention.
+pub struct Background {
+    committer: committer::Runner,
+    relay: relay::Runner,
+    acks: Arc<Acks>,
+    feed: Arc<Hub>,
+    store: Arc<dyn Store>,
+    cache: Arc<dyn Cache>,
+    history: Option<Duration>,
+}
+
+impl Service {
+    /// Wires the service. Nothing moves until [`Background::run`] does.
+    pub fn new(
+        store: Arc<dyn Store>,
+        bus: Arc<dyn Bus>,
+        cache: Arc<dyn Cache>,
+        options: &Options,
+    ) -> (Arc<Service>, Background) {
+        let acks = Arc::new(Acks::default());
+        bus.on_acks(Arc::<Acks>::clone(&acks));
+        let Options { ack_wait, ack_wait_timeout, history, republish_after } = *options;
+        let (relay, relay_runner) =
+            relay::new(Arc::clone(&store), Arc::clone(&bus), Arc::clone(&cache), republish_after);
+        let (committer, committer_runner) = committer::new(Commit {
+            store: Arc::clone(&store),
+            cache: Arc::clone(&cache),
+            acks: Arc::clone(&acks),
+            relay,
+        });
+        let feed = Arc::new(Hub::default());
+        let background = Background {
+            committer: committer_runner,
+            relay: relay_runner,
+            acks: Arc::clone(&acks),
+            feed: Arc::clone(&feed),
+            store: Arc::clone(&store),
+            cache: Arc::clone(&cache),
+            history,
+        };
+        let checks = Checks::new(Arc::clone(&store), bus, Arc::clone(&cache));
+        let checks = Arc::new(checks);
+        let service =
+            Service { store, cache, committer, acks, feed, checks, ack_wait, ack_wait_timeout, history };
+        (Arc::new(service), background)
+    }
+
+    /// Whether each part that the service depends on works.
+    #[must_use]
+    pub fn checks(&self) -> Arc<Checks> {
+        Arc::clone(&self.checks)
+    }
+}
+
+impl Background {
+    /// Runs until `shutdown`, then finishes what callers and the worker still wait for. Returns once every
+    /// event under way has been confirmed; the caller puts a deadline around it.
+    pub async fn run(self, shutdown: CancellationToken) {
+        // The relay ends after the committer, when the bus has confirmed what they handed on.
+        let watch = named("the watch over waiting callers", self.acks.watch(&*self.store, &*self.cache));
+        let feed = named("the feed of those who follow orders", self.feed.run(&*self.store));
+        let retention = named("the retention job", retention::run(&*self.store, self.history));
+        let committer = named("the committer", self.committer.run(shutdown.clone()));
+        let work = async { tokio::join!(committer, self.relay.run(shutdown)) };
+        tokio::select! {
+            _ = work => {}
+            () = watch => {}
+            () = feed => {}
+            () = retention => {}
+        }
+    }
+}
