@@ -16,7 +16,7 @@ use crate::bus::AckSink;
 use crate::cache::{Cache, invalidate};
 use crate::error::Error;
 use crate::order::{Ack, AckStatus, OrderId, Status, Version};
-use crate::store::{Processed, Store};
+use crate::store::{Orders, Processed};
 use crate::telemetry::limited;
 
 /// How often the watch looks; also how exact the end of a wait is.
@@ -116,7 +116,7 @@ impl Acks {
 
     /// Asks the store about late ACKs and ends waits that are over, for ever. A store that does not answer delays the
     /// end of no wait.
-    pub(super) async fn watch(&self, store: &dyn Store, cache: &dyn Cache) {
+    pub(super) async fn watch(&self, store: &dyn Orders, cache: &dyn Cache) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looks = FuturesUnordered::new();
@@ -140,7 +140,7 @@ impl Acks {
 
     /// Asks the store about orders, and answers those whose version has been processed. The callers whom it takes out
     /// lose their answer where this is dropped; let it end.
-    pub(super) async fn look(&self, orders: &[OrderId], store: &dyn Store, cache: &dyn Cache) {
+    pub(super) async fn look(&self, orders: &[OrderId], store: &dyn Orders, cache: &dyn Cache) {
         let looked = timeout(LOOK_LIMIT, store.processed_versions(orders)).await;
         let looked = looked.map_err(|_| "it did not answer in time".to_owned());
         let states = match looked.and_then(|looked| looked.map_err(|error| error.to_string())) {

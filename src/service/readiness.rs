@@ -10,7 +10,7 @@ use tokio::time::timeout_at;
 
 use crate::bus::Bus;
 use crate::cache::Cache;
-use crate::store::Store;
+use crate::store::Maintenance;
 
 /// How long the outcome of a check counts.
 const FRESH: Duration = Duration::from_millis(250);
@@ -31,7 +31,7 @@ pub struct Readiness {
 
 /// The parts that a process depends on, and their checks. The processes of both roles have them.
 pub struct Checks {
-    parts: (Arc<dyn Store>, Arc<dyn Bus>, Arc<dyn Cache>),
+    parts: (Arc<dyn Maintenance>, Arc<dyn Bus>, Arc<dyn Cache>),
     store: Check,
     bus: Check,
     cache: Check,
@@ -100,7 +100,7 @@ impl Check {
 impl Checks {
     /// The checks of these parts.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, bus: Arc<dyn Bus>, cache: Arc<dyn Cache>) -> Checks {
+    pub fn new(store: Arc<dyn Maintenance>, bus: Arc<dyn Bus>, cache: Arc<dyn Cache>) -> Checks {
         let parts = (store, bus, cache);
         Checks { parts, store: Check::default(), bus: Check::default(), cache: Check::default() }
     }

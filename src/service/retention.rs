@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::store::jumps::{JUMP, Jump, Jumps};
-use crate::store::{self, Store};
+use crate::store::{self, Maintenance};
 
 /// How long the key of a request is kept at least: a request that comes again later is a new one.
 pub const KEY_RETENTION: Duration = Duration::from_hours(24);
@@ -29,7 +29,7 @@ const LARGE_BATCH: usize = 10_000;
 const BREATH: Duration = Duration::from_millis(100);
 
 /// Cleans for ever; `history` is how long steps are kept, where any are.
-pub(super) async fn run(store: &dyn Store, history: Option<Duration>) {
+pub(super) async fn run(store: &dyn Maintenance, history: Option<Duration>) {
     let mut turns = interval(TURN);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut clock = StoreClock::default();
@@ -43,7 +43,7 @@ pub(super) async fn run(store: &dyn Store, history: Option<Duration>) {
 
 /// Drops all that is too old.
 async fn clean(
-    store: &dyn Store,
+    store: &dyn Maintenance,
     history: Option<Duration>,
     clock: &mut StoreClock,
 ) -> Result<(), store::Error> {

@@ -72,7 +72,8 @@ impl Service {
         let (relay, relay_runner) =
             relay::new(Arc::clone(&store), Arc::clone(&bus), Arc::clone(&cache), republish_after);
         let (committer, committer_runner) = committer::new(Commit {
-            store: Arc::clone(&store),
+            store: Arc::<dyn Store>::clone(&store),
+            is_shared: store.is_shared(),
             cache: Arc::clone(&cache),
             acks: Arc::clone(&acks),
             relay,
@@ -87,7 +88,7 @@ impl Service {
             cache: Arc::clone(&cache),
             history,
         };
-        let checks = Checks::new(Arc::clone(&store), bus, Arc::clone(&cache));
+        let checks = Checks::new(Arc::<dyn Store>::clone(&store), bus, Arc::clone(&cache));
         let checks = Arc::new(checks);
         let service =
             Service { store, cache, committer, acks, feed, checks, ack_wait, ack_wait_timeout, history };

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-use super::Damaged;
+use super::error::Damaged;
 use crate::order::OrderId;
 
 /// How many rows are remembered; then all of them are told once more.

@@ -20,7 +20,7 @@ pub(in crate::store) enum Place {
     Key { order_id: OrderId, version: Version },
 }
 
-/// A page of [`Store::pending`](super::Store::pending).
+/// A page of [`Outbox::pending`](super::Outbox::pending).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PendingPage {
     /// The events, rebuilt from the orders.
@@ -42,7 +42,7 @@ pub struct Unpublishable {
     pub reason: String,
 }
 
-/// A page of [`Store::missing_outbox_entries`](super::Store::missing_outbox_entries).
+/// A page of [`Outbox::missing_outbox_entries`](super::Outbox::missing_outbox_entries).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct MissingPage {
     /// The pending orders of the page without an outbox entry.

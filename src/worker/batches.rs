@@ -85,7 +85,7 @@ impl Worker {
             false => shutdown.clone(),
         };
         let (processing, late) = Processing::new(
-            Arc::clone(&self.store),
+            Arc::<dyn Store>::clone(&self.store),
             Arc::clone(&self.bus),
             Arc::clone(&self.processor),
             self.options,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::store::{Postponed, Store};
+use crate::store::{Outbox, Postponed};
 use crate::telemetry::limited;
 
 /// The most orders in one write.
@@ -17,7 +17,7 @@ const BATCH: usize = 1024;
 
 /// Keeps orders in the store.
 pub(super) struct Keeper {
-    store: Arc<dyn Store>,
+    store: Arc<dyn Outbox>,
     // std Mutex: held to add or take, never across .await
     queue: Mutex<Queue>,
 }
@@ -30,7 +30,7 @@ struct Queue {
 }
 
 impl Keeper {
-    pub(super) fn new(store: Arc<dyn Store>) -> Arc<Keeper> {
+    pub(super) fn new(store: Arc<dyn Outbox>) -> Arc<Keeper> {
         Arc::new(Keeper { store, queue: Mutex::default() })
     }
 

@@ -26,7 +26,7 @@ use super::work::{Done, Task};
 use crate::bus::{Bus, Delivery};
 use crate::order::{Amount, Event, OrderId, Status};
 use crate::shutdown::Parts;
-use crate::store::{Basis, Completion, Creation, Postponed, Store};
+use crate::store::{Basis, Completion, Creation, Outbox, Postponed};
 use crate::telemetry::limited;
 
 /// How long a batch waits for the calls of its orders.
@@ -90,7 +90,7 @@ pub(super) type Call = BoxFuture<'static, Option<Done>>;
 impl Processing {
     /// Ready to call; what leaves its batch arrives at the receiver.
     pub(super) fn new(
-        store: Arc<dyn Store>,
+        store: Arc<dyn Outbox>,
         bus: Arc<dyn Bus>,
         processor: Arc<dyn Processor>,
         options: Options,

@@ -14,12 +14,14 @@ use crate::order::{Command, Invalid, Request};
 use crate::service::acks::{Acks, UnderWay, Waiter};
 use crate::service::receipt::{Progress, Receipt};
 use crate::service::relay::Relay;
-use crate::store::{self, Accepted, Refusal, Store};
+use crate::store::{self, Accepted, Orders, Refusal};
 use crate::telemetry::limited;
 
 /// What committing a batch takes.
 pub(in crate::service) struct Commit {
-    pub(in crate::service) store: Arc<dyn Store>,
+    pub(in crate::service) store: Arc<dyn Orders>,
+    /// Whether other processes may be working with the same orders.
+    pub(in crate::service) is_shared: bool,
     pub(in crate::service) cache: Arc<dyn Cache>,
     pub(in crate::service) acks: Arc<Acks>,
     pub(in crate::service) relay: Relay,
@@ -38,11 +40,6 @@ impl Taken {
 }
 
 impl Commit {
-    /// Whether other processes may be working with the same orders.
-    pub(in crate::service) fn is_shared(&self) -> bool {
-        self.store.is_shared()
-    }
-
     /// Commits a batch and answers, or registers, every caller of it; the channel ends when all have been answered.
     /// Halves a batch that one row spoils, so that only that row fails.
     pub(in crate::service) async fn run(&self, batch: Vec<Taken>) -> mpsc::Receiver<Infallible> {

@@ -107,7 +107,7 @@ impl Runner {
         let Runner { mut queue, load, mut in_flight, commit } = self;
         let (mut committing, mut unanswered) = (FuturesUnordered::new(), FuturesUnordered::new());
         // Only where a batch has a long way to go does it pay to have larger ones.
-        let is_shared = commit.is_shared();
+        let is_shared = commit.is_shared;
         let mut open = true;
         loop {
             let batches = committing.len() + unanswered.len();

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::order::{Sequence, Stretch, Whose};
-use crate::store::{self, Store};
+use crate::store::{self, History};
 
 /// How long to wait after the history's end before looking again.
 const POLL: Duration = Duration::from_millis(100);
@@ -90,7 +90,7 @@ impl Hub {
     }
 
     /// Looks and rings, for ever.
-    pub(in crate::service) async fn run(&self, store: &dyn Store) {
+    pub(in crate::service) async fn run(&self, store: &dyn History) {
         loop {
             self.somebody().await;
             let looked = self.look(store).await;
@@ -118,7 +118,7 @@ impl Hub {
     }
 
     /// Looks at the next stretch, and answers whether there is more.
-    async fn look(&self, store: &dyn Store) -> Result<bool, store::Error> {
+    async fn look(&self, store: &dyn History) -> Result<bool, store::Error> {
         let (place, losses) = {
             let state = self.lock();
             (state.place, state.losses)

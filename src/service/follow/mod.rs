@@ -18,7 +18,7 @@ use super::turns::Turn;
 use super::wiring::Service;
 use crate::error::Error;
 use crate::order::{HistoryCursor, OrderId, Sequence, Step, Stretch, UserId, Version, Whose};
-use crate::store::{self, Store};
+use crate::store;
 
 /// The most steps in a page.
 const PAGE: usize = 100;
@@ -158,8 +158,14 @@ impl Service {
 
     fn pages(&self, place: Place, after: Sequence, first: Option<Step>) -> Following {
         let begun = first.is_none().then_some(after);
-        let follower =
-            Follower { store: Arc::clone(&self.store), place, after, first, reading: None, distrusted: 0 };
+        let follower = Follower {
+            store: Arc::<dyn store::Store>::clone(&self.store),
+            place,
+            after,
+            first,
+            reading: None,
+            distrusted: 0,
+        };
         let pages = unfold(follower, |mut follower| async move { Some((follower.page().await, follower)) });
         Following { after: begun, lost_from: None, pages: Box::pin(pages) }
     }
@@ -167,7 +173,7 @@ impl Service {
 
 /// Where a follower goes on who has come to that place. There, unless steps behind it have been dropped, or it is a place
 /// of another history, or of this one before a backup was restored.
-async fn going_on(store: &dyn Store, after: Sequence) -> Result<Sequence, store::Error> {
+async fn going_on(store: &dyn store::History, after: Sequence) -> Result<Sequence, store::Error> {
     let dropped = store.history_dropped().await?;
     match after {
         _ if after < dropped => Ok(dropped),
@@ -202,7 +208,7 @@ struct Place {
 
 /// One who follows orders.
 struct Follower {
-    store: Arc<dyn Store>,
+    store: Arc<dyn store::History>,
     place: Place,
     /// All up to here has been read.
     after: Sequence,

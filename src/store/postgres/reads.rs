@@ -8,11 +8,11 @@ use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
 use super::bounded;
-use super::history::History;
-use super::link::Prepare;
-use super::lists::Lists;
+use super::connection::link::Prepare;
+use super::history::steps::History;
+use super::lists::pages::Lists;
+use super::outbox::survey::Survey;
 use super::rows::{COLUMNS, order, order_id, processed_version, readable, status, user_uuid, uuid};
-use super::survey::Survey;
 use super::trouble::Trouble;
 use crate::order::{Order, OrderId, UserId};
 use crate::store::damage::DamageLog;

@@ -15,7 +15,10 @@ use std::time::Instant;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{Lock, OpenError, SqliteStore, database_file, lock, marker, schema};
+use super::error::OpenError;
+use super::folder::{Lock, database_file, lock};
+use super::store::SqliteStore;
+use super::{marker, schema};
 use crate::shutdown::{PartialFile, PartialFiles};
 
 /// How many pages are copied in a step: 2 MiB at 4 KiB a page.

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::OpenError;
-use super::schema;
+use super::error::OpenError;
+use super::schema::{self, LARGE};
 use crate::shutdown::Parts;
 
 /// How many pages wait in the WAL before they are copied: pages written again and again are copied once.
@@ -24,12 +24,6 @@ const STEP: i64 = 4_000;
 
 /// At how many pages the WAL begins anew: 64 MiB at 4 KiB a page.
 const LIMIT: i64 = 16_000;
-
-/// From how many pages on the WAL is reported, and its file is cut when it begins anew: 256 MiB at 4 KiB a page.
-const LARGE: i64 = 65_536;
-
-/// The same in bytes.
-pub(super) const LARGE_BYTES: i64 = LARGE * 4096;
 
 /// How long the thread lets the writer alone after a look.
 const PAUSE: Duration = Duration::from_millis(20);

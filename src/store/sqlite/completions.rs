@@ -3,8 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::params;
 
-use super::statements::{Statements, is_or_may_become};
-use crate::order::Status;
+use super::statements::Statements;
 use crate::store::{Basis, Completed, Completion, Creation};
 
 impl Statements<'_> {
@@ -50,38 +49,4 @@ impl Statements<'_> {
         self.external_ids.created(*user_id, payload.external_id(), row)?;
         Ok(true)
     }
-}
-
-/// A completion of a version: moves `processed_version`, and the rest where the order may take that status. The
-/// time of the version is noted, so that an event without a version that is no newer changes nothing.
-pub(super) fn finish_sql(target: Status) -> String {
-    let legal = is_or_may_become(target);
-    format!(
-        "UPDATE orders SET processed_version = version, touched = NULL, updated_at = max(updated_at, ?3),
-             source_at = max(coalesce(source_at, updated_at), updated_at),
-             status = CASE WHEN {legal} THEN '{target}' ELSE status END,
-             amount = CASE WHEN {legal} THEN coalesce(?4, amount) ELSE amount END,
-             reason = CASE WHEN {legal} THEN ?5 ELSE reason END{deleted_at}
-         WHERE order_id = ?1 AND version = ?2 AND processed_version < version",
-        deleted_at = deleted_at(target)
-    )
-}
-
-/// A completion without a version: in the order of the events' own times, and only where the order may take
-/// that status. To stay as it is is no step, but for a deleted order, which nothing touches. The time of the change is
-/// a new one, by which its entity tag differs.
-pub(super) fn overtake_sql(target: Status) -> String {
-    format!(
-        "UPDATE orders SET source_at = ?2, touched = 1, updated_at = max(updated_at + 1, ?3), status = '{target}',
-             amount = coalesce(?4, amount), reason = ?5{deleted_at}
-         WHERE order_id = ?1 AND (source_at IS NULL OR source_at < ?2) AND status <> 'deleted'
-           AND {legal}",
-        deleted_at = deleted_at(target),
-        legal = is_or_may_become(target)
-    )
-}
-
-/// A deletion notes its time, once.
-fn deleted_at(target: Status) -> &'static str {
-    if target == Status::Deleted { ", deleted_at = coalesce(deleted_at, ?3)" } else { "" }
 }

@@ -1,18 +1,17 @@
-//! The history: steps are numbered by the one thread that writes, so they become visible in the order of their
-//! numbers, and whoever has read up to one has missed none before it. A number is never given out twice, also when the
-//! newest steps have been dropped.
+//! The history in the embedded store, as it is read. Steps become visible in the order of their numbers, so a reader that
+//! has come to one has missed none before it.
 
+use async_trait::async_trait;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::clean;
+use super::history_writer::{letter, newest};
 use super::rows::{corrupt, known_status, readable};
 use super::search::lowest;
-use crate::order::{
-    Amount, Cause, HistoryCursor, OrderId, Sequence, Status, Step, Stretch, UserId, Version, Whose,
-};
+use super::store::SqliteStore;
+use crate::order::{Amount, Cause, HistoryCursor, OrderId, Sequence, Step, Stretch, UserId, Version, Whose};
 use crate::store::part::Found;
-use crate::store::{Basis, Completion, MAX_PART, Part};
+use crate::store::{Error, History, MAX_PART, Part};
 use crate::telemetry::limited;
 
 /// How many steps are looked at, at most, for a page of those of one user.
@@ -26,116 +25,51 @@ const STEPS: &str =
 /// Steps of one order.
 const OF_ORDER: &str = "h.order_seq = (SELECT seq FROM orders WHERE order_id = ?1)";
 
-/// The writer's side. Cleans, but writes nothing, where no history is wanted.
-pub(super) struct History<'c> {
-    is_wanted: bool,
-    command: Statement<'c>,
-    completion: Statement<'c>,
-    oldest: Statement<'c>,
-    drop: Statement<'c>,
-    dropped: Statement<'c>,
-    /// The number of the next step.
-    next: i64,
-}
-
-impl<'c> History<'c> {
-    pub(super) fn prepare(connection: &'c Connection, is_wanted: bool) -> rusqlite::Result<History<'c>> {
-        Ok(History {
-            is_wanted,
-            command: connection.prepare(
-                "INSERT INTO history (seq, order_seq, version, at, cause, status) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?,
-            // Where the status stayed another one, so did amount and reason.
-            completion: connection.prepare(
-                "INSERT INTO history (seq, order_seq, version, at, cause, status, amount, reason)
-                 SELECT ?1, seq, version, ?3, ?4, status, CASE status WHEN ?5 THEN ?6 END,
-                        CASE status WHEN ?5 THEN ?7 END
-                   FROM orders WHERE order_id = ?2",
-            )?,
-            oldest: connection.prepare("SELECT seq, at FROM history ORDER BY seq LIMIT ?1")?,
-            drop: connection.prepare("DELETE FROM history WHERE seq <= ?1")?,
-            dropped: connection.prepare("UPDATE history_dropped SET seq = max(seq, ?1)")?,
-            next: newest(connection)? + 1,
-        })
-    }
-
-    /// Writes the step of a command that was carried out on the order of that row.
-    pub(super) fn commanded(
-        &mut self,
-        row: i64,
-        version: Version,
-        at: Timestamp,
-        status: Status,
-    ) -> rusqlite::Result<()> {
-        if self.is_wanted {
-            let (at, cause) = (at.as_microsecond(), letter(Cause::Command));
-            self.command.execute(params![self.next, row, version, at, cause, status.as_str()])?;
-            self.next += 1;
+#[async_trait]
+impl History for SqliteStore {
+    async fn history(&self, order_id: OrderId, after: HistoryCursor, versions: u32) -> Result<Part, Error> {
+        if !self.history {
+            return Ok(Part::default());
         }
-        Ok(())
+        self.readers.run(move |connection| of_order(connection, order_id, after, versions)).await
     }
 
-    /// Writes the step of a completion that the order has taken.
-    pub(super) fn completed(
-        &mut self,
-        completion: &Completion,
-        amount: Option<&str>,
-        at: Timestamp,
-    ) -> rusqlite::Result<()> {
-        if self.is_wanted {
-            let (id, target) = (completion.order_id.as_bytes(), completion.status.as_str());
-            let cause = letter(match completion.basis {
-                Basis::Version(_) => Cause::Worker,
-                Basis::Unversioned(_) | Basis::Creation(_) => Cause::Event,
-            });
-            let at = at.as_microsecond();
-            self.completion.execute(params![self.next, id, at, cause, target, amount, completion.reason])?;
-            self.next += 1;
+    async fn newest_step(&self, order_id: OrderId, version: Version) -> Result<Option<Step>, Error> {
+        if !self.history {
+            return Ok(None);
         }
-        Ok(())
+        self.readers.run(move |connection| newest_step(connection, order_id, version)).await
     }
 
-    /// Drops the oldest steps, and answers how many.
-    pub(super) fn clean(&mut self, before: Timestamp, limit: usize) -> rusqlite::Result<usize> {
-        let (count, last) = clean::oldest(&mut self.oldest, before, limit)?;
-        if let Some(last) = last {
-            self.drop.execute([last])?;
-            self.dropped.execute([last])?;
+    async fn steps(&self, of: Whose, after: Sequence, limit: usize) -> Result<Stretch, Error> {
+        if !self.history {
+            return Ok(Stretch { steps: Vec::new(), upto: after, more: false });
         }
-        Ok(count)
+        self.readers.run(move |connection| steps(connection, of, after, limit)).await
     }
-}
 
-/// A cause as the table has it: there is one in every row.
-fn letter(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Command => "c",
-        Cause::Worker => "w",
-        Cause::Event => "e",
+    async fn history_end(&self) -> Result<Sequence, Error> {
+        self.readers.run(end).await
     }
-}
 
-/// The number of the newest step there ever was.
-fn newest(connection: &Connection) -> rusqlite::Result<i64> {
-    let mut query = connection.prepare_cached(
-        "SELECT max(coalesce((SELECT max(seq) FROM history), 0), (SELECT seq FROM history_dropped))",
-    )?;
-    query.query_row([], |row| row.get(0))
+    async fn history_dropped(&self) -> Result<Sequence, Error> {
+        self.readers.run(dropped).await
+    }
 }
 
 /// Where the history ends now.
-pub(super) fn end(connection: &Connection) -> rusqlite::Result<Sequence> {
+fn end(connection: &Connection) -> rusqlite::Result<Sequence> {
     newest(connection).map(place)
 }
 
 /// The place of the newest step that was dropped.
-pub(super) fn dropped(connection: &Connection) -> rusqlite::Result<Sequence> {
+fn dropped(connection: &Connection) -> rusqlite::Result<Sequence> {
     let mut query = connection.prepare_cached("SELECT seq FROM history_dropped")?;
     query.query_row([], |row| row.get(0)).map(place)
 }
 
 /// The steps of an order behind a cursor that belong to the next so many versions.
-pub(super) fn of_order(
+fn of_order(
     connection: &Connection,
     order_id: OrderId,
     after: HistoryCursor,
@@ -156,7 +90,7 @@ pub(super) fn of_order(
 }
 
 /// The newest step of an order, if it is one of that version or a later one.
-pub(super) fn newest_step(
+fn newest_step(
     connection: &Connection,
     order_id: OrderId,
     version: Version,
@@ -168,12 +102,7 @@ pub(super) fn newest_step(
 }
 
 /// A stretch of the history behind a place.
-pub(super) fn steps(
-    connection: &Connection,
-    of: Whose,
-    after: Sequence,
-    limit: usize,
-) -> rusqlite::Result<Stretch> {
+fn steps(connection: &Connection, of: Whose, after: Sequence, limit: usize) -> rusqlite::Result<Stretch> {
     let (limit, behind) = (limit.max(1), number(after));
     // Read first: all up to there is seen by what reads the steps.
     let end = end(connection)?;

@@ -2,14 +2,19 @@
 //! number, whatever the filter. A page takes two steps: the numbers of orders that may fit, by the index of users and
 //! external ids or just one after the other; then the orders themselves, until there are enough of them.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::external;
 use super::index::Young;
-use super::rows::{COLUMNS, order, readable};
+use super::rows::{COLUMNS, ENOUGH, order, readable};
 use super::search::created_at;
-use crate::order::{Filter, Page, Position, Status, UserId};
+use super::store::SqliteStore;
+use crate::order::{Filter, Order, OrderId, Page, Position, Status, UserId};
 use crate::store::damage::DamageLog;
+use crate::store::{Damaged, Error, Lists};
 
 /// How many orders are looked at, at most, for a page of those that fit.
 const LOOKED_AT: usize = 2_000;
@@ -17,7 +22,20 @@ const LOOKED_AT: usize = 2_000;
 /// A page that has so many bytes of payload is full.
 const PAGE_BYTES: usize = 4 << 20;
 
-pub(super) fn list(
+#[async_trait]
+impl Lists for SqliteStore {
+    async fn list(&self, filter: &Filter, after: Option<Position>, limit: usize) -> Result<Page, Error> {
+        let (filter, young, damage) = (filter.clone(), Arc::clone(&self.young), Arc::clone(&self.damage));
+        let list = move |connection: &Connection| list(connection, (&young, &damage), &filter, after, limit);
+        self.readers.run(list).await
+    }
+
+    async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Result<Order, Damaged>>, Error> {
+        self.readers.run(move |connection| scan(connection, after, limit)).await
+    }
+}
+
+fn list(
     connection: &Connection,
     (young, damage): (&Young, &DamageLog),
     filter: &Filter,
@@ -73,4 +91,24 @@ fn candidates(
     let mut query = connection
         .prepare_cached("SELECT seq FROM orders WHERE seq >= ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3")?;
     query.query_map(params![from, below, LOOKED_AT as i64], |row| row.get(0))?.collect()
+}
+
+fn scan(
+    connection: &Connection,
+    after: Option<OrderId>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Result<Order, Damaged>>> {
+    let sql = format!("SELECT {COLUMNS} FROM orders WHERE order_id > ?1 ORDER BY order_id LIMIT ?2");
+    // An empty blob sorts before every id.
+    let after = after.as_ref().map_or(&[][..], |id| id.as_bytes());
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query_map(params![after, limit as i64], |row| readable(order(row)))?;
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    while bytes < ENOUGH
+        && let Some(row) = rows.next().transpose()?
+    {
+        bytes += row.as_ref().map_or(0, |order| order.payload.as_str().len());
+        found.push(row);
+    }
+    Ok(found)
 }

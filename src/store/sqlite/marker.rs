@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::OpenError;
+use super::error::OpenError;
 
 /// The upper half of a mark: "OS". The lower half is that of the schema cookie.
 const MARK: u32 = 0x4f53_0000;

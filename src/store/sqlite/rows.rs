@@ -7,6 +7,9 @@ use rusqlite::types::Type;
 use crate::order::{Amount, Order, OrderId, Payload, Status, UserId};
 use crate::store::Damaged;
 
+/// How many bytes of payload a page has before it ends: how long they are is known only when they come.
+pub(super) const ENOUGH: usize = 8 << 20;
+
 /// The columns that [`order`] reads, in its order.
 pub(super) const COLUMNS: &str = "order_id, user_id, status, version, processed_version, created_at, \
      updated_at, deleted_at, amount, reason, external_id, payload, touched IS NOT NULL";

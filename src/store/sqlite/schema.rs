@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::checkpoint::LARGE_BYTES;
-use super::{OpenError, external, marker};
+use super::error::OpenError;
+use super::{external, marker};
 
 /// A migration: its statements, and what the program does after them in the same transaction.
 type Migration = (&'static str, fn(&Connection) -> rusqlite::Result<()>);
@@ -23,6 +23,12 @@ const MIGRATIONS: [Migration; 5] = [
 
 /// The number of migrations that this program knows: the schema version it works with.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
+
+/// From how many pages on the WAL is reported, and its file is cut when it begins anew: 256 MiB at 4 KiB a page.
+pub(super) const LARGE: i64 = 65_536;
+
+/// The same in bytes.
+const LARGE_BYTES: i64 = LARGE * 4096;
 
 /// The oldest SQLite that is safe. In older ones the WAL, when it began anew beside a checkpoint, could lose committed
 /// transactions.

@@ -1,18 +1,17 @@
 //! The statements that write, prepared once and run inside the writer's transaction. Each is conditional on
 //! the state it needs, and what may follow what is taken from [`Status::LEGAL`].
 
-use std::iter;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Statement, params};
 
 use super::clock::{Clock, JumpTable};
-use super::completions::{finish_sql, overtake_sql};
 use super::external::ExternalIds;
-use super::history::History;
+use super::history_writer::History;
 use super::index::Young;
 use super::keys::Keys;
+use super::transitions::{finish_sql, may_become, overtake_sql};
 use crate::order::{OrderId, Payload, Status, UserId, Version};
 
 /// What the statements share with the rest of the store.
@@ -143,21 +142,4 @@ impl<'c> Statements<'c> {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Whether an order may become `target`, as SQL.
-fn may_become(target: Status) -> String {
-    status_is_one_of(target.sources())
-}
-
-/// Whether an order is `target` or may become it, as SQL.
-pub(super) fn is_or_may_become(target: Status) -> String {
-    status_is_one_of(iter::once(target).chain(target.sources()))
-}
-
-/// Not by IN: of a list of more than two SQLite makes a table, each time that it runs.
-fn status_is_one_of(statuses: impl Iterator<Item = Status>) -> String {
-    let cases: String = statuses.map(|status| format!(" WHEN '{status}' THEN 1")).collect();
-    // Nothing equals NULL, and so no list is too short.
-    format!("CASE status WHEN NULL THEN 1{cases} ELSE 0 END")
 }

@@ -15,8 +15,10 @@ use tokio::sync::oneshot;
 
 use super::checkpoint::Checkpoints;
 use super::condition::{Condition, PROBE_EVERY, of_commit};
+use super::error::OpenError;
+use super::folder::Lock;
+use super::marker;
 use super::statements::{Shared, Statements};
-use super::{Lock, OpenError, marker};
 use crate::order::Request;
 use crate::shutdown::Parts;
 use crate::store::{Accepted, Completed, Completion, Error, Refusal};
@@ -284,7 +286,8 @@ fn transact(
 #[cfg(test)]
 mod tests {
     use super::super::clock::Clock;
-    use super::super::{external, keys, lock, schema};
+    use super::super::folder::lock;
+    use super::super::{external, keys, schema};
     use super::*;
 
     #[tokio::test]

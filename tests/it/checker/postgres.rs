@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use orderstream::checker::verify::{Confirmed, Options, Report, verify};
 use orderstream::order::{OrderId, Status};
 use orderstream::store::postgres::PostgresStore;
-use orderstream::store::{Basis, Completed, Completion, Store};
+use orderstream::store::{Basis, Completed, Completion, Maintenance, Outbox};
 
 use crate::harness::schema::Schema;
 use crate::store::conformance::{accept, complete, create, deletion, done, failed, some_user};

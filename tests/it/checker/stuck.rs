@@ -3,7 +3,7 @@
 use orderstream::bus::Bus;
 use orderstream::checker::stuck::find_stuck;
 use orderstream::checker::verify::Report;
-use orderstream::store::Store;
+use orderstream::store::{Outbox, Store};
 
 use crate::bus::conformance::published;
 use crate::harness::kafka::TestTopics;

@@ -13,8 +13,8 @@ use orderstream::order::{
 };
 use orderstream::store::sqlite::SqliteStore;
 use orderstream::store::{
-    Accepted, Basis, Completed, Completion, Cursor, Damaged, Error, Part, PendingPage, Processed, Refusal,
-    Store,
+    Accepted, Basis, Completed, Completion, Cursor, Damaged, Error, History, Lists, Maintenance, Orders,
+    Outbox, Part, PendingPage, Processed, Refusal,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -182,7 +182,7 @@ struct Moving {
 }
 
 #[async_trait]
-impl Store for Moving {
+impl Orders for Moving {
     async fn apply(&self, _: Arc<[Request]>) -> Result<Vec<Result<Accepted, Refusal>>, Error> {
         unreachable!("the checker only reads")
     }
@@ -200,19 +200,17 @@ impl Store for Moving {
         let processed = |order: &Order| Processed { version: order.processed_version, status: order.status };
         Ok(found.map(|order| order.map(processed)).collect())
     }
-    async fn now(&self) -> Result<Timestamp, Error> {
-        Ok(Timestamp::now())
-    }
+}
+
+#[async_trait]
+impl Outbox for Moving {
     async fn pending(&self, _: Timestamp, _: Option<Cursor>, _: usize) -> Result<PendingPage, Error> {
         Ok(PendingPage::default())
     }
-    /// Gives its only page for ever, as a store with a broken index might.
-    async fn scan(&self, _: Option<OrderId>, _: usize) -> Result<Vec<Result<Order, Damaged>>, Error> {
-        Ok(self.scanned.iter().cloned().map(Ok).collect())
-    }
-    async fn list(&self, _: &Filter, _: Option<Position>, _: usize) -> Result<Page, Error> {
-        unreachable!("the checker lists nothing")
-    }
+}
+
+#[async_trait]
+impl History for Moving {
     async fn history(&self, _: OrderId, _: HistoryCursor, _: u32) -> Result<Part, Error> {
         unreachable!("the checker looks at orders alone")
     }
@@ -227,6 +225,24 @@ impl Store for Moving {
     }
     async fn history_dropped(&self) -> Result<Sequence, Error> {
         unreachable!("the checker looks at orders alone")
+    }
+}
+
+#[async_trait]
+impl Lists for Moving {
+    async fn list(&self, _: &Filter, _: Option<Position>, _: usize) -> Result<Page, Error> {
+        unreachable!("the checker lists nothing")
+    }
+    /// Gives its only page for ever, as a store with a broken index might.
+    async fn scan(&self, _: Option<OrderId>, _: usize) -> Result<Vec<Result<Order, Damaged>>, Error> {
+        Ok(self.scanned.iter().cloned().map(Ok).collect())
+    }
+}
+
+#[async_trait]
+impl Maintenance for Moving {
+    async fn now(&self) -> Result<Timestamp, Error> {
+        Ok(Timestamp::now())
     }
     async fn clean(&self, _: Timestamp, _: Option<Timestamp>, _: usize) -> Result<usize, Error> {
         unreachable!("the checker only reads")

@@ -13,8 +13,8 @@ use orderstream::order::{
     Version, Whose,
 };
 use orderstream::store::{
-    Accepted, Completed, Completion, Cursor, Damaged, Error, MissingPage, Part, PendingPage, Processed,
-    Refusal, Store,
+    Accepted, Completed, Completion, Cursor, Damaged, Error, History, Lists, Maintenance, MissingPage,
+    Orders, Outbox, Part, PendingPage, Processed, Refusal, Store,
 };
 
 /// A point on the way of an order.
@@ -67,7 +67,7 @@ pub(crate) struct HookedBus {
 }
 
 #[async_trait]
-impl Store for HookedStore {
+impl Orders for HookedStore {
     async fn apply(&self, batch: Arc<[Request]>) -> Result<Vec<Result<Accepted, Refusal>>, Error> {
         match (self.hook)(Point::Commit(&batch)) {
             Pass::Spoiled => Err(Error::BadBatch("by a test".to_owned())),
@@ -84,6 +84,39 @@ impl Store for HookedStore {
         let outcomes = self.inner.complete(batch).await;
         (self.hook)(Point::Recorded);
         outcomes
+    }
+
+    async fn get(&self, order_id: OrderId) -> Result<Option<Order>, Error> {
+        (self.hook)(Point::Read);
+        self.inner.get(order_id).await
+    }
+
+    async fn find_by_external(&self, external_id: &str, user_id: UserId) -> Result<Option<Order>, Error> {
+        self.inner.find_by_external(external_id, user_id).await
+    }
+
+    async fn processed_versions(&self, orders: &[OrderId]) -> Result<Vec<Option<Processed>>, Error> {
+        self.inner.processed_versions(orders).await
+    }
+}
+
+#[async_trait]
+impl Outbox for HookedStore {
+    fn has_outbox(&self) -> bool {
+        self.inner.has_outbox()
+    }
+
+    async fn pending(
+        &self,
+        before: Timestamp,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<PendingPage, Error> {
+        self.inner.pending(before, after, limit).await
+    }
+
+    async fn claim(&self, events: &[(OrderId, Version)]) -> Result<Vec<bool>, Error> {
+        self.inner.claim(events).await
     }
 
     async fn published(&self, events: &[(OrderId, Version)]) -> Result<(), Error> {
@@ -106,53 +139,10 @@ impl Store for HookedStore {
     async fn outbox_orphans(&self) -> Result<Vec<OrderId>, Error> {
         self.inner.outbox_orphans().await
     }
+}
 
-    async fn now(&self) -> Result<Timestamp, Error> {
-        self.inner.now().await
-    }
-
-    fn is_shared(&self) -> bool {
-        self.inner.is_shared()
-    }
-
-    fn has_outbox(&self) -> bool {
-        self.inner.has_outbox()
-    }
-
-    async fn claim(&self, events: &[(OrderId, Version)]) -> Result<Vec<bool>, Error> {
-        self.inner.claim(events).await
-    }
-
-    async fn get(&self, order_id: OrderId) -> Result<Option<Order>, Error> {
-        (self.hook)(Point::Read);
-        self.inner.get(order_id).await
-    }
-
-    async fn find_by_external(&self, external_id: &str, user_id: UserId) -> Result<Option<Order>, Error> {
-        self.inner.find_by_external(external_id, user_id).await
-    }
-
-    async fn processed_versions(&self, orders: &[OrderId]) -> Result<Vec<Option<Processed>>, Error> {
-        self.inner.processed_versions(orders).await
-    }
-
-    async fn pending(
-        &self,
-        before: Timestamp,
-        after: Option<Cursor>,
-        limit: usize,
-    ) -> Result<PendingPage, Error> {
-        self.inner.pending(before, after, limit).await
-    }
-
-    async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Result<Order, Damaged>>, Error> {
-        self.inner.scan(after, limit).await
-    }
-
-    async fn list(&self, filter: &Filter, after: Option<Position>, limit: usize) -> Result<Page, Error> {
-        self.inner.list(filter, after, limit).await
-    }
-
+#[async_trait]
+impl History for HookedStore {
     async fn history(&self, order_id: OrderId, after: HistoryCursor, versions: u32) -> Result<Part, Error> {
         self.inner.history(order_id, after, versions).await
     }
@@ -180,6 +170,28 @@ impl Store for HookedStore {
 
     async fn history_dropped(&self) -> Result<Sequence, Error> {
         self.inner.history_dropped().await
+    }
+}
+
+#[async_trait]
+impl Lists for HookedStore {
+    async fn list(&self, filter: &Filter, after: Option<Position>, limit: usize) -> Result<Page, Error> {
+        self.inner.list(filter, after, limit).await
+    }
+
+    async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Result<Order, Damaged>>, Error> {
+        self.inner.scan(after, limit).await
+    }
+}
+
+#[async_trait]
+impl Maintenance for HookedStore {
+    async fn now(&self) -> Result<Timestamp, Error> {
+        self.inner.now().await
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
     }
 
     async fn clean(

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use orderstream::checker::verify::{Confirmed, Options, verify};
 use orderstream::order::{Amount, Order, OrderId, Status};
-use orderstream::store::Store;
 use orderstream::store::sqlite::SqliteStore;
+use orderstream::store::{Maintenance, Store};
 
 /// How many rows are read at once; small enough that the tests read more than one page.
 const PAGE: usize = 100;

@@ -13,7 +13,7 @@ use orderstream::app::{self, Parts};
 use orderstream::bus::Record;
 use orderstream::checker::verify::{Confirmed, Options, verify};
 use orderstream::config::Settings;
-use orderstream::store::Store;
+use orderstream::store::Maintenance;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clients::grpc::{self, Orders};

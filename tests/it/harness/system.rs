@@ -15,7 +15,7 @@ use orderstream::bus::local::LocalBus;
 use orderstream::cache::{Cache, NoCache};
 use orderstream::config::Settings;
 use orderstream::order::{Event, Order, OrderId};
-use orderstream::store::Store;
+use orderstream::store::Orders;
 use orderstream::store::sqlite::SqliteStore;
 use orderstream::worker::{AmountProcessor, Processor};
 use tokio::net::TcpListener;

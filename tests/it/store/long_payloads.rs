@@ -9,7 +9,7 @@ use orderstream::checker::findings::Fault;
 use orderstream::checker::verify::{Confirmed, Options, verify};
 use orderstream::order::{Command, Filter, OrderId, Payload, Sequence, Status, Whose};
 use orderstream::store::postgres::{self, PostgresStore};
-use orderstream::store::{Error, Store};
+use orderstream::store::{Error, Lists, Maintenance, Orders, Outbox};
 
 use crate::clients::USER;
 use crate::clients::answers::{create, member, order, problem};

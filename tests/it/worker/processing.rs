@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orderstream::bus::Record;
-use orderstream::store::{Postponed, Store};
+use orderstream::store::{Outbox, Postponed};
 
 use crate::clients::USER;
 use crate::clients::answers::{member, order, order_id};

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use orderstream::config::ReadFrom;
-use orderstream::store::Store;
 use orderstream::store::postgres::{Options, PostgresStore};
+use orderstream::store::{Lists, Maintenance, Orders};
 use tokio::net::TcpListener;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};

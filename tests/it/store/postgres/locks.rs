@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use orderstream::order::{Command, KeyText, OrderId, Request, Status, UserId};
 use orderstream::store::postgres::{Options, PostgresStore};
-use orderstream::store::{Basis, Completed, Completion, Creation, Store};
+use orderstream::store::{Basis, Completed, Completion, Creation, Maintenance, Orders};
 use tokio_postgres::{Client, NoTls};
 
 use crate::harness::schema::options;

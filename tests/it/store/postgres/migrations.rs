@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use orderstream::checker::verify::{Confirmed, Options, verify};
 use orderstream::order::{Filter, HistoryCursor, OrderId, Sequence, Status, Whose};
 use orderstream::store::postgres::{MigrateError, Migrated};
-use orderstream::store::{Basis, Completed, Completion, Refusal, Store};
+use orderstream::store::{Basis, Completed, Completion, History, Lists, Maintenance, Orders, Refusal};
 
 use crate::harness::binary::ran;
 use crate::harness::schema::Schema;

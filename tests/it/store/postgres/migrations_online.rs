@@ -2,7 +2,7 @@
 //! where it was, and what comes out is what the files make by hand. On servers of their own: an index that is built waits
 //! for every transaction of its database.
 
-use orderstream::store::Store;
+use orderstream::store::Maintenance;
 use orderstream::store::postgres::{Options, PostgresStore};
 use tokio::process::{Child, Command};
 use tokio_postgres::{Client, NoTls};

@@ -8,7 +8,7 @@ use orderstream::order::{
     Command, Filter, HistoryCursor, KeyText, OrderId, Position, Request, Status, UserId,
 };
 use orderstream::store::postgres::{Options, PostgresStore};
-use orderstream::store::{Accepted, Completed, Completion, Store};
+use orderstream::store::{Accepted, Completed, Completion, History, Lists, Maintenance, Orders};
 use tokio_postgres::Client;
 
 use crate::harness::schema::Schema;

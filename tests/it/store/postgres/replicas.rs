@@ -7,7 +7,7 @@ use orderstream::order::{
     Cause, Command, HistoryCursor, Key, OrderId, Request, Sequence, Status, Step, Whose,
 };
 use orderstream::store::postgres::{Options, PostgresStore};
-use orderstream::store::{Accepted, Completed, Part, Store};
+use orderstream::store::{Accepted, Completed, History, Orders, Part};
 use tokio::task::JoinSet;
 
 use crate::harness::schema::Schema;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use orderstream::order::{Command, OrderId, Request, Status};
 use orderstream::store::postgres::{Options, PostgresStore};
-use orderstream::store::{Accepted, Refusal, Store};
+use orderstream::store::{Accepted, Maintenance, Orders, Outbox, Refusal};
 use tokio::task::JoinSet;
 use tokio_postgres::NoTls;
 

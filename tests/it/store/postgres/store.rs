@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use orderstream::order::{Command, OrderId, Payload, Status};
-use orderstream::store::{Basis, Completed, Completion, Creation, Error, Store};
+use orderstream::store::{Basis, Completed, Completion, Creation, Error, Maintenance, Orders, Outbox};
 
 use crate::harness::schema::Schema;
 use crate::harness::wait::until;

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 
 use orderstream::store::postgres::{Options, PostgresStore};
-use orderstream::store::{Error, Store};
+use orderstream::store::{Error, Maintenance};
 use tokio_postgres::{Client, NoTls};
 
 use crate::harness::binary::{Place, ran};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use orderstream::order::{Key, OrderId, Request};
 use orderstream::store::sqlite::SqliteStore;
-use orderstream::store::{Accepted, Store};
+use orderstream::store::{Accepted, Maintenance, Orders, Outbox};
 use rusqlite::Connection;
 use serde_json::Value;
 use tempfile::TempDir;

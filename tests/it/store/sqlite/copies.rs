@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use orderstream::store::Store;
 use orderstream::store::sqlite::SqliteStore;
+use orderstream::store::{Lists, Maintenance};
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 

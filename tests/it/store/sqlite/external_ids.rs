@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use orderstream::order::{Command, Filter, Key, OrderId, Request, UserId};
 use orderstream::store::sqlite::SqliteStore;
-use orderstream::store::{Accepted, Refusal, Store};
+use orderstream::store::{Accepted, Lists, Maintenance, Orders, Refusal};
 use tempfile::TempDir;
 
 use crate::harness::wait::within;

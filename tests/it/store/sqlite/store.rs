@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use orderstream::order::Status;
 use orderstream::store::sqlite::{OpenError, SqliteStore};
-use orderstream::store::{Completed, Store};
+use orderstream::store::{Completed, Lists, Maintenance, Orders, Outbox};
 use tempfile::TempDir;
 
 use crate::store::conformance::{

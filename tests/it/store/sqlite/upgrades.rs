@@ -7,7 +7,7 @@ use orderstream::order::{
     Amount, Filter, HistoryCursor, OrderId, Position, Sequence, Status, Step, UserId, Whose,
 };
 use orderstream::store::sqlite::{OpenError, SqliteStore};
-use orderstream::store::{Completed, Error, Part, Store};
+use orderstream::store::{Completed, Error, History, Lists, Maintenance, Orders, Part};
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 

@@ -1,0 +1,26 @@
+//! Lists in Postgres: pages of orders that fit a filter, and the checker's scan.
+
+pub(super) mod pages;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::connection::link::Prepare;
+use super::reads::Reads;
+use super::store::PostgresStore;
+use crate::order::{Filter, Order, OrderId, Page, Position};
+use crate::store::{Damaged, Error, Lists};
+
+#[async_trait]
+impl Lists for PostgresStore {
+    async fn list(&self, filter: &Filter, after: Option<Position>, limit: usize) -> Result<Page, Error> {
+        let list =
+            |reads: Arc<Reads>| async move { reads.lists.page(reads.client(), filter, after, limit).await };
+        self.reads.read(list).await
+    }
+
+    async fn scan(&self, after: Option<OrderId>, limit: usize) -> Result<Vec<Result<Order, Damaged>>, Error> {
+        self.reads.read(|session| async move { session.scan(after, limit).await }).await
+    }
+}

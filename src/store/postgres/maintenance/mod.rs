@@ -1,0 +1,77 @@
+//! Looking after the store in Postgres: its clock, what is dropped after a time, whether it takes writes, and its end.
+
+pub(super) mod checking;
+pub(super) mod cleaning;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::time::timeout;
+
+use self::checking::Checking;
+use self::cleaning::Cleaning;
+use super::store::PostgresStore;
+use crate::store::{Error, Maintenance};
+
+/// How long a check waits for the server: long enough to connect anew.
+const CHECK_LIMIT: Duration = Duration::from_secs(10);
+
+#[async_trait]
+impl Maintenance for PostgresStore {
+    async fn now(&self) -> Result<Timestamp, Error> {
+        self.sweep.read(|session| async move { session.now().await }).await
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn clean(
+        &self,
+        keys_before: Timestamp,
+        steps_before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<usize, Error> {
+        let clean =
+            |session: Arc<Cleaning>| async move { session.run(keys_before, steps_before, limit).await };
+        self.cleaning.read(clean).await
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        let was_full = self.server.is_full();
+        let check = |session: Arc<Checking>| async move {
+            session.run().await?;
+            if was_full { session.take_room().await } else { Ok(()) }
+        };
+        let checked = async {
+            self.checking.read(check).await?;
+            // Opened where they are not, and asked nothing: no caller is the first to wait for them.
+            for link in self.commands.all() {
+                link.session().await?;
+            }
+            Ok(())
+        };
+        let silence = || Err(Error::Unavailable("Postgres does not answer".to_owned()));
+        timeout(CHECK_LIMIT, checked).await.unwrap_or_else(|_| silence())?;
+        if was_full {
+            self.server.set_full(false);
+        }
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.server.close();
+        tokio::join!(
+            self.commands.close(),
+            self.completions.close(),
+            self.outbox.close(),
+            self.sweep.close(),
+            self.cleaning.close(),
+            self.checking.close(),
+            self.dead_letters.close(),
+            self.reads.close()
+        );
+    }
+}

@@ -1,0 +1,278 @@
+//! The schema: plain files that also work with `psql -f`, applied in their order by one process at a time. From the
+//! third on each notes itself in a ledger; the first two, which another service may have applied, are known by what
+//! they made. On tables of some size a file is carried out statement by statement, beside those who work there. What the
+//! release before still uses is dropped only on request, or where that release has never been.
+
+mod online;
+mod statements;
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use self::statements::Statement;
+use super::connection::server::Server;
+use super::connection::session::Purpose;
+use super::trouble::Trouble;
+
+/// The migrations, oldest first. Files that were released never change; new ones are added at the end.
+const MIGRATIONS: [&str; 8] = [
+    include_str!("../../../../migrations/0001_init.up.sql"),
+    include_str!("../../../../migrations/0002_remove_external_id.up.sql"),
+    include_str!("../../../../migrations/0003_versions_and_outbox.up.sql"),
+    include_str!("../../../../migrations/0004_keys_history_and_lists.up.sql"),
+    include_str!("../../../../migrations/0005_index_of_users.up.sql"),
+    include_str!("../../../../migrations/0006_own_changes_and_lost_history.up.sql"),
+    include_str!("../../../../migrations/0007_keys_and_collations.up.sql"),
+    include_str!("../../../../migrations/0008_dead_letters.up.sql"),
+];
+
+/// The newest version that this program knows.
+const KNOWN: u32 = MIGRATIONS.len() as u32;
+
+/// The index that only the release before uses.
+const SUPERSEDED: &str = "orders_external_id";
+
+/// The lock that kept two processes of earlier releases from migrating one database: the first eight bytes of
+/// "orderstream". Held for short transactions alone: one who waits for it would hold up an index that is being built.
+const LOCK: i64 = 0x6f72_6465_7273_7472;
+
+/// The lock that keeps two processes from migrating one schema, held to the end: "orde", and which schema it is.
+const ONE_AT_A_TIME: &str = "pg_try_advisory_lock(1869767781, hashtext(current_schema()))";
+
+/// How often a process that waits for the lock asks for it.
+const ASK: Duration = Duration::from_millis(50);
+
+/// How long a migration may take: it may build an index over all orders.
+const LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How often a server that is starting is asked again.
+const STARTING: Duration = Duration::from_millis(500);
+
+/// What a migration did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migrated {
+    /// How many migrations were applied now.
+    pub applied: u32,
+    /// The schema's version after them.
+    pub version: u32,
+    /// Whether something is left that only the release before uses, for `orderstream migrate --finish` to drop.
+    pub is_unfinished: bool,
+}
+
+/// Why the schema was not brought to this program's version. What had been applied before stays applied, and trying
+/// again goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// The database cannot be reached.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It was made by a newer version of this program.
+    #[error(
+        "the database has schema version {found} and this program knows {known}; use a newer orderstream"
+    )]
+    TooNew {
+        /// The database's version.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// A migration failed. What it had not done yet it does when it is run again.
+    #[error("migration {version} failed, and goes on from there when it is run again: {reason}")]
+    Failed {
+        /// Its number.
+        version: u32,
+        /// What the server says.
+        reason: String,
+    },
+    /// The server failed otherwise.
+    #[error("{0}")]
+    Server(String),
+}
+
+impl From<Trouble> for MigrateError {
+    fn from(trouble: Trouble) -> MigrateError {
+        MigrateError::Server(trouble.to_string())
+    }
+}
+
+/// Brings the database to this program's version. With `finish`, also drops what only the release before uses.
+pub(super) async fn run(server: &Server, finish: bool) -> Result<Migrated, MigrateError> {
+    let client = prepared(server).await?;
+    lock(&client).await?;
+    let found = version(&client).await?;
+    check(found)?;
+    let is_small = online::is_small(&client).await?;
+    for (version, sql) in (1..).zip(MIGRATIONS).skip(found.applied as usize) {
+        let applied = match is_small {
+            true => online::in_short(&client, &format!("SELECT pg_advisory_xact_lock({LOCK});\n{sql}")).await,
+            false => apply_online(&client, found, version, sql).await,
+        };
+        applied.map_err(|trouble| MigrateError::Failed { version, reason: trouble.to_string() })?;
+    }
+    if finish || !found.has_ledger {
+        online::in_short(&client, &drop_superseded()).await?;
+    }
+    settle(&client).await?;
+    let is_unfinished = is_unfinished(&client).await?;
+    // The lock goes with the connection.
+    Ok(Migrated { applied: KNOWN - found.applied, version: KNOWN, is_unfinished })
+}
+
+/// What [`run`] would do, a line or two for each step.
+pub(super) async fn plan(server: &Server, finish: bool) -> Result<Vec<String>, MigrateError> {
+    let client = prepared(server).await?;
+    let found = version(&client).await?;
+    check(found)?;
+    let mut lines = vec![format!("schema version {} of {KNOWN}", found.applied)];
+    if online::is_small(&client).await? && found.applied < KNOWN {
+        lines.push("the tables are small: each migration is one transaction".to_owned());
+    }
+    for (version, sql) in (1..).zip(MIGRATIONS).skip(found.applied as usize) {
+        lines.extend(steps(found, sql).iter().map(|statement| format!("{version:04}  {statement}")));
+    }
+    if finish || !found.has_ledger {
+        lines.push(format!("last  {}\n      locks: ACCESS EXCLUSIVE for a moment", drop_superseded()));
+    }
+    Ok(lines)
+}
+
+fn drop_superseded() -> String {
+    format!("DROP INDEX IF EXISTS {SUPERSEDED}")
+}
+
+/// The statements of a file that are needed: where the release before has never been, its index is not built first.
+fn steps(found: Found, sql: &str) -> Vec<Statement> {
+    let is_needed = |statement: &Statement| match statement {
+        Statement::Index(index) => found.has_ledger || index.name != SUPERSEDED,
+        _ => true,
+    };
+    statements::of_file(sql).into_iter().filter(is_needed).collect()
+}
+
+async fn apply_online(client: &Client, found: Found, version: u32, sql: &str) -> Result<(), Trouble> {
+    for statement in steps(found, sql) {
+        tracing::info!("migration {version}: {statement}");
+        online::run(client, &statement).await?;
+    }
+    Ok(())
+}
+
+fn check(found: Found) -> Result<(), MigrateError> {
+    match found.applied > KNOWN {
+        true => Err(MigrateError::TooNew { found: found.applied, known: KNOWN }),
+        false => Ok(()),
+    }
+}
+
+/// A connection whose statements may take long.
+async fn prepared(server: &Server) -> Result<Client, MigrateError> {
+    let client = connect(server).await?;
+    let limit = format!("SET statement_timeout = {}", LIMIT.as_millis());
+    client.batch_execute(&limit).await.map_err(Trouble::from)?;
+    Ok(client)
+}
+
+/// Waits until no other process migrates. Asked again and again, and not waited for within a statement: the snapshot of
+/// that would hold up an index that the other process builds.
+async fn lock(client: &Client) -> Result<(), Trouble> {
+    let sql = format!("SELECT coalesce({ONE_AT_A_TIME}, true)");
+    while !client.query_one(&sql, &[]).await?.try_get::<_, bool>(0)? {
+        sleep(ASK).await;
+    }
+    Ok(())
+}
+
+/// Whether something is left that only the release before uses.
+async fn is_unfinished(client: &Client) -> Result<bool, Trouble> {
+    let sql = "SELECT to_regclass($1) IS NOT NULL";
+    Ok(client.query_one(sql, &[&SUPERSEDED]).await?.try_get(0)?)
+}
+
+/// Opens a connection. A server that is starting is waited for: it may have much to recover from.
+async fn connect(server: &Server) -> Result<Client, MigrateError> {
+    let mut is_told = false;
+    loop {
+        let trouble = match server.connect(Purpose::Write).await {
+            Ok(client) => return Ok(client),
+            Err(trouble) => trouble,
+        };
+        let reason = server.unreachable(&trouble);
+        if !trouble.is_starting() {
+            return Err(MigrateError::Unreachable(reason));
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            tracing::warn!("{reason}; waiting until the server has started");
+        }
+        sleep(STARTING).await;
+    }
+}
+
+/// Has the places of the history go on growing where a server has taken over another one's dump, and so counts its
+/// transactions from another number.
+async fn settle(client: &Client) -> Result<(), Trouble> {
+    let sql =
+        "SELECT system_identifier, cluster FROM pg_control_system(), orders_history_origin WHERE single";
+    let row = match client.query_opt(sql, &[]).await {
+        // Where not everybody may know the server by its number, nobody can tell.
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => return Ok(()),
+        row => row?,
+    };
+    let Some(row) = row else {
+        client.batch_execute("INSERT INTO orders_history_origin (origin, cluster) VALUES (0, 0)").await?;
+        return Box::pin(settle(client)).await;
+    };
+    let (here, noted): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+    if noted == Some(here) {
+        return Ok(());
+    }
+    // Nobody writes a step meanwhile: who waits here sees the new origin.
+    let place = match noted {
+        None => "origin",
+        Some(_) => {
+            "greatest(origin, (SELECT max(place) FROM orders_history), (SELECT max(history_place) FROM orders))"
+        }
+    };
+    let sql = format!(
+        "LOCK TABLE orders_history IN EXCLUSIVE MODE;
+         UPDATE orders_history_origin SET origin = {place}, cluster = {here}"
+    );
+    online::in_short(client, &sql).await
+}
+
+/// What a database has.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    /// The newest migration that was applied.
+    applied: u32,
+    /// Whether a release of this program has migrated it before.
+    has_ledger: bool,
+}
+
+/// The version of the schema as it is: by the ledgers, or by what the files before them made. What a newer release has
+/// added in a way that this one can work beside does not count.
+async fn version(client: &Client) -> Result<Found, Trouble> {
+    let sql = "SELECT to_regclass('orders') IS NOT NULL, to_regclass('orders_migrations') IS NOT NULL,
+                      EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('orders')
+                                AND attname = 'external_id' AND NOT attisdropped),
+                      to_regclass('orders_expansions') IS NOT NULL";
+    let row = client.query_one(sql, &[]).await?;
+    let (has_table, has_ledger, has_external_id) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let newest = async |ledger: &str| -> Result<u32, Trouble> {
+        let sql = format!("SELECT coalesce(max(version), 0) FROM {ledger}");
+        let newest: i32 = client.query_one(&sql, &[]).await?.try_get(0)?;
+        Ok(u32::try_from(newest).unwrap_or(0))
+    };
+    let applied = match (has_ledger, has_table, has_external_id) {
+        (true, ..) => {
+            let expanded = if row.try_get(3)? { newest("orders_expansions").await?.min(KNOWN) } else { 0 };
+            newest("orders_migrations").await?.max(expanded)
+        }
+        (_, false, _) => 0,
+        (_, true, true) => 1,
+        (_, true, false) => 2,
+    };
+    Ok(Found { applied, has_ledger })
+}

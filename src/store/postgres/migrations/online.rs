@@ -1,0 +1,144 @@
+//! Carries out a migration on tables that are in use. No reader or writer waits for longer than a lock is asked
+//! for, which is a second: an index is built beside them, rows change in batches, and what needs a strong lock gives up
+//! and comes again. Each statement can be repeated, so a migration that was killed goes on where it was.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use uuid::Uuid;
+
+use super::statements::{Index, Statement, Update};
+use crate::store::postgres::trouble::Trouble;
+
+/// How long a lock is waited for. Others queue behind the one that waits.
+const LOCK_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long a statement comes again and again for a lock that it does not get.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
+
+/// The pause after the first attempt, and the longest one; the others have the table to themselves meanwhile.
+const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
+
+/// How many rows change in one transaction.
+const BATCH: u32 = 5_000;
+
+/// Up to how many bytes a table is changed in one go: an index of that is built in an instant.
+const SMALL: i64 = 8 << 20;
+
+/// Whether the tables are so small that a whole migration delays no other process.
+pub(super) async fn is_small(client: &Client) -> Result<bool, Trouble> {
+    let sql = "SELECT coalesce(sum(pg_table_size(t.oid)), 0)::int8 FROM (
+                   SELECT inhrelid AS oid FROM pg_inherits WHERE inhparent = to_regclass('orders')
+                   UNION ALL SELECT to_regclass('orders') UNION ALL SELECT to_regclass('orders_history')
+                   UNION ALL SELECT to_regclass('orders_keys')) AS t WHERE t.oid IS NOT NULL";
+    Ok(client.query_one(sql, &[]).await?.try_get::<_, i64>(0)? <= SMALL)
+}
+
+/// Carries out a statement.
+pub(in crate::store::postgres) async fn run(client: &Client, statement: &Statement) -> Result<(), Trouble> {
+    match statement {
+        Statement::Short(sql) => in_short(client, sql).await,
+        Statement::Analyze(sql) => Ok(client.batch_execute(sql).await?),
+        Statement::Index(index) => build(client, index).await,
+        Statement::Update(update) => change(client, update).await,
+    }
+}
+
+/// Carries out SQL in one transaction that gives up soon where it waits for a lock, and comes again.
+pub(super) async fn in_short(client: &Client, sql: &str) -> Result<(), Trouble> {
+    let transaction = format!("BEGIN; SET LOCAL lock_timeout = {};\n{sql};\nCOMMIT", LOCK_LIMIT.as_millis());
+    let (begun, mut pause) = (Instant::now(), PAUSES[0]);
+    loop {
+        let Err(error) = client.batch_execute(&transaction).await else { return Ok(()) };
+        let is_locked = is_about_a_lock(&error) && begun.elapsed() < PATIENCE;
+        if !is_locked {
+            return Err(error.into());
+        }
+        client.batch_execute("ROLLBACK").await?;
+        tracing::info!(%error, "a migration waits for a lock, and tries again");
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSES[1]);
+    }
+}
+
+fn is_about_a_lock(error: &tokio_postgres::Error) -> bool {
+    let codes = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
+    error.code().is_some_and(|code| codes.contains(code))
+}
+
+/// Builds an index beside readers and writers. On a partitioned table: on each partition, and then as one.
+async fn build(client: &Client, index: &Index) -> Result<(), Trouble> {
+    if is_valid(client, &index.name).await? == Some(true) {
+        return Ok(());
+    }
+    let partitions =
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = to_regclass($1) ORDER BY 1";
+    let partitions = client.query(partitions, &[&index.table]).await?;
+    if partitions.is_empty() {
+        return build_concurrently(client, index).await;
+    }
+    let mut parts = Vec::with_capacity(partitions.len());
+    for (number, row) in (1..).zip(&partitions) {
+        let table: String = row.try_get(0)?;
+        tracing::info!("builds the index {} on {table}, {number} of {}", index.name, partitions.len());
+        let name = format!("{table}_{}", index.name.trim_start_matches("orders_"));
+        build_concurrently(client, &Index { name: name.clone(), table, ..index.clone() }).await?;
+        parts.push(name);
+    }
+    let Index { name, table, rest, is_unique } = index;
+    let unique = if *is_unique { "UNIQUE " } else { "" };
+    in_short(client, &format!("CREATE {unique}INDEX IF NOT EXISTS {name} ON ONLY {table} {rest}")).await?;
+    for part in parts {
+        // Attached already, where this was done before: that is no error.
+        in_short(client, &format!("ALTER INDEX {name} ATTACH PARTITION {part}")).await?;
+    }
+    Ok(())
+}
+
+async fn build_concurrently(client: &Client, index: &Index) -> Result<(), Trouble> {
+    let Index { name, table, rest, is_unique } = index;
+    let unique = if *is_unique { "UNIQUE " } else { "" };
+    let begun = Instant::now();
+    loop {
+        match is_valid(client, name).await? {
+            Some(true) => return Ok(()),
+            // What is left of an attempt that was ended: no query uses it, and every write pays for it.
+            Some(false) => {
+                client.batch_execute(&format!("DROP INDEX CONCURRENTLY IF EXISTS {name}")).await?;
+            }
+            None => {}
+        }
+        let sql = format!("CREATE {unique}INDEX CONCURRENTLY {name} ON {table} {rest}");
+        match client.batch_execute(&sql).await {
+            Ok(()) => return Ok(()),
+            Err(error) if is_about_a_lock(&error) && begun.elapsed() < PATIENCE => sleep(PAUSES[0]).await,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Whether an index can be used; `None` where there is none of that name.
+async fn is_valid(client: &Client, name: &str) -> Result<Option<bool>, Trouble> {
+    let sql = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)";
+    Ok(client.query_opt(sql, &[&name]).await?.map(|row| row.try_get(0)).transpose()?)
+}
+
+/// Changes rows of the orders, a batch of ids at a time.
+async fn change(client: &Client, update: &Update) -> Result<(), Trouble> {
+    let next = client
+        .prepare("SELECT order_id FROM orders WHERE order_id > $1 ORDER BY order_id OFFSET $2 LIMIT 1")
+        .await?;
+    let mut after = Uuid::nil();
+    let mut from = String::new();
+    loop {
+        let row = client.query_opt(&next, &[&after, &i64::from(BATCH - 1)]).await?;
+        let upto: Option<Uuid> = row.map(|row| row.try_get(0)).transpose()?;
+        let end = upto.map_or_else(String::new, |upto| format!(" AND order_id <= '{upto}'"));
+        let Update { head, condition } = update;
+        in_short(client, &format!("{head} WHERE ({condition}){from}{end}")).await?;
+        let Some(upto) = upto else { return Ok(()) };
+        (after, from) = (upto, format!(" AND order_id > '{upto}'"));
+    }
+}

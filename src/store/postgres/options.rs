@@ -1,0 +1,27 @@
+//! How to reach Postgres, and how long to wait for it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::ReadFrom;
+
+/// How to reach Postgres, and how long to wait for it.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A `postgres://` URL or libpq's `key=value` pairs, with libpq's `sslmode` and `sslrootcert`.
+    pub dsn: String,
+    /// How many connections carry commands, and how many completions: what one waits for, another works through.
+    pub write_connections: usize,
+    /// How many connections reads share.
+    pub read_connections: usize,
+    /// How long opening a connection may take.
+    pub connect_timeout: Duration,
+    /// How long a statement may take before the server ends it.
+    pub statement_timeout: Duration,
+    /// Whether to keep a history.
+    pub history: bool,
+    /// The file that the DSN was read from, if any. It is read again when no connection can be opened.
+    pub dsn_file: Option<PathBuf>,
+    /// Which server reads go to.
+    pub read_from: ReadFrom,
+}

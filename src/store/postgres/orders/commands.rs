@@ -1,0 +1,321 @@
+//! Carries out commands: one statement for all creations of a batch, one for all updates, one for all deletions, each
+//! with its outbox rows, keys and steps. A batch of several kinds is one transaction, so an error always means that
+//! nothing of the batch happened. What a statement left out is looked up afterwards, to say why
+//! ([`Refusals`]).
+
+use std::collections::HashMap;
+use std::pin::pin;
+
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row, RowStream};
+use uuid::Uuid;
+
+use super::command_sql::{Pair, create, create_if_new, delete, delete_unseen, update};
+use super::locks::Locks;
+use super::refusals::{Known, Refusals};
+use super::transaction;
+use crate::order::{Command, Event, Key, OrderId, Payload, Request, Status, UserId, Version};
+use crate::store::postgres::connection::link::Prepare;
+use crate::store::postgres::rows::{order_id, user_id, user_uuid, uuid};
+use crate::store::postgres::trouble::Trouble;
+use crate::store::{Accepted, BROUGHT_BACK, Earlier, Refusal};
+
+/// How often a request is tried again whose refusal has lost its reason by the time that it is looked for.
+const ROUNDS: usize = 5;
+
+type Answer = Result<Accepted, Refusal>;
+type Answers = HashMap<OrderId, Kept>;
+
+/// A connection that carries out commands.
+pub(in crate::store::postgres) struct Commands {
+    client: Client,
+    create: Pair,
+    create_if_new: Pair,
+    update: Pair,
+    delete: Pair,
+    locks: Locks,
+    refusals: Refusals,
+    history: bool,
+}
+
+/// A command as its statement takes it.
+struct Item<'a> {
+    id: OrderId,
+    user_id: Option<UserId>,
+    if_version: Option<Version>,
+    payload: Option<&'a Payload>,
+    key: Option<Key>,
+}
+
+/// What a statement says of an order whose command was accepted.
+struct Kept {
+    version: Version,
+    user_id: UserId,
+    at: Timestamp,
+    content: Content,
+}
+
+/// The content of an order whose command was accepted.
+enum Content {
+    /// That of the command.
+    Sent,
+    /// What a deleted order held.
+    Held(Payload),
+    /// What a deleted order held stays in the store: the batch has brought back enough.
+    Left,
+}
+
+impl Prepare for Commands {
+    const WRITES: bool = true;
+
+    async fn prepare(client: Client, history: bool) -> Result<Commands, tokio_postgres::Error> {
+        let pair = |sql| Pair::prepare(&client, history, sql);
+        let (create, create_if_new, update, delete, locks, refusals) = tokio::try_join!(
+            pair(create),
+            pair(create_if_new),
+            pair(update),
+            pair(delete),
+            Locks::prepare(&client),
+            Refusals::prepare(&client),
+        )?;
+        Ok(Commands { client, create, create_if_new, update, delete, locks, refusals, history })
+    }
+
+    fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Commands {
+    /// Carries out a batch.
+    pub(super) async fn apply(&self, batch: &[Request]) -> Result<Vec<Answer>, Trouble> {
+        let mut answers: Vec<Option<Answer>> = batch.iter().map(|_| None).collect();
+        for round in 0..ROUNDS {
+            let open: Vec<usize> = (0..batch.len()).filter(|at| answers[*at].is_none()).collect();
+            if open.is_empty() {
+                break;
+            }
+            let requests: Vec<&Request> = open.iter().map(|at| &batch[*at]).collect();
+            let given = self.round(&requests).await;
+            // Something may be durable already.
+            let given = if round == 0 { given? } else { given.map_err(Trouble::halfway)? };
+            for (at, answer) in open.into_iter().zip(given) {
+                answers[at] = answer;
+            }
+        }
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or(Err(Refusal::Unsteady))).collect())
+    }
+
+    /// Carries out each request once. No answer where it was not carried out and nothing says why any more.
+    async fn round(&self, requests: &[&Request]) -> Result<Vec<Option<Answer>>, Trouble> {
+        let (mut creations, mut updates, mut deletions) = (Vec::new(), Vec::new(), Vec::new());
+        for request in requests {
+            let item = Item::of(request);
+            match request.command {
+                Command::Create { .. } => creations.push(item),
+                Command::Update { .. } => updates.push(item),
+                Command::Delete { .. } => deletions.push(item),
+            }
+        }
+        // Every batch takes its rows in the order of their ids, so no two batches wait for each other in a circle. The
+        // creations come first: one whose id is taken waits for a transaction that changes that order, and the batch
+        // must hold no changed row meanwhile.
+        for kind in [&mut creations, &mut updates, &mut deletions] {
+            kind.sort_unstable_by_key(|item| item.id);
+        }
+        let kinds = [creations.is_empty(), updates.is_empty(), deletions.is_empty()];
+        let several = kinds.iter().filter(|empty| !**empty).count() > 1;
+        let work = async {
+            // Not try_join: what comes behind the statement that failed only says that the transaction is broken.
+            let (created, locked, updated, deleted) = tokio::join!(
+                biased;
+                self.create(&creations, several),
+                self.locks.take(&self.client, [ids(&updates), ids(&deletions)]),
+                self.change(&self.update, &updates, true),
+                self.delete(&deletions, several)
+            );
+            let created = created?;
+            locked?;
+            Ok((created, updated?, deleted?))
+        };
+        let (created, updated, deleted) = transaction::around(&self.client, several, work).await?;
+
+        let mut kept = created;
+        kept.extend(updated);
+        kept.extend(deleted);
+        let refused: Vec<&Request> = requests
+            .iter()
+            .filter(|request| !kept.contains_key(&request.command.order_id()))
+            .copied()
+            .collect();
+        let known = match refused.is_empty() {
+            true => Known::default(),
+            false => match self.refusals.look(&self.client, &refused).await {
+                Err(trouble) if !kept.is_empty() => return Err(trouble.halfway()),
+                known => known?,
+            },
+        };
+        Ok(requests
+            .iter()
+            .map(|request| match kept.remove(&request.command.order_id()) {
+                Some(kept) => Some(Ok(kept.accepted(&request.command))),
+                None => known.answer(request),
+            })
+            .collect())
+    }
+
+    /// Makes orders. Next to no id is taken, and to reckon with it costs every order something: so only a batch that
+    /// meets one is made that way, or one that would lose what others did in its transaction.
+    async fn create(&self, batch: &[Item<'_>], in_transaction: bool) -> Result<Answers, Trouble> {
+        if batch.is_empty() {
+            return Ok(Answers::new());
+        }
+        let ids = ids(batch);
+        let users: Vec<Option<Uuid>> = batch.iter().map(|item| item.user_id.map(user_uuid)).collect();
+        let payloads = payloads(batch);
+        let buckets: Vec<i32> = batch.iter().map(|item| i32::from(item.id.bucket())).collect();
+        let create = async |statements| -> Result<Vec<Row>, Trouble> {
+            let rows = self.run(statements, batch, vec![&ids, &users, &payloads, &buckets]).await?;
+            Ok(rows.try_collect().await?)
+        };
+        let row = match in_transaction {
+            true => create(&self.create_if_new).await?,
+            false => match create(&self.create).await {
+                Err(trouble) if trouble.is_about_a_taken_id() => create(&self.create_if_new).await?,
+                made => made?,
+            },
+        };
+        let row = row.first().ok_or(Trouble::Silence)?;
+        let at: Timestamp = row.try_get(0)?;
+        let created: Option<Vec<Uuid>> = row.try_get(1)?;
+        let is_created = |id: OrderId| created.as_ref().is_none_or(|created| created.contains(&uuid(id)));
+        let kept = |item: &Item<'_>| {
+            Some((item.id, Kept { version: 1, user_id: item.user_id?, at, content: Content::Sent }))
+        };
+        Ok(batch.iter().filter(|item| is_created(item.id)).filter_map(kept).collect())
+    }
+
+    async fn delete(&self, batch: &[Item<'_>], in_transaction: bool) -> Result<Answers, Trouble> {
+        match self.change(&self.delete, batch, false).await {
+            // One of several comes again alone, unless the server's own data are damaged.
+            Err(trouble) if batch.len() == 1 && !in_transaction && trouble.is_about_one_row() => {
+                let unseen = Pair::prepare(&self.client, self.history, delete_unseen).await?;
+                self.change(&unseen, batch, false).await
+            }
+            deleted => deleted,
+        }
+    }
+
+    async fn change(
+        &self,
+        statements: &Pair,
+        batch: &[Item<'_>],
+        with_payloads: bool,
+    ) -> Result<Answers, Trouble> {
+        if batch.is_empty() {
+            return Ok(Answers::new());
+        }
+        let ids = ids(batch);
+        let users: Vec<Option<Uuid>> = batch.iter().map(|item| item.user_id.map(user_uuid)).collect();
+        let versions: Vec<Option<Version>> = batch.iter().map(|item| item.if_version).collect();
+        let payloads = payloads(batch);
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&ids, &users, &versions];
+        if with_payloads {
+            parameters.push(&payloads);
+        }
+        // One by one: what deleted orders held may be much together.
+        let mut rows = pin!(self.run(statements, batch, parameters).await?);
+        let (mut answers, mut brought_back) = (Answers::with_capacity(batch.len()), 0);
+        while let Some(row) = rows.try_next().await? {
+            let (id, kept) = changed(&row, &mut brought_back)?;
+            answers.insert(id, kept);
+        }
+        Ok(answers)
+    }
+
+    /// Runs the one of two statements that the batch needs.
+    async fn run(
+        &self,
+        Pair([plain, keyed]): &Pair,
+        batch: &[Item<'_>],
+        mut parameters: Vec<&(dyn ToSql + Sync)>,
+    ) -> Result<RowStream, Trouble> {
+        if batch.iter().all(|item| item.key.is_none()) {
+            return Ok(self.client.query_raw(plain, parameters).await?);
+        }
+        let column = |part: fn(Key) -> [u8; 16]| -> Vec<Option<Uuid>> {
+            batch.iter().map(|item| item.key.map(|key| Uuid::from_bytes(part(key)))).collect()
+        };
+        let (digests, contents) = (column(|key| key.digest), column(|key| key.content));
+        parameters.extend::<[&(dyn ToSql + Sync); 2]>([&digests, &contents]);
+        Ok(self.client.query_raw(keyed, parameters).await?)
+    }
+}
+
+impl<'a> Item<'a> {
+    fn of(request: &'a Request) -> Item<'a> {
+        let id = request.command.order_id();
+        let (user_id, if_version, payload) = match &request.command {
+            Command::Create { user_id, payload, .. } => (Some(*user_id), None, Some(payload)),
+            Command::Update { user_id, payload, if_version, .. } => (*user_id, *if_version, Some(payload)),
+            Command::Delete { user_id, if_version, .. } => (*user_id, *if_version, None),
+        };
+        Item { id, user_id, if_version, payload, key: request.key }
+    }
+}
+
+fn ids(batch: &[Item<'_>]) -> Vec<Uuid> {
+    batch.iter().map(|item| uuid(item.id)).collect()
+}
+
+fn payloads<'a>(batch: &[Item<'a>]) -> Vec<Option<&'a str>> {
+    batch.iter().map(|item| item.payload.map(Payload::as_str)).collect()
+}
+
+/// A row of an update or a deletion.
+fn changed(row: &Row, brought_back: &mut usize) -> Result<(OrderId, Kept), Trouble> {
+    let content = match row.len() {
+        // An order whose payload is too long to be told is deleted like any other.
+        6 => {
+            let text = row.try_get::<_, Option<&str>>(4)?.unwrap_or("null");
+            if *brought_back + text.len() <= BROUGHT_BACK {
+                *brought_back += text.len();
+                Content::Held(Payload::from_store(text, row.try_get(5)?))
+            } else {
+                Content::Left
+            }
+        }
+        _ => Content::Sent,
+    };
+    let (version, user_id, at) = (row.try_get(1)?, user_id(row.try_get(2)?), row.try_get(3)?);
+    Ok((order_id(row.try_get(0)?), Kept { version, user_id, at, content }))
+}
+
+impl Kept {
+    /// What became of a command that was accepted.
+    fn accepted(self, command: &Command) -> Accepted {
+        let (order_id, version) = (command.order_id(), self.version);
+        let (status, sent) = match command {
+            Command::Create { payload, .. } => (Status::New, Some(payload)),
+            Command::Update { payload, .. } => (Status::Processing, Some(payload)),
+            Command::Delete { .. } => (Status::Deleted, None),
+        };
+        let payload = match (sent, self.content) {
+            (Some(sent), _) => sent.clone(),
+            (None, Content::Held(held)) => held,
+            (None, Content::Sent | Content::Left) => {
+                return Accepted::Later(Earlier { order_id, version, status });
+            }
+        };
+        Accepted::Now(Event {
+            order_id: Some(order_id),
+            version: Some(version),
+            user_id: Some(self.user_id),
+            payload,
+            status,
+            timestamp: self.at,
+        })
+    }
+}

@@ -1,0 +1,40 @@
+//! Locks on the rows of a transaction. A batch whose changes take several statements locks the rows of all of them
+//! first, in the order of their ids. Without that, one batch could hold order 5 and wait for order 3 while another one
+//! holds 3 and waits for 5: a deadlock, which the server ends after a second by failing one of them.
+
+use tokio_postgres::{Client, Statement};
+use uuid::Uuid;
+
+use crate::store::postgres::trouble::Trouble;
+
+/// The statement that locks rows.
+pub(super) struct Locks(Statement);
+
+/// The lock is the one that the update of a row takes. A nested loop meets the rows in the order of the array; an ORDER
+/// BY would add a sort, or a walk through the whole table while that is empty.
+const TAKE: &str = "SELECT FROM unnest($1::uuid[]) AS c (id) JOIN orders o ON o.order_id = ANY (ARRAY[c.id])
+    FOR NO KEY UPDATE OF o";
+
+impl Locks {
+    /// Prepares it.
+    pub(in crate::store::postgres) async fn prepare(client: &Client) -> Result<Locks, tokio_postgres::Error> {
+        Ok(Locks(client.prepare(TAKE).await?))
+    }
+
+    /// Locks the orders of several statements that follow in the same transaction. One statement locks its own rows in
+    /// its own order, and sends nothing here.
+    pub(in crate::store::postgres) async fn take(
+        &self,
+        client: &Client,
+        statements: impl IntoIterator<Item = Vec<Uuid>>,
+    ) -> Result<(), Trouble> {
+        let statements: Vec<Vec<Uuid>> = statements.into_iter().filter(|ids| !ids.is_empty()).collect();
+        if statements.len() < 2 {
+            return Ok(());
+        }
+        let mut ids = statements.concat();
+        ids.sort_unstable();
+        client.execute(&self.0, &[&ids]).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,37 @@
+//! Several statements as one transaction, in one round trip: everything is sent before the first answer is read.
+
+use tokio_postgres::Client;
+
+use crate::store::postgres::trouble::Trouble;
+
+/// Runs statements that are sent when the future is first polled, between BEGIN and COMMIT where `needed`. An error
+/// of any of them undoes all of them: the server answers the COMMIT after it with a ROLLBACK.
+///
+/// No other statement may be sent on this connection during that poll: a [`Link`](crate::store::postgres::connection::link::Link) sees to that.
+pub(super) async fn around<T>(
+    client: &Client,
+    needed: bool,
+    statements: impl Future<Output = Result<T, Trouble>> + Send,
+) -> Result<T, Trouble> {
+    if !needed {
+        return statements.await;
+    }
+    // Polled, and so sent, in this order. Not try_join: the COMMIT must be sent whatever the statements say. The driver
+    // hides whether a COMMIT was answered with a ROLLBACK; the statement in front of it fails in a transaction that is
+    // lost, so the two tell together.
+    let (begun, done, intact, ended) = tokio::join!(
+        biased;
+        client.batch_execute("BEGIN"),
+        statements,
+        client.batch_execute("SELECT"),
+        client.batch_execute("COMMIT")
+    );
+    begun?;
+    let done = done?;
+    ended?;
+    match intact {
+        Ok(()) => Ok(done),
+        Err(error) if error.as_db_error().is_some() => Err(Trouble::Undone),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,295 @@
+//! The outbox: which versions are committed and not yet confirmed by the broker. A row lives for milliseconds; what
+//! stays is found here by any process. The event itself is made from the order, so a row whose order has moved on,
+//! or is done, has nothing more to say and is removed by whoever finds it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use futures_util::future::try_join_all;
+use jiff::Timestamp;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row, Statement};
+use uuid::Uuid;
+
+use super::floor::{FIRST, Floor};
+use super::missing::Missing;
+use crate::order::{Order, OrderId, Status, Version};
+use crate::store::damage::DamageLog;
+use crate::store::postgres::bounded;
+use crate::store::postgres::connection::link::Prepare;
+use crate::store::postgres::payload_text::TOO_LONG;
+use crate::store::postgres::rows::{
+    COLUMN_COUNT, EVENT_COLUMNS, event_columns_but_payload, order_but_payload, order_id, readable, uuid,
+    within,
+};
+use crate::store::postgres::trouble::Trouble;
+use crate::store::{Cursor, Damaged, PendingPage, Place, Unpublishable};
+
+/// For how long a process that has taken a row up is left alone with it, in seconds: as long as a publish takes to
+/// fail.
+const CLAIM_SECONDS: u32 = 10;
+
+/// A connection that keeps the outbox.
+pub(in crate::store::postgres) struct Outbox {
+    client: Client,
+    remove: Statement,
+    claim: Statement,
+    pending: Statement,
+    next: Statement,
+    // std Mutex: held for a look or a note, never across .await
+    floor: Mutex<Floor>,
+    damage: DamageLog,
+    now: Statement,
+    pub(in crate::store::postgres) missing: Missing,
+}
+
+impl Prepare for Outbox {
+    const WRITES: bool = true;
+
+    async fn prepare(client: Client, _: bool) -> Result<Outbox, tokio_postgres::Error> {
+        let sql = [
+            REMOVE.to_owned(),
+            claim_sql(),
+            pending_sql(EVENT_COLUMNS),
+            format!("SELECT order_id, version FROM {}", waiting("1")),
+            "SELECT clock_timestamp()".to_owned(),
+        ];
+        let statements = try_join_all(sql.iter().map(|sql| client.prepare(sql))).await?;
+        let [remove, claim, pending, next, now] = statements.try_into().unwrap_or_else(|_| unreachable!());
+        let missing = Missing::prepare(&client).await?;
+        let (floor, damage) = (Mutex::default(), DamageLog::default());
+        Ok(Outbox { client, remove, claim, pending, next, floor, damage, now, missing })
+    }
+
+    fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
+/// Leaves out a row that was postponed, whose two times are equal: a worker has had its event, and is to have it again.
+const REMOVE: &str =
+    "DELETE FROM orders_outbox b USING unnest($1::uuid[], $2::int8[]) AS k (order_id, version)
+     WHERE b.order_id = ANY (ARRAY[k.order_id]) AND b.version = k.version
+       AND b.claimed_until IS DISTINCT FROM b.created_at";
+
+/// Whether no process has a row now. A claim that ends later than any does was made before the server's clock went back.
+macro_rules! unclaimed {
+    ($row:literal) => {
+        concat!(
+            "(",
+            $row,
+            "claimed_until IS NULL OR ",
+            $row,
+            "claimed_until < clock_timestamp() OR ",
+            $row,
+            "claimed_until > clock_timestamp() + interval '10 minutes')"
+        )
+    };
+}
+
+/// Rows that another process is taking up at this moment are its own, and not waited for.
+fn claim_sql() -> String {
+    format!(
+        "UPDATE orders_outbox b SET claimed_until = clock_timestamp() + interval '{CLAIM_SECONDS} seconds'
+           FROM (SELECT k.order_id, k.version FROM unnest($1::uuid[], $2::int8[]) AS k (order_id, version)
+                   JOIN orders_outbox free USING (order_id, version)
+                  WHERE {}
+                    FOR UPDATE OF free SKIP LOCKED) AS mine
+          WHERE b.order_id = mine.order_id AND b.version = mine.version
+         RETURNING b.order_id, b.version",
+        unclaimed!("free.")
+    )
+}
+
+/// Rows that no process has taken up, from behind a key on. By the key, which grows with time: a table of millions is
+/// walked page by page, without an index for it.
+///
+/// A row from the future was written before the server's clock went back: it is as old as any.
+fn waiting(limit: &str) -> String {
+    format!(
+        "orders_outbox WHERE (created_at < $1 OR created_at > clock_timestamp() + interval '1 minute') AND (order_id, version) > ($2, $3)
+            AND {}
+          ORDER BY order_id, version LIMIT {limit}",
+        unclaimed!("")
+    )
+}
+
+fn pending_sql(columns: &str) -> String {
+    format!(
+        "SELECT {columns}, b.order_id, b.version, o.version = b.version AND o.processed_version < o.version
+           FROM (SELECT order_id, version FROM {}) AS b
+           LEFT JOIN orders o ON o.order_id = ANY (ARRAY[b.order_id])
+          ORDER BY b.order_id, b.version",
+        waiting("$4")
+    )
+}
+
+impl Outbox {
+    /// Removes rows that have been published.
+    pub(in crate::store::postgres) async fn remove(
+        &self,
+        events: &[(OrderId, Version)],
+    ) -> Result<(), Trouble> {
+        let mut events = events.to_vec();
+        // In one order everywhere, so that two batches never wait for each other in a circle.
+        events.sort_unstable();
+        let (ids, versions) = columns(&events);
+        self.client.execute(&self.remove, &[&ids, &versions]).await?;
+        Ok(())
+    }
+
+    /// Takes rows up, and answers which.
+    pub(super) async fn claim(&self, events: &[(OrderId, Version)]) -> Result<Vec<bool>, Trouble> {
+        let (ids, versions) = columns(events);
+        let rows = self.client.query(&self.claim, &[&ids, &versions]).await?;
+        let key = |row: &Row| Ok((order_id(row.try_get(0)?), row.try_get(1)?));
+        let mine: Vec<(OrderId, Version)> = rows.iter().map(key).collect::<Result<_, Trouble>>()?;
+        Ok(events.iter().map(|event| mine.contains(event)).collect())
+    }
+
+    /// A page of what is pending and no process has claimed.
+    pub(super) async fn pending(
+        &self,
+        before: Timestamp,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<PendingPage, Trouble> {
+        if let Some(Cursor(Place::Key { order_id, version })) = after {
+            return Ok(self.page(before, (uuid(order_id), version), limit).await?.0);
+        }
+        let began = Instant::now();
+        let start = self.floor.lock().unwrap_or_else(PoisonError::into_inner).start(began);
+        let (page, first) = self.page(before, start, limit).await?;
+        if start == FIRST {
+            let (ended, mut floor) =
+                (Instant::now(), self.floor.lock().unwrap_or_else(PoisonError::into_inner));
+            floor.walked(ended, ended - began, before, first.map(|(id, version)| (uuid(id), version)));
+        }
+        Ok(page)
+    }
+
+    /// A page from behind a key on, and the first row of it.
+    async fn page(
+        &self,
+        before: Timestamp,
+        (after_id, after_version): (Uuid, Version),
+        limit: usize,
+    ) -> Result<(PendingPage, Option<(OrderId, Version)>), Trouble> {
+        let bounds = (within(before), after_id, after_version);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&bounds.0, &bounds.1, &bounds.2, &(limit as i64)];
+        let read = bounded::read(&self.client, &self.pending, &parameters).await;
+        let bite = match (read, bounded::fewer(limit)) {
+            // Fewer at a time, until the row that is at fault is alone.
+            (Err(trouble), Some(fewer)) if trouble.may_be_about_a_row() => {
+                return Box::pin(self.page(before, (after_id, after_version), fewer)).await;
+            }
+            (Err(trouble), None) if trouble.may_be_about_a_row() => {
+                let [before, after_id, after_version, _] = parameters;
+                let page = self.pass_over([before, after_id, after_version], &trouble).await?;
+                // The page's own row lies behind all that was passed over.
+                let first = page.next;
+                return Ok((page, first.and_then(key_of)));
+            }
+            (read, _) => read?,
+        };
+        let (mut page, mut obsolete, mut first, mut last) = (PendingPage::default(), Vec::new(), None, None);
+        for row in &bite.rows {
+            let key = (order_id(row.try_get(COLUMN_COUNT)?), row.try_get(COLUMN_COUNT + 1)?);
+            match row.try_get(COLUMN_COUNT + 2)? {
+                Some(true) => self.pending_row(row, key, &mut page)?,
+                Some(false) => obsolete.push(key),
+                // The checker tells of a row without its order; the sweep passes over it.
+                None => {}
+            }
+            first = first.or(Some(key));
+            last = Some(key);
+        }
+        if !obsolete.is_empty() {
+            self.remove(&obsolete).await?;
+        }
+        page.next = last.filter(|_| bite.is_cut || bite.rows.len() == limit).map(cursor);
+        Ok((page, first))
+    }
+
+    /// Adds what there is to publish of an order.
+    fn pending_row(
+        &self,
+        row: &Row,
+        (order_id, version): (OrderId, Version),
+        page: &mut PendingPage,
+    ) -> Result<(), Trouble> {
+        match readable(order_but_payload(row))? {
+            // A deletion needs no payload.
+            Ok((order, has_payload)) if has_payload || order.status == Status::Deleted => {
+                page.events.push(order.into_event());
+            }
+            Ok(_) => {
+                page.unpublishable.push(Unpublishable { order_id, version, reason: TOO_LONG.to_owned() });
+            }
+            // The others do not wait until it is mended.
+            Err(damaged) => self.damage.tell(&damaged, "an event cannot be made"),
+        }
+        Ok(())
+    }
+
+    /// A page of the next row alone, whose order the server cannot read: of nothing, unless that order is deleted. A
+    /// row whose event has been processed or overtaken is removed.
+    async fn pass_over(
+        &self,
+        bounds: [&(dyn ToSql + Sync); 3],
+        trouble: &Trouble,
+    ) -> Result<PendingPage, Trouble> {
+        let Some(row) = self.client.query_opt(&self.next, &bounds).await? else {
+            return Ok(PendingPage::default());
+        };
+        let key = (order_id(row.try_get(0)?), row.try_get(1)?);
+        let mut page = PendingPage { next: Some(cursor(key)), ..PendingPage::default() };
+        match self.without_payload(bounds).await {
+            Some((of, _, false)) if of == key => self.remove(&[key]).await?,
+            // A timeout may have had another cause, and the payload is there the next time.
+            Some((of, Some(order), true))
+                if of == key && order.status == Status::Deleted && trouble.is_about_one_row() =>
+            {
+                page.events.push(order.into_event());
+            }
+            _ => {
+                let what = format!("the server cannot read it: {trouble}");
+                self.damage.tell(&Damaged { order_id: key.0, what }, "an event cannot be made");
+            }
+        }
+        Ok(page)
+    }
+
+    /// The next row, its order without the payload where the rest of it can be read, and whether its event has yet to
+    /// be processed, and no newer one has.
+    async fn without_payload(
+        &self,
+        [before, after_id, after_version]: [&(dyn ToSql + Sync); 3],
+    ) -> Option<((OrderId, Version), Option<Order>, bool)> {
+        let sql = pending_sql(&event_columns_but_payload());
+        let row = self.client.query_opt(&sql, &[before, after_id, after_version, &1_i64]).await.ok()??;
+        let order = order_but_payload(&row).ok().map(|(order, _)| order);
+        let key = (order_id(row.try_get(COLUMN_COUNT).ok()?), row.try_get(COLUMN_COUNT + 1).ok()?);
+        Some((key, order, row.try_get(COLUMN_COUNT + 2).ok()?))
+    }
+
+    /// The server's clock.
+    pub(in crate::store::postgres) async fn now(&self) -> Result<Timestamp, Trouble> {
+        Ok(self.client.query_one(&self.now, &[]).await?.try_get(0)?)
+    }
+}
+
+fn key_of(cursor: Cursor) -> Option<(OrderId, Version)> {
+    match cursor {
+        Cursor(Place::Key { order_id, version }) => Some((order_id, version)),
+        Cursor(Place::Changed { .. }) => None,
+    }
+}
+
+fn cursor((order_id, version): (OrderId, Version)) -> Cursor {
+    Cursor(Place::Key { order_id, version })
+}
+
+fn columns(events: &[(OrderId, Version)]) -> (Vec<Uuid>, Vec<Version>) {
+    events.iter().map(|(id, version)| (uuid(*id), *version)).unzip()
+}

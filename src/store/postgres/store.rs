@@ -1,0 +1,112 @@
+//! The store in a Postgres database: how it is opened, and which connections it has. What it does as a store is in
+//! `orders`, `outbox`, `history`, `lists` and `maintenance`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::connection::dsn::DsnError;
+use super::connection::link::Link;
+use super::connection::links::Links;
+use super::connection::server::Server;
+use super::connection::session::Purpose;
+use super::dead_letters::DeadLetters;
+use super::maintenance::checking::Checking;
+use super::maintenance::cleaning::Cleaning;
+use super::migrations::{self, MigrateError, Migrated};
+use super::options::Options;
+use super::orders::commands::Commands;
+use super::orders::completions::Completions;
+use super::outbox::entries::Outbox;
+use super::reads::Reads;
+
+/// For how long a server is looked at before a process starts. One that is silent is not waited for.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// Why a Postgres store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The DSN is not one.
+    #[error("POSTGRES_DSN cannot be used")]
+    Dsn(#[from] DsnError),
+    /// The server, or what is in front of it, cannot be worked with, and waiting does not change that.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// The store in a Postgres database.
+pub struct PostgresStore {
+    pub(super) server: Arc<Server>,
+    pub(super) commands: Links<Commands>,
+    pub(super) completions: Links<Completions>,
+    pub(super) outbox: Link<Outbox>,
+    /// The sweep's own: what waits for it does not wait for the marks of what was published.
+    pub(super) sweep: Link<Outbox>,
+    pub(super) cleaning: Link<Cleaning>,
+    pub(super) checking: Link<Checking>,
+    /// Opened when there is a first one to keep.
+    pub(super) dead_letters: Link<DeadLetters>,
+    pub(super) reads: Links<Reads>,
+}
+
+impl PostgresStore {
+    /// Takes the options. Connections are opened when they are first needed, and anew whenever they break: a
+    /// server that is away is no error here.
+    ///
+    /// # Errors
+    /// [`OpenError`] where the DSN cannot be used.
+    pub fn open(options: &Options) -> Result<PostgresStore, OpenError> {
+        let server = Arc::new(Server::new(options)?);
+        Ok(PostgresStore {
+            commands: Links::new(&server, options.write_connections),
+            completions: Links::new(&server, options.write_connections),
+            outbox: Link::new(Arc::clone(&server)),
+            sweep: Link::new(Arc::clone(&server)),
+            cleaning: Link::new(Arc::clone(&server)),
+            checking: Link::new(Arc::clone(&server)),
+            dead_letters: Link::new(Arc::clone(&server)),
+            reads: Links::new(&server, options.read_connections),
+            server,
+        })
+    }
+
+    /// Connects once, to refuse a server that can never be worked with: one behind a pooler that shares connections
+    /// between transactions, or one that loses confirmed orders in a crash. One that is away is not refused.
+    ///
+    /// # Errors
+    /// [`OpenError::Unusable`] with the reason.
+    pub async fn refuse_unusable(&self) -> Result<(), OpenError> {
+        match timeout(FIRST_LOOK, self.server.connect(Purpose::Write)).await {
+            Ok(Err(trouble)) if trouble.unusable().is_some() => {
+                Err(OpenError::Unusable(self.server.unreachable(&trouble)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Brings the database's schema to this program's version, one process at a time, beside those who work there. A
+    /// table that another service made is adopted as it is.
+    ///
+    /// # Errors
+    /// [`MigrateError`].
+    pub async fn migrate(&self) -> Result<Migrated, MigrateError> {
+        migrations::run(&self.server, false).await
+    }
+
+    /// The same, and drops what only the release before uses: none of its processes may be running.
+    ///
+    /// # Errors
+    /// [`MigrateError`].
+    pub async fn migrate_and_finish(&self) -> Result<Migrated, MigrateError> {
+        migrations::run(&self.server, true).await
+    }
+
+    /// The steps that a migration would take, and their locks, as text. Changes nothing.
+    ///
+    /// # Errors
+    /// [`MigrateError`].
+    pub async fn migration_plan(&self, finish: bool) -> Result<Vec<String>, MigrateError> {
+        migrations::plan(&self.server, finish).await
+    }
+}

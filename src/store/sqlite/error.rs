@@ -1,0 +1,73 @@
+//! Why a data folder cannot be used.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process works in it.
+    #[error("the data folder {} is in use by another process; stop that one or set DATA_DIR to another folder", folder.display())]
+    Locked {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// It was made by a newer version of this program.
+    #[error(
+        "the data folder has schema version {found} and this program knows {known}; use a newer orderstream"
+    )]
+    TooNew {
+        /// The folder's version.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// It was made by an older version of this program, and has not been migrated.
+    #[error(
+        "the data folder has schema version {found} and this program needs {known}; run `orderstream migrate` first"
+    )]
+    TooOld {
+        /// The folder's version.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// Its database was in use when it was copied, and the copy lacks the WAL.
+    #[error(
+        "{} is a copy of a database that was in use, and its newest orders are missing: they are in {0}-wal, which is \
+         not there; copy both while the server is stopped, or make the copy with `orderstream backup`; where another \
+         program (a sqlite3 shell) has emptied the WAL after a crash, or what is missing may be lost, run \
+         `orderstream migrate --accept-missing-wal` once",
+        file.display()
+    )]
+    WithoutWal {
+        /// The database file.
+        file: PathBuf,
+    },
+    /// The SQLite that is linked in is not safe.
+    #[error(
+        "this program is linked with SQLite {version}, which can lose committed orders when its WAL begins anew; build \
+         it with SQLite 3.51.3 or newer, as the bundled one is: without LIBSQLITE3_SYS_USE_PKG_CONFIG"
+    )]
+    OldSqlite {
+        /// Its version.
+        version: &'static str,
+    },
+    /// There is no database in it.
+    #[error("there is no order database in {}; set DATA_DIR to the folder that `orderstream up` used", folder.display())]
+    Missing {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The file system refuses.
+    #[error("the data folder {} cannot be used: {error}; set DATA_DIR to a folder that can be written", folder.display())]
+    Io {
+        /// The folder.
+        folder: PathBuf,
+        /// What it says.
+        error: io::Error,
+    },
+    /// SQLite refuses.
+    #[error("the order database cannot be opened: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}

@@ -1,0 +1,41 @@
+//! Looking after the embedded store: its clock, what is dropped after a time, whether its thread writes, and its end.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::store::SqliteStore;
+use crate::store::{Error, Maintenance};
+
+#[async_trait]
+impl Maintenance for SqliteStore {
+    async fn now(&self) -> Result<Timestamp, Error> {
+        Ok(self.clock.now())
+    }
+
+    async fn clean(
+        &self,
+        keys_before: Timestamp,
+        steps_before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<usize, Error> {
+        self.writer()?.clean(keys_before, steps_before, limit).await
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        match &self.writer {
+            Some(writer) => writer.check(),
+            None => self.readers.run(|_| Ok(())).await,
+        }
+    }
+
+    async fn failed(&self) -> &'static str {
+        self.parts.failed().await
+    }
+
+    async fn close(&self) {
+        self.readers.close();
+        if let Some(writer) = &self.writer {
+            writer.close().await;
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The store in a folder: how it is opened, and what it is made of. One thread owns the connection that writes; reads run
+//! beside it on connections of their own. What it does as a store is in `orders`, `outbox`, `history`, `lists` and
+//! `maintenance`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::checkpoint::Checkpoints;
+use super::clock::Clock;
+use super::error::OpenError;
+use super::folder::{database_file, lock};
+use super::index::Young;
+use super::reader::Readers;
+use super::statements::Shared;
+use super::writer::Writer;
+use super::{external, keys, marker, schema};
+use crate::shutdown::Parts;
+use crate::store::Error;
+use crate::store::damage::DamageLog;
+
+/// The store in a folder.
+pub struct SqliteStore {
+    pub(super) readers: Readers,
+    pub(super) young: Arc<Young>,
+    pub(super) clock: Arc<Clock>,
+    pub(super) history: bool,
+    pub(super) damage: Arc<DamageLog>,
+    pub(super) writer: Option<Writer>,
+    pub(super) parts: Parts,
+}
+
+impl SqliteStore {
+    /// Opens a data folder, making and migrating it as needed. The folder stays locked until the store is
+    /// closed or the process ends, however it ends.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(folder: &Path) -> Result<SqliteStore, OpenError> {
+        SqliteStore::open_with(folder, true)
+    }
+
+    /// The same, with the choice whether to keep a history. Without one no step is written and none is read; those
+    /// that are there from before stay until they are cleaned away.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_with(folder: &Path, history: bool) -> Result<SqliteStore, OpenError> {
+        let lock = lock(folder)?;
+        let file = database_file(folder);
+        marker::require_wal(&file)?;
+        let mut connection = schema::open_writer(&file)?;
+        schema::migrate(&mut connection)?;
+        marker::set(&connection)?;
+        let clock = Arc::new(Clock::load(&connection)?);
+        let young = Arc::new(external::load(&connection)?);
+        let shared = Shared {
+            clock: Arc::clone(&clock),
+            young_orders: Arc::clone(&young),
+            young_keys: Arc::new(keys::load(&connection)?),
+            history,
+        };
+        let parts = Parts::default();
+        let checkpoints = Checkpoints::start(&file, &parts)?;
+        let writer = Writer::start(connection, shared, checkpoints, lock, &parts)?;
+        Ok(SqliteStore {
+            readers: Readers::new(file),
+            young,
+            clock,
+            history,
+            damage: Arc::default(),
+            writer: Some(writer),
+            parts,
+        })
+    }
+
+    /// Opens a data folder for reading only, beside a process that may be working in it. By user and by external id it
+    /// finds the orders that were there when it was opened; everything else it reads as it is.
+    ///
+    /// # Errors
+    /// [`OpenError`]; also where the folder holds no database, or one that has not been migrated.
+    pub fn open_read_only(folder: &Path) -> Result<SqliteStore, OpenError> {
+        SqliteStore::read(database_file(folder))
+    }
+
+    /// The same for the database in that file.
+    pub(super) fn read(file: PathBuf) -> Result<SqliteStore, OpenError> {
+        let missing = || OpenError::Missing { folder: file.parent().unwrap_or(&file).to_owned() };
+        if !file.exists() {
+            return Err(missing());
+        }
+        marker::require_wal(&file)?;
+        let reader = schema::open_reader(&file)?;
+        match schema::version(&reader)? {
+            0 => return Err(missing()),
+            found if found < schema::VERSION => {
+                return Err(OpenError::TooOld { found, known: schema::VERSION });
+            }
+            _ => {}
+        }
+        let young = Arc::new(external::load(&reader)?);
+        let clock = Arc::new(Clock::load(&reader)?);
+        Ok(SqliteStore {
+            readers: Readers::new(file),
+            young,
+            clock,
+            history: true,
+            damage: Arc::default(),
+            writer: None,
+            parts: Parts::default(),
+        })
+    }
+
+    /// Makes and migrates a data folder, and answers how many migrations were applied and the version now. A database
+    /// that lacks its WAL is refused unless the caller accepts that.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn migrate(folder: &Path, accept_missing_wal: bool) -> Result<(u32, u32), OpenError> {
+        let _lock = lock(folder)?;
+        let file = database_file(folder);
+        if !accept_missing_wal {
+            marker::require_wal(&file)?;
+        }
+        let mut connection = schema::open_writer(&file)?;
+        let applied = schema::migrate(&mut connection)?;
+        marker::clear(&connection)?;
+        Ok((applied, schema::VERSION))
+    }
+
+    /// The thread that writes; a store that was opened for reading only has none.
+    pub(super) fn writer(&self) -> Result<&Writer, Error> {
+        self.writer
+            .as_ref()
+            .ok_or_else(|| Error::Unavailable("the store was opened for reading only".to_owned()))
+    }
+}
