@@ -6,50 +6,48 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use super::{KafkaSecurity, SaslMechanism, Settings, check_kafka};
+use super::check_kafka;
+use super::kafka::{KafkaSecurity, SaslMechanism};
+use super::rules::{Problem, Rules, is_topic};
+use super::settings::Settings;
 
 /// What a request in flight holds besides its body, as far as [`Settings::http_memory_budget`] is concerned.
 pub const REQUEST_OVERHEAD: usize = 8 * 1024;
 
-/// A rule that is broken.
-pub(super) struct Problem {
-    /// The keys it is between.
-    pub(super) keys: &'static [&'static str],
-    /// What is wrong, and the way to mend it.
-    pub(super) fix: String,
-}
-
 /// Every rule that is broken.
 pub(super) fn check(settings: &Settings) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut rule = |holds: bool, keys: &'static [&'static str], fix: &str| {
-        if !holds {
-            problems.push(Problem { keys, fix: fix.to_owned() });
-        }
-    };
+    let mut rules = Rules::default();
+    check_durations(settings, &mut rules);
+    check_http(settings, &mut rules);
+    check_names(settings, &mut rules);
+    check_kafka::check(settings, &mut rules);
+    rules.broken()
+}
 
+/// Durations: none may be zero that something needs, and none longer than a day that something waits for.
+fn check_durations(settings: &Settings, rules: &mut Rules) {
     let positive = r#"with no time at all nothing succeeds; write a duration above zero, as "30s""#;
-    rule(!settings.ack_wait_timeout.is_zero(), &["ack_wait_timeout"], positive);
-    rule(
+    rules.holds(!settings.ack_wait_timeout.is_zero(), &["ack_wait_timeout"], positive);
+    rules.holds(
         settings.republish_after.is_zero() || settings.republish_after >= Duration::from_secs(1),
         &["republish_after"],
         r#"each look costs the store a walk through the orders; write "1s" or more, or "0s" for never"#,
     );
-    rule(!settings.processor_timeout.is_zero(), &["processor_timeout"], positive);
-    rule(!settings.history_retention.is_zero(), &["history_retention"], positive);
-    rule(!settings.postgres_connect_timeout.is_zero(), &["postgres_connect_timeout"], positive);
-    rule(!settings.postgres_statement_timeout.is_zero(), &["postgres_statement_timeout"], positive);
-    rule(!settings.cache_ttl.is_zero(), &["cache_ttl"], positive);
-    rule(
+    rules.holds(!settings.processor_timeout.is_zero(), &["processor_timeout"], positive);
+    rules.holds(!settings.history_retention.is_zero(), &["history_retention"], positive);
+    rules.holds(!settings.postgres_connect_timeout.is_zero(), &["postgres_connect_timeout"], positive);
+    rules.holds(!settings.postgres_statement_timeout.is_zero(), &["postgres_statement_timeout"], positive);
+    rules.holds(!settings.cache_ttl.is_zero(), &["cache_ttl"], positive);
+    rules.holds(
         !settings.cache_timeout.is_zero() && settings.cache_timeout <= Duration::from_secs(1),
         &["cache_timeout"],
         r#"a cache that is waited for longer than for the store is none; write a duration above zero, at most "1s""#,
     );
-    rule(!settings.http_header_timeout.is_zero(), &["http_header_timeout"], positive);
-    rule(!settings.http_idle_timeout.is_zero(), &["http_idle_timeout"], positive);
-    rule(!settings.http_body_timeout.is_zero(), &["http_body_timeout"], positive);
-    rule(!settings.http_body_idle_timeout.is_zero(), &["http_body_idle_timeout"], positive);
-    rule(!settings.http_write_timeout.is_zero(), &["http_write_timeout"], positive);
+    rules.holds(!settings.http_header_timeout.is_zero(), &["http_header_timeout"], positive);
+    rules.holds(!settings.http_idle_timeout.is_zero(), &["http_idle_timeout"], positive);
+    rules.holds(!settings.http_body_timeout.is_zero(), &["http_body_timeout"], positive);
+    rules.holds(!settings.http_body_idle_timeout.is_zero(), &["http_body_idle_timeout"], positive);
+    rules.holds(!settings.http_write_timeout.is_zero(), &["http_write_timeout"], positive);
     let short = r#"nobody waits for more than a day; write "24h" or less"#;
     let waits: [(Duration, &[&str]); 13] = [
         (settings.ack_wait_timeout, &["ack_wait_timeout"]),
@@ -67,64 +65,67 @@ pub(super) fn check(settings: &Settings) -> Vec<Problem> {
         (settings.shutdown_timeout, &["shutdown_timeout"]),
     ];
     for (duration, key) in waits {
-        rule(duration <= Duration::from_hours(24), key, short);
+        rules.holds(duration <= Duration::from_hours(24), key, short);
     }
+}
 
-    rule(
+/// Sizes, ports, and the names that HTTP answers to.
+fn check_http(settings: &Settings, rules: &mut Rules) {
+    rules.holds(
         settings.http_body_limit > 0,
         &["http_body_limit"],
         r#"no order fits into an empty body; write a size above zero, as "1MiB""#,
     );
-    rule(
+    rules.holds(
         settings.http_body_limit <= settings.http_memory_budget.saturating_sub(REQUEST_OVERHEAD),
         &["http_body_limit", "http_memory_budget"],
         "the budget must hold the largest body and 8 KiB; lower the first or raise the second",
     );
-    rule(
+    rules.holds(
         settings.api_port != settings.grpc_port || settings.api_port == 0,
         &["api_port", "grpc_port"],
         "two listeners cannot share a port; change one of them",
     );
 
-    rule(
+    rules.holds(
         settings.allowed_hosts.iter().all(|host| is_host_pattern(host)),
         &["allowed_hosts"],
         "a host is a name without scheme, port and path; write \"orders.example\", \"*.orders.example\" for those below \
          it, or \"*\" for every name",
     );
-    rule(
+    rules.holds(
         settings.cors_allowed_origins.iter().all(|origin| origin == "*" || is_origin(origin)),
         &["cors_allowed_origins"],
         r#"an origin is a scheme, a host and maybe a port, without a path; write "https://shop.example", or "*""#,
     );
+}
 
+/// Names of topics, of keys in the cache and of the workers' group.
+fn check_names(settings: &Settings, rules: &mut Rules) {
     // The dead-letter topic takes four letters more.
     let (events, acks) = (&settings.orders_events_topic, &settings.orders_ack_topic);
     let name = "a topic's name is made of letters, digits, '.', '_' and '-'";
     let fix = format!(r#"{name}, at most 245 of them; write one such as "orders.events""#);
-    rule(is_topic(events, 245), &["orders_events_topic"], &fix);
+    rules.holds(is_topic(events, 245), &["orders_events_topic"], &fix);
     let fix = format!(r#"{name}, at most 249 of them; write one such as "orders.ack""#);
-    rule(is_topic(acks, 249), &["orders_ack_topic"], &fix);
-    rule(
+    rules.holds(is_topic(acks, 249), &["orders_ack_topic"], &fix);
+    rules.holds(
         !collide(events, acks) && !collide(&format!("{events}.dlq"), acks),
         &["orders_events_topic", "orders_ack_topic"],
         "events, ACKs and dead letters (the first with .dlq) need topics that differ in more than '.' and '_'; \
          rename one",
     );
-    rule(
+    rules.holds(
         (1..=64).contains(&settings.cache_key_prefix.len())
             && settings.cache_key_prefix.bytes().all(|byte| byte.is_ascii_graphic()),
         &["cache_key_prefix"],
         r#"keys begin with it: write 1 to 64 printable ASCII characters without spaces, as "orderstream""#,
     );
-    rule(
+    rules.holds(
         !settings.worker_group.is_empty(),
         &["worker_group"],
         r#"the workers need a group; write a name, as "order-workers""#,
     );
-
-    problems.extend(check_kafka::check(settings));
-    problems
 }
 
 /// Whether it is a name, or stands for the names below one, or for all.
@@ -153,12 +154,6 @@ fn is_origin(origin: &str) -> bool {
         scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
     let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|number| number.to_string() == port));
     is_scheme && !scheme.is_empty() && is_port && (is_host_name(host) || is_address())
-}
-
-/// Whether Kafka takes it as a topic's name, or as the name of a static member.
-pub(super) fn is_topic(name: &str, longest: usize) -> bool {
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    (1..=longest).contains(&name.len()) && name.chars().all(legal) && name != "." && name != ".."
 }
 
 /// Whether Kafka refuses the second of two topics, because they are one in the names of its metrics.

@@ -3,66 +3,60 @@
 //!
 //! Pure, as the other rules: no file is opened here.
 
-use super::check::{Problem, is_topic};
-use super::{SaslMechanism, Settings};
+use super::kafka::SaslMechanism;
+use super::rules::{Rules, is_topic};
+use super::settings::Settings;
 
 /// Whether this program has the Kafka client's TLS, and SCRAM, which comes with it.
 const HAS_KAFKA_TLS: bool = cfg!(feature = "kafka-tls");
 
-/// Every rule that is broken.
-pub(super) fn check(settings: &Settings) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut rule = |holds: bool, keys: &'static [&'static str], fix: &str| {
-        if !holds {
-            problems.push(Problem { keys, fix: fix.to_owned() });
-        }
-    };
+/// Checks these rules.
+pub(super) fn check(settings: &Settings, rules: &mut Rules) {
     let (protocol, mechanism) = (settings.kafka_security_protocol, settings.kafka_sasl_mechanism);
     let password = settings.kafka_sasl_password.is_some() && !settings.kafka_sasl_username.is_empty();
-    rule(
+    rules.holds(
         !protocol.has_login() || !mechanism.has_password() || password,
         &["kafka_security_protocol", "kafka_sasl_username", "kafka_sasl_password"],
         "a login takes a name and a password; give both, or choose a protocol without a login",
     );
-    rule(
+    rules.holds(
         !protocol.has_login() || mechanism.has_password() || settings.kafka_oauth_token_file.is_some(),
         &["kafka_sasl_mechanism", "kafka_oauth_token_file"],
         "a login with OAUTHBEARER takes a token; give the file that holds it, or choose another mechanism",
     );
-    rule(
+    rules.holds(
         HAS_KAFKA_TLS || !protocol.is_encrypted(),
         &["kafka_security_protocol"],
         "this program was built without TLS for Kafka; build it with `--features kafka-tls`",
     );
-    rule(
+    rules.holds(
         HAS_KAFKA_TLS || !protocol.has_login() || mechanism == SaslMechanism::Plain,
         &["kafka_sasl_mechanism"],
         "this program was built without SCRAM and OAUTHBEARER; build it with `--features kafka-tls`, or write PLAIN",
     );
     let (certificate, key) = (&settings.kafka_client_cert_file, &settings.kafka_client_key_file);
-    rule(
+    rules.holds(
         certificate.is_some() == key.is_some(),
         &["kafka_client_cert_file", "kafka_client_key_file"],
         "a certificate is of use with its private key alone; give both files, or neither",
     );
-    rule(
+    rules.holds(
         settings.kafka_client_key_password.is_none() || key.is_some(),
         &["kafka_client_key_password", "kafka_client_key_file"],
         "there is a password and no private key; give the key's file, or take the password away",
     );
-    rule(
+    rules.holds(
         certificate.is_none() || protocol.is_encrypted(),
         &["kafka_client_cert_file", "kafka_security_protocol"],
         r#"a certificate takes an encrypted connection; write "ssl" or "sasl_ssl", or take the certificate away"#,
     );
     let member = &settings.kafka_group_instance_id;
-    rule(
+    rules.holds(
         member.is_empty() || is_topic(member, 249),
         &["kafka_group_instance_id"],
         "the name of a member is made of letters, digits, '.', '_' and '-', at most 249 of them; write one such as \
          \"worker-0\"",
     );
-    problems
 }
 
 #[cfg(test)]
@@ -74,7 +68,9 @@ mod tests {
     fn broken(change: impl FnOnce(&mut Settings)) -> Vec<&'static str> {
         let mut settings = Settings::default();
         change(&mut settings);
-        check(&settings).iter().flat_map(|problem| problem.keys).copied().collect()
+        let mut rules = Rules::default();
+        check(&settings, &mut rules);
+        rules.broken().iter().flat_map(|problem| problem.keys).copied().collect()
     }
 
     fn unless_built(keys: &[&'static str]) -> Vec<&'static str> {

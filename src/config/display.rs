@@ -5,9 +5,10 @@
 
 use std::fmt;
 
-use super::keys::Shape;
+use super::keys::{Key, Shape};
+use super::loaded::{Loaded, Origin};
+use super::settings::KEYS;
 use super::value::items;
-use super::{KEYS, Key, Loaded, Origin};
 
 /// What stands for a secret.
 pub(super) const MASK: &str = "***";

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::keys;
+use super::{keys, names};
 
 /// What our variables begin with where a shorter name would mean something else.
 pub(super) const PREFIX: &str = "ORDERSTREAM_";
@@ -38,7 +38,7 @@ pub(super) struct Environment {
 
 /// Sorts the variables.
 pub(super) fn read(env: impl Iterator<Item = (String, String)>) -> Environment {
-    let names: Vec<String> = keys::names().collect();
+    let names: Vec<String> = names::names().collect();
     let mut found = Environment::default();
     for (variable, text) in env {
         // Only upper-case names: on Unix `bind` is another variable than `BIND`.
@@ -101,7 +101,7 @@ fn unknown(variable: &str, text: &str) -> Option<String> {
         Some(rest) => (PREFIX, rest.to_ascii_lowercase()),
         None => ("", variable.to_ascii_lowercase()),
     };
-    let nearest = keys::nearest(&name);
+    let nearest = names::nearest(&name);
     let may_be_meant = !prefix.is_empty() || (name.len() >= SHORTEST && !FOREIGN.contains(&variable));
     let is_near = may_be_meant && is_close(&name, &nearest);
     // A Service named `orderstream` gives its variables our prefix.
@@ -119,7 +119,7 @@ fn unknown(variable: &str, text: &str) -> Option<String> {
 fn is_close(name: &str, setting: &str) -> bool {
     let (short, long) = if name.len() < setting.len() { (name, setting) } else { (setting, name) };
     let rest = long.strip_prefix(short).filter(|rest| short.len() > SHORTEST && !rest.contains('_'));
-    rest.is_some() || keys::distance(name, setting) <= name.len() / 5
+    rest.is_some() || names::distance(name, setting) <= name.len() / 5
 }
 
 #[cfg(test)]

@@ -10,7 +10,10 @@ use std::path::PathBuf;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
-use super::{KEYS, Key, keys, load};
+use super::keys::{self, Key};
+use super::layers;
+use super::names;
+use super::settings::KEYS;
 
 /// What the command line says about settings. Flatten it into the outermost parser: its flags are global.
 #[derive(Clone, Default)]
@@ -31,7 +34,7 @@ impl fmt::Debug for Flags {
 
 impl Args for Flags {
     fn augment_args(command: Command) -> Command {
-        let defaults = load::defaults();
+        let defaults = layers::defaults();
         let config = setting("config")
             .value_name("FILE")
             .value_parser(ValueParser::path_buf())
@@ -81,7 +84,7 @@ impl FromArgMatches for Flags {
         if let Some(path) = matches.get_one::<PathBuf>("config") {
             self.config = Some(path.clone());
         }
-        for name in keys::names() {
+        for name in names::names() {
             if let Some(text) = matches.get_one::<String>(&name) {
                 self.given.insert(name, text.clone());
             }
@@ -124,7 +127,7 @@ mod tests {
     #[test]
     fn every_key_has_a_flag_whose_help_names_the_variable() {
         let help = <Cli as clap::CommandFactory>::command().term_width(0).render_long_help().to_string();
-        for name in keys::names() {
+        for name in names::names() {
             assert!(help.contains(&format!("{} <", keys::flag(&name))), "{name}\n{help}");
             assert!(help.contains(&format!("[env: {}]", keys::variable(&name))), "{name}");
         }

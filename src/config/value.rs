@@ -3,6 +3,7 @@
 //!
 //! Such an answer never repeats the text: whether that may be shown is not known here.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -11,7 +12,6 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::SecretString;
 
-use super::LogFormat;
 use super::keys::Shape;
 
 /// A type that a setting can have.
@@ -23,6 +23,15 @@ pub(super) trait Value: Sized {
 
     /// Reads it, or says how it is written.
     fn parse(text: &str) -> Result<Self, String>;
+}
+
+/// The texts of all settings, from which each is read as its type.
+pub(super) trait Values {
+    /// The value of a key as its type.
+    fn value<T: Value>(&mut self, name: &'static str) -> T;
+
+    /// The files that secrets were read from, by key.
+    fn secret_files(&self) -> BTreeMap<&'static str, PathBuf>;
 }
 
 impl Value for Option<SecretString> {
@@ -162,18 +171,6 @@ impl Value for bool {
     }
 }
 
-impl Value for LogFormat {
-    const PLACEHOLDER: &'static str = "text|json";
-
-    fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "text" => Ok(LogFormat::Text),
-            "json" => Ok(LogFormat::Json),
-            _ => Err(r#"there are two formats; write "text" or "json""#.to_owned()),
-        }
-    }
-}
-
 impl Value for Duration {
     const PLACEHOLDER: &'static str = "DURATION";
 
@@ -284,7 +281,6 @@ mod tests {
         assert!(NonZeroU32::parse("0").unwrap_err().contains("from 1 to"));
         assert!(IpAddr::parse("localhost").unwrap_err().contains(r#""0.0.0.0""#));
         assert!(u8::parse("256").unwrap_err().contains("from 0 to 255"));
-        assert!(LogFormat::parse("xml").unwrap_err().contains(r#""text" or "json""#));
         assert_eq!(Option::<PathBuf>::parse(""), Ok(None));
         assert!(PathBuf::parse("").unwrap_err().contains("cannot be empty"));
     }
