@@ -1,224 +1,35 @@
 //! The wiring: settings become a store, a bus, a cache and a processor, and these become the roles `api` and `worker`.
-//! A backend is chosen here and nowhere else, and here the roles start, fail and stop in order.
+//! The backends are chosen in `backends`; here the roles start, fail and stop in order.
 
+mod backends;
 mod copies;
 mod dead_letters;
+mod migrate;
 mod tasks;
 
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use futures_util::FutureExt;
-use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Listeners};
-use crate::bus::Bus;
-use crate::bus::kafka::{self, KafkaBus};
-use crate::bus::local::LocalBus;
-use crate::cache::{Cache, NoCache, RedisCache};
 use crate::config::Settings;
 use crate::service::{self, Checks, Service};
-use crate::store::Store;
-use crate::store::postgres::{self, PostgresStore};
-use crate::store::sqlite::SqliteStore;
-use crate::worker::{self, AmountProcessor, Processor, Worker};
+use crate::worker::{self, Worker};
 
-use self::dead_letters::dead_letter_file;
-
+pub use backends::{Parts, Reading, open_for_reading, require_shared_backends};
 pub use copies::{back_up, restore};
 pub use dead_letters::DeadLetterTable;
+pub use migrate::{migrate, migrate_and_finish, migration_plan};
 use tasks::{failure, finished, spawn, watch};
-
-/// How many bytes of events the in-process bus holds: the same again as the relay, so that it never waits long.
-const LOCAL_BUS_CAPACITY: usize = 32 << 20;
 
 /// How many connections the health of a worker may have open at once: probes and an operator.
 const HEALTH_CONNECTIONS: usize = 64;
-
-/// What the roles work with. Embedders put their own [`Processor`] in.
-#[derive(Clone)]
-pub struct Parts {
-    /// Where orders are kept.
-    pub store: Arc<dyn Store>,
-    /// What carries events and ACKs.
-    pub bus: Arc<dyn Bus>,
-    /// What answers reads in the store's place.
-    pub cache: Arc<dyn Cache>,
-    /// What the worker does to an order.
-    pub processor: Arc<dyn Processor>,
-}
-
-impl Parts {
-    /// Opens the backends that the settings choose, for a process of that role: `api`, `worker` or `up`.
-    ///
-    /// # Errors
-    /// What the backends say when they cannot be opened.
-    pub async fn open(settings: &Settings, role: &str) -> Result<Parts> {
-        let (store, bus): (Arc<dyn Store>, _) = match &settings.postgres_dsn {
-            Some(dsn) => {
-                let store = Arc::new(postgres(dsn, settings)?);
-                store.refuse_unusable().await?;
-                let bus = bus(settings, role, true, Some(&store))?;
-                (store, bus)
-            }
-            None => {
-                let (folder, history) = (settings.data_dir.clone(), settings.history);
-                let open = move || SqliteStore::open_with(&folder, history);
-                (Arc::new(tokio::task::spawn_blocking(open).await??), bus(settings, role, true, None)?)
-            }
-        };
-        let cache = cache(settings)?;
-        Ok(Parts { store, bus, cache, processor: Arc::new(AmountProcessor::default()) })
-    }
-
-    /// Lets go of the backends, the bus first: what it still sends is in the store.
-    async fn close(&self) {
-        self.bus.close().await;
-        self.store.close().await;
-    }
-}
-
-/// The store in Postgres. A server that is away is no error yet.
-fn postgres(dsn: &SecretString, settings: &Settings) -> Result<PostgresStore> {
-    Ok(PostgresStore::open(&postgres::Options {
-        dsn: dsn.expose_secret().to_owned(),
-        write_connections: settings.postgres_write_connections.get() as usize,
-        read_connections: settings.postgres_read_connections.get() as usize,
-        connect_timeout: settings.postgres_connect_timeout,
-        statement_timeout: settings.postgres_statement_timeout,
-        history: settings.history,
-        dsn_file: settings.secret_files.get("postgres_dsn").cloned(),
-        read_from: settings.postgres_read_from,
-    })?)
-}
-
-/// The bus. Brokers that are away are no error yet; topics that do not exist are made on request. Without a broker, the
-/// dead letters of processes that may share a database lie there, and those of a process alone in its data directory.
-fn bus(
-    settings: &Settings,
-    role: &str,
-    make_topics: bool,
-    shared: Option<&Arc<PostgresStore>>,
-) -> Result<Arc<dyn Bus>> {
-    if !settings.kafka_brokers.is_empty() {
-        return Ok(KafkaBus::open(kafka::Options::of(settings, role, make_topics))?);
-    }
-    let topic = &settings.orders_events_topic;
-    if let Some(store) = shared {
-        let table = DeadLetterTable::of(Arc::clone(store));
-        return Ok(LocalBus::with_dead_letters(Arc::new(table), topic, LOCAL_BUS_CAPACITY));
-    }
-    let file = dead_letter_file(settings);
-    let bus = LocalBus::open(&file, topic, LOCAL_BUS_CAPACITY);
-    Ok(bus.with_context(|| format!("the dead-letter file {} cannot be read", file.display()))?)
-}
-
-/// Brings the store's schema to this program's version, and says so. An embedded store that lacks its WAL is refused
-/// unless the operator accepts that.
-///
-/// # Errors
-/// What the store says; what was done before the step that failed stays done.
-pub async fn migrate(settings: &Settings, accept_missing_wal: bool) -> Result<String> {
-    migrated(settings, accept_missing_wal, false).await
-}
-
-/// Brings a Postgres schema to this program's version, and drops what only the release before uses: none of its
-/// processes may be running.
-///
-/// # Errors
-/// As [`migrate`].
-pub async fn migrate_and_finish(settings: &Settings) -> Result<String> {
-    migrated(settings, false, true).await
-}
-
-async fn migrated(settings: &Settings, accept_missing_wal: bool, finish: bool) -> Result<String> {
-    let (place, applied, version, is_unfinished) = match &settings.postgres_dsn {
-        Some(dsn) => {
-            let store = postgres(dsn, settings)?;
-            let migrated = if finish { store.migrate_and_finish().await? } else { store.migrate().await? };
-            ("Postgres".to_owned(), migrated.applied, migrated.version, migrated.is_unfinished)
-        }
-        None => {
-            let (applied, version) = SqliteStore::migrate(&settings.data_dir, accept_missing_wal)?;
-            (settings.data_dir.display().to_string(), applied, version, false)
-        }
-    };
-    let s = if applied == 1 { "" } else { "s" };
-    let rest = match is_unfinished {
-        true => {
-            "; when no process of the release before runs, `orderstream migrate --finish` drops what it used"
-        }
-        false => "",
-    };
-    Ok(format!("{place}: schema version {version}, {applied} migration{s} applied{rest}"))
-}
-
-/// What [`migrate`] would do, as text.
-///
-/// # Errors
-/// What the store says.
-pub async fn migration_plan(settings: &Settings, finish: bool) -> Result<String> {
-    match &settings.postgres_dsn {
-        Some(dsn) => Ok(postgres(dsn, settings)?.migration_plan(finish).await?.join("\n")),
-        None => {
-            bail!("--plan tells the steps in Postgres; the embedded store is migrated while no one uses it")
-        }
-    }
-}
-
-/// The cache. It is reached later, in the background.
-fn cache(settings: &Settings) -> Result<Arc<dyn Cache>> {
-    let Some(address) = &settings.redis_addr else { return Ok(Arc::new(NoCache)) };
-    let (prefix, ttl) = (&settings.cache_key_prefix, settings.cache_ttl);
-    let cache = RedisCache::open_with(address.expose_secret(), prefix, ttl, settings.cache_timeout);
-    Ok(Arc::new(cache.context("REDIS_ADDR cannot be read")?))
-}
-
-/// What the checker looks at.
-pub struct Reading {
-    /// The orders.
-    pub store: Arc<dyn Store>,
-    /// The bus. Nobody works on it.
-    pub bus: Arc<dyn Bus>,
-}
-
-/// Opens the backends that the settings choose to look at them, beside processes that may be working there.
-///
-/// # Errors
-/// As [`Parts::open`]; also where there is no store yet.
-pub async fn open_for_reading(settings: &Settings) -> Result<Reading> {
-    let (store, bus): (Arc<dyn Store>, _) = match &settings.postgres_dsn {
-        Some(dsn) => {
-            let store = Arc::new(postgres(dsn, settings)?);
-            let bus = bus(settings, "reader", false, Some(&store))?;
-            (store, bus)
-        }
-        None => {
-            let folder = settings.data_dir.clone();
-            let open = move || SqliteStore::open_read_only(&folder);
-            (Arc::new(tokio::task::spawn_blocking(open).await??), bus(settings, "reader", false, None)?)
-        }
-    };
-    Ok(Reading { store, bus })
-}
-
-/// Refuses to run a single role on backends that do not leave the process.
-///
-/// # Errors
-/// Names the setting that is missing.
-pub fn require_shared_backends(settings: &Settings, role: &str) -> Result<()> {
-    let missing = match (settings.kafka_brokers.is_empty(), settings.postgres_dsn.is_none()) {
-        (true, _) => "KAFKA_BROKERS is not set, and the in-process bus",
-        (_, true) => "POSTGRES_DSN is not set, and the embedded store",
-        _ => return Ok(()),
-    };
-    bail!("{missing} does not leave the process: set it to run `{role}` alone, or run `orderstream up`")
-}
 
 /// Runs api and worker in this process until `stop`, then shuts down in order: the api finishes its requests,
 /// the worker what they caused, the store closes.
@@ -234,9 +45,7 @@ pub async fn up(
     let worker_stop = CancellationToken::new();
     let backends = spawn("backends", watch(parts.clone()), &stop, stop.clone());
     let worker = worker_of(parts.clone(), settings).trying_again_until(stop.clone());
-    let working = worker_stop.clone();
-    let worker = async move { Ok(worker.run(working).await?) };
-    let worker = spawn("worker", worker, &worker_stop, stop.clone());
+    let worker = spawn("worker", run(worker, worker_stop.clone()), &worker_stop, stop.clone());
     let api = spawn("api", api(parts.clone(), listeners, settings, stop.clone()), &stop, stop.clone());
     let api = api.await;
     worker_stop.cancel();
@@ -374,8 +183,11 @@ pub fn worker(
     settings: &Settings,
     stop: CancellationToken,
 ) -> impl Future<Output = Result<()>> + Send + use<> {
-    let worker = worker_of(parts, settings);
-    async move { Ok(worker.run(stop).await?) }
+    run(worker_of(parts, settings), stop)
+}
+
+async fn run(worker: Worker, stop: CancellationToken) -> Result<()> {
+    Ok(worker.run(stop).await?)
 }
 
 fn worker_of(parts: Parts, settings: &Settings) -> Worker {

@@ -1,7 +1,7 @@
 //! Backups: a copy of the embedded store in one file, and the way back. Each copy is checked as `verify` checks a store
 //! before it gets its name. A server of Postgres has tools of its own for that.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -26,12 +26,8 @@ pub async fn back_up(
     options: &Options,
     partial: PartialFiles,
 ) -> Result<Report> {
-    if settings.postgres_dsn.is_some() {
-        bail!(
-            "the orders are in Postgres (POSTGRES_DSN): back it up with pg_dump, or with pg_basebackup and an archive"
-        );
-    }
-    let (folder, dead_letters) = (settings.data_dir.clone(), dead_letter_file(settings));
+    let (folder, dead_letters) =
+        embedded(settings, "back it up with pg_dump, or with pg_basebackup and an archive")?;
     let place = file.to_owned();
     finish(move || StoreCopy::of_store(&folder, &dead_letters, &place, may_replace, &partial), options).await
 }
@@ -48,12 +44,18 @@ pub async fn restore(
     options: &Options,
     partial: PartialFiles,
 ) -> Result<Report> {
-    if settings.postgres_dsn.is_some() {
-        bail!("the orders are in Postgres (POSTGRES_DSN): restore it with pg_restore, psql or a base backup");
-    }
-    let (folder, dead_letters) = (settings.data_dir.clone(), dead_letter_file(settings));
+    let (folder, dead_letters) = embedded(settings, "restore it with pg_restore, psql or a base backup")?;
     let file = file.to_owned();
     finish(move || StoreCopy::to_store(&file, &folder, &dead_letters, may_replace, &partial), options).await
+}
+
+/// The folder of the embedded store, and the file of its dead letters. Where the orders are in Postgres there is no such
+/// store, and `instead` says what an operator does there.
+fn embedded(settings: &Settings, instead: &str) -> Result<(PathBuf, PathBuf)> {
+    if settings.postgres_dsn.is_some() {
+        bail!("the orders are in Postgres (POSTGRES_DSN): {instead}");
+    }
+    Ok((settings.data_dir.clone(), dead_letter_file(settings)))
 }
 
 /// Makes a copy, checks it and gives it its name.

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::Parts;
+use super::backends::Parts;
 use crate::config::Settings;
 use crate::telemetry;
 

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
 
-use super::PublishError;
+use super::error::PublishError;
 
 /// What the bus says of one event.
 pub type Answer = Result<(), PublishError>;

@@ -12,7 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use serde::Serialize;
 
-use super::{Delivery, PublishError, Record, Source};
+use super::delivery::{Delivery, Record, Source};
+use super::error::PublishError;
 use crate::order::Event;
 
 /// Keeps dead letters for ever.

@@ -145,7 +145,7 @@ impl Bus for LocalBus {
     async fn settle(&self, deliveries: Vec<Delivery>) {
         let mut last: Option<Arc<dyn Settle>> = None;
         for delivery in deliveries {
-            let batch = Arc::clone(&delivery.receipt.batch);
+            let batch = Arc::clone(delivery.receipt.batch());
             delivery.receipt.settle();
             if let Some(before) = last.replace(Arc::clone(&batch))
                 && !Arc::ptr_eq(&before, &batch)

@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use super::{output, verify};
 use crate::app;
+use crate::checker::verify::Report;
 use crate::config::Settings;
 use crate::shutdown::PartialFiles;
 
@@ -47,8 +48,7 @@ pub(super) async fn back_up(
     let options = verify::of_copy(!args.skip_amounts);
     let report = app::back_up(settings, &args.file, args.force, &options, partial).await?;
     let (from, to) = (settings.data_dir.display(), args.file.display());
-    output::quiet(output::print(format!("{}{to} is a complete copy of {from}\n", verify::as_text(&report))))?;
-    Ok(verify::exit_code(&report))
+    tell(&report, &format!("{to} is a complete copy of {from}"))
 }
 
 /// Puts a copy back.
@@ -60,6 +60,11 @@ pub(super) async fn restore(
     let options = verify::of_copy(!args.skip_amounts);
     let report = app::restore(settings, &args.file, args.force, &options, partial).await?;
     let (from, to) = (args.file.display(), settings.data_dir.display());
-    output::quiet(output::print(format!("{}{to} holds what was in {from}\n", verify::as_text(&report))))?;
-    Ok(verify::exit_code(&report))
+    tell(&report, &format!("{to} holds what was in {from}"))
+}
+
+/// Prints what the checker found in a copy, and that it is there.
+fn tell(report: &Report, done: &str) -> Result<ExitCode> {
+    output::quiet(output::print(format!("{}{done}\n", verify::as_text(report))))?;
+    Ok(verify::exit_code(report))
 }

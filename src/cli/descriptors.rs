@@ -5,7 +5,6 @@ use std::num::NonZeroU32;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use super::serve::Role;
 use crate::config::Settings;
 
 /// The least that is kept for the store, the broker and the log.
@@ -14,11 +13,11 @@ const RESERVE: u64 = 128;
 /// How many ports take connections: that of HTTP and that of gRPC.
 const PORTS: u64 = 2;
 
-/// Raises the limit of this process. Answers the settings with as many connections as it allows.
-pub(super) fn prepare(settings: &Settings, role: Role) -> Settings {
+/// Raises the limit of this process. Answers the settings with as many connections as it allows, where it takes callers.
+pub(super) fn prepare(settings: &Settings, takes_callers: bool) -> Settings {
     let limit = raise();
     let mut settings = settings.clone();
-    if role == Role::Worker {
+    if !takes_callers {
         return settings;
     }
     let wanted = settings.max_connections;

@@ -46,7 +46,7 @@ pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
     if role != Role::Up {
         app::require_shared_backends(settings, role.name())?;
     }
-    let settings = &descriptors::prepare(settings, role);
+    let settings = &descriptors::prepare(settings, role != Role::Worker);
     // One processor is left to the threads beside the runtime, which write the store or speak to Kafka: measured on two,
     // that is faster than sharing both.
     let processors = thread::available_parallelism().map_or(1, usize::from);

@@ -20,14 +20,12 @@ use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::acks::Hearing;
 use super::backoff::{Backoff, random};
-use super::client::{OpenError, Options, logs, not_made};
+use super::client::{ANSWER, OpenError, Options, logs, not_made};
 use super::client_errors::{Activity, ClientErrors};
 use super::link::State;
 use super::pulse::{Pulse, bury};
 use super::records;
-use super::topics::ANSWER;
 use crate::bus::AckSink;
 use crate::config::AckRead;
 use crate::order::Ack;
@@ -37,6 +35,19 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// How many ACKs are told together, if so many have arrived.
 const BATCH: usize = 1024;
+
+/// Whether ACKs are heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Hearing {
+    /// Nobody is to be told.
+    Off,
+    /// Soon.
+    Finding,
+    /// Those of this partition, at least.
+    At(i32),
+    /// Not now.
+    Deaf(String),
+}
 
 /// Reads ACKs on a thread of its own.
 pub(super) struct Reader {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::ack_reader::Reader;
+use super::ack_reader::{Hearing, Reader};
 use super::client::{OpenError, Options};
 use super::client_errors::ClientErrors;
 use super::link::State;
@@ -19,19 +19,6 @@ use crate::shutdown::Parts;
 
 /// How long a publish waits for the reader to find its place, after the sink was given.
 const FIND: Duration = Duration::from_secs(5);
-
-/// Whether ACKs are heard.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Hearing {
-    /// Nobody is to be told.
-    Off,
-    /// Soon.
-    Finding,
-    /// Those of this partition, at least.
-    At(i32),
-    /// Not now.
-    Deaf(String),
-}
 
 /// The reader of ACKs, which begins when there is somebody to be told.
 pub(super) struct Acks {

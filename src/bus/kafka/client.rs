@@ -18,6 +18,12 @@ use crate::bus::PublishError;
 use crate::config::{AckRead, Compression, KafkaSecurity, SaslMechanism, Settings};
 use crate::order::WRITTEN_OUT;
 
+/// How long a broker may take to answer.
+pub(super) const ANSWER: Duration = Duration::from_secs(4);
+
+/// Why a login with OAUTHBEARER does without: such a client takes its token when it is polled, and these are not.
+pub(super) const NO_TOKEN: &str = "that takes another login than OAUTHBEARER";
+
 /// What a record holds besides its payload: other fields, key, headers.
 const RECORD_OVERHEAD: usize = 64 * 1024;
 

@@ -5,13 +5,7 @@
 //! partition is paused or resumed explicitly, and all that are to be fetched are resumed again and again: for one that
 //! is not paused this does nothing. A pause is not repeated: it would throw away what the client has fetched.
 
-use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaResult;
-
-use super::held::Held;
 use super::offsets::Load;
-use crate::telemetry::limited;
 
 /// How many records of a partition may be open before no more are fetched: each takes 32 bytes until the first of them
 /// is settled, and all of them come again after a crash.
@@ -23,14 +17,14 @@ const MOST_KEPT: usize = 16 << 20;
 
 /// Whether a partition is fetched, as far as the client was told; `None` where it may remember anything.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Flow(Option<bool>);
+pub(super) struct Flow(pub(super) Option<bool>);
 
 /// What all partitions of a worker depend on.
 #[derive(Debug, Clone, Copy)]
-struct Room {
-    inbox_is_full: bool,
-    inbox_has_room: bool,
-    kept_bytes: usize,
+pub(super) struct Room {
+    pub(super) inbox_is_full: bool,
+    pub(super) inbox_has_room: bool,
+    pub(super) kept_bytes: usize,
 }
 
 impl Flow {
@@ -42,76 +36,11 @@ impl Flow {
     }
 
     /// Whether the partition is to be fetched. One that was paused has to have some room before it goes on.
-    fn wish(self, load: Load, room: Room) -> bool {
+    pub(super) fn wish(self, load: Load, room: Room) -> bool {
         let is_paused = self.0 == Some(false);
         let (open, kept) = if is_paused { (MOST_OPEN / 2, MOST_KEPT / 2) } else { (MOST_OPEN, MOST_KEPT) };
         let inbox = if is_paused { room.inbox_has_room } else { !room.inbox_is_full };
         inbox && load.open < open && (load.kept_bytes == 0 || room.kept_bytes < kept)
-    }
-}
-
-impl Held {
-    /// Pauses and resumes partitions as it should be now. With `restate`, those that are to be fetched are resumed also
-    /// where they were resumed before.
-    pub(super) fn regulate(&self, consumer: &BaseConsumer<Held>, restate: bool) {
-        let (mut paused, mut resumed) = (Vec::new(), Vec::new());
-        let mut partitions = self.partitions();
-        let loads: Vec<Load> = partitions.values().map(|it| it.tracker.load()).collect();
-        let room = Room {
-            inbox_is_full: self.inbox.is_full(),
-            inbox_has_room: self.inbox.has_room(),
-            kept_bytes: loads.iter().map(|load| load.kept_bytes).sum(),
-        };
-        for ((number, it), load) in partitions.iter_mut().zip(loads) {
-            let wish = it.flow.wish(load, room);
-            if it.flow != Flow(Some(wish)) {
-                tell(*number, wish, load, room);
-            } else if !wish || !restate {
-                continue;
-            }
-            it.flow = Flow(Some(wish));
-            if wish { &mut resumed } else { &mut paused }.push(*number);
-        }
-        drop(partitions);
-        self.state(&paused, |list| consumer.pause(list));
-        self.state(&resumed, |list| consumer.resume(list));
-    }
-
-    fn state(&self, numbers: &[i32], state: impl FnOnce(&TopicPartitionList) -> KafkaResult<()>) {
-        if numbers.is_empty() {
-            return;
-        }
-        let mut list = TopicPartitionList::with_capacity(numbers.len());
-        for number in numbers {
-            list.add_partition(&self.topic, *number);
-        }
-        if let Err(error) = state(&list) {
-            tracing::debug!(%error, ?numbers, "fetching was not paused or resumed yet");
-            let mut partitions = self.partitions();
-            for number in numbers {
-                if let Some(partition) = partitions.get_mut(number) {
-                    partition.flow = Flow(None);
-                }
-            }
-        }
-    }
-}
-
-/// Logs that a partition is fetched or not from now on.
-fn tell(partition: i32, wish: bool, load: Load, room: Room) {
-    let Load { open, kept_bytes } = load;
-    if wish || room.inbox_is_full || !room.inbox_has_room {
-        let state = if wish { "a partition is fetched" } else { "a partition is not fetched" };
-        tracing::debug!(partition, open, kept_bytes, "{state}");
-    } else {
-        limited!(
-            warn,
-            "partition behind dead letters";
-            partition,
-            open,
-            kept_bytes,
-            "a partition is not fetched until its records that wait for the dead-letter topic are written there"
-        );
     }
 }
 

@@ -7,17 +7,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 
 use super::client::logs;
 use super::client_errors::{Activity, ClientErrors};
-use super::flow::Flow;
+use super::flow::{Flow, Room};
 use super::inbox::Inbox;
-use super::offsets::{Arrival, Tracker};
+use super::offsets::{Arrival, Load, Tracker};
 use super::records;
 use crate::bus::{Delivery, Receipt};
+use crate::telemetry::limited;
 
 /// How long a partition that is given up waits for what is in hand.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -156,6 +157,53 @@ impl Held {
     }
 }
 
+impl Held {
+    /// Pauses and resumes partitions as it should be now. With `restate`, those that are to be fetched are resumed also
+    /// where they were resumed before.
+    pub(super) fn regulate(&self, consumer: &BaseConsumer<Held>, restate: bool) {
+        let (mut paused, mut resumed) = (Vec::new(), Vec::new());
+        let mut partitions = self.partitions();
+        let loads: Vec<Load> = partitions.values().map(|it| it.tracker.load()).collect();
+        let room = Room {
+            inbox_is_full: self.inbox.is_full(),
+            inbox_has_room: self.inbox.has_room(),
+            kept_bytes: loads.iter().map(|load| load.kept_bytes).sum(),
+        };
+        for ((number, it), load) in partitions.iter_mut().zip(loads) {
+            let wish = it.flow.wish(load, room);
+            if it.flow != Flow(Some(wish)) {
+                tell(*number, wish, load, room);
+            } else if !wish || !restate {
+                continue;
+            }
+            it.flow = Flow(Some(wish));
+            if wish { &mut resumed } else { &mut paused }.push(*number);
+        }
+        drop(partitions);
+        self.state(&paused, |list| consumer.pause(list));
+        self.state(&resumed, |list| consumer.resume(list));
+    }
+
+    fn state(&self, numbers: &[i32], state: impl FnOnce(&TopicPartitionList) -> KafkaResult<()>) {
+        if numbers.is_empty() {
+            return;
+        }
+        let mut list = TopicPartitionList::with_capacity(numbers.len());
+        for number in numbers {
+            list.add_partition(&self.topic, *number);
+        }
+        if let Err(error) = state(&list) {
+            tracing::debug!(%error, ?numbers, "fetching was not paused or resumed yet");
+            let mut partitions = self.partitions();
+            for number in numbers {
+                if let Some(partition) = partitions.get_mut(number) {
+                    partition.flow = Flow(None);
+                }
+            }
+        }
+    }
+}
+
 impl ClientContext for Held {
     logs!();
 
@@ -186,5 +234,23 @@ impl ConsumerContext for Held {
             // The client remembers of each partition whether it was paused when it was here before.
             self.regulate(consumer, false);
         }
+    }
+}
+
+/// Logs that a partition is fetched or not from now on.
+fn tell(partition: i32, wish: bool, load: Load, room: Room) {
+    let Load { open, kept_bytes } = load;
+    if wish || room.inbox_is_full || !room.inbox_has_room {
+        let state = if wish { "a partition is fetched" } else { "a partition is not fetched" };
+        tracing::debug!(partition, open, kept_bytes, "{state}");
+    } else {
+        limited!(
+            warn,
+            "partition behind dead letters";
+            partition,
+            open,
+            kept_bytes,
+            "a partition is not fetched until its records that wait for the dead-letter topic are written there"
+        );
     }
 }

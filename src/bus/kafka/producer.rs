@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use futures_util::stream::{self, BoxStream, StreamExt};
+use futures_util::StreamExt;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::metadata::{Metadata, MetadataTopic};
@@ -25,10 +25,9 @@ use tokio::time::timeout;
 use super::client::{OpenError, Options, logs, not_made, refusal};
 use super::client_errors::{Activity, ClientErrors};
 use super::link::State;
-use super::publishing::Publishing;
 use super::records::{Outgoing, size};
 use crate::bus::confirmations::{Answers, Ledger};
-use crate::bus::{Answer, Group, PublishError};
+use crate::bus::{Answer, PublishError};
 use crate::shutdown::Parts;
 
 /// How long a record of a batch waits for others. Any value above 0 costs a lone record 2 ms and more.
@@ -91,19 +90,6 @@ impl Producer {
         answer.map_or_else(|| Err(closed()), |(_, answer)| answer)
     }
 
-    /// Publishes records together, and answers for each, by its place among them, when a broker has stored it.
-    pub(super) async fn publish_all(
-        self: &Arc<Producer>,
-        records: Vec<Outgoing>,
-    ) -> BoxStream<'static, Group> {
-        match self.hand_over(&records, false).await {
-            Ok((answers, alone)) => Publishing::new(Arc::clone(self), records, answers, alone).boxed(),
-            Err(error) => {
-                stream::iter([vec![Err(error); records.len()].into_iter().enumerate().collect()]).boxed()
-            }
-        }
-    }
-
     /// Hands records over and does not wait for a broker.
     ///
     /// # Errors
@@ -114,7 +100,7 @@ impl Producer {
     }
 
     /// Hands records over; says besides whether there was one, and none that it could share a request with.
-    async fn hand_over(
+    pub(super) async fn hand_over(
         &self,
         records: &[Outgoing],
         by_itself: bool,

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::stream::{Stream, StreamExt};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt};
 
 use super::producer::Producer;
 use super::records::Outgoing;
@@ -17,7 +17,7 @@ use crate::bus::confirmations::Answers;
 use crate::bus::{Answer, Group, PublishError};
 
 /// Records that wait for their answers, and the answers as a stream.
-pub(super) struct Publishing {
+struct Publishing {
     producer: Arc<Producer>,
     /// A record that is stored is not kept any longer.
     records: Vec<Option<Outgoing>>,
@@ -27,14 +27,24 @@ pub(super) struct Publishing {
     again: Option<BoxFuture<'static, (usize, Answer)>>,
 }
 
+impl Producer {
+    /// Publishes records together, and answers for each, by its place among them, when a broker has stored it.
+    pub(super) async fn publish_all(
+        self: &Arc<Producer>,
+        records: Vec<Outgoing>,
+    ) -> BoxStream<'static, Group> {
+        match self.hand_over(&records, false).await {
+            Ok((answers, alone)) => Publishing::new(Arc::clone(self), records, answers, alone).boxed(),
+            Err(error) => {
+                stream::iter([vec![Err(error); records.len()].into_iter().enumerate().collect()]).boxed()
+            }
+        }
+    }
+}
+
 impl Publishing {
     /// Records in the order of their answers; `alone` says that there is one record, and that it was sent by itself.
-    pub(super) fn new(
-        producer: Arc<Producer>,
-        records: Vec<Outgoing>,
-        answers: Answers,
-        alone: bool,
-    ) -> Publishing {
+    fn new(producer: Arc<Producer>, records: Vec<Outgoing>, answers: Answers, alone: bool) -> Publishing {
         let records = records.into_iter().map(Some).collect();
         Publishing { producer, records, answers, alone, refused: VecDeque::new(), again: None }
     }

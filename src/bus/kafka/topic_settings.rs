@@ -8,8 +8,7 @@ use std::collections::HashMap;
 
 use rdkafka::admin::{AdminClient, AdminOptions, OwnedResourceSpecifier, ResourceSpecifier};
 
-use super::client::{Asking, Options};
-use super::topics::{ANSWER, NO_TOKEN};
+use super::client::{ANSWER, Asking, NO_TOKEN, Options};
 
 /// What a topic must take in any case: the limit is one of batches, and the client's grow to 1,000,000 bytes.
 const LARGEST_BATCH: usize = 1 << 20;

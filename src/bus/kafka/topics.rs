@@ -11,17 +11,11 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::client::{Asking, Options};
+use super::client::{ANSWER, Asking, NO_TOKEN, Options};
 use super::topic_settings::{Check, Purpose, Topic};
-
-/// How long a broker may take to answer.
-pub(super) const ANSWER: Duration = Duration::from_secs(4);
 
 /// The most copies that are made without being asked for.
 const MOST_COPIES: usize = 3;
-
-/// Why a login with OAUTHBEARER does without: such a client takes its token when it is polled, and these are not.
-pub(super) const NO_TOKEN: &str = "that takes another login than OAUTHBEARER";
 
 /// How often a topic that was just made is looked for before it counts as missing.
 const LOOKS: u32 = 100;

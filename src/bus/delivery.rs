@@ -1,0 +1,123 @@
+//! Deliveries: a record in a worker's hands, where it came from, and the receipt by which its bus learns what became of it.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::order::{Ack, Event, Undecodable};
+
+/// A record in a worker's hands. One that is dropped unsettled has not been dealt with.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The event, or why the record is none.
+    pub event: Result<Event, Undecodable>,
+    /// Where it came from.
+    pub source: Source,
+    /// The record as it came; empty where an event travelled in memory and never was bytes.
+    pub record: Record,
+    /// The partition of the ACK topic where the sender listens, if it said so.
+    pub reply_to: Option<i32>,
+    pub(in crate::bus) receipt: Receipt,
+}
+
+/// An ACK, and where it is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The ACK.
+    pub ack: Ack,
+    /// The partition of the ACK topic where the sender of the event listens; `None`: wherever its key belongs.
+    pub to: Option<i32>,
+}
+
+/// A record's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition within the topic.
+    pub partition: i32,
+    /// The place within the partition.
+    pub offset: i64,
+    /// When the record was made.
+    pub timestamp: Timestamp,
+}
+
+/// A record's bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Record {
+    /// The key, if it has one.
+    pub key: Option<Vec<u8>>,
+    /// The headers, names and values.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The value.
+    pub value: Vec<u8>,
+}
+
+impl Record {
+    /// The headers as borrowed pairs, as the messages read them.
+    pub fn header_pairs(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
+    }
+}
+
+/// Tells the bus what became of a delivery: settled, or dropped.
+#[derive(Debug)]
+pub(in crate::bus) struct Receipt {
+    batch: Arc<dyn Settle>,
+    index: usize,
+    settled: bool,
+}
+
+/// The bus's side of its receipts.
+pub(in crate::bus) trait Settle: Send + Sync + std::fmt::Debug {
+    /// The delivery of that index has been dealt with, or dropped.
+    fn ended(&self, index: usize, settled: bool);
+
+    /// Several deliveries have ended, and the last of them now.
+    fn announce(&self) {}
+
+    /// The delivery of that index is kept in so many bytes of memory until it can be dealt with.
+    fn kept(&self, _index: usize, _bytes: usize) {}
+
+    /// What the delivery of that index waits for does not work, and may not for long.
+    fn stuck(&self, _index: usize) {}
+
+    /// Cancelled when the deliveries belong to another worker.
+    fn unwanted(&self) -> CancellationToken {
+        CancellationToken::new()
+    }
+}
+
+impl Receipt {
+    pub(in crate::bus) fn new(batch: Arc<dyn Settle>, index: usize) -> Receipt {
+        Receipt { batch, index, settled: false }
+    }
+
+    /// The deliveries that came with it.
+    pub(in crate::bus) fn batch(&self) -> &Arc<dyn Settle> {
+        &self.batch
+    }
+
+    pub(in crate::bus) fn settle(mut self) {
+        self.settled = true;
+    }
+
+    pub(in crate::bus) fn keep(&self, bytes: usize) {
+        self.batch.kept(self.index, bytes);
+    }
+
+    pub(in crate::bus) fn stuck(&self) {
+        self.batch.stuck(self.index);
+    }
+
+    pub(in crate::bus) fn unwanted(&self) -> CancellationToken {
+        self.batch.unwanted()
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        self.batch.ended(self.index, self.settled);
+    }
+}

@@ -1,0 +1,25 @@
+//! Why a bus does not take an event, and why it cannot serve a worker.
+
+use thiserror::Error;
+
+/// Why the bus did not take an event.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PublishError {
+    /// The bus cannot be reached, or lost the event; publish it again later.
+    #[error("the bus is not available: {0}")]
+    Unavailable(String),
+    /// The bus will never take this one (too large, for example).
+    #[error("the bus refuses the event: {0}")]
+    Refused(String),
+}
+
+/// Why a worker cannot be served.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SubscribeError {
+    /// The in-process bus has one worker, and it is there already.
+    #[error("the in-process bus already has its worker")]
+    Taken,
+    /// The bus cannot be reached.
+    #[error("the bus is not available: {0}")]
+    Unavailable(String),
+}
