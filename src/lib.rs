@@ -18,11 +18,12 @@
 //! # The rooms
 //! `main -> cli -> app -> api -> {service, worker, checker} -> {store, bus, cache} -> order`: each may import those to its
 //! right; rooms in one pair of braces do not see each other.
-//! `api` sees no store, bus or cache. [`config`], [`telemetry`] and [`shutdown`] import no room; [`error`] sees only `order`. A
+//! `api` sees no store, bus or cache. [`config`], [`telemetry`], [`shutdown`] and [`backoff`] import no room; [`error`] sees only `order`. A
 //! test holds the `use` lines to this.
 
 pub mod api;
 pub mod app;
+pub mod backoff;
 pub mod bus;
 pub mod cache;
 pub mod checker;

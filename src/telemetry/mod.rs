@@ -5,6 +5,7 @@
 //! Set up once, by `main`, before anything that logs. It imports no other room, so that each may log.
 
 mod limit;
+mod log_once;
 mod queue;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -22,6 +23,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 pub(crate) use self::limit::limited;
 pub use self::limit::{LeftOut, LogLimit};
+pub use self::log_once::LogOnce;
 use self::queue::{Queue, QueueWriter};
 
 /// The lines of this process. There is one log for each process, as there is one standard error.

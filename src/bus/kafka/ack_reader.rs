@@ -20,12 +20,12 @@ use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::backoff::{Backoff, random};
-use super::client::{ANSWER, OpenError, Options, logs, not_made};
+use super::client::{ANSWER, OpenError, Options, logs, not_made, pauses};
 use super::client_errors::{Activity, ClientErrors};
 use super::link::State;
 use super::pulse::{Pulse, bury};
 use super::records;
+use crate::backoff::random;
 use crate::bus::AckSink;
 use crate::config::AckRead;
 use crate::order::Ack;
@@ -101,7 +101,7 @@ impl Reader {
 
     /// Reads until told to stop.
     pub(super) fn run(mut self) {
-        let (mut backoff, mut found) = (Backoff::new(), None);
+        let (mut backoff, mut found) = (pauses(), None);
         while !self.stops() {
             match found.take().map_or_else(|| self.find(), |found| Ok(Some(found))) {
                 Ok(Some((own, places))) => {
@@ -122,7 +122,7 @@ impl Reader {
                     let reason = format!("ACKs cannot be read from {}: {error}", self.options.ack_topic);
                     self.hearing.send_replace(Hearing::Deaf(reason));
                     self.errors.failed(Activity::ReadAcks, &self.options.ack_topic, &error);
-                    let _ = self.consumer.poll(backoff.next());
+                    let _ = self.consumer.poll(backoff.pause());
                     self.renew();
                 }
             }

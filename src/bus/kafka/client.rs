@@ -14,12 +14,21 @@ use rdkafka::{ClientConfig, ClientContext};
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
+use crate::backoff::Backoff;
 use crate::bus::PublishError;
 use crate::config::{AckRead, Compression, KafkaSecurity, SaslMechanism, Settings};
 use crate::order::WRITTEN_OUT;
 
 /// How long a broker may take to answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(4);
+
+/// The first pause before a broker is asked again, and the longest one.
+const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
+
+/// The pauses before a broker is asked again.
+pub(super) const fn pauses() -> Backoff {
+    Backoff::new(PAUSES[0], PAUSES[1])
+}
 
 /// Why a login with OAUTHBEARER does without: such a client takes its token when it is polled, and these are not.
 pub(super) const NO_TOKEN: &str = "that takes another login than OAUTHBEARER";

@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::sleep;
 
-use super::backoff::Backoff;
+use super::client::pauses;
 use super::producer::Producer;
 use super::records::{Outgoing, header, size};
+use crate::backoff::Backoff;
 use crate::bus::{Delivery, PublishError, Record, Source};
 use crate::telemetry::limited;
 
@@ -58,7 +59,7 @@ impl DeadLetters {
             topic: topic.into(),
             room: Semaphore::new(UNDER_WAY),
             is_shut: AtomicBool::new(false),
-            probe: Mutex::new(Backoff::new()),
+            probe: Mutex::new(pauses()),
         }
     }
 
@@ -75,7 +76,7 @@ impl DeadLetters {
         delivery.receipt.keep(size(&delivery.record));
         let unwanted = delivery.receipt.unwanted();
         let written = async {
-            let mut backoff = Backoff::new();
+            let mut backoff = pauses();
             while let Err(error) = self.attempt(producer, delivery, reason).await {
                 delivery.receipt.stuck();
                 let (topic, source) = (&*self.topic, &delivery.source);
@@ -86,7 +87,7 @@ impl DeadLetters {
                     %error,
                     "a dead letter was not written; it is kept, and tried again until its topic takes it"
                 );
-                sleep(backoff.next()).await;
+                sleep(backoff.pause()).await;
             }
         };
         tokio::select! {
@@ -110,7 +111,7 @@ impl DeadLetters {
                 delivery.receipt.stuck();
                 let mut backoff = self.probe.lock().await;
                 if self.is_shut() {
-                    sleep(backoff.next()).await;
+                    sleep(backoff.pause()).await;
                     let answer = publish(producer, &self.topic, delivery, reason).await;
                     if answer.is_ok() {
                         self.is_shut.store(false, Ordering::Relaxed);

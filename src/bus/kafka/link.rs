@@ -13,8 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-use super::backoff::Backoff;
-use super::client::{OpenError, Options, log_in, logs, not_made};
+use super::client::{OpenError, Options, log_in, logs, not_made, pauses};
 use super::client_errors::ClientErrors;
 use super::topics;
 use crate::bus::PublishError;
@@ -147,7 +146,7 @@ fn closed() -> PublishError {
 }
 
 fn run(mut client: BaseConsumer<Heard>, options: &Options, asked: &mpsc::Receiver<oneshot::Sender<Answer>>) {
-    let (mut backoff, mut reported) = (Backoff::new(), topics::Reported::default());
+    let (mut backoff, mut reported) = (pauses(), topics::Reported::default());
     let heard = client.client().context().as_ref().clone();
     loop {
         let mut pause = LOOK_EVERY;
@@ -165,7 +164,7 @@ fn run(mut client: BaseConsumer<Heard>, options: &Options, asked: &mpsc::Receive
                 // Why nothing came, the client says itself, and has kept to itself while it was asked.
                 listen(&client, MOST_ERRORS);
                 heard.down(&reason);
-                pause = backoff.next();
+                pause = backoff.pause();
                 // It may have lost its brokers for good, see `pulse`; a new one begins at the beginning.
                 if let Ok(new) = heard.client(options) {
                     client = new;

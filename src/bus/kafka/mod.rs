@@ -8,7 +8,6 @@
 mod ack_reader;
 mod acks;
 mod backlog;
-mod backoff;
 mod client;
 mod client_errors;
 mod consumer;

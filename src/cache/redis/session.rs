@@ -18,9 +18,10 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisResult, cmd};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
-use uuid::Uuid;
 
+use crate::backoff::jittered;
 use crate::cache::port::Unavailable;
+use crate::telemetry::LogOnce;
 
 /// How many failures in a row end a session.
 const FAILURES: u32 = 3;
@@ -146,13 +147,13 @@ impl Line {
 
     /// Begins one session after the other, for ever. Logs when the line goes up or down, and not each attempt.
     pub(super) async fn keep(&self) {
-        let (mut pauses, mut is_told) = (Pauses::default(), false);
+        let (mut pauses, log) = (Pauses::default(), LogOnce::default());
         loop {
             let began = Instant::now();
             let (reason, is_void) = match self.join().await {
                 Ok(()) => {
                     tracing::info!("the cache is in use");
-                    is_told = false;
+                    log.worked();
                     (self.down().await, true)
                 }
                 Err(Failed { reason, is_void }) => {
@@ -160,9 +161,8 @@ impl Line {
                     (reason, is_void)
                 }
             };
-            if !is_told {
+            if log.failed() {
                 tracing::warn!(reason, "the cache is not available; reads go to the store until it is");
-                is_told = true;
             }
             sleep_until(began + pauses.after(began.elapsed(), is_void)).await;
         }
@@ -292,12 +292,6 @@ async fn within<T>(limit: Duration, call: impl Future<Output = RedisResult<T>>) 
 
 fn too_slow(limit: Duration) -> String {
     format!("it did not answer within {limit:?}")
-}
-
-/// Half of a pause to the whole of it, so that many processes do not come back at once.
-fn jittered(pause: Duration) -> Duration {
-    let [.., random] = Uuid::now_v7().into_bytes();
-    pause * (256 + u32::from(random)) / 512
 }
 
 #[cfg(test)]

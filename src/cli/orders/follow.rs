@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::client::{Call, Method, Server, Stream};
 use super::{accepted, print, refused};
+use crate::backoff::doubled;
 use crate::order::{OrderId, Sequence, Status};
 use crate::telemetry;
 
@@ -133,8 +134,7 @@ impl Reader {
 
     /// Twice as long after each try that failed, up to a limit.
     fn next_pause(&self) -> Duration {
-        let doubled = self.pause.saturating_mul(1 << self.failures.saturating_sub(1).min(10));
-        doubled.min(PAUSES[1].max(self.pause))
+        doubled(self.pause, self.failures.saturating_sub(1), PAUSES[1].max(self.pause))
     }
 }
 

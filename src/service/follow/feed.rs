@@ -6,7 +6,6 @@
 //! began to read rings for it, so nothing can be missed in between.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tokio::time::sleep;
 
 use crate::order::{Sequence, Stretch, Whose};
 use crate::store::{self, History};
+use crate::telemetry::LogOnce;
 
 /// How long to wait after the history's end before looking again.
 const POLL: Duration = Duration::from_millis(100);
@@ -32,8 +32,8 @@ pub(in crate::service) struct Hub {
     state: Mutex<State>,
     /// Somebody came.
     came: Notify,
-    looking: Told,
-    reading: Told,
+    looking: LogOnce,
+    reading: LogOnce,
 }
 
 #[derive(Default)]
@@ -94,7 +94,7 @@ impl Hub {
         loop {
             self.somebody().await;
             let looked = self.look(store).await;
-            self.looking.tell(looked.as_ref().err());
+            tell(&self.looking, looked.as_ref().err());
             match looked {
                 Ok(true) => {}
                 Ok(false) => sleep(POLL).await,
@@ -198,7 +198,7 @@ impl Subscription {
 
     /// Tells the log how reading went, which is one line for all who read.
     pub(super) fn tell(&self, error: Option<&store::Error>) {
-        self.hub.reading.tell(error);
+        tell(&self.hub.reading, error);
     }
 
     /// Tells the hub that the history has lost its end, and ends there now. Answers how often the hub had begun when it
@@ -236,20 +236,14 @@ impl Drop for Subscription {
     }
 }
 
-/// Whether the log was told last that the history cannot be read: an outage is one line, however often it is met.
-#[derive(Default)]
-struct Told(AtomicBool);
-
-impl Told {
-    fn tell(&self, error: Option<&store::Error>) {
-        let was_told = self.0.swap(error.is_some(), Ordering::Relaxed);
-        match error {
-            Some(error) if !was_told => {
-                tracing::warn!(%error, "the history cannot be read; whoever follows orders waits");
-            }
-            None if was_told => tracing::info!("the history can be read again"),
-            _ => {}
+/// Tells the log of an outage of the history, and of its end.
+fn tell(log: &LogOnce, error: Option<&store::Error>) {
+    match error {
+        Some(error) if log.failed() => {
+            tracing::warn!(%error, "the history cannot be read; those who follow orders wait");
         }
+        None if log.worked() => tracing::info!("the history can be read again"),
+        _ => {}
     }
 }
 

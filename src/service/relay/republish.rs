@@ -14,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::outstanding::Key;
 use super::publisher::Publisher;
-use super::sweep::with_chance;
+use crate::backoff::spread;
 use crate::bus::{Behind, Ends, PublishError};
 use crate::order::OrderId;
 use crate::store::{self, Processed};
+use crate::telemetry::LogOnce;
 
 /// How many rows of the store are looked at in one statement.
 const ROWS: usize = 5000;
@@ -86,23 +87,22 @@ impl Republisher {
     }
 
     async fn rounds(&mut self) {
-        let (mut next_search, mut has_failed) = (Instant::now() + with_chance(self.after), false);
+        let (mut next_search, log) = (Instant::now() + spread(self.after), LogOnce::default());
         loop {
             let pause = next_search.saturating_duration_since(Instant::now());
             let is_watching = !self.watches.is_empty();
             sleep(if is_watching { pause.min((self.after / 10).min(LOOK_EVERY)) } else { pause }).await;
             let searches = Instant::now() >= next_search;
             match self.round(searches).await {
-                Ok(()) => has_failed = false,
+                Ok(()) => drop(log.worked()),
                 // Once, however long it goes on: the store and the bus tell of themselves.
-                Err(error) if !has_failed => {
-                    has_failed = true;
+                Err(error) if log.failed() => {
                     tracing::warn!(%error, "cannot look for lost events; it is tried again");
                 }
                 Err(error) => tracing::debug!(%error, "cannot look for lost events yet"),
             }
             if searches {
-                next_search = Instant::now() + with_chance(self.after);
+                next_search = Instant::now() + spread(self.after);
             }
         }
     }

@@ -13,9 +13,9 @@ use jiff::Timestamp;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::publisher::{Outcome, Publisher, keys};
+use crate::backoff::{random, spread};
 use crate::order::Event;
 use crate::store::{self, PendingPage};
 use crate::telemetry::limited;
@@ -100,10 +100,10 @@ impl Sweep {
     async fn rest(&mut self) -> Duration {
         let least = (self.worked * REST_FACTOR).min(LONGEST_REST);
         if let Trust::Lost { pause, .. } = self.trust {
-            sleep(with_chance(pause.max(least))).await;
+            sleep(spread(pause.max(least))).await;
             return GRACE;
         }
-        let until = Instant::now() + with_chance(REST.max(least));
+        let until = Instant::now() + spread(REST.max(least));
         sleep(least).await;
         tokio::select! {
             () = sleep(until.saturating_duration_since(Instant::now())) => GRACE,
@@ -172,7 +172,7 @@ impl Sweep {
     async fn publish(&mut self, mut events: Vec<Event>) -> Result<usize, store::Error> {
         if matches!(self.trust, Trust::Lost { .. }) && events.len() > 1 {
             // Any of them: the first may be the one that the bus does not take.
-            events = vec![events.swap_remove(usize::from(random()) % events.len())];
+            events = vec![events.swap_remove(random(events.len() as u32) as usize)];
         }
         let mut count = 0;
         while let Some((fitting, permit)) = self.publisher.reserve_some(&events).await {
@@ -240,15 +240,4 @@ fn published(outcome: Result<Outcome, JoinError>) -> Outcome {
         Ok(panic) => resume_unwind(panic),
         Err(_) => Outcome::default(),
     })
-}
-
-/// A pause, up to a quarter shorter or longer by chance, so that processes do not sweep together.
-pub(super) fn with_chance(pause: Duration) -> Duration {
-    pause * 3 / 4 + pause * u32::from(random()) / 512
-}
-
-/// A number by chance.
-fn random() -> u8 {
-    // The last bytes of a random id are as random as any.
-    Uuid::now_v7().as_bytes()[15]
 }

@@ -10,11 +10,11 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
-use uuid::Uuid;
 
 use super::load::{Burden, Load};
 use super::server::Server;
 use super::session::{Purpose, SILENCE};
+use crate::backoff::{doubled, jittered};
 use crate::store::Error;
 use crate::store::postgres::trouble::Trouble;
 use crate::telemetry::limited;
@@ -239,11 +239,7 @@ impl<S: Prepare> Link<S> {
     }
 }
 
-/// How long to wait after so many failures: twice as long each time, give or take a half, so that many processes
-/// do not come back together.
+/// How long to wait after so many failures, so that many processes do not come back together.
 fn pause(failures: u32) -> Duration {
-    let longest = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE);
-    // The last bytes of a random id are as random as any.
-    let random = Uuid::now_v7().as_bytes()[15];
-    longest / 2 + longest * u32::from(random) / 512
+    jittered(doubled(FIRST_PAUSE, failures, LONGEST_PAUSE))
 }

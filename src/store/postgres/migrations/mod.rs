@@ -16,6 +16,7 @@ use self::statements::Statement;
 use super::connection::server::Server;
 use super::connection::session::Purpose;
 use super::trouble::Trouble;
+use crate::telemetry::LogOnce;
 
 /// The migrations, oldest first. Files that were released never change; new ones are added at the end.
 const MIGRATIONS: [&str; 8] = [
@@ -193,7 +194,7 @@ async fn is_unfinished(client: &Client) -> Result<bool, Trouble> {
 
 /// Opens a connection. A server that is starting is waited for: it may have much to recover from.
 async fn connect(server: &Server) -> Result<Client, MigrateError> {
-    let mut is_told = false;
+    let log = LogOnce::default();
     loop {
         let trouble = match server.connect(Purpose::Write).await {
             Ok(client) => return Ok(client),
@@ -203,7 +204,7 @@ async fn connect(server: &Server) -> Result<Client, MigrateError> {
         if !trouble.is_starting() {
             return Err(MigrateError::Unreachable(reason));
         }
-        if !std::mem::replace(&mut is_told, true) {
+        if log.failed() {
             tracing::warn!("{reason}; waiting until the server has started");
         }
         sleep(STARTING).await;
