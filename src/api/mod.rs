@@ -3,39 +3,17 @@
 //! what the service tells about itself. This room knows the service and no store or bus; nothing outside it knows a
 //! protocol.
 
-mod accept;
-mod admission;
-mod batch;
-mod browser;
-mod conditions;
-mod connection;
-mod cors;
-mod docs;
-mod edge;
-mod etag;
-mod exchange;
+mod body;
 mod failures;
-mod forwarded;
-mod front;
 mod grpc;
-mod health;
-mod history;
 mod http;
-mod listener;
-mod lists;
-mod live;
-mod prefer;
+mod openapi;
 pub mod problem;
-mod query;
-mod reads;
-mod stream;
-mod upload;
+mod server;
 mod uri;
-mod view;
-mod writes;
 
-pub use docs::{ASYNCAPI_JSON, openapi_json};
-pub use listener::{serve, serve_health};
+pub use http::docs::{ASYNCAPI_JSON, openapi_json};
+pub use server::listener::{serve, serve_health};
 
 use std::time::Duration;
 
@@ -130,7 +108,7 @@ const SMALLEST_CONNECTION_SHARE: usize = 256;
 const SMALLEST_MEMORY_SHARE: usize = 4;
 
 /// How many commands one peer may have queued at least: two of the largest batches.
-const SMALLEST_QUEUE_SHARE: usize = 2 * batch::LIMIT;
+const SMALLEST_QUEUE_SHARE: usize = 2 * http::submit_batch::LIMIT;
 
 impl Options {
     /// How much there is of a resource, and how much of it one peer may hold.

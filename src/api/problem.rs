@@ -168,16 +168,16 @@ pub const TABLE: [Kind; 19] = [
 
 /// A problem with one request.
 #[derive(Debug, Clone)]
-pub(super) struct Problem {
-    pub(super) kind: Kind,
-    pub(super) detail: String,
-    pub(super) order_id: Option<OrderId>,
-    pub(super) current_version: Option<Version>,
-    pub(super) retry_after: Option<Duration>,
+pub(in crate::api) struct Problem {
+    pub(in crate::api) kind: Kind,
+    pub(in crate::api) detail: String,
+    pub(in crate::api) order_id: Option<OrderId>,
+    pub(in crate::api) current_version: Option<Version>,
+    pub(in crate::api) retry_after: Option<Duration>,
 }
 
 impl Problem {
-    pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Problem {
+    pub(in crate::api) fn new(kind: Kind, detail: impl Into<String>) -> Problem {
         let retry_after = (kind.status == 503).then_some(Duration::from_secs(1));
         Problem { kind, detail: detail.into(), order_id: None, current_version: None, retry_after }
     }
@@ -187,7 +187,7 @@ impl Problem {
     }
 
     /// A response that carries the problem and has no body yet: the edge writes it, which knows the request.
-    pub(super) fn into_bare_response(self) -> Response {
+    pub(in crate::api) fn into_bare_response(self) -> Response {
         let mut response = Response::new(Body::empty());
         *response.status_mut() =
             StatusCode::from_u16(self.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -197,7 +197,12 @@ impl Problem {
 
     /// Writes the body and headers. A deleted order's caller gets the members that old clients read with the problem
     /// inside, unless it asks for a pure problem: the two disagree about what `status` is.
-    pub(super) fn write(self, response: &mut Response, request_id: &HeaderValue, wants_problem: bool) {
+    pub(in crate::api) fn write(
+        self,
+        response: &mut Response,
+        request_id: &HeaderValue,
+        wants_problem: bool,
+    ) {
         failures::log(self.kind.code, |suppressed| {
             let (request_id, code) = (request_id.to_str().unwrap_or(""), self.kind.code);
             tracing::warn!(suppressed, request_id, code, order_id = ?self.order_id, "{}", self.detail);
@@ -216,13 +221,13 @@ impl Problem {
     }
 
     /// The status and body of a problem that is one of many in an answer.
-    pub(super) fn inside(&self, request_id: &HeaderValue) -> (u16, String) {
+    pub(in crate::api) fn inside(&self, request_id: &HeaderValue) -> (u16, String) {
         let (_, body) = self.body(request_id, false);
         (self.kind.status, String::from_utf8(body).unwrap_or_default())
     }
 
     /// The members of the body.
-    pub(super) fn members<'a>(&'a self, request_id: &'a str) -> ProblemBody<'a> {
+    pub(in crate::api) fn members<'a>(&'a self, request_id: &'a str) -> ProblemBody<'a> {
         ProblemBody {
             r#type: format!("/problems/{}", self.kind.code),
             title: self.kind.title,
@@ -248,12 +253,12 @@ impl Problem {
 }
 
 /// A pause in whole seconds, as `Retry-After` has it.
-pub(super) fn seconds(pause: Duration) -> u64 {
+pub(in crate::api) fn seconds(pause: Duration) -> u64 {
     pause.as_secs().max(1)
 }
 
 /// The JSON text of a body.
-pub(super) fn to_json(body: &impl Serialize) -> Vec<u8> {
+pub(in crate::api) fn to_json(body: &impl Serialize) -> Vec<u8> {
     // These bodies are strings and numbers, which always serialize.
     serde_json::to_vec(body).unwrap_or_default()
 }
@@ -261,7 +266,7 @@ pub(super) fn to_json(body: &impl Serialize) -> Vec<u8> {
 /// A problem (RFC 9457).
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
-pub(super) struct ProblemBody<'a> {
+pub(in crate::api) struct ProblemBody<'a> {
     /// Where the kind of problem is explained.
     #[schema(format = "uri-reference")]
     r#type: String,
@@ -291,7 +296,7 @@ pub(super) struct ProblemBody<'a> {
 
 impl ProblemBody<'_> {
     /// The same inside of what callers of a deleted order get.
-    pub(super) fn of_deleted<'a>(&'a self, order_id: &'a str) -> DeletedBody<'a> {
+    pub(in crate::api) fn of_deleted<'a>(&'a self, order_id: &'a str) -> DeletedBody<'a> {
         DeletedBody { order_id, status: "deleted", problem: self }
     }
 }
@@ -300,7 +305,7 @@ impl ProblemBody<'_> {
 /// application/problem+json` the problem comes alone.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeletedOrder)]
-pub(super) struct DeletedBody<'a> {
+pub(in crate::api) struct DeletedBody<'a> {
     #[schema(format = "uuid")]
     order_id: &'a str,
     /// `deleted`.

@@ -7,7 +7,7 @@ use hyper::http::uri::PathAndQuery;
 
 /// The URI with a path in which only those characters are percent-encoded that mean something else then (section
 /// 6.2.2.2); `None` where it is one already.
-pub(super) fn plain(uri: &Uri) -> Option<Uri> {
+pub(in crate::api) fn plain(uri: &Uri) -> Option<Uri> {
     let Cow::Owned(path) = decoded(uri.path()) else { return None };
     let path_and_query = match uri.query() {
         Some(query) => format!("{path}?{query}"),
@@ -55,7 +55,7 @@ fn is_unreserved(byte: u8) -> bool {
 }
 
 /// A text as a reference (section 4.1) of one path: what such a path cannot hold is percent-encoded.
-pub(super) fn reference(text: &str) -> Cow<'_, str> {
+pub(in crate::api) fn reference(text: &str) -> Cow<'_, str> {
     let first_segment = text.find(['/', '?']).unwrap_or(text.len());
     let stands = |(at, byte): (usize, u8)| match byte {
         // In the first segment it would end the name of a scheme.

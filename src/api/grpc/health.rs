@@ -17,8 +17,8 @@ use tonic_health::pb::health_server::{self, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::orders::Server;
-use crate::api::health::takes_orders;
-use crate::api::http::Shared;
+use crate::api::http::health::takes_orders;
+use crate::api::http::router::Shared;
 
 /// How long a watch may take; then it ends, and who goes on watching calls again.
 const WATCH_TIMEOUT: Duration = Duration::from_hours(1);

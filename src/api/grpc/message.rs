@@ -6,9 +6,9 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 
 use crate::api::Options;
-use crate::api::exchange::Caller;
+use crate::api::body::{self, Arrived, Framing};
 use crate::api::problem::Problem;
-use crate::api::upload::{self, Arrived, Framing};
+use crate::api::server::exchange::Caller;
 use crate::order::Invalid;
 use crate::service::quota::Permit;
 
@@ -33,7 +33,7 @@ const FRAMED: Framing = Framing {
 
 /// Reads a message with its prefix.
 pub(super) async fn read(body: Incoming, options: &Options, caller: &Caller) -> Result<Arrived, Problem> {
-    let mut message = upload::read(body, options, caller, FRAMED).await?;
+    let mut message = body::read(body, options, caller, FRAMED).await?;
     if announced(&message.bytes).map(|length| PREFIX + length) != Some(message.bytes.len()) {
         return Err(one_message());
     }

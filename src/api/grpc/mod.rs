@@ -3,9 +3,10 @@
 //! no field for travels as metadata.
 
 mod deadline;
-mod edge;
+
 mod health;
 mod message;
+mod middleware;
 mod orders;
 mod preface;
 mod reflection;
@@ -24,12 +25,12 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use self::edge::Edge;
 use self::health::Health;
+use self::middleware::Edge;
 use self::socket::Socket;
-use super::connection::{Asked, Connection};
-use super::forwarded::TrustedProxies;
-use super::http::Shared;
+use crate::api::http::router::Shared;
+use crate::api::server::connection::{Asked, Connection};
+use crate::api::server::forwarded::TrustedProxies;
 
 /// The messages and services as Rust.
 #[expect(

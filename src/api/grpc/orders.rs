@@ -8,8 +8,8 @@ use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::{Extensions, Request, Response, Status};
 
 use super::deadline::Deadline;
-use super::edge::Size;
 use super::message::Memory;
+use super::middleware::Size;
 use super::proto::orders::models::v1::OrderModel;
 use super::proto::orders::service::v1::orders_service_server::{OrdersService, OrdersServiceServer};
 use super::proto::orders::service::v1::{
@@ -17,10 +17,10 @@ use super::proto::orders::service::v1::{
     HealthRequest, HealthResponse, UpsertOrderRequest, UpsertOrderResponse,
 };
 use super::status::{ORDER_VERSION, tell};
-use crate::api::exchange::Caller;
-use crate::api::http::{Reading, Shared};
+use crate::api::body::{LONG, beside};
+use crate::api::http::router::{Reading, Shared};
 use crate::api::problem::Problem;
-use crate::api::upload::{LONG, beside};
+use crate::api::server::exchange::Caller;
 use crate::error::Error;
 use crate::order::{self, Command, Invalid, KeyText, Order, OrderId, Submission, UserId, Version};
 use crate::service::quota::Permit;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::api::connection::Connection;
+use crate::api::server::connection::Connection;
 use crate::service::quota::{Permit, Resource};
 
 /// What the library may hold for a connection whose peer takes nothing: an answer for each of its calls, and more.

@@ -1,0 +1,214 @@
+//! What the service tells about itself: `/openapi.json`, `/asyncapi.json` and a page at `/docs` that shows the first.
+//! Everything comes out of the binary, so that the page works without a network beyond this server, and is made
+//! once, at the start. What may run on the page is said by a policy that allows nothing else.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::response::Response;
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
+    IF_NONE_MATCH, REFERRER_POLICY,
+};
+use hyper::{HeaderMap, StatusCode};
+use utoipa_swagger_ui::Config;
+use uuid::Uuid;
+
+use crate::api::http::router::{Segment, Shared};
+use crate::api::openapi::parameters::IfNoneMatch;
+use crate::api::openapi::problems::{FileProblems, Problems};
+use crate::api::openapi::responses::{Document, File, Page};
+use crate::api::problem::{Problem, ROUTE_NOT_FOUND};
+
+/// Namespace of the ETags, which are digests of what they stand for.
+const CONTENTS: Uuid = Uuid::from_u128(0x6f72_6465_7273_7472_6561_6d2e_646f_6373);
+
+/// What the page may do: its own scripts, styles, pictures and requests. The UI draws its icons from `data:` addresses; no
+/// script and no style stands in the page.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The files of the UI that the page loads.
+const UI_FILES: [&str; 3] = ["favicon-32x32.png", "swagger-ui-bundle.js", "swagger-ui.css"];
+
+/// The OpenAPI document, as it is served and committed.
+#[must_use]
+pub fn openapi_json() -> String {
+    // Strings, numbers and maps with keys of text, which always serialize.
+    let text = crate::api::openapi::document::document().to_pretty_json().unwrap_or_default();
+    text + "\n"
+}
+
+/// The AsyncAPI document. It is written by hand, and tests hold it to the messages.
+pub const ASYNCAPI_JSON: &str = include_str!("../../../asyncapi.json");
+
+/// Everything that is served here, by its name.
+pub(in crate::api) struct Docs(BTreeMap<&'static str, Content>);
+
+/// Something to be served.
+struct Content {
+    media_type: Cow<'static, str>,
+    is_gzipped: bool,
+    etag: HeaderValue,
+    bytes: Bytes,
+}
+
+impl Content {
+    fn new(media_type: impl Into<Cow<'static, str>>, is_gzipped: bool, bytes: impl Into<Bytes>) -> Content {
+        let bytes = bytes.into();
+        let digest = Uuid::new_v5(&CONTENTS, &bytes);
+        // Hexadecimal digits between two quotes.
+        let etag = HeaderValue::try_from(format!("\"{}\"", digest.as_simple()));
+        let etag = etag.unwrap_or_else(|_| HeaderValue::from_static("\"\""));
+        Content { media_type: media_type.into(), is_gzipped, etag, bytes }
+    }
+}
+
+impl Docs {
+    pub(in crate::api) fn new() -> Docs {
+        let mut all = BTreeMap::from([
+            ("openapi.json", Content::new("application/json", false, openapi_json())),
+            ("asyncapi.json", Content::new("application/json", false, ASYNCAPI_JSON)),
+            ("index.html", Content::new("text/html; charset=utf-8", false, include_str!("docs/index.html"))),
+            ("page.css", Content::new("text/css; charset=utf-8", false, include_str!("docs/page.css"))),
+            ("page.js", Content::new("text/javascript; charset=utf-8", false, include_str!("docs/page.js"))),
+        ]);
+        let config = Arc::new(Config::default());
+        for name in UI_FILES {
+            // A test holds that each of them is there.
+            if let Ok(Some(file)) = utoipa_swagger_ui::serve(name, Arc::clone(&config)) {
+                all.insert(name, Content::new(file.content_type, file.gzpipped, file.bytes.into_owned()));
+            }
+        }
+        Docs(all)
+    }
+
+    /// The content of that name, or the word that the caller has it already.
+    fn answer(&self, name: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+        let Some(content) = self.0.get(name) else {
+            return Err(Problem::new(ROUTE_NOT_FOUND, "there is no file of that name; the page is at /docs"));
+        };
+        let mut response = Response::default();
+        let mut set = |name: HeaderName, value: HeaderValue| response.headers_mut().insert(name, value);
+        set(ETAG, content.etag.clone());
+        // The next version of the service has other ones under the same names.
+        set(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        set(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+        set(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        if is_known(&content.etag, headers) {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            return Ok(response);
+        }
+        if let Ok(media_type) = HeaderValue::try_from(&*content.media_type) {
+            set(CONTENT_TYPE, media_type);
+        }
+        // Kept small in the binary; every browser takes it so.
+        if content.is_gzipped {
+            set(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        *response.body_mut() = Body::from(content.bytes.clone());
+        Ok(response)
+    }
+}
+
+/// Whether `If-None-Match` names the tag.
+fn is_known(etag: &HeaderValue, headers: &HeaderMap) -> bool {
+    let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut tags = values.flat_map(|text| text.split(',')).map(str::trim);
+    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}
+
+/// This document
+///
+/// OpenAPI 3.1, as the running version has it.
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    tag = "reference",
+    params(IfNoneMatch),
+    responses(Document, Problems)
+)]
+pub(in crate::api) async fn openapi(
+    State(api): State<Arc<Shared>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    api.docs.answer("openapi.json", &headers)
+}
+
+/// The messages on Kafka
+///
+/// AsyncAPI 3.0: the events, the ACKs and the dead letters.
+#[utoipa::path(
+    get,
+    path = "/asyncapi.json",
+    tag = "reference",
+    params(IfNoneMatch),
+    responses(Document, Problems)
+)]
+pub(in crate::api) async fn asyncapi(
+    State(api): State<Arc<Shared>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    api.docs.answer("asyncapi.json", &headers)
+}
+
+/// A page that shows this document
+///
+/// Everything that it loads comes from this server.
+#[utoipa::path(get, path = "/docs", tag = "reference", params(IfNoneMatch), responses(Page, Problems))]
+pub(in crate::api) async fn page(
+    State(api): State<Arc<Shared>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    api.docs.answer("index.html", &headers)
+}
+
+/// A file of that page
+///
+/// The large ones come as gzip alone.
+#[utoipa::path(
+    get, path = "/docs/{file}", tag = "reference",
+    params(
+        ("file" = String, Path, description = "The file's name.", min_length = 1, example = "page.css"),
+        IfNoneMatch,
+    ),
+    responses(File, FileProblems)
+)]
+pub(in crate::api) async fn file(
+    State(api): State<Arc<Shared>>,
+    name: Segment,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    api.docs.answer(&name?, &headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_that_the_page_names_is_there() {
+        let docs = Docs::new();
+        let page = include_str!("docs/index.html");
+        let named: Vec<&str> = page.split('"').filter_map(|text| text.strip_prefix("/docs/")).collect();
+        assert_eq!(named.len(), UI_FILES.len() + 2, "{named:?}");
+        for name in named {
+            let content = docs.0.get(name).unwrap_or_else(|| panic!("no {name}"));
+            assert!(!content.bytes.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_tag_is_known_in_a_list_and_as_a_weak_one() {
+        let etag = HeaderValue::from_static("\"a\"");
+        let known = |text: &'static str| {
+            is_known(&etag, &HeaderMap::from_iter([(IF_NONE_MATCH, HeaderValue::from_static(text))]))
+        };
+        assert!(["*", "\"a\"", "W/\"a\"", "\"b\" , \"a\""].into_iter().all(known));
+        assert!(!["", "a", "\"b\"", "\"A\""].into_iter().any(known));
+        assert!(!is_known(&etag, &HeaderMap::new()));
+    }
+}

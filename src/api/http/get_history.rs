@@ -1,0 +1,268 @@
+//! The history of an order, one entry for each command that was accepted and each event from outside, with what became
+//! of it; and a step of it as text, which this and the streams share.
+
+use std::sync::Arc;
+
+use axum::extract::{Extension, State};
+use axum::response::Response;
+use hyper::{HeaderMap, StatusCode, Uri};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::Object;
+
+use crate::api::http::get_order::order_id_of;
+use crate::api::http::order_body::{any_number, number, one_of, statuses};
+use crate::api::http::query::Parameters;
+use crate::api::http::router::{Segment, Shared, json};
+use crate::api::openapi::parameters::{HistoryQuery, OrderInPath, Prefer};
+use crate::api::openapi::problems::HistoryProblems;
+use crate::api::openapi::responses::Told;
+use crate::api::problem::{Problem, to_json};
+use crate::api::server::exchange::Caller;
+use crate::order::{Cause, HistoryCursor, Status, Step, Version};
+use crate::service::Service;
+use crate::service::turns::Turn;
+
+/// A page of an order's history.
+#[derive(Serialize, ToSchema)]
+#[schema(as = History)]
+pub(in crate::api) struct HistoryBody<'a> {
+    #[schema(format = "uuid")]
+    order_id: String,
+    /// The oldest first.
+    history: Vec<Entry<'a>>,
+    /// Where the next page begins. Absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    next_cursor: Option<String>,
+}
+
+/// A change that was asked for. An event from outside is carried out as it comes: its outcome is its own.
+#[derive(Serialize, ToSchema)]
+#[schema(as = HistoryEntry)]
+struct Entry<'a> {
+    #[schema(value_type = i64)]
+    version: Version,
+    // These three are not known where the step of the request has been dropped or is on another page.
+    /// When. Absent, as the next two, where only the outcome is still kept, or the request is on the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, format = DateTime, required = false)]
+    at: Option<Timestamp>,
+    /// What changed the order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = causes, required = false)]
+    by: Option<&'static str>,
+    /// Where the order stood then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = statuses, required = false)]
+    status: Option<&'static str>,
+    /// What became of it; null where it is not processed, or will not be.
+    #[schema(required = true)]
+    outcome: Option<Outcome<'a>>,
+}
+
+/// What the worker recorded.
+#[derive(Serialize, ToSchema)]
+#[schema(as = HistoryOutcome)]
+struct Outcome<'a> {
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+    /// Where the order stood then.
+    #[schema(schema_with = statuses)]
+    status: &'static str,
+    /// The amount that was set, if one was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = any_number, required = false)]
+    amount: Option<Box<RawValue>>,
+    /// Why it could not be processed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    reason: Option<&'a str>,
+}
+
+/// What a cursor may be.
+const CURSOR: &str =
+    "a next_cursor of an earlier page as it was, or leave it out to begin with the oldest version";
+
+fn causes() -> Object {
+    one_of(["create", "update", "delete", "worker", "event"])
+}
+
+/// An order's history
+///
+/// A page of its versions, the oldest first. Where the oldest steps are no longer kept a page may be short, or empty, and
+/// still have a `next_cursor`: the history ends where there is none. A page has at most 500 steps. The next page
+/// continues a version that has more; an outcome there may stand without its request.
+#[utoipa::path(
+    get,
+    path = "/orders/{order_id}/history",
+    tag = "history",
+    params(OrderInPath, HistoryQuery, Prefer),
+    responses(Told, HistoryProblems)
+)]
+pub(in crate::api) async fn order_history(
+    State(api): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    order_id: Segment,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (order_id, query) = (order_id_of(order_id)?, Parameters::of(&uri));
+    let after: Option<HistoryCursor> = query.parsed("cursor", CURSOR, |text| text.parse().ok())?;
+    let (after, limit) = (after.unwrap_or_default(), query.limit()?);
+    let read = move |service: Arc<Service>| async move { service.history(order_id, after, limit).await };
+    let (_, part) = api.read(&caller, Turn::Order, api.reads_until(&headers), read).await?;
+    let body = HistoryBody {
+        order_id: order_id.to_string(),
+        history: entries(&part.steps),
+        next_cursor: part.next.map(|cursor| cursor.to_string()),
+    };
+    let mut response = json(StatusCode::OK, to_json(&body));
+    api.say_applied(&mut response, &headers);
+    Ok(response)
+}
+
+/// Puts each outcome to what it is the outcome of.
+fn entries(steps: &[Step]) -> Vec<Entry<'_>> {
+    let mut entries: Vec<Entry<'_>> = Vec::with_capacity(steps.len());
+    for step in steps {
+        let own = Entry {
+            version: step.version,
+            at: Some(step.at),
+            by: Some(by(step)),
+            status: Some(step.status.as_str()),
+            outcome: None,
+        };
+        match step.cause {
+            Cause::Command => entries.push(own),
+            Cause::Event => entries.push(Entry { outcome: Some(outcome(step)), ..own }),
+            Cause::Worker => {
+                let is_its =
+                    |entry: &&mut Entry<'_>| entry.version == step.version && entry.outcome.is_none();
+                match entries.iter_mut().rfind(is_its) {
+                    Some(entry) => entry.outcome = Some(outcome(step)),
+                    None => {
+                        let outcome = Some(outcome(step));
+                        entries.push(Entry { at: None, by: None, status: None, outcome, ..own });
+                    }
+                }
+            }
+        }
+    }
+    entries
+}
+
+fn outcome(step: &Step) -> Outcome<'_> {
+    Outcome {
+        at: step.at,
+        status: step.status.as_str(),
+        amount: step.amount.as_ref().map(number),
+        reason: step.reason.as_deref(),
+    }
+}
+
+/// Who or what made a step.
+fn by(step: &Step) -> &'static str {
+    match (step.cause, step.status) {
+        (Cause::Command, Status::New) => "create",
+        (Cause::Command, Status::Deleted) => "delete",
+        (Cause::Command, _) => "update",
+        (Cause::Worker, _) => "worker",
+        (Cause::Event, _) => "event",
+    }
+}
+
+/// One step of an order's history: the `data` of an event of a stream.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Step)]
+pub(in crate::api) struct StepBody<'a> {
+    #[schema(format = "uuid")]
+    order_id: String,
+    #[schema(format = "uuid")]
+    user_id: String,
+    #[schema(value_type = i64)]
+    version: Version,
+    /// Where the order stood then.
+    #[schema(schema_with = statuses)]
+    status: &'static str,
+    /// What changed it.
+    #[schema(schema_with = causes)]
+    by: &'static str,
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+    /// The amount that was set, if one was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = any_number, required = false)]
+    amount: Option<Box<RawValue>>,
+    /// Why it could not be processed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    reason: Option<&'a str>,
+}
+
+/// A step by itself, on one line.
+pub(in crate::api) fn step(step: &Step) -> Vec<u8> {
+    to_json(&StepBody {
+        order_id: step.order_id.to_string(),
+        user_id: step.user_id.to_string(),
+        version: step.version,
+        status: step.status.as_str(),
+        by: by(step),
+        at: step.at,
+        amount: step.amount.as_ref().map(number),
+        reason: step.reason.as_deref(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::{Amount, OrderId, Sequence, UserId};
+
+    fn told(steps: &[(Version, Cause, Status)]) -> String {
+        let step = |(version, cause, status): &(Version, Cause, Status)| Step {
+            sequence: Sequence::default(),
+            order_id: OrderId::generate(),
+            user_id: UserId::from_bytes([1; 16]),
+            version: *version,
+            at: Timestamp::UNIX_EPOCH,
+            cause: *cause,
+            status: *status,
+            amount: (*cause != Cause::Command).then(|| Amount::parse("1.50").unwrap()),
+            reason: None,
+        };
+        let steps: Vec<Step> = steps.iter().map(step).collect();
+        let text = String::from_utf8(to_json(&entries(&steps))).unwrap();
+        text.replace(r#""at":"1970-01-01T00:00:00Z","#, "")
+    }
+
+    #[test]
+    fn an_outcome_stands_with_what_it_is_the_outcome_of() {
+        use {Cause::*, Status::*};
+        assert_eq!(told(&[]), "[]");
+        assert_eq!(
+            told(&[
+                (1, Command, New),
+                (1, Event, Cancelled),
+                (1, Worker, Cancelled),
+                (2, Command, Processing)
+            ]),
+            r#"[{"version":1,"by":"create","status":"new","outcome":{"status":"cancelled","amount":1.50}},"#
+                .to_owned()
+                + r#"{"version":1,"by":"event","status":"cancelled","outcome":{"status":"cancelled","amount":1.50}},"#
+                + r#"{"version":2,"by":"update","status":"processing","outcome":null}]"#
+        );
+    }
+
+    #[test]
+    fn an_outcome_whose_request_is_no_longer_kept_stands_alone() {
+        use {Cause::*, Status::*};
+        assert_eq!(
+            told(&[(3, Worker, Done), (4, Command, Deleted)]),
+            r#"[{"version":3,"outcome":{"status":"done","amount":1.50}},"#.to_owned()
+                + r#"{"version":4,"by":"delete","status":"deleted","outcome":null}]"#
+        );
+    }
+}

@@ -1,0 +1,357 @@
+//! What keeps web pages of other sites out, since the service does not ask who calls and a browser on the same machine
+//! reaches it. A page must not change anything (cross-site requests), and must not read under a name of its own that it
+//! lets point here (DNS rebinding). Programs other than browsers notice neither.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::OnceLock;
+
+use hyper::header::{HOST, HeaderName, HeaderValue, ORIGIN};
+use hyper::http::Version;
+use hyper::{HeaderMap, Method, Request};
+
+use crate::api::http::cors::Cors;
+use crate::api::problem::{CROSS_SITE_REQUEST, MISDIRECTED_REQUEST, Problem};
+use crate::order::Invalid;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// The names that the service answers to.
+pub(in crate::api) struct Hosts {
+    /// Whether it answers to these alone.
+    is_checked: bool,
+    names: Vec<Name>,
+}
+
+/// A member of `ALLOWED_HOSTS`.
+struct Name {
+    /// In lower case; empty: any.
+    name: String,
+    /// Whether it stands for the names below it.
+    is_suffix: bool,
+}
+
+impl Hosts {
+    /// Answers to addresses, `localhost` and these names; to every name where none is given and no check is wanted.
+    pub(in crate::api) fn new(is_checked: bool, names: &[String]) -> Hosts {
+        let read = |name: &String| {
+            let below = name.strip_prefix('*').unwrap_or(name).strip_prefix('.');
+            let name = if name == "*" { "" } else { below.unwrap_or(name) };
+            Name { name: name.to_ascii_lowercase(), is_suffix: below.is_some() }
+        };
+        Hosts { is_checked: is_checked || !names.is_empty(), names: names.iter().map(read).collect() }
+    }
+
+    /// Lets a request in, or says why not. `known` is a host that its connection has named before.
+    pub(in crate::api) fn admit<B>(
+        &self,
+        request: &Request<B>,
+        cors: &Cors,
+        known: &KnownHost,
+    ) -> Result<(), Problem> {
+        if names_alone(request, known) {
+            return Ok(());
+        }
+        let targets = targets(request)?;
+        for target in targets.iter().flatten() {
+            if self.is_checked && !self.answers_to(target.host) {
+                let fix = "this service does not answer to that name; call it by its IP address or as localhost, or \
+                           add the name to ALLOWED_HOSTS";
+                return Err(refused(MISDIRECTED_REQUEST, "Host", fix));
+            }
+        }
+        if let Some(host) = request.headers().get(HOST) {
+            known.set(host);
+        }
+        let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        if is_safe
+            || !is_cross_site(request.headers(), targets.into_iter().flatten().last())
+            || cors.allows(request.headers())
+        {
+            return Ok(());
+        }
+        let fix =
+            "a page of another site cannot change orders; add its origin to CORS_ALLOWED_ORIGINS if it may";
+        Err(refused(CROSS_SITE_REQUEST, "Origin", fix))
+    }
+
+    fn answers_to(&self, host: &str) -> bool {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let fits = |name: &Name| match name.is_suffix {
+            _ if name.name.is_empty() => true,
+            true => host
+                .len()
+                .checked_sub(name.name.len() + 1)
+                .and_then(|dot| host.split_at_checked(dot))
+                .is_some_and(|(below, rest)| {
+                    !below.is_empty()
+                        && rest.strip_prefix('.').is_some_and(|rest| rest.eq_ignore_ascii_case(&name.name))
+                }),
+            false => host.eq_ignore_ascii_case(&name.name),
+        };
+        host.starts_with('[')
+            || host.eq_ignore_ascii_case("localhost")
+            || host.parse::<Ipv4Addr>().is_ok()
+            || self.names.iter().any(fits)
+    }
+}
+
+fn refused(kind: crate::api::problem::Kind, field: &'static str, fix: &str) -> Problem {
+    Problem::new(kind, Invalid::new(field, fix).to_string())
+}
+
+/// A host that a connection has named and that the service answers to, where it is short. In place, not on the heap:
+/// every request looks at it.
+#[derive(Debug, Default)]
+pub(in crate::api) struct KnownHost(OnceLock<(u8, [u8; KNOWN_HOST])>);
+
+/// The longest host that is remembered, in bytes.
+const KNOWN_HOST: usize = 46;
+
+impl KnownHost {
+    fn set(&self, host: &HeaderValue) {
+        let mut bytes = [0; KNOWN_HOST];
+        if let (Some(place), Ok(size)) = (bytes.get_mut(..host.len()), u8::try_from(host.len())) {
+            place.copy_from_slice(host.as_bytes());
+            // The first one is kept: few clients name another on the same connection.
+            let _ = self.0.set((size, bytes));
+        }
+    }
+
+    fn is(&self, host: &HeaderValue) -> bool {
+        let known = self.0.get().and_then(|(size, bytes)| bytes.get(..usize::from(*size)));
+        known == Some(host.as_bytes())
+    }
+}
+
+/// Whether a request names that host and no other, and no browser has said anything of its origin.
+fn names_alone<B>(request: &Request<B>, known: &KnownHost) -> bool {
+    let mut hosts = 0;
+    for (name, value) in request.headers() {
+        match name.as_str() {
+            "host" if known.is(value) => hosts += 1,
+            "host" | "origin" | "sec-fetch-site" => return false,
+            _ => {}
+        }
+    }
+    hosts == 1 && request.uri().authority().is_none()
+}
+
+/// Whom a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Target<'a> {
+    /// A name, an IPv4 address, or an IPv6 address in brackets.
+    host: &'a str,
+    port: Option<u16>,
+}
+
+impl Target<'_> {
+    fn read(text: &str) -> Option<Target<'_>> {
+        let (host, port) = match text.rfind(']') {
+            Some(end) => text.split_at(end + 1),
+            None => text.split_at(text.find(':').unwrap_or(text.len())),
+        };
+        let port = match port.strip_prefix(':') {
+            // A colon without a number is legal, and says nothing.
+            Some("") => None,
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits.parse().ok()?),
+            Some(_) => return None,
+            None if port.is_empty() => None,
+            None => return None,
+        };
+        let is_legal = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => {
+                !host.is_empty()
+                    && host
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte))
+            }
+        };
+        is_legal.then_some(Target { host, port })
+    }
+}
+
+/// The targets that a request names: `Host`, and what its request line says, which counts for more. A client of HTTP/1.0
+/// need not name any.
+fn targets<B>(request: &Request<B>) -> Result<[Option<Target<'_>>; 2], Invalid> {
+    let invalid = |fix| Invalid::new("Host", fix);
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (None, _) if request.version() < Version::HTTP_11 => None,
+        (None, _) => return Err(invalid("send this header; HTTP/1.1 asks for it")),
+        (Some(host), None) => Some(host),
+        (Some(_), Some(_)) => return Err(invalid("send this header once")),
+    };
+    let wanted = || invalid("send a name or an IP address, and a port where it is not the usual one");
+    let host = host.map(|host| host.to_str().ok().and_then(Target::read).ok_or_else(wanted)).transpose()?;
+    let authority =
+        request.uri().authority().map(|authority| Target::read(authority.as_str()).ok_or_else(wanted));
+    Ok([host, authority.transpose()?])
+}
+
+/// Whether a browser says that a page of another site made the request. Modern browsers do so in `Sec-Fetch-Site`; older
+/// ones name the page's origin, which must be the service itself then. The same as Go's `http.CrossOriginProtection`.
+fn is_cross_site(headers: &HeaderMap, target: Option<Target<'_>>) -> bool {
+    let mut sites = headers.get_all(SEC_FETCH_SITE).iter().filter(|site| !site.is_empty()).peekable();
+    if sites.peek().is_some() {
+        return !sites.all(|site| site == "same-origin" || site == "none");
+    }
+    let is_own = |origin: &str| {
+        let (scheme, rest) = origin.split_once("://")?;
+        let (origin, target) = (Target::read(rest)?, target?);
+        let usual = match scheme {
+            "https" => 443,
+            _ => 80,
+        };
+        let same_port = origin.port.unwrap_or(usual) == target.port.unwrap_or(usual);
+        Some(same_port && origin.host.eq_ignore_ascii_case(target.host))
+    };
+    let mut origins = headers.get_all(ORIGIN).iter();
+    !origins.all(|origin| origin.to_str().ok().and_then(is_own) == Some(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(line: &str, headers: &[(&str, &str)]) -> Request<()> {
+        let (method, uri) = line.split_once(' ').unwrap();
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap()
+    }
+
+    fn code(hosts: &Hosts, request: &Request<()>) -> &'static str {
+        let (cors, known) = (Cors::new(&["https://shop.example".to_owned()]), KnownHost::default());
+        let code = || hosts.admit(request, &cors, &known).err().map_or("", |problem| problem.kind.code);
+        let first = code();
+        assert_eq!(code(), first, "a connection that has named its host before");
+        first
+    }
+
+    fn get(hosts: &Hosts, host: &str) -> &'static str {
+        code(hosts, &request("GET /", &[("host", host)]))
+    }
+
+    #[test]
+    fn a_checked_service_answers_to_addresses_localhost_and_its_names() {
+        let names = ["orders.example", "*.Shop.example", ".inner.example"].map(str::to_owned);
+        let hosts = Hosts::new(true, &names);
+        for host in [
+            "127.0.0.1",
+            "127.0.0.1:8080",
+            "[::1]",
+            "[::1]:80",
+            "10.1.2.3",
+            "localhost",
+            "LocalHost:1",
+            "localhost.",
+            "localhost:",
+            "orders.example",
+            "ORDERS.example:443",
+            "a.shop.example",
+            "a.b.shop.example.",
+            "x.inner.example",
+        ] {
+            assert_eq!(get(&hosts, host), "", "{host}");
+        }
+        for host in [
+            "evil.example",
+            "orders.example.evil.example",
+            "xorders.example",
+            "shop.example",
+            ".shop.example",
+            "xshop.example",
+            "127.1",
+            "2130706433",
+            "localhost.evil.example",
+            "xlocalhost",
+            "127.0.0.1.evil.example",
+            "%6cocalhost",
+        ] {
+            assert_eq!(get(&hosts, host), "misdirected_request", "{host}");
+        }
+        for host in
+            ["", ":80", "a:b", "a:99999", "a:1:2", "a b", "a/b", "a@b", "::1", "[::1", "[a]", "[::1]x", "ä"]
+        {
+            for hosts in [&hosts, &Hosts::new(false, &[])] {
+                assert_eq!(get(hosts, host), "invalid_request", "{host}");
+            }
+        }
+        assert_eq!(get(&Hosts::new(false, &[]), "evil.example"), "");
+        assert_eq!(get(&Hosts::new(false, &names[..1]), "evil.example"), "misdirected_request");
+        assert_eq!(get(&Hosts::new(true, &["*".to_owned()]), "evil.example"), "");
+    }
+
+    #[test]
+    fn a_host_is_named_once_and_a_whole_target_counts_too() {
+        let hosts = Hosts::new(true, &[]);
+        assert_eq!(code(&hosts, &request("GET /", &[])), "invalid_request");
+        let twice = [("host", "localhost"), ("host", "localhost")];
+        assert_eq!(code(&hosts, &request("GET /", &twice)), "invalid_request");
+        let mut old = request("GET /", &[]);
+        *old.version_mut() = Version::HTTP_10;
+        assert_eq!(code(&hosts, &old), "");
+        let whole = |uri: &str| code(&hosts, &request(&format!("GET {uri}"), &[("host", "localhost")]));
+        assert_eq!(whole("http://localhost:1/orders"), "");
+        assert_eq!(whole("http://evil.example/orders"), "misdirected_request");
+        assert_eq!(whole("http://me@localhost/orders"), "invalid_request");
+    }
+
+    #[test]
+    fn a_change_that_a_page_of_another_site_makes_is_refused() {
+        let hosts = Hosts::new(false, &[]);
+        let post = |headers: &[(&str, &str)]| {
+            let headers = [&[("host", "orders.example:8080")], headers].concat();
+            let unsafe_ones = ["POST", "PUT", "DELETE", "PATCH", "BREW"];
+            let codes = unsafe_ones.map(|method| code(&hosts, &request(&format!("{method} /"), &headers)));
+            assert!(codes.iter().all(|code| *code == codes[0]), "{codes:?}");
+            for method in ["GET", "HEAD", "OPTIONS"] {
+                assert_eq!(code(&hosts, &request(&format!("{method} /"), &headers)), "");
+            }
+            codes[0]
+        };
+        for headers in [
+            &[][..],
+            &[("sec-fetch-site", "same-origin"), ("origin", "https://evil.example")],
+            &[("sec-fetch-site", "none")],
+            &[("sec-fetch-site", "")],
+            &[("origin", "http://orders.example:8080")],
+            &[("origin", "https://ORDERS.example:8080")],
+            &[("origin", "https://shop.example")],
+            &[("sec-fetch-site", "cross-site"), ("origin", "https://shop.example")],
+        ] {
+            assert_eq!(post(headers), "", "{headers:?}");
+        }
+        for headers in [
+            &[("sec-fetch-site", "cross-site")][..],
+            &[("sec-fetch-site", "same-site"), ("origin", "http://orders.example:8080")],
+            &[("sec-fetch-site", ""), ("origin", "https://evil.example")],
+            &[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")],
+            &[("origin", "https://evil.example")],
+            &[("origin", "null")],
+            &[("origin", "")],
+            &[("origin", "http://orders.example")],
+            &[("origin", "http://orders.example:8080"), ("origin", "https://evil.example")],
+        ] {
+            assert_eq!(post(headers), "cross_site_request", "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn the_usual_port_of_an_origin_may_be_named_or_not() {
+        let hosts = Hosts::new(false, &[]);
+        for (host, origin, is_own) in [
+            ("a.example", "https://a.example", true),
+            ("a.example:443", "https://a.example", true),
+            ("a.example:80", "http://a.example", true),
+            ("a.example:80", "https://a.example", false),
+            ("[::1]:8080", "http://[::1]:8080", true),
+        ] {
+            let code = code(&hosts, &request("POST /", &[("host", host), ("origin", origin)]));
+            assert_eq!(code.is_empty(), is_own, "{host} {origin}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Lists of orders: which ones a query asks for, and the page with its links to the others.
+
+use std::sync::Arc;
+
+use axum::extract::{Extension, State};
+use axum::response::Response;
+use hyper::header::{HeaderValue, LINK};
+use hyper::{HeaderMap, StatusCode, Uri};
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::body::write;
+use crate::api::http::order_body::OrderView;
+use crate::api::http::query::Parameters;
+use crate::api::http::router::{Shared, hold, json};
+use crate::api::openapi::parameters::{ListQuery, Prefer};
+use crate::api::openapi::problems::ListProblems;
+use crate::api::openapi::responses::Listed;
+use crate::api::problem::{Problem, to_json};
+use crate::api::server::exchange::Caller;
+use crate::order::{BadPosition, Filter, Invalid, Position, Status, UserId};
+use crate::service::Service;
+use crate::service::turns::Turn;
+
+const STATUSES: &str = "one of new, processing, done, failed, cancelled, deleted";
+const TIME: &str = "an RFC 3339 time with its offset, such as 2026-01-31T12:00:00Z";
+
+/// A page of orders.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Orders)]
+pub(in crate::api) struct ListBody<'a> {
+    /// The newest first.
+    orders: Vec<OrderView<'a>>,
+    /// Where the next page begins. Absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    next_cursor: Option<&'a str>,
+}
+
+/// List orders
+///
+/// A page of the orders that fit the query, the newest first. The store looks at a bounded number of orders for each page,
+/// so one may be short, or empty, and still have a `next_cursor`: the list ends where there is none.
+#[utoipa::path(
+    get,
+    path = "/orders",
+    tag = "orders",
+    params(ListQuery, Prefer),
+    responses(Listed, ListProblems)
+)]
+pub(in crate::api) async fn list_orders(
+    State(api): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let query = Parameters::of(&uri);
+    let (filter, after, limit) = (filter(query)?, after(query)?, query.limit()?);
+    let list = move |service: Arc<Service>| async move { service.list(&filter, after, limit as usize).await };
+    let (reading, page) = api.read(&caller, Turn::Page, api.reads_until(&headers), list).await?;
+    let next_cursor = page.next.map(|place| place.to_string());
+    let size = page.orders.iter().map(|order| order.payload.as_str().len()).sum();
+    let cursor = next_cursor.clone();
+    let body = write(size, move || {
+        let orders = page.orders.iter().map(OrderView::of).collect();
+        to_json(&ListBody { orders, next_cursor: cursor.as_deref() })
+    });
+    let mut response = json(StatusCode::OK, body.await?);
+    hold(&mut response, reading);
+    api.say_applied(&mut response, &headers);
+    let links = links(query, next_cursor.as_deref()).map(HeaderValue::try_from);
+    if let Some(Ok(links)) = links {
+        response.headers_mut().insert(LINK, links);
+    }
+    Ok(response)
+}
+
+/// The most bytes of links: a proxy gives all headers of an answer 4 KiB, as nginx does, and fails beyond.
+const LINK_LIMIT: usize = 3 << 10;
+
+/// The links to other pages of the same list, RFC 8288, as far as they fit; the next page counts for more than the
+/// first. The body names it, too.
+fn links(query: Parameters<'_>, next_cursor: Option<&str>) -> Option<String> {
+    let link = |cursor, rel: &str| format!("</orders{}>; rel=\"{rel}\"", query.with_cursor(cursor));
+    let (first, next) = (link(None, "first"), next_cursor.map(|cursor| link(Some(cursor), "next")));
+    let both = next.as_ref().map(|next| format!("{first}, {next}"));
+    let choices = if next.is_some() { [both, next] } else { [Some(first), None] };
+    choices.into_iter().flatten().find(|links| links.len() <= LINK_LIMIT)
+}
+
+/// Which orders are asked for.
+fn filter(query: Parameters<'_>) -> Result<Filter, Invalid> {
+    let user_id = query.parsed("user_id", "the owner's UUID", UserId::parse)?;
+    let status = query.parsed("status", STATUSES, Status::parse)?;
+    // No payload holds either text.
+    let has_one = |text: &str| (!text.is_empty() && !text.contains('\0')).then(|| text.to_owned());
+    let external_id =
+        query.parsed("external_id", "the id that the payload holds, or leave it out", has_one)?;
+    if external_id.is_some() && user_id.is_none() {
+        return Err(Invalid::new("external_id", "it belongs to a user; send user_id, too"));
+    }
+    let created_from = query.parsed("created_after", TIME, time)?;
+    let created_before = query.parsed("created_before", TIME, time)?;
+    let with_deleted = query.parsed("show_deleted", "true or false", |text| text.parse().ok())?;
+    let with_deleted = with_deleted.unwrap_or(false) || status == Some(Status::Deleted);
+    Ok(Filter { user_id, status, external_id, created_from, created_before, with_deleted })
+}
+
+fn after(query: Parameters<'_>) -> Result<Option<Position>, Invalid> {
+    let Some(cursor) = query.text("cursor")? else { return Ok(None) };
+    cursor.parse().map(Some).map_err(|error: BadPosition| Invalid::new("cursor", error.to_string()))
+}
+
+/// Reads a time. Orders are dated in microseconds, and a bound between two of them is as good as the later one.
+fn time(text: &str) -> Option<Timestamp> {
+    // The plus of an offset is a space in a query unless it was percent-encoded.
+    let text = match text.rsplit_once(' ') {
+        Some((time, offset)) if time.len() > "2026-01-31".len() => format!("{time}+{offset}"),
+        _ => text.to_owned(),
+    };
+    // RFC 3339 knows years of four digits; the parser knows more, and some stores less.
+    let has_a_plain_year =
+        text.as_bytes().get(4) == Some(&b'-') && text.as_bytes()[..4].iter().all(u8::is_ascii_digit);
+    let time: Timestamp = has_a_plain_year.then(|| text.parse().ok())??;
+    let micros = time.as_microsecond();
+    let later = Timestamp::from_microsecond(micros).ok()? < time;
+    Timestamp::from_microsecond(micros + i64::from(later)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_left_out_where_they_would_be_too_long() {
+        let rels = |length: usize, next| {
+            let uri: Uri = format!("/orders?external_id={}", "x".repeat(length)).parse().unwrap();
+            let links = links(Parameters::of(&uri), next).unwrap_or_default();
+            assert!(links.len() <= LINK_LIMIT, "{length}");
+            links.split("; rel=").skip(1).map(|rel| rel[1..5].to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(rels(1, None), ["firs"]);
+        assert_eq!(rels(1, Some("0")), ["firs", "next"]);
+        assert_eq!(rels(2_000, Some("0")), ["next"]);
+        assert_eq!(rels(2_000, None), ["firs"]);
+        assert_eq!(rels(4_000, Some("0")).len() + rels(4_000, None).len(), 0);
+    }
+
+    #[test]
+    fn a_time_has_an_offset_with_its_plus_encoded_or_not() {
+        let noon: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+        for text in [
+            "2026-01-31T12:00:00Z",
+            "2026-01-31T12:00:00.000000Z",
+            "2026-01-31T14:00:00+02:00",
+            "2026-01-31T14:00:00 02:00",
+            "2026-01-31 14:00:00 02:00",
+            "2026-01-31 12:00:00Z",
+            "2026-01-31T11:59:59.9999991Z",
+        ] {
+            assert_eq!(time(text), Some(noon), "{text}");
+        }
+        for text in [
+            "",
+            "now",
+            "2026-01-31",
+            "2026-01-31T12:00:00",
+            "1769860800",
+            "-002026-01-31T12:00:00Z",
+            "12026-01-31T12:00:00Z",
+            "2026-02-30T12:00:00Z",
+        ] {
+            assert_eq!(time(text), None, "{text}");
+        }
+        let before_all: Timestamp = "1969-12-31T23:59:59.999999Z".parse().unwrap();
+        assert_eq!(time("1969-12-31T23:59:59.9999981Z"), Some(before_all));
+        assert_eq!(time("9999-12-30T22:00:00.9999999Z"), None);
+    }
+}

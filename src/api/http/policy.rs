@@ -1,0 +1,150 @@
+//! What HTTP asks of every request and answer, whichever handler is concerned: paths are equal where RFC 3986 says so,
+//! browsers are kept out where they must be, a body comes as it is, and an answer says how it may be kept. The edge
+//! calls it on the way in and on the way out.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{HeaderMap, Method, Request};
+
+use crate::api::Options;
+use crate::api::http::accept::{self, JSON, PROBLEM};
+use crate::api::http::cors::Cors;
+use crate::api::http::hosts::{Hosts, KnownHost};
+use crate::api::problem::{Problem, UNSUPPORTED_CONTENT_ENCODING};
+use crate::api::uri;
+
+/// What every request and answer passes. Cheap to clone.
+#[derive(Clone)]
+pub(in crate::api) struct Front(Arc<Rules>);
+
+struct Rules {
+    hosts: Hosts,
+    cors: Cors,
+}
+
+/// What an answer depends on besides its handler.
+pub(in crate::api) struct Asked {
+    /// Whether a problem is wanted by itself where an older client would get more.
+    pub(in crate::api) wants_problem: bool,
+    varies_by_accept: bool,
+    /// The origin that may read the answer.
+    origin: Option<HeaderValue>,
+}
+
+impl Front {
+    pub(in crate::api) fn new(options: &Options) -> Front {
+        let hosts = Hosts::new(options.checks_host, &options.allowed_hosts);
+        Front(Arc::new(Rules { hosts, cors: Cors::new(&options.cors_allowed_origins) }))
+    }
+
+    /// Looks at a request before it is handled, and gives its path the spelling that the router knows.
+    pub(in crate::api) fn look<B>(&self, request: &mut Request<B>) -> Asked {
+        if let Some(uri) = uri::plain(request.uri()) {
+            *request.uri_mut() = uri;
+        }
+        let (method, path) = (request.method(), request.uri().path());
+        let is_write = varies_by_accept(method, path);
+        Asked {
+            wants_problem: is_write && accept::best(request.headers(), [JSON, PROBLEM]) == PROBLEM,
+            varies_by_accept: is_write || matches!(path, "/health" | "/health/"),
+            origin: self.0.cors.allowed(request.headers()),
+        }
+    }
+
+    /// Lets a request in; else it has its answer. `known` is a host that its connection has named before.
+    pub(in crate::api) fn admit<B>(
+        &self,
+        request: &Request<B>,
+        known: &KnownHost,
+    ) -> Result<(), Box<Response>> {
+        let refused = |problem: Problem| Box::new(problem.into_bare_response());
+        self.0.hosts.admit(request, &self.0.cors, known).map_err(refused)?;
+        if let Some(answer) = self.0.cors.preflight(request) {
+            return Err(Box::new(answer));
+        }
+        // Others have no body that is read.
+        match *request.method() {
+            Method::POST | Method::PUT | Method::DELETE => uncoded(request.headers()).map_err(refused),
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds what every answer says.
+    pub(in crate::api) fn finish(&self, response: &mut Response, asked: Asked) {
+        let headers = response.headers_mut();
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        let varies = match (asked.varies_by_accept, self.0.cors.is_on()) {
+            (true, true) => "Accept, Origin",
+            (true, false) => "Accept",
+            (false, true) => "Origin",
+            (false, false) => "",
+        };
+        if !varies.is_empty() {
+            headers.entry(VARY).or_insert(HeaderValue::from_static(varies));
+        }
+        if let Some(origin) = asked.origin {
+            Cors::share(headers, origin);
+        }
+    }
+}
+
+/// Whether an answer to a write of one order is meant: that of a deleted one has two forms.
+fn varies_by_accept(method: &Method, path: &str) -> bool {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    match *method {
+        Method::POST => path == "/orders",
+        Method::PUT | Method::DELETE => path.starts_with("/orders/"),
+        _ => false,
+    }
+}
+
+/// Refuses a body that is encoded: nothing here decodes one.
+fn uncoded(headers: &HeaderMap) -> Result<(), Problem> {
+    if !headers.contains_key(CONTENT_ENCODING) {
+        return Ok(());
+    }
+    let is_plain = |value: &HeaderValue| {
+        let mut codings =
+            value.to_str().unwrap_or("?").split(',').map(|coding| coding.trim_matches([' ', '\t']));
+        codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case("identity"))
+    };
+    let has_body = headers.contains_key(TRANSFER_ENCODING)
+        || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
+    match has_body && !headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
+        true => Err(Problem::new(
+            UNSUPPORTED_CONTENT_ENCODING,
+            "Content-Encoding: send the body as it is, without this header",
+        )),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_body_can_be_encoded() {
+        let code = |headers: &[(hyper::header::HeaderName, &'static str)]| {
+            let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
+            uncoded(&headers.collect()).err().map_or("", |problem| problem.kind.code)
+        };
+        let with_body = (CONTENT_LENGTH, "2");
+        for coding in ["identity", "IDENTITY", "identity, identity", ""] {
+            assert_eq!(code(&[with_body.clone(), (CONTENT_ENCODING, coding)]), "", "{coding}");
+        }
+        for coding in ["gzip", "br", "identity, gzip", "x"] {
+            for body in [with_body.clone(), (TRANSFER_ENCODING, "chunked")] {
+                assert_eq!(code(&[body, (CONTENT_ENCODING, coding)]), "unsupported_content_encoding");
+            }
+            assert_eq!(code(&[(CONTENT_ENCODING, coding)]), "");
+            assert_eq!(code(&[(CONTENT_LENGTH, "0"), (CONTENT_ENCODING, coding)]), "");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Preferences (RFC 7240): how long a caller waits for the worker, and what it is answered with. A preference that is not
+//! known, or not written well, is passed over, as the RFC asks; what was honoured is said in `Preference-Applied`.
+
+use std::time::Duration;
+
+use hyper::HeaderMap;
+use hyper::header::{HeaderName, HeaderValue};
+
+use crate::service::Patience;
+
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// The header that says what was honoured.
+pub(in crate::api) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// What a caller would like. Of a preference that is stated twice, the first counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::api) struct Preferences {
+    /// How many seconds to wait at most.
+    wait: Option<u32>,
+    /// Whether not to wait at all, or, with `wait`, no longer than that.
+    respond_async: bool,
+    /// Whether the answer is to hold the order; `None`: nothing was said.
+    representation: Option<bool>,
+}
+
+impl Preferences {
+    pub(in crate::api) fn read(headers: &HeaderMap) -> Preferences {
+        let mut preferences = Preferences::default();
+        for value in headers.get_all(PREFER) {
+            let stated = value.to_str().unwrap_or("").split(',');
+            stated.for_each(|preference| preferences.note(preference));
+        }
+        preferences
+    }
+
+    fn note(&mut self, preference: &str) {
+        // Parameters follow a semicolon; no preference that we know has any.
+        let stated = preference.split(';').next().unwrap_or("");
+        let (name, value) = stated.split_once('=').unwrap_or((stated, ""));
+        let value = value.trim_matches([' ', '\t', '"']);
+        match name.trim_matches([' ', '\t']).to_ascii_lowercase().as_str() {
+            "respond-async" => self.respond_async = true,
+            "wait" if self.wait.is_none() => self.wait = value.parse().ok(),
+            "return" if self.representation.is_none() => {
+                self.representation = match value.to_ascii_lowercase().as_str() {
+                    "representation" => Some(true),
+                    "minimal" => Some(false),
+                    _ => None,
+                };
+            }
+            _ => {}
+        }
+    }
+
+    /// How long the caller waits for the worker.
+    pub(in crate::api) fn patience(&self) -> Patience {
+        match (self.wait, self.respond_async) {
+            (Some(seconds), _) => Patience::AtMost(Duration::from_secs(seconds.into())),
+            (None, true) => Patience::None,
+            (None, false) => Patience::Usual,
+        }
+    }
+
+    /// How long a reader waits.
+    pub(in crate::api) fn wait(&self) -> Option<Duration> {
+        self.wait.map(|seconds| Duration::from_secs(seconds.into()))
+    }
+
+    /// Whether the answer is to hold the order.
+    pub(in crate::api) fn wants_representation(&self) -> bool {
+        self.representation == Some(true)
+    }
+
+    /// What was honoured of a write, given whether the answer holds the order and how long the service waits at most;
+    /// `None`: nothing was asked for.
+    pub(in crate::api) fn applied_to_write(
+        &self,
+        has_representation: bool,
+        limit: Duration,
+    ) -> Option<HeaderValue> {
+        let representation = match self.representation {
+            Some(true) => has_representation.then_some("return=representation"),
+            Some(false) => Some("return=minimal"),
+            None => None,
+        };
+        let respond_async = self.respond_async.then_some("respond-async");
+        self.list([respond_async, representation], limit)
+    }
+
+    /// What was honoured of a read.
+    pub(in crate::api) fn applied_to_read(&self, limit: Duration) -> Option<HeaderValue> {
+        self.list([None, None], limit)
+    }
+
+    fn list(&self, others: [Option<&str>; 2], limit: Duration) -> Option<HeaderValue> {
+        if *self == Preferences::default() {
+            return None;
+        }
+        // The wait in force. A part of a second counts as one: no answer comes later than what is said here.
+        let most = limit.as_secs().saturating_add(u64::from(limit.subsec_nanos() > 0));
+        let wait = self.wait.map(|seconds| format!("wait={}", most.min(seconds.into())));
+        let applied: Vec<&str> = others.into_iter().chain([wait.as_deref()]).flatten().collect();
+        (!applied.is_empty()).then(|| HeaderValue::try_from(applied.join(", ")).ok()).flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(values: &[&str]) -> Preferences {
+        let header = |value: &&str| (PREFER, HeaderValue::from_str(value).unwrap());
+        Preferences::read(&values.iter().map(header).collect())
+    }
+
+    #[test]
+    fn preferences_are_read_in_every_spelling_and_the_first_counts() {
+        let both = Preferences { wait: Some(5), respond_async: true, representation: Some(true) };
+        for values in [
+            &["respond-async, wait=5, return=representation"][..],
+            &["Respond-Async", "WAIT=\"5\"", "return = Representation; x=1"],
+            &["wait=5,wait=9,respond-async,return=representation,return=minimal"],
+            &["handling=lenient, respond-async; a=b, unknown, wait = 5 , return=representation"],
+        ] {
+            assert_eq!(read(values), both, "{values:?}");
+        }
+        assert_eq!(both.patience(), Patience::AtMost(Duration::from_secs(5)));
+        let limit = Duration::from_secs(30);
+        assert_eq!(
+            both.applied_to_write(true, limit).unwrap(),
+            "respond-async, return=representation, wait=5"
+        );
+        assert_eq!(both.applied_to_write(false, limit).unwrap(), "respond-async, wait=5");
+        assert_eq!(both.applied_to_read(limit).unwrap(), "wait=5");
+        for (millis, applied) in
+            [(30_000, "wait=5"), (5_000, "wait=5"), (2_000, "wait=2"), (1_500, "wait=2"), (1, "wait=1")]
+        {
+            assert_eq!(both.applied_to_read(Duration::from_millis(millis)).unwrap(), applied);
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_passed_over() {
+        for value in
+            ["", "wait", "wait=", "wait=-1", "wait=soon", "wait=99999999999", "return=all", ",,;=", "=5"]
+        {
+            assert_eq!(read(&[value]), Preferences::default(), "{value}");
+            assert_eq!(read(&[value]).patience(), Patience::Usual);
+            assert_eq!(read(&[value]).applied_to_write(false, Duration::MAX), None);
+        }
+        assert_eq!(read(&["respond-async"]).patience(), Patience::None);
+        assert_eq!(read(&["respond-async"]).applied_to_write(false, Duration::MAX).unwrap(), "respond-async");
+    }
+}

@@ -1,0 +1,190 @@
+//! Query strings, read strictly: a parameter that is given twice or cannot be decoded is refused by its name, where
+//! ready-made readers would take the last one or put a replacement character in. Unknown names are ignored, but not
+//! by a deletion, where one may have been meant as a condition.
+
+use std::borrow::Cow;
+
+use hyper::Uri;
+
+use crate::order::Invalid;
+
+/// The query of a URL.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::api) struct Parameters<'a>(&'a str);
+
+impl<'a> Parameters<'a> {
+    pub(in crate::api) fn of(uri: &'a Uri) -> Parameters<'a> {
+        Parameters(uri.query().unwrap_or_default())
+    }
+
+    /// The query, if it has no other names than these.
+    ///
+    /// # Errors
+    /// [`Invalid`] that says the first other name.
+    pub(in crate::api) fn only(self, names: &[&str]) -> Result<Parameters<'a>, Invalid> {
+        let is_known = |key: &str| decode(key).is_some_and(|key| names.contains(&&*key));
+        match self.pairs().find(|(key, _)| !is_known(key)) {
+            None => Ok(self),
+            Some((other, _)) => {
+                let other: String = other.chars().take(SHOWN).collect();
+                let fix = format!("{other:?} is no parameter here; send {}", names.join(", "));
+                Err(Invalid::new("query", fix))
+            }
+        }
+    }
+
+    /// A parameter's value; `+` stands for a space.
+    ///
+    /// # Errors
+    /// [`Invalid`] where it is given more than once or is no UTF-8 in percent-encoding.
+    pub(in crate::api) fn text(self, name: &'static str) -> Result<Option<Cow<'a, str>>, Invalid> {
+        let mut given = self.pairs().filter(|(key, _)| decode(key).is_some_and(|key| key == name));
+        let Some((_, value)) = given.next() else { return Ok(None) };
+        if given.next().is_some() {
+            return Err(Invalid::new(name, "it is there more than once; send it once"));
+        }
+        let value = decode(value).ok_or_else(|| Invalid::new(name, "send UTF-8, percent-encoded"))?;
+        Ok(Some(value))
+    }
+
+    /// A parameter's value, read; `wanted` says what to send where it cannot be.
+    ///
+    /// # Errors
+    /// As [`Parameters::text`], and where it cannot be read.
+    pub(in crate::api) fn parsed<T>(
+        self,
+        name: &'static str,
+        wanted: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, Invalid> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        read(&text).map(Some).ok_or_else(|| Invalid::new(name, format!("send {wanted}")))
+    }
+
+    /// How many entries a page is to have.
+    ///
+    /// # Errors
+    /// As [`Parameters::parsed`].
+    pub(in crate::api) fn limit(self) -> Result<u32, Invalid> {
+        let read = |text: &str| text.parse().ok().filter(|limit| (1..=MOST).contains(limit));
+        Ok(self.parsed("limit", &format!("a whole number from 1 to {MOST}"), read)?.unwrap_or(USUAL))
+    }
+
+    /// The same query with another cursor, or none: ready for a URL, with its question mark unless it is empty.
+    pub(in crate::api) fn with_cursor(self, cursor: Option<&str>) -> String {
+        let others = self.pairs().filter(|(key, _)| decode(key).is_none_or(|key| key != "cursor"));
+        let mut parts: Vec<String> =
+            others.map(|(key, value)| format!("{}={}", plain(key), plain(value))).collect();
+        parts.extend(cursor.map(|cursor| format!("cursor={cursor}")));
+        if parts.is_empty() { String::new() } else { format!("?{}", parts.join("&")) }
+    }
+
+    /// Names and values as they are written.
+    fn pairs(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.0
+            .split('&')
+            .filter(|part| !part.is_empty())
+            .map(|part| part.split_once('=').unwrap_or((part, "")))
+    }
+}
+
+/// How many entries a page has at most, and where nobody says.
+const MOST: u32 = 200;
+const USUAL: u32 = 50;
+
+/// How much of a name that is not known is shown.
+const SHOWN: usize = 40;
+
+/// What percent-encoding stands for; `None` where that is no UTF-8, or a percent sign stands alone.
+fn decode(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains(['%', '+']) {
+        return Some(Cow::Borrowed(text));
+    }
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((byte, tail)) = rest.split_first() {
+        rest = tail;
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let (digits, tail) = rest.split_at_checked(2)?;
+                rest = tail;
+                let digit =
+                    |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+                digit(digits[0])? << 4 | digit(digits[1])?
+            }
+            byte => *byte,
+        });
+    }
+    String::from_utf8(bytes).ok().map(Cow::Owned)
+}
+
+/// A part of a query as a URL may hold it: what clients should have percent-encoded, and did not, is.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b',' | b';' => {
+                plain.push_str(&format!("%{byte:02X}"));
+            }
+            b'!'..=b'~' => plain.push(char::from(byte)),
+            _ => plain.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_decoded_and_a_name_may_be_encoded() {
+        let query = Parameters("a=1&%62=%D0%97+%2B%26&&c&d=x=y&other=%FF");
+        let text = |name| query.text(name).unwrap();
+        assert_eq!(text("a").as_deref(), Some("1"));
+        assert_eq!(text("b").as_deref(), Some("З +&"));
+        assert_eq!(text("c").as_deref(), Some(""));
+        assert_eq!(text("d").as_deref(), Some("x=y"));
+        assert_eq!(text("e"), None);
+    }
+
+    #[test]
+    fn what_is_doubled_or_broken_is_refused_by_name() {
+        for query in ["a=1&a=1", "a=1&%61=1", "a&a", "a=%", "a=%4", "a=%zz", "a=%+1", "a=%FF", "a=%C3%28"] {
+            assert_eq!(Parameters(query).text("a").unwrap_err().field, "a", "{query}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_known_is_refused_where_it_could_have_been_a_filter() {
+        let only = |query| Parameters(query).only(&["user_id", "limit"]);
+        for query in ["", "&", "user_id=1", "%75ser_id=1&limit=2", "limit"] {
+            assert!(only(query).is_ok(), "{query}");
+        }
+        for query in ["userid=1", "user_id=1&lim\"it=2", "=1", "%FF=1", "User_Id=1"] {
+            let refused = only(query).err().unwrap().to_string();
+            assert!(refused.starts_with("query: ") && refused.ends_with("send user_id, limit"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_within_bounds() {
+        for (query, limit) in [("", 50), ("limit=1", 1), ("limit=200", 200)] {
+            assert_eq!(Parameters(query).limit(), Ok(limit), "{query}");
+        }
+        for query in ["limit=0", "limit=201", "limit=", "limit", "limit=-1", "limit=1.5", "limit=99999999999"]
+        {
+            assert_eq!(Parameters(query).limit().unwrap_err().field, "limit", "{query}");
+        }
+    }
+
+    #[test]
+    fn a_link_keeps_the_query_and_changes_the_cursor() {
+        let with = |query, cursor| Parameters(query).with_cursor(cursor);
+        assert_eq!(with("", None), "");
+        assert_eq!(with("cursor=1", None), "");
+        assert_eq!(with("", Some("2")), "?cursor=2");
+        assert_eq!(with("a=%2B+x&cursor=1&curso%72=3&b", Some("2")), "?a=%2B+x&b=&cursor=2");
+        assert_eq!(with("a=\"ä\",<b>;", Some("2")), "?a=%22%C3%A4%22%2C%3Cb%3E%3B&cursor=2");
+    }
+}

@@ -1,0 +1,187 @@
+//! `POST /orders:batch`: many commands in one request, each with an outcome of its own. All of them go through the same
+//! committer as those of other callers, in their order, so that one commit carries as many as it can.
+
+use std::sync::Arc;
+
+use axum::extract::{Extension, Request, State};
+use axum::response::Response;
+use futures_util::future::join_all;
+use hyper::StatusCode;
+use hyper::header::HeaderValue;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::api::body::{self, PLAIN};
+use crate::api::http::conditions;
+use crate::api::http::order_body::SubmittedBody;
+use crate::api::http::prefer::{PREFERENCE_APPLIED, Preferences};
+use crate::api::http::request_bodies::{self, batch};
+use crate::api::http::router::{Shared, json};
+use crate::api::http::submit_order::{body, key, status};
+use crate::api::openapi::parameters::{IdempotencyKey, Prefer};
+use crate::api::openapi::problems::{BatchProblems, any_answer};
+use crate::api::openapi::responses::Batch;
+use crate::api::problem::{Problem, seconds, to_json};
+use crate::api::server::exchange::{Caller, Counted};
+use crate::order::{self, Invalid, KeyText, Submission, Version, pick};
+use crate::service::quota::Permit;
+use crate::service::{Deadline, Receipt};
+
+/// How many bytes an item takes up besides its text: its place in the queue, its waiter, its part of the answer.
+const ITEM_OVERHEAD: usize = 512;
+
+/// The most commands in a batch.
+pub(in crate::api) const LIMIT: usize = 1000;
+
+/// What became of each item, in their order.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BatchOutcome)]
+pub(in crate::api) struct BatchBody {
+    results: Vec<ItemResult>,
+}
+
+/// What `POST /orders` would have answered to one item.
+#[derive(Serialize, ToSchema)]
+struct ItemResult {
+    /// The HTTP status.
+    status: u16,
+    /// The version that the order has by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = i64, required = false)]
+    version: Option<Version>,
+    /// `true` where the same item was accepted before, under the same key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    replayed: Option<bool>,
+    /// How many seconds to wait before the item is sent again. Absent unless its status is 503.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, nullable = false)]
+    retry_after: Option<u64>,
+    /// What the answer would have held.
+    #[schema(schema_with = any_answer)]
+    body: ItemBody,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ItemBody {
+    Accepted(SubmittedBody<'static>),
+    Refused(Box<RawValue>),
+}
+
+/// Create, update and delete many orders
+///
+/// Each item is a request of its own, and has an outcome of its own; they are carried out in their order. An
+/// `Idempotency-Key` counts for each item by its place.
+#[utoipa::path(
+    post, path = "/orders:batch", tag = "orders",
+    params(IdempotencyKey, Prefer),
+    request_body(content = request_bodies::Batch, content_type = "application/json", example = json!(batch())),
+    responses(Batch, BatchProblems)
+)]
+pub(in crate::api) async fn submit_batch(
+    State(api): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    conditions::only(&[], &head.headers)?;
+    let body = body::read(body, &api.options, &caller, PLAIN).await?;
+    let (key, request_id) = (key(&head.headers)?, caller.request_id.clone());
+    let read = move |text: &str| {
+        let items = items(text)?;
+        // Also those that are refused wait for the others, and have their part in the answer.
+        let memory = caller.take(items.len() * ITEM_OVERHEAD)?;
+        let items = items.into_iter().enumerate();
+        let requests = items.map(|(index, item)| item_request(item.get(), key.as_ref(), index, &caller));
+        Ok((requests.collect(), memory))
+    };
+    // The body is let go here: each item holds what is its own.
+    let ((items, mut memory), _): ((Vec<Item>, Permit), Permit) = body.read(read).await?;
+    let preferences = Preferences::read(&head.headers);
+    let deadline = api.service.deadline(preferences.patience());
+    // Polled in their order, and so they are queued.
+    let outcomes = join_all(items.into_iter().map(|item| submit(&api, item, deadline))).await;
+    let request_id = &request_id;
+    let results = outcomes.iter().map(|outcome| result(outcome, request_id)).collect();
+    let text = to_json(&BatchBody { results });
+    // What was taken for the items is about enough; where it is not, and no more is left, the answer counts too little.
+    let _ = memory.grow(text.len().saturating_sub(memory.units()));
+    let mut response = json(StatusCode::MULTI_STATUS, text);
+    response.extensions_mut().insert(Counted::new(memory));
+    if let Some(applied) = preferences.applied_to_write(false, api.service.longest_wait()) {
+        response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+    }
+    Ok(response)
+}
+
+/// The items of a batch, as they were written.
+fn items(text: &str) -> Result<Vec<&RawValue>, Invalid> {
+    let [orders] =
+        pick(text, ["orders"]).map_err(|error| Invalid::new("body", format!("not valid JSON: {error}")))?;
+    let refused =
+        || Invalid::new("orders", format!("send an array of 1 to {LIMIT} orders, as {{\"orders\":[...]}}"));
+    let orders: Vec<&RawValue> =
+        serde_json::from_str(orders.ok_or_else(refused)?.get()).map_err(|_| refused())?;
+    if (1..=LIMIT).contains(&orders.len()) { Ok(orders) } else { Err(refused()) }
+}
+
+/// What one item asks for, and the memory that it takes up.
+type Item = Result<(order::Request, Permit), Problem>;
+
+fn item_request(text: &str, key: Option<&KeyText>, index: usize, caller: &Caller) -> Item {
+    let memory = caller.take(text.len())?;
+    let command = Submission::from_json(text)?.into_command()?;
+    let key = key.map(|key| key.item(index).of(&command));
+    Ok((order::Request { command, key }, memory))
+}
+
+async fn submit(api: &Shared, item: Item, deadline: Deadline) -> Result<Receipt, Problem> {
+    let (request, memory) = item?;
+    Ok(api.service.submit_by(request, deadline, memory.into()).await?)
+}
+
+/// What is said of one item.
+fn result(outcome: &Result<Receipt, Problem>, request_id: &HeaderValue) -> ItemResult {
+    match outcome {
+        Ok(receipt) => ItemResult {
+            status: status(receipt).as_u16(),
+            version: Some(receipt.version),
+            replayed: receipt.replayed.then_some(true),
+            retry_after: None,
+            body: ItemBody::Accepted(body(receipt, None)),
+        },
+        Err(problem) => {
+            let (status, body) = problem.inside(request_id);
+            // JSON, because it was just written.
+            let body = RawValue::from_string(body).unwrap_or_else(|_| RawValue::NULL.to_owned());
+            let retry_after = problem.retry_after.map(seconds);
+            ItemResult { status, version: None, replayed: None, retry_after, body: ItemBody::Refused(body) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::Error;
+    use crate::order::OrderId;
+
+    #[test]
+    fn an_item_that_may_be_sent_again_says_after_which_pause() {
+        let told = |error: Error| {
+            let body = to_json(&result(&Err(error.into()), &HeaderValue::from_static("")));
+            serde_json::from_slice::<serde_json::Value>(&body).unwrap()["retry_after"].clone()
+        };
+        assert_eq!(told(Error::Overloaded { retry_after: Duration::from_secs(3) }), 3);
+        assert_eq!(told(Error::Unavailable), 1);
+        for error in
+            [Error::OutcomeUnknown { order_id: OrderId::generate() }, Error::NotFound { order_id: None }]
+        {
+            assert_eq!(told(error), serde_json::Value::Null);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The OpenAPI document: the operations of every route, the schemas that they name, and what the edge adds to each of
+//! them. A route that is served stands here, because both are made of one list.
+
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::{
+    ComponentsBuilder, Info, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths, Ref, RefOr, Server,
+    Tag,
+};
+
+use crate::api::http::router::index;
+use crate::api::openapi::parameters::RequestId;
+use crate::api::openapi::responses::{no_sniff, request_id};
+use crate::api::openapi::{problems, responses};
+
+const DESCRIPTION: &str = "\
+Takes orders, makes them durable, has them processed, and answers what really happened.
+
+Every path answers with one trailing slash, too, and `HEAD` wherever there is `GET`. Another path is a 404 \
+(`route_not_found`), another method of a path a 405 (`method_not_allowed`) that names the right ones in `Allow`. \
+Members of a body that are not listed here are ignored, and so is the `Content-Type` of a request; a \
+`Content-Encoding` is not supported. New members may be added to answers at any time. Percent-encoded letters, digits, \
+`-`, `.`, `_`, `~` and `:` in a path are the same as plain ones.
+
+A write that a browser marks as another site's (`Sec-Fetch-Site`, or else an `Origin` that is not the `Host`) is a 403 \
+(`cross_site_request`). A request for a host that the service does not answer to is a 421 (`misdirected_request`). A \
+condition that a write does not evaluate (`If-Unmodified-Since` and others) is a 400.
+
+Where no other directive stands, an answer has `Cache-Control: no-store`; each has `X-Content-Type-Options: nosniff`.
+
+Every error is a problem of RFC 9457. Its `code` is stable; `retryable` says whether the same request may be sent again \
+without harm, and may then succeed.";
+
+/// The whole document.
+pub(in crate::api) fn document() -> OpenApi {
+    let mut paths = Paths::new();
+    let mut schemas = Vec::new();
+    for (of_route, route, _) in index() {
+        schemas.extend(of_route);
+        paths.merge(route);
+    }
+    for item in paths.paths.values_mut() {
+        operations(item).for_each(add_what_the_edge_does);
+    }
+    responses::schemas(&mut schemas);
+    let components = ComponentsBuilder::new().schemas_from_iter(schemas).header("RequestId", request_id());
+    let components = components.header("NoSniff", no_sniff());
+    let components = RequestId::into_params(|| None)
+        .into_iter()
+        .fold(components, |components, parameter| components.parameter("RequestId", parameter));
+    let components = problems::examples()
+        .into_iter()
+        .fold(components, |components, (code, example)| components.example(code, example))
+        .build();
+    OpenApiBuilder::new()
+        .info(info())
+        .servers(Some([Server::new("/")]))
+        .paths(paths)
+        .components(Some(components))
+        .tags(Some(tags()))
+        .build()
+}
+
+fn info() -> Info {
+    InfoBuilder::new()
+        .title("OrderStream")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(DESCRIPTION))
+        .license(Some(LicenseBuilder::new().name("MIT OR Apache-2.0").build()))
+        .build()
+}
+
+fn tags() -> Vec<Tag> {
+    [
+        ("orders", "Orders: create, change, delete and read them."),
+        ("history", "What happened to orders, and what is happening."),
+        ("health", "How the service is."),
+        ("reference", "What the service tells about itself."),
+    ]
+    .map(|(name, description)| {
+        let mut tag = Tag::new(name);
+        tag.description = Some(description.to_owned());
+        tag
+    })
+    .into()
+}
+
+/// The operations of a path; the router has no others.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, .. } = item;
+    [get, put, post, delete].into_iter().flatten()
+}
+
+/// Every request may bring an id, and every answer carries one.
+fn add_what_the_edge_does(operation: &mut Operation) {
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.push(RefOr::Ref(Ref::new("#/components/parameters/RequestId")));
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response {
+            let header = Ref::new("#/components/headers/RequestId");
+            response.headers.insert("X-Request-Id".to_owned(), RefOr::Ref(header));
+            let header = Ref::new("#/components/headers/NoSniff");
+            response.headers.insert("X-Content-Type-Options".to_owned(), RefOr::Ref(header));
+        }
+    }
+}

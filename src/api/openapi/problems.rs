@@ -1,0 +1,195 @@
+//! The problems in the OpenAPI document: which ones an operation may answer with, how they look, and an example of each.
+//! All of it is made of the table of problems and of the very bodies that are sent.
+
+use std::collections::BTreeMap;
+
+use utoipa::openapi::example::Example;
+use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::schema::{AnyOfBuilder, Schema};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr};
+use utoipa::{IntoResponses, ToSchema};
+
+use crate::api::http::order_body::SubmittedBody;
+use crate::api::openapi::parameters::ORDER;
+use crate::api::openapi::responses::{accept_encoding, json, retry_after, vary};
+use crate::api::problem::{
+    BODY_TIMEOUT, BODY_TOO_LARGE, CROSS_SITE_REQUEST, DEADLINE_EXCEEDED, DeletedBody, HISTORY_OFF, INTERNAL,
+    INVALID, KEY_REUSED, Kind, METHOD_NOT_ALLOWED, MISDIRECTED_REQUEST, ORDER_DELETED, ORDER_NOT_FOUND,
+    ORDER_UNREADABLE, OUTCOME_UNKNOWN, OVERLOADED, PRECONDITION_FAILED, Problem, ProblemBody,
+    ROUTE_NOT_FOUND, STORE_UNAVAILABLE, UNSUPPORTED_CONTENT_ENCODING,
+};
+use crate::error::Error;
+use crate::order::{Invalid, OrderId};
+use crate::service::RETRY_AFTER;
+
+/// Declares what an operation may answer with besides what it is for.
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident: $($kind:ident),+;)+) => {$(
+        $(#[$doc])*
+        pub(in crate::api) struct $name;
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                responses(&[$($kind),+])
+            }
+        }
+    )+};
+}
+
+problems! {
+    /// What may happen to any request, except at `/health`.
+    Problems: INVALID, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED;
+    /// What may happen to a request for `/health`, which is never turned away.
+    HealthProblems: INVALID, MISDIRECTED_REQUEST, INTERNAL;
+    /// What may happen where the path names something that need not exist.
+    FileProblems: INVALID, ROUTE_NOT_FOUND, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED;
+    /// What may happen to one who reads an order.
+    ReadProblems: INVALID, ORDER_NOT_FOUND, MISDIRECTED_REQUEST, INTERNAL, ORDER_UNREADABLE, OVERLOADED,
+        STORE_UNAVAILABLE;
+    /// What may happen to one who lists orders.
+    ListProblems: INVALID, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
+    /// What may happen to one who asks for the history of an order, or follows it.
+    HistoryProblems: INVALID, ORDER_NOT_FOUND, HISTORY_OFF, MISDIRECTED_REQUEST, INTERNAL, ORDER_UNREADABLE,
+        OVERLOADED, STORE_UNAVAILABLE;
+    /// What may happen to one who follows a user's orders.
+    StreamProblems: INVALID, HISTORY_OFF, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
+    /// What may happen to one who creates or changes an order.
+    WriteProblems: INVALID, CROSS_SITE_REQUEST, ORDER_NOT_FOUND, BODY_TIMEOUT, ORDER_DELETED, PRECONDITION_FAILED,
+        BODY_TOO_LARGE, UNSUPPORTED_CONTENT_ENCODING, MISDIRECTED_REQUEST, KEY_REUSED, INTERNAL, ORDER_UNREADABLE,
+        OVERLOADED, STORE_UNAVAILABLE, OUTCOME_UNKNOWN;
+    /// What may happen to one who does so under an id of its own.
+    PutProblems: INVALID, CROSS_SITE_REQUEST, ORDER_NOT_FOUND, BODY_TIMEOUT, ORDER_DELETED, PRECONDITION_FAILED,
+        BODY_TOO_LARGE, UNSUPPORTED_CONTENT_ENCODING, MISDIRECTED_REQUEST, INTERNAL, ORDER_UNREADABLE,
+        OVERLOADED, STORE_UNAVAILABLE, OUTCOME_UNKNOWN;
+    /// What may happen to one who deletes an order.
+    DeleteProblems: INVALID, CROSS_SITE_REQUEST, ORDER_NOT_FOUND, BODY_TIMEOUT, ORDER_DELETED, PRECONDITION_FAILED,
+        UNSUPPORTED_CONTENT_ENCODING, MISDIRECTED_REQUEST, KEY_REUSED, INTERNAL,
+        ORDER_UNREADABLE, OVERLOADED, STORE_UNAVAILABLE, OUTCOME_UNKNOWN;
+    /// What may happen to a batch as a whole.
+    BatchProblems: INVALID, CROSS_SITE_REQUEST, BODY_TIMEOUT, BODY_TOO_LARGE, UNSUPPORTED_CONTENT_ENCODING,
+        MISDIRECTED_REQUEST, INTERNAL, OVERLOADED;
+}
+
+/// One response for each status, with an example for each code.
+fn responses(kinds: &[Kind]) -> BTreeMap<String, RefOr<Response>> {
+    let mut by_status: BTreeMap<u16, Vec<&Kind>> = BTreeMap::new();
+    for kind in kinds {
+        by_status.entry(kind.status).or_default().push(kind);
+    }
+    by_status.into_iter().map(|(status, kinds)| (status.to_string(), response(&kinds).into())).collect()
+}
+
+fn response(kinds: &[&Kind]) -> Response {
+    let titles: Vec<String> = kinds.iter().map(|kind| format!("`{}`: {}.", kind.code, kind.title)).collect();
+    let mut response = ResponseBuilder::new().description(titles.join(" "));
+    if kinds.contains(&&ORDER_DELETED) {
+        response = response.header("Vary", vary());
+        response = response.content("application/json", json::<DeletedBody>(example_of_deleted()));
+    }
+    let examples = kinds
+        .iter()
+        .map(|kind| (kind.code, RefOr::Ref(Ref::new(format!("#/components/examples/{}", kind.code)))));
+    let content = ContentBuilder::new().schema(Some(reference::<ProblemBody>())).examples_from_iter(examples);
+    response = response.content("application/problem+json", content.build());
+    if kinds.iter().any(|kind| kind.status == 503) {
+        response = response.header("Retry-After", retry_after());
+    }
+    if kinds.contains(&&UNSUPPORTED_CONTENT_ENCODING) {
+        response = response.header("Accept-Encoding", accept_encoding());
+    }
+    response.build()
+}
+
+/// The schema of what a change is answered with, whether it was accepted or not.
+pub(in crate::api) fn any_answer() -> Schema {
+    AnyOfBuilder::new()
+        .item(reference::<SubmittedBody>())
+        .item(reference::<ProblemBody>())
+        .item(reference::<DeletedBody>())
+        .into()
+}
+
+/// A reference to the schema of a type.
+pub(in crate::api) fn reference<T: ToSchema>() -> RefOr<Schema> {
+    RefOr::Ref(Ref::from_schema_name(T::name()))
+}
+
+/// An example of every kind of problem.
+pub(in crate::api) fn examples() -> Vec<(&'static str, Example)> {
+    let named = |problem: Problem| {
+        let mut example = Example::new();
+        example.summary = problem.kind.title.to_owned();
+        example.value = serde_json::to_value(problem.members(REQUEST)).ok();
+        (problem.kind.code, example)
+    };
+    samples().into_iter().map(named).collect()
+}
+
+/// A problem, as it is written.
+pub(in crate::api) fn problem(error: Error) -> serde_json::Value {
+    serde_json::to_value(Problem::from(error).members(REQUEST)).unwrap_or_default()
+}
+
+fn example_of_deleted() -> serde_json::Value {
+    let problem = Problem::from(Error::Deleted { order_id: order_id() });
+    serde_json::to_value(problem.members(REQUEST).of_deleted(ORDER)).unwrap_or_default()
+}
+
+/// A request of the examples.
+const REQUEST: &str = "checkout-7";
+
+fn order_id() -> OrderId {
+    OrderId::parse(ORDER).unwrap_or_else(OrderId::generate)
+}
+
+/// One problem of every kind, with the words that callers get.
+fn samples() -> Vec<Problem> {
+    let order_id = order_id();
+    let errors = [
+        Error::Invalid(Invalid::new("payload", "an order needs a payload; send any JSON value but null")),
+        Error::NotFound { order_id: Some(order_id) },
+        Error::HistoryOff,
+        Error::Deleted { order_id },
+        Error::PreconditionFailed { order_id, current: Some(3) },
+        Error::KeyReused,
+        Error::Internal,
+        Error::Unreadable { order_id },
+        Error::Overloaded { retry_after: RETRY_AFTER },
+        Error::Unavailable,
+        Error::OutcomeUnknown { order_id },
+    ];
+    let of_http = [
+        (ROUTE_NOT_FOUND, "the paths are in /openapi.json"),
+        (METHOD_NOT_ALLOWED, "the Allow header lists the methods that this path takes"),
+        (BODY_TIMEOUT, "body: send all of it within 30 seconds"),
+        (DEADLINE_EXCEEDED, "the deadline of the call has passed; the order may be stored all the same"),
+        (BODY_TOO_LARGE, "body: send at most 1048576 bytes"),
+        (
+            CROSS_SITE_REQUEST,
+            "Origin: a page of another site cannot change orders; add its origin to CORS_ALLOWED_ORIGINS if it may",
+        ),
+        (
+            MISDIRECTED_REQUEST,
+            "Host: this service does not answer to that name; call it by its IP address or as localhost, or add the name \
+             to ALLOWED_HOSTS",
+        ),
+        (UNSUPPORTED_CONTENT_ENCODING, "Content-Encoding: send the body as it is, without this header"),
+    ];
+    let of_http = of_http.map(|(kind, detail)| Problem::new(kind, detail));
+    errors.map(Problem::from).into_iter().chain(of_http).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::problem::TABLE;
+
+    #[test]
+    fn every_kind_of_problem_has_an_example() {
+        let mut told: Vec<&str> = samples().iter().map(|problem| problem.kind.code).collect();
+        let mut all: Vec<&str> = TABLE.iter().map(|kind| kind.code).collect();
+        told.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(told, all);
+    }
+}
