@@ -14,6 +14,7 @@ use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, RETRY_AFTER};
 use hyper::http::uri::Authority;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -258,12 +259,12 @@ impl Answer {
 }
 
 /// Text as one segment of a path: everything but the unreserved characters of RFC 3986 in percent-encoding.
-pub(super) fn percent_encode(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
+pub(super) fn percent_encode(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, RESERVED)
 }
+
+/// Everything but the unreserved characters.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[cfg(test)]
 mod tests {
@@ -271,8 +272,8 @@ mod tests {
 
     #[test]
     fn only_unreserved_characters_stand_for_themselves() {
-        assert_eq!(percent_encode("aZ9-._~"), "aZ9-._~");
-        assert_eq!(percent_encode("a/b %?#+Ж"), "a%2Fb%20%25%3F%23%2B%D0%96");
+        assert_eq!(percent_encode("aZ9-._~").to_string(), "aZ9-._~");
+        assert_eq!(percent_encode("a/b %?#+Ж").to_string(), "a%2Fb%20%25%3F%23%2B%D0%96");
     }
 
     #[test]

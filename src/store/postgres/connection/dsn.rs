@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
@@ -192,24 +193,12 @@ fn split_url(text: &str) -> (String, Vec<(Key, String)>) {
     for parameter in query.split('&') {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         match Key::parse(name) {
-            Some(key) => ours.push((key, percent_decoded(value))),
+            Some(key) => ours.push((key, percent_decode_str(value).decode_utf8_lossy().into_owned())),
             None => theirs.push(parameter),
         }
     }
     let rest = if theirs.is_empty() { base.to_owned() } else { format!("{base}?{}", theirs.join("&")) };
     (rest, ours)
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escaped = (*first == b'%').then(|| tail.get(..2)).flatten();
-        let byte = escaped.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        bytes.push(byte.unwrap_or(*first));
-        rest = if byte.is_some() { &tail[2..] } else { tail };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Takes our pairs out of libpq's `key=value` form, where a value may stand in quotes and a backslash escapes.
