@@ -31,7 +31,7 @@ pub(super) enum Action {
         #[command(flatten)]
         key: Key,
         #[command(flatten)]
-        wish: Wish,
+        response: ResponseOptions,
     },
     /// Make an order under an id of your own, or replace its content; safe to repeat.
     Put {
@@ -49,7 +49,7 @@ pub(super) enum Action {
         #[command(flatten)]
         condition: Condition,
         #[command(flatten)]
-        wish: Wish,
+        response: ResponseOptions,
     },
     /// Print an order.
     Get {
@@ -101,7 +101,7 @@ pub(super) enum Action {
         #[command(flatten)]
         condition: Condition,
         #[command(flatten)]
-        wish: Wish,
+        response: ResponseOptions,
     },
     /// Delete an order for ever; its content stays readable.
     Delete {
@@ -116,7 +116,7 @@ pub(super) enum Action {
         #[command(flatten)]
         condition: Condition,
         #[command(flatten)]
-        wish: Wish,
+        response: ResponseOptions,
     },
     /// Send many requests at once: a JSON array of what `POST /orders` takes; prints what became of each.
     Batch {
@@ -126,7 +126,7 @@ pub(super) enum Action {
         #[command(flatten)]
         key: Key,
         #[command(flatten)]
-        wish: Wish,
+        response: ResponseOptions,
     },
     /// Print what happened to an order, version by version; the server must keep a history.
     History {
@@ -176,7 +176,7 @@ pub(super) struct Condition {
 
 /// How a change is to be answered.
 #[derive(Debug, clap::Args)]
-pub(super) struct Wish {
+pub(super) struct ResponseOptions {
     /// Wait for the worker no longer than so many seconds.
     #[arg(long, value_name = "SECONDS", conflicts_with = "no_wait")]
     pub(super) wait: Option<u32>,

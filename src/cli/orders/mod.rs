@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 pub(super) use self::args::Args;
-use self::args::{Action, Condition, Key, ListFilter, Wish};
+use self::args::{Action, Condition, Key, ListFilter, ResponseOptions};
 use self::client::{Answer, Call, Method, Server, percent_encode};
 use super::output;
 use crate::order::Payload;
@@ -31,16 +31,16 @@ pub(super) async fn run(args: Args, server_from_env: Option<String>) -> Result<E
     let url = args.server.or(server_from_env).unwrap_or_else(|| DEFAULT_SERVER.to_owned());
     let server = Server::parse(&url)?;
     let call = match args.action {
-        Action::Create { user, payload, key, wish } => {
+        Action::Create { user, payload, key, response } => {
             let body = body(&[("user_id", Some(user.to_string()))], &read_payload(&payload)?);
-            wish.of(key.of(Call::new(Method::POST, "/orders").body(body)))
+            response.of(key.of(Call::new(Method::POST, "/orders").body(body)))
         }
-        Action::Put { id, user, payload, create_only, condition, wish } => {
+        Action::Put { id, user, payload, create_only, condition, response } => {
             let user = user.map(|user| user.to_string());
             let call = Call::new(Method::PUT, format!("/orders/{id}"))
                 .body(body(&[("user_id", user)], &read_payload(&payload)?))
                 .header("if-none-match", create_only.then(|| "*".to_owned()));
-            wish.of(condition.of(call))
+            response.of(condition.of(call))
         }
         Action::Get { id, min_version, wait } => {
             let query = Query::default().with("min_version", min_version);
@@ -53,16 +53,16 @@ pub(super) async fn run(args: Args, server_from_env: Option<String>) -> Result<E
         Action::List { filter, limit, cursor, all } => {
             return list(&server, &filter, limit, cursor, all).await;
         }
-        Action::Update { id, user, payload, key, condition, wish } => {
+        Action::Update { id, user, payload, key, condition, response } => {
             let fields = [("order_id", Some(id.to_string())), ("user_id", user.map(|user| user.to_string()))];
             let body = body(&fields, &read_payload(&payload)?);
-            wish.of(condition.of(key.of(Call::new(Method::POST, "/orders").body(body))))
+            response.of(condition.of(key.of(Call::new(Method::POST, "/orders").body(body))))
         }
-        Action::Delete { id, user, key, condition, wish } => {
+        Action::Delete { id, user, key, condition, response } => {
             let path = Query::default().with("user_id", user).after(&format!("/orders/{id}"));
-            wish.of(condition.of(key.of(Call::new(Method::DELETE, path))))
+            response.of(condition.of(key.of(Call::new(Method::DELETE, path))))
         }
-        Action::Batch { orders, key, wish } => return batch(&server, &orders, &key, &wish).await,
+        Action::Batch { orders, key, response } => return batch(&server, &orders, &key, &response).await,
         Action::History { id } => Call::new(Method::GET, format!("/orders/{id}/history")),
         Action::Watch { id, follow } => return follow::watch(&server, id, follow).await,
         Action::Events { id, user, after } => {
@@ -112,7 +112,7 @@ async fn list(
 }
 
 /// Prints what became of many requests. Fails where one of them was refused.
-async fn batch(server: &Server, orders: &str, key: &Key, wish: &Wish) -> Result<ExitCode> {
+async fn batch(server: &Server, orders: &str, key: &Key, response: &ResponseOptions) -> Result<ExitCode> {
     #[derive(Deserialize)]
     struct Results {
         results: Vec<Outcome>,
@@ -129,7 +129,7 @@ async fn batch(server: &Server, orders: &str, key: &Key, wish: &Wish) -> Result<
         "{place} are not an array; send [{{\"user_id\":\"...\",\"payload\":...}}, ...]"
     );
     let call = Call::new(Method::POST, "/orders:batch").body(format!(r#"{{"orders":{orders}}}"#));
-    let answer = server.call(wish.of(key.of(call))).await?;
+    let answer = server.call(response.of(key.of(call))).await?;
     let body = match accepted(&answer) {
         Ok(body) => body,
         Err(code) => return Ok(code),
@@ -163,7 +163,7 @@ impl Condition {
     }
 }
 
-impl Wish {
+impl ResponseOptions {
     fn of(&self, call: Call) -> Call {
         let call = waiting(call, self.wait);
         let call = call.header("prefer", self.no_wait.then(|| "respond-async".to_owned()));
