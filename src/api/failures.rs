@@ -1,7 +1,7 @@
 //! What the log says of answers that are a failure of the service: under overload every caller gets one, and the log one
 //! line per second and code, over HTTP and gRPC together.
 
-use crate::api::problem::TABLE;
+use super::problem::TABLE;
 use crate::telemetry::LogLimit;
 
 /// A limit for each code of the table.
@@ -17,7 +17,7 @@ static LIMITS: [LogLimit; TABLE.len()] = {
 
 /// Calls `log` where the problem of that code is the service's own failure and its turn has come, with the number of
 /// lines that were left out before.
-pub(in crate::api) fn log(code: &str, log: impl FnOnce(Option<u64>)) {
+pub(super) fn log(code: &str, log: impl FnOnce(Option<u64>)) {
     let row = TABLE.iter().position(|kind| kind.code == code && kind.status >= 500);
     if let Some(left_out) = row.and_then(|row| LIMITS[row].pass()) {
         log(left_out.count());

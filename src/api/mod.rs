@@ -1,137 +1,31 @@
-//! The fronts, HTTP and gRPC. `listener` takes connections and `edge` is what every request of HTTP passes,
-//! `http` the routes and their handlers, `grpc` the other protocol, `problem` the one table of errors for both, `docs`
-//! what the service tells about itself. This room knows the service and no store or bus; nothing outside it knows a
-//! protocol.
+//! The fronts. `http` and `grpc` hold the two protocols, `server` the connections of both, `openapi` the builders of the
+//! published description. The files beside this one belong to both protocols: `problem` is the one table of errors,
+//! `submission` the rules of a request's fields, `state` and `reads` the way to the service. This room knows the service
+//! and the domain, and never a store, a bus or a cache; no other room knows a protocol.
 
+mod blocking;
 mod body;
+mod caller;
 mod failures;
 mod grpc;
+mod health;
 mod http;
 mod openapi;
+mod options;
+mod outcome;
 pub mod problem;
+mod problem_body;
+mod reads;
+mod request_id;
+mod serve;
 mod server;
+mod state;
+mod submission;
+mod submission_json;
 mod uri;
 
-pub use http::docs::{ASYNCAPI_JSON, openapi_json};
-pub use server::listener::{serve, serve_health};
-
-use std::time::Duration;
-
-use ipnet::IpNet;
-use tokio::net::TcpListener;
-
-use crate::config::REQUEST_OVERHEAD;
-use crate::service::MOST_QUEUED;
-use crate::service::quota::{Limit, Resource};
-
-/// Where the fronts listen.
-#[derive(Debug)]
-pub struct Listeners {
-    /// HTTP.
-    pub http: TcpListener,
-    /// gRPC, where it is served.
-    pub grpc: Option<TcpListener>,
-}
-
-impl From<TcpListener> for Listeners {
-    /// HTTP alone.
-    fn from(http: TcpListener) -> Listeners {
-        Listeners { http, grpc: None }
-    }
-}
-
-/// The limits of the fronts, in bytes, connections and time. A share is what one peer may hold of a limit, in percent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// The largest request body, in bytes.
-    pub body_limit: usize,
-    /// What all requests in flight, of both protocols, may hold in memory, in bytes; beyond it they are turned away.
-    pub memory_budget: usize,
-    /// The share of the memory, and of the queue of commands.
-    pub memory_share: u8,
-    /// The most connections of a listener at a time; where none of them is idle, more wait in the operating system's
-    /// queue.
-    pub max_connections: usize,
-    /// The share of the connections.
-    pub connection_share: u8,
-    /// The most calls of gRPC at a time, over all connections; beyond it they are turned away.
-    pub max_calls: usize,
-    /// The share of the calls.
-    pub call_share: u8,
-    /// The most streams of changes at a time; beyond it the front answers 503.
-    pub max_streams: usize,
-    /// The share of the streams.
-    pub stream_share: u8,
-    /// The proxies whose word about their clients counts. Without it the proxy is the peer.
-    pub trusted_proxies: Vec<IpNet>,
-    /// Whether gRPC tells clients about its methods.
-    pub reflection: bool,
-    /// How long the head of a request may take; for the first one, from the opening of the connection.
-    pub header_timeout: Duration,
-    /// How long a connection of HTTP may be idle between two requests.
-    pub idle_timeout: Duration,
-    /// How long a body may take.
-    pub body_timeout: Duration,
-    /// How long the pause between two pieces of a body may be.
-    pub body_idle_timeout: Duration,
-    /// How long a client may take nothing of its answer.
-    pub write_timeout: Duration,
-    /// How long to go on serving, and answer "not ready", once told to stop.
-    pub shutdown_delay: Duration,
-    /// How long requests in flight get to finish after that.
-    pub shutdown_timeout: Duration,
-    /// Whether HTTP answers to addresses, `localhost` and `allowed_hosts` alone; it does, too, where there are some.
-    pub checks_host: bool,
-    /// Names that HTTP answers to; `*.name` stands for those below a name, `*` for every name.
-    pub allowed_hosts: Vec<String>,
-    /// Origins whose pages may read answers and send changes; `*` is every one. None: CORS is off.
-    pub cors_allowed_origins: Vec<String>,
-}
-
-/// The most calls of gRPC at a time that ask how the service is.
-const MAX_CHECKS: usize = 256;
-
-/// The most calls of gRPC that are there at a time besides those that may be under way: most of them are about to be
-/// refused. The connection of one more is closed.
-const MAX_OPEN_CALLS: usize = 2048;
-
-/// The most long calls of gRPC that answer no order: health watches and reflection.
-const MAX_WATCHES: usize = 256;
-
-/// Below this many connections, calls or streams a share is not worth its name: one client may need them all.
-const SMALLEST_SHARE: usize = 16;
-
-/// How many connections one peer may have at least, where that is no more than half of them.
-const SMALLEST_CONNECTION_SHARE: usize = 256;
-
-/// How many of the largest requests one peer may have in flight at least.
-const SMALLEST_MEMORY_SHARE: usize = 4;
-
-/// How many commands one peer may have queued at least: two of the largest batches.
-const SMALLEST_QUEUE_SHARE: usize = 2 * http::submit_batch::LIMIT;
-
-impl Options {
-    /// How much there is of a resource, and how much of it one peer may hold.
-    fn limit(&self, resource: Resource) -> Limit {
-        let (total, share) = match resource {
-            Resource::Memory => {
-                let floor =
-                    self.body_limit.saturating_add(REQUEST_OVERHEAD).saturating_mul(SMALLEST_MEMORY_SHARE);
-                return Limit::shared(self.memory_budget, self.memory_share, floor);
-            }
-            Resource::HttpConnections | Resource::GrpcConnections => {
-                let floor = SMALLEST_CONNECTION_SHARE.min(self.max_connections / 2).max(SMALLEST_SHARE);
-                return Limit::shared(self.max_connections, self.connection_share, floor);
-            }
-            Resource::Calls => (self.max_calls, self.call_share),
-            Resource::Watches => (MAX_WATCHES, self.call_share),
-            Resource::Checks => (MAX_CHECKS, self.call_share),
-            Resource::OpenCalls => (self.max_calls.saturating_add(MAX_OPEN_CALLS), self.call_share),
-            Resource::Streams => (self.max_streams, self.stream_share),
-            Resource::Commands => {
-                return Limit::shared(MOST_QUEUED, self.memory_share, SMALLEST_QUEUE_SHARE);
-            }
-        };
-        Limit::shared(total, share, SMALLEST_SHARE)
-    }
-}
+pub use http::docs::ASYNCAPI_JSON;
+pub use http::router::openapi_json;
+pub use options::{Listeners, Options};
+pub use serve::{serve, serve_health};
+pub use submission::Submission;

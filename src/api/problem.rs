@@ -1,20 +1,13 @@
 //! Problems: the one table that turns what went wrong into HTTP and gRPC, and the RFC 9457 body that says so. A code
 //! is stable; a title never varies; a detail names the field and the fix and never holds a driver's words.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::response::{IntoResponse, Response};
-use hyper::StatusCode;
-use hyper::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use serde::{Serialize, Serializer};
 use tonic::Code;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
-use super::{failures, uri};
 use crate::error::Error;
 use crate::order::{Invalid, OrderId, Version};
 
@@ -168,16 +161,16 @@ pub const TABLE: [Kind; 19] = [
 
 /// A problem with one request.
 #[derive(Debug, Clone)]
-pub(in crate::api) struct Problem {
-    pub(in crate::api) kind: Kind,
-    pub(in crate::api) detail: String,
-    pub(in crate::api) order_id: Option<OrderId>,
-    pub(in crate::api) current_version: Option<Version>,
-    pub(in crate::api) retry_after: Option<Duration>,
+pub(super) struct Problem {
+    pub(super) kind: Kind,
+    pub(super) detail: String,
+    pub(super) order_id: Option<OrderId>,
+    pub(super) current_version: Option<Version>,
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl Problem {
-    pub(in crate::api) fn new(kind: Kind, detail: impl Into<String>) -> Problem {
+    pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Problem {
         let retry_after = (kind.status == 503).then_some(Duration::from_secs(1));
         Problem { kind, detail: detail.into(), order_id: None, current_version: None, retry_after }
     }
@@ -185,135 +178,15 @@ impl Problem {
     fn of_order(self, order_id: Option<OrderId>) -> Problem {
         Problem { order_id, ..self }
     }
-
-    /// A response that carries the problem and has no body yet: the edge writes it, which knows the request.
-    pub(in crate::api) fn into_bare_response(self) -> Response {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() =
-            StatusCode::from_u16(self.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        response.extensions_mut().insert(self);
-        response
-    }
-
-    /// Writes the body and headers. A deleted order's caller gets the members that old clients read with the problem
-    /// inside, unless it asks for a pure problem: the two disagree about what `status` is.
-    pub(in crate::api) fn write(
-        self,
-        response: &mut Response,
-        request_id: &HeaderValue,
-        wants_problem: bool,
-    ) {
-        failures::log(self.kind.code, |suppressed| {
-            let (request_id, code) = (request_id.to_str().unwrap_or(""), self.kind.code);
-            tracing::warn!(suppressed, request_id, code, order_id = ?self.order_id, "{}", self.detail);
-        });
-        let (media_type, text) = self.body(request_id, wants_problem);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-        if let Some(pause) = self.retry_after {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds(pause)));
-        }
-        if self.kind == UNSUPPORTED_CONTENT_ENCODING {
-            response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        }
-        // The router noted the length of the empty body.
-        response.headers_mut().remove(CONTENT_LENGTH);
-        *response.body_mut() = Body::from(text);
-    }
-
-    /// The status and body of a problem that is one of many in an answer.
-    pub(in crate::api) fn inside(&self, request_id: &HeaderValue) -> (u16, String) {
-        let (_, body) = self.body(request_id, false);
-        (self.kind.status, String::from_utf8(body).unwrap_or_default())
-    }
-
-    /// The members of the body.
-    pub(in crate::api) fn members<'a>(&'a self, request_id: &'a str) -> ProblemBody<'a> {
-        ProblemBody {
-            r#type: format!("/problems/{}", self.kind.code),
-            title: self.kind.title,
-            status: self.kind.status,
-            detail: &self.detail,
-            instance: uri::reference(request_id),
-            code: self.kind.code,
-            retryable: self.kind.retryable,
-            order_id: self.order_id.map(|id| id.to_string()),
-            current_version: self.current_version,
-        }
-    }
-
-    fn body(&self, request_id: &HeaderValue, wants_problem: bool) -> (&'static str, Vec<u8>) {
-        let body = self.members(request_id.to_str().unwrap_or(""));
-        match &body.order_id {
-            Some(order_id) if self.kind == ORDER_DELETED && !wants_problem => {
-                ("application/json", to_json(&body.of_deleted(order_id)))
-            }
-            _ => ("application/problem+json", to_json(&body)),
-        }
-    }
 }
 
 /// A pause in whole seconds, as `Retry-After` has it.
-pub(in crate::api) fn seconds(pause: Duration) -> u64 {
+pub(super) fn seconds(pause: Duration) -> u64 {
     pause.as_secs().max(1)
 }
 
-/// The JSON text of a body.
-pub(in crate::api) fn to_json(body: &impl Serialize) -> Vec<u8> {
-    // These bodies are strings and numbers, which always serialize.
-    serde_json::to_vec(body).unwrap_or_default()
-}
-
-/// A problem (RFC 9457).
-#[derive(Serialize, ToSchema)]
-#[schema(as = Problem)]
-pub(in crate::api) struct ProblemBody<'a> {
-    /// Where the kind of problem is explained.
-    #[schema(format = "uri-reference")]
-    r#type: String,
-    /// What it is; the same for every problem of the code.
-    title: &'a str,
-    /// The HTTP status.
-    status: u16,
-    /// What went wrong here, for people: it names the field and the fix.
-    detail: &'a str,
-    /// The id of the request, as in `X-Request-Id`. What a URI reference cannot hold is percent-encoded.
-    #[schema(value_type = String, format = "uri-reference")]
-    instance: Cow<'a, str>,
-    /// The kind of problem, for programs. More may come.
-    #[schema(schema_with = codes)]
-    code: &'a str,
-    /// Whether the same request may be sent again without harm, and may then succeed.
-    retryable: bool,
-    /// The order, where it is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(format = "uuid", nullable = false)]
-    order_id: Option<String>,
-    /// The version that the order has, where another one was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = i64, required = false)]
-    current_version: Option<Version>,
-}
-
-impl ProblemBody<'_> {
-    /// The same inside of what callers of a deleted order get.
-    pub(in crate::api) fn of_deleted<'a>(&'a self, order_id: &'a str) -> DeletedBody<'a> {
-        DeletedBody { order_id, status: "deleted", problem: self }
-    }
-}
-
-/// The answer to a write to a deleted order: the members that old clients read, and the problem. With `Accept:
-/// application/problem+json` the problem comes alone.
-#[derive(Serialize, ToSchema)]
-#[schema(as = DeletedOrder)]
-pub(in crate::api) struct DeletedBody<'a> {
-    #[schema(format = "uuid")]
-    order_id: &'a str,
-    /// `deleted`.
-    status: &'a str,
-    problem: &'a ProblemBody<'a>,
-}
-
-fn codes() -> Object {
+/// The schema of a code.
+pub(super) fn codes() -> Object {
     let codes = TABLE.map(|kind| kind.code);
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(codes)).build()
 }
@@ -351,17 +224,5 @@ impl From<Error> for Problem {
 impl From<Invalid> for Problem {
     fn from(invalid: Invalid) -> Problem {
         Problem::from(Error::from(invalid))
-    }
-}
-
-impl From<PathRejection> for Problem {
-    fn from(rejection: PathRejection) -> Problem {
-        Invalid::new("path", rejection.body_text()).into()
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        self.into_bare_response()
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use bigdecimal::{BigDecimal, Zero};
 use thiserror::Error;
 
-use super::decimal::{MAX_DIGITS, Reading, read_decimal, read_value};
+use super::decimal::{MAX_DIGITS, ParsedNumber, read_decimal, read_value};
 use super::items;
 
 /// An exact decimal with at most 1,000 digits on either side of its point, without a currency.
@@ -38,8 +38,8 @@ impl Amount {
     #[must_use]
     pub fn parse(text: &str) -> Option<Amount> {
         match read_decimal(text) {
-            Reading::Number(value) => Some(Amount(value)),
-            Reading::TooLong | Reading::NotANumber => None,
+            ParsedNumber::Number(value) => Some(Amount(value)),
+            ParsedNumber::TooLong | ParsedNumber::NotANumber => None,
         }
     }
 
@@ -52,10 +52,10 @@ impl Amount {
     /// [`AmountError::NotJson`].
     pub fn of_payload(payload: &str) -> Result<Amount, AmountError> {
         let (amount, sum) = items::read(payload).map_err(|_| AmountError::NotJson)?;
-        match amount.map_or(Reading::NotANumber, read_value) {
-            Reading::Number(value) => return Ok(Amount(value)),
-            Reading::TooLong => return Err(AmountError::OutOfRange("payload.amount")),
-            Reading::NotANumber => {}
+        match amount.map_or(ParsedNumber::NotANumber, read_value) {
+            ParsedNumber::Number(value) => return Ok(Amount(value)),
+            ParsedNumber::TooLong => return Err(AmountError::OutOfRange("payload.amount")),
+            ParsedNumber::NotANumber => {}
         }
         let total = sum.map_err(AmountError::OutOfRange)?;
         // Before the scales are made equal, which is what costs.

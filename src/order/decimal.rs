@@ -1,4 +1,4 @@
-//! Reading decimals from text, as JSON and common sense write them. How long a number would be is known from its text,
+//! ParsedNumber decimals from text, as JSON and common sense write them. How long a number would be is known from its text,
 //! and one that is too long is never made. The tests are those of [`super::Amount`].
 
 use bigdecimal::BigDecimal;
@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 /// PostgreSQL's `numeric` holds (131,072 and 16,383).
 pub(super) const MAX_DIGITS: i64 = 1000;
 
-/// What a text is as a number.
-pub(super) enum Reading {
+/// A text as a number.
+pub(super) enum ParsedNumber {
     /// A number within the bounds.
     Number(BigDecimal),
     /// A number with too many digits; it was not made.
@@ -20,18 +20,18 @@ pub(super) enum Reading {
 }
 
 /// A JSON value as a number: a number itself, or a string that holds one.
-pub(super) fn read_value(raw: &RawValue) -> Reading {
+pub(super) fn read_value(raw: &RawValue) -> ParsedNumber {
     let text = raw.get();
     match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         None => return read_decimal(text),
         Some(plain) if !plain.contains('\\') => return read_decimal(plain),
         Some(_) => {}
     }
-    serde_json::from_str::<String>(text).map_or(Reading::NotANumber, |inner| read_decimal(&inner))
+    serde_json::from_str::<String>(text).map_or(ParsedNumber::NotANumber, |inner| read_decimal(&inner))
 }
 
 /// Our own grammar and not the decimal library's: that one also takes `1_000`, and would expand `1e999999999`.
-pub(super) fn read_decimal(text: &str) -> Reading {
+pub(super) fn read_decimal(text: &str) -> ParsedNumber {
     let text = text.trim_ascii();
     let (negative, unsigned) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
@@ -41,27 +41,27 @@ pub(super) fn read_decimal(text: &str) -> Reading {
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => match read_exponent(exponent) {
             Some(exponent) => (mantissa, exponent),
-            None => return Reading::NotANumber,
+            None => return ParsedNumber::NotANumber,
         },
         None => (unsigned, 0),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = || whole.bytes().chain(fraction.bytes());
     if whole.len() + fraction.len() == 0 || !digits().all(|byte| byte.is_ascii_digit()) {
-        return Reading::NotANumber;
+        return ParsedNumber::NotANumber;
     }
     let scale = fraction.len() as i64 - exponent;
     let leading_zeros = digits().take_while(|digit| *digit == b'0').count();
     let significant = (whole.len() + fraction.len() - leading_zeros) as i64;
     // A zero of any size is zero; only its decimals could be too many.
     if scale > MAX_DIGITS || (significant > 0 && significant - scale > MAX_DIGITS) {
-        return Reading::TooLong;
+        return ParsedNumber::TooLong;
     }
     let digits = digits().skip(leading_zeros).map(|digit| digit - b'0');
     match integer(negative, digits, significant) {
-        Some(digits) if significant == 0 => Reading::Number(BigDecimal::new(digits, scale.max(0))),
-        Some(digits) => Reading::Number(BigDecimal::new(digits, scale)),
-        None => Reading::NotANumber,
+        Some(digits) if significant == 0 => ParsedNumber::Number(BigDecimal::new(digits, scale.max(0))),
+        Some(digits) => ParsedNumber::Number(BigDecimal::new(digits, scale)),
+        None => ParsedNumber::NotANumber,
     }
 }
 

@@ -7,7 +7,9 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::{Amount, OrderId, Status, UserId, Version};
+use super::amount::Amount;
+use super::id::{OrderId, UserId, Version};
+use super::status::Status;
 
 /// A place in the history of all orders. Places grow in the order in which steps become visible, so that whoever has
 /// read up to one has missed nothing before it. Written as two numbers with a dash between: `1742-17`. Which numbers

@@ -1,4 +1,4 @@
-//! Identities. An order's id is a UUIDv7, so a store's index only ever grows at its end; a user's id is any
+//! Identities, and the versions of an order. An order's id is a UUIDv7, so a store's index only ever grows at its end; a user's id is any
 //! UUID. Both are read in every form that RFC 9562 tools print and written in one: lower case with dashes.
 
 use std::fmt;
@@ -19,6 +19,11 @@ pub struct OrderId(Uuid);
 /// The identity of the user who owns an order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(Uuid);
+
+/// How many commands of an order have been accepted: 1 after its creation, one more with each update and
+/// with the deletion. The processed version is the newest one that the worker has applied; an order is
+/// pending while it is behind.
+pub type Version = i64;
 
 impl OrderId {
     /// A new id: a UUIDv7 (RFC 9562), greater than every one this process made before.

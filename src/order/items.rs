@@ -8,7 +8,7 @@ use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::decimal::{Reading, read_value};
+use super::decimal::{ParsedNumber, read_value};
 use super::json::{Place, pick};
 use super::total::Total;
 
@@ -94,15 +94,15 @@ struct Adding<'s> {
 /// Adds what an item costs.
 fn add(sum: &mut Sum, price: Option<&RawValue>, qty: Option<&RawValue>) {
     let Ok(total) = sum else { return };
-    let price = match price.map_or(Reading::NotANumber, read_value) {
-        Reading::Number(value) => value,
-        Reading::TooLong => return *sum = Err("payload.items[].price"),
-        Reading::NotANumber => return,
+    let price = match price.map_or(ParsedNumber::NotANumber, read_value) {
+        ParsedNumber::Number(value) => value,
+        ParsedNumber::TooLong => return *sum = Err("payload.items[].price"),
+        ParsedNumber::NotANumber => return,
     };
-    let qty = match qty.map_or(Reading::NotANumber, read_value) {
-        Reading::Number(value) if !value.is_zero() => value,
-        Reading::TooLong => return *sum = Err("payload.items[].qty"),
-        Reading::Number(_) | Reading::NotANumber => BigDecimal::one(),
+    let qty = match qty.map_or(ParsedNumber::NotANumber, read_value) {
+        ParsedNumber::Number(value) if !value.is_zero() => value,
+        ParsedNumber::TooLong => return *sum = Err("payload.items[].qty"),
+        ParsedNumber::Number(_) | ParsedNumber::NotANumber => BigDecimal::one(),
     };
     total.add(price, qty);
 }

@@ -5,13 +5,14 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::numbers;
 
-/// Checks a JSON text as far as a store cares: well formed, nested no deeper than 127 levels (128 with the
-/// request object around it), numbers within the range of a double, and no string with a NUL or a lone
+/// Checks a JSON text as far as a store cares: well formed, nested no deeper than 127 levels (128 with an
+/// object around it), numbers within the range of a double, and no string with a NUL or a lone
 /// surrogate, which PostgreSQL's `jsonb` cannot hold.
 ///
 /// # Errors
@@ -46,26 +47,6 @@ pub(super) enum Id {
     None,
 }
 
-/// Where a JSON text is nested deeper than 128 levels, for people: its line and column. Reads on past everything
-/// that is wrong in other ways; whoever skips a value with `serde_json` skips its depth as well.
-pub(super) fn too_deep(text: &str) -> Option<String> {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    let at = text.bytes().position(|byte| {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = in_string,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => depth += 1,
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        depth > 128
-    })?;
-    let line = text[..at].matches('\n').count() + 1;
-    let column = at - text[..at].rfind('\n').map_or(0, |end| end + 1) + 1;
-    Some(format!("line {line} column {column}"))
-}
-
 /// The members of that name of a JSON object, as raw text, in the order of `names`. Of a member given twice
 /// the last one counts. All `None` where the text is JSON but no object.
 ///
@@ -85,8 +66,6 @@ pub fn pick<'a, const N: usize>(
     json.end()?;
     Ok(picked)
 }
-
-use serde::Deserialize as _;
 
 /// Walks a value and keeps nothing of it but whether its numbers have to be counted.
 #[derive(Clone, Copy)]

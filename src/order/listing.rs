@@ -6,7 +6,9 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::{Order, Status, UserId};
+use super::entity::Order;
+use super::id::UserId;
+use super::status::Status;
 
 /// Which orders are asked for: those that fit every part that is given.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -7,8 +7,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use super::id::{OrderId, UserId, Version};
 use super::json::pick;
-use super::{OrderId, Payload, Status, UserId, Version};
+use super::payload::Payload;
+use super::status::Status;
 
 /// The names of our record headers.
 pub mod header {

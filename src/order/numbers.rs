@@ -6,7 +6,7 @@
 //! Most payloads are short and have usual numbers, and are not counted at all. Else it is one pass over the bytes. The
 //! place of a number is only looked for when it is refused.
 
-use super::payload::PayloadError;
+use thiserror::Error;
 
 /// How many digits the long numbers of a payload, and those with exponents, may have together, written out. It is what an accepted
 /// payload can grow by in a store at most, so it counts as a part of the largest event (see `bus/kafka/client.rs`).
@@ -31,11 +31,38 @@ pub(super) fn is_usual(number: f64) -> bool {
 /// The longest pointer that an error quotes, in bytes.
 const LONGEST_POINTER: usize = 200;
 
+/// Why the numbers of a payload are too long.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum NumberError {
+    /// The number at that JSON pointer has more digits behind its point than PostgreSQL's `numeric` holds.
+    #[error(
+        "{} has more than 16,383 digits behind its point when it is written out; round it, or send it as a string",
+        place(.0)
+    )]
+    TooFine(String),
+    /// With the number at that JSON pointer, the numbers with exponents and the long ones have more digits than
+    /// [`WRITTEN_OUT`].
+    #[error(
+        "{} brings the long numbers to more than 262,144 digits when they are written out; send fewer or \
+         smaller ones, or send them as strings",
+        place(.0)
+    )]
+    TooLong(String),
+}
+
+/// A number by its JSON pointer.
+fn place(pointer: &str) -> String {
+    match pointer {
+        "" => "the number".to_owned(),
+        _ => format!("the number at {pointer}"),
+    }
+}
+
 /// Checks the numbers of a text that is known to be JSON.
 ///
 /// # Errors
-/// [`PayloadError::TooFine`] and [`PayloadError::TooLong`], with the place of the first number that is too much.
-pub(super) fn check(json: &str) -> Result<(), PayloadError> {
+/// [`NumberError::TooFine`] and [`NumberError::TooLong`], with the place of the first number that is too much.
+pub(super) fn check(json: &str) -> Result<(), NumberError> {
     let bytes = json.as_bytes();
     let (mut at, mut written) = (0, 0_usize);
     while let Some(byte) = bytes.get(at) {
@@ -44,11 +71,11 @@ pub(super) fn check(json: &str) -> Result<(), PayloadError> {
             b'-' | b'0'..=b'9' => {
                 let (number, end) = Number::at(bytes, at);
                 if number.behind_point() > BEHIND_POINT {
-                    return Err(PayloadError::TooFine(pointer(json, at)));
+                    return Err(NumberError::TooFine(pointer(json, at)));
                 }
                 written = written.saturating_add(number.written());
                 if written > WRITTEN_OUT {
-                    return Err(PayloadError::TooLong(pointer(json, at)));
+                    return Err(NumberError::TooLong(pointer(json, at)));
                 }
                 at = end;
             }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::json::{Checked, Id};
-use super::{json, numbers};
+use super::json::{self, Checked, Id};
+use super::numbers::{self, NumberError};
 
 /// A JSON text that every store can hold, and the external id in it. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,34 +16,15 @@ pub struct Payload {
     external_id: Arc<str>,
 }
 
-/// Why a text is no payload.
+/// Why a text is not a payload.
 #[derive(Debug, Error)]
 pub enum PayloadError {
     /// `serde_json`'s words, with line and column counted from the payload's start.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
-    /// The number at that JSON pointer has more digits behind its point than PostgreSQL's `numeric` holds.
-    #[error(
-        "{} has more than 16,383 digits behind its point when it is written out; round it, or send it as a string",
-        number(.0)
-    )]
-    TooFine(String),
-    /// With the number at that JSON pointer, the numbers with exponents and the long ones have more digits than
-    /// [`numbers::WRITTEN_OUT`].
-    #[error(
-        "{} brings the long numbers to more than 262,144 digits when they are written out; send fewer or \
-         smaller ones, or send them as strings",
-        number(.0)
-    )]
-    TooLong(String),
-}
-
-/// A number by its JSON pointer.
-fn number(pointer: &str) -> String {
-    match pointer {
-        "" => "the number".to_owned(),
-        _ => format!("the number at {pointer}"),
-    }
+    /// Its numbers are too long when they are written out.
+    #[error(transparent)]
+    Numbers(#[from] NumberError),
 }
 
 impl Payload {

@@ -4,7 +4,9 @@
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::{Command, Version, canonical};
+use super::canonical;
+use super::command::Command;
+use super::id::Version;
 
 /// Namespaces of the digests, so that none can be taken for another or for an id: of the keys of a user, of the keys of
 /// requests that name an order and no user, and of contents.
@@ -142,7 +144,8 @@ fn content(command: &Command) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::{OrderId, Payload, UserId};
+    use crate::order::id::{OrderId, UserId};
+    use crate::order::payload::Payload;
 
     fn key(text: &str) -> Result<String, BadKey> {
         KeyText::parse(text).map(|key| key.0)

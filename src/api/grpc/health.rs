@@ -1,8 +1,7 @@
-//! `grpc.health.v1`: serving while orders are taken, exactly as `GET /health/ready` says. A check looks at that moment;
-//! whoever watches hears of changes, which are looked for once a second while anybody does.
+//! `grpc.health.v1`: serving while orders are taken, exactly as `GET /health/ready` says. A check looks at that moment; a
+//! watcher gets the changes, which are looked for once a second while there are watchers.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
@@ -17,10 +16,10 @@ use tonic_health::pb::health_server::{self, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::orders::Server;
-use crate::api::http::health::takes_orders;
-use crate::api::http::router::Shared;
+use crate::api::health::ProcessHealth;
+use crate::api::state::ApiState;
 
-/// How long a watch may take; then it ends, and who goes on watching calls again.
+/// How long a watch may take; then it ends, and the client calls again.
 const WATCH_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// How often watchers are looked for, and the parts are looked at for them.
@@ -29,14 +28,16 @@ const PACE: Duration = Duration::from_secs(1);
 /// The service. Clones share what watchers are told.
 #[derive(Clone)]
 pub(super) struct Health {
-    shared: Arc<Shared>,
+    health: ProcessHealth,
+    draining: CancellationToken,
     serving: watch::Sender<bool>,
     closing: CancellationToken,
 }
 
 impl Health {
-    pub(super) fn new(shared: Arc<Shared>, closing: CancellationToken) -> Health {
-        Health { shared, serving: watch::Sender::new(false), closing }
+    pub(super) fn new(state: &ApiState, closing: CancellationToken) -> Health {
+        let (health, draining) = (state.health.clone(), state.draining.clone());
+        Health { health, draining, serving: watch::Sender::new(false), closing }
     }
 
     /// The service as the library serves it.
@@ -52,7 +53,7 @@ impl Health {
             loop {
                 tokio::select! {
                     _ = ticks.tick() => {}
-                    () = self.shared.draining.cancelled() => break,
+                    () = self.draining.cancelled() => break,
                 }
                 if self.serving.receiver_count() > 0 {
                     self.look().await;
@@ -68,9 +69,9 @@ impl Health {
         }
     }
 
-    /// Looks now, and tells those who watch.
+    /// Checks now, and tells the watchers.
     async fn look(&self) -> bool {
-        let serving = takes_orders(&self.shared).await;
+        let serving = self.health.takes_orders().await;
         self.tell(serving);
         serving
     }
@@ -90,8 +91,8 @@ fn answer(serving: bool) -> HealthCheckResponse {
     HealthCheckResponse { status: status.into() }
 }
 
-/// What a watcher hears.
-type Heard = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+/// The responses that a watcher gets.
+type Responses = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl health_server::Health for Health {
@@ -106,12 +107,12 @@ impl health_server::Health for Health {
         Ok(Response::new(answer(self.look().await)))
     }
 
-    type WatchStream = Heard;
+    type WatchStream = Responses;
 
-    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Heard>, Status> {
+    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Responses>, Status> {
         let (closing, until) = (self.closing.clone(), Instant::now() + WATCH_TIMEOUT);
         if !is_known(&request) {
-            // The protocol wants whoever asks for an unknown name to be told and to go on listening.
+            // The protocol wants a watcher of an unknown name to be told so, and its stream to stay open.
             let unknown = HealthCheckResponse { status: ServingStatus::ServiceUnknown.into() };
             let once = unfold(Some(unknown), move |first| {
                 let closing = closing.clone();
@@ -133,17 +134,17 @@ impl health_server::Health for Health {
     }
 }
 
-/// One who watches.
+/// A watcher.
 struct Watcher {
     changes: watch::Receiver<bool>,
-    /// What it heard last.
+    /// What it was told last.
     told: Option<bool>,
     closing: CancellationToken,
     until: Instant,
 }
 
 impl Watcher {
-    /// What there is to hear next; at `closing` that it serves no more, and then the end.
+    /// The next change; at `closing` "not serving", and then the end.
     async fn next(mut self) -> Option<(Result<HealthCheckResponse, Status>, Watcher)> {
         let serving = loop {
             // What was seen last may be from before the end.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 
-use crate::api::Options;
-use crate::api::body::{self, Arrived, Framing};
+use crate::api::body::{self, Framing, ReceivedBody};
+use crate::api::caller::Caller;
+use crate::api::options::Options;
 use crate::api::problem::Problem;
-use crate::api::server::exchange::Caller;
 use crate::order::Invalid;
 use crate::service::quota::Permit;
 
@@ -32,7 +32,11 @@ const FRAMED: Framing = Framing {
 };
 
 /// Reads a message with its prefix.
-pub(super) async fn read(body: Incoming, options: &Options, caller: &Caller) -> Result<Arrived, Problem> {
+pub(super) async fn read(
+    body: Incoming,
+    options: &Options,
+    caller: &Caller,
+) -> Result<ReceivedBody, Problem> {
     let mut message = body::read(body, options, caller, FRAMED).await?;
     if announced(&message.bytes).map(|length| PREFIX + length) != Some(message.bytes.len()) {
         return Err(one_message());

@@ -1,5 +1,5 @@
-//! What every call passes on its way in and out: an id, the caller's deadline, the gate that turns calls away before
-//! memory grows, and a net for panics. An answer that is no success says so in the words of the table.
+//! What every call passes on its way in and out: its id, the caller's deadline, its place and its memory, and a net for
+//! panics. A call that does not fit is rejected before its message is read; each failure is one of the table of problems.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -25,51 +25,50 @@ use tonic::{Code, Status};
 
 use super::deadline::Deadline;
 use super::message::{self, Memory, SMALL_MESSAGE};
-use super::orders::Server;
+use super::orders::{METHODS, Server};
+use super::size::Size;
 use super::status::{ORDER_ID, PROBLEM_CODE, deadline_exceeded, uncompressed};
 use super::until::Until;
-use crate::api::Options;
+use crate::api::caller::{Caller, peer_of, take_head};
 use crate::api::failures;
-use crate::api::http::middleware::{REQUEST_ID, peer, request_id, size_of_head, take};
-use crate::api::http::router::Reading;
+use crate::api::options::Options;
 use crate::api::problem::{Problem, ROUTE_NOT_FOUND};
-use crate::api::server::connection::{Asked, Connection};
-use crate::api::server::exchange::{Answer, Caller, Exchange};
+use crate::api::reads::ReadGuard;
+use crate::api::request_id::{REQUEST_ID, request_id};
+use crate::api::server::connection::{CloseRequest, Connection};
+use crate::api::server::exchange::Exchange;
 use crate::api::server::forwarded::TrustedProxies;
+use crate::api::server::response_body::ResponseBody;
 use crate::error::Error;
 use crate::order::Invalid;
 use crate::service::quota::Resource;
 
-/// The outermost service. Cheap to clone.
+/// The middleware, around the methods. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Edge {
+pub(super) struct Middleware {
     routes: TowerToHyperService<Routes>,
     options: Arc<Options>,
     proxies: Arc<TrustedProxies>,
     closing: CancellationToken,
 }
 
-/// The same for one connection.
-pub(super) struct Door {
-    edge: Edge,
+/// The middleware for one connection.
+pub(super) struct ConnectionService {
+    middleware: Middleware,
     connection: Arc<Connection>,
 }
 
-/// How many bytes an answer takes up, among its extensions: the library makes it only when it is sent.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Size(pub(super) usize);
-
-/// How long the question how the service is may take.
+/// How long a health check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a stream of questions about the files may take.
 const REFLECTION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a path asks for, as far as the edge treats them differently.
+/// What a path asks for, as far as the middleware treats it differently.
 enum Target {
     /// A method of ours, of one message each way.
     Order,
-    /// How the service is: whoever asks that must be answered most of all when it is full.
+    /// A health check. It is answered also when the service is full, and then it matters most.
     Check,
     /// The same, and then each change.
     Watch,
@@ -77,28 +76,33 @@ enum Target {
     Reflection,
 }
 
-impl Edge {
+impl Middleware {
+    /// The middleware around these methods.
     pub(super) fn new(
         routes: Routes,
         proxies: Arc<TrustedProxies>,
         options: &Options,
         closing: CancellationToken,
-    ) -> Edge {
+    ) -> Middleware {
         let options = Arc::new(options.clone());
-        Edge { routes: TowerToHyperService::new(routes), options, proxies, closing }
+        Middleware { routes: TowerToHyperService::new(routes), options, proxies, closing }
     }
 
-    /// The service of a connection.
-    pub(super) fn door(&self, connection: &Arc<Connection>) -> Door {
-        Door { edge: self.clone(), connection: Arc::clone(connection) }
+    /// The service of one connection.
+    pub(super) fn service(&self, connection: &Arc<Connection>) -> ConnectionService {
+        ConnectionService { middleware: self.clone(), connection: Arc::clone(connection) }
     }
 
-    async fn answer(self, request: Request<Incoming>, mut exchange: Exchange) -> Response<Answer<Body>> {
+    async fn answer(
+        self,
+        request: Request<Incoming>,
+        mut exchange: Exchange,
+    ) -> Response<ResponseBody<Body>> {
         let mut response = self.call(request, &mut exchange).await;
         let size = response.extensions_mut().remove::<Size>().map_or(0, |Size(size)| size);
         let grown = exchange.grow(size);
-        // What it was read for is counted now.
-        response.extensions_mut().remove::<Reading>();
+        // What was read is counted now.
+        response.extensions_mut().remove::<ReadGuard>();
         if let Err(overloaded) = grown {
             let id = response.headers().get(REQUEST_ID).cloned();
             response = finish(Err(overloaded.into()), id.unwrap_or_else(|| HeaderValue::from_static("none")));
@@ -107,7 +111,7 @@ impl Edge {
         let exchange = Arc::new(exchange);
         let answer: Weak<Exchange> = Arc::downgrade(&exchange);
         exchange.connection().watch(answer);
-        response.map(|body| Answer::new(body, exchange))
+        response.map(|body| ResponseBody::new(body, exchange))
     }
 
     async fn call(&self, mut request: Request<Incoming>, exchange: &mut Exchange) -> Response<Body> {
@@ -130,7 +134,7 @@ impl Edge {
                     at.into(),
                     AssertUnwindSafe(self.handle(request, exchange, &id)).catch_unwind(),
                 );
-                // Nothing is begun that nobody waits for.
+                // No work is begun whose caller has stopped waiting.
                 let in_time = if at <= Instant::now() { None } else { handled.await.ok() };
                 in_time.unwrap_or_else(|| Ok(Err(deadline_exceeded())))
             }
@@ -153,7 +157,7 @@ impl Edge {
     ) -> Result<Response<Body>, Problem> {
         let target = target(request.uri().path())?;
         let (mut head, body) = request.into_parts();
-        let peer = peer(&self.proxies, exchange.connection(), &head.headers);
+        let peer = peer_of(&self.proxies, exchange.connection(), &head.headers);
         match target {
             // It takes no memory from the orders: it is one small message each way, and few at a time.
             Target::Check => {
@@ -163,21 +167,21 @@ impl Edge {
                 answer.await.map_err(|_| Problem::from(Error::Unavailable))
             }
             Target::Watch => {
-                exchange.hold(Some(take(&peer, size_of_head(&head.uri, &head.headers))?));
+                exchange.hold(Some(take_head(&peer, &head.uri, &head.headers)?));
                 exchange.hold_call(peer.take(Resource::Watches, 1)?);
                 let body = Until::new(body, self.closing.clone(), CHECK_TIMEOUT);
                 let body = Limited::new(body, SMALL_MESSAGE);
                 Ok(route(&self.routes, Request::from_parts(head, body)).await)
             }
             Target::Reflection => {
-                exchange.hold(Some(take(&peer, size_of_head(&head.uri, &head.headers))?));
+                exchange.hold(Some(take_head(&peer, &head.uri, &head.headers)?));
                 exchange.hold_call(peer.take(Resource::Watches, 1)?);
                 let body = Until::new(body, self.closing.clone(), REFLECTION_TIMEOUT);
                 Ok(route(&self.routes, Request::from_parts(head, body)).await)
             }
             Target::Order => {
                 exchange.hold_call(peer.take(Resource::Calls, 1)?);
-                exchange.hold(Some(take(&peer, size_of_head(&head.uri, &head.headers))?));
+                exchange.hold(Some(take_head(&peer, &head.uri, &head.headers)?));
                 let caller = Caller { peer, request_id: id.clone() };
                 let message = message::read(body, &self.options, &caller).await?;
                 uncompressed(&message.bytes)?;
@@ -202,21 +206,21 @@ impl Edge {
     }
 }
 
-impl Service<Request<Incoming>> for Door {
-    type Response = Response<Answer<Body>>;
+impl Service<Request<Incoming>> for ConnectionService {
+    type Response = Response<ResponseBody<Body>>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Answer<Body>>, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody<Body>>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (edge, mut exchange) = (self.edge.clone(), Exchange::begin(&self.connection));
+        let (middleware, mut exchange) = (self.middleware.clone(), Exchange::begin(&self.connection));
         match self.connection.peer().take(Resource::OpenCalls, 1) {
             Ok(open) => {
                 exchange.hold_open(open);
-                Box::pin(async move { Ok(edge.answer(request, exchange).await) })
+                Box::pin(async move { Ok(middleware.answer(request, exchange).await) })
             }
             // To refuse each of so many would take as much memory as to serve them.
             Err(_) => {
-                self.connection.ask(Asked::Cut);
+                self.connection.close(CloseRequest::Immediate);
                 Box::pin(pending())
             }
         }
@@ -227,14 +231,14 @@ impl Service<Request<Incoming>> for Door {
 fn target(path: &str) -> Result<Target, Problem> {
     let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
     match service {
-        Server::NAME if super::orders::METHODS.contains(&method) => Ok(Target::Order),
+        Server::NAME if METHODS.contains(&method) => Ok(Target::Order),
         "grpc.health.v1.Health" if method == "Watch" => Ok(Target::Watch),
         "grpc.health.v1.Health" if method == "Check" => Ok(Target::Check),
         "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection" => {
             Ok(Target::Reflection)
         }
         _ => {
-            let methods = super::orders::METHODS.join(", ");
+            let methods = METHODS.join(", ");
             let detail = format!("the methods of {} are {methods}; reflection tells more", Server::NAME);
             Err(Problem::new(ROUTE_NOT_FOUND, detail))
         }
@@ -243,7 +247,7 @@ fn target(path: &str) -> Result<Target, Problem> {
 
 async fn route<B>(routes: &TowerToHyperService<Routes>, request: Request<B>) -> Response<Body>
 where
-    B: hyper::body::Body<Data = bytes::Bytes> + Send + 'static,
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     match routes.call(request).await {
@@ -259,14 +263,14 @@ fn finish(handled: Result<Response<Body>, Problem>, id: HeaderValue) -> Response
     response
 }
 
-/// An answer to what is no call of gRPC at all, as the protocol demands it.
+/// The response to a request that is not a gRPC call, as the protocol demands it.
 fn not_grpc() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
     response
 }
 
-/// Tells the log of a failure that is the service's own, as HTTP does.
+/// Logs a failure of the service, as HTTP does.
 fn warn(response: &Response<Body>) {
     let code = text(response, PROBLEM_CODE);
     failures::log(code, |suppressed| {

@@ -1,31 +1,35 @@
 //! The methods. Each reads its message and its metadata, asks the service as the handlers of HTTP do, and shapes the
-//! answer; the rules of the fields are the domain's, for both protocols.
+//! response; the rules of the fields are those of `api::submission`, for both protocols.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use tonic::metadata::{AsciiMetadataValue, MetadataMap};
+use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Request, Response, Status};
 
 use super::deadline::Deadline;
 use super::message::Memory;
-use super::middleware::Size;
+use super::metadata::{IF_VERSION, if_version, key};
 use super::proto::orders::models::v1::OrderModel;
 use super::proto::orders::service::v1::orders_service_server::{OrdersService, OrdersServiceServer};
 use super::proto::orders::service::v1::{
     GetOrderByExternalIdRequest, GetOrderByExternalIdResponse, GetOrderByIdRequest, GetOrderByIdResponse,
     HealthRequest, HealthResponse, UpsertOrderRequest, UpsertOrderResponse,
 };
+use super::size::Size;
 use super::status::{ORDER_VERSION, tell};
-use crate::api::body::{LONG, beside};
-use crate::api::http::router::{Reading, Shared};
+use crate::api::blocking::{LONG_TEXT, run};
+use crate::api::caller::Caller;
+use crate::api::outcome;
 use crate::api::problem::Problem;
-use crate::api::server::exchange::Caller;
+use crate::api::reads::ReadGuard;
+use crate::api::state::ApiState;
+use crate::api::submission::Submission;
 use crate::error::Error;
-use crate::order::{self, Command, Invalid, KeyText, Order, OrderId, Submission, UserId, Version};
+use crate::order::{self, Command, Invalid, Order, OrderId, UserId, Version};
 use crate::service::quota::Permit;
 use crate::service::turns::Turn;
-use crate::service::{Change, Patience, Progress, Receipt, Service};
+use crate::service::{Patience, Receipt, Service};
 
 /// The service of orders as the library serves it.
 pub(super) type Server = OrdersServiceServer<Orders>;
@@ -33,22 +37,16 @@ pub(super) type Server = OrdersServiceServer<Orders>;
 /// Its methods.
 pub(super) const METHODS: [&str; 4] = ["Health", "UpsertOrder", "GetOrderByID", "GetOrderByExternalID"];
 
-/// The metadata that make a call safe to send again; the second name is that of HTTP.
-const KEYS: [&str; 2] = ["request_id", "idempotency-key"];
-
-/// The metadata that names the version that an order must have to be changed.
-const IF_VERSION: &str = "if-version";
-
 /// The methods over the service.
 pub(super) struct Orders {
-    shared: Arc<Shared>,
+    state: Arc<ApiState>,
 }
 
 /// The methods with the limit on what they read.
-pub(super) fn server(shared: &Arc<Shared>) -> Server {
-    let limit = shared.options.body_limit;
-    // The edge has read the message within this limit, and answered a larger one itself.
-    OrdersServiceServer::new(Orders { shared: Arc::clone(shared) }).max_decoding_message_size(limit)
+pub(super) fn server(state: &Arc<ApiState>) -> Server {
+    let limit = state.options.body_limit;
+    // The middleware has read the message within this limit, and answered a larger one itself.
+    OrdersServiceServer::new(Orders { state: Arc::clone(state) }).max_decoding_message_size(limit)
 }
 
 #[tonic::async_trait]
@@ -74,9 +72,9 @@ impl OrdersService for Orders {
     ) -> Result<Response<GetOrderByIdResponse>, Status> {
         let order_id = OrderId::parse(&request.get_ref().order_id)
             .ok_or_else(|| Problem::from(Invalid::new("order_id", "send a UUID")))?;
-        let (caller, until) = (caller(request.extensions())?, self.shared.service.reads_until());
-        let (reading, order) = self.shared.read_order(caller, order_id, until).await?;
-        Ok(shown(GetOrderByIdResponse { order: Some(model(&order)) }, &order, reading))
+        let (caller, until) = (caller(request.extensions())?, self.state.service.reads_until());
+        let (guard, order) = self.state.read_order(caller, order_id, until).await?;
+        Ok(shown(GetOrderByIdResponse { order: Some(model(&order)) }, &order, guard))
     }
 
     async fn get_order_by_external_id(
@@ -89,9 +87,9 @@ impl OrdersService for Orders {
             .ok_or_else(|| Problem::from(Invalid::new("user_id", "send the owner's UUID")))?;
         let find =
             move |service: Arc<Service>| async move { service.find_by_external(&external_id, user_id).await };
-        let (caller, until) = (caller(&extensions)?, self.shared.service.reads_until());
-        let (reading, order) = self.shared.read(caller, Turn::Order, until, find).await?;
-        Ok(shown(GetOrderByExternalIdResponse { order: Some(model(&order)) }, &order, reading))
+        let (caller, until) = (caller(&extensions)?, self.state.service.reads_until());
+        let (guard, order) = self.state.read(caller, Turn::Order, until, find).await?;
+        Ok(shown(GetOrderByExternalIdResponse { order: Some(model(&order)) }, &order, guard))
     }
 }
 
@@ -113,15 +111,15 @@ impl Orders {
             let key = key.map(|key| key.of(&command));
             Ok(order::Request { command, key })
         };
-        let request = match memory.as_ref().is_some_and(|memory| memory.units() > LONG) {
-            true => beside(read).await?,
+        let request = match memory.as_ref().is_some_and(|memory| memory.units() > LONG_TEXT) {
+            true => run(read).await?,
             false => read()?,
         };
-        Ok(self.shared.service.submit(request, patience, memory.as_ref().into()).await?)
+        Ok(self.state.service.submit(request, patience, memory.as_ref().into()).await?)
     }
 }
 
-/// Who calls: the edge has put it there.
+/// The caller, as the middleware has put it there.
 fn caller(extensions: &Extensions) -> Result<&Caller, Problem> {
     Ok(extensions.get().ok_or(Error::Internal)?)
 }
@@ -144,65 +142,17 @@ fn command(message: UpsertOrderRequest, if_version: Option<Version>) -> Result<C
     submission.into_command()
 }
 
-/// The key that a call carries. Whoever sends both names sends one key.
-fn key(metadata: &MetadataMap) -> Result<Option<KeyText>, Invalid> {
-    let mut found: Option<KeyText> = None;
-    for (name, text) in KEYS.into_iter().flat_map(|name| texts(metadata, name).map(move |text| (name, text)))
-    {
-        let read = text?;
-        let key = KeyText::parse(read).map_err(|error| Invalid::new(name, error.to_string()))?;
-        if found.as_ref().is_some_and(|found| *found != key) {
-            return Err(Invalid::new(name, "it differs from another key of this call; send one key"));
-        }
-        found = Some(key);
-    }
-    Ok(found)
-}
-
-/// The version that a call asks for.
-fn if_version(metadata: &MetadataMap) -> Result<Option<Version>, Invalid> {
-    let mut found = None;
-    for text in texts(metadata, IF_VERSION) {
-        let version = text?.parse().ok().filter(|version: &Version| *version >= 0);
-        let wrong =
-            || Invalid::new(IF_VERSION, "send one whole number, the version that the order must have");
-        let version = version.ok_or_else(wrong)?;
-        if found.is_some_and(|found| found != version) {
-            return Err(wrong());
-        }
-        found = Some(version);
-    }
-    Ok(found)
-}
-
-/// The texts that metadata hold under a name.
-fn texts<'a>(
-    metadata: &'a MetadataMap,
-    name: &'static str,
-) -> impl Iterator<Item = Result<&'a str, Invalid>> {
-    let text = move |value: &'a AsciiMetadataValue| {
-        value.to_str().map_err(|_| Invalid::new(name, "send printable ASCII"))
-    };
-    metadata.get_all(name).iter().map(text)
-}
-
 /// The answer to a command that was accepted.
 fn upserted(receipt: &Receipt) -> Response<UpsertOrderResponse> {
-    let status = match (receipt.progress, receipt.change) {
-        (Progress::Pending, _) => "accepted",
-        (_, Change::Created) => "created",
-        (_, Change::Updated) => "updated",
-        (_, Change::Deleted) => "deleted",
-    };
-    let message = UpsertOrderResponse { order_id: receipt.order_id.to_string(), status: status.to_owned() };
+    let (order_id, status) = (receipt.order_id.to_string(), outcome::status(receipt).to_owned());
+    let message = UpsertOrderResponse { order_id, status };
     let mut response = with_version(message, receipt.version);
     let metadata = response.metadata_mut();
     if receipt.replayed {
         tell(metadata, "idempotency-replayed", "true");
     }
-    // The order was accepted, which the status says; that its processing failed is said besides.
-    if receipt.progress == Progress::Failed {
-        tell(metadata, "processing", "failed");
+    if let Some(word) = outcome::processing(receipt) {
+        tell(metadata, "processing", word);
     }
     response
 }
@@ -215,11 +165,11 @@ fn with_version<T>(message: T, version: Version) -> Response<T> {
 }
 
 /// An answer that shows an order, with what it takes up: the message, and the bytes that are made of it.
-fn shown<T>(message: T, order: &Order, reading: Reading) -> Response<T> {
+fn shown<T>(message: T, order: &Order, guard: ReadGuard) -> Response<T> {
     let mut response = with_version(message, order.version);
     let extensions = response.extensions_mut();
     extensions.insert(Size(2 * order.payload.as_str().len()));
-    extensions.insert(reading);
+    extensions.insert(guard);
     response
 }
 

@@ -1,5 +1,5 @@
 //! The first bytes of a connection: HTTP/2 begins with a fixed text. It is read here because the library waits for it
-//! without a limit, and because whoever speaks something else deserves to be told.
+//! without a limit, and because a client of another protocol should be told which one this port speaks.
 
 use std::io::Cursor;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
-use crate::api::http::socket::answer_and_close;
+use crate::api::server::tcp::answer_and_close;
 
 /// What every HTTP/2 connection begins with (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

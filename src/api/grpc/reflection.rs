@@ -3,17 +3,17 @@
 use tonic::service::Routes;
 use tonic_reflection::server::Builder;
 
-use super::DESCRIPTORS;
 use super::message::SMALL_MESSAGE;
+use super::proto::DESCRIPTORS;
 
 /// Adds the two services of reflection.
 pub(super) fn add_to(mut routes: Routes) -> Routes {
-    let told = || {
+    let builder = || {
         Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    match (told().build_v1(), told().build_v1alpha()) {
+    match (builder().build_v1(), builder().build_v1alpha()) {
         (Ok(v1), Ok(v1alpha)) => {
             let v1 = v1.max_decoding_message_size(SMALL_MESSAGE);
             let v1alpha = v1alpha.max_decoding_message_size(SMALL_MESSAGE);

@@ -6,16 +6,13 @@ use hyper::HeaderMap;
 use hyper::header::ACCEPT;
 
 /// The media type of most answers.
-pub(in crate::api) const JSON: &str = "application/json";
-
-/// That of a problem.
-pub(in crate::api) const PROBLEM: &str = "application/problem+json";
+pub(super) const JSON: &str = "application/json";
 
 /// A weight in thousandths, as the RFC writes it.
 type Weight = u16;
 
 /// The offer that the caller prefers; of several with one weight, the first.
-pub(in crate::api) fn best(headers: &HeaderMap, offers: [&'static str; 2]) -> &'static str {
+pub(super) fn best(headers: &HeaderMap, offers: [&'static str; 2]) -> &'static str {
     let [usual, other] = offers;
     if !headers.contains_key(ACCEPT) {
         return usual;
@@ -95,6 +92,7 @@ mod tests {
     use hyper::header::HeaderValue;
 
     use super::*;
+    use crate::api::problem_body::PROBLEM_JSON as PROBLEM;
 
     fn chosen(values: &[&str]) -> &'static str {
         let header = |value: &&str| (ACCEPT, HeaderValue::from_str(value).unwrap());

@@ -13,7 +13,7 @@ use crate::order::Invalid;
 ///
 /// # Errors
 /// [`Invalid`] that names the first one.
-pub(in crate::api) fn only(evaluated: &[HeaderName], headers: &HeaderMap) -> Result<(), Invalid> {
+pub(super) fn only(evaluated: &[HeaderName], headers: &HeaderMap) -> Result<(), Invalid> {
     if !headers.keys().any(|name| name.as_str().starts_with("if-") || name == CONTENT_RANGE) {
         return Ok(());
     }

@@ -28,7 +28,7 @@ const MAX_AGE: &str = "600";
 const PREFLIGHT_VARIES: &str = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
 
 /// The origins that are allowed.
-pub(in crate::api) struct Cors {
+pub(super) struct Cors {
     any: bool,
     /// As browsers write them.
     origins: Vec<String>,
@@ -36,23 +36,23 @@ pub(in crate::api) struct Cors {
 
 impl Cors {
     /// Allows these origins; `*` is every one.
-    pub(in crate::api) fn new(origins: &[String]) -> Cors {
+    pub(super) fn new(origins: &[String]) -> Cors {
         let any = origins.iter().any(|origin| origin == "*");
         Cors { any, origins: origins.iter().map(|origin| serialized(origin)).collect() }
     }
 
     /// Whether there is anything to say about origins.
-    pub(in crate::api) fn is_on(&self) -> bool {
+    pub(super) fn is_on(&self) -> bool {
         !self.origins.is_empty()
     }
 
     /// Whether the page that made a request may read the answer.
-    pub(in crate::api) fn allows(&self, headers: &HeaderMap) -> bool {
+    pub(super) fn allows(&self, headers: &HeaderMap) -> bool {
         self.allowed(headers).is_some()
     }
 
     /// What the answer says of the page that made the request; `None`: it may not read it.
-    pub(in crate::api) fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+    pub(super) fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         if !self.is_on() {
             return None;
         }
@@ -65,7 +65,7 @@ impl Cors {
     }
 
     /// The answer to a browser that asks whether it may send a request; `None` where the request is something else.
-    pub(in crate::api) fn preflight<B>(&self, request: &Request<B>) -> Option<Response> {
+    pub(super) fn preflight<B>(&self, request: &Request<B>) -> Option<Response> {
         let asks = request.method() == Method::OPTIONS
             && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
             && self.allows(request.headers());
@@ -86,7 +86,7 @@ impl Cors {
     }
 
     /// Tells the browser that a page may read an answer.
-    pub(in crate::api) fn share(headers: &mut HeaderMap, origin: HeaderValue) {
+    pub(super) fn share(headers: &mut HeaderMap, origin: HeaderValue) {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     }

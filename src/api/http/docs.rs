@@ -14,13 +14,19 @@ use hyper::header::{
     IF_NONE_MATCH, REFERRER_POLICY,
 };
 use hyper::{HeaderMap, StatusCode};
+use serde_json::json;
+use utoipa::openapi::ContentBuilder;
+use utoipa::openapi::content::Content as DocumentContent;
+use utoipa::openapi::response::ResponseBuilder;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa_swagger_ui::Config;
 use uuid::Uuid;
 
-use crate::api::http::router::{Segment, Shared};
+use super::path::Segment;
 use crate::api::openapi::parameters::IfNoneMatch;
 use crate::api::openapi::problems::{FileProblems, Problems};
-use crate::api::openapi::responses::{Document, File, Page};
+use crate::api::openapi::responses::{cache_control, etag, header, known, plain, responses, saying};
+use crate::api::openapi::schema::text;
 use crate::api::problem::{Problem, ROUTE_NOT_FOUND};
 
 /// Namespace of the ETags, which are digests of what they stand for.
@@ -34,19 +40,12 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// The files of the UI that the page loads.
 const UI_FILES: [&str; 3] = ["favicon-32x32.png", "swagger-ui-bundle.js", "swagger-ui.css"];
 
-/// The OpenAPI document, as it is served and committed.
-#[must_use]
-pub fn openapi_json() -> String {
-    // Strings, numbers and maps with keys of text, which always serialize.
-    let text = crate::api::openapi::document::document().to_pretty_json().unwrap_or_default();
-    text + "\n"
-}
-
 /// The AsyncAPI document. It is written by hand, and tests hold it to the messages.
 pub const ASYNCAPI_JSON: &str = include_str!("../../../asyncapi.json");
 
-/// Everything that is served here, by its name.
-pub(in crate::api) struct Docs(BTreeMap<&'static str, Content>);
+/// Everything that is served here, by its name. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Docs(Arc<BTreeMap<&'static str, Content>>);
 
 /// Something to be served.
 struct Content {
@@ -68,9 +67,10 @@ impl Content {
 }
 
 impl Docs {
-    pub(in crate::api) fn new() -> Docs {
+    /// What is served: that OpenAPI document, and what is compiled in.
+    pub(super) fn new(openapi_json: String) -> Docs {
         let mut all = BTreeMap::from([
-            ("openapi.json", Content::new("application/json", false, openapi_json())),
+            ("openapi.json", Content::new("application/json", false, openapi_json)),
             ("asyncapi.json", Content::new("application/json", false, ASYNCAPI_JSON)),
             ("index.html", Content::new("text/html; charset=utf-8", false, include_str!("docs/index.html"))),
             ("page.css", Content::new("text/css; charset=utf-8", false, include_str!("docs/page.css"))),
@@ -83,7 +83,7 @@ impl Docs {
                 all.insert(name, Content::new(file.content_type, file.gzpipped, file.bytes.into_owned()));
             }
         }
-        Docs(all)
+        Docs(Arc::new(all))
     }
 
     /// The content of that name, or the word that the caller has it already.
@@ -127,15 +127,13 @@ fn is_known(etag: &HeaderValue, headers: &HeaderMap) -> bool {
 #[utoipa::path(
     get,
     path = "/openapi.json",
+    operation_id = "openapi",
     tag = "reference",
     params(IfNoneMatch),
     responses(Document, Problems)
 )]
-pub(in crate::api) async fn openapi(
-    State(api): State<Arc<Shared>>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    api.docs.answer("openapi.json", &headers)
+pub(super) async fn get_openapi(State(docs): State<Docs>, headers: HeaderMap) -> Result<Response, Problem> {
+    docs.answer("openapi.json", &headers)
 }
 
 /// The messages on Kafka
@@ -144,45 +142,88 @@ pub(in crate::api) async fn openapi(
 #[utoipa::path(
     get,
     path = "/asyncapi.json",
+    operation_id = "asyncapi",
     tag = "reference",
     params(IfNoneMatch),
     responses(Document, Problems)
 )]
-pub(in crate::api) async fn asyncapi(
-    State(api): State<Arc<Shared>>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    api.docs.answer("asyncapi.json", &headers)
+pub(super) async fn get_asyncapi(State(docs): State<Docs>, headers: HeaderMap) -> Result<Response, Problem> {
+    docs.answer("asyncapi.json", &headers)
 }
 
 /// A page that shows this document
 ///
 /// Everything that it loads comes from this server.
-#[utoipa::path(get, path = "/docs", tag = "reference", params(IfNoneMatch), responses(Page, Problems))]
-pub(in crate::api) async fn page(
-    State(api): State<Arc<Shared>>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    api.docs.answer("index.html", &headers)
+#[utoipa::path(
+    get,
+    path = "/docs",
+    operation_id = "page",
+    tag = "reference",
+    params(IfNoneMatch),
+    responses(Page, Problems)
+)]
+pub(super) async fn get_docs_page(State(docs): State<Docs>, headers: HeaderMap) -> Result<Response, Problem> {
+    docs.answer("index.html", &headers)
 }
 
 /// A file of that page
 ///
 /// The large ones come as gzip alone.
 #[utoipa::path(
-    get, path = "/docs/{file}", tag = "reference",
+    get, path = "/docs/{file}", operation_id = "file", tag = "reference",
     params(
         ("file" = String, Path, description = "The file's name.", min_length = 1, example = "page.css"),
         IfNoneMatch,
     ),
     responses(File, FileProblems)
 )]
-pub(in crate::api) async fn file(
-    State(api): State<Arc<Shared>>,
+pub(super) async fn get_docs_file(
+    State(docs): State<Docs>,
     name: Segment,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    api.docs.answer(&name?, &headers)
+    docs.answer(&name?, &headers)
+}
+
+responses! {
+    /// A document.
+    Document: "200" => served("The document.").content("application/json", any()), "304" => known();
+
+    /// The page.
+    Page: "200" => served("The page.").content("text/html", plain("<!doctype html>")), "304" => known();
+
+    /// A file of the page.
+    File:
+        "200" => served("The file.")
+            .header("Content-Encoding", header("`gzip`, where the file is large.", text("^gzip$"), "gzip"))
+            .content("text/css", plain("body { margin: 0; }"))
+            .content("text/javascript", plain("SwaggerUIBundle({});"))
+            .content("image/png", ContentBuilder::new().build()),
+        "304" => known();
+}
+
+/// Any JSON object.
+fn any() -> DocumentContent {
+    let schema = ObjectBuilder::new().schema_type(Type::Object);
+    ContentBuilder::new()
+        .schema(Some(schema))
+        .example(Some(json!({"info": {"title": "OrderStream"}})))
+        .build()
+}
+
+/// What the edge says of itself: the content that a browser may keep.
+fn served(description: &str) -> ResponseBuilder {
+    saying(description)
+        .header("ETag", etag("\"6e4f0a3e5d0c5a0f9d3a1b2c3d4e5f60\""))
+        .header("Cache-Control", cache_control("no-cache"))
+        .header(
+            "Content-Security-Policy",
+            header(
+                "What the content may do in a browser.",
+                ObjectBuilder::new().schema_type(Type::String),
+                "default-src 'none'",
+            ),
+        )
 }
 
 #[cfg(test)]
@@ -191,7 +232,7 @@ mod tests {
 
     #[test]
     fn every_file_that_the_page_names_is_there() {
-        let docs = Docs::new();
+        let docs = Docs::new(String::new());
         let page = include_str!("docs/index.html");
         let named: Vec<&str> = page.split('"').filter_map(|text| text.strip_prefix("/docs/")).collect();
         assert_eq!(named.len(), UI_FILES.len() + 2, "{named:?}");

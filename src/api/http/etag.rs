@@ -17,7 +17,7 @@ const NO_VERSION: Version = 0;
 
 /// The tag of an order as it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::api) struct Tag {
+pub(super) struct Tag {
     version: Version,
     /// The order's status, unless the worker has finished its version and nothing else has changed it since.
     status: Option<Status>,
@@ -26,7 +26,7 @@ pub(in crate::api) struct Tag {
 }
 
 impl Tag {
-    pub(in crate::api) fn of_order(order: &Order) -> Tag {
+    pub(super) fn of_order(order: &Order) -> Tag {
         let settled = !order.is_pending() && matches!(order.status, Status::Done | Status::Deleted);
         Tag {
             version: order.version,
@@ -36,7 +36,7 @@ impl Tag {
     }
 
     /// The tag of the order as the command left it.
-    pub(in crate::api) fn of_receipt(receipt: &Receipt) -> Tag {
+    pub(super) fn of_receipt(receipt: &Receipt) -> Tag {
         let status = match (receipt.progress, receipt.change) {
             (Progress::Processed, _) => None,
             (Progress::Failed, _) => Some(Status::Failed),
@@ -62,13 +62,13 @@ impl Tag {
         (tag.to_string().as_bytes() == [b"\"", opaque, b"\""].concat()).then_some(tag)
     }
 
-    pub(in crate::api) fn to_header(self) -> HeaderValue {
+    pub(super) fn to_header(self) -> HeaderValue {
         // Digits, letters and signs between two quotes.
         HeaderValue::try_from(self.to_string()).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
     }
 
     /// Whether `If-None-Match` names this tag: the caller has what it would get. Weak tags count, too.
-    pub(in crate::api) fn is_known_to(self, headers: &HeaderMap) -> bool {
+    pub(super) fn is_known_to(self, headers: &HeaderMap) -> bool {
         if !headers.contains_key(IF_NONE_MATCH) {
             return false;
         }
@@ -94,7 +94,7 @@ impl fmt::Display for Tag {
 
 /// What `If-Match` asks of the order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::api) enum IfMatch {
+pub(super) enum IfMatch {
     /// That it exists.
     Any,
     /// That it has one of these versions.
@@ -106,7 +106,7 @@ impl IfMatch {
     ///
     /// # Errors
     /// [`Invalid`] where it is neither `*` nor a list of tags.
-    pub(in crate::api) fn read(headers: &HeaderMap) -> Result<Option<IfMatch>, Invalid> {
+    pub(super) fn read(headers: &HeaderMap) -> Result<Option<IfMatch>, Invalid> {
         let mut values = headers.get_all(IF_MATCH).iter().map(HeaderValue::as_bytes).peekable();
         let Some(first) = values.peek() else { return Ok(None) };
         let refused = || Invalid::new("If-Match", "send ETags as they were, such as \"v1\", or * alone");
@@ -129,7 +129,7 @@ impl IfMatch {
     }
 
     /// The versions that it allows, the newest first; none where any will do.
-    pub(in crate::api) fn versions(self) -> Vec<Version> {
+    pub(super) fn versions(self) -> Vec<Version> {
         match self {
             IfMatch::Any => Vec::new(),
             IfMatch::OneOf(mut versions) => {
@@ -144,7 +144,7 @@ impl IfMatch {
 ///
 /// # Errors
 /// [`Invalid`] where the header says anything else.
-pub(in crate::api) fn must_not_exist(headers: &HeaderMap) -> Result<bool, Invalid> {
+pub(super) fn must_not_exist(headers: &HeaderMap) -> Result<bool, Invalid> {
     match single(headers, &IF_NONE_MATCH, "If-None-Match")? {
         None => Ok(false),
         Some("*") => Ok(true),
@@ -155,7 +155,7 @@ pub(in crate::api) fn must_not_exist(headers: &HeaderMap) -> Result<bool, Invali
 }
 
 /// The text of a header that may be there once.
-pub(in crate::api) fn single<'h>(
+pub(super) fn single<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,
     shown: &'static str,

@@ -1,47 +1,40 @@
-//! Live streams of what happens to orders, as server-sent events. A stream is only the way out: where it stands in the
-//! history is told with each event, and whoever sends that place back goes on from there, at whichever process. It ends
-//! when its client goes or the process is told to stop.
+//! Live streams of what happens to orders, as server-sent events. A stream keeps nothing: each event names its place in the
+//! history, and a client that sends that place back continues from there, at any process. A stream ends when its client
+//! goes or the process is told to stop.
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::response::Response;
-use futures_util::stream::{once, unfold};
 use futures_util::{Stream, StreamExt};
 use hyper::body::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Uri};
-use serde::Serialize;
-use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
-use utoipa::ToSchema;
-use uuid::Uuid;
+use utoipa::openapi::ContentBuilder;
+use utoipa::openapi::content::Content;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 
-use crate::api::http::get_history::step;
-use crate::api::http::get_order::order_id_of;
-use crate::api::http::query::Parameters;
-use crate::api::http::router::{Segment, Shared};
-use crate::api::openapi::parameters::{LastEventId, OrderInPath, UserInQuery};
-use crate::api::openapi::problems::{HistoryProblems, StreamProblems};
-use crate::api::openapi::responses::Stream as StreamResponse;
-use crate::api::problem::{OVERLOADED, Problem, to_json};
-use crate::api::server::exchange::{Caller, Uncounted};
-use crate::order::{BadSequence, Invalid, Sequence, Step, UserId};
+use super::event_stream::events;
+use super::get_history::HistoryProblems;
+use super::path::{Segment, order_id_of};
+use super::prefer::Preferences;
+use super::query::Parameters;
+use super::response::Unmetered;
+use crate::api::caller::Caller;
+use crate::api::openapi::parameters::{OrderInPath, UserInQuery, header, parameters};
+use crate::api::openapi::problems::problems;
+use crate::api::openapi::responses::{header as response_header, responses, saying};
+use crate::api::openapi::schema::{ORDER, USER, any_text, text};
+use crate::api::problem::{
+    HISTORY_OFF, INTERNAL, INVALID, MISDIRECTED_REQUEST, OVERLOADED, Problem, STORE_UNAVAILABLE,
+};
+use crate::api::state::ApiState;
+use crate::order::{BadSequence, Invalid, Sequence, UserId};
+use crate::service::Service;
 use crate::service::quota::{Limit, Permit, Resource};
 use crate::service::turns::Turn;
-use crate::service::{Following, News, Service};
-
-/// Between how many milliseconds a client waits before it comes back: not all of those whose process has ended at once.
-const RETRY: std::ops::RangeInclusive<u64> = 1_000..=3_000;
-
-/// After how long without an event a comment is sent, so that nobody on the way takes the stream for dead.
-const HEARTBEAT: Duration = Duration::from_secs(15);
-
-/// A comment: nothing, for whoever reads events.
-const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -57,10 +50,10 @@ const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
     path = "/orders/{order_id}/events",
     tag = "history",
     params(OrderInPath, LastEventId),
-    responses(StreamResponse, HistoryProblems)
+    responses(EventStream, HistoryProblems)
 )]
-pub(in crate::api) async fn follow_order(
-    State(api): State<Arc<Shared>>,
+pub(super) async fn follow_order(
+    State(api): State<Arc<ApiState>>,
     Extension(caller): Extension<Caller>,
     order_id: Segment,
     headers: HeaderMap,
@@ -69,7 +62,8 @@ pub(in crate::api) async fn follow_order(
     let permit = permit(&caller)?;
     let peer = Arc::clone(&caller.peer);
     let follow = move |service: Arc<Service>| async move { service.follow(order_id, after, peer).await };
-    let (_, following) = api.read(&caller, Turn::Order, api.reads_until(&headers), follow).await?;
+    let (_, following) =
+        api.read(&caller, Turn::Order, Preferences::read(&headers).reads_until(&api.service), follow).await?;
     Ok(response(events(following, api.draining.clone(), permit)))
 }
 
@@ -80,12 +74,13 @@ pub(in crate::api) async fn follow_order(
 #[utoipa::path(
     get,
     path = "/events",
+    operation_id = "follow_user",
     tag = "history",
     params(UserInQuery, LastEventId),
-    responses(StreamResponse, StreamProblems)
+    responses(EventStream, StreamProblems)
 )]
-pub(in crate::api) async fn follow_user(
-    State(api): State<Arc<Shared>>,
+pub(super) async fn follow_user_orders(
+    State(api): State<Arc<ApiState>>,
     Extension(caller): Extension<Caller>,
     uri: Uri,
     headers: HeaderMap,
@@ -97,7 +92,8 @@ pub(in crate::api) async fn follow_user(
     let permit = permit(&caller)?;
     let peer = Arc::clone(&caller.peer);
     let follow = move |service: Arc<Service>| async move { service.follow_user(user_id, after, peer).await };
-    let (_, following) = api.read(&caller, Turn::Order, api.reads_until(&headers), follow).await?;
+    let (_, following) =
+        api.read(&caller, Turn::Order, Preferences::read(&headers).reads_until(&api.service), follow).await?;
     Ok(response(events(following, api.draining.clone(), permit)))
 }
 
@@ -130,7 +126,7 @@ fn permit(caller: &Caller) -> Result<Permit, Problem> {
 fn response(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     let mut response = Response::new(Body::from_stream(events.map(Ok::<_, Infallible>)));
     // A stream holds a page of events at most, and the number of streams is bounded by itself.
-    response.extensions_mut().insert(Uncounted);
+    response.extensions_mut().insert(Unmetered);
     for (name, value) in
         [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store"), (UNBUFFERED, "no")]
     {
@@ -139,142 +135,48 @@ fn response(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     response
 }
 
-/// The stream: a comment at once, so that the client knows that it is there, with the place where it begins, so that it
-/// has one to come back with before its first event; and then events and heartbeats.
-fn events(
-    Following { after, lost_from, pages }: Following,
-    draining: CancellationToken,
-    permit: Permit,
-) -> impl Stream<Item = Bytes> {
-    let rest = unfold((pages, draining, permit), |(mut pages, draining, permit)| async move {
-        let next = tokio::select! {
-            biased;
-            () = draining.cancelled() => None,
-            page = pages.next() => page.map(|news| match news {
-                News::Steps(steps) => text(&steps),
-                News::Lost { after, upto } => (gap(after, upto) + "\n").into(),
-            }),
-            () = sleep(HEARTBEAT) => Some(COMMENT),
-        };
-        next.map(|bytes| (bytes, (pages, draining, permit)))
-    });
-    let begin = beginning(after, lost_from);
-    once(async { begin }).chain(rest)
+parameters! {
+    /// `Last-Event-ID`.
+    LastEventId: header(
+        "Last-Event-ID", "The `id` of the last event that was seen, to go on from there. An empty one is none.",
+        text("^([0-9]{1,18}-[0-9]{1,18})?$"), "1742-17"
+    );
 }
 
-/// The first block of a stream, and the word that steps were lost, where they were.
-fn beginning(after: Option<Sequence>, lost_from: Option<Sequence>) -> Bytes {
-    // A fresh id is random at its end.
-    let (_, jitter) = Uuid::now_v7().as_u64_pair();
-    let retry = RETRY.start() + jitter % (RETRY.end() - RETRY.start() + 1);
-    let mut text = format!(":\nretry: {retry}\n");
-    match (after, lost_from) {
-        (Some(upto), Some(after)) => {
-            text += "\n";
-            text += &gap(after, upto);
-        }
-        (Some(place), None) => text += &format!("id: {place}\n"),
-        (None, _) => {}
-    }
-    (text + "\n").into()
+responses! {
+    /// A stream of steps.
+    EventStream: "200" => saying(
+        "Server-sent events: `event: order`, with the step as `data` and its place as `id`. A comment comes at once, with \
+         the time to wait before coming back (`retry`), and every 15 seconds while nothing happens; where no event comes \
+         at once, the first comment goes with the `id` of the place where the stream begins. `event: gap`, with a `Gap` \
+         as `data`, comes where steps are no longer kept that the client has not had: first, behind `Last-Event-ID`, or \
+         later, where it was too slow; or where the history has not come to the client's place, as after a backup was \
+         restored.",
+    )
+        .content("text/event-stream", stream())
+        .header("Cache-Control", response_header("It is never kept.", any_text(), "no-store"));
 }
 
-/// The event that tells of lost steps, without the empty line at its end.
-fn gap(after: Sequence, upto: Sequence) -> String {
-    let body = to_json(&GapBody { after: after.to_string(), upto: upto.to_string() });
-    format!("id: {upto}\nevent: gap\ndata: {}\n", String::from_utf8_lossy(&body))
+problems! {
+    /// What may happen to one who follows a user's orders.
+    StreamProblems: INVALID, HISTORY_OFF, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
 }
 
-/// What a client is told that was behind when steps were dropped: the `data` of an event `gap`.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Gap)]
-pub(in crate::api) struct GapBody {
-    /// The place that the client had come to.
-    after: String,
-    /// Steps behind that place, up to this one, are no longer kept; or, where this one comes before that, the history
-    /// ends here, as after a backup was restored, and has steps that the client does not know. The stream goes on
-    /// behind it.
-    upto: String,
-}
-
-/// Events as they go over the wire.
-fn text(steps: &[Step]) -> Bytes {
-    let mut text = Vec::with_capacity(steps.len() * 320);
-    for one in steps {
-        text.extend_from_slice(format!("id: {}\nevent: order\ndata: ", one.sequence).as_bytes());
-        text.extend_from_slice(&step(one));
-        text.extend_from_slice(b"\n\n");
-    }
-    text.into()
+/// Events as they come, one step in each.
+fn stream() -> Content {
+    let example = format!(
+        ":\nretry: 1742\n\nid: 1742-17\nevent: order\ndata: {{\"order_id\":\"{ORDER}\",\"user_id\":\"{USER}\",\"version\":1,\
+         \"status\":\"new\",\"by\":\"create\",\"at\":\"2025-10-09T08:53:20.123456Z\"}}\n\n"
+    );
+    let schema = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("Each `data` is a `Step`, or a `Gap`."));
+    ContentBuilder::new().schema(Some(schema)).example(Some(example.into())).build()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-
-    use futures_util::stream::{iter, pending};
-    use tokio::time::Instant;
-
     use super::*;
-    use crate::order::{Amount, Cause, OrderId, Status};
-    use crate::service::quota::Quotas;
-
-    fn a_step() -> Step {
-        Step {
-            sequence: Sequence(7, 9),
-            order_id: OrderId::parse("0196f1c8-7b1e-7000-8000-00000000dead").unwrap(),
-            user_id: UserId::parse("7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33").unwrap(),
-            version: 2,
-            at: "2026-01-31T12:00:00.5Z".parse().unwrap(),
-            cause: Cause::Worker,
-            status: Status::Failed,
-            amount: Amount::parse("1.50"),
-            reason: Some("two\nlines".to_owned()),
-        }
-    }
-
-    fn permit() -> Permit {
-        let quotas = Quotas::new(|_| Limit { total: 1, per_peer: 1 });
-        let peer = quotas.peer([127, 0, 0, 1].into(), false);
-        peer.take(Resource::Streams, 1).unwrap()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stream_begins_at_once_and_beats_while_nothing_happens() {
-        let following = |after| Following {
-            after,
-            lost_from: None,
-            pages: Box::pin(iter([News::Steps(vec![a_step()])]).chain(pending())),
-        };
-        let (draining, began) = (CancellationToken::new(), Instant::now());
-        let mut events = pin!(events(following(None), draining.clone(), permit()));
-        let retry = |bytes: Option<Bytes>| {
-            let text = String::from_utf8(bytes.unwrap().to_vec()).unwrap();
-            let (retry, rest) = text.strip_prefix(":\nretry: ").unwrap().split_once('\n').unwrap();
-            assert!(RETRY.contains(&retry.parse().unwrap()), "{text}");
-            rest.to_owned()
-        };
-        assert_eq!(retry(events.next().await), "\n");
-        let event = r#"id: 7-9
-event: order
-data: {"order_id":"0196f1c8-7b1e-7000-8000-00000000dead","user_id":"7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33","version":2,"status":"failed","by":"worker","at":"2026-01-31T12:00:00.5Z","amount":1.50,"reason":"two\nlines"}
-
-"#;
-        assert_eq!(events.next().await.as_deref(), Some(event.as_bytes()));
-        assert_eq!(began.elapsed(), Duration::ZERO);
-        for beat in 1..=3 {
-            assert_eq!(events.next().await, Some(COMMENT));
-            assert_eq!(began.elapsed(), beat * HEARTBEAT);
-        }
-        let mut begun = pin!(super::events(following(Some(Sequence(7, 0))), draining.clone(), permit()));
-        assert_eq!(retry(begun.next().await), "id: 7-0\n\n");
-        let lost = beginning(Some(Sequence(7, 0)), Some(Sequence(3, 1)));
-        let gap = "\nid: 7-0\nevent: gap\ndata: {\"after\":\"3-1\",\"upto\":\"7-0\"}\n\n";
-        assert_eq!(retry(Some(lost)), gap);
-        draining.cancel();
-        assert_eq!(events.next().await, None);
-        assert_eq!(began.elapsed(), 3 * HEARTBEAT);
-    }
 
     #[test]
     fn a_place_is_one_that_the_stream_gave_out() {

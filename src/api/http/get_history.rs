@@ -1,5 +1,4 @@
-//! The history of an order, one entry for each command that was accepted and each event from outside, with what became
-//! of it; and a step of it as text, which this and the streams share.
+//! The history of an order, one entry for each command that was accepted and each event from outside, with its outcome.
 
 use std::sync::Arc;
 
@@ -9,26 +8,34 @@ use hyper::{HeaderMap, StatusCode, Uri};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
-use utoipa::openapi::schema::Object;
 
-use crate::api::http::get_order::order_id_of;
-use crate::api::http::order_body::{any_number, number, one_of, statuses};
-use crate::api::http::query::Parameters;
-use crate::api::http::router::{Segment, Shared, json};
-use crate::api::openapi::parameters::{HistoryQuery, OrderInPath, Prefer};
-use crate::api::openapi::problems::HistoryProblems;
-use crate::api::openapi::responses::Told;
-use crate::api::problem::{Problem, to_json};
-use crate::api::server::exchange::Caller;
-use crate::order::{Cause, HistoryCursor, Status, Step, Version};
+use super::order_body::number;
+use super::path::{Segment, order_id_of};
+use super::prefer::Preferences;
+use super::query::Parameters;
+use super::response::json as json_response;
+use super::step_body::{by, causes};
+use crate::api::caller::Caller;
+use crate::api::openapi::parameters::{OrderInPath, Prefer, limit, parameters, query};
+use crate::api::openapi::problems::problems;
+use crate::api::openapi::responses::{applied, json as body, responses, saying};
+use crate::api::openapi::schema::{ORDER, any_number, statuses, text};
+use crate::api::problem::{
+    HISTORY_OFF, INTERNAL, INVALID, MISDIRECTED_REQUEST, ORDER_NOT_FOUND, ORDER_UNREADABLE, OVERLOADED,
+    Problem, STORE_UNAVAILABLE,
+};
+use crate::api::problem_body::to_json;
+use crate::api::state::ApiState;
+use crate::order::{Cause, HistoryCursor, Step, Version};
 use crate::service::Service;
 use crate::service::turns::Turn;
 
 /// A page of an order's history.
 #[derive(Serialize, ToSchema)]
 #[schema(as = History)]
-pub(in crate::api) struct HistoryBody<'a> {
+pub(super) struct HistoryBody<'a> {
     #[schema(format = "uuid")]
     order_id: String,
     /// The oldest first.
@@ -86,10 +93,6 @@ struct Outcome<'a> {
 const CURSOR: &str =
     "a next_cursor of an earlier page as it was, or leave it out to begin with the oldest version";
 
-fn causes() -> Object {
-    one_of(["create", "update", "delete", "worker", "event"])
-}
-
 /// An order's history
 ///
 /// A page of its versions, the oldest first. Where the oldest steps are no longer kept a page may be short, or empty, and
@@ -98,12 +101,13 @@ fn causes() -> Object {
 #[utoipa::path(
     get,
     path = "/orders/{order_id}/history",
+    operation_id = "order_history",
     tag = "history",
     params(OrderInPath, HistoryQuery, Prefer),
-    responses(Told, HistoryProblems)
+    responses(HistoryPage, HistoryProblems)
 )]
-pub(in crate::api) async fn order_history(
-    State(api): State<Arc<Shared>>,
+pub(super) async fn get_history(
+    State(api): State<Arc<ApiState>>,
     Extension(caller): Extension<Caller>,
     order_id: Segment,
     uri: Uri,
@@ -113,14 +117,16 @@ pub(in crate::api) async fn order_history(
     let after: Option<HistoryCursor> = query.parsed("cursor", CURSOR, |text| text.parse().ok())?;
     let (after, limit) = (after.unwrap_or_default(), query.limit()?);
     let read = move |service: Arc<Service>| async move { service.history(order_id, after, limit).await };
-    let (_, part) = api.read(&caller, Turn::Order, api.reads_until(&headers), read).await?;
+    let preferences = Preferences::read(&headers);
+    let until = preferences.reads_until(&api.service);
+    let (_, part) = api.read(&caller, Turn::Order, until, read).await?;
     let body = HistoryBody {
         order_id: order_id.to_string(),
         history: entries(&part.steps),
         next_cursor: part.next.map(|cursor| cursor.to_string()),
     };
-    let mut response = json(StatusCode::OK, to_json(&body));
-    api.say_applied(&mut response, &headers);
+    let mut response = json_response(StatusCode::OK, to_json(&body));
+    preferences.confirm_read(&mut response, api.service.longest_wait());
     Ok(response)
 }
 
@@ -163,63 +169,42 @@ fn outcome(step: &Step) -> Outcome<'_> {
     }
 }
 
-/// Who or what made a step.
-fn by(step: &Step) -> &'static str {
-    match (step.cause, step.status) {
-        (Cause::Command, Status::New) => "create",
-        (Cause::Command, Status::Deleted) => "delete",
-        (Cause::Command, _) => "update",
-        (Cause::Worker, _) => "worker",
-        (Cause::Event, _) => "event",
-    }
+parameters! {
+    /// Which part of a history is asked for.
+    HistoryQuery:
+        limit(),
+        query(
+            "cursor", "The `next_cursor` of an earlier page, as it was.",
+            text(r"^[0-9]{1,18}(\.[0-9]{1,18}-[0-9]{1,18})?$"), "50"
+        );
 }
 
-/// One step of an order's history: the `data` of an event of a stream.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Step)]
-pub(in crate::api) struct StepBody<'a> {
-    #[schema(format = "uuid")]
-    order_id: String,
-    #[schema(format = "uuid")]
-    user_id: String,
-    #[schema(value_type = i64)]
-    version: Version,
-    /// Where the order stood then.
-    #[schema(schema_with = statuses)]
-    status: &'static str,
-    /// What changed it.
-    #[schema(schema_with = causes)]
-    by: &'static str,
-    #[schema(value_type = String, format = DateTime)]
-    at: Timestamp,
-    /// The amount that was set, if one was.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(schema_with = any_number, required = false)]
-    amount: Option<Box<RawValue>>,
-    /// Why it could not be processed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    reason: Option<&'a str>,
+responses! {
+    /// A page of a history.
+    HistoryPage: "200" => saying("A page of the order's history.")
+        .content("application/json", body::<HistoryBody>(example()))
+        .header("Preference-Applied", applied());
 }
 
-/// A step by itself, on one line.
-pub(in crate::api) fn step(step: &Step) -> Vec<u8> {
-    to_json(&StepBody {
-        order_id: step.order_id.to_string(),
-        user_id: step.user_id.to_string(),
-        version: step.version,
-        status: step.status.as_str(),
-        by: by(step),
-        at: step.at,
-        amount: step.amount.as_ref().map(number),
-        reason: step.reason.as_deref(),
-    })
+problems! {
+    /// What may happen to one who asks for the history of an order, or follows it.
+    pub(super) HistoryProblems: INVALID, ORDER_NOT_FOUND, HISTORY_OFF, MISDIRECTED_REQUEST, INTERNAL, ORDER_UNREADABLE,
+        OVERLOADED, STORE_UNAVAILABLE;
+}
+
+/// An example for the document.
+fn example() -> Value {
+    let outcome = json!({"at": "2025-10-09T08:53:20.131072Z", "status": "done", "amount": 19.80});
+    let entry = json!({
+        "version": 1, "at": "2025-10-09T08:53:20.123456Z", "by": "create", "status": "new", "outcome": outcome,
+    });
+    json!({"order_id": ORDER, "history": [entry]})
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::{Amount, OrderId, Sequence, UserId};
+    use crate::order::{Amount, OrderId, Sequence, Status, UserId};
 
     fn told(steps: &[(Version, Cause, Status)]) -> String {
         let step = |(version, cause, status): &(Version, Cause, Status)| Step {

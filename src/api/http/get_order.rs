@@ -7,20 +7,32 @@ use axum::response::Response;
 use hyper::header::{CACHE_CONTROL, ETAG, HeaderValue, LAST_MODIFIED};
 use hyper::{HeaderMap, StatusCode, Uri};
 use jiff::fmt::rfc2822::DateTimePrinter;
+use serde_json::json;
+use utoipa::openapi::path::ParameterIn;
+use utoipa::openapi::response::ResponseBuilder;
 
-use crate::api::body::write;
-use crate::api::http::etag::Tag;
-use crate::api::http::order_body;
-use crate::api::http::prefer::Preferences;
-use crate::api::http::query::Parameters;
-use crate::api::http::router::{Reading, Segment, Shared, hold, json};
+use super::etag::Tag;
+use super::order_body::{self, OrderBody};
+use super::path::{Segment, order_id_of};
+use super::prefer::Preferences;
+use super::query::Parameters;
+use super::response::{hold, json as json_response};
+use crate::api::blocking::write;
+use crate::api::caller::Caller;
 use crate::api::openapi::parameters::{
-    ExternalIdInPath, IfNoneMatch, MinVersion, OrderInPath, Prefer, UserInQuery,
+    IfNoneMatch, OrderInPath, Prefer, UserInQuery, parameter, parameters, query,
 };
-use crate::api::openapi::problems::ReadProblems;
-use crate::api::openapi::responses::Found;
-use crate::api::problem::{Problem, STORE_UNAVAILABLE};
-use crate::api::server::exchange::Caller;
+use crate::api::openapi::problems::problems;
+use crate::api::openapi::responses::{
+    applied, cache_control, etag, header, json as body, known, responses, saying,
+};
+use crate::api::openapi::schema::{any_text, whole};
+use crate::api::problem::{
+    INTERNAL, INVALID, MISDIRECTED_REQUEST, ORDER_NOT_FOUND, ORDER_UNREADABLE, OVERLOADED, Problem,
+    STORE_UNAVAILABLE,
+};
+use crate::api::reads::ReadGuard;
+use crate::api::state::ApiState;
 use crate::order::{Invalid, Order, OrderId, UserId, Version};
 use crate::service::turns::Turn;
 use crate::service::{Deadline, Service};
@@ -39,8 +51,8 @@ const SMALL: usize = 4 << 10;
     params(OrderInPath, MinVersion, IfNoneMatch, Prefer),
     responses(Found, ReadProblems)
 )]
-pub(in crate::api) async fn get_order(
-    State(api): State<Arc<Shared>>,
+pub(super) async fn get_order(
+    State(api): State<Arc<ApiState>>,
     Extension(caller): Extension<Caller>,
     order_id: Segment,
     uri: Uri,
@@ -50,46 +62,46 @@ pub(in crate::api) async fn get_order(
     let version = |text: &str| text.parse().ok().filter(|version: &Version| *version >= 0);
     let min_version = Parameters::of(&uri).parsed("min_version", "a version, as ?min_version=1", version)?;
     let preferences = Preferences::read(&headers);
-    let (reading, order) = match preferences.wait() {
+    let (guard, order) = match preferences.wait() {
         Some(_) => {
             let deadline = api.service.deadline(preferences.patience()).with_last_look();
             Box::pin(processed(&api, &caller, order_id, min_version, deadline)).await?
         }
         None => {
             let until = api.service.reads_until();
-            let (reading, order) = api.read_order(&caller, order_id, until).await?;
-            (Some(reading), order)
+            let (guard, order) = api.read_order(&caller, order_id, until).await?;
+            (Some(guard), order)
         }
     };
     let mut response = shown(order, &headers).await?;
-    if let Some(reading) = reading {
-        hold(&mut response, reading);
+    if let Some(guard) = guard {
+        hold(&mut response, guard);
     }
-    api.say_applied(&mut response, &headers);
+    preferences.confirm_read(&mut response, api.service.longest_wait());
     Ok(response)
 }
 
 /// The order once the worker has come to that version, or to the one that it has now; as it is when the time is over.
 async fn processed(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     order_id: OrderId,
     version: Option<Version>,
     deadline: Deadline,
-) -> Result<(Option<Reading>, Order), Problem> {
-    let (reading, order) = api.read_order(caller, order_id, deadline.answer()).await?;
+) -> Result<(Option<ReadGuard>, Order), Problem> {
+    let (guard, order) = api.read_order(caller, order_id, deadline.answer()).await?;
     let version = version.unwrap_or(order.version);
     if order.processed_version >= version || deadline.is_wait_over() {
-        return Ok((Some(reading), order));
+        return Ok((Some(guard), order));
     }
     // A large order is not held while its caller waits: it would not be counted.
     let small = (order.payload.as_str().len() <= SMALL).then_some(order);
-    drop(reading);
+    drop(guard);
     api.service.await_version(order_id, version, deadline).await;
     match (api.read_order(caller, order_id, deadline.answer()).await, small) {
         // There is no time to look once more: this is how the order was when the wait began.
         (Err(problem), Some(small)) if problem.kind == STORE_UNAVAILABLE => Ok((None, small)),
-        (read, _) => read.map(|(reading, order)| (Some(reading), order)),
+        (read, _) => read.map(|(guard, order)| (Some(guard), order)),
     }
 }
 
@@ -103,8 +115,8 @@ async fn processed(
     params(ExternalIdInPath, UserInQuery, IfNoneMatch, Prefer),
     responses(Found, ReadProblems)
 )]
-pub(in crate::api) async fn find_order(
-    State(api): State<Arc<Shared>>,
+pub(super) async fn find_order(
+    State(api): State<Arc<ApiState>>,
     Extension(caller): Extension<Caller>,
     external_id: Segment,
     uri: Uri,
@@ -116,17 +128,13 @@ pub(in crate::api) async fn find_order(
     let user_id = user_id.ok_or_else(|| Invalid::new("user_id", format!("send {wanted}")))?;
     let find =
         move |service: Arc<Service>| async move { service.find_by_external(&external_id, user_id).await };
-    let (reading, order) = api.read(&caller, Turn::Order, api.reads_until(&headers), find).await?;
+    let preferences = Preferences::read(&headers);
+    let until = preferences.reads_until(&api.service);
+    let (guard, order) = api.read(&caller, Turn::Order, until, find).await?;
     let mut response = shown(order, &headers).await?;
-    hold(&mut response, reading);
-    api.say_applied(&mut response, &headers);
+    hold(&mut response, guard);
+    preferences.confirm_read(&mut response, api.service.longest_wait());
     Ok(response)
-}
-
-/// The id in a path.
-pub(in crate::api) fn order_id_of(segment: Segment) -> Result<OrderId, Problem> {
-    let id = OrderId::parse(&segment?);
-    Ok(id.ok_or_else(|| Invalid::new("order_id", "not a UUID; the path is /orders/{order_id}"))?)
 }
 
 /// An order, or the word that the caller has it already.
@@ -137,7 +145,7 @@ async fn shown(order: Order, headers: &HeaderMap) -> Result<Response, Problem> {
         true => not_modified(),
         false => {
             let size = order.payload.as_str().len();
-            json(StatusCode::OK, write(size, move || order_body::order(&order)).await?)
+            json_response(StatusCode::OK, write(size, move || order_body::order(&order)).await?)
         }
     };
     let headers = response.headers_mut();
@@ -157,4 +165,43 @@ fn not_modified() -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NOT_MODIFIED;
     response
+}
+
+parameters! {
+    /// What a read waits for.
+    MinVersion: query(
+        "min_version", "With `Prefer: wait=N`: the version that the worker is to have processed.", whole(0, i64::MAX), 1
+    );
+
+    /// `external_id` in the path.
+    ExternalIdInPath: parameter(
+        "external_id", ParameterIn::Path,
+        "The `id` of the payload: a string as it is, a number as its own JSON text. Percent-encoded, it may hold \
+         anything.",
+        any_text().min_length(Some(1)), "A-1"
+    );
+}
+
+responses! {
+    /// An order.
+    Found:
+        "200" => found().header("Preference-Applied", applied()),
+        "304" => known().header("Preference-Applied", applied());
+}
+
+problems! {
+    /// What may happen to one who reads an order.
+    ReadProblems: INVALID, ORDER_NOT_FOUND, MISDIRECTED_REQUEST, INTERNAL, ORDER_UNREADABLE, OVERLOADED,
+        STORE_UNAVAILABLE;
+}
+
+fn found() -> ResponseBuilder {
+    saying("The order.")
+        .content("application/json", body::<OrderBody>(json!({"order": order_body::example()})))
+        .header("ETag", etag("\"v1\""))
+        .header("Cache-Control", cache_control("private, no-cache"))
+        .header(
+            "Last-Modified",
+            header("When the order was last changed.", any_text(), "Thu, 09 Oct 2025 08:53:20 GMT"),
+        )
 }

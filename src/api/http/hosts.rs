@@ -1,22 +1,20 @@
-//! What keeps web pages of other sites out, since the service does not ask who calls and a browser on the same machine
-//! reaches it. A page must not change anything (cross-site requests), and must not read under a name of its own that it
-//! lets point here (DNS rebinding). Programs other than browsers notice neither.
+//! Keeps web pages of other sites out, because the service does not authenticate its callers and a browser on the same
+//! machine reaches it. A page must not change anything (cross-site requests), and must not read under a name of its own
+//! that it lets point here (DNS rebinding). Programs other than browsers notice neither.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::OnceLock;
+use std::net::Ipv4Addr;
 
-use hyper::header::{HOST, HeaderName, HeaderValue, ORIGIN};
-use hyper::http::Version;
-use hyper::{HeaderMap, Method, Request};
+use hyper::header::HOST;
+use hyper::{Method, Request};
 
-use crate::api::http::cors::Cors;
-use crate::api::problem::{CROSS_SITE_REQUEST, MISDIRECTED_REQUEST, Problem};
+use super::cors::Cors;
+use super::target::{is_cross_site, targets};
+use crate::api::problem::{CROSS_SITE_REQUEST, Kind, MISDIRECTED_REQUEST, Problem};
+use crate::api::server::known_host::KnownHost;
 use crate::order::Invalid;
 
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-
 /// The names that the service answers to.
-pub(in crate::api) struct Hosts {
+pub(super) struct Hosts {
     /// Whether it answers to these alone.
     is_checked: bool,
     names: Vec<Name>,
@@ -32,7 +30,7 @@ struct Name {
 
 impl Hosts {
     /// Answers to addresses, `localhost` and these names; to every name where none is given and no check is wanted.
-    pub(in crate::api) fn new(is_checked: bool, names: &[String]) -> Hosts {
+    pub(super) fn new(is_checked: bool, names: &[String]) -> Hosts {
         let read = |name: &String| {
             let below = name.strip_prefix('*').unwrap_or(name).strip_prefix('.');
             let name = if name == "*" { "" } else { below.unwrap_or(name) };
@@ -42,7 +40,7 @@ impl Hosts {
     }
 
     /// Lets a request in, or says why not. `known` is a host that its connection has named before.
-    pub(in crate::api) fn admit<B>(
+    pub(super) fn admit<B>(
         &self,
         request: &Request<B>,
         cors: &Cors,
@@ -95,32 +93,8 @@ impl Hosts {
     }
 }
 
-fn refused(kind: crate::api::problem::Kind, field: &'static str, fix: &str) -> Problem {
+fn refused(kind: Kind, field: &'static str, fix: &str) -> Problem {
     Problem::new(kind, Invalid::new(field, fix).to_string())
-}
-
-/// A host that a connection has named and that the service answers to, where it is short. In place, not on the heap:
-/// every request looks at it.
-#[derive(Debug, Default)]
-pub(in crate::api) struct KnownHost(OnceLock<(u8, [u8; KNOWN_HOST])>);
-
-/// The longest host that is remembered, in bytes.
-const KNOWN_HOST: usize = 46;
-
-impl KnownHost {
-    fn set(&self, host: &HeaderValue) {
-        let mut bytes = [0; KNOWN_HOST];
-        if let (Some(place), Ok(size)) = (bytes.get_mut(..host.len()), u8::try_from(host.len())) {
-            place.copy_from_slice(host.as_bytes());
-            // The first one is kept: few clients name another on the same connection.
-            let _ = self.0.set((size, bytes));
-        }
-    }
-
-    fn is(&self, host: &HeaderValue) -> bool {
-        let known = self.0.get().and_then(|(size, bytes)| bytes.get(..usize::from(*size)));
-        known == Some(host.as_bytes())
-    }
 }
 
 /// Whether a request names that host and no other, and no browser has said anything of its origin.
@@ -136,82 +110,10 @@ fn names_alone<B>(request: &Request<B>, known: &KnownHost) -> bool {
     hosts == 1 && request.uri().authority().is_none()
 }
 
-/// Whom a request is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Target<'a> {
-    /// A name, an IPv4 address, or an IPv6 address in brackets.
-    host: &'a str,
-    port: Option<u16>,
-}
-
-impl Target<'_> {
-    fn read(text: &str) -> Option<Target<'_>> {
-        let (host, port) = match text.rfind(']') {
-            Some(end) => text.split_at(end + 1),
-            None => text.split_at(text.find(':').unwrap_or(text.len())),
-        };
-        let port = match port.strip_prefix(':') {
-            // A colon without a number is legal, and says nothing.
-            Some("") => None,
-            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits.parse().ok()?),
-            Some(_) => return None,
-            None if port.is_empty() => None,
-            None => return None,
-        };
-        let is_legal = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-            None => {
-                !host.is_empty()
-                    && host
-                        .bytes()
-                        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte))
-            }
-        };
-        is_legal.then_some(Target { host, port })
-    }
-}
-
-/// The targets that a request names: `Host`, and what its request line says, which counts for more. A client of HTTP/1.0
-/// need not name any.
-fn targets<B>(request: &Request<B>) -> Result<[Option<Target<'_>>; 2], Invalid> {
-    let invalid = |fix| Invalid::new("Host", fix);
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let host = match (hosts.next(), hosts.next()) {
-        (None, _) if request.version() < Version::HTTP_11 => None,
-        (None, _) => return Err(invalid("send this header; HTTP/1.1 asks for it")),
-        (Some(host), None) => Some(host),
-        (Some(_), Some(_)) => return Err(invalid("send this header once")),
-    };
-    let wanted = || invalid("send a name or an IP address, and a port where it is not the usual one");
-    let host = host.map(|host| host.to_str().ok().and_then(Target::read).ok_or_else(wanted)).transpose()?;
-    let authority =
-        request.uri().authority().map(|authority| Target::read(authority.as_str()).ok_or_else(wanted));
-    Ok([host, authority.transpose()?])
-}
-
-/// Whether a browser says that a page of another site made the request. Modern browsers do so in `Sec-Fetch-Site`; older
-/// ones name the page's origin, which must be the service itself then. The same as Go's `http.CrossOriginProtection`.
-fn is_cross_site(headers: &HeaderMap, target: Option<Target<'_>>) -> bool {
-    let mut sites = headers.get_all(SEC_FETCH_SITE).iter().filter(|site| !site.is_empty()).peekable();
-    if sites.peek().is_some() {
-        return !sites.all(|site| site == "same-origin" || site == "none");
-    }
-    let is_own = |origin: &str| {
-        let (scheme, rest) = origin.split_once("://")?;
-        let (origin, target) = (Target::read(rest)?, target?);
-        let usual = match scheme {
-            "https" => 443,
-            _ => 80,
-        };
-        let same_port = origin.port.unwrap_or(usual) == target.port.unwrap_or(usual);
-        Some(same_port && origin.host.eq_ignore_ascii_case(target.host))
-    };
-    let mut origins = headers.get_all(ORIGIN).iter();
-    !origins.all(|origin| origin.to_str().ok().and_then(is_own) == Some(true))
-}
-
 #[cfg(test)]
 mod tests {
+    use hyper::http::Version;
+
     use super::*;
 
     fn request(line: &str, headers: &[(&str, &str)]) -> Request<()> {

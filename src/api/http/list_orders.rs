@@ -8,17 +8,23 @@ use hyper::header::{HeaderValue, LINK};
 use hyper::{HeaderMap, StatusCode, Uri};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 
-use crate::api::body::write;
-use crate::api::http::order_body::OrderView;
-use crate::api::http::query::Parameters;
-use crate::api::http::router::{Shared, hold, json};
-use crate::api::openapi::parameters::{ListQuery, Prefer};
-use crate::api::openapi::problems::ListProblems;
-use crate::api::openapi::responses::Listed;
-use crate::api::problem::{Problem, to_json};
-use crate::api::server::exchange::Caller;
+use super::order_body::{self, OrderView};
+use super::prefer::Preferences;
+use super::query::Parameters;
+use super::response::{hold, json as json_response};
+use crate::api::blocking::write;
+use crate::api::caller::Caller;
+use crate::api::openapi::parameters::{Prefer, limit, parameters, query};
+use crate::api::openapi::problems::problems;
+use crate::api::openapi::responses::{applied, header, json as body, responses, saying};
+use crate::api::openapi::schema::{ANY_UUID, USER, any_text, statuses, text, time as time_schema};
+use crate::api::problem::{INTERNAL, INVALID, MISDIRECTED_REQUEST, OVERLOADED, Problem, STORE_UNAVAILABLE};
+use crate::api::problem_body::to_json;
+use crate::api::state::ApiState;
 use crate::order::{BadPosition, Filter, Invalid, Position, Status, UserId};
 use crate::service::Service;
 use crate::service::turns::Turn;
@@ -29,7 +35,7 @@ const TIME: &str = "an RFC 3339 time with its offset, such as 2026-01-31T12:00:0
 /// A page of orders.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Orders)]
-pub(in crate::api) struct ListBody<'a> {
+pub(super) struct ListBody<'a> {
     /// The newest first.
     orders: Vec<OrderView<'a>>,
     /// Where the next page begins. Absent on the last one.
@@ -49,8 +55,8 @@ pub(in crate::api) struct ListBody<'a> {
     params(ListQuery, Prefer),
     responses(Listed, ListProblems)
 )]
-pub(in crate::api) async fn list_orders(
-    State(api): State<Arc<Shared>>,
+pub(super) async fn list_orders(
+    State(api): State<Arc<ApiState>>,
     Extension(caller): Extension<Caller>,
     uri: Uri,
     headers: HeaderMap,
@@ -58,7 +64,9 @@ pub(in crate::api) async fn list_orders(
     let query = Parameters::of(&uri);
     let (filter, after, limit) = (filter(query)?, after(query)?, query.limit()?);
     let list = move |service: Arc<Service>| async move { service.list(&filter, after, limit as usize).await };
-    let (reading, page) = api.read(&caller, Turn::Page, api.reads_until(&headers), list).await?;
+    let preferences = Preferences::read(&headers);
+    let until = preferences.reads_until(&api.service);
+    let (guard, page) = api.read(&caller, Turn::Page, until, list).await?;
     let next_cursor = page.next.map(|place| place.to_string());
     let size = page.orders.iter().map(|order| order.payload.as_str().len()).sum();
     let cursor = next_cursor.clone();
@@ -66,9 +74,9 @@ pub(in crate::api) async fn list_orders(
         let orders = page.orders.iter().map(OrderView::of).collect();
         to_json(&ListBody { orders, next_cursor: cursor.as_deref() })
     });
-    let mut response = json(StatusCode::OK, body.await?);
-    hold(&mut response, reading);
-    api.say_applied(&mut response, &headers);
+    let mut response = json_response(StatusCode::OK, body.await?);
+    hold(&mut response, guard);
+    preferences.confirm_read(&mut response, api.service.longest_wait());
     let links = links(query, next_cursor.as_deref()).map(HeaderValue::try_from);
     if let Some(Ok(links)) = links {
         response.headers_mut().insert(LINK, links);
@@ -126,6 +134,46 @@ fn time(text: &str) -> Option<Timestamp> {
     let micros = time.as_microsecond();
     let later = Timestamp::from_microsecond(micros).ok()? < time;
     Timestamp::from_microsecond(micros + i64::from(later)).ok()
+}
+
+parameters! {
+    /// Which orders a list is of.
+    ListQuery:
+        query("user_id", "Those of this user.", text(ANY_UUID), USER),
+        query("status", "Those that stand there.", statuses(), "done"),
+        query(
+            "external_id", "Those with this external id. Together with `user_id` alone.",
+            any_text().min_length(Some(1)), "A-1"
+        ),
+        query("created_after", "Those accepted at that time or later.", time_schema(), "2025-10-09T08:53:20Z"),
+        query("created_before", "Those accepted before that time.", time_schema(), "2100-01-01T00:00:00Z"),
+        query(
+            "show_deleted", "Whether deleted ones are listed, too. With `status=deleted` they are.",
+            ObjectBuilder::new().schema_type(Type::Boolean), false
+        ),
+        limit(),
+        query(
+            "cursor", "The `next_cursor` of an earlier page, as it was.", text("^[0-9a-f]{48}$"),
+            "00064f8dd1f0a3c00196f1c87b1e7000800000000000002a"
+        );
+}
+
+responses! {
+    /// A page of orders.
+    Listed: "200" => saying("A page of orders.")
+        .content("application/json", body::<ListBody>(example()))
+        .header("Link", header("The first page, and the next one (RFC 8288); absent where it would be over 3 KiB.", any_text(), "</orders>; rel=\"first\""))
+        .header("Preference-Applied", applied());
+}
+
+problems! {
+    /// What may happen to one who lists orders.
+    ListProblems: INVALID, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
+}
+
+/// An example for the document.
+fn example() -> Value {
+    json!({"orders": [order_body::example()], "next_cursor": "00064f8dd1f0a3c00196f1c87b1e7000800000000000002a"})
 }
 
 #[cfg(test)]

@@ -1,25 +1,36 @@
-//! The HTTP front: the routes and their handlers, and what every request passes before it reaches one. `router` is the
-//! index of every URL, `middleware` the way in and out; each handler has a file of its own. Handlers know the service
-//! and the table of problems, and neither a connection nor a store.
+//! The HTTP front. `router` is the index of every URL, `middleware` what a request passes on its way in and out, `policy`
+//! the rules of HTTP for all of them. Each handler has a file with its bodies and its description; what several handlers
+//! share has a file of its own. Handlers know the service and the table of problems, never a connection or a store.
 
-pub(super) mod accept;
-pub(super) mod conditions;
-pub(super) mod cors;
+mod accept;
+mod change;
+mod change_response;
+mod conditions;
+mod cors;
+mod delete_order;
 pub(super) mod docs;
-pub(super) mod etag;
-pub(super) mod follow_orders;
-pub(super) mod get_history;
-pub(super) mod get_order;
-pub(super) mod health;
-pub(super) mod hosts;
-pub(super) mod list_orders;
+mod etag;
+mod event_stream;
+mod follow_orders;
+mod get_history;
+mod get_order;
+mod get_problem;
+mod health;
+mod hosts;
+mod list_orders;
 pub(super) mod middleware;
-pub(super) mod order_body;
+mod order_body;
+mod path;
 pub(super) mod policy;
-pub(super) mod prefer;
-pub(super) mod query;
-pub(super) mod request_bodies;
+mod prefer;
+pub(super) mod problem_response;
+mod put_order;
+mod query;
+mod request_bodies;
+mod response;
 pub(super) mod router;
 pub(super) mod socket;
-pub(super) mod submit_batch;
-pub(super) mod submit_order;
+mod step_body;
+mod submit_batch;
+mod submit_order;
+mod target;

@@ -1,24 +1,25 @@
-//! The order as callers see it, and what they are told of a change. The schemas of both stand at the types that are
-//! written.
+//! The order as callers of HTTP see it: the members, and the JSON text. The schema stands at the type that is written, so
+//! that the two cannot differ. Amount and payload are copied digit for digit.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
-use crate::api::problem::to_json;
-use crate::order::{Amount, Order, Status};
+use crate::api::openapi::schema::{ORDER, USER, any_number, statuses};
+use crate::api::problem_body::to_json;
+use crate::order::{Amount, Order};
 
 /// An order.
 #[derive(Serialize, ToSchema)]
-pub(in crate::api) struct OrderBody<'a> {
+pub(super) struct OrderBody<'a> {
     order: OrderView<'a>,
 }
 
 /// An order's members. Amount and payload are copied digit for digit.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Order)]
-pub(in crate::api) struct OrderView<'a> {
+pub(super) struct OrderView<'a> {
     #[schema(format = "uuid")]
     order_id: String,
     /// The owner.
@@ -50,50 +51,9 @@ pub(in crate::api) struct OrderView<'a> {
     version: i64,
 }
 
-/// What became of a command.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Outcome)]
-pub(in crate::api) struct SubmittedBody<'a> {
-    #[schema(format = "uuid")]
-    pub(in crate::api) order_id: String,
-    /// `created`, `updated` or `deleted`; `accepted` where the worker was not done in time.
-    #[schema(schema_with = words)]
-    pub(in crate::api) status: &'static str,
-    /// `failed` where the order was accepted, and could not be processed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(schema_with = failed)]
-    pub(in crate::api) processing: Option<&'static str>,
-    /// The order, where the caller prefers `return=representation`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub(in crate::api) order: Option<OrderView<'a>>,
-}
-
-/// A number without bounds.
-pub(in crate::api) fn any_number() -> Object {
-    ObjectBuilder::new().schema_type(Type::Number).build()
-}
-
-/// Where an order may stand.
-pub(in crate::api) fn statuses() -> Object {
-    one_of(Status::ALL.map(Status::as_str))
-}
-
-fn words() -> Object {
-    one_of(["created", "updated", "deleted", "accepted"])
-}
-
-fn failed() -> Object {
-    one_of(["failed"])
-}
-
-/// One of some words.
-pub(in crate::api) fn one_of<const N: usize>(words: [&str; N]) -> Object {
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).build()
-}
-
 impl OrderView<'_> {
-    pub(in crate::api) fn of(order: &Order) -> OrderView<'_> {
+    /// An order as it is shown.
+    pub(super) fn of(order: &Order) -> OrderView<'_> {
         OrderView {
             order_id: order.id.to_string(),
             user_id: order.user_id.to_string(),
@@ -111,11 +71,26 @@ impl OrderView<'_> {
 }
 
 /// `{"order":{...}}`.
-pub(in crate::api) fn order(order: &Order) -> Vec<u8> {
+pub(super) fn order(order: &Order) -> Vec<u8> {
     to_json(&OrderBody { order: OrderView::of(order) })
 }
 
 /// An amount as a JSON number, digit for digit, which it is by its type's promise.
-pub(in crate::api) fn number(amount: &Amount) -> Box<RawValue> {
+pub(super) fn number(amount: &Amount) -> Box<RawValue> {
     RawValue::from_string(amount.to_string()).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// An example for the document.
+pub(super) fn example() -> Value {
+    json!({
+        "order_id": ORDER,
+        "user_id": USER,
+        "amount": 19.80,
+        "status": "done",
+        "payload": {"id": "A-1", "items": [{"price": 9.90, "qty": 2}]},
+        "created_at": "2025-10-09T08:53:20.123456Z",
+        "updated_at": "2025-10-09T08:53:20.131072Z",
+        "bucket": 2,
+        "version": 1,
+    })
 }

@@ -1,6 +1,6 @@
-//! What HTTP asks of every request and answer, whichever handler is concerned: paths are equal where RFC 3986 says so,
-//! browsers are kept out where they must be, a body comes as it is, and an answer says how it may be kept. The edge
-//! calls it on the way in and on the way out.
+//! The rules of HTTP for every request and response, of whichever handler: paths are equal where RFC 3986 says so, web
+//! pages of other sites are kept out, a body must not be encoded, and a response says how it may be kept. The middleware
+//! applies them on the way in and on the way out.
 
 use std::sync::Arc;
 
@@ -11,52 +11,58 @@ use hyper::header::{
 };
 use hyper::{HeaderMap, Method, Request};
 
-use crate::api::Options;
-use crate::api::http::accept::{self, JSON, PROBLEM};
-use crate::api::http::cors::Cors;
-use crate::api::http::hosts::{Hosts, KnownHost};
+use super::accept::{self, JSON};
+use super::cors::Cors;
+use super::hosts::Hosts;
+use super::path::normalized;
+use crate::api::options::Options;
 use crate::api::problem::{Problem, UNSUPPORTED_CONTENT_ENCODING};
-use crate::api::uri;
+use crate::api::problem_body::PROBLEM_JSON;
+use crate::api::server::known_host::KnownHost;
 
-/// What every request and answer passes. Cheap to clone.
+/// The rules. Cheap to clone.
 #[derive(Clone)]
-pub(in crate::api) struct Front(Arc<Rules>);
+pub(in crate::api) struct Policy(Arc<Rules>);
 
 struct Rules {
     hosts: Hosts,
     cors: Cors,
 }
 
-/// What an answer depends on besides its handler.
-pub(in crate::api) struct Asked {
-    /// Whether a problem is wanted by itself where an older client would get more.
+/// What a response depends on besides its handler.
+pub(in crate::api) struct ResponseOptions {
+    /// Whether a problem is sent alone where an older client would get more.
     pub(in crate::api) wants_problem: bool,
     varies_by_accept: bool,
-    /// The origin that may read the answer.
+    /// The origin that may read the response.
     origin: Option<HeaderValue>,
 }
 
-impl Front {
-    pub(in crate::api) fn new(options: &Options) -> Front {
-        let hosts = Hosts::new(options.checks_host, &options.allowed_hosts);
-        Front(Arc::new(Rules { hosts, cors: Cors::new(&options.cors_allowed_origins) }))
+impl Policy {
+    /// The rules that the settings ask for.
+    pub(in crate::api) fn new(settings: &Options) -> Policy {
+        let hosts = Hosts::new(settings.checks_host, &settings.allowed_hosts);
+        Policy(Arc::new(Rules { hosts, cors: Cors::new(&settings.cors_allowed_origins) }))
     }
 
-    /// Looks at a request before it is handled, and gives its path the spelling that the router knows.
-    pub(in crate::api) fn look<B>(&self, request: &mut Request<B>) -> Asked {
-        if let Some(uri) = uri::plain(request.uri()) {
+    /// Reads the options of a request before it is handled, and gives its path the spelling that the router knows.
+    pub(in crate::api) fn prepare<B>(&self, request: &mut Request<B>) -> ResponseOptions {
+        if let Some(uri) = normalized(request.uri()) {
             *request.uri_mut() = uri;
         }
         let (method, path) = (request.method(), request.uri().path());
         let is_write = varies_by_accept(method, path);
-        Asked {
-            wants_problem: is_write && accept::best(request.headers(), [JSON, PROBLEM]) == PROBLEM,
+        ResponseOptions {
+            wants_problem: is_write && accept::best(request.headers(), [JSON, PROBLEM_JSON]) == PROBLEM_JSON,
             varies_by_accept: is_write || matches!(path, "/health" | "/health/"),
             origin: self.0.cors.allowed(request.headers()),
         }
     }
 
-    /// Lets a request in; else it has its answer. `known` is a host that its connection has named before.
+    /// Admits a request. `known` is a host that its connection has named before.
+    ///
+    /// # Errors
+    /// The response, where the request does not reach a handler.
     pub(in crate::api) fn admit<B>(
         &self,
         request: &Request<B>,
@@ -67,19 +73,19 @@ impl Front {
         if let Some(answer) = self.0.cors.preflight(request) {
             return Err(Box::new(answer));
         }
-        // Others have no body that is read.
+        // Of other methods no body is read.
         match *request.method() {
             Method::POST | Method::PUT | Method::DELETE => uncoded(request.headers()).map_err(refused),
             _ => Ok(()),
         }
     }
 
-    /// Adds what every answer says.
-    pub(in crate::api) fn finish(&self, response: &mut Response, asked: Asked) {
+    /// Adds the headers of every response.
+    pub(in crate::api) fn finish(&self, response: &mut Response, options: ResponseOptions) {
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-        let varies = match (asked.varies_by_accept, self.0.cors.is_on()) {
+        let varies = match (options.varies_by_accept, self.0.cors.is_on()) {
             (true, true) => "Accept, Origin",
             (true, false) => "Accept",
             (false, true) => "Origin",
@@ -88,13 +94,13 @@ impl Front {
         if !varies.is_empty() {
             headers.entry(VARY).or_insert(HeaderValue::from_static(varies));
         }
-        if let Some(origin) = asked.origin {
+        if let Some(origin) = options.origin {
             Cors::share(headers, origin);
         }
     }
 }
 
-/// Whether an answer to a write of one order is meant: that of a deleted one has two forms.
+/// Whether the request writes one order: the response about a deleted one has two forms.
 fn varies_by_accept(method: &Method, path: &str) -> bool {
     let path = path.strip_suffix('/').unwrap_or(path);
     match *method {
@@ -104,7 +110,7 @@ fn varies_by_accept(method: &Method, path: &str) -> bool {
     }
 }
 
-/// Refuses a body that is encoded: nothing here decodes one.
+/// Rejects a body that is encoded: nothing here decodes one.
 fn uncoded(headers: &HeaderMap) -> Result<(), Problem> {
     if !headers.contains_key(CONTENT_ENCODING) {
         return Ok(());

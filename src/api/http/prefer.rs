@@ -1,21 +1,22 @@
 //! Preferences (RFC 7240): how long a caller waits for the worker, and what it is answered with. A preference that is not
 //! known, or not written well, is passed over, as the RFC asks; what was honoured is said in `Preference-Applied`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use axum::response::Response;
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 
-use crate::service::Patience;
+use crate::service::{Patience, Service};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// The header that says what was honoured.
-pub(in crate::api) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// What a caller would like. Of a preference that is stated twice, the first counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::api) struct Preferences {
+pub(super) struct Preferences {
     /// How many seconds to wait at most.
     wait: Option<u32>,
     /// Whether not to wait at all, or, with `wait`, no longer than that.
@@ -25,7 +26,7 @@ pub(in crate::api) struct Preferences {
 }
 
 impl Preferences {
-    pub(in crate::api) fn read(headers: &HeaderMap) -> Preferences {
+    pub(super) fn read(headers: &HeaderMap) -> Preferences {
         let mut preferences = Preferences::default();
         for value in headers.get_all(PREFER) {
             let stated = value.to_str().unwrap_or("").split(',');
@@ -54,7 +55,7 @@ impl Preferences {
     }
 
     /// How long the caller waits for the worker.
-    pub(in crate::api) fn patience(&self) -> Patience {
+    pub(super) fn patience(&self) -> Patience {
         match (self.wait, self.respond_async) {
             (Some(seconds), _) => Patience::AtMost(Duration::from_secs(seconds.into())),
             (None, true) => Patience::None,
@@ -63,22 +64,26 @@ impl Preferences {
     }
 
     /// How long a reader waits.
-    pub(in crate::api) fn wait(&self) -> Option<Duration> {
+    pub(super) fn wait(&self) -> Option<Duration> {
         self.wait.map(|seconds| Duration::from_secs(seconds.into()))
     }
 
+    /// Until when a read that begins now is answered: as long as reads may take, and no longer than its caller waits.
+    pub(super) fn reads_until(&self, service: &Service) -> Instant {
+        match self.wait {
+            Some(_) => service.reads_until().min(service.deadline(self.patience()).answer()),
+            None => service.reads_until(),
+        }
+    }
+
     /// Whether the answer is to hold the order.
-    pub(in crate::api) fn wants_representation(&self) -> bool {
+    pub(super) fn wants_representation(&self) -> bool {
         self.representation == Some(true)
     }
 
     /// What was honoured of a write, given whether the answer holds the order and how long the service waits at most;
     /// `None`: nothing was asked for.
-    pub(in crate::api) fn applied_to_write(
-        &self,
-        has_representation: bool,
-        limit: Duration,
-    ) -> Option<HeaderValue> {
+    pub(super) fn applied_to_write(&self, has_representation: bool, limit: Duration) -> Option<HeaderValue> {
         let representation = match self.representation {
             Some(true) => has_representation.then_some("return=representation"),
             Some(false) => Some("return=minimal"),
@@ -88,8 +93,15 @@ impl Preferences {
         self.list([respond_async, representation], limit)
     }
 
+    /// Adds to the response of a read what was honoured, given how long the service waits at most.
+    pub(super) fn confirm_read(&self, response: &mut Response, limit: Duration) {
+        if let Some(applied) = self.applied_to_read(limit) {
+            response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+        }
+    }
+
     /// What was honoured of a read.
-    pub(in crate::api) fn applied_to_read(&self, limit: Duration) -> Option<HeaderValue> {
+    fn applied_to_read(&self, limit: Duration) -> Option<HeaderValue> {
         self.list([None, None], limit)
     }
 

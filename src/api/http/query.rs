@@ -5,15 +5,16 @@
 use std::borrow::Cow;
 
 use hyper::Uri;
+use percent_encoding::{AsciiSet, CONTROLS, PercentEncode, percent_decode_str, utf8_percent_encode};
 
 use crate::order::Invalid;
 
 /// The query of a URL.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::api) struct Parameters<'a>(&'a str);
+pub(super) struct Parameters<'a>(&'a str);
 
 impl<'a> Parameters<'a> {
-    pub(in crate::api) fn of(uri: &'a Uri) -> Parameters<'a> {
+    pub(super) fn of(uri: &'a Uri) -> Parameters<'a> {
         Parameters(uri.query().unwrap_or_default())
     }
 
@@ -21,7 +22,7 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// [`Invalid`] that says the first other name.
-    pub(in crate::api) fn only(self, names: &[&str]) -> Result<Parameters<'a>, Invalid> {
+    pub(super) fn only(self, names: &[&str]) -> Result<Parameters<'a>, Invalid> {
         let is_known = |key: &str| decode(key).is_some_and(|key| names.contains(&&*key));
         match self.pairs().find(|(key, _)| !is_known(key)) {
             None => Ok(self),
@@ -37,7 +38,7 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// [`Invalid`] where it is given more than once or is no UTF-8 in percent-encoding.
-    pub(in crate::api) fn text(self, name: &'static str) -> Result<Option<Cow<'a, str>>, Invalid> {
+    pub(super) fn text(self, name: &'static str) -> Result<Option<Cow<'a, str>>, Invalid> {
         let mut given = self.pairs().filter(|(key, _)| decode(key).is_some_and(|key| key == name));
         let Some((_, value)) = given.next() else { return Ok(None) };
         if given.next().is_some() {
@@ -51,7 +52,7 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// As [`Parameters::text`], and where it cannot be read.
-    pub(in crate::api) fn parsed<T>(
+    pub(super) fn parsed<T>(
         self,
         name: &'static str,
         wanted: &str,
@@ -65,13 +66,13 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// As [`Parameters::parsed`].
-    pub(in crate::api) fn limit(self) -> Result<u32, Invalid> {
+    pub(super) fn limit(self) -> Result<u32, Invalid> {
         let read = |text: &str| text.parse().ok().filter(|limit| (1..=MOST).contains(limit));
         Ok(self.parsed("limit", &format!("a whole number from 1 to {MOST}"), read)?.unwrap_or(USUAL))
     }
 
     /// The same query with another cursor, or none: ready for a URL, with its question mark unless it is empty.
-    pub(in crate::api) fn with_cursor(self, cursor: Option<&str>) -> String {
+    pub(super) fn with_cursor(self, cursor: Option<&str>) -> String {
         let others = self.pairs().filter(|(key, _)| decode(key).is_none_or(|key| key != "cursor"));
         let mut parts: Vec<String> =
             others.map(|(key, value)| format!("{}={}", plain(key), plain(value))).collect();
@@ -95,42 +96,40 @@ const USUAL: u32 = 50;
 /// How much of a name that is not known is shown.
 const SHOWN: usize = 40;
 
-/// What percent-encoding stands for; `None` where that is no UTF-8, or a percent sign stands alone.
+/// The text that a name or a value in a query stands for; `None` where that is not UTF-8, or a percent sign stands alone.
 fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['%', '+']) {
         return Some(Cow::Borrowed(text));
     }
-    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
-    while let Some((byte, tail)) = rest.split_first() {
-        rest = tail;
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let (digits, tail) = rest.split_at_checked(2)?;
-                rest = tail;
-                let digit =
-                    |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-                digit(digits[0])? << 4 | digit(digits[1])?
-            }
-            byte => *byte,
-        });
+    // Before decoding: an encoded plus is a plus.
+    let text = text.replace('+', " ");
+    let is_encoded =
+        |rest: &str| rest.get(..2).is_some_and(|digits| digits.bytes().all(|d| d.is_ascii_hexdigit()));
+    // The decoder lets a percent sign that stands alone pass.
+    if !text.split('%').skip(1).all(is_encoded) {
+        return None;
     }
-    String::from_utf8(bytes).ok().map(Cow::Owned)
+    percent_decode_str(&text).decode_utf8().ok().map(|decoded| Cow::Owned(decoded.into_owned()))
 }
 
+/// What a URL cannot hold in a query, or what would end a link in a header.
+const ENCODED: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}')
+    .add(b',')
+    .add(b';');
+
 /// A part of a query as a URL may hold it: what clients should have percent-encoded, and did not, is.
-fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b',' | b';' => {
-                plain.push_str(&format!("%{byte:02X}"));
-            }
-            b'!'..=b'~' => plain.push(char::from(byte)),
-            _ => plain.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    plain
+fn plain(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, ENCODED)
 }
 
 #[cfg(test)]

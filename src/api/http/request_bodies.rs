@@ -1,5 +1,5 @@
 //! The bodies of requests, as schemas that tell the truth in both directions: what fits one is not refused for its form,
-//! and what fits none is. The rules themselves are `order::Submission`'s.
+//! and what fits none is. The rules themselves are those of `api::submission`.
 
 use std::borrow::Cow;
 
@@ -10,10 +10,8 @@ use utoipa::openapi::schema::{
 };
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::api::openapi::parameters::{ANY_UUID, ORDER, USER, text};
-use crate::api::openapi::problems::reference;
-
-type Schemas = Vec<(String, RefOr<Schema>)>;
+use crate::api::openapi::schema::{ANY_UUID, ORDER, Schemas, USER, reference, text};
+use crate::api::options::MAX_BATCH_COMMANDS;
 
 /// The format of a string that holds JSON; `scripts/schemathesis` knows how to make one.
 const JSON_TEXT: &str = "json-text";
@@ -25,7 +23,7 @@ const NOT_NULL: [Type; 5] = [Type::Object, Type::Array, Type::String, Type::Numb
 macro_rules! schemas {
     ($($(#[$doc:meta])* $name:ident ($($part:ident),*): $schema:expr;)+) => {$(
         $(#[$doc])*
-        pub(in crate::api) struct $name;
+        pub(super) struct $name;
 
         impl PartialSchema for $name {
             fn schema() -> RefOr<Schema> {
@@ -77,7 +75,7 @@ schemas! {
             .description(Some("Each is a request of its own; what is wrong with one is said in its result."))
             .items(AnyOfBuilder::new().item(reference::<Submission>()).item(ObjectBuilder::new().schema_type(SchemaType::AnyValue)))
             .min_items(Some(1))
-            .max_items(Some(1000)));
+            .max_items(Some(MAX_BATCH_COMMANDS)));
 
     /// An order to be created.
     NewOrder (OrderContent): AllOfBuilder::new()
@@ -180,22 +178,22 @@ fn json_text() -> ObjectBuilder {
 }
 
 /// An example of each kind of request.
-pub(in crate::api) fn new_order() -> Value {
+pub(super) fn new_order() -> Value {
     json!({"user_id": USER, "payload": {"id": "A-1", "items": [{"price": 9.90, "qty": 2}]}})
 }
 
-pub(in crate::api) fn update() -> Value {
+pub(super) fn update() -> Value {
     json!({"order_id": ORDER, "payload": {"id": "A-1", "items": [{"price": 9.90, "qty": 3}]}})
 }
 
-pub(in crate::api) fn put() -> Value {
+pub(super) fn put() -> Value {
     json!({"user_id": USER, "payload": {"id": "A-1", "amount": 19.80}})
 }
 
-pub(in crate::api) fn batch() -> Value {
+pub(super) fn batch() -> Value {
     json!({"orders": [new_order(), deletion()]})
 }
 
-pub(in crate::api) fn deletion() -> Value {
+pub(super) fn deletion() -> Value {
     json!({"order_id": ORDER, "status": "deleted"})
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, Take};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::api::server::connection::Connection;
 use crate::service::quota::{Permit, Resource};
@@ -25,10 +25,7 @@ const FREE_HEAD: usize = 8 << 10;
 /// Up to so many bytes are copied together to be sent: that costs less than to tell the system of every piece.
 const TOGETHER: usize = 1 << 10;
 
-/// How long a connection that is turned away may take to be read to its end.
-const SHORT_LINGER: Duration = Duration::from_secs(2);
-
-/// How long the rest of a request is read and thrown away after its answer.
+/// How long the rest of a request is read and dropped after its response.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// The limits of a socket.
@@ -67,7 +64,7 @@ struct Head {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Closing {
     Open,
-    /// Nothing more is sent; what still comes is thrown away until then.
+    /// Nothing more is sent; what still arrives is dropped until then.
     Until(Instant),
 }
 
@@ -118,7 +115,7 @@ impl Socket {
     }
 
     /// Completes when a peer that sends nothing has had its time.
-    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.forget_last_head();
         loop {
             // Set only where it would ring too late: each request moves the deadline, and few timers ever ring.
@@ -148,13 +145,13 @@ impl Socket {
         }
     }
 
-    /// Whether the peer may be sending what no one will read.
+    /// Whether the peer may be sending what nothing will read.
     fn is_peer_sending(&self) -> bool {
         let is_within_head = self.head.bytes > 0 && self.head.after == self.connection.requests();
         !self.has_peer_ended && (self.connection.has_unread_body() || is_within_head)
     }
 
-    /// Throws away what comes until the peer ends, or the time is over.
+    /// Reads and drops what arrives until the peer ends, or the time is over.
     fn poll_drain(&mut self, cx: &mut Context<'_>, until: Instant) -> Poll<()> {
         let mut scratch = [0; 4096];
         if self.timer.deadline() != until {
@@ -171,18 +168,6 @@ impl Socket {
             }
         }
     }
-}
-
-/// Answers a connection that is not served, and closes it in stages: what the peer has sent, or is sending, is thrown
-/// away until it ends or the time is over.
-pub(in crate::api) async fn answer_and_close(mut stream: TcpStream, answer: &[u8]) {
-    let close = async {
-        stream.write_all(answer).await?;
-        stream.shutdown().await?;
-        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
-    };
-    // A peer that does not listen loses nothing.
-    let _ = timeout(SHORT_LINGER, close).await;
 }
 
 impl AsyncRead for Socket {
@@ -204,7 +189,7 @@ impl AsyncRead for Socket {
             },
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             // To the HTTP library it looks as if the peer had hung up.
-            Poll::Pending => self.poll_patience(cx).map(Ok),
+            Poll::Pending => self.poll_timeout(cx).map(Ok),
         }
     }
 }

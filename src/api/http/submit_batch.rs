@@ -10,34 +10,42 @@ use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{AnyOfBuilder, Schema};
 
+use super::change::key;
+use super::change_response::{OutcomeBody, outcome_of, status};
+use super::conditions;
+use super::prefer::{PREFERENCE_APPLIED, Preferences};
+use super::request_bodies::{self, batch};
+use super::response::{ReservedMemory, json as json_response};
 use crate::api::body::{self, PLAIN};
-use crate::api::http::conditions;
-use crate::api::http::order_body::SubmittedBody;
-use crate::api::http::prefer::{PREFERENCE_APPLIED, Preferences};
-use crate::api::http::request_bodies::{self, batch};
-use crate::api::http::router::{Shared, json};
-use crate::api::http::submit_order::{body, key, status};
+use crate::api::caller::Caller;
 use crate::api::openapi::parameters::{IdempotencyKey, Prefer};
-use crate::api::openapi::problems::{BatchProblems, any_answer};
-use crate::api::openapi::responses::Batch;
-use crate::api::problem::{Problem, seconds, to_json};
-use crate::api::server::exchange::{Caller, Counted};
-use crate::order::{self, Invalid, KeyText, Submission, Version, pick};
+use crate::api::openapi::problems::{problem, problems};
+use crate::api::openapi::responses::{applied, json as body_of, responses, saying};
+use crate::api::openapi::schema::reference;
+use crate::api::options::MAX_BATCH_COMMANDS;
+use crate::api::problem::{
+    BODY_TIMEOUT, BODY_TOO_LARGE, CROSS_SITE_REQUEST, INTERNAL, INVALID, MISDIRECTED_REQUEST, OVERLOADED,
+    Problem, UNSUPPORTED_CONTENT_ENCODING, seconds,
+};
+use crate::api::problem_body::{DeletedBody, ProblemBody, to_json};
+use crate::api::state::ApiState;
+use crate::api::submission::Submission;
+use crate::error::Error;
+use crate::order::{self, Invalid, KeyText, Version, pick};
 use crate::service::quota::Permit;
 use crate::service::{Deadline, Receipt};
 
 /// How many bytes an item takes up besides its text: its place in the queue, its waiter, its part of the answer.
 const ITEM_OVERHEAD: usize = 512;
 
-/// The most commands in a batch.
-pub(in crate::api) const LIMIT: usize = 1000;
-
 /// What became of each item, in their order.
 #[derive(Serialize, ToSchema)]
 #[schema(as = BatchOutcome)]
-pub(in crate::api) struct BatchBody {
+pub(super) struct BatchBody {
     results: Vec<ItemResult>,
 }
 
@@ -66,7 +74,7 @@ struct ItemResult {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum ItemBody {
-    Accepted(SubmittedBody<'static>),
+    Accepted(OutcomeBody<'static>),
     Refused(Box<RawValue>),
 }
 
@@ -78,10 +86,10 @@ enum ItemBody {
     post, path = "/orders:batch", tag = "orders",
     params(IdempotencyKey, Prefer),
     request_body(content = request_bodies::Batch, content_type = "application/json", example = json!(batch())),
-    responses(Batch, BatchProblems)
+    responses(BatchOutcomes, BatchProblems)
 )]
-pub(in crate::api) async fn submit_batch(
-    State(api): State<Arc<Shared>>,
+pub(super) async fn submit_batch(
+    State(api): State<Arc<ApiState>>,
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -108,8 +116,8 @@ pub(in crate::api) async fn submit_batch(
     let text = to_json(&BatchBody { results });
     // What was taken for the items is about enough; where it is not, and no more is left, the answer counts too little.
     let _ = memory.grow(text.len().saturating_sub(memory.units()));
-    let mut response = json(StatusCode::MULTI_STATUS, text);
-    response.extensions_mut().insert(Counted::new(memory));
+    let mut response = json_response(StatusCode::MULTI_STATUS, text);
+    response.extensions_mut().insert(ReservedMemory::of(memory));
     if let Some(applied) = preferences.applied_to_write(false, api.service.longest_wait()) {
         response.headers_mut().insert(PREFERENCE_APPLIED, applied);
     }
@@ -120,11 +128,15 @@ pub(in crate::api) async fn submit_batch(
 fn items(text: &str) -> Result<Vec<&RawValue>, Invalid> {
     let [orders] =
         pick(text, ["orders"]).map_err(|error| Invalid::new("body", format!("not valid JSON: {error}")))?;
-    let refused =
-        || Invalid::new("orders", format!("send an array of 1 to {LIMIT} orders, as {{\"orders\":[...]}}"));
+    let refused = || {
+        Invalid::new(
+            "orders",
+            format!("send an array of 1 to {MAX_BATCH_COMMANDS} orders, as {{\"orders\":[...]}}"),
+        )
+    };
     let orders: Vec<&RawValue> =
         serde_json::from_str(orders.ok_or_else(refused)?.get()).map_err(|_| refused())?;
-    if (1..=LIMIT).contains(&orders.len()) { Ok(orders) } else { Err(refused()) }
+    if (1..=MAX_BATCH_COMMANDS).contains(&orders.len()) { Ok(orders) } else { Err(refused()) }
 }
 
 /// What one item asks for, and the memory that it takes up.
@@ -137,7 +149,7 @@ fn item_request(text: &str, key: Option<&KeyText>, index: usize, caller: &Caller
     Ok((order::Request { command, key }, memory))
 }
 
-async fn submit(api: &Shared, item: Item, deadline: Deadline) -> Result<Receipt, Problem> {
+async fn submit(api: &ApiState, item: Item, deadline: Deadline) -> Result<Receipt, Problem> {
     let (request, memory) = item?;
     Ok(api.service.submit_by(request, deadline, memory.into()).await?)
 }
@@ -150,16 +162,46 @@ fn result(outcome: &Result<Receipt, Problem>, request_id: &HeaderValue) -> ItemR
             version: Some(receipt.version),
             replayed: receipt.replayed.then_some(true),
             retry_after: None,
-            body: ItemBody::Accepted(body(receipt, None)),
+            body: ItemBody::Accepted(OutcomeBody::of(receipt, None)),
         },
         Err(problem) => {
-            let (status, body) = problem.inside(request_id);
+            let (_, body) = problem.body(request_id, false);
             // JSON, because it was just written.
-            let body = RawValue::from_string(body).unwrap_or_else(|_| RawValue::NULL.to_owned());
+            let body = String::from_utf8(body).ok().and_then(|body| RawValue::from_string(body).ok());
+            let (status, body) = (problem.kind.status, body.unwrap_or_else(|| RawValue::NULL.to_owned()));
             let retry_after = problem.retry_after.map(seconds);
             ItemResult { status, version: None, replayed: None, retry_after, body: ItemBody::Refused(body) }
         }
     }
+}
+
+responses! {
+    /// What became of many commands.
+    BatchOutcomes: "207" => saying("What became of each item, in their order.")
+        .content("application/json", body_of::<BatchBody>(example()))
+        .header("Preference-Applied", applied());
+}
+
+problems! {
+    /// What may happen to a batch as a whole.
+    BatchProblems: INVALID, CROSS_SITE_REQUEST, BODY_TIMEOUT, BODY_TOO_LARGE, UNSUPPORTED_CONTENT_ENCODING,
+        MISDIRECTED_REQUEST, INTERNAL, OVERLOADED;
+}
+
+/// The schema of the response to one item, whether it was accepted or not.
+fn any_answer() -> Schema {
+    AnyOfBuilder::new()
+        .item(reference::<OutcomeBody>())
+        .item(reference::<ProblemBody>())
+        .item(reference::<DeletedBody>())
+        .into()
+}
+
+/// An example for the document.
+fn example() -> Value {
+    let created = json!({"status": 201, "version": 1, "body": outcome_of("created")});
+    let refused = json!({"status": 404, "body": problem(Error::NotFound { order_id: None })});
+    json!({"results": [created, refused]})
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The OpenAPI document: the operations of every route, the schemas that they name, and what the edge adds to each of
-//! them. A route that is served stands here, because both are made of one list.
+//! The OpenAPI document: the operations of the routes that it is given, the schemas that they name, and what the middleware
+//! adds to each operation. A route that is served is in the document, because both are made of one index.
 
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Operation, PathItem};
@@ -8,10 +8,12 @@ use utoipa::openapi::{
     Tag,
 };
 
-use crate::api::http::router::index;
-use crate::api::openapi::parameters::RequestId;
-use crate::api::openapi::responses::{no_sniff, request_id};
-use crate::api::openapi::{problems, responses};
+use super::parameters::RequestId;
+use super::problems;
+use super::responses::{no_sniff, request_id};
+use super::schema::{Schemas, add};
+use crate::api::problem::Kind;
+use crate::api::problem_body::{DeletedBody, ProblemBody};
 
 const DESCRIPTION: &str = "\
 Takes orders, makes them durable, has them processed, and answers what really happened.
@@ -31,18 +33,22 @@ Where no other directive stands, an answer has `Cache-Control: no-store`; each h
 Every error is a problem of RFC 9457. Its `code` is stable; `retryable` says whether the same request may be sent again \
 without harm, and may then succeed.";
 
-/// The whole document.
-pub(in crate::api) fn document() -> OpenApi {
+/// The whole document of these routes. `schemas` are those of the bodies of responses; a route brings those of its request.
+pub(in crate::api) fn document(
+    routes: impl IntoIterator<Item = (Schemas, Paths)>,
+    mut schemas: Schemas,
+) -> OpenApi {
     let mut paths = Paths::new();
-    let mut schemas = Vec::new();
-    for (of_route, route, _) in index() {
+    for (of_route, route) in routes {
         schemas.extend(of_route);
         paths.merge(route);
     }
     for item in paths.paths.values_mut() {
-        operations(item).for_each(add_what_the_edge_does);
+        operations(item).for_each(add_what_the_middleware_does);
     }
-    responses::schemas(&mut schemas);
+    add::<Kind>(&mut schemas);
+    add::<ProblemBody>(&mut schemas);
+    add::<DeletedBody>(&mut schemas);
     let components = ComponentsBuilder::new().schemas_from_iter(schemas).header("RequestId", request_id());
     let components = components.header("NoSniff", no_sniff());
     let components = RequestId::into_params(|| None)
@@ -92,7 +98,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 }
 
 /// Every request may bring an id, and every answer carries one.
-fn add_what_the_edge_does(operation: &mut Operation) {
+fn add_what_the_middleware_does(operation: &mut Operation) {
     let parameters = operation.parameters.get_or_insert_default();
     parameters.push(RefOr::Ref(Ref::new("#/components/parameters/RequestId")));
     for response in operation.responses.responses.values_mut() {

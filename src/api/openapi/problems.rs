@@ -5,73 +5,47 @@ use std::collections::BTreeMap;
 
 use utoipa::openapi::example::Example;
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::schema::{AnyOfBuilder, Schema};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr};
-use utoipa::{IntoResponses, ToSchema};
 
-use crate::api::http::order_body::SubmittedBody;
-use crate::api::openapi::parameters::ORDER;
-use crate::api::openapi::responses::{accept_encoding, json, retry_after, vary};
+use super::responses::{accept_encoding, json, retry_after, vary};
+use super::schema::{ORDER, reference};
 use crate::api::problem::{
-    BODY_TIMEOUT, BODY_TOO_LARGE, CROSS_SITE_REQUEST, DEADLINE_EXCEEDED, DeletedBody, HISTORY_OFF, INTERNAL,
-    INVALID, KEY_REUSED, Kind, METHOD_NOT_ALLOWED, MISDIRECTED_REQUEST, ORDER_DELETED, ORDER_NOT_FOUND,
-    ORDER_UNREADABLE, OUTCOME_UNKNOWN, OVERLOADED, PRECONDITION_FAILED, Problem, ProblemBody,
-    ROUTE_NOT_FOUND, STORE_UNAVAILABLE, UNSUPPORTED_CONTENT_ENCODING,
+    BODY_TIMEOUT, BODY_TOO_LARGE, CROSS_SITE_REQUEST, DEADLINE_EXCEEDED, INTERNAL, INVALID, Kind,
+    METHOD_NOT_ALLOWED, MISDIRECTED_REQUEST, ORDER_DELETED, OVERLOADED, Problem, ROUTE_NOT_FOUND,
+    UNSUPPORTED_CONTENT_ENCODING,
 };
+use crate::api::problem_body::{DeletedBody, ProblemBody};
 use crate::error::Error;
 use crate::order::{Invalid, OrderId};
 use crate::service::RETRY_AFTER;
 
-/// Declares what an operation may answer with besides what it is for.
+/// Declares the problems that an operation may answer with.
 macro_rules! problems {
-    ($($(#[$doc:meta])* $name:ident: $($kind:ident),+;)+) => {$(
+    ($($(#[$doc:meta])* $vis:vis $name:ident: $($kind:ident),+;)+) => {$(
         $(#[$doc])*
-        pub(in crate::api) struct $name;
+        $vis struct $name;
 
-        impl IntoResponses for $name {
-            fn responses() -> BTreeMap<String, RefOr<Response>> {
-                responses(&[$($kind),+])
+        impl utoipa::IntoResponses for $name {
+            fn responses() -> std::collections::BTreeMap<
+                String,
+                utoipa::openapi::RefOr<utoipa::openapi::response::Response>,
+            > {
+                $crate::api::openapi::problems::responses_of(&[$($kind),+])
             }
         }
     )+};
 }
+pub(in crate::api) use problems;
 
 problems! {
     /// What may happen to any request, except at `/health`.
-    Problems: INVALID, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED;
-    /// What may happen to a request for `/health`, which is never turned away.
-    HealthProblems: INVALID, MISDIRECTED_REQUEST, INTERNAL;
+    pub(in crate::api) Problems: INVALID, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED;
     /// What may happen where the path names something that need not exist.
-    FileProblems: INVALID, ROUTE_NOT_FOUND, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED;
-    /// What may happen to one who reads an order.
-    ReadProblems: INVALID, ORDER_NOT_FOUND, MISDIRECTED_REQUEST, INTERNAL, ORDER_UNREADABLE, OVERLOADED,
-        STORE_UNAVAILABLE;
-    /// What may happen to one who lists orders.
-    ListProblems: INVALID, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
-    /// What may happen to one who asks for the history of an order, or follows it.
-    HistoryProblems: INVALID, ORDER_NOT_FOUND, HISTORY_OFF, MISDIRECTED_REQUEST, INTERNAL, ORDER_UNREADABLE,
-        OVERLOADED, STORE_UNAVAILABLE;
-    /// What may happen to one who follows a user's orders.
-    StreamProblems: INVALID, HISTORY_OFF, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
-    /// What may happen to one who creates or changes an order.
-    WriteProblems: INVALID, CROSS_SITE_REQUEST, ORDER_NOT_FOUND, BODY_TIMEOUT, ORDER_DELETED, PRECONDITION_FAILED,
-        BODY_TOO_LARGE, UNSUPPORTED_CONTENT_ENCODING, MISDIRECTED_REQUEST, KEY_REUSED, INTERNAL, ORDER_UNREADABLE,
-        OVERLOADED, STORE_UNAVAILABLE, OUTCOME_UNKNOWN;
-    /// What may happen to one who does so under an id of its own.
-    PutProblems: INVALID, CROSS_SITE_REQUEST, ORDER_NOT_FOUND, BODY_TIMEOUT, ORDER_DELETED, PRECONDITION_FAILED,
-        BODY_TOO_LARGE, UNSUPPORTED_CONTENT_ENCODING, MISDIRECTED_REQUEST, INTERNAL, ORDER_UNREADABLE,
-        OVERLOADED, STORE_UNAVAILABLE, OUTCOME_UNKNOWN;
-    /// What may happen to one who deletes an order.
-    DeleteProblems: INVALID, CROSS_SITE_REQUEST, ORDER_NOT_FOUND, BODY_TIMEOUT, ORDER_DELETED, PRECONDITION_FAILED,
-        UNSUPPORTED_CONTENT_ENCODING, MISDIRECTED_REQUEST, KEY_REUSED, INTERNAL,
-        ORDER_UNREADABLE, OVERLOADED, STORE_UNAVAILABLE, OUTCOME_UNKNOWN;
-    /// What may happen to a batch as a whole.
-    BatchProblems: INVALID, CROSS_SITE_REQUEST, BODY_TIMEOUT, BODY_TOO_LARGE, UNSUPPORTED_CONTENT_ENCODING,
-        MISDIRECTED_REQUEST, INTERNAL, OVERLOADED;
+    pub(in crate::api) FileProblems: INVALID, ROUTE_NOT_FOUND, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED;
 }
 
 /// One response for each status, with an example for each code.
-fn responses(kinds: &[Kind]) -> BTreeMap<String, RefOr<Response>> {
+pub(in crate::api) fn responses_of(kinds: &[Kind]) -> BTreeMap<String, RefOr<Response>> {
     let mut by_status: BTreeMap<u16, Vec<&Kind>> = BTreeMap::new();
     for kind in kinds {
         by_status.entry(kind.status).or_default().push(kind);
@@ -98,20 +72,6 @@ fn response(kinds: &[&Kind]) -> Response {
         response = response.header("Accept-Encoding", accept_encoding());
     }
     response.build()
-}
-
-/// The schema of what a change is answered with, whether it was accepted or not.
-pub(in crate::api) fn any_answer() -> Schema {
-    AnyOfBuilder::new()
-        .item(reference::<SubmittedBody>())
-        .item(reference::<ProblemBody>())
-        .item(reference::<DeletedBody>())
-        .into()
-}
-
-/// A reference to the schema of a type.
-pub(in crate::api) fn reference<T: ToSchema>() -> RefOr<Schema> {
-    RefOr::Ref(Ref::from_schema_name(T::name()))
 }
 
 /// An example of every kind of problem.

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::api::server::connection::{Clock, Connection};
-use crate::api::server::forwarded::TrustedProxies;
+use super::clock::Clock;
+use super::connection::Connection;
+use super::forwarded::TrustedProxies;
 use crate::service::quota::{Peer, Quotas, Resource};
 
 /// How long a connection must have been idle before it has to make room for one of another peer: one that has just been

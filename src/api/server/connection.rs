@@ -7,52 +7,20 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 
-use crate::api::http::hosts::KnownHost;
+use super::clock::{Clock, TICK, WriteProgress};
+use super::known_host::KnownHost;
 use crate::service::quota::{Peer, Permit};
-
-/// How exact the times of connections are.
-const TICK: Duration = Duration::from_millis(50);
 
 /// How many parts of answers may wait for the peer before nothing more is read from it: one that sends request after
 /// request and reads nothing would have the answers pile up.
 const MOST_UNSENT: usize = 8;
 
-/// A clock that costs nothing to look at: the times of connections are noted several times a request.
-#[derive(Debug)]
-pub(in crate::api) struct Clock {
-    start: Instant,
-    /// Milliseconds since the start, at the last tick.
-    now: AtomicU64,
-}
-
-impl Clock {
-    pub(in crate::api) fn new() -> Arc<Clock> {
-        Arc::new(Clock { start: Instant::now(), now: AtomicU64::new(0) })
-    }
-
-    /// Keeps the clock going, for ever.
-    pub(in crate::api) async fn run(&self) {
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.now.store(now, Ordering::Relaxed);
-        }
-    }
-
-    /// Milliseconds since the start; a tick late at most.
-    fn now(&self) -> u64 {
-        self.now.load(Ordering::Relaxed)
-    }
-}
-
 /// The state of a connection.
 #[derive(Debug)]
 pub(in crate::api) struct Connection {
-    /// Who opened it.
+    /// The peer that opened it.
     peer: Arc<Peer>,
     clock: Arc<Clock>,
     /// A host that a request on it has named and that the service answers to.
@@ -69,18 +37,18 @@ pub(in crate::api) struct Connection {
     /// Since when none is under way, by the clock.
     idle_since: AtomicU64,
     /// What the peer takes of all answers together.
-    progress: Progress,
+    progress: WriteProgress,
     /// The answers of a connection that carries several at a time: each makes its own progress.
     // std Mutex: held to add one or look at all, never across .await
-    answers: Mutex<Vec<Weak<dyn Answering>>>,
+    answers: Mutex<Vec<Weak<dyn Stallable>>>,
     /// Whether a request was answered whose body had not come to its end.
     has_unread_body: AtomicBool,
-    /// What the connection is asked for, as a number of [`Asked`], and since when, by the clock.
-    asked: AtomicU8,
-    asked_at: AtomicU64,
+    /// How the connection is told to end, as a number of [`CloseRequest`], and since when, by the clock.
+    close_request: AtomicU8,
+    close_requested_at: AtomicU64,
     /// Wakes what serves the connection.
     server: AtomicWaker,
-    /// Wakes the one who reads from it.
+    /// Wakes the task that reads from it.
     reader: AtomicWaker,
 }
 
@@ -92,56 +60,22 @@ impl Drop for Connection {
     }
 }
 
-/// What a peer takes of what it is sent.
-#[derive(Debug, Default)]
-pub(in crate::api) struct Progress {
-    /// How many parts wait for the peer to take them.
-    unsent: AtomicUsize,
-    /// When the peer took something last, by the clock.
-    at: AtomicU64,
-}
-
-impl Progress {
-    /// Notes that a part waits for the peer.
-    pub(in crate::api) fn waits(&self, now: u64) {
-        if self.unsent.fetch_add(1, Ordering::AcqRel) == 0 {
-            self.at.store(now, Ordering::Relaxed);
-        }
-    }
-
-    /// Notes that the peer took a part, or that it is given up. Answers how many waited.
-    pub(in crate::api) fn took(&self, now: u64) -> usize {
-        self.at.store(now, Ordering::Relaxed);
-        self.unsent.fetch_sub(1, Ordering::AcqRel)
-    }
-
-    /// How many parts wait.
-    fn unsent(&self) -> usize {
-        self.unsent.load(Ordering::Acquire)
-    }
-
-    /// Whether a part waits, and the peer has taken nothing for so long.
-    pub(in crate::api) fn is_stalled(&self, now: u64, limit: Duration) -> bool {
-        let since = now.saturating_sub(self.at.load(Ordering::Relaxed));
-        self.unsent() > 0 && Duration::from_millis(since) >= limit
-    }
-}
-
-/// An answer on its way.
-pub(in crate::api) trait Answering: std::fmt::Debug + Send + Sync {
-    /// Whether it waits, and the peer has taken nothing of it for so long.
+/// A response on its way, which a peer may stop reading.
+pub(in crate::api) trait Stallable: std::fmt::Debug + Send + Sync {
+    /// Whether it waits, and the peer has read nothing of it for that long.
     fn is_stalled(&self, limit: Duration) -> bool;
 }
 
-/// What may be asked of a connection; the later outweighs the earlier.
+/// How a connection is told to end; a later variant outweighs an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub(in crate::api) enum Asked {
-    Nothing,
-    /// To end when what is under way is done.
-    Finish,
-    /// To end at once.
-    Cut,
+pub(in crate::api) enum CloseRequest {
+    /// It goes on.
+    None,
+    /// It ends when its requests are answered.
+    Graceful,
+    /// It ends at once.
+    Immediate,
 }
 
 impl Connection {
@@ -157,22 +91,22 @@ impl Connection {
             requests: AtomicU64::new(0),
             under_way: AtomicUsize::new(0),
             idle_since: AtomicU64::new(now),
-            progress: Progress::default(),
+            progress: WriteProgress::default(),
             answers: Mutex::default(),
             has_unread_body: AtomicBool::new(false),
-            asked: AtomicU8::new(Asked::Nothing as u8),
-            asked_at: AtomicU64::new(0),
+            close_request: AtomicU8::new(CloseRequest::None as u8),
+            close_requested_at: AtomicU64::new(0),
             server: AtomicWaker::new(),
             reader: AtomicWaker::new(),
         }
     }
 
-    /// Who opened it: behind a proxy, the proxy.
+    /// The peer that opened it: behind a proxy, the proxy.
     pub(in crate::api) fn peer(&self) -> &Arc<Peer> {
         &self.peer
     }
 
-    /// A host that a request on it has named before, for the one who checks that.
+    /// A host that a request on it has named and that was accepted.
     pub(in crate::api) fn host(&self) -> &KnownHost {
         &self.host
     }
@@ -215,7 +149,7 @@ impl Connection {
     }
 
     /// Watches an answer that is one of several at a time.
-    pub(in crate::api) fn watch(&self, answer: Weak<dyn Answering>) {
+    pub(in crate::api) fn watch(&self, answer: Weak<dyn Stallable>) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         // Grows to twice what is open, and no further.
         if answers.len() == answers.capacity() {
@@ -256,10 +190,12 @@ impl Connection {
             || open.iter().any(|answer| answer.is_stalled(limit))
     }
 
-    /// Whether the connection has been asked to end for so long, and nothing is under way on it.
+    /// Whether the connection was told to end that long ago, and no request is under way on it.
     pub(in crate::api) fn is_overdue(&self, limit: Duration) -> bool {
-        let since = self.clock.now().saturating_sub(self.asked_at.load(Ordering::Relaxed));
-        self.asked() == Asked::Finish && Duration::from_millis(since) >= limit && self.idle_since().is_some()
+        let since = self.clock.now().saturating_sub(self.close_requested_at.load(Ordering::Relaxed));
+        self.close_request() == CloseRequest::Graceful
+            && Duration::from_millis(since) >= limit
+            && self.idle_since().is_some()
     }
 
     /// Notes that a request was answered before its body had come to its end.
@@ -267,7 +203,7 @@ impl Connection {
         self.has_unread_body.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the peer may still be sending a body that no one reads.
+    /// Whether the peer may still be sending a body that nothing reads.
     pub(in crate::api) fn has_unread_body(&self) -> bool {
         self.has_unread_body.load(Ordering::Relaxed)
     }
@@ -283,31 +219,35 @@ impl Connection {
     pub(in crate::api) fn make_room(&self) {
         if self.slot.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
             self.leaving.fetch_add(1, Ordering::AcqRel);
-            self.ask(Asked::Cut);
+            self.close(CloseRequest::Immediate);
         }
     }
 
-    /// Asks something of the connection.
-    pub(in crate::api) fn ask(&self, what: Asked) {
-        self.asked_at.store(self.clock.now(), Ordering::Relaxed);
-        self.asked.fetch_max(what as u8, Ordering::AcqRel);
+    /// Tells the connection to end.
+    pub(in crate::api) fn close(&self, how: CloseRequest) {
+        self.close_requested_at.store(self.clock.now(), Ordering::Relaxed);
+        self.close_request.fetch_max(how as u8, Ordering::AcqRel);
         self.server.wake();
     }
 
-    /// What has been asked of it.
-    fn asked(&self) -> Asked {
-        match self.asked.load(Ordering::Acquire) {
-            0 => Asked::Nothing,
-            1 => Asked::Finish,
-            _ => Asked::Cut,
+    /// How the connection has been told to end.
+    fn close_request(&self) -> CloseRequest {
+        match self.close_request.load(Ordering::Acquire) {
+            0 => CloseRequest::None,
+            1 => CloseRequest::Graceful,
+            _ => CloseRequest::Immediate,
         }
     }
 
-    /// Completes when more is asked of it than before.
-    pub(in crate::api) fn poll_asked(&self, cx: &mut Context<'_>, before: Asked) -> Poll<Asked> {
+    /// Completes when the connection is told to end sooner than `before` says.
+    pub(in crate::api) fn poll_close(
+        &self,
+        cx: &mut Context<'_>,
+        before: CloseRequest,
+    ) -> Poll<CloseRequest> {
         self.server.register(cx.waker());
-        match self.asked() {
-            asked if asked > before => Poll::Ready(asked),
+        match self.close_request() {
+            request if request > before => Poll::Ready(request),
             _ => Poll::Pending,
         }
     }

@@ -1,7 +1,14 @@
-//! The connections of both protocols: who may open one, what each holds in memory, and when it ends.
+//! The connections of both protocols. `admission` decides who may open one, `port` accepts and ends them, `connection` is
+//! what all parts know of one, `exchange` the memory of a request and its response. A file here knows neither a route nor
+//! an order.
 
 pub(super) mod admission;
+pub(super) mod clock;
 pub(super) mod connection;
 pub(super) mod exchange;
 pub(super) mod forwarded;
-pub(super) mod listener;
+pub(super) mod known_host;
+pub(super) mod port;
+pub(super) mod request_body;
+pub(super) mod response_body;
+pub(super) mod tcp;

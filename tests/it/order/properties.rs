@@ -4,7 +4,8 @@
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use orderstream::order::{Ack, Amount, Command, Event, OrderId, Payload, Submission, UserId};
+use orderstream::api::Submission;
+use orderstream::order::{Ack, Amount, Command, Event, OrderId, Payload, UserId};
 
 use crate::harness::json_text::json_text;
 

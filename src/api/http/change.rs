@@ -1,0 +1,90 @@
+//! What the handlers that change one order share: the conditions and the key of a request, and the way to the service and
+//! back.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use futures_util::future::Either;
+use hyper::HeaderMap;
+use hyper::header::HeaderName;
+
+use super::change_response::answer;
+use super::etag::{IfMatch, single};
+use super::prefer::Preferences;
+use crate::api::caller::Caller;
+use crate::api::problem::Problem;
+use crate::api::state::ApiState;
+use crate::api::submission::Submission;
+use crate::error::Error;
+use crate::order::{self, Invalid, KeyText, Version};
+use crate::service::quota::{HeldMemory, Permit};
+use crate::service::{Deadline, Receipt};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Until when the caller of a write is answered.
+pub(super) fn deadline(api: &ApiState, preferences: Preferences) -> Deadline {
+    let deadline = api.service.deadline(preferences.patience());
+    if preferences.wants_representation() { deadline.with_last_look() } else { deadline }
+}
+
+/// The versions that a change may be for, the newest first; none where any will do. The submission is for the first.
+pub(super) fn allowed(
+    if_match: Option<IfMatch>,
+    submission: &mut Submission<'_>,
+) -> Result<Vec<Version>, Invalid> {
+    let (versions, named) = (if_match.map_or_else(Vec::new, IfMatch::versions), submission.version);
+    submission.require(&versions)?;
+    Ok(named.map_or(versions, |named| vec![named]))
+}
+
+/// Queues a request, and answers with its outcome.
+pub(super) fn submit<'a>(
+    api: &'a ApiState,
+    caller: &'a Caller,
+    request: order::Request,
+    versions: &'a [Version],
+    headers: &HeaderMap,
+    memory: Permit,
+) -> impl Future<Output = Result<Response, Problem>> + Send + 'a {
+    let preferences = Preferences::read(headers);
+    let deadline = deadline(api, preferences);
+    let outcome = match versions.len() {
+        0 | 1 => Either::Left(api.service.submit_by(request, deadline, memory.into())),
+        _ => Either::Right(Box::pin(async move {
+            let memory = Arc::new(memory);
+            let submit = |version| {
+                let memory = HeldMemory::Shared(Arc::clone(&memory));
+                api.service.submit_by(request.for_version(version), deadline, memory)
+            };
+            for_one_of(versions, submit).await
+        })),
+    };
+    async move { Ok(answer(api, caller, &outcome.await?, preferences, deadline).await) }
+}
+
+/// Carries out a change for the version that the order has, if that is one of these. An order may come to another one
+/// meanwhile; because versions only grow, that has an end.
+pub(super) async fn for_one_of<F: Future<Output = Result<Receipt, Error>> + Send>(
+    versions: &[Version],
+    change: impl Fn(Version) -> F,
+) -> Result<Receipt, Error> {
+    let mut version = versions.first().copied().unwrap_or_default();
+    loop {
+        match change(version).await {
+            Err(Error::PreconditionFailed { current: Some(current), .. })
+                if current != version && versions.contains(&current) =>
+            {
+                version = current;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// The key of a request, where it has one.
+pub(super) fn key(headers: &HeaderMap) -> Result<Option<KeyText>, Invalid> {
+    let Some(text) = single(headers, &IDEMPOTENCY_KEY, "Idempotency-Key")? else { return Ok(None) };
+    let key = KeyText::parse(text).map_err(|error| Invalid::new("Idempotency-Key", error.to_string()))?;
+    Ok(Some(key))
+}

@@ -1,0 +1,166 @@
+//! The text of a stream of server-sent events: how it begins, its events, the gaps where history is no longer kept, and the
+//! heartbeats between them.
+
+use std::time::Duration;
+
+use futures_util::stream::{once, unfold};
+use futures_util::{Stream, StreamExt};
+use hyper::body::Bytes;
+use serde::Serialize;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::step_body::step;
+use crate::api::problem_body::to_json;
+use crate::order::{Sequence, Step};
+use crate::service::quota::Permit;
+use crate::service::{Following, News};
+
+/// Between how many milliseconds a client waits before it comes back: not all of those whose process has ended at once.
+const RETRY: std::ops::RangeInclusive<u64> = 1_000..=3_000;
+
+/// After how long without an event a comment is sent, so that nobody on the way takes the stream for dead.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// A comment: nothing, for whoever reads events.
+const COMMENT: Bytes = Bytes::from_static(b":\n\n");
+
+/// The stream: a comment at once, so that the client knows that it is there, with the place where it begins, so that it
+/// has one to come back with before its first event; and then events and heartbeats.
+pub(super) fn events(
+    Following { after, lost_from, pages }: Following,
+    draining: CancellationToken,
+    permit: Permit,
+) -> impl Stream<Item = Bytes> {
+    let rest = unfold((pages, draining, permit), |(mut pages, draining, permit)| async move {
+        let next = tokio::select! {
+            biased;
+            () = draining.cancelled() => None,
+            page = pages.next() => page.map(|news| match news {
+                News::Steps(steps) => text(&steps),
+                News::Lost { after, upto } => (gap(after, upto) + "\n").into(),
+            }),
+            () = sleep(HEARTBEAT) => Some(COMMENT),
+        };
+        next.map(|bytes| (bytes, (pages, draining, permit)))
+    });
+    let begin = beginning(after, lost_from);
+    once(async { begin }).chain(rest)
+}
+
+/// The first block of a stream, and the word that steps were lost, where they were.
+fn beginning(after: Option<Sequence>, lost_from: Option<Sequence>) -> Bytes {
+    // A fresh id is random at its end.
+    let (_, jitter) = Uuid::now_v7().as_u64_pair();
+    let retry = RETRY.start() + jitter % (RETRY.end() - RETRY.start() + 1);
+    let mut text = format!(":\nretry: {retry}\n");
+    match (after, lost_from) {
+        (Some(upto), Some(after)) => {
+            text += "\n";
+            text += &gap(after, upto);
+        }
+        (Some(place), None) => text += &format!("id: {place}\n"),
+        (None, _) => {}
+    }
+    (text + "\n").into()
+}
+
+/// The event that tells of lost steps, without the empty line at its end.
+fn gap(after: Sequence, upto: Sequence) -> String {
+    let body = to_json(&GapBody { after: after.to_string(), upto: upto.to_string() });
+    format!("id: {upto}\nevent: gap\ndata: {}\n", String::from_utf8_lossy(&body))
+}
+
+/// What a client is told that was behind when steps were dropped: the `data` of an event `gap`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Gap)]
+pub(super) struct GapBody {
+    /// The place that the client had come to.
+    after: String,
+    /// Steps behind that place, up to this one, are no longer kept; or, where this one comes before that, the history
+    /// ends here, as after a backup was restored, and has steps that the client does not know. The stream goes on
+    /// behind it.
+    upto: String,
+}
+
+/// Events as they go over the wire.
+fn text(steps: &[Step]) -> Bytes {
+    let mut text = Vec::with_capacity(steps.len() * 320);
+    for one in steps {
+        text.extend_from_slice(format!("id: {}\nevent: order\ndata: ", one.sequence).as_bytes());
+        text.extend_from_slice(&step(one));
+        text.extend_from_slice(b"\n\n");
+    }
+    text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::stream::{iter, pending};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::order::{Amount, Cause, OrderId, Status, UserId};
+    use crate::service::quota::{Limit, Quotas, Resource};
+
+    fn a_step() -> Step {
+        Step {
+            sequence: Sequence(7, 9),
+            order_id: OrderId::parse("0196f1c8-7b1e-7000-8000-00000000dead").unwrap(),
+            user_id: UserId::parse("7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33").unwrap(),
+            version: 2,
+            at: "2026-01-31T12:00:00.5Z".parse().unwrap(),
+            cause: Cause::Worker,
+            status: Status::Failed,
+            amount: Amount::parse("1.50"),
+            reason: Some("two\nlines".to_owned()),
+        }
+    }
+
+    fn permit() -> Permit {
+        let quotas = Quotas::new(|_| Limit { total: 1, per_peer: 1 });
+        let peer = quotas.peer([127, 0, 0, 1].into(), false);
+        peer.take(Resource::Streams, 1).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_begins_at_once_and_beats_while_nothing_happens() {
+        let following = |after| Following {
+            after,
+            lost_from: None,
+            pages: Box::pin(iter([News::Steps(vec![a_step()])]).chain(pending())),
+        };
+        let (draining, began) = (CancellationToken::new(), Instant::now());
+        let mut events = pin!(events(following(None), draining.clone(), permit()));
+        let retry = |bytes: Option<Bytes>| {
+            let text = String::from_utf8(bytes.unwrap().to_vec()).unwrap();
+            let (retry, rest) = text.strip_prefix(":\nretry: ").unwrap().split_once('\n').unwrap();
+            assert!(RETRY.contains(&retry.parse().unwrap()), "{text}");
+            rest.to_owned()
+        };
+        assert_eq!(retry(events.next().await), "\n");
+        let event = r#"id: 7-9
+event: order
+data: {"order_id":"0196f1c8-7b1e-7000-8000-00000000dead","user_id":"7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33","version":2,"status":"failed","by":"worker","at":"2026-01-31T12:00:00.5Z","amount":1.50,"reason":"two\nlines"}
+
+"#;
+        assert_eq!(events.next().await.as_deref(), Some(event.as_bytes()));
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        for beat in 1..=3 {
+            assert_eq!(events.next().await, Some(COMMENT));
+            assert_eq!(began.elapsed(), beat * HEARTBEAT);
+        }
+        let mut begun = pin!(super::events(following(Some(Sequence(7, 0))), draining.clone(), permit()));
+        assert_eq!(retry(begun.next().await), "id: 7-0\n\n");
+        let lost = beginning(Some(Sequence(7, 0)), Some(Sequence(3, 1)));
+        let gap = "\nid: 7-0\nevent: gap\ndata: {\"after\":\"3-1\",\"upto\":\"7-0\"}\n\n";
+        assert_eq!(retry(Some(lost)), gap);
+        draining.cancel();
+        assert_eq!(events.next().await, None);
+        assert_eq!(began.elapsed(), 3 * HEARTBEAT);
+    }
+}

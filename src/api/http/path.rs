@@ -1,0 +1,83 @@
+//! Paths. Each spelling of a path that RFC 3986 calls equal is made one before the router sees it, and a segment is decoded
+//! before a handler reads it.
+
+use std::borrow::Cow;
+
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
+use hyper::Uri;
+use hyper::http::uri::PathAndQuery;
+use percent_encoding::percent_decode;
+
+use crate::api::problem::Problem;
+use crate::api::uri::is_unreserved;
+use crate::order::{Invalid, OrderId};
+
+/// A path segment, percent-decoded.
+pub(super) type Segment = Result<Path<String>, PathRejection>;
+
+/// The order id in a path.
+///
+/// # Errors
+/// [`Invalid`] where the segment is not a UUID, or cannot be decoded.
+pub(super) fn order_id_of(segment: Segment) -> Result<OrderId, Problem> {
+    let id = OrderId::parse(&segment?);
+    Ok(id.ok_or_else(|| Invalid::new("order_id", "not a UUID; the path is /orders/{order_id}"))?)
+}
+
+/// The URI with a path in which a character is percent-encoded only where it means something else otherwise (section
+/// 6.2.2.2); `None` where the path is so already.
+pub(super) fn normalized(uri: &Uri) -> Option<Uri> {
+    let Cow::Owned(path) = decoded(uri.path()) else { return None };
+    let path_and_query = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(path_and_query).ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+/// Decodes the characters that may stand for themselves: the unreserved ones, and the colon, which many clients encode
+/// and which delimits nothing in our paths.
+fn decoded(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    let (mut plain, mut rest) = (String::with_capacity(path.len()), path);
+    while let Some(at) = rest.find('%') {
+        let (before, encoded) = rest.split_at(at);
+        plain.push_str(before);
+        // What is not an encoded byte yields the percent sign itself, which may not stand for itself.
+        let byte = percent_decode(encoded.as_bytes()).next().unwrap_or(b'%');
+        let stands_for_itself = is_unreserved(byte) || byte == b':';
+        plain.push(if stands_for_itself { char::from(byte) } else { '%' });
+        rest = &encoded[if stands_for_itself { 3 } else { 1 }..];
+    }
+    plain.push_str(rest);
+    if plain.len() == path.len() { Cow::Borrowed(path) } else { Cow::Owned(plain) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_means_the_same_is_decoded() {
+        for (path, same) in [
+            ("/orders%3Abatch", "/orders:batch"),
+            ("/%6Frders%2f%2F", "/orders%2f%2F"),
+            ("/orders/by-external/a%2Fb%20c%25%41%7e", "/orders/by-external/a%2Fb%20c%25A~"),
+            ("/%2541", "/%2541"),
+            ("/%4", "/%4"),
+            ("/%zz%+1%", "/%zz%+1%"),
+            ("/a", "/a"),
+            ("/ä%41%ä", "/äA%ä"),
+        ] {
+            assert_eq!(decoded(path), same);
+        }
+        let uri: Uri = "http://localhost/%61?b=%61".parse().unwrap();
+        assert_eq!(normalized(&uri).unwrap().to_string(), "http://localhost/a?b=%61");
+        assert_eq!(normalized(&"/a?b=%61".parse().unwrap()), None);
+    }
+}

@@ -1,0 +1,47 @@
+//! The words for the outcome of a command, the same in both protocols. An order that was accepted stays accepted when its
+//! processing fails: the failure is a second word beside the first.
+
+use crate::service::{Change, Progress, Receipt};
+
+/// Every word that [`status`] gives.
+pub(super) const STATUSES: [&str; 4] = ["created", "updated", "deleted", ACCEPTED];
+
+/// The order is stored, and the worker was not done in time.
+pub(super) const ACCEPTED: &str = "accepted";
+
+/// The word of [`processing`].
+pub(super) const FAILED: &str = "failed";
+
+/// What the command did; `accepted` where the worker was not done in time.
+pub(super) fn status(receipt: &Receipt) -> &'static str {
+    match (receipt.progress, receipt.change) {
+        (Progress::Pending, _) => ACCEPTED,
+        (_, Change::Created) => "created",
+        (_, Change::Updated) => "updated",
+        (_, Change::Deleted) => "deleted",
+    }
+}
+
+/// `failed` where the order was accepted and could not be processed.
+pub(super) fn processing(receipt: &Receipt) -> Option<&'static str> {
+    (receipt.progress == Progress::Failed).then_some(FAILED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::OrderId;
+
+    #[test]
+    fn every_outcome_has_a_word_of_the_list() {
+        for change in [Change::Created, Change::Updated, Change::Deleted] {
+            for progress in [Progress::Pending, Progress::Processed, Progress::Failed, Progress::NotAwaited] {
+                let receipt =
+                    Receipt { order_id: OrderId::generate(), version: 1, change, progress, replayed: false };
+                assert!(STATUSES.contains(&status(&receipt)));
+                assert_eq!(status(&receipt) == ACCEPTED, progress == Progress::Pending);
+                assert_eq!(processing(&receipt).is_some(), progress == Progress::Failed);
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The host that a connection has named, remembered so that each further request of the connection is checked by one
+//! comparison. Only a host that was accepted may be put here.
+
+use std::sync::OnceLock;
+
+use hyper::header::HeaderValue;
+
+/// A host that a connection has named and that the service answers to, where it is short. In place, not on the heap:
+/// every request looks at it.
+#[derive(Debug, Default)]
+pub(in crate::api) struct KnownHost(OnceLock<(u8, [u8; KNOWN_HOST])>);
+
+/// The longest host that is remembered, in bytes.
+const KNOWN_HOST: usize = 46;
+
+impl KnownHost {
+    /// Remembers a host, where it is short and the first one.
+    pub(in crate::api) fn set(&self, host: &HeaderValue) {
+        let mut bytes = [0; KNOWN_HOST];
+        if let (Some(place), Ok(size)) = (bytes.get_mut(..host.len()), u8::try_from(host.len())) {
+            place.copy_from_slice(host.as_bytes());
+            // The first one is kept: few clients name another on the same connection.
+            let _ = self.0.set((size, bytes));
+        }
+    }
+
+    /// Whether it is that host.
+    pub(in crate::api) fn is(&self, host: &HeaderValue) -> bool {
+        let known = self.0.get().and_then(|(size, bytes)| bytes.get(..usize::from(*size)));
+        known == Some(host.as_bytes())
+    }
+}

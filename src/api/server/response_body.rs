@@ -1,0 +1,119 @@
+//! The body of a response, handed to the connection in parts. Each part keeps the exchange alive until it is written to the
+//! socket, so memory is given back when the bytes are gone, and not when a handler returns.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+
+use super::exchange::Exchange;
+
+/// The largest part of an answer that is handed on at once. The peer makes progress by the part, so that a slow peer
+/// is told from one that takes nothing.
+const PART: usize = 16 << 10;
+
+/// The body.
+#[derive(Debug)]
+pub(in crate::api) struct ResponseBody<B> {
+    body: B,
+    /// What is left of the part that the body gave last.
+    rest: Bytes,
+    exchange: Arc<Exchange>,
+    /// Whether there may be more, and the connection has not asked for it yet.
+    is_due: bool,
+}
+
+impl<B: Body> ResponseBody<B> {
+    pub(in crate::api) fn new(body: B, exchange: Arc<Exchange>) -> ResponseBody<B> {
+        let is_due = !body.is_end_stream();
+        if is_due {
+            exchange.waits();
+        }
+        ResponseBody { body, rest: Bytes::new(), exchange, is_due }
+    }
+}
+
+impl<B> ResponseBody<B> {
+    /// The next part of what the body gave.
+    fn part(&mut self) -> Frame<Bytes> {
+        let part = self.rest.split_to(self.rest.len().min(PART));
+        self.exchange.waits();
+        Frame::data(Bytes::from_owner(Part { bytes: part, exchange: Arc::clone(&self.exchange) }))
+    }
+
+    fn set_due(&mut self, is_due: bool) {
+        match (std::mem::replace(&mut self.is_due, is_due), is_due) {
+            (false, true) => self.exchange.waits(),
+            (true, false) => self.exchange.took(),
+            _ => {}
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for ResponseBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        // Asked for: if nothing comes now, that is not the peer's doing.
+        self.set_due(false);
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+            }
+        }
+        let part = self.part();
+        let is_due = !self.is_end_stream();
+        self.set_due(is_due);
+        Poll::Ready(Some(Ok(part)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut whole = SizeHint::new();
+        // The upper bound first: it may not lie below the lower one.
+        if let Some(upper) = hint.upper() {
+            whole.set_upper(upper + rest);
+        }
+        whole.set_lower(hint.lower() + rest);
+        whole
+    }
+}
+
+impl<B> Drop for ResponseBody<B> {
+    fn drop(&mut self) {
+        self.set_due(false);
+    }
+}
+
+/// A part of an answer on its way to the socket.
+struct Part {
+    bytes: Bytes,
+    exchange: Arc<Exchange>,
+}
+
+impl AsRef<[u8]> for Part {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.exchange.took();
+    }
+}

@@ -1,0 +1,63 @@
+//! The order itself, as a store holds it. Its fields change only by the commands and outcomes of this room; a store copies
+//! them and computes none.
+
+use jiff::Timestamp;
+
+use super::amount::Amount;
+use super::id::{OrderId, UserId, Version};
+use super::message::Event;
+use super::payload::Payload;
+use super::status::Status;
+
+/// An order as the store holds it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Order {
+    /// Its identity, made by the service.
+    pub id: OrderId,
+    /// Whose order it is.
+    pub user_id: UserId,
+    /// The total, set by the worker from the payload; zero until then.
+    pub amount: Amount,
+    /// Where the order stands.
+    pub status: Status,
+    /// Why processing failed; set only where `status` is [`Status::Failed`].
+    pub reason: Option<String>,
+    /// What the caller sent, digit for digit.
+    pub payload: Payload,
+    /// When the order was accepted, by the store's clock, in microseconds.
+    pub created_at: Timestamp,
+    /// When anything about it last changed, by the store's clock, in microseconds.
+    pub updated_at: Timestamp,
+    /// When it was deleted. Set once and never cleared, so that a deleted order that came back would show.
+    pub deleted_at: Option<Timestamp>,
+    /// The newest accepted version.
+    pub version: Version,
+    /// The newest version that the worker has applied, at most `version`.
+    pub processed_version: Version,
+    /// Whether something else than a command or its outcome changed it last: an event of a service that knows no
+    /// versions, or such a service by itself.
+    pub touched: bool,
+    /// The bucket that is stored with it: that of its id, unless another service chose it.
+    pub bucket: i32,
+}
+
+impl Order {
+    /// Whether the worker still has to apply the newest version.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.processed_version < self.version
+    }
+
+    /// The event that a pending order's newest version stands for.
+    #[must_use]
+    pub fn into_event(self) -> Event {
+        Event {
+            order_id: Some(self.id),
+            version: Some(self.version),
+            user_id: Some(self.user_id),
+            payload: self.payload,
+            status: self.status,
+            timestamp: self.updated_at,
+        }
+    }
+}
