@@ -16,10 +16,10 @@
 //! The [`checker`] proves it: an operator runs it beside a system or on a copy of its store.
 //!
 //! # The rooms
-//! `main -> cli -> app -> api -> {service, worker, checker} -> {store, bus, cache} -> order`: each may import those to its
-//! right; rooms in one pair of braces do not see each other.
-//! `api` sees no store, bus or cache. [`config`], [`telemetry`], [`shutdown`] and [`backoff`] import no room; [`error`] sees only `order`. A
-//! test holds the `use` lines to this.
+//! `main -> cli -> app -> api -> {service, worker, checker} -> {store, bus, cache} -> order`: each may import those to
+//! its right; rooms in one pair of braces do not see each other. `api` sees no store, bus or cache. [`config`],
+//! [`telemetry`], [`shutdown`] and [`backoff`] import no room; [`error`] sees only `order`. A test holds the `use`
+//! lines to this.
 
 pub mod api;
 pub mod app;

@@ -1,4 +1,5 @@
-//! The backends: the settings become a store, a bus, a cache and a processor. A backend is chosen here and nowhere else.
+//! The backends: the settings become a store, a bus, a cache and a processor. A backend is chosen here and nowhere
+//! else.
 
 use std::sync::Arc;
 

@@ -49,8 +49,8 @@ pub async fn restore(
     finish(move || StoreCopy::to_store(&file, &folder, &dead_letters, may_replace, &partial), options).await
 }
 
-/// The folder of the embedded store, and the file of its dead letters. Where the orders are in Postgres there is no such
-/// store, and `instead` says what an operator does there.
+/// The folder of the embedded store, and the file of its dead letters. Where the orders are in Postgres there is no
+/// such store, and `instead` says what an operator does there.
 fn embedded(settings: &Settings, instead: &str) -> Result<(PathBuf, PathBuf)> {
     if settings.postgres_dsn.is_some() {
         bail!("the orders are in Postgres (POSTGRES_DSN): {instead}");

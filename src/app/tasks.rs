@@ -14,8 +14,8 @@ use super::backends::Parts;
 use crate::config::Settings;
 use crate::telemetry;
 
-/// Runs a role as a task that takes the whole process down with it, in order, when it ends. It fails where it panics, and
-/// where it ends before it was told to.
+/// Runs a role as a task that takes the whole process down with it, in order, when it ends. It fails where it panics,
+/// and where it ends before it was told to.
 pub(super) fn spawn<R: Future<Output = Result<()>> + Send + 'static>(
     name: &'static str,
     role: R,

@@ -1,4 +1,5 @@
-//! Deliveries: a record in a worker's hands, where it came from, and the receipt by which its bus learns what became of it.
+//! Deliveries: a record in a worker's hands, where it came from, and the receipt by which its bus learns what became of
+//! it.
 
 use std::sync::Arc;
 

@@ -105,8 +105,8 @@ pub trait Bus: Send + Sync + 'static {
     /// [`PublishError::Unavailable`] where it does not; orders then wait in the store.
     async fn check(&self) -> Result<(), PublishError>;
 
-    /// Waits until a part that the bus cannot work without has ended by itself, a thread that panicked for instance, and
-    /// answers its name.
+    /// Waits until a part that the bus cannot work without has ended by itself, a thread that panicked for instance,
+    /// and answers its name.
     async fn failed(&self) -> &'static str {
         std::future::pending().await
     }

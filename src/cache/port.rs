@@ -26,8 +26,8 @@ pub trait Cache: Send + Sync + 'static {
     /// [`Unavailable`] where it does not; reads then go to the store.
     async fn check(&self) -> Result<(), Unavailable>;
 
-    /// Waits until a part that the cache cannot work without has ended by itself, a thread that panicked for instance, and
-    /// answers its name.
+    /// Waits until a part that the cache cannot work without has ended by itself, a thread that panicked for instance,
+    /// and answers its name.
     async fn failed(&self) -> &'static str {
         std::future::pending().await
     }
@@ -61,7 +61,8 @@ pub struct Ticket {
 #[error("the cache is not available: {0}")]
 pub struct Unavailable(pub String);
 
-/// Drops the copies of orders that have changed, before their callers are answered. Costs nothing where there is no cache.
+/// Drops the copies of orders that have changed, before their callers are answered. Costs nothing where there is no
+/// cache.
 pub async fn invalidate(cache: &dyn Cache, orders: impl Iterator<Item = OrderId>) {
     if cache.is_off() {
         return;

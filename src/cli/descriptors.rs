@@ -13,7 +13,8 @@ const RESERVE: u64 = 128;
 /// How many ports take connections: that of HTTP and that of gRPC.
 const PORTS: u64 = 2;
 
-/// Raises the limit of this process. Answers the settings with as many connections as it allows, where it takes callers.
+/// Raises the limit of this process. Answers the settings with as many connections as it allows, where it takes
+/// callers.
 pub(super) fn prepare(settings: &Settings, takes_callers: bool) -> Settings {
     let limit = raise();
     let mut settings = settings.clone();

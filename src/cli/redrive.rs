@@ -1,6 +1,7 @@
 //! `orderstream redrive`: publishes again the events of orders that are pending although the workers have consumed all
-//! that was on the bus. It puts their entries back into the outbox, beside processes that may be running: the next sweep
-//! of any of them publishes the events. Exit codes: 0 done, 1 some orders may be in the workers' backlog, 2 an error.
+//! that was on the bus. It puts their entries back into the outbox, beside processes that may be running: the next
+//! sweep of any of them publishes the events. Exit codes: 0 done, 1 some orders may be in the workers' backlog, 2 an
+//! error.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};

@@ -47,8 +47,8 @@ pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
         app::require_shared_backends(settings, role.name())?;
     }
     let settings = &descriptors::prepare(settings, role != Role::Worker);
-    // One processor is left to the threads beside the runtime, which write the store or speak to Kafka: measured on two,
-    // that is faster than sharing both.
+    // One processor is left to the threads beside the runtime, which write the store or speak to Kafka: measured on
+    // two, that is faster than sharing both.
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let threads = processors.saturating_sub(1).max(1);
     let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;

@@ -1,5 +1,6 @@
 //! How settings are shown: the warnings about them as comments, then TOML that could be read again, each line with the
-//! place its value came from; and as the parts of messages. A secret is `"***"` wherever it is set, and never a part of itself.
+//! place its value came from; and as the parts of messages. A secret is `"***"` wherever it is set, and never a part of
+//! itself.
 //!
 //! Every value that a message or a display shows goes through here, and nowhere else.
 

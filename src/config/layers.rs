@@ -1,5 +1,5 @@
-//! The layers: lays them over one another, opens the files of secrets that won, reads each text as its type, and has the
-//! result checked. It stops at no mistake, so one start tells all of them.
+//! The layers: lays them over one another, opens the files of secrets that won, reads each text as its type, and has
+//! the result checked. It stops at no mistake, so one start tells all of them.
 //!
 //! A secret's text leaves this file only inside its setting: never in an origin or in a message.
 

@@ -2,8 +2,8 @@
 //! reads the environment, a flag or a file of settings.
 //!
 //! Four layers, the later wins: the compiled-in `orderstream.default.toml`, a file, the environment (`ORDERSTREAM_KEY`
-//! before `KEY`), the command line. All mistakes are reported together, each with its key, its place and the way to mend it. A
-//! secret's text is in no message, no display and no `Debug`.
+//! before `KEY`), the command line. All mistakes are reported together, each with its key, its place and the way to
+//! mend it. A secret's text is in no message, no display and no `Debug`.
 
 mod check;
 mod check_kafka;

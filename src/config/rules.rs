@@ -1,5 +1,5 @@
-//! The rules between settings, as they are checked one by one: those that are broken are kept, each with its keys and the
-//! fix.
+//! The rules between settings, as they are checked one by one: those that are broken are kept, each with its keys and
+//! the fix.
 
 /// A rule that is broken.
 pub(super) struct Problem {

@@ -1,5 +1,5 @@
-//! The table of settings: a row makes a field, a flag, a variable, a key of the file and a line of `orderstream config`.
-//! A test asks for the default of each in `orderstream.default.toml`.
+//! The table of settings: a row makes a field, a flag, a variable, a key of the file and a line of `orderstream
+//! config`. A test asks for the default of each in `orderstream.default.toml`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -212,8 +212,8 @@ impl Acks {
 }
 
 impl AckSink for Acks {
-    /// An ACK answers the waiter of its version alone, and those who follow an order up to it; one without a version, from a worker that knows none,
-    /// answers all waiters of its order.
+    /// An ACK answers the waiter of its version alone, and those who follow an order up to it; one without a version,
+    /// from a worker that knows none, answers all waiters of its order.
     fn acked(&self, acks: Vec<Ack>) {
         for ack in acks {
             let progress = match ack.status {

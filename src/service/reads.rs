@@ -1,5 +1,5 @@
-//! Reads of single orders and of lists: from the cache where it has a copy, else from the store, within a limit of time.
-//! A read never waits longer for the store than a write does.
+//! Reads of single orders and of lists: from the cache where it has a copy, else from the store, within a limit of
+//! time. A read never waits longer for the store than a write does.
 
 use std::time::{Duration, Instant};
 

@@ -18,7 +18,8 @@ pub const KEY_RETENTION: Duration = Duration::from_hours(24);
 /// How often the retention job runs.
 const TURN: Duration = Duration::from_secs(10);
 
-/// How many keys, and steps, are dropped in one go from a store of this process's own, which does nothing else meanwhile.
+/// How many keys, and steps, are dropped in one go from a store of this process's own, which does nothing else
+/// meanwhile.
 const BATCH: usize = 1000;
 
 /// The same from a store that does other work meanwhile. 20,000 orders in a second have as many keys and twice as many

@@ -46,8 +46,8 @@ pub struct Options {
     pub republish_after: Option<Duration>,
 }
 
-/// The parts of the service that run by themselves: committer, relay, the watch over waiting callers, the feed of those who
-/// follow orders, and retention.
+/// The parts of the service that run by themselves: committer, relay, the watch over waiting callers, the feed of those
+/// who follow orders, and retention.
 pub struct Background {
     committer: committer::Runner,
     relay: relay::Runner,

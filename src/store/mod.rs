@@ -1,6 +1,6 @@
-//! The store: where orders are kept. A backend satisfies [`Store`], which is five traits for five kinds of users; each user
-//! takes the one that it needs. Each implementation keeps the promises written at the verbs, and one conformance suite
-//! holds all of them to it. All times come from the store's own clock, in microseconds.
+//! The store: where orders are kept. A backend satisfies [`Store`], which is five traits for five kinds of users; each
+//! user takes the one that it needs. Each implementation keeps the promises written at the verbs, and one conformance
+//! suite holds all of them to it. All times come from the store's own clock, in microseconds.
 
 mod accepted;
 mod completion;

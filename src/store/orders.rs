@@ -1,6 +1,6 @@
-//! Orders: commands and completions, and reads of single orders. Every write is one conditional statement per order, never
-//! read-modify-write, and each verb carries a batch: redelivery, reordering and races are therefore harmless, because a
-//! stale write changes nothing.
+//! Orders: commands and completions, and reads of single orders. Every write is one conditional statement per order,
+//! never read-modify-write, and each verb carries a batch: redelivery, reordering and races are therefore harmless,
+//! because a stale write changes nothing.
 
 use std::sync::Arc;
 
@@ -30,9 +30,10 @@ pub trait Orders: Send + Sync + 'static {
 
     /// Records what the worker did. Answers one result per completion, in their order, once durable.
     ///
-    /// Conditional: a completion of a version applies only while that version is the order's newest and has
-    /// not been processed; the status changes only where [`Status::LEGAL`] allows it, so a deleted order
-    /// stays deleted. Amount and reason are taken over with the status, also where that stays the same. The caller names each order at most once in a batch.
+    /// Conditional: a completion of a version applies only while that version is the order's newest and has not been
+    /// processed; the status changes only where [`Status::LEGAL`] allows it, so a deleted order stays deleted. Amount
+    /// and reason are taken over with the status, also where that stays the same. The caller names each order at most
+    /// once in a batch.
     ///
     /// # Errors
     /// [`Error`] where the whole batch failed; doing it again is safe.

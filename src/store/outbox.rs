@@ -1,5 +1,5 @@
-//! The outbox: which orders are pending, and which of their events are still to be published. A store may find them in a
-//! table of its own, whose rows are committed with their orders, or by the versions of the orders alone; then most of
+//! The outbox: which orders are pending, and which of their events are still to be published. A store may find them in
+//! a table of its own, whose rows are committed with their orders, or by the versions of the orders alone; then most of
 //! these verbs have nothing to do.
 
 use async_trait::async_trait;

@@ -32,8 +32,8 @@ use crate::telemetry::limited;
 /// How long a batch waits for the calls of its orders.
 pub(super) const PROMPT: Duration = Duration::from_millis(100);
 
-/// How long a batch waits for the calls of orders that it holds more than once: when the newest version is recorded, the
-/// older ones need no call.
+/// How long a batch waits for the calls of orders that it holds more than once: when the newest version is recorded,
+/// the older ones need no call.
 pub(super) const PROMPT_FOR_REPEATED: Duration = Duration::from_secs(5);
 
 /// How many calls may go on outside of their batches; beyond that the worker takes no more deliveries.

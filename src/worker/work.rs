@@ -1,6 +1,6 @@
-//! What a worker has to do: deliveries, each with the order that it is about, and how a batch of them is split. An order
-//! may be in a batch more than once, but not in one write; its newest version goes first, because the older ones are
-//! overtaken when that is recorded.
+//! What a worker has to do: deliveries, each with the order that it is about, and how a batch of them is split. An
+//! order may be in a batch more than once, but not in one write; its newest version goes first, because the older ones
+//! are overtaken when that is recorded.
 
 use std::collections::{HashMap, HashSet};
 

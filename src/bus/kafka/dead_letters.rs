@@ -3,8 +3,8 @@
 //! may stop the partition behind a record.
 //!
 //! While the topic cannot be written, the record stays in memory and is tried again with growing pauses; one record
-//! tries for all. It is not read again: that would fetch everything behind it again, too. How much is kept is bounded by
-//! `flow`.
+//! tries for all. It is not read again: that would fetch everything behind it again, too. How much is kept is bounded
+//! by `flow`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

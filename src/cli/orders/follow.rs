@@ -16,8 +16,8 @@ use crate::telemetry;
 /// How often a watched order is looked at.
 const WATCH_PERIOD: Duration = Duration::from_millis(250);
 
-/// How long to wait before a stream that has ended is opened again, unless its server says so: at first, and at most after
-/// many tries that brought nothing.
+/// How long to wait before a stream that has ended is opened again, unless its server says so: at first, and at most
+/// after many tries that brought nothing.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
 /// The part of an order that a watcher looks at.
@@ -64,8 +64,8 @@ pub(super) async fn watch(server: &Server, id: OrderId, follow: bool) -> Result<
     }
 }
 
-/// Prints the events of a stream, each behind its place, until the server refuses for good. A stream that ends is opened
-/// again where it ended, so that nothing is missed and nothing printed twice.
+/// Prints the events of a stream, each behind its place, until the server refuses for good. A stream that ends is
+/// opened again where it ended, so that nothing is missed and nothing printed twice.
 pub(super) async fn events(server: &Server, path: &str, after: Option<Sequence>) -> Result<ExitCode> {
     let mut reader = Reader { place: after.map(|after| after.to_string()), pause: PAUSES[0], failures: 0 };
     let mut is_first = true;

@@ -36,8 +36,8 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// A limit of which one peer may hold a share, in percent, and `floor` units at least: a share of little would keep a
-    /// single caller from what it may do.
+    /// A limit of which one peer may hold a share, in percent, and `floor` units at least: a share of little would keep
+    /// a single caller from what it may do.
     #[must_use]
     pub fn shared(total: usize, percent: u8, floor: usize) -> Limit {
         let share = (total as u128 * u128::from(percent.min(100)) / 100) as usize;

@@ -106,7 +106,8 @@ impl Peer {
 }
 
 impl Peer {
-    /// The semaphores of a read that may bring much: first the peer's own, so that no peer stands in the way of another.
+    /// The semaphores of a read that may bring much: first the peer's own, so that no peer stands in the way of
+    /// another.
     pub(in crate::service) async fn permits_for(&self, turn: Turn) -> [Option<OwnedSemaphorePermit>; 2] {
         [self.turns.next(turn).await, self.quotas.turns.next(turn).await]
     }

@@ -119,8 +119,8 @@ impl Peer {
     }
 }
 
-/// Adds to a count unless it would exceed the limit. Added first and looked at then: two that meet at the limit may both
-/// be refused, and never both be let in.
+/// Adds to a count unless it would exceed the limit. Added first and looked at then: two that meet at the limit may
+/// both be refused, and never both be let in.
 fn add(used: &AtomicUsize, units: usize, limit: usize) -> Result<(), Error> {
     let before = used.fetch_add(units, Ordering::Relaxed);
     if before.saturating_add(units) <= limit {

@@ -1,6 +1,6 @@
 //! The relay: carries committed events to the bus. The fast path publishes what the committer has just committed; the
-//! sweep finds in the store what the fast path left behind; a third task marks published what the bus has confirmed, and
-//! a fourth looks for what the bus has lost since. What the relay holds in memory is bounded.
+//! sweep finds in the store what the fast path left behind; a third task marks published what the bus has confirmed,
+//! and a fourth looks for what the bus has lost since. What the relay holds in memory is bounded.
 //!
 //! They run beside each other, each with its own connection to a shared store: a statement that hangs holds up
 //! its own task alone.
@@ -68,8 +68,8 @@ impl Relay {
             return;
         }
         match self.publisher.reserve(&events) {
-            // Outstanding from here on, or a sweep would publish them, too. The runner outlives the committer, which holds
-            // this handle.
+            // Outstanding from here on, or a sweep would publish them, too. The runner outlives the committer, which
+            // holds this handle.
             Some(permit) => drop(self.fast.send(Box::pin(self.publisher.publish(events, permit)))),
             None => self.fetch(),
         }

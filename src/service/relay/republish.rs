@@ -1,5 +1,6 @@
 //! Publishes again what the bus has confirmed and lost: by its retention, a topic that was deleted or made anew, an
-//! unclean election of a leader, a lost disk. The store still calls such an order pending, and no outbox entry names it.
+//! unclean election of a leader, a lost disk. The store still calls such an order pending, and no outbox entry names
+//! it.
 //!
 //! An order is not lost only because it waits long: its event may be in a backlog. So the task notes where the topic
 //! ends, and watches such orders until the workers have consumed all that lay before, each partition by itself. What is

@@ -2,8 +2,8 @@
 //! what did not fit into memory, what the bus did not take, and what a killed process left.
 //!
 //! A claim keeps other processes away from an event for a while, so a process claims only what it can publish: nothing
-//! while its bus is known to be down, and a little at first, and after a failure, until the bus has confirmed something.
-//! The sweep rests in proportion to the time that the store worked for it.
+//! while its bus is known to be down, and a little at first, and after a failure, until the bus has confirmed
+//! something. The sweep rests in proportion to the time that the store worked for it.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -146,7 +146,8 @@ impl Sweep {
         Ok(now? - GRACE)
     }
 
-    /// The next page of what is pending and was not handed over by this process already; orders of which no event can be made are marked failed.
+    /// The next page of what is pending and was not handed over by this process already; orders of which no event can
+    /// be made are marked failed.
     async fn page(
         &mut self,
         before: Timestamp,
@@ -234,7 +235,8 @@ impl Sweep {
     }
 }
 
-/// What came of a publish. A panic there is one of the sweep: the events that it left would count as under way for ever.
+/// What came of a publish. A panic there is one of the sweep: the events that it left would count as under way for
+/// ever.
 fn published(outcome: Result<Outcome, JoinError>) -> Outcome {
     outcome.unwrap_or_else(|error| match error.try_into_panic() {
         Ok(panic) => resume_unwind(panic),

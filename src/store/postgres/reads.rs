@@ -18,8 +18,8 @@ use crate::order::{Order, OrderId, UserId};
 use crate::store::damage::DamageLog;
 use crate::store::{Damaged, Processed};
 
-/// A user's newest order of an external id. The index holds the beginning of the text, and its collation; the rest of the
-/// condition is the truth.
+/// A user's newest order of an external id. The index holds the beginning of the text, and its collation; the rest of
+/// the condition is the truth.
 const BY_EXTERNAL_ID: &str = "FROM orders o
       WHERE left(o.payload ->> 'id', 500) = left($1, 500) COLLATE \"C\" AND o.user_id = $2 AND o.payload ->> 'id' = $1
         AND jsonb_typeof(o.payload -> 'id') IN ('string', 'number')

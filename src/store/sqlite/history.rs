@@ -1,5 +1,5 @@
-//! The history in the embedded store, as it is read. Steps become visible in the order of their numbers, so a reader that
-//! has come to one has missed none before it.
+//! The history in the embedded store, as it is read. Steps become visible in the order of their numbers, so a reader
+//! that has come to one has missed none before it.
 
 use async_trait::async_trait;
 use jiff::Timestamp;

@@ -1,5 +1,5 @@
-//! The writer's side of the history: steps are numbered by the one thread that writes, so they become visible in the order
-//! of their numbers. A number is never given out twice, also when the newest steps have been dropped.
+//! The writer's side of the history: steps are numbered by the one thread that writes, so they become visible in the
+//! order of their numbers. A number is never given out twice, also when the newest steps have been dropped.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Statement, params};

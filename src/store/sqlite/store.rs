@@ -1,5 +1,5 @@
-//! The store in a folder: how it is opened, and what it is made of. One thread owns the connection that writes; reads run
-//! beside it on connections of their own. What it does as a store is in `orders`, `outbox`, `history`, `lists` and
+//! The store in a folder: how it is opened, and what it is made of. One thread owns the connection that writes; reads
+//! run beside it on connections of their own. What it does as a store is in `orders`, `outbox`, `history`, `lists` and
 //! `maintenance`.
 
 use std::path::{Path, PathBuf};

@@ -30,8 +30,8 @@ impl<S: Prepare> Links<S> {
     }
 
     /// The one with the least to do, in turn where several have; rather one that answers than one that has not for a
-    /// while, and one that is down last of all. A statement that waits, for a row that another session has locked, holds
-    /// up its own connection alone. Of those that have refused a piece of work, none is given it again.
+    /// while, and one that is down last of all. A statement that waits, for a row that another session has locked,
+    /// holds up its own connection alone. Of those that have refused a piece of work, none is given it again.
     fn next(&self, refused: &[usize]) -> Option<usize> {
         let (count, first) = (self.links.len(), self.next.fetch_add(1, Ordering::Relaxed));
         let in_turn = (0..count).map(|at| (first + at) % count).filter(|at| !refused.contains(at));

@@ -1,4 +1,5 @@
-//! Connections to Postgres: which server they go to, how a session is set up, and how they are made anew when they break.
+//! Connections to Postgres: which server they go to, how a session is set up, and how they are made anew when they
+//! break.
 
 pub(super) mod dsn;
 pub(super) mod link;

@@ -1,6 +1,6 @@
-//! A session: what it is for, how its connection is opened, and what it is set to before it does any work: when a commit counts as durable, and how long the server waits
-//! for statements and for clients that have vanished. One round trip, which also tells whether the server is fit for
-//! the purpose of the connection.
+//! A session: what it is for, how its connection is opened, and what it is set to before it does any work: when a
+//! commit counts as durable, and how long the server waits for statements and for clients that have vanished. One round
+//! trip, which also tells whether the server is fit for the purpose of the connection.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Whether the server takes writes, asked on a connection of its own: no command waits behind the question, and it waits
-//! behind no command.
+//! Whether the server takes writes, asked on a connection of its own: no command waits behind the question, and it
+//! waits behind no command.
 
 use tokio_postgres::{Client, Statement};
 

@@ -1,7 +1,7 @@
 //! The schema: plain files that also work with `psql -f`, applied in their order by one process at a time. From the
 //! third on each notes itself in a ledger; the first two, which another service may have applied, are known by what
-//! they made. On tables of some size a file is carried out statement by statement, beside those who work there. What the
-//! release before still uses is dropped only on request, or where that release has never been.
+//! they made. On tables of some size a file is carried out statement by statement, beside those who work there. What
+//! the release before still uses is dropped only on request, or where that release has never been.
 
 mod online;
 mod statements;

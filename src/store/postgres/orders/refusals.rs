@@ -1,5 +1,5 @@
-//! Why requests were not carried out. The statements of commands do not return a reason, so the orders and keys of these
-//! requests are looked up afterwards. They may have changed again by then.
+//! Why requests were not carried out. The statements of commands do not return a reason, so the orders and keys of
+//! these requests are looked up afterwards. They may have changed again by then.
 
 use std::collections::HashMap;
 

@@ -7,7 +7,8 @@ use crate::store::postgres::trouble::Trouble;
 /// Runs statements that are sent when the future is first polled, between BEGIN and COMMIT where `needed`. An error
 /// of any of them undoes all of them: the server answers the COMMIT after it with a ROLLBACK.
 ///
-/// No other statement may be sent on this connection during that poll: a [`Link`](crate::store::postgres::connection::link::Link) sees to that.
+/// No other statement may be sent on this connection during that poll: a
+/// [`Link`](crate::store::postgres::connection::link::Link) sees to that.
 pub(super) async fn around<T>(
     client: &Client,
     needed: bool,

@@ -72,7 +72,8 @@ const REMOVE: &str =
      WHERE b.order_id = ANY (ARRAY[k.order_id]) AND b.version = k.version
        AND b.claimed_until IS DISTINCT FROM b.created_at";
 
-/// Whether no process has a row now. A claim that ends later than any does was made before the server's clock went back.
+/// Whether no process has a row now. A claim that ends later than any does was made before the server's clock went
+/// back.
 macro_rules! unclaimed {
     ($row:literal) => {
         concat!(

@@ -42,8 +42,8 @@ const ADD: &str = "INSERT INTO orders_outbox (order_id, version, created_at)
      ORDER BY o.order_id
         ON CONFLICT (order_id, version) DO NOTHING";
 
-/// A row that looks claimed, until it is due. Its two times are equal, which those of a row that was claimed are not: so a
-/// mark of an earlier publish, however late, does not take it for that.
+/// A row that looks claimed, until it is due. Its two times are equal, which those of a row that was claimed are not:
+/// so a mark of an earlier publish, however late, does not take it for that.
 const POSTPONE: &str = "INSERT INTO orders_outbox (order_id, version, created_at, claimed_until)
     SELECT o.order_id, o.version, due, due
       FROM unnest($1::uuid[], $2::int8[], $3::float8[]) AS k (order_id, version, seconds)

@@ -1,5 +1,5 @@
-//! What the checker asks of whole tables, a bounded number of rows in each statement: so that none runs into the limit of
-//! time, however large a table is, and little is in memory at a time.
+//! What the checker asks of whole tables, a bounded number of rows in each statement: so that none runs into the limit
+//! of time, however large a table is, and little is in memory at a time.
 
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;

@@ -1,0 +1,232 @@
+//! Recording: completes a batch of orders in the store in one write, has the cache drop them, sends the ACKs, and only
+//! then settles the deliveries. A store that is away is tried again until it is back; a row that spoils its batch goes
+//! to the dead letters alone.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::rejects::Rejects;
+use super::work::{Done, Task, Work, ack, has_failed};
+use crate::bus::{Bus, Delivery, Reply};
+use crate::cache::{Cache, invalidate};
+use crate::order::{OrderId, Status};
+use crate::store::{self, Basis, Completed, Completion, Orders, Processed};
+use crate::telemetry::limited;
+
+/// The first pause before something is tried again; each next one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Records what was done, and what follows from it.
+pub(super) struct Recorder {
+    store: Arc<dyn Orders>,
+    bus: Arc<dyn Bus>,
+    cache: Arc<dyn Cache>,
+    pub(super) rejects: Rejects,
+}
+
+/// Why a batch was not recorded.
+enum Unrecorded {
+    /// One of its rows spoils it.
+    BadBatch(String),
+    /// The worker was told to stop before the store took it.
+    Stopped,
+}
+
+impl Recorder {
+    pub(super) fn new(store: Arc<dyn Orders>, bus: Arc<dyn Bus>, cache: Arc<dyn Cache>) -> Recorder {
+        let rejects = Rejects::new(Arc::clone(&bus));
+        Recorder { store, bus, cache, rejects }
+    }
+
+    /// Settles what the store needs not be asked to record, because it has recorded that version of the order or a
+    /// newer one. Answers the rest.
+    pub(super) async fn settle_overtaken<W: Work>(
+        &self,
+        tasks: Vec<W>,
+        processed: &mut HashMap<OrderId, Processed>,
+    ) -> Vec<W> {
+        let is_open = |task: &&W| task.version().is_some() && !processed.contains_key(&task.order_id());
+        let open: HashSet<OrderId> = tasks.iter().filter(is_open).map(Work::order_id).collect();
+        let open: Vec<OrderId> = open.into_iter().collect();
+        if !open.is_empty()
+            && let Ok(states) = self.store.processed_versions(&open).await
+        {
+            let known = |(order_id, state): (OrderId, Option<Processed>)| Some((order_id, state?));
+            processed.extend(open.into_iter().zip(states).filter_map(known));
+        }
+        let (now, mut replies, mut settled, mut rest) =
+            (Timestamp::now(), Vec::new(), Vec::new(), Vec::new());
+        for task in tasks {
+            let order_id = task.order_id();
+            match (task.version(), processed.get(&order_id)) {
+                (Some(version), Some(state)) if version <= state.version => {
+                    let delivery = task.into_delivery();
+                    // A version that was overtaken has not failed; one that is here twice may have.
+                    let ack = ack(&delivery, order_id, Some(version), has_failed(version, state), now);
+                    replies.push(Reply { ack, to: delivery.reply_to });
+                    settled.push(delivery);
+                }
+                _ => rest.push(task),
+            }
+        }
+        self.acknowledge_and_settle(replies, settled).await;
+        rest
+    }
+
+    async fn acknowledge_and_settle(&self, replies: Vec<Reply>, settled: Vec<Delivery>) {
+        if settled.is_empty() {
+            return;
+        }
+        if let Err(error) = self.bus.acknowledge(replies).await {
+            // The callers who wait will have the store asked.
+            limited!(warn, "ACKs"; %error, "acknowledgements were not sent");
+        }
+        self.bus.settle(settled).await;
+    }
+
+    /// Records, ACKs and settles deliveries of different orders, and adds the states that it recorded to `recorded`.
+    /// `false` where the worker was told to stop before the store took the batch; the deliveries then come again.
+    pub(super) async fn record(
+        &self,
+        done: Vec<Done>,
+        recorded: &mut Vec<(OrderId, Processed)>,
+        shutdown: &CancellationToken,
+    ) -> bool {
+        if done.is_empty() {
+            return true;
+        }
+        let (sub_batch, completions): (Vec<Task>, Vec<Completion>) =
+            done.into_iter().map(|done| ((done.order_id, done.delivery), done.completion)).unzip();
+        let completions: Arc<[Completion]> = completions.into();
+        match self.complete(&completions, shutdown).await {
+            Ok(outcomes) => {
+                // Stale ones too: they may be here again because a worker died before it came to this.
+                let known =
+                    completions.iter().zip(&outcomes).filter(|(_, outcome)| **outcome != Completed::Unknown);
+                invalidate(&*self.cache, known.map(|(completion, _)| completion.order_id)).await;
+                self.settle(sub_batch, &completions, outcomes, recorded).await;
+                true
+            }
+            Err(Unrecorded::BadBatch(reason)) => {
+                let again = sub_batch.into_iter().zip(completions.iter().cloned());
+                let done =
+                    again.map(|((order_id, delivery), completion)| Done { order_id, delivery, completion });
+                self.split(done.collect(), &reason, recorded, shutdown).await
+            }
+            Err(Unrecorded::Stopped) => false,
+        }
+    }
+
+    /// Completes a batch in the store, which is tried again until it takes it.
+    async fn complete(
+        &self,
+        completions: &Arc<[Completion]>,
+        shutdown: &CancellationToken,
+    ) -> Result<Vec<Completed>, Unrecorded> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.store.complete(Arc::clone(completions)).await {
+                Ok(outcomes) => return Ok(outcomes),
+                Err(store::Error::BadBatch(reason)) => return Err(Unrecorded::BadBatch(reason)),
+                Err(error) => {
+                    limited!(error, "completion"; %error, "the worker cannot record what it did; it tries again")
+                }
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return Err(Unrecorded::Stopped),
+                () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            }
+        }
+    }
+
+    /// ACKs and settles what was recorded, and adds its states to `recorded`. A record whose order is not there goes to
+    /// the dead letters.
+    async fn settle(
+        &self,
+        sub_batch: Vec<Task>,
+        completions: &[Completion],
+        outcomes: Vec<Completed>,
+        recorded: &mut Vec<(OrderId, Processed)>,
+    ) {
+        let states = self.states_of_stale(completions, &outcomes).await;
+        let now = Timestamp::now();
+        let mut replies = Vec::with_capacity(sub_batch.len());
+        let (mut settled, mut rejected) = (Vec::with_capacity(sub_batch.len()), Vec::new());
+        for (((order_id, delivery), completion), outcome) in
+            sub_batch.into_iter().zip(completions).zip(outcomes)
+        {
+            if outcome == Completed::Unknown {
+                rejected.push((delivery, format!("there is no order {order_id}")));
+                continue;
+            }
+            let version = match completion.basis {
+                Basis::Version(version) => Some(version),
+                Basis::Creation(_) => Some(1),
+                Basis::Unversioned(_) => None,
+            };
+            if let Basis::Version(version) = completion.basis {
+                let state = match (outcome, states.get(&order_id)) {
+                    (Completed::Applied, _) => Processed { version, status: completion.status },
+                    (_, Some(state)) if state.version >= version => *state,
+                    // A newer command has overtaken it, and with it all older versions.
+                    _ => Processed { version, status: Status::Processing },
+                };
+                recorded.push((order_id, state));
+            }
+            // What counts is what the store has: an earlier delivery may have ended otherwise.
+            let failed = match (states.get(&order_id), &completion.basis) {
+                (Some(state), Basis::Version(version)) => has_failed(*version, state),
+                _ => completion.status == Status::Failed,
+            };
+            let ack = ack(&delivery, order_id, version, failed, now);
+            replies.push(Reply { ack, to: delivery.reply_to });
+            settled.push(delivery);
+        }
+        self.acknowledge_and_settle(replies, settled).await;
+        self.rejects.send(rejected);
+    }
+
+    /// Goes on with the halves of a batch that one of its rows spoils; a row that is alone goes to the dead letters.
+    async fn split(
+        &self,
+        mut done: Vec<Done>,
+        reason: &str,
+        recorded: &mut Vec<(OrderId, Processed)>,
+        shutdown: &CancellationToken,
+    ) -> bool {
+        let second = done.split_off(done.len() / 2);
+        if done.is_empty() {
+            let reason = format!("the order cannot be stored: {reason}");
+            self.rejects.send(second.into_iter().map(|done| (done.delivery, reason.clone())).collect());
+            return true;
+        }
+        Box::pin(self.record(done, recorded, shutdown)).await
+            && Box::pin(self.record(second, recorded, shutdown)).await
+    }
+
+    /// The states of the orders whose completions changed nothing; of none where the store cannot say.
+    async fn states_of_stale(
+        &self,
+        completions: &[Completion],
+        outcomes: &[Completed],
+    ) -> HashMap<OrderId, Processed> {
+        let is_stale = |(completion, outcome): &(&Completion, &Completed)| {
+            **outcome == Completed::Stale && matches!(completion.basis, Basis::Version(_))
+        };
+        let stale: Vec<OrderId> =
+            completions.iter().zip(outcomes).filter(is_stale).map(|(it, _)| it.order_id).collect();
+        if stale.is_empty() {
+            return HashMap::new();
+        }
+        let states = self.store.processed_versions(&stale).await.unwrap_or_default();
+        stale.into_iter().zip(states).filter_map(|(order_id, state)| Some((order_id, state?))).collect()
+    }
+}
