@@ -11,7 +11,7 @@ use crate::order::{HistoryCursor, OrderId, Sequence, Step, Stretch, Version, Who
 #[async_trait]
 pub trait History: Send + Sync + 'static {
     /// The steps of an order's history behind a cursor that belong to the next so many versions, or the first
-    /// [`MAX_PART`] of them. Empty where the store keeps no history.
+    /// [`MAX_PART`](crate::store::MAX_PART) of them. Empty where the store keeps no history.
     ///
     /// # Errors
     /// [`Error::Unavailable`].

@@ -31,9 +31,9 @@ pub trait Orders: Send + Sync + 'static {
     /// Records what the worker did. Answers one result per completion, in their order, once durable.
     ///
     /// Conditional: a completion of a version applies only while that version is the order's newest and has not been
-    /// processed; the status changes only where [`Status::LEGAL`] allows it, so a deleted order stays deleted. Amount
-    /// and reason are taken over with the status, also where that stays the same. The caller names each order at most
-    /// once in a batch.
+    /// processed; the status changes only where [`Status::LEGAL`](crate::order::Status::LEGAL) allows it, so a deleted
+    /// order stays deleted. Amount and reason are taken over with the status, also where that stays the same. The
+    /// caller names each order at most once in a batch.
     ///
     /// # Errors
     /// [`Error`] where the whole batch failed; doing it again is safe.
@@ -52,7 +52,7 @@ pub trait Orders: Send + Sync + 'static {
     async fn find_by_external(&self, external_id: &str, user_id: UserId) -> Result<Option<Order>, Error>;
 
     /// The processed versions of these orders, in the same order; `None` for an order that does not exist, or whose
-    /// row is [`Damaged`].
+    /// row is [`Damaged`](super::Damaged).
     ///
     /// # Errors
     /// [`Error::Unavailable`].

@@ -4,6 +4,7 @@
 //! cache, and neither the service nor the checker.
 
 mod batches;
+mod call;
 mod keeping;
 mod options;
 mod processing;

@@ -20,6 +20,7 @@ mod oauth;
 mod offsets;
 mod overrun;
 mod producer;
+mod producer_pair;
 mod publishing;
 mod pulse;
 mod records;

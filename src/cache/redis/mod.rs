@@ -9,6 +9,7 @@
 //! No call waits longer than the budget, and none fails.
 
 mod entry;
+mod pauses;
 mod script;
 mod session;
 

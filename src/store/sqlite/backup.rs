@@ -15,7 +15,7 @@ use std::time::Instant;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OptionalExtension};
 
-use super::error::OpenError;
+use super::error::{CopyError, OpenError};
 use super::folder::{Lock, database_file, lock};
 use super::store::SqliteStore;
 use super::{marker, schema};
@@ -32,56 +32,6 @@ const PART: usize = 1 << 20;
 
 /// What the files of a database end with.
 const ENDINGS: [&str; 4] = ["", "-wal", "-shm", "-journal"];
-
-/// Why a copy was not made or put back.
-#[derive(Debug, thiserror::Error)]
-pub enum CopyError {
-    /// The store cannot be used.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// There is a file in the place of the copy.
-    #[error("{} exists; choose another place, or replace it with --force", file.display())]
-    Exists {
-        /// The file.
-        file: PathBuf,
-    },
-    /// There is nothing to copy.
-    #[error("{} is not there", file.display())]
-    Missing {
-        /// The file.
-        file: PathBuf,
-    },
-    /// It is another database.
-    #[error("{} is not a backup of OrderStream", file.display())]
-    Foreign {
-        /// The file.
-        file: PathBuf,
-    },
-    /// The file system refuses.
-    #[error("{}: {error}", file.display())]
-    Io {
-        /// The file.
-        file: PathBuf,
-        /// What it says.
-        error: io::Error,
-    },
-    /// SQLite refuses.
-    #[error("{} cannot be copied: {error}", file.display())]
-    Sqlite {
-        /// The file.
-        file: PathBuf,
-        /// What it says.
-        error: rusqlite::Error,
-    },
-    /// What was copied is damaged.
-    #[error("the copy of {} is damaged, and was removed: {what}", file.display())]
-    Damaged {
-        /// The file that was copied.
-        file: PathBuf,
-        /// What SQLite found.
-        what: String,
-    },
-}
 
 /// A copy that does not have its name yet. It is removed where it is dropped before that.
 pub struct StoreCopy {

@@ -104,9 +104,9 @@ impl Condition {
     }
 }
 
-/// What a failed COMMIT means. SQLite has rolled the transaction back; what is open is whether the disk holds it all the
-/// same, and shows it after a crash. Where a part of it was not written, no: it is not valid without all of its parts.
-/// Where all of it was written and the disk did not confirm it, the outcome is not known.
+/// What a failed COMMIT means. SQLite has rolled the transaction back; what is open is whether the disk holds it all
+/// the same, and shows it after a crash. Where a part of it was not written, no: it is not valid without all of its
+/// parts. Where all of it was written and the disk did not confirm it, the outcome is not known.
 pub(super) fn of_commit(error: &rusqlite::Error) -> Error {
     let nothing_happened = match error {
         rusqlite::Error::SqliteFailure(error, _) => match error.code {

@@ -1,4 +1,4 @@
-//! Why a data folder cannot be used.
+//! Why a data folder cannot be used, and why a copy of it is not made or put back.
 
 use std::io;
 use std::path::PathBuf;
@@ -70,4 +70,54 @@ pub enum OpenError {
     /// SQLite refuses.
     #[error("the order database cannot be opened: {0}")]
     Sqlite(#[from] rusqlite::Error),
+}
+
+/// Why a copy was not made or put back.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The store cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// There is a file in the place of the copy.
+    #[error("{} exists; choose another place, or replace it with --force", file.display())]
+    Exists {
+        /// The file.
+        file: PathBuf,
+    },
+    /// There is nothing to copy.
+    #[error("{} is not there", file.display())]
+    Missing {
+        /// The file.
+        file: PathBuf,
+    },
+    /// It is another database.
+    #[error("{} is not a backup of OrderStream", file.display())]
+    Foreign {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The file system refuses.
+    #[error("{}: {error}", file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// What it says.
+        error: io::Error,
+    },
+    /// SQLite refuses.
+    #[error("{} cannot be copied: {error}", file.display())]
+    Sqlite {
+        /// The file.
+        file: PathBuf,
+        /// What it says.
+        error: rusqlite::Error,
+    },
+    /// What was copied is damaged.
+    #[error("the copy of {} is damaged, and was removed: {what}", file.display())]
+    Damaged {
+        /// The file that was copied.
+        file: PathBuf,
+        /// What SQLite found.
+        what: String,
+    },
 }

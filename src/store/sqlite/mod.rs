@@ -30,6 +30,6 @@ mod store;
 mod transitions;
 mod writer;
 
-pub use self::backup::{CopyError, StoreCopy};
-pub use self::error::OpenError;
+pub use self::backup::StoreCopy;
+pub use self::error::{CopyError, OpenError};
 pub use self::store::SqliteStore;

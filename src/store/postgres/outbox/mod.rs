@@ -4,6 +4,7 @@
 pub(super) mod entries;
 mod floor;
 mod missing;
+mod sql;
 pub(super) mod survey;
 
 use std::sync::Arc;
