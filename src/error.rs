@@ -13,7 +13,7 @@ pub enum Error {
     /// A field breaks its rule. Doing it again does not help.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// There is no such order, or it is somebody else's.
+    /// There is no such order, or it belongs to another user.
     #[error("there is no such order, or it belongs to another user")]
     NotFound {
         /// The id that was asked for, where the request named one.
@@ -30,7 +30,7 @@ pub enum Error {
     PreconditionFailed {
         /// The order.
         order_id: OrderId,
-        /// The version that it has; `None` where that is no business of the caller's.
+        /// The version that it has; `None` where the caller may not know it.
         current: Option<Version>,
     },
     /// The order that was to be made is there already.
@@ -79,7 +79,7 @@ pub enum Error {
         order_id: OrderId,
     },
     /// A defect of the service.
-    #[error("the service failed on its own account; the log has the reason under this request's id")]
+    #[error("internal error; the log has the reason under this request's id")]
     Internal,
 }
 

@@ -1,6 +1,6 @@
 //! Long work beside the runtime: reading or writing a large JSON text would hold up every other request of its thread.
-//! Short work is done where it stands, because a thread hop costs more than the work. At most as many pieces of long work
-//! run at a time as there are processors.
+//! Short work is done where it stands, because a thread hop costs more than the work. At most as many pieces of long
+//! work run at a time as there are processors.
 
 use std::sync::LazyLock;
 use std::thread;

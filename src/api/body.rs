@@ -1,5 +1,6 @@
-//! Reads the body of a request, of either protocol. Memory is taken for what has arrived, and not for what was announced:
-//! a client that announces a body and does not send it holds nothing. Time counts as a whole and from piece to piece.
+//! Reads the body of a request, of either protocol. Memory is taken for what has arrived, and not for what was
+//! announced: a client that announces a body and does not send it holds nothing. Time counts as a whole and from piece
+//! to piece.
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -140,8 +141,8 @@ fn too_slow(detail: String) -> Problem {
 }
 
 impl ReceivedBody {
-    /// Parses the text with `parse`. A long text is parsed beside the runtime, and its memory counts twice meanwhile. The
-    /// bytes are dropped; their permit is returned with the value, for what was made of them.
+    /// Parses the text with `parse`. A long text is parsed beside the runtime, and its memory counts twice meanwhile.
+    /// The bytes are dropped; their permit is returned with the value, for what was made of them.
     ///
     /// # Errors
     /// [`Invalid`] where the bytes are not UTF-8, `overloaded` where there is not enough memory, and those of `parse`.

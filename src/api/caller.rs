@@ -12,7 +12,8 @@ use crate::config::REQUEST_OVERHEAD;
 use crate::error::Error;
 use crate::service::quota::{Peer, Permit, Resource};
 
-/// How many headers are part of what every request counts, and what each further one takes up besides its text, in bytes.
+/// How many headers are part of what every request counts, and what each further one takes up besides its text, in
+/// bytes.
 const USUAL_HEADERS: usize = 16;
 const HEADER_OVERHEAD: usize = 128;
 

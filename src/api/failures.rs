@@ -1,5 +1,5 @@
-//! What the log says of answers that are a failure of the service: under overload every caller gets one, and the log one
-//! line per second and code, over HTTP and gRPC together.
+//! The log lines about failures of the service. Under overload every caller gets a failure, and the log gets one line
+//! per second and code, for HTTP and gRPC together.
 
 use super::problem::TABLE;
 use crate::telemetry::LogLimit;

@@ -1,5 +1,6 @@
-//! The health of a process, for both protocols. Live: the process answers. Ready: it takes orders, which a load balancer
-//! asks about every second. The log gets a line when a part goes away and one when it is back, and none in between.
+//! The health of a process, for both protocols. Live: the process answers. Ready: it takes orders, which a load
+//! balancer asks about every second. The log gets a line when a part goes away and one when it is back, and none in
+//! between.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,6 @@
-//! The settings of the fronts: where they listen, and their limits. Limits are in bytes, connections, calls and time; each
-//! has a total and the share that one peer may hold. The values come from `config`, which has checked them; nothing here
-//! checks them again.
+//! The settings of the fronts: where they listen, and their limits. Limits are in bytes, connections, calls and time;
+//! each has a total and the share that one peer may hold. The values come from `config`, which has checked them;
+//! nothing here checks them again.
 
 use std::time::Duration;
 
@@ -67,7 +67,8 @@ pub struct Options {
     pub shutdown_delay: Duration,
     /// How long requests in flight get to finish after that.
     pub shutdown_timeout: Duration,
-    /// Whether HTTP answers only to IP addresses, `localhost` and `allowed_hosts`. A list of allowed hosts turns this on.
+    /// Whether HTTP answers only to IP addresses, `localhost` and `allowed_hosts`. A list of allowed hosts turns this
+    /// on.
     pub checks_host: bool,
     /// Names that HTTP answers to; `*.name` means all names below a name, `*` means every name.
     pub allowed_hosts: Vec<String>,

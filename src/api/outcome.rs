@@ -1,5 +1,5 @@
-//! The words for the outcome of a command, the same in both protocols. An order that was accepted stays accepted when its
-//! processing fails: the failure is a second word beside the first.
+//! The words for the outcome of a command, the same in both protocols. An order that was accepted stays accepted when
+//! its processing fails: the failure is a second word beside the first.
 
 use crate::service::{Change, Progress, Receipt};
 

@@ -1,5 +1,6 @@
-//! Problems: the one table that turns what went wrong into HTTP and gRPC, and the RFC 9457 body that says so. A code
-//! is stable; a title never varies; a detail names the field and the fix and never holds a driver's words.
+//! Problems: the one table that maps every failure to HTTP and gRPC. A code is stable; a title never varies; a detail
+//! names the field and the fix, and never holds the text of a driver's error. How a protocol writes a problem is its
+//! own affair.
 
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ pub struct Kind {
     #[serde(serialize_with = "as_name")]
     #[schema(value_type = String)]
     pub grpc: Code,
-    /// What it is, in a few words.
+    /// The problem in a few words.
     pub title: &'static str,
     /// Whether the same request may be sent again without harm, and may then succeed.
     pub retryable: bool,
@@ -123,13 +124,13 @@ pub const INTERNAL: Kind = kind(500, Code::Internal, "internal", "The service fa
 /// The order's row in the store cannot be read, or cannot take a change.
 pub const ORDER_UNREADABLE: Kind =
     kind(500, Code::DataLoss, "order_unreadable", "The order's row cannot be read or changed", false);
-/// Turned away before anything was done.
+/// Rejected before anything was done.
 pub const OVERLOADED: Kind = kind(503, Code::Unavailable, "overloaded", "The service is at its limit", true);
 /// The store is away; nothing was done.
 pub const STORE_UNAVAILABLE: Kind =
     kind(503, Code::Unavailable, "store_unavailable", "The order store is not available", true);
-/// The store failed in the middle of the commit. Neither 503 nor `UNAVAILABLE`, after which clients and proxies try again
-/// by themselves: both promise that nothing was stored.
+/// The store failed in the middle of the commit. Neither 503 nor `UNAVAILABLE`, after which clients and proxies try
+/// again by themselves: both promise that nothing was stored.
 pub const OUTCOME_UNKNOWN: Kind =
     kind(500, Code::Unknown, "outcome_unknown", "Whether the order was stored is not known", false);
 /// The caller's deadline came before an answer; of gRPC alone.
@@ -170,6 +171,7 @@ pub(super) struct Problem {
 }
 
 impl Problem {
+    /// A problem of that kind, with the detail for the caller.
     pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Problem {
         let retry_after = (kind.status == 503).then_some(Duration::from_secs(1));
         Problem { kind, detail: detail.into(), order_id: None, current_version: None, retry_after }

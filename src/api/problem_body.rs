@@ -30,8 +30,8 @@ impl Problem {
         }
     }
 
-    /// The media type and text of the body. The callers of a deleted order get the members that old clients read, with the
-    /// problem inside, unless they ask for a problem alone: the two disagree about what `status` is.
+    /// The media type and text of the body. The callers of a deleted order get the members that old clients read, with
+    /// the problem inside, unless they ask for a problem alone: the two disagree about what `status` is.
     pub(super) fn body(&self, request_id: &HeaderValue, wants_problem: bool) -> (&'static str, Vec<u8>) {
         let body = self.members(request_id.to_str().unwrap_or(""));
         match &body.order_id {
@@ -56,11 +56,11 @@ pub(super) struct ProblemBody<'a> {
     /// Where the kind of problem is explained.
     #[schema(format = "uri-reference")]
     r#type: String,
-    /// What it is; the same for every problem of the code.
+    /// The problem in a few words; the same for every problem of the code.
     title: &'a str,
     /// The HTTP status.
     status: u16,
-    /// What went wrong here, for people: it names the field and the fix.
+    /// What went wrong in this request, for people: it names the field and the fix.
     detail: &'a str,
     /// The id of the request, as in `X-Request-Id`. What a URI reference cannot hold is percent-encoded.
     #[schema(value_type = String, format = "uri-reference")]

@@ -1,6 +1,6 @@
-//! Reads in turn. Each peer has turns for reads, so that one that asks for much does not keep the others from the store.
-//! A read goes on in a task of its own when its caller is gone, and holds its turn until the response is counted. A cached
-//! copy has a turn of its own kind: copies are served while the store does not answer.
+//! Reads in turn. Each peer has turns for reads, so that one that asks for much does not keep the others from the
+//! store. A read goes on in a task of its own when its caller is gone, and holds its turn until the response is
+//! counted. A cached copy has a turn of its own kind: copies are served while the store does not answer.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -63,8 +63,8 @@ impl ApiState {
         async move { timeout_at(until.into(), in_turn).await.unwrap_or_else(|_| Err(Error::Unavailable.into())) }
     }
 
-    /// Reads an order, from the cache where it is there. A read that gets the store's turn first, or long after it missed
-    /// in the cache, looks into the cache before it asks the store.
+    /// Reads an order, from the cache where it is there. A read that gets the store's turn first, or long after it
+    /// missed in the cache, looks into the cache before it asks the store.
     ///
     /// # Errors
     /// As [`ApiState::read`].
@@ -127,8 +127,8 @@ async fn first_turn(
     }
 }
 
-/// Reads in a task of its own. A caller that goes away ends nothing in the store, so the turn lasts until the read is done
-/// or has had its time.
+/// Reads in a task of its own. A caller that goes away ends nothing in the store, so the turn lasts until the read is
+/// done or has had its time.
 async fn in_turn<T: Send + 'static>(
     taken: Taken,
     read: impl Future<Output = Result<T, Error>> + Send + 'static,

@@ -1,5 +1,5 @@
-//! The id of a request, in `X-Request-Id` for both protocols. The log names it with each failure, so that a caller's report
-//! leads to the line.
+//! The id of a request, in `X-Request-Id` for both protocols. The log names it with each failure, so that a caller's
+//! report leads to the line.
 
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};

@@ -1,6 +1,6 @@
 //! Serves the two protocols, each on its port, from the start of the process to its stop: then readiness turns 503, the
-//! listeners close after a delay, and requests in flight get their time to finish. This file wires the parts of the fronts
-//! together, and no other part knows all of them.
+//! listeners close after a delay, and requests in flight get their time to finish. This file wires the parts of the
+//! fronts together, and no other part knows all of them.
 
 use std::io;
 use std::sync::Arc;
@@ -81,8 +81,8 @@ pub async fn serve(
     Ok(())
 }
 
-/// Serves only the paths about health, for a process that takes no orders. Ends when it is dropped; from `draining` on the
-/// process says that it stops.
+/// Serves only the paths about health, for a process that takes no orders. Ends when it is dropped; from `draining` on
+/// the process says that it stops.
 pub async fn serve_health(
     listener: TcpListener,
     checks: Arc<Checks>,

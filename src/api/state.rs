@@ -1,5 +1,5 @@
-//! What the handlers of both protocols share: the service, the limits, and the health of the process. It is made once, and
-//! nothing in it changes while the process serves.
+//! What the handlers of both protocols share: the service, the limits, and the health of the process. It is made once,
+//! and nothing in it changes while the process serves.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! A request to create, update or delete an order, field by field as it was written, and the rules of those fields. Both
-//! protocols and each item of a batch pass through here, so that a field means the same everywhere. What comes out is a
-//! command of the domain, or the first field that breaks its rule.
+//! A request to create, update or delete an order, field by field as it was written, and the rules of those fields.
+//! Both protocols and each item of a batch pass through here, so that a field means the same everywhere. What comes out
+//! is a command of the domain, or the first field that breaks its rule.
 
 use std::borrow::Cow;
 
@@ -68,7 +68,7 @@ impl Submission<'_> {
             if self.version.is_some() {
                 return Err(Invalid::new(
                     "version",
-                    "a new order has none before; leave it out, and If-Match, too",
+                    "a new order has no version yet; leave out the version, and If-Match",
                 ));
             }
             let user_id = user_id.ok_or_else(needs_user)?;

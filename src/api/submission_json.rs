@@ -1,5 +1,5 @@
-//! A submission as a JSON object. The payload keeps its text, digit for digit; unknown members are ignored, and of a member
-//! given twice the last one counts.
+//! A submission as a JSON object. The payload keeps its text, digit for digit; unknown members are ignored, and of a
+//! member given twice the last one counts.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ impl<'a> Submission<'a> {
     /// Reads the fields out of a JSON object. Unknown members are ignored; of one given twice the last counts.
     ///
     /// # Errors
-    /// [`Invalid`] where the text is no JSON object or a field is not of its type.
+    /// [`Invalid`] where the text is not a JSON object or a field is not of its type.
     pub fn from_json(body: &'a str) -> Result<Submission<'a>, Invalid> {
         let [order_id, user_id, status, payload, payload_json, version] =
             pick(body, ["order_id", "user_id", "status", "payload", "payload_json", "version"])
@@ -76,7 +76,7 @@ fn whole_number(json: &str) -> Result<Version, Invalid> {
     let fraction = || json.parse().ok().filter(|float: &f64| float.fract() == 0.0 && float.abs() <= EXACT);
     let version = json.parse().ok().or_else(|| Some(fraction()? as Version));
     version.filter(|version| *version >= 0).ok_or_else(|| {
-        Invalid::new("version", format!("{} is no version; send a whole number such as 1", quote(json)))
+        Invalid::new("version", format!("{} is not a version; send a whole number such as 1", quote(json)))
     })
 }
 

@@ -34,7 +34,7 @@ impl Amount {
     }
 
     /// Reads a decimal as JSON and common sense write it: `12`, `-0.50`, `1e3`, `.5`, ` 7 `. Trailing zeros
-    /// are kept. `None` where the text is no number or has more than 1,000 digits on a side.
+    /// are kept. `None` where the text is not a number or has more than 1,000 digits on a side.
     #[must_use]
     pub fn parse(text: &str) -> Option<Amount> {
         match read_decimal(text) {
@@ -44,7 +44,7 @@ impl Amount {
     }
 
     /// The rule: `payload.amount` if it is a number or a numeric string; else the sum over `payload.items[]`
-    /// of `price * qty`, where a missing or zero `qty` counts as one and a `price` that is no number counts
+    /// of `price * qty`, where a missing or zero `qty` counts as one and a `price` that is not a number counts
     /// as zero; else zero. Of a key given twice the last one counts, as in PostgreSQL's `jsonb`.
     ///
     /// # Errors

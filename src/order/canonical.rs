@@ -1,5 +1,5 @@
-//! The canonical form of a JSON text: equal values have equal forms, whatever the order of members, the white space,
-//! the escapes in strings and the spelling of numbers. Of a member given twice the last one counts. Numbers are
+//! The canonical form of a JSON text: equal values have equal forms. The order of members, the white space, the escapes
+//! in strings and the spelling of numbers do not count. Of a member given twice the last one counts. Numbers are
 //! compared as exact decimals and never written out, so a huge exponent costs nothing. An array or object that is
 //! complete is replaced by its digest, so the memory stays within a few times the size of the text.
 

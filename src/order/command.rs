@@ -1,5 +1,5 @@
-//! What a caller may ask for: create, update or delete an order. Every field of a [`Command`] has been parsed; a field that
-//! breaks its rule is an [`Invalid`] before there is a command.
+//! What a caller may ask for: create, update or delete an order. Every field of a [`Command`] has been parsed; a field
+//! that breaks its rule is an [`Invalid`] before there is a command.
 
 use thiserror::Error;
 

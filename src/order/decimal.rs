@@ -1,5 +1,5 @@
-//! ParsedNumber decimals from text, as JSON and common sense write them. How long a number would be is known from its text,
-//! and one that is too long is never made. The tests are those of [`super::Amount`].
+//! Reads decimals from text, as JSON and common sense write them. How long a number would be is known from its
+//! text, and one that is too long is never made. The tests are those of [`super::Amount`].
 
 use bigdecimal::BigDecimal;
 use bigdecimal::num_bigint::{BigInt, Sign};
@@ -65,7 +65,7 @@ pub(super) fn read_decimal(text: &str) -> ParsedNumber {
     }
 }
 
-/// An integer of its digits, of which there are no more than two thousand.
+/// An integer of its digits, at most two thousand.
 fn integer(negative: bool, digits: impl Iterator<Item = u8>, count: i64) -> Option<BigInt> {
     // Nearly every number there is.
     if count <= 18 {
@@ -76,7 +76,7 @@ fn integer(negative: bool, digits: impl Iterator<Item = u8>, count: i64) -> Opti
     BigInt::from_radix_be(sign, &digits.collect::<Vec<u8>>(), 10)
 }
 
-/// The exponent, held at a size that later sums cannot overflow; `None` where it is no integer.
+/// The exponent, held at a size that later sums cannot overflow; `None` where it is not an integer.
 fn read_exponent(text: &str) -> Option<i64> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {

@@ -1,5 +1,5 @@
-//! The order itself, as a store holds it. Its fields change only by the commands and outcomes of this room; a store copies
-//! them and computes none.
+//! The order itself, as a store holds it. Its fields change only by the commands and outcomes of this room; a store
+//! copies them and computes none.
 
 use jiff::Timestamp;
 

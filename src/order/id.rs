@@ -1,5 +1,6 @@
-//! Identities, and the versions of an order. An order's id is a UUIDv7, so a store's index only ever grows at its end; a user's id is any
-//! UUID. Both are read in every form that RFC 9562 tools print and written in one: lower case with dashes.
+//! Identities, and the versions of an order. An order's id is a UUIDv7, so a store's index only ever grows at its end;
+//! a user's id is any UUID. Both are read in every form that RFC 9562 tools print and written in one: lower case with
+//! dashes.
 
 use std::fmt;
 

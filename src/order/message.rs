@@ -39,7 +39,7 @@ pub struct Event {
     pub timestamp: Timestamp,
 }
 
-/// Why a record's bytes are no event or no ACK.
+/// Why a record's bytes are not an event or not an ACK.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct Undecodable(pub String);

@@ -8,8 +8,9 @@
 
 use thiserror::Error;
 
-/// How many digits the long numbers of a payload, and those with exponents, may have together, written out. It is what an accepted
-/// payload can grow by in a store at most, so it counts as a part of the largest event (see `bus/kafka/client.rs`).
+/// How many digits the long numbers of a payload, and those with exponents, may have together, written out. It is what
+/// an accepted payload can grow by in a store at most, so it counts as a part of the largest event (see
+/// `bus/kafka/client.rs`).
 pub const WRITTEN_OUT: usize = 256 * 1024;
 
 /// A number of more digits is long. Shorter ones take a few times the bytes in a text that they take in a `jsonb`.
@@ -22,8 +23,8 @@ const BEHIND_POINT: usize = 16_383;
 pub(super) const SHORT: usize = 8 << 10;
 
 /// Whether a number is neither zero nor far from one. However such a number is spelled in n characters, it has at most
-/// n + 15 digits behind its point and an exponent of at most 2n + 15, for its digits make up for its exponent. A text of
-/// [`SHORT`] bytes that has no other fractions stays below both limits.
+/// n + 15 digits behind its point and an exponent of at most 2n + 15, for its digits make up for its exponent. A text
+/// of [`SHORT`] bytes that has no other fractions stays below both limits.
 pub(super) fn is_usual(number: f64) -> bool {
     (1e-15..1e15).contains(&number.abs())
 }
@@ -112,7 +113,7 @@ impl Number {
             exponent = Some((is_negative, size));
             at = end;
         }
-        // Never stands still, whatever the bytes are.
+        // Always advances, for any bytes.
         (Number { digits: whole + fraction, fraction, exponent }, at.max(start + 1))
     }
 

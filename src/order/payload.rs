@@ -1,5 +1,5 @@
 //! What a caller sends as the content of an order: any JSON value, kept as the text it came in. It is parsed
-//! once, at the edge, for what the service must know of it, and copied from there on.
+//! once, at its arrival, for what the service must know of it, and copied from there on.
 
 use std::sync::Arc;
 
@@ -69,7 +69,7 @@ impl Payload {
 
     /// Reads a payload, and answers whether its numbers have to be counted.
     fn read(text: &str) -> Result<(Payload, bool), PayloadError> {
-        // Not `trim_ascii`: a form feed is no white space in JSON.
+        // Not `trim_ascii`: a form feed is not white space in JSON.
         let trimmed = text.trim_matches([' ', '\t', '\n', '\r']);
         let Checked { counts, id } = json::check(trimmed)?;
         let external_id = match id {

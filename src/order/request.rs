@@ -62,7 +62,7 @@ pub struct Key {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyText(String);
 
-/// Why a text is no key.
+/// Why a text is not a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("send 1 to {LONGEST} characters of printable ASCII, for instance a UUID made for this request")]
 pub struct BadKey;

@@ -11,7 +11,7 @@ use bigdecimal::num_bigint::{BigInt, Sign};
 const WORD: u32 = 19;
 
 /// The sums so far, by how many digits stand behind the point. Numbers of a thousand digits on either side have
-/// products of two thousand, so there are no more than four thousand sums of as many digits.
+/// products of two thousand, so there are at most four thousand sums of as many digits.
 #[derive(Debug, Default)]
 pub(super) struct Total(BTreeMap<i64, BigInt>);
 

@@ -1,5 +1,5 @@
-//! The gRPC front: HTTP/2 with its limits, the middleware, and the services behind it. It serves connections that the port
-//! has accepted, and ends streams without an end when the process stops.
+//! The gRPC front: HTTP/2 with its limits, the middleware, and the services behind it. It serves connections that the
+//! port has accepted, and ends streams without an end when the process stops.
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;

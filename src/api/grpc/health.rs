@@ -1,5 +1,5 @@
-//! `grpc.health.v1`: serving while orders are taken, exactly as `GET /health/ready` says. A check looks at that moment; a
-//! watcher gets the changes, which are looked for once a second while there are watchers.
+//! `grpc.health.v1`: serving while orders are taken, exactly as `GET /health/ready` says. A check looks at that moment;
+//! a watcher gets the changes, which are looked for once a second while there are watchers.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -35,6 +35,7 @@ pub(super) struct Health {
 }
 
 impl Health {
+    /// The health of that process, told to watchers until `closing`.
     pub(super) fn new(state: &ApiState, closing: CancellationToken) -> Health {
         let (health, draining) = (state.health.clone(), state.draining.clone());
         Health { health, draining, serving: watch::Sender::new(false), closing }

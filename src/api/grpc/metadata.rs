@@ -1,5 +1,5 @@
-//! What a call carries in its metadata because the messages have no field for it: the idempotency key, and the version that
-//! an order must have.
+//! What a call carries in its metadata because the messages have no field for it: the idempotency key, and the version
+//! that an order must have.
 
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 

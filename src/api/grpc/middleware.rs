@@ -1,5 +1,6 @@
 //! What every call passes on its way in and out: its id, the caller's deadline, its place and its memory, and a net for
-//! panics. A call that does not fit is rejected before its message is read; each failure is one of the table of problems.
+//! panics. A call that does not fit is rejected before its message is read; each failure is one of the table of
+//! problems.
 
 use std::convert::Infallible;
 use std::future::pending;

@@ -136,7 +136,7 @@ fn command(message: UpsertOrderRequest, if_version: Option<Version>) -> Result<C
         ..Submission::default()
     };
     if creates && if_version.is_some() {
-        return Err(Invalid::new(IF_VERSION, "a new order has no version before; leave it out"));
+        return Err(Invalid::new(IF_VERSION, "a new order has no version yet; leave it out"));
     }
     submission.require(if_version.as_slice())?;
     submission.into_command()

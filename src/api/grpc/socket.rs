@@ -1,5 +1,5 @@
-//! The socket of a gRPC connection. Where its peer takes nothing, nothing more is read from it: each call that is read
-//! may be answered, and answers without a message wait in the library, beyond its flow control.
+//! The socket of a gRPC connection. While its peer reads nothing, nothing more is read from it: each call that is read
+//! gets a response, and responses without a message wait in the library, outside its flow control.
 
 use std::io;
 use std::pin::Pin;
@@ -11,23 +11,24 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::api::server::connection::Connection;
 use crate::service::quota::{Permit, Resource};
 
-/// What the library may hold for a connection whose peer takes nothing: an answer for each of its calls, and more.
+/// What the library may hold, in bytes, for a connection whose peer reads nothing: a response for each call, and more.
 const BLOCKED: usize = 128 << 10;
 
 /// The socket.
 pub(super) struct Socket<S> {
     stream: S,
     connection: Arc<Connection>,
-    /// While the peer takes nothing: the memory that counts for it.
+    /// While the peer reads nothing: the memory that counts for it.
     blocked: Option<Permit>,
 }
 
 impl<S> Socket<S> {
+    /// The socket of that connection.
     pub(super) fn new(stream: S, connection: Arc<Connection>) -> Socket<S> {
         Socket { stream, connection, blocked: None }
     }
 
-    /// Notes whether the peer took something.
+    /// Notes whether the peer read something.
     ///
     /// # Errors
     /// Where it did not, and has no memory left for what waits.

@@ -1,5 +1,5 @@
-//! A problem as gRPC tells it: the code of the table, the detail as the message, and as metadata what a program wants
-//! to know that HTTP tells in members of the body.
+//! A problem as a status of gRPC: the code of the table, the detail as the message, and in metadata the facts for
+//! programs that HTTP has in the members of the body.
 
 use std::time::Duration;
 

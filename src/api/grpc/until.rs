@@ -1,5 +1,5 @@
-//! A body that comes to its end when the process stops, or its time is over. A stream that its caller keeps open would
-//! otherwise hold the stop up until its limit, and its place for ever.
+//! A body that ends when the process stops, or its time is over. A stream that its caller keeps open would otherwise
+//! delay the stop until its limit, and hold its place for ever.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

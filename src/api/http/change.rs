@@ -1,5 +1,5 @@
-//! What the handlers that change one order share: the conditions and the key of a request, and the way to the service and
-//! back.
+//! What the handlers that change one order share: the conditions and the key of a request, and the way to the service
+//! and back.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The response to a change of one order: its status, headers and body, with the order where the caller asked for it. The
-//! three handlers that change an order share it, and a batch has the same body for each of its items.
+//! The response to a change of one order: its status, headers and body, with the order where the caller asked for it.
+//! The three handlers that change an order share it, and a batch has the same body for each of its items.
 
 use axum::response::Response;
 use hyper::StatusCode;
@@ -28,7 +28,7 @@ use crate::service::{Change, Deadline, Progress, Receipt};
 
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// What became of a command.
+/// The outcome of a command.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Outcome)]
 pub(super) struct OutcomeBody<'a> {
@@ -67,7 +67,7 @@ impl OutcomeBody<'_> {
     }
 }
 
-/// The answer to a command that was accepted, with the order where the caller wants it.
+/// The response to a command that was accepted, with the order where the caller asked for it.
 pub(super) async fn answer(
     api: &ApiState,
     caller: &Caller,
@@ -109,7 +109,7 @@ pub(super) async fn answer(
     response
 }
 
-/// The text of an answer that shows the order.
+/// The text of a response that shows the order.
 struct Shown {
     text: Vec<u8>,
     tag: Tag,
@@ -117,8 +117,8 @@ struct Shown {
     guard: ReadGuard,
 }
 
-/// Shows the order beside what became of the command; `None` where it cannot be read now, or there is no memory for it:
-/// the order is stored, and the answer does without.
+/// Reads the order for the response; `None` where it cannot be read now, or memory is short: the order is stored, and
+/// the response does without it.
 async fn show(api: &ApiState, caller: &Caller, receipt: Receipt, deadline: Deadline) -> Option<Shown> {
     let (guard, order) = api.read_order(caller, receipt.order_id, deadline.answer()).await.ok()?;
     let (size, tag) = (order.payload.as_str().len(), Tag::of_order(&order));
@@ -127,7 +127,7 @@ async fn show(api: &ApiState, caller: &Caller, receipt: Receipt, deadline: Deadl
     Some(Shown { text, tag, memory, guard })
 }
 
-/// The status of the answer to a command that was accepted.
+/// The HTTP status of a command that was accepted.
 pub(super) fn status(receipt: &Receipt) -> StatusCode {
     match (receipt.progress, receipt.change) {
         (Progress::Pending, _) => StatusCode::ACCEPTED,
@@ -137,7 +137,8 @@ pub(super) fn status(receipt: &Receipt) -> StatusCode {
 }
 
 /// The description of a 202.
-pub(super) const PENDING: &str = "The order is stored and will be processed; the worker was not done within the time that the caller waits.";
+pub(super) const PENDING: &str = "The order is stored and will be processed; the worker was not done within the time \
+    that the caller waits.";
 
 /// A change that was carried out.
 pub(super) fn changed(description: &str, status: &str) -> ResponseBuilder {
@@ -152,7 +153,7 @@ pub(super) fn pending() -> ResponseBuilder {
     changed(PENDING, "accepted").header("Location", location()).header("Retry-After", retry_after())
 }
 
-/// An answer to a change that has no key, and no tag: what is stored is not what was sent.
+/// A response without a key and a tag: what is stored is not what was sent.
 pub(super) fn put(description: &str, status: &str) -> ResponseBuilder {
     saying(description)
         .content("application/json", body::<OutcomeBody>(outcome_of(status)))

@@ -1,5 +1,5 @@
-//! Conditions that a write does not evaluate. A client that sends one relies on it: to carry out the write as if it were not
-//! there would overwrite what the caller meant to protect.
+//! Conditions that a write does not evaluate. A client that sends one relies on it: a write that ignored the condition
+//! would overwrite what the client meant to protect, so the write is rejected.
 
 use hyper::HeaderMap;
 use hyper::header::{
@@ -8,7 +8,7 @@ use hyper::header::{
 
 use crate::order::Invalid;
 
-/// Refuses every condition but those that the write evaluates, and content that says to be a part (RFC 9110, section
+/// Rejects every condition but those that the write evaluates, and content that claims to be a part (RFC 9110, section
 /// 14.5): it would replace the whole.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Cross-origin resource sharing (Fetch, section 3.2), off unless `CORS_ALLOWED_ORIGINS` names origins: whose pages a
 //! browser lets read answers, and send more than a form could. Credentials are never shared. Our own, because the
-//! ready-made layer answers every `OPTIONS` request, and would stand behind the refusals of the edge.
+//! ready-made layer answers every `OPTIONS` request, and would run only after the rejections of the middleware.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -51,7 +51,7 @@ impl Cors {
         self.allowed(headers).is_some()
     }
 
-    /// What the answer says of the page that made the request; `None`: it may not read it.
+    /// The origin that the response allows to the page that made the request; `None`: the page may not read it.
     pub(super) fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         if !self.is_on() {
             return None;

@@ -1,5 +1,5 @@
-//! `DELETE /orders/{order_id}`. A deletion has no body: a version or an owner in one would protect nothing, so a body is
-//! rejected.
+//! `DELETE /orders/{order_id}`. A deletion has no body: a version or an owner in one would protect nothing, so a body
+//! is rejected.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ use crate::order::{self, Command, Invalid, UserId};
 
 /// Delete an order
 ///
-/// For ever. Its content stays readable.
+/// Permanently. Its content stays readable.
 #[utoipa::path(
     delete,
     path = "/orders/{order_id}",
@@ -82,9 +82,9 @@ fn takes_no_body() -> Invalid {
 }
 
 parameters! {
-    /// `user_id` in the query of whoever deletes an order.
+    /// `user_id` in the query of a deletion.
     OwnerInQuery: query(
-        "user_id", "Whoever asks. Where it is given, the order must be theirs.", text(ANY_UUID), USER
+        "user_id", "The user who asks. Where given, the order must belong to this user.", text(ANY_UUID), USER
     );
 }
 

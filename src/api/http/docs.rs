@@ -1,6 +1,6 @@
-//! What the service tells about itself: `/openapi.json`, `/asyncapi.json` and a page at `/docs` that shows the first.
-//! Everything comes out of the binary, so that the page works without a network beyond this server, and is made
-//! once, at the start. What may run on the page is said by a policy that allows nothing else.
+//! The description of the API: `/openapi.json`, `/asyncapi.json` and a page at `/docs` that shows the first. Everything
+//! is in the binary and is prepared once, at the start, so that the page works without a network beyond this server. A
+//! policy says what may run on the page, and allows nothing else.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -32,8 +32,8 @@ use crate::api::problem::{Problem, ROUTE_NOT_FOUND};
 /// Namespace of the ETags, which are digests of what they stand for.
 const CONTENTS: Uuid = Uuid::from_u128(0x6f72_6465_7273_7472_6561_6d2e_646f_6373);
 
-/// What the page may do: its own scripts, styles, pictures and requests. The UI draws its icons from `data:` addresses; no
-/// script and no style stands in the page.
+/// What the page may do: its own scripts, styles, pictures and requests. The UI draws its icons from `data:` addresses;
+/// no script and no style stands in the page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -86,10 +86,13 @@ impl Docs {
         Docs(Arc::new(all))
     }
 
-    /// The content of that name, or the word that the caller has it already.
+    /// The content of that name; a 304 where the caller has it already.
     fn answer(&self, name: &str, headers: &HeaderMap) -> Result<Response, Problem> {
         let Some(content) = self.0.get(name) else {
-            return Err(Problem::new(ROUTE_NOT_FOUND, "there is no file of that name; the page is at /docs"));
+            return Err(Problem::new(
+                ROUTE_NOT_FOUND,
+                "there is no file with that name; the page is at /docs",
+            ));
         };
         let mut response = Response::default();
         let mut set = |name: HeaderName, value: HeaderValue| response.headers_mut().insert(name, value);
@@ -168,7 +171,7 @@ pub(super) async fn get_docs_page(State(docs): State<Docs>, headers: HeaderMap) 
 
 /// A file of that page
 ///
-/// The large ones come as gzip alone.
+/// Large files are served as gzip only.
 #[utoipa::path(
     get, path = "/docs/{file}", operation_id = "file", tag = "reference",
     params(
@@ -211,7 +214,7 @@ fn any() -> DocumentContent {
         .build()
 }
 
-/// What the edge says of itself: the content that a browser may keep.
+/// Content that a browser may cache.
 fn served(description: &str) -> ResponseBuilder {
     saying(description)
         .header("ETag", etag("\"6e4f0a3e5d0c5a0f9d3a1b2c3d4e5f60\""))

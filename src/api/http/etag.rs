@@ -1,7 +1,7 @@
-//! Entity tags, and the conditions that callers make of them (RFC 9110, sections 8.8.3 and 13). A tag says which version of
-//! an order was seen, and, while the worker has not finished that version, the order's status: the same version looks
-//! different before and after. Once something else has changed the row, a tag names the time of that change, too. A
-//! condition to write is about the version alone.
+//! Entity tags, and the conditions that callers make of them (RFC 9110, sections 8.8.3 and 13). A tag says which
+//! version of an order was seen, and, while the worker has not finished that version, the order's status: the same
+//! version looks different before and after. Once something else has changed the row, a tag names the time of that
+//! change, too. A condition to write is about the version alone.
 
 use std::fmt;
 use std::str;
@@ -12,7 +12,7 @@ use hyper::header::{HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use crate::order::{Invalid, Order, Status, Version};
 use crate::service::{Change, Progress, Receipt};
 
-/// A version that no order has: what a tag counts as that is not one of ours.
+/// A version that no order has: a tag that the service did not write counts as it.
 const NO_VERSION: Version = 0;
 
 /// The tag of an order as it is shown.
@@ -26,6 +26,7 @@ pub(super) struct Tag {
 }
 
 impl Tag {
+    /// The tag of an order as it is shown.
     pub(super) fn of_order(order: &Order) -> Tag {
         let settled = !order.is_pending() && matches!(order.status, Status::Done | Status::Deleted);
         Tag {
@@ -62,6 +63,7 @@ impl Tag {
         (tag.to_string().as_bytes() == [b"\"", opaque, b"\""].concat()).then_some(tag)
     }
 
+    /// The value of the header `ETag`.
     pub(super) fn to_header(self) -> HeaderValue {
         // Digits, letters and signs between two quotes.
         HeaderValue::try_from(self.to_string()).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
@@ -92,7 +94,7 @@ impl fmt::Display for Tag {
     }
 }
 
-/// What `If-Match` asks of the order.
+/// The condition of `If-Match`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum IfMatch {
     /// That it exists.

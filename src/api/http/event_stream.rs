@@ -1,5 +1,5 @@
-//! The text of a stream of server-sent events: how it begins, its events, the gaps where history is no longer kept, and the
-//! heartbeats between them.
+//! The text of a stream of server-sent events: how it begins, its events, the gaps where history is no longer kept, and
+//! the heartbeats between them.
 
 use std::time::Duration;
 
@@ -18,17 +18,18 @@ use crate::order::{Sequence, Step};
 use crate::service::quota::Permit;
 use crate::service::{Following, News};
 
-/// Between how many milliseconds a client waits before it comes back: not all of those whose process has ended at once.
+/// How many milliseconds a client waits before it reconnects. A range, so that the clients of a process that ended do
+/// not all reconnect at once.
 const RETRY: std::ops::RangeInclusive<u64> = 1_000..=3_000;
 
-/// After how long without an event a comment is sent, so that nobody on the way takes the stream for dead.
+/// After how long without an event a comment is sent, so that no proxy on the way takes the stream for dead.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// A comment: nothing, for whoever reads events.
+/// A comment, which readers of events ignore.
 const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 
-/// The stream: a comment at once, so that the client knows that it is there, with the place where it begins, so that it
-/// has one to come back with before its first event; and then events and heartbeats.
+/// The stream: a comment at once, so that the client knows that the stream is open, with the offset where it begins, so
+/// that the client can reconnect before its first event; and then events and heartbeats.
 pub(super) fn events(
     Following { after, lost_from, pages }: Following,
     draining: CancellationToken,
@@ -50,7 +51,7 @@ pub(super) fn events(
     once(async { begin }).chain(rest)
 }
 
-/// The first block of a stream, and the word that steps were lost, where they were.
+/// The first block of a stream, and the event `gap` where steps were lost.
 fn beginning(after: Option<Sequence>, lost_from: Option<Sequence>) -> Bytes {
     // A fresh id is random at its end.
     let (_, jitter) = Uuid::now_v7().as_u64_pair();
@@ -67,25 +68,25 @@ fn beginning(after: Option<Sequence>, lost_from: Option<Sequence>) -> Bytes {
     (text + "\n").into()
 }
 
-/// The event that tells of lost steps, without the empty line at its end.
+/// The event `gap`, without the empty line at its end.
 fn gap(after: Sequence, upto: Sequence) -> String {
     let body = to_json(&GapBody { after: after.to_string(), upto: upto.to_string() });
     format!("id: {upto}\nevent: gap\ndata: {}\n", String::from_utf8_lossy(&body))
 }
 
-/// What a client is told that was behind when steps were dropped: the `data` of an event `gap`.
+/// The `data` of an event `gap`, for a client that was behind when steps were dropped.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Gap)]
 pub(super) struct GapBody {
-    /// The place that the client had come to.
+    /// The offset that the client had reached.
     after: String,
-    /// Steps behind that place, up to this one, are no longer kept; or, where this one comes before that, the history
-    /// ends here, as after a backup was restored, and has steps that the client does not know. The stream goes on
-    /// behind it.
+    /// Steps after that offset, up to this one, are no longer kept; or, where this one is the smaller one, the history
+    /// ends here, as after a backup was restored, and has steps that the client does not know. The stream continues
+    /// after it.
     upto: String,
 }
 
-/// Events as they go over the wire.
+/// Events as they are written to the wire.
 fn text(steps: &[Step]) -> Bytes {
     let mut text = Vec::with_capacity(steps.len() * 320);
     for one in steps {

@@ -1,6 +1,6 @@
-//! Live streams of what happens to orders, as server-sent events. A stream keeps nothing: each event names its place in the
-//! history, and a client that sends that place back continues from there, at any process. A stream ends when its client
-//! goes or the process is told to stop.
+//! Live streams of what happens to orders, as server-sent events. A stream keeps nothing: each event names its place in
+//! the history, and a client that sends that place back continues from there, at any process. A stream ends when its
+//! client goes or the process is told to stop.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -38,13 +38,13 @@ use crate::service::turns::Turn;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// What a proxy understands that would gather a stream before it lets it go on.
+/// Tells a proxy not to buffer the stream.
 const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Follow an order
 ///
-/// Its newest step, and all to come, as server-sent events; or all behind `Last-Event-ID`. The stream does not end by
-/// itself.
+/// Server-sent events of its newest step and all that follow, or of all after `Last-Event-ID`. The stream does not end
+/// by itself.
 #[utoipa::path(
     get,
     path = "/orders/{order_id}/events",
@@ -69,8 +69,8 @@ pub(super) async fn follow_order(
 
 /// Follow a user's orders
 ///
-/// All that happens to them from now on, as server-sent events; or all behind `Last-Event-ID`. The stream does not end by
-/// itself.
+/// Server-sent events of all that happens to them from now on, or of all after `Last-Event-ID`. The stream does not end
+/// by itself.
 #[utoipa::path(
     get,
     path = "/events",
@@ -97,7 +97,7 @@ pub(super) async fn follow_user_orders(
     Ok(response(events(following, api.draining.clone(), permit)))
 }
 
-/// The place that a client has come to. An empty one is none, as browsers have it.
+/// The offset that a client has reached. An empty one counts as absent, as in browsers.
 fn last_event_id(headers: &HeaderMap) -> Result<Option<Sequence>, Invalid> {
     let mut given = headers.get_all(LAST_EVENT_ID).iter();
     let Some(id) = given.next().filter(|id| !id.is_empty()) else { return Ok(None) };
@@ -108,7 +108,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Sequence>, Invalid> {
     }
 }
 
-/// Leave to open a stream.
+/// The permit to open a stream.
 fn permit(caller: &Caller) -> Result<Permit, Problem> {
     let peer = &caller.peer;
     peer.take(Resource::Streams, 1).map_err(|_| {
@@ -138,7 +138,8 @@ fn response(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
 parameters! {
     /// `Last-Event-ID`.
     LastEventId: header(
-        "Last-Event-ID", "The `id` of the last event that was seen, to go on from there. An empty one is none.",
+        "Last-Event-ID",
+        "The `id` of the last event that was seen, to continue after it. An empty one counts as absent.",
         text("^([0-9]{1,18}-[0-9]{1,18})?$"), "1742-17"
     );
 }
@@ -146,19 +147,19 @@ parameters! {
 responses! {
     /// A stream of steps.
     EventStream: "200" => saying(
-        "Server-sent events: `event: order`, with the step as `data` and its place as `id`. A comment comes at once, with \
-         the time to wait before coming back (`retry`), and every 15 seconds while nothing happens; where no event comes \
-         at once, the first comment goes with the `id` of the place where the stream begins. `event: gap`, with a `Gap` \
+        "Server-sent events: `event: order`, with the step as `data` and its offset as `id`. A comment comes at once, with \
+         the time to wait before reconnecting (`retry`), and every 15 seconds while nothing happens; where no event comes \
+         at once, the first comment has the `id` of the offset where the stream begins. `event: gap`, with a `Gap` \
          as `data`, comes where steps are no longer kept that the client has not had: first, behind `Last-Event-ID`, or \
-         later, where it was too slow; or where the history has not come to the client's place, as after a backup was \
+         later, where it was too slow; or where the history ends before the client's offset, as after a backup was \
          restored.",
     )
         .content("text/event-stream", stream())
-        .header("Cache-Control", response_header("It is never kept.", any_text(), "no-store"));
+        .header("Cache-Control", response_header("It is never cached.", any_text(), "no-store"));
 }
 
 problems! {
-    /// What may happen to one who follows a user's orders.
+    /// The problems of a stream of a user's orders.
     StreamProblems: INVALID, HISTORY_OFF, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
 }
 

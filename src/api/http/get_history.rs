@@ -46,14 +46,14 @@ pub(super) struct HistoryBody<'a> {
     next_cursor: Option<String>,
 }
 
-/// A change that was asked for. An event from outside is carried out as it comes: its outcome is its own.
+/// A change that was asked for. An event from another service is applied at once: it is its own outcome.
 #[derive(Serialize, ToSchema)]
 #[schema(as = HistoryEntry)]
 struct Entry<'a> {
     #[schema(value_type = i64)]
     version: Version,
     // These three are not known where the step of the request has been dropped or is on another page.
-    /// When. Absent, as the next two, where only the outcome is still kept, or the request is on the page before.
+    /// When. Absent, like the next two, where only the outcome is still kept, or the request is on the previous page.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, format = DateTime, required = false)]
     at: Option<Timestamp>,
@@ -61,11 +61,11 @@ struct Entry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = causes, required = false)]
     by: Option<&'static str>,
-    /// Where the order stood then.
+    /// The status of the order then.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = statuses, required = false)]
     status: Option<&'static str>,
-    /// What became of it; null where it is not processed, or will not be.
+    /// The outcome; null where the change is not processed yet, or will not be.
     #[schema(required = true)]
     outcome: Option<Outcome<'a>>,
 }
@@ -76,7 +76,7 @@ struct Entry<'a> {
 struct Outcome<'a> {
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    /// Where the order stood then.
+    /// The status of the order then.
     #[schema(schema_with = statuses)]
     status: &'static str,
     /// The amount that was set, if one was.
@@ -89,15 +89,15 @@ struct Outcome<'a> {
     reason: Option<&'a str>,
 }
 
-/// What a cursor may be.
+/// The values that a cursor may have.
 const CURSOR: &str =
     "a next_cursor of an earlier page as it was, or leave it out to begin with the oldest version";
 
 /// An order's history
 ///
-/// A page of its versions, the oldest first. Where the oldest steps are no longer kept a page may be short, or empty, and
-/// still have a `next_cursor`: the history ends where there is none. A page has at most 500 steps. The next page
-/// continues a version that has more; an outcome there may stand without its request.
+/// A page of its versions, the oldest first. Where the oldest steps are no longer kept, a page may be short or empty
+/// and still have a `next_cursor`: the history ends with the page that has none. A page has at most 500 steps. The next
+/// page continues a version that has more; an outcome there may be without its request.
 #[utoipa::path(
     get,
     path = "/orders/{order_id}/history",
@@ -130,7 +130,7 @@ pub(super) async fn get_history(
     Ok(response)
 }
 
-/// Puts each outcome to what it is the outcome of.
+/// Puts each outcome beside the change that it is the outcome of.
 fn entries(steps: &[Step]) -> Vec<Entry<'_>> {
     let mut entries: Vec<Entry<'_>> = Vec::with_capacity(steps.len());
     for step in steps {
@@ -187,7 +187,7 @@ responses! {
 }
 
 problems! {
-    /// What may happen to one who asks for the history of an order, or follows it.
+    /// The problems of reading or following the history of an order.
     pub(super) HistoryProblems: INVALID, ORDER_NOT_FOUND, HISTORY_OFF, MISDIRECTED_REQUEST, INTERNAL, ORDER_UNREADABLE,
         OVERLOADED, STORE_UNAVAILABLE;
 }

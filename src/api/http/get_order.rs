@@ -37,13 +37,13 @@ use crate::order::{Invalid, Order, OrderId, UserId, Version};
 use crate::service::turns::Turn;
 use crate::service::{Deadline, Service};
 
-/// The largest payload that is part of what every request counts.
+/// The largest payload, in bytes, that is part of what every request counts.
 const SMALL: usize = 4 << 10;
 
 /// Read an order
 ///
-/// A deleted one, too. With `Prefer: wait=N` the answer comes when the worker has processed the order, or the version that
-/// `min_version` names, and shows the order as it is when the time is over.
+/// Deleted orders can be read, too. With `Prefer: wait=N` the response comes when the worker has processed the order,
+/// or the version that `min_version` names; when the time is over, it shows the order as it is then.
 #[utoipa::path(
     get,
     path = "/orders/{order_id}",
@@ -81,7 +81,7 @@ pub(super) async fn get_order(
     Ok(response)
 }
 
-/// The order once the worker has come to that version, or to the one that it has now; as it is when the time is over.
+/// The order once the worker has processed that version, or the one that it has now; as it is when the time is over.
 async fn processed(
     api: &ApiState,
     caller: &Caller,
@@ -94,12 +94,12 @@ async fn processed(
     if order.processed_version >= version || deadline.is_wait_over() {
         return Ok((Some(guard), order));
     }
-    // A large order is not held while its caller waits: it would not be counted.
+    // A large order is not held while its caller waits: its memory would not count.
     let small = (order.payload.as_str().len() <= SMALL).then_some(order);
     drop(guard);
     api.service.await_version(order_id, version, deadline).await;
     match (api.read_order(caller, order_id, deadline.answer()).await, small) {
-        // There is no time to look once more: this is how the order was when the wait began.
+        // The time is over before a second read: this is the order as it was when the wait began.
         (Err(problem), Some(small)) if problem.kind == STORE_UNAVAILABLE => Ok((None, small)),
         (read, _) => read.map(|(guard, order)| (Some(guard), order)),
     }
@@ -107,7 +107,7 @@ async fn processed(
 
 /// Find a user's order by its external id
 ///
-/// The newest one, if several have it.
+/// The newest one, where several have that external id.
 #[utoipa::path(
     get,
     path = "/orders/by-external/{external_id}",
@@ -137,7 +137,7 @@ pub(super) async fn find_order(
     Ok(response)
 }
 
-/// An order, or the word that the caller has it already.
+/// The response with an order; a 304 where the caller has it already.
 async fn shown(order: Order, headers: &HeaderMap) -> Result<Response, Problem> {
     let tag = Tag::of_order(&order);
     let updated_at = order.updated_at;
@@ -150,7 +150,7 @@ async fn shown(order: Order, headers: &HeaderMap) -> Result<Response, Problem> {
     };
     let headers = response.headers_mut();
     headers.insert(ETAG, tag.to_header());
-    // It may be kept, and must be asked about each time: the next moment it may be another.
+    // It may be cached, and must be revalidated each time: it may change at any moment.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     let changed = DateTimePrinter::new().timestamp_to_rfc9110_string(&updated_at);
     if let Ok(changed) = changed.map(HeaderValue::try_from)
@@ -168,9 +168,9 @@ fn not_modified() -> Response {
 }
 
 parameters! {
-    /// What a read waits for.
+    /// The version that a read waits for.
     MinVersion: query(
-        "min_version", "With `Prefer: wait=N`: the version that the worker is to have processed.", whole(0, i64::MAX), 1
+        "min_version", "With `Prefer: wait=N`: the version to wait for.", whole(0, i64::MAX), 1
     );
 
     /// `external_id` in the path.
@@ -190,7 +190,7 @@ responses! {
 }
 
 problems! {
-    /// What may happen to one who reads an order.
+    /// The problems of reading an order.
     ReadProblems: INVALID, ORDER_NOT_FOUND, MISDIRECTED_REQUEST, INTERNAL, ORDER_UNREADABLE, OVERLOADED,
         STORE_UNAVAILABLE;
 }

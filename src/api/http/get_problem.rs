@@ -21,7 +21,7 @@ use crate::api::problem_body::to_json;
 pub(super) async fn get_problem(code: Segment) -> Result<Response, Problem> {
     let Path(code) = code?;
     let kind = TABLE.iter().find(|kind| kind.code == code);
-    let kind = kind.ok_or_else(|| Problem::new(ROUTE_NOT_FOUND, "there is no problem of that code"))?;
+    let kind = kind.ok_or_else(|| Problem::new(ROUTE_NOT_FOUND, "there is no problem with that code"))?;
     Ok(json_response(StatusCode::OK, to_json(kind)))
 }
 

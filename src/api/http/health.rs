@@ -1,5 +1,5 @@
-//! `/health` and the paths below it. Liveness: the process answers. Readiness: it takes orders. A worker serves these paths
-//! and no others: it is ready while it can process orders.
+//! `/health` and the paths below it. Liveness: the process answers. Readiness: it takes orders. A worker serves these
+//! paths and no others: it is ready while it can process orders.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -30,7 +30,7 @@ pub(super) struct HealthBody {
 
 /// Whether the process answers
 ///
-/// As JSON, or as bare text where that is asked for.
+/// As JSON, or as plain text where the caller prefers that.
 #[utoipa::path(
     get,
     path = "/health",
@@ -48,7 +48,7 @@ pub(super) async fn get_health(headers: HeaderMap) -> Response {
     response
 }
 
-/// Whether the process answers, for those who start it anew
+/// Whether the process answers, for supervisors that restart it
 #[utoipa::path(
     get,
     path = "/health/live",
@@ -65,11 +65,11 @@ pub(super) async fn get_liveness() -> Response {
 pub(super) struct ReadyBody<'a> {
     /// `ready`, `degraded`, `not ready` or `stopping`.
     status: &'a str,
-    /// `ok` or `not available`, as the next ones. Without the store no orders are taken.
+    /// `ok` or `not available`, like the next two. Without the store no orders are taken.
     store: &'a str,
-    /// Without the bus orders are taken and wait.
+    /// Without the bus orders are taken and wait for processing.
     bus: &'a str,
-    /// Without the cache the service is only slower. Absent where none is wanted.
+    /// Without the cache the service is slower. Absent where the cache is off.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     cache: Option<&'a str>,
@@ -77,8 +77,8 @@ pub(super) struct ReadyBody<'a> {
 
 /// Whether orders are taken
 ///
-/// A load balancer asks this one. A bus that is away only delays orders, and without its cache the service is only
-/// slower; both are said.
+/// For load balancers. Without the bus orders are delayed, and without the cache the service is slower; the body says
+/// so.
 #[utoipa::path(
     get,
     path = "/health/ready",
@@ -100,15 +100,16 @@ pub(super) async fn get_readiness(State(health): State<ProcessHealth>) -> Respon
 }
 
 parameters! {
-    /// `Accept` of whoever asks for bare text.
+    /// `Accept` of a request for plain text.
     Accept: header(
-        "Accept", "Bare text where `text/plain` has a higher weight than `application/json`.", any_text(), "text/plain"
+        "Accept", "Plain text where `text/plain` has a higher weight than `application/json`.", any_text(), "text/plain"
     );
 }
 
 responses! {
     /// The process answers.
-    Live: "200" => saying("The process answers.").content("application/json", body::<HealthBody>(json!({"status": "ok"})));
+    Live: "200" => saying("The process answers.")
+        .content("application/json", body::<HealthBody>(json!({"status": "ok"})));
 
     /// The process answers, in one of two forms.
     Health: "200" => saying("The process answers.")
@@ -118,15 +119,15 @@ responses! {
 
     /// Whether orders are taken.
     Ready:
-        "200" => saying("Orders are taken. `degraded`: something is away that only makes it slower.")
+        "200" => saying("Orders are taken. `degraded`: the bus or the cache is not available.")
             .content("application/json", body::<ReadyBody>(json!({"status": "ready", "store": "ok", "bus": "ok"}))),
-        "503" => saying("No orders are taken: the store is away, or the process is about to stop.").content(
+        "503" => saying("No orders are taken: the store is not available, or the process is about to stop.").content(
             "application/json",
             body::<ReadyBody>(json!({"status": "not ready", "store": "not available", "bus": "ok"})),
         );
 }
 
 problems! {
-    /// What may happen to a request for `/health`, which is never turned away.
+    /// The problems of a request for `/health`, which is never rejected under load.
     HealthProblems: INVALID, MISDIRECTED_REQUEST, INTERNAL;
 }

@@ -46,8 +46,8 @@ pub(super) struct ListBody<'a> {
 
 /// List orders
 ///
-/// A page of the orders that fit the query, the newest first. The store looks at a bounded number of orders for each page,
-/// so one may be short, or empty, and still have a `next_cursor`: the list ends where there is none.
+/// A page of the orders that fit the query, the newest first. The store looks at a bounded number of orders for each
+/// page, so a page may be short or empty and still have a `next_cursor`: the list ends with the page that has none.
 #[utoipa::path(
     get,
     path = "/orders",
@@ -137,18 +137,18 @@ fn time(text: &str) -> Option<Timestamp> {
 }
 
 parameters! {
-    /// Which orders a list is of.
+    /// Which orders a list holds.
     ListQuery:
-        query("user_id", "Those of this user.", text(ANY_UUID), USER),
-        query("status", "Those that stand there.", statuses(), "done"),
+        query("user_id", "Only orders of this user.", text(ANY_UUID), USER),
+        query("status", "Only orders with this status.", statuses(), "done"),
         query(
-            "external_id", "Those with this external id. Together with `user_id` alone.",
+            "external_id", "Only orders with this external id. Needs `user_id`.",
             any_text().min_length(Some(1)), "A-1"
         ),
-        query("created_after", "Those accepted at that time or later.", time_schema(), "2025-10-09T08:53:20Z"),
-        query("created_before", "Those accepted before that time.", time_schema(), "2100-01-01T00:00:00Z"),
+        query("created_after", "Only orders accepted at this time or later.", time_schema(), "2025-10-09T08:53:20Z"),
+        query("created_before", "Only orders accepted before this time.", time_schema(), "2100-01-01T00:00:00Z"),
         query(
-            "show_deleted", "Whether deleted ones are listed, too. With `status=deleted` they are.",
+            "show_deleted", "Whether deleted orders are listed, too. With `status=deleted` they are.",
             ObjectBuilder::new().schema_type(Type::Boolean), false
         ),
         limit(),
@@ -162,12 +162,15 @@ responses! {
     /// A page of orders.
     Listed: "200" => saying("A page of orders.")
         .content("application/json", body::<ListBody>(example()))
-        .header("Link", header("The first page, and the next one (RFC 8288); absent where it would be over 3 KiB.", any_text(), "</orders>; rel=\"first\""))
+        .header("Link", header(
+            "The first page, and the next one (RFC 8288); absent where it would be over 3 KiB.",
+            any_text(), "</orders>; rel=\"first\""
+        ))
         .header("Preference-Applied", applied());
 }
 
 problems! {
-    /// What may happen to one who lists orders.
+    /// The problems of listing orders.
     ListProblems: INVALID, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
 }
 

@@ -1,6 +1,6 @@
 //! What every HTTP request passes on its way in and out: its id, the memory that it holds, a net for panics, and the
-//! writing of problems. The memory of a request and its response counts here, to the last byte that is written; a request
-//! that does not fit is rejected before its body is read. Handlers know none of this.
+//! writing of problems. The memory of a request and its response counts here, to the last byte that is written; a
+//! request that does not fit is rejected before its body is read. Handlers know none of this.
 
 use std::convert::Infallible;
 use std::future::ready;

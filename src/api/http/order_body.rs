@@ -1,5 +1,5 @@
-//! The order as callers of HTTP see it: the members, and the JSON text. The schema stands at the type that is written, so
-//! that the two cannot differ. Amount and payload are copied digit for digit.
+//! The order as callers of HTTP see it: the members, and the JSON text. The schema stands at the type that is written,
+//! so that the two cannot differ. Amount and payload are copied digit for digit.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -28,7 +28,7 @@ pub(super) struct OrderView<'a> {
     /// What it costs, exactly: it may have more digits than a double holds.
     #[schema(schema_with = any_number)]
     amount: Box<RawValue>,
-    /// Where it stands.
+    /// The status.
     #[schema(schema_with = statuses)]
     status: &'a str,
     /// Why it could not be processed. Absent unless it `failed`.
@@ -41,12 +41,12 @@ pub(super) struct OrderView<'a> {
     /// When it was accepted; UTC, at most microseconds.
     #[schema(value_type = String, format = DateTime)]
     created_at: jiff::Timestamp,
-    /// When it was last changed, be it by the worker.
+    /// When it was last changed, by a caller or by the worker.
     #[schema(value_type = String, format = DateTime)]
     updated_at: jiff::Timestamp,
-    /// A number of its id, 0 to 3; another one where another service stored it.
+    /// A number from the order's id, 0 to 3; another number where another service stored the order.
     bucket: i32,
-    /// How many changes were accepted: 1 of a new order.
+    /// How many changes were accepted: 1 for a new order.
     #[schema(minimum = 1)]
     version: i64,
 }

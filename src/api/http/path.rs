@@ -1,5 +1,5 @@
-//! Paths. Each spelling of a path that RFC 3986 calls equal is made one before the router sees it, and a segment is decoded
-//! before a handler reads it.
+//! Paths. Each spelling of a path that RFC 3986 calls equal is made one before the router sees it, and a segment is
+//! decoded before a handler reads it.
 
 use std::borrow::Cow;
 

@@ -1,6 +1,6 @@
 //! The rules of HTTP for every request and response, of whichever handler: paths are equal where RFC 3986 says so, web
-//! pages of other sites are kept out, a body must not be encoded, and a response says how it may be kept. The middleware
-//! applies them on the way in and on the way out.
+//! pages of other sites are kept out, a body must not be encoded, and a response says how it may be kept. The
+//! middleware applies them on the way in and on the way out.
 
 use std::sync::Arc;
 

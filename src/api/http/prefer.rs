@@ -1,5 +1,5 @@
-//! Preferences (RFC 7240): how long a caller waits for the worker, and what it is answered with. A preference that is not
-//! known, or not written well, is passed over, as the RFC asks; what was honoured is said in `Preference-Applied`.
+//! Preferences (RFC 7240): how long a caller waits for the worker, and what it is answered with. A preference that is
+//! not known, or not written well, is passed over, as the RFC asks; what was honoured is said in `Preference-Applied`.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// The header that says what was honoured.
 pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// What a caller would like. Of a preference that is stated twice, the first counts.
+/// The preferences of a caller. Of a preference that is stated twice, the first counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Preferences {
     /// How many seconds to wait at most.
@@ -26,6 +26,7 @@ pub(super) struct Preferences {
 }
 
 impl Preferences {
+    /// Reads the preferences of a request.
     pub(super) fn read(headers: &HeaderMap) -> Preferences {
         let mut preferences = Preferences::default();
         for value in headers.get_all(PREFER) {

@@ -1,5 +1,5 @@
-//! A problem as a response of HTTP. A handler returns the problem; the middleware writes it, because only the middleware
-//! knows the id of the request and what its caller accepts.
+//! A problem as a response of HTTP. A handler returns the problem; the middleware writes it, because only the
+//! middleware knows the id of the request and what its caller accepts.
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;

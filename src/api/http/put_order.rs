@@ -1,4 +1,5 @@
-//! `PUT /orders/{order_id}`: the content of an order, under an id that the caller chose. It is safe to repeat without a key.
+//! `PUT /orders/{order_id}`: the content of an order, under an id that the caller chose. It is safe to repeat without a
+//! key.
 
 use std::sync::Arc;
 
@@ -32,8 +33,8 @@ use crate::service::PutMode;
 
 /// Create an order under an id of your own, or replace its content
 ///
-/// It is safe to send again. With `If-None-Match: *` an order that exists is left alone. An id of zeros alone is
-/// refused: it would be everybody's.
+/// It is safe to send again. With `If-None-Match: *` an order that exists stays unchanged. An id of all zeros is
+/// rejected: it does not identify an order.
 #[utoipa::path(
     put, path = "/orders/{order_id}", tag = "orders",
     params(OrderInPath, IfMatchHeader, MustNotExist, Prefer),
@@ -48,7 +49,9 @@ pub(super) async fn put_order(
 ) -> Result<Response, Problem> {
     let order_id = order_id_of(order_id)?;
     if order_id.is_nil() {
-        return Err(Invalid::new("order_id", "all zeros are nobody's own; choose a random UUID").into());
+        return Err(
+            Invalid::new("order_id", "all zeros do not identify an order; choose a random UUID").into()
+        );
     }
     let (Parts { headers, .. }, body) = request.into_parts();
     conditions::only(&[IF_MATCH, IF_NONE_MATCH], &headers)?;
@@ -101,7 +104,7 @@ responses! {
 }
 
 problems! {
-    /// What may happen to one who does so under an id of its own.
+    /// The problems of a write under an id that the caller chose.
     PutProblems: INVALID, CROSS_SITE_REQUEST, ORDER_NOT_FOUND, BODY_TIMEOUT, ORDER_DELETED, PRECONDITION_FAILED,
         BODY_TOO_LARGE, UNSUPPORTED_CONTENT_ENCODING, MISDIRECTED_REQUEST, INTERNAL, ORDER_UNREADABLE,
         OVERLOADED, STORE_UNAVAILABLE, OUTCOME_UNKNOWN;

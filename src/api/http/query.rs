@@ -14,6 +14,7 @@ use crate::order::Invalid;
 pub(super) struct Parameters<'a>(&'a str);
 
 impl<'a> Parameters<'a> {
+    /// The query of that URI.
     pub(super) fn of(uri: &'a Uri) -> Parameters<'a> {
         Parameters(uri.query().unwrap_or_default())
     }
@@ -28,7 +29,7 @@ impl<'a> Parameters<'a> {
             None => Ok(self),
             Some((other, _)) => {
                 let other: String = other.chars().take(SHOWN).collect();
-                let fix = format!("{other:?} is no parameter here; send {}", names.join(", "));
+                let fix = format!("{other:?} is not a parameter here; send {}", names.join(", "));
                 Err(Invalid::new("query", fix))
             }
         }
@@ -37,7 +38,7 @@ impl<'a> Parameters<'a> {
     /// A parameter's value; `+` stands for a space.
     ///
     /// # Errors
-    /// [`Invalid`] where it is given more than once or is no UTF-8 in percent-encoding.
+    /// [`Invalid`] where it is given more than once, or is not UTF-8 in percent-encoding.
     pub(super) fn text(self, name: &'static str) -> Result<Option<Cow<'a, str>>, Invalid> {
         let mut given = self.pairs().filter(|(key, _)| decode(key).is_some_and(|key| key == name));
         let Some((_, value)) = given.next() else { return Ok(None) };
@@ -89,14 +90,15 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// How many entries a page has at most, and where nobody says.
+/// How many entries a page has at most, and by default.
 const MOST: u32 = 200;
 const USUAL: u32 = 50;
 
-/// How much of a name that is not known is shown.
+/// How many characters of an unknown name an error quotes.
 const SHOWN: usize = 40;
 
-/// The text that a name or a value in a query stands for; `None` where that is not UTF-8, or a percent sign stands alone.
+/// The text that a name or a value in a query stands for; `None` where that is not UTF-8, or a percent sign stands
+/// alone.
 fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['%', '+']) {
         return Some(Cow::Borrowed(text));

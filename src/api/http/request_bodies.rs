@@ -1,5 +1,5 @@
-//! The bodies of requests, as schemas that tell the truth in both directions: what fits one is not refused for its form,
-//! and what fits none is. The rules themselves are those of `api::submission`.
+//! The bodies of requests, as schemas that tell the truth in both directions: what fits one is not refused for its
+//! form, and what fits none is. The rules themselves are those of `api::submission`.
 
 use std::borrow::Cow;
 
@@ -63,7 +63,9 @@ schemas! {
                 .description(Some("The order of the path, or nothing."))
                 .item(text(ANY_UUID))
                 .item(one_of([Value::Null, json!(""), json!("0"), json!(0)], "")))
-            .property("user_id", owner("Whose it is. Needed where the order does not exist yet; it must be theirs else."))
+            .property("user_id", owner(
+                "The owner. Needed where the order does not exist yet; an order that exists must belong to this user."
+            ))
             .property("status", unchanged())
             .property("version", version()))
         .item(reference::<OrderContent>());
@@ -72,8 +74,10 @@ schemas! {
     Batch (Submission): object(&["orders"])
         .description(Some("Many requests in one."))
         .property("orders", ArrayBuilder::new()
-            .description(Some("Each is a request of its own; what is wrong with one is said in its result."))
-            .items(AnyOfBuilder::new().item(reference::<Submission>()).item(ObjectBuilder::new().schema_type(SchemaType::AnyValue)))
+            .description(Some("Each is a separate request; its result says what is wrong with it."))
+            .items(AnyOfBuilder::new()
+                .item(reference::<Submission>())
+                .item(ObjectBuilder::new().schema_type(SchemaType::AnyValue)))
             .min_items(Some(1))
             .max_items(Some(MAX_BATCH_COMMANDS)));
 
@@ -81,10 +85,12 @@ schemas! {
     NewOrder (OrderContent): AllOfBuilder::new()
         .description(Some("Creates an order."))
         .item(object(&["user_id"])
-            .property("order_id", one_of([Value::Null, json!(""), json!("0"), json!(0)], "Absent, or one of these: a new order."))
-            .property("user_id", text(ANY_UUID).description(Some("Whose it is, in any spelling of the UUID.")))
+            .property("order_id", one_of(
+                [Value::Null, json!(""), json!("0"), json!(0)], "Absent, or one of these: a new order."
+            ))
+            .property("user_id", text(ANY_UUID).description(Some("The owner, in any spelling of the UUID.")))
             .property("status", unchanged())
-            .property("version", null("A new order has none before.")))
+            .property("version", null("A new order has no version yet.")))
         .item(reference::<OrderContent>());
 
     /// A new content for an order.
@@ -95,14 +101,15 @@ schemas! {
 
     /// An order to be deleted.
     OrderDeletion (): existing(&["order_id", "status"])
-        .description(Some("Deletes an order for ever. Its content stays readable."))
+        .description(Some("Deletes an order permanently. Its content stays readable."))
         .property("status", one_of([json!("deleted")], ""))
-        .property("payload_json", of_types(&[Type::String, Type::Object, Type::Null], "Not looked at."));
+        .property("payload_json", of_types(&[Type::String, Type::Object, Type::Null], "Ignored."));
 
     /// The content of an order, in one of two members.
     OrderContent (): AnyOfBuilder::new()
-        .description(Some("The content of an order: any JSON value but null, kept digit for digit. No string in it holds \
-            `\\u0000` or a lone surrogate, and it is nested no deeper than 127 levels. Its numbers with exponents, and those of more than 24 digits, have at most 262,144 digits together when \
+        .description(Some("The content of an order: any JSON value but null, kept digit for digit. No string in it \
+            holds `\\u0000` or a lone surrogate, and it is nested no deeper than 127 levels. Its numbers with exponents, \
+            and those of more than 24 digits, have at most 262,144 digits together when \
             they are written out, and no number has more than 16,383 behind its point."))
         .item(object(&["payload"])
             .property("payload", of_types(&NOT_NULL, "The content. Its `id` becomes the external id; its `amount`, or \
@@ -110,7 +117,7 @@ schemas! {
             .property("payload_json", one_of([Value::Null, json!("")], "Absent, or one of these.")))
         .item(object(&["payload_json"])
             .property("payload_json", AnyOfBuilder::new()
-                .description(Some("The content as a text that holds it, or as an object. It wins over `payload`."))
+                .description(Some("The content as a JSON text in a string, or as an object. It wins over `payload`."))
                 .item(json_text())
                 .item(of_types(&[Type::Object], ""))));
 }
@@ -125,7 +132,7 @@ fn object(required: &[&str]) -> ObjectBuilder {
 fn existing(required: &[&str]) -> ObjectBuilder {
     object(required)
         .property("order_id", text(ANY_UUID).description(Some("The order, in any spelling of its UUID.")))
-        .property("user_id", owner("Whoever asks. Where it is given, the order must be theirs."))
+        .property("user_id", owner("The user who asks. Where given, the order must belong to this user."))
         .property("version", version())
 }
 
@@ -177,23 +184,27 @@ fn json_text() -> ObjectBuilder {
         .format(Some(SchemaFormat::Custom(JSON_TEXT.to_owned())))
 }
 
-/// An example of each kind of request.
+/// A creation. This and the next ones are the examples of the document.
 pub(super) fn new_order() -> Value {
     json!({"user_id": USER, "payload": {"id": "A-1", "items": [{"price": 9.90, "qty": 2}]}})
 }
 
+/// An update.
 pub(super) fn update() -> Value {
     json!({"order_id": ORDER, "payload": {"id": "A-1", "items": [{"price": 9.90, "qty": 3}]}})
 }
 
+/// A content for `PUT`.
 pub(super) fn put() -> Value {
     json!({"user_id": USER, "payload": {"id": "A-1", "amount": 19.80}})
 }
 
+/// A batch.
 pub(super) fn batch() -> Value {
     json!({"orders": [new_order(), deletion()]})
 }
 
+/// A deletion.
 pub(super) fn deletion() -> Value {
     json!({"order_id": ORDER, "status": "deleted"})
 }

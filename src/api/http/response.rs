@@ -11,7 +11,7 @@ use hyper::{HeaderMap, StatusCode};
 use crate::api::reads::ReadGuard;
 use crate::service::quota::Permit;
 
-/// How many headers most responses have at the most.
+/// How many headers most responses have room for.
 const USUAL_HEADERS: usize = 12;
 
 /// A JSON response.
@@ -29,7 +29,7 @@ pub(super) fn hold(response: &mut Response, guard: ReadGuard) {
 }
 
 /// The memory of a response, taken before the response was made. The response to a write that was carried out must not
-/// turn into a rejection because there is no memory for it.
+/// turn into a rejection because memory is short.
 #[derive(Debug, Clone)]
 pub(super) struct ReservedMemory(Arc<Permit>);
 

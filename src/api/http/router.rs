@@ -1,5 +1,5 @@
-//! The index of every URL. The router and the OpenAPI document are both made of it: path and method stand at the handler,
-//! beside what it reads and answers. Besides the routes there is here only what answers where none fits.
+//! The index of every URL. The router and the OpenAPI document are both made of it: path and method stand at the
+//! handler, beside what it reads and answers. Besides the routes there is here only what answers where none fits.
 
 use std::sync::Arc;
 
@@ -142,6 +142,7 @@ async fn method_not_allowed() -> Problem {
 async fn route_not_found_at_worker() -> Problem {
     Problem::new(
         ROUTE_NOT_FOUND,
-        "this is a worker: its paths are /health, /health/live and /health/ready; orders are taken by the api processes",
+        "this is a worker: its paths are /health, /health/live and /health/ready; orders are taken by the api \
+         processes",
     )
 }

@@ -69,6 +69,7 @@ enum Closing {
 }
 
 impl Socket {
+    /// The socket of a connection that was accepted just now.
     pub(in crate::api) fn new(stream: TcpStream, connection: Arc<Connection>, limits: Limits) -> Socket {
         let opened = Instant::now();
         Socket {

@@ -21,7 +21,7 @@ pub(super) struct StepBody<'a> {
     user_id: String,
     #[schema(value_type = i64)]
     version: Version,
-    /// Where the order stood then.
+    /// The status of the order then.
     #[schema(schema_with = statuses)]
     status: &'static str,
     /// What changed it.

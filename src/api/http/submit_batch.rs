@@ -42,7 +42,7 @@ use crate::service::{Deadline, Receipt};
 /// How many bytes an item takes up besides its text: its place in the queue, its waiter, its part of the answer.
 const ITEM_OVERHEAD: usize = 512;
 
-/// What became of each item, in their order.
+/// The outcome of each item, in the order of the items.
 #[derive(Serialize, ToSchema)]
 #[schema(as = BatchOutcome)]
 pub(super) struct BatchBody {
@@ -80,8 +80,8 @@ enum ItemBody {
 
 /// Create, update and delete many orders
 ///
-/// Each item is a request of its own, and has an outcome of its own; they are carried out in their order. An
-/// `Idempotency-Key` counts for each item by its place.
+/// Each item is a separate request with a separate outcome; the items are carried out in their order. An
+/// `Idempotency-Key` counts for each item by its index.
 #[utoipa::path(
     post, path = "/orders:batch", tag = "orders",
     params(IdempotencyKey, Prefer),
@@ -99,13 +99,13 @@ pub(super) async fn submit_batch(
     let (key, request_id) = (key(&head.headers)?, caller.request_id.clone());
     let read = move |text: &str| {
         let items = items(text)?;
-        // Also those that are refused wait for the others, and have their part in the answer.
+        // Items that are rejected also wait for the others, and are part of the response.
         let memory = caller.take(items.len() * ITEM_OVERHEAD)?;
         let items = items.into_iter().enumerate();
         let requests = items.map(|(index, item)| item_request(item.get(), key.as_ref(), index, &caller));
         Ok((requests.collect(), memory))
     };
-    // The body is let go here: each item holds what is its own.
+    // The body is dropped here: each item holds its own text.
     let ((items, mut memory), _): ((Vec<Item>, Permit), Permit) = body.read(read).await?;
     let preferences = Preferences::read(&head.headers);
     let deadline = api.service.deadline(preferences.patience());
@@ -114,7 +114,8 @@ pub(super) async fn submit_batch(
     let request_id = &request_id;
     let results = outcomes.iter().map(|outcome| result(outcome, request_id)).collect();
     let text = to_json(&BatchBody { results });
-    // What was taken for the items is about enough; where it is not, and no more is left, the answer counts too little.
+    // The memory taken for the items is about enough; where it is not, and no more is left, the response counts too
+    // little.
     let _ = memory.grow(text.len().saturating_sub(memory.units()));
     let mut response = json_response(StatusCode::MULTI_STATUS, text);
     response.extensions_mut().insert(ReservedMemory::of(memory));
@@ -139,7 +140,7 @@ fn items(text: &str) -> Result<Vec<&RawValue>, Invalid> {
     if (1..=MAX_BATCH_COMMANDS).contains(&orders.len()) { Ok(orders) } else { Err(refused()) }
 }
 
-/// What one item asks for, and the memory that it takes up.
+/// The request of one item, and the memory that it takes up.
 type Item = Result<(order::Request, Permit), Problem>;
 
 fn item_request(text: &str, key: Option<&KeyText>, index: usize, caller: &Caller) -> Item {
@@ -154,7 +155,7 @@ async fn submit(api: &ApiState, item: Item, deadline: Deadline) -> Result<Receip
     Ok(api.service.submit_by(request, deadline, memory.into()).await?)
 }
 
-/// What is said of one item.
+/// The result of one item.
 fn result(outcome: &Result<Receipt, Problem>, request_id: &HeaderValue) -> ItemResult {
     match outcome {
         Ok(receipt) => ItemResult {
@@ -176,14 +177,14 @@ fn result(outcome: &Result<Receipt, Problem>, request_id: &HeaderValue) -> ItemR
 }
 
 responses! {
-    /// What became of many commands.
-    BatchOutcomes: "207" => saying("What became of each item, in their order.")
+    /// The outcomes of many commands.
+    BatchOutcomes: "207" => saying("The outcome of each item, in the order of the items.")
         .content("application/json", body_of::<BatchBody>(example()))
         .header("Preference-Applied", applied());
 }
 
 problems! {
-    /// What may happen to a batch as a whole.
+    /// The problems of a batch as a whole.
     BatchProblems: INVALID, CROSS_SITE_REQUEST, BODY_TIMEOUT, BODY_TOO_LARGE, UNSUPPORTED_CONTENT_ENCODING,
         MISDIRECTED_REQUEST, INTERNAL, OVERLOADED;
 }

@@ -1,4 +1,5 @@
-//! `POST /orders`, which creates, updates or deletes an order: the way of clients that have one kind of request for all.
+//! `POST /orders`, which creates, updates or deletes an order: the way of clients that have one kind of request for
+//! all.
 
 use std::sync::Arc;
 
@@ -74,7 +75,7 @@ responses! {
 }
 
 problems! {
-    /// What may happen to one who creates or changes an order.
+    /// The problems of a write.
     WriteProblems: INVALID, CROSS_SITE_REQUEST, ORDER_NOT_FOUND, BODY_TIMEOUT, ORDER_DELETED, PRECONDITION_FAILED,
         BODY_TOO_LARGE, UNSUPPORTED_CONTENT_ENCODING, MISDIRECTED_REQUEST, KEY_REUSED, INTERNAL, ORDER_UNREADABLE,
         OVERLOADED, STORE_UNAVAILABLE, OUTCOME_UNKNOWN;

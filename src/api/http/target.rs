@@ -46,8 +46,8 @@ impl Target<'_> {
     }
 }
 
-/// The targets that a request names: `Host`, and the one of its request line, which counts for more. A client of HTTP/1.0
-/// need not name any.
+/// The targets that a request names: `Host`, and the one of its request line, which counts for more. A client of
+/// HTTP/1.0 need not name any.
 ///
 /// # Errors
 /// [`Invalid`] where `Host` is missing, there twice, or not a host.
@@ -67,8 +67,9 @@ pub(super) fn targets<B>(request: &Request<B>) -> Result<[Option<Target<'_>>; 2]
     Ok([host, authority.transpose()?])
 }
 
-/// Whether a browser says that a page of another site made the request. Modern browsers do so in `Sec-Fetch-Site`; older
-/// ones name the page's origin, which must be the service itself then. The same as Go's `http.CrossOriginProtection`.
+/// Whether a browser says that a page of another site made the request. Modern browsers do so in `Sec-Fetch-Site`;
+/// older ones name the page's origin, which must be the service itself then. The same as Go's
+/// `http.CrossOriginProtection`.
 pub(super) fn is_cross_site(headers: &HeaderMap, target: Option<Target<'_>>) -> bool {
     let mut sites = headers.get_all(SEC_FETCH_SITE).iter().filter(|site| !site.is_empty()).peekable();
     if sites.peek().is_some() {

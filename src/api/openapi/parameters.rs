@@ -1,5 +1,5 @@
-//! The parameters of operations, most of them request headers. Here are the builders and what several operations share; a
-//! parameter that one handler reads is declared beside that handler.
+//! The parameters of operations, most of them request headers. Here are the builders and what several operations share;
+//! a parameter that one handler reads is declared beside that handler.
 
 use serde_json::Value;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
@@ -77,14 +77,17 @@ parameters! {
     );
 
     /// `user_id` in the query, where it is needed.
-    pub(in crate::api) UserInQuery: needed(query("user_id", "The owner, in any spelling of the UUID.", text(ANY_UUID), USER));
+    pub(in crate::api) UserInQuery: needed(query(
+        "user_id", "The owner, in any spelling of the UUID.", text(ANY_UUID), USER
+    ));
 
     /// `Idempotency-Key`.
     pub(in crate::api) IdempotencyKey: header(
         "Idempotency-Key",
         "Makes it safe to send the request again: 1 to 255 characters of printable ASCII, in quotes or without, for \
          instance a UUID made for this request. The same request is answered with what it did the first time.",
-        text(r#"^([!#-~]([ -~]{0,253}[!-~])?|"([ !#-\[\]-~]|\\["\\]){1,255}")$"#), "8e03978e-40d5-43dd-bc93-6894a57f9324"
+        text(r#"^([!#-~]([ -~]{0,253}[!-~])?|"([ !#-\[\]-~]|\\["\\]){1,255}")$"#),
+        "8e03978e-40d5-43dd-bc93-6894a57f9324"
     );
 
     /// `If-Match`.
@@ -97,7 +100,8 @@ parameters! {
 
     /// `If-None-Match` of a read.
     pub(in crate::api) IfNoneMatch: header(
-        "If-None-Match", "`ETag`s of earlier answers. Where one of them still stands, the answer is a 304 without a body.",
+        "If-None-Match",
+        "`ETag`s of earlier answers. Where one of them is still current, the response is a 304 without a body.",
         any_text(), "\"v7-new\""
     );
 
@@ -105,7 +109,7 @@ parameters! {
     pub(in crate::api) Prefer: header(
         "Prefer",
         "Preferences (RFC 7240). `wait=N`: wait for the worker N seconds at most. `respond-async`: do not wait. \
-         `return=representation`: put the order into the answer to a change. Others are passed over.",
+         `return=representation`: put the order into the answer to a change. Others are ignored.",
         any_text(), "wait=5"
     );
 

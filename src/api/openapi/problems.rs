@@ -1,5 +1,5 @@
-//! The problems in the OpenAPI document: which ones an operation may answer with, how they look, and an example of each.
-//! All of it is made of the table of problems and of the very bodies that are sent.
+//! The problems in the OpenAPI document: which ones an operation may answer with, how they look, and an example of
+//! each. All of it is made of the table of problems and of the very bodies that are sent.
 
 use std::collections::BTreeMap;
 
@@ -38,9 +38,9 @@ macro_rules! problems {
 pub(in crate::api) use problems;
 
 problems! {
-    /// What may happen to any request, except at `/health`.
+    /// The problems of any request, except at `/health`.
     pub(in crate::api) Problems: INVALID, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED;
-    /// What may happen where the path names something that need not exist.
+    /// The problems of a path that names something that need not exist.
     pub(in crate::api) FileProblems: INVALID, ROUTE_NOT_FOUND, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED;
 }
 

@@ -1,5 +1,5 @@
-//! The responses of operations that are not problems: the builders of their bodies and headers. A handler declares its own
-//! responses with them.
+//! The responses of operations that are not problems: the builders of their bodies and headers. A handler declares its
+//! own responses with them.
 
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -65,7 +65,7 @@ pub(in crate::api) fn header(
 
 /// `X-Request-Id`.
 pub(in crate::api) fn request_id() -> Header {
-    header("The id of this request, under which the log knows it.", text("^[!-~]{1,128}$"), "checkout-7")
+    header("The id of this request. The log names it, too.", text("^[!-~]{1,128}$"), "checkout-7")
 }
 
 /// `X-Content-Type-Options`.
@@ -81,7 +81,7 @@ pub(in crate::api) fn retry_after() -> Header {
 
 /// `Vary`.
 pub(in crate::api) fn vary() -> Header {
-    header("The request headers that the form of the answer depends on.", any_text(), "Accept")
+    header("The request headers that the form of the response depends on.", any_text(), "Accept")
 }
 
 /// `Accept-Encoding`.
@@ -105,7 +105,7 @@ pub(in crate::api) fn etag(example: &str) -> Header {
 /// `Cache-Control`.
 pub(in crate::api) fn cache_control(example: &str) -> Header {
     header(
-        "It may be kept, and is to be asked about each time.",
+        "It may be cached, and must be revalidated each time.",
         ObjectBuilder::new().schema_type(Type::String),
         example,
     )
@@ -113,5 +113,5 @@ pub(in crate::api) fn cache_control(example: &str) -> Header {
 
 /// The response to a caller that has the content already.
 pub(in crate::api) fn known() -> ResponseBuilder {
-    saying("The caller has it already, as `If-None-Match` says.").header("ETag", etag("\"v1\""))
+    saying("Not modified: `If-None-Match` names the current content.").header("ETag", etag("\"v1\""))
 }

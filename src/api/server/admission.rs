@@ -1,6 +1,6 @@
-//! Who may open a connection. A port has a limit on connections, and a peer a share of it. Where all places are taken,
-//! the connection that has been idle for longest makes room: idle sockets keep no one out. Connections with a request
-//! under way are never cut off for another.
+//! Which connections are admitted. A port has a limit on connections, and a peer a share of it. Where all places are
+//! taken, the connection that has been idle for longest is closed: idle sockets keep no client out. A connection with a
+//! request under way is never closed for another.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};

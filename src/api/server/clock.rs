@@ -1,5 +1,6 @@
 //! The clock of the connections, and the progress that a peer makes by it. A connection notes the time several times a
-//! request, so the clock is a number that a task advances, and not a call to the system. It may be a tick late, never early.
+//! request, so the clock is a number that a task advances, and not a call to the system. It may be a tick late, never
+//! early.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
-//! What the service knows of one connection: whose it is, what is under way on it, and whether its peer still takes
-//! what it is sent. The accept loop, the socket and the requests share it. Nothing here waits or blocks.
+//! The state of one connection: its peer, the requests under way on it, and whether its peer still reads what it is
+//! sent. The accept loop, the socket and the requests share it. Nothing here waits or blocks.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -36,7 +36,7 @@ pub(in crate::api) struct Connection {
     under_way: AtomicUsize,
     /// Since when none is under way, by the clock.
     idle_since: AtomicU64,
-    /// What the peer takes of all answers together.
+    /// What the peer reads of all responses together.
     progress: WriteProgress,
     /// The answers of a connection that carries several at a time: each makes its own progress.
     // std Mutex: held to add one or look at all, never across .await
@@ -136,12 +136,12 @@ impl Connection {
         is_idle.then(|| self.clock.start + since())
     }
 
-    /// Notes that a part of an answer waits for the peer.
+    /// Notes that a part of a response waits for the peer.
     pub(in crate::api) fn waits(&self) {
         self.progress.waits(self.clock.now());
     }
 
-    /// Notes that the peer took a part of an answer, or that the part is given up.
+    /// Notes that the peer read a part of a response, or that the part is dropped.
     pub(in crate::api) fn took(&self) {
         if self.progress.took(self.clock.now()) == MOST_UNSENT {
             self.reader.wake();
@@ -181,7 +181,7 @@ impl Connection {
         }
     }
 
-    /// Whether an answer waits, and the peer has taken nothing of it for so long.
+    /// Whether a response waits, and the peer has read nothing of it for that long.
     pub(in crate::api) fn is_stalled(&self, limit: Duration) -> bool {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let open: Vec<_> = answers.iter().filter_map(Weak::upgrade).collect();

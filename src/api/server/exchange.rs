@@ -1,6 +1,6 @@
-//! A request and its answer, for as long as either takes up memory. The permit of the memory lives here, and every part
-//! of the answer that waits for its peer keeps the exchange alive: memory is given back when the bytes have been
-//! written to the socket, or the connection is gone, and not when a handler returns.
+//! An exchange: a request and its response, for as long as either takes up memory. It holds the permits, and every part
+//! of the response that waits for the peer keeps the exchange alive: memory is given back when the bytes are written to
+//! the socket, or the connection is gone, and not when a handler returns.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::connection::{Connection, Stallable};
 use crate::error::Error;
 use crate::service::quota::Permit;
 
-/// What a request and its answer hold.
+/// What a request and its response hold.
 #[derive(Debug)]
 pub(in crate::api) struct Exchange {
     connection: Arc<Connection>,
@@ -34,13 +34,13 @@ impl Exchange {
         &self.connection
     }
 
-    /// Notes that a part of the answer waits for the peer.
+    /// Notes that a part of the response waits for the peer.
     pub(super) fn waits(&self) {
         self.progress.waits(self.connection.now());
         self.connection.waits();
     }
 
-    /// Notes that the peer took a part of the answer, or that the part is given up.
+    /// Notes that the peer read a part of the response, or that the part is dropped.
     pub(super) fn took(&self) {
         self.progress.took(self.connection.now());
         self.connection.took();
@@ -68,7 +68,7 @@ impl Exchange {
         }
     }
 
-    /// Holds so much more, where memory is counted.
+    /// Holds `bytes` more, where memory is counted.
     ///
     /// # Errors
     /// `overloaded` where there is not enough.

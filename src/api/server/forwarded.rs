@@ -1,5 +1,5 @@
-//! Which client a request comes from where a proxy stands before the service. A proxy that is trusted says so in
-//! `X-Forwarded-For` or `Forwarded` (RFC 7239); what anyone else says there counts for nothing.
+//! The client that a request comes from, where a proxy stands before the service. A trusted proxy names its client in
+//! `X-Forwarded-For` or `Forwarded` (RFC 7239); from any other peer these headers are ignored.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,11 +9,12 @@ use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The proxies whose word about their clients counts.
+/// The proxies whose headers about their clients count.
 #[derive(Debug, Clone, Default)]
 pub(in crate::api) struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
+    /// Trusts the proxies of these networks.
     pub(in crate::api) fn new(networks: Vec<IpNet>) -> TrustedProxies {
         TrustedProxies(networks)
     }

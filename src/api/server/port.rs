@@ -1,6 +1,6 @@
-//! A port: its accept loop, and the life of its connections. The loop is our own because the ready-made ones have no limit
-//! on connections, and no time limit on heads, idle connections and writes. Each protocol has its port: to tell the two
-//! apart on one port, the server would have to wait for a silent connection.
+//! A port: its accept loop, and the life of its connections. The loop is our own because the ready-made ones have no
+//! limit on connections, and no time limit on heads, idle connections and writes. Each protocol has its port: to tell
+//! the two apart on one port, the server would have to wait for a silent connection.
 
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
@@ -108,8 +108,8 @@ impl Port {
         self.admission.each(|connection| connection.close(how));
     }
 
-    /// Cuts off connections whose peers read nothing of their responses, and silent ones when the process stops. Does not
-    /// end.
+    /// Cuts off connections whose peers read nothing of their responses, and silent ones when the process stops. Does
+    /// not end.
     pub(in crate::api) async fn watch(&self) {
         let mut checks = interval((self.write_timeout / 4).clamp(SHORTEST_CHECK, GOODBYE));
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);

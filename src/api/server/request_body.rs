@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::connection::Connection;
 
-/// The largest body of a refused request that is read past.
+/// The largest body, in bytes, of a rejected request that is read and dropped.
 const SMALL_BODY: u64 = 64 << 10;
 
 /// How long that may take.
@@ -28,12 +28,13 @@ pub(in crate::api) struct RequestBody {
 }
 
 impl RequestBody {
+    /// The body of a request on that connection.
     pub(in crate::api) fn new(body: Incoming, connection: &Arc<Connection>) -> RequestBody {
         let has_ended = body.is_end_stream();
         RequestBody { body, connection: Arc::clone(connection), has_ended }
     }
 
-    /// Reads past a small body, so that the connection can be used again: under load, a new one would cost more.
+    /// Reads and drops a small body, so that the connection can be used again: under load, a new one would cost more.
     pub(in crate::api) async fn skip_small(mut self) {
         if self.body.size_hint().exact().is_some_and(|size| size <= SMALL_BODY) {
             let skip = async { while let Some(Ok(_)) = self.frame().await {} };

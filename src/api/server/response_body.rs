@@ -1,5 +1,5 @@
-//! The body of a response, handed to the connection in parts. Each part keeps the exchange alive until it is written to the
-//! socket, so memory is given back when the bytes are gone, and not when a handler returns.
+//! The body of a response, handed to the connection in parts. Each part keeps the exchange alive until it is written to
+//! the socket, so memory is given back when the bytes are gone, and not when a handler returns.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::exchange::Exchange;
 
-/// The largest part of an answer that is handed on at once. The peer makes progress by the part, so that a slow peer
-/// is told from one that takes nothing.
+/// The largest part, in bytes, that is handed on at once. Progress counts by the part, so that a slow peer differs from
+/// one that reads nothing.
 const PART: usize = 16 << 10;
 
 /// The body.
@@ -26,6 +26,7 @@ pub(in crate::api) struct ResponseBody<B> {
 }
 
 impl<B: Body> ResponseBody<B> {
+    /// The body of the response of that exchange.
     pub(in crate::api) fn new(body: B, exchange: Arc<Exchange>) -> ResponseBody<B> {
         let is_due = !body.is_end_stream();
         if is_due {
@@ -60,7 +61,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ResponseBody<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        // Asked for: if nothing comes now, that is not the peer's doing.
+        // The connection asked for more: if nothing comes now, the peer is not the cause.
         self.set_due(false);
         if self.rest.is_empty() {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {

@@ -7,8 +7,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// After how long without a sign of life the system probes the other end, how often, and for how long it resends what is
-/// not confirmed: a link that was cut frees its connection in less than a minute.
+/// After how long without a sign of life the system probes the other end, how often, and for how long it resends what
+/// is not confirmed: a link that was cut frees its connection in less than a minute.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(20);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 4;
@@ -34,8 +34,8 @@ pub(in crate::api) fn set_up(stream: &TcpStream, write_timeout: Duration) {
     }
 }
 
-/// Answers a connection that is not served, and closes it in stages: what the peer has sent, or still sends, is read and
-/// dropped until the peer ends or the time is over, so that the answer reaches it (RFC 9112, section 9.6).
+/// Answers a connection that is not served, and closes it in stages: what the peer has sent, or still sends, is read
+/// and dropped until the peer ends or the time is over, so that the answer reaches it (RFC 9112, section 9.6).
 pub(in crate::api) async fn answer_and_close(mut stream: TcpStream, answer: &[u8]) {
     let close = async {
         stream.write_all(answer).await?;

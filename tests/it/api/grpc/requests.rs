@@ -113,6 +113,6 @@ pub(super) async fn a_version_that_is_none_is_refused<B: Backend>() {
     refused(orders.upsert_order(with(update(&id, "{}"), &two)).await, "invalid_request");
     let answer = orders.upsert_order(with(creation("{}"), &[("if-version", "1")])).await;
     let (_, detail) = refused(answer, "invalid_request");
-    assert!(detail.contains("no version before"), "{detail}");
+    assert!(detail.contains("no version yet"), "{detail}");
     assert_eq!(app.finish().await.events.len(), 1);
 }
