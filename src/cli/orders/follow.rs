@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::time::sleep;
 
 use super::client::{Call, Method, Server, Stream};
-use super::{accepted, print, refused};
+use super::response::{accepted, print, refused};
 use crate::backoff::doubled;
 use crate::order::{OrderId, Sequence, Status};
 use crate::telemetry;

@@ -7,9 +7,9 @@
 mod args;
 mod client;
 mod follow;
+mod input;
+mod response;
 
-use std::fs;
-use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,10 +19,11 @@ use serde_json::value::RawValue;
 
 pub(super) use self::args::Args;
 use self::args::{Action, Condition, Key, ListFilter, ResponseOptions};
-use self::client::{Answer, Call, Method, Server, percent_encode};
+use self::client::{Call, Method, Server, percent_encode};
+use self::input::{read, read_payload};
+use self::response::{accepted, print, refused};
 use super::output;
 use crate::order::Payload;
-use crate::telemetry;
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
 
@@ -204,44 +205,4 @@ impl Query {
     fn after(self, path: &str) -> String {
         if self.0.is_empty() { path.to_owned() } else { format!("{path}?{}", self.0.join("&")) }
     }
-}
-
-/// Takes a payload from where the argument says, and checks it here, where the file and the line are known.
-fn read_payload(argument: &str) -> Result<Payload> {
-    let (place, text) = read(argument, "payload")?;
-    Payload::parse(&text).with_context(|| format!("{place} is not JSON that an order can hold"))
-}
-
-/// The text that an argument names, and what it is called.
-fn read(argument: &str, what: &str) -> Result<(String, String)> {
-    match argument.strip_prefix('@') {
-        Some(file) => {
-            let place = format!("the {what} in {file}");
-            let text = fs::read_to_string(file).with_context(|| place.clone())?;
-            Ok((place, text))
-        }
-        None if argument == "-" => {
-            let place = format!("the {what} on standard input");
-            let text = io::read_to_string(io::stdin()).with_context(|| place.clone())?;
-            Ok((place, text))
-        }
-        None => Ok((format!("the {what}"), argument.to_owned())),
-    }
-}
-
-/// The body of an answer; where it is a refusal, says so and answers with which code to end.
-fn accepted(answer: &Answer) -> Result<&[u8], ExitCode> {
-    if answer.is_replayed() {
-        telemetry::say("orderstream: the key was used before; this is what that request did");
-    }
-    answer.accepted().map_err(|refusal| refused(&refusal))
-}
-
-fn print(line: &[u8]) -> Result<()> {
-    output::print([line, b"\n"].concat())
-}
-
-fn refused(line: &str) -> ExitCode {
-    telemetry::say(&format!("orderstream: {line}"));
-    ExitCode::FAILURE
 }

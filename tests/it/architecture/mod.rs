@@ -1,5 +1,7 @@
-//! The rules of the house, held by reading the sources: who may import whom, who owns which dependency,
-//! how long a file may be and how it begins.
+//! The rules of the architecture, held by reading the sources: which room may import which, which folder owns which
+//! dependency, that files import one another in one direction, how long a file may be and how it begins.
 
+mod circles;
+mod graph;
 mod rooms;
 mod sources;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use orderstream::api::problem::TABLE;
 
+use super::graph::{graph, modules};
 use super::sources::{Source, imports, paths, places, sources};
 
 /// The rooms, and which rooms each may import besides itself and the leaves.
@@ -32,13 +33,13 @@ const LEAVES: [&str; 4] = ["config", "telemetry", "shutdown", "backoff"];
 
 /// Paths that only their owners may name. An owner is a folder or file under `src`.
 const OWNED: [(&str, &[&str]); 16] = [
-    ("axum::", &["api"]),
+    ("axum::", &["api/http"]),
     ("hyper::", &["api", "cli/orders/client.rs"]),
     ("hyper_util::", &["api", "cli/orders/client.rs"]),
     ("http_body_util::", &["api", "cli/orders/client.rs"]),
-    ("tonic::", &["api"]),
-    ("tonic_health::", &["api"]),
-    ("tonic_reflection::", &["api"]),
+    ("tonic::", &["api/grpc", "api/problem.rs"]),
+    ("tonic_health::", &["api/grpc"]),
+    ("tonic_reflection::", &["api/grpc"]),
     ("rdkafka::", &["bus/kafka"]),
     ("rusqlite::", &["store/sqlite"]),
     ("tokio_postgres::", &["store/postgres"]),
@@ -48,6 +49,15 @@ const OWNED: [(&str, &[&str]); 16] = [
     ("rustix::", &["cli/descriptors.rs"]),
     ("std::env", &["config", "cli"]),
     ("env::", &["config", "cli"]),
+];
+
+/// Folders of a room, and what of the room they must not import. The protocols do not know each other, and what both use
+/// knows neither.
+const MUST_NOT_IMPORT: [(&str, &[&str]); 4] = [
+    ("api/http/", &["api/grpc/"]),
+    ("api/grpc/", &["api/http/"]),
+    ("api/server/", &["api/http/", "api/grpc/"]),
+    ("api/openapi/", &["api/http/", "api/grpc/", "api/server/"]),
 ];
 
 /// The longest a file may be.
@@ -83,6 +93,20 @@ fn a_room_imports_only_the_rooms_to_its_right() {
         }
     }
     assert!(count > 40, "the scan found almost nothing: {count}");
+}
+
+#[test]
+fn a_folder_of_a_room_imports_no_folder_beside_or_above_it() {
+    let graph = graph(&modules(&sources("src")));
+    for (folder, forbidden) in MUST_NOT_IMPORT {
+        let files: Vec<_> = graph.iter().filter(|(file, _)| file.starts_with(folder)).collect();
+        assert!(!files.is_empty(), "there is no folder {folder}");
+        for (file, imports) in files {
+            let found =
+                imports.iter().find(|import| forbidden.iter().any(|folder| import.starts_with(folder)));
+            assert_eq!(found, None, "{file} imports what {folder} must not see");
+        }
+    }
 }
 
 #[test]

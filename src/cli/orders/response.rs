@@ -1,0 +1,29 @@
+//! How a command reports a response: the body unchanged on standard output, or a refusal as one line on standard error
+//! with the exit code 1.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::client::Answer;
+use crate::cli::output;
+use crate::telemetry;
+
+/// The body of an answer. Reports a refusal, and returns the code to end with.
+pub(super) fn accepted(answer: &Answer) -> Result<&[u8], ExitCode> {
+    if answer.is_replayed() {
+        telemetry::say("orderstream: the key was used before; this is what that request did");
+    }
+    answer.accepted().map_err(|refusal| refused(&refusal))
+}
+
+/// Prints a body as a line.
+pub(super) fn print(line: &[u8]) -> Result<()> {
+    output::print([line, b"\n"].concat())
+}
+
+/// Reports a refusal, and is the code to end with.
+pub(super) fn refused(line: &str) -> ExitCode {
+    telemetry::say(&format!("orderstream: {line}"));
+    ExitCode::FAILURE
+}
