@@ -110,7 +110,7 @@ fn cache(settings: &Settings) -> Result<Arc<dyn Cache>> {
 pub struct Reading {
     /// The orders.
     pub store: Arc<dyn Store>,
-    /// The bus. Nobody works on it.
+    /// The bus. No worker of this process works on it.
     pub bus: Arc<dyn Bus>,
 }
 

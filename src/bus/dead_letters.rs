@@ -155,7 +155,7 @@ impl DeadLetterFile {
             Some(file) => file,
             None => {
                 let file = OpenOptions::new().create(true).append(true).open(&self.path)?;
-                // Shorter than it was: somebody took it away, and the records in it with them.
+                // Shorter than it was: it was taken away, and the records in it with them.
                 tail.whole = tail.whole.min(file.metadata()?.len());
                 file.set_len(tail.whole)?;
                 file

@@ -100,7 +100,7 @@ impl LocalBus {
             .enumerate()
             .map(|(index, (make, _))| make(Receipt::new(Arc::<Batch>::clone(&batch_of), index)))
             .collect();
-        // The receiver lives as long as the bus. While nobody subscribes, deliveries wait in the queue.
+        // The receiver lives as long as the bus. While there is no subscription, deliveries wait in the queue.
         let _ = self.queue.send(deliveries);
         Confirmations::new(count, answers)
     }

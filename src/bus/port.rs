@@ -57,7 +57,7 @@ pub trait Bus: Send + Sync + 'static {
     /// [`PublishError`] where it could not be put there; the delivery comes again.
     async fn reject(&self, delivery: Delivery, reason: &str) -> Result<(), PublishError>;
 
-    /// Sends ACKs to whoever waits for them.
+    /// Sends ACKs to the processes that wait for them.
     ///
     /// # Errors
     /// [`PublishError`] where the bus did not take them; waiters then ask the store.
@@ -72,7 +72,7 @@ pub trait Bus: Send + Sync + 'static {
     /// [`PublishError::Unavailable`] where the bus cannot say.
     async fn dead_letters(&self) -> Result<u64, PublishError>;
 
-    /// How many records of the events' topic the workers have not settled; `None` where nobody outside the process
+    /// How many records of the events' topic the workers have not settled; `None` where no other process
     /// can know.
     ///
     /// # Errors

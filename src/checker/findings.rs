@@ -49,7 +49,7 @@ pub enum Fault {
     /// It was deleted, which is for ever, and is not deleted any more.
     #[error("it was deleted and came back as {0}")]
     CameBack(Status),
-    /// It is deleted, and nobody knows since when.
+    /// It is deleted, and has no time of deletion.
     #[error("it is deleted, but has no time of deletion")]
     DeletionUndated,
     /// It failed, and does not say why.

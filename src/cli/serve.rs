@@ -81,7 +81,7 @@ pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
         tracing::info!("stopped; nothing is lost");
         Ok(())
     });
-    // Whatever blocks a thread for longer, a processor for instance, must not hold the process.
+    // What blocks a thread for longer, a processor for instance, must not hold the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
 }

@@ -49,7 +49,7 @@ pub(super) struct Waiter {
     until: Instant,
     check_at: Instant,
     checks: usize,
-    /// What it holds up; `None` for somebody who did not bring the version about, and is content with a newer one.
+    /// What it holds up; `None` for a caller who did not bring the version about, and is content with a newer one.
     under_way: Option<UnderWay>,
 }
 
@@ -68,7 +68,7 @@ impl Waiter {
         Waiter { receipt, reply, until, check_at: now + CHECKS[0], checks: 1, under_way: Some(under_way) }
     }
 
-    /// Whether the ACK of a version answers it; one without a version answers everybody.
+    /// Whether the ACK of a version answers it; one without a version answers all.
     fn is_answered_by(&self, acked: Option<Version>) -> bool {
         acked.is_none_or(|acked| match self.under_way {
             Some(_) => acked == self.receipt.version,
@@ -85,7 +85,7 @@ impl Waiter {
     }
 
     fn answer(self, progress: Progress) {
-        // Whoever asked may have gone.
+        // The one that asked may have gone.
         let _ = self.reply.send(Ok(Receipt { progress, ..self.receipt }));
     }
 }
@@ -99,7 +99,7 @@ impl Acks {
         }
     }
 
-    /// Registers somebody who waits, until `until`, for a version that another request brought about.
+    /// Registers a caller who waits, until `until`, for a version that another request brought about.
     pub(super) fn follow(
         &self,
         order_id: OrderId,
@@ -181,7 +181,7 @@ impl Acks {
         let taken = self.take_of(order_id, |waiter| waiter.receipt.version <= version).into_iter();
         let with_progress = |waiter: Waiter| match status {
             Status::Failed if waiter.receipt.version == version => (waiter, Progress::Failed),
-            // An older version than the newest was dealt with, whatever became of the newest.
+            // An older version than the newest was dealt with, also where the newest has failed.
             _ => (waiter, Progress::Processed),
         };
         taken.map(with_progress).collect()

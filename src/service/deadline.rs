@@ -31,7 +31,7 @@ const LAST_LOOK: Duration = Duration::from_millis(200);
 pub struct Deadline {
     /// Until when the caller waits for the ACK; `None`: not at all.
     pub(super) ack: Option<Instant>,
-    /// When the caller is answered at the latest, whatever the store does.
+    /// When the caller is answered at the latest, also where the store does not answer.
     pub(super) answer: Instant,
     /// Whether the caller asked not to wait.
     pub(super) is_async: bool,
@@ -79,7 +79,7 @@ impl Service {
         }
     }
 
-    /// How long a caller waits at most, whatever it asks for.
+    /// How long a caller waits at most, also where it asks for more.
     #[must_use]
     pub fn longest_wait(&self) -> Duration {
         self.ack_wait_timeout

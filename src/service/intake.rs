@@ -145,7 +145,7 @@ impl Service {
         // Registered first: what happens between the look and the wait is not missed.
         let mut answer = self.acks.follow(order_id, version, asked_until);
         let (acks, store, cache) = (Arc::clone(&self.acks), Arc::clone(&self.store), Arc::clone(&self.cache));
-        // A task of its own: a look that has taken callers out answers them, whatever becomes of this caller.
+        // A task of its own: a look that has taken callers out answers them, also where this caller goes away.
         let look = tokio::spawn(async move { acks.look(&[order_id], &*store, &*cache).await });
         let answered = tokio::select! {
             biased;

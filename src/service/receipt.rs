@@ -3,7 +3,7 @@
 use crate::order::{Event, OrderId, Status, Version};
 use crate::store::Earlier;
 
-/// The answer to a command that was accepted: it is durable and will be processed, whatever happens.
+/// The answer to a command that was accepted: it is durable and will be processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
     /// The order.
@@ -38,7 +38,7 @@ pub enum Progress {
     Failed,
     /// It is durable, and the worker had not answered when the wait was over.
     Pending,
-    /// It is durable, and nobody waited.
+    /// It is durable, and its caller did not wait.
     NotAwaited,
 }
 

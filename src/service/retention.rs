@@ -1,5 +1,5 @@
-//! Retention: has the store drop what is kept for a time only, a little at a time, so that nobody who writes waits
-//! for it. Whatever it does not come to today it does tomorrow; every process on a store may have one.
+//! Retention: has the store drop what is kept for a time only, a little at a time, so that no writer waits
+//! for it. What it does not come to in one run it does in the next; every process on a store may have one.
 //!
 //! Where the store's clock jumps ahead, what was written before is not older by that: it is kept until the time that
 //! this process has seen pass says that it is old.

@@ -10,7 +10,7 @@ use crate::order::{Filter, Order, OrderId, Page, Position};
 #[async_trait]
 pub trait Lists: Send + Sync + 'static {
     /// A page of the orders that fit a filter, from behind `after` on, the newest first. Looks at a bounded number of
-    /// orders and bytes, whatever the size of the table: a page may be short, or empty, and still have a next one.
+    /// orders and bytes in a table of any size: a page may be short, or empty, and still have a next one.
     ///
     /// # Errors
     /// [`Error::Unavailable`].

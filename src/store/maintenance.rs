@@ -23,7 +23,7 @@ pub trait Maintenance: Send + Sync + 'static {
     /// how many were dropped.
     ///
     /// # Errors
-    /// [`Error`]; whatever was not dropped is dropped later.
+    /// [`Error`]; what was not dropped is dropped later.
     async fn clean(
         &self,
         keys_before: Timestamp,

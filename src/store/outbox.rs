@@ -35,7 +35,7 @@ pub trait Outbox: Send + Sync + 'static {
     /// Answers whether each is the caller's now.
     ///
     /// # Errors
-    /// [`Error`]; nobody has taken them up then, or this process has for nothing.
+    /// [`Error`]; no process has taken them up then, or this process has for nothing.
     async fn claim(&self, events: &[(OrderId, Version)]) -> Result<Vec<bool>, Error> {
         Ok(vec![true; events.len()])
     }

@@ -39,7 +39,7 @@ const BATCH: usize = 1024;
 /// Whether ACKs are heard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Hearing {
-    /// Nobody is to be told.
+    /// ACKs are not read: this process has no sink for them.
     Off,
     /// Soon.
     Finding,

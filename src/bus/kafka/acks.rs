@@ -20,7 +20,7 @@ use crate::shutdown::Parts;
 /// How long a publish waits for the reader to find its place, after the sink was given.
 const FIND: Duration = Duration::from_secs(5);
 
-/// The reader of ACKs, which begins when there is somebody to be told.
+/// The reader of ACKs, which begins when there is a sink for them.
 pub(super) struct Acks {
     options: Arc<Options>,
     link: watch::Receiver<State>,
@@ -91,7 +91,7 @@ impl Acks {
         }
     }
 
-    /// Whether ACKs are heard, if anybody is to be told of them.
+    /// Whether ACKs are read, where there is a sink for them.
     pub(super) fn check(&self) -> Result<(), PublishError> {
         match &*self.hearing.borrow() {
             Hearing::Off | Hearing::At(_) => Ok(()),

@@ -82,7 +82,7 @@ pub struct Options {
     pub events_topic: String,
     /// The topic of the ACKs.
     pub ack_topic: String,
-    /// Whether topics that do not exist are made; whoever only looks makes none.
+    /// Whether topics that do not exist are made; a process that only looks makes none.
     pub make_topics: bool,
     /// How many partitions the topic of the events gets where it does not exist.
     pub events_partitions: u32,

@@ -152,7 +152,7 @@ async fn publish(
     }
     match producer.publish(&cut(topic, record, source, reason)).await {
         Err(PublishError::Refused(why)) => {
-            // Whatever the topic takes, it is not this; the record stays where it came from.
+            // The topic does not take this one; the record stays where it came from.
             limited!(
                 error, "no dead letter";
                 ?source,

@@ -22,7 +22,7 @@ use crate::shutdown::Parts;
 /// How often things are looked at while all is well.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// How long the client may have something to say, or somebody to ask, before it is heeded.
+/// How long the client may have something to say, or be asked something, before it is heeded.
 const HEED_EVERY: Duration = Duration::from_millis(50);
 
 /// How many errors of one client are heard out before it is told that Kafka is away.
@@ -31,10 +31,10 @@ const MOST_ERRORS: usize = 20;
 /// How many errors of the time before are heard out when Kafka is back.
 const MOST_OLD_ERRORS: usize = 1000;
 
-/// How long whoever publishes waits for the first look.
+/// How long a publisher waits for the first look.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 
-/// How long whoever only asks does.
+/// How long a process that only asks does.
 const FIRST_GLANCE: Duration = Duration::from_millis(500);
 
 /// How things are.
@@ -95,7 +95,7 @@ impl Link {
         self.state.clone()
     }
 
-    /// How things are. Waits only in the first moments, when nobody knows yet.
+    /// How things are. Waits only in the first moments, while it is not known.
     pub(super) async fn health(&self) -> Result<(), PublishError> {
         if self.questions().is_none() {
             return Err(closed());
@@ -178,7 +178,7 @@ fn run(mut client: BaseConsumer<Heard>, options: &Options, asked: &mpsc::Receive
             match asked.try_recv() {
                 Ok(asker) => {
                     let answer = topics::dead_letters(&client, options);
-                    // Whoever asked may have gone.
+                    // The one that asked may have gone.
                     let _ = asker.send(answer.map_err(PublishError::Unavailable));
                 }
                 Err(mpsc::TryRecvError::Empty) => {}

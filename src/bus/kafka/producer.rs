@@ -1,5 +1,5 @@
 //! Publishing: hands records to librdkafka and says of each whether a broker has stored it. What is handed over
-//! is bounded below librdkafka's own limits, so that it always takes it, and whoever publishes more waits
+//! is bounded below librdkafka's own limits, so that it always takes it, and a caller that publishes more waits
 //! without holding a thread.
 //!
 //! There are two producers. What is alone leaves at once; what comes as a batch waits a moment for its like,

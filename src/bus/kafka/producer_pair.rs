@@ -40,7 +40,7 @@ const PROBE: Duration = Duration::from_secs(2);
 /// How long the last records may take when the producer is closed.
 pub(super) const FLUSH: Duration = Duration::from_secs(5);
 
-/// The two producers. Each belongs to a thread, which ends when nobody else holds the producer.
+/// The two producers. Each belongs to a thread, which ends when no other part holds the producer.
 pub(super) struct Pair {
     pub(super) lone: Arc<BaseProducer<Reports>>,
     pub(super) batch: Arc<BaseProducer<Reports>>,
@@ -109,7 +109,7 @@ fn producer(
         .set("compression.codec", options.compression.as_str())
         .set("linger.ms", linger_ms)
         .set("delivery.timeout.ms", DELIVERY_TIMEOUT_MS)
-        // As the Java clients do it, so that an order has one partition whoever writes.
+        // As the Java clients do it, so that an order has one partition for all writers.
         .set("partitioner", "murmur2_random")
         .set("message.max.bytes", options.largest_record().to_string())
         // Both beyond what the room holds, and it may hold one batch of any size besides.

@@ -72,7 +72,7 @@ fn ensure_one<C: ConsumerContext>(
         copies => copies,
     };
     if let Some(found) = found {
-        // More copies than there would be by default are nobody's mistake.
+        // More copies than there would be by default are not a mistake.
         let enough = if options.replication == 0 { found.copies >= copies } else { found.copies == copies };
         if found.partitions != wanted.partitions || !enough {
             let difference = format!(
@@ -92,7 +92,7 @@ fn ensure_one<C: ConsumerContext>(
     }
     create(options, wanted, copies)?;
     tracing::info!(partitions = wanted.partitions, copies, "made the topic {}", wanted.topic.name);
-    // Every broker must have heard of it before somebody relies on it.
+    // Every broker must have heard of it before a client relies on it.
     for _ in 0..LOOKS {
         if let (Some(found), _) = look(client, &wanted.topic.name).map_err(failed)? {
             return Ok(Some(found));

@@ -4,7 +4,7 @@
 //! change deletes the key after its commit and before its caller is told, and the ticket with it: a slow reader
 //! cannot put back what it read before. *One generation*: an entry counts only in the generation that it was made
 //! in, and dropping that one key drops them all. *Sessions*: after any trouble that may have kept a change from
-//! being dropped, this process neither reads nor lets anybody read what was there before (see [`session`]).
+//! being dropped, this process neither reads nor lets other processes read what was there before (see [`session`]).
 //!
 //! No call waits longer than the budget, and none fails.
 

@@ -2,7 +2,7 @@
 //!
 //! A session is a connection. A change that could not be dropped in time ends it, as does a lost connection or a
 //! few failures in a row; reads are then misses, without asking. A keeper in the background begins the next one:
-//! it connects, has *writers* use the connection, drops the generation, which makes void whatever any process had
+//! it connects, has *writers* use the connection, drops the generation, which makes void all that any process had
 //! put there until now, and only then lets *readers* in. So a change that found no session was dropped by the next
 //! one's beginning, and a change that came later was dropped by itself. No list of missed drops is kept, no clock
 //! is compared, and a Redis that came back with old data is begun anew like any other.

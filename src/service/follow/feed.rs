@@ -1,8 +1,8 @@
 //! The feed: tells those who follow orders that there are new steps to read. One task per process looks at the whole
-//! history, only while somebody follows, and rings; nothing but a place goes over, so that a slow reader holds nobody
-//! up. It asks the store and no channel of this process, for other processes write there, too.
+//! history, only while there are followers, and rings; nothing but a place goes over, so that a slow reader holds
+//! nobody up. It asks the store and no channel of this process, for other processes write there, too.
 //!
-//! A follower registers first and reads then. Whatever becomes visible behind the place where the hub was when it
+//! A follower registers first and reads then. What becomes visible behind the place where the hub was when it
 //! began to read rings for it, so nothing can be missed in between.
 
 use std::collections::HashMap;
@@ -30,7 +30,7 @@ pub(super) const PAUSE: Duration = Duration::from_secs(1);
 pub(in crate::service) struct Hub {
     // std Mutex: held for a few map operations, never across .await
     state: Mutex<State>,
-    /// Somebody came.
+    /// A follower came.
     came: Notify,
     looking: LogOnce,
     reading: LogOnce,
@@ -38,7 +38,7 @@ pub(in crate::service) struct Hub {
 
 #[derive(Default)]
 struct State {
-    /// How far the hub has looked; `None` where it does not look because nobody listens.
+    /// How far the hub has looked; `None` where it does not look because there are no listeners.
     place: Option<Sequence>,
     /// How often it has begun.
     begun: u64,
@@ -60,8 +60,8 @@ struct Listener {
 pub(super) struct Call {
     /// There is nothing to read up to this place, for one who had read all when it listened the last time.
     pub(super) from: Sequence,
-    /// Whoever has read all that is there now has read all up to this place. `None`: the hub does not look yet, and
-    /// calls once more when it does.
+    /// A follower that has read all that is there now has read all up to this place. `None`: the hub does not look yet,
+    /// and calls once more when it does.
     pub(super) upto: Option<Sequence>,
     /// How often the hub had begun to look then. Both places are of the history as it was when it began.
     pub(super) begun: u64,
@@ -76,7 +76,7 @@ pub(super) struct Subscription {
 }
 
 impl Hub {
-    /// Registers somebody; the first call comes at once.
+    /// Registers a follower; the first call comes at once.
     pub(super) fn subscribe(self: &Arc<Self>, whose: Whose) -> Subscription {
         let bell = Arc::new(Notify::new());
         let mut state = self.lock();
@@ -103,7 +103,7 @@ impl Hub {
         }
     }
 
-    /// Waits until somebody listens. While nobody does, the place is forgotten.
+    /// Waits for a listener. While there is none, the place is forgotten.
     async fn somebody(&self) {
         loop {
             {

@@ -170,7 +170,7 @@ fn place(seq: i64) -> Sequence {
 }
 
 /// Reads a step from a row of [`STEPS`]. One that no version of this program wrote is reported and passed over: the
-/// others must not wait until somebody mends it.
+/// others must not wait until an operator mends it.
 fn step(row: &Row<'_>) -> rusqlite::Result<Option<Step>> {
     let order_id = OrderId::from_bytes(row.get(1)?);
     let read = || {

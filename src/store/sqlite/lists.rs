@@ -1,5 +1,5 @@
 //! Lists of orders, the newest first. Orders are numbered in the order of their arrival, so a place in a list is a
-//! number, whatever the filter. A page takes two steps: the numbers of orders that may fit, by the index of users and
+//! number, for every filter. A page takes two steps: the numbers of orders that may fit, by the index of users and
 //! external ids or just one after the other; then the orders themselves, until there are enough of them.
 
 use std::sync::Arc;

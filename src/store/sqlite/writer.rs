@@ -1,6 +1,6 @@
 //! The writing side: one thread, one connection. It takes every batch that queued up while it was busy,
 //! carries them out in one transaction and answers all of them after the one fsync. Under load the groups
-//! grow and an order costs a fraction of an fsync; a lone order waits for nobody.
+//! grow and an order costs a fraction of an fsync; a lone order waits for no other.
 
 use std::iter;
 use std::path::PathBuf;
@@ -57,7 +57,7 @@ impl Job {
         })
     }
 
-    /// Whoever asked may have gone; then nobody is told.
+    /// The one that asked may have gone; then the outcome is dropped.
     fn answer(self, outcome: Outcome) {
         match (self, outcome) {
             (Job::Apply(_, reply), Outcome::Applied(results)) => drop(reply.send(Ok(results))),

@@ -104,7 +104,7 @@ impl Dsn {
             }
             ("disable", _) => (SslMode::Disable, Verify::Nothing),
             ("prefer", _) => (SslMode::Prefer, Verify::Nothing),
-            // As libpq does: whoever names authorities wants them asked.
+            // As libpq does: a DSN that names authorities asks for the check.
             ("require", None) => (SslMode::Require, Verify::Nothing),
             ("require" | "verify-ca", Some(_)) => (SslMode::Require, Verify::Authority),
             ("verify-full", Some(_)) => (SslMode::Require, Verify::AuthorityAndName),

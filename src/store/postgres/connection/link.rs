@@ -216,7 +216,7 @@ impl<S: Prepare> Link<S> {
             // What it refused is for another one.
             self.load.set_down_at_least_for(FIRST_PAUSE);
             let mut state = self.state.lock().await;
-            // Somebody else may have opened the next one already.
+            // Another task may have opened the next one already.
             state.session.take_if(|current| Arc::ptr_eq(current, session));
         }
         outcome

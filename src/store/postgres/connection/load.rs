@@ -105,7 +105,7 @@ impl Load {
         UnderWay { load: self, since: Instant::now() }
     }
 
-    /// Notes an answer, whatever it says.
+    /// Notes an answer, also where it is an error.
     pub(in crate::store::postgres) fn answered(&self) {
         self.answered.store(self.now(), Ordering::Relaxed);
         self.abandoned.store(0, Ordering::Relaxed);

@@ -94,7 +94,7 @@ impl ServerCertVerifier for Verifier {
             trust.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         let verdict = match chained {
             // What Postgres' manual has one make first is an authority's certificate that the server shows itself,
-            // which is no link of any chain. Whoever names it trusts it; its dates were looked at before that.
+            // which is no link of any chain. A DSN that names it trusts it; its dates were looked at before that.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
                 if trust.certificates.contains(end_entity) =>
             {

@@ -1,6 +1,6 @@
 //! The statements that read steps. Transactions
 //! commit in another order than they begin, and a reader that comes back asks for what is behind the last place
-//! alone. So a place begins with the number of the transaction that wrote it, and nobody reads beyond the oldest
+//! alone. So a place begins with the number of the transaction that wrote it, and no reader goes beyond the oldest
 //! transaction that is still under way, anywhere on the server: whatever is before it has been decided.
 
 use futures_util::future::try_join_all;
@@ -243,7 +243,7 @@ fn step(row: &Row, from: usize) -> Result<Step, Trouble> {
     })
 }
 
-/// Somebody has emptied the table of the origin.
+/// The table of the origin has been emptied.
 fn no_origin() -> Trouble {
     Trouble::Missing("the row of orders_history_origin is missing; run `orderstream migrate`")
 }

@@ -52,7 +52,7 @@ const ALL: [&str; 2] = [
 ];
 
 /// By the index of users. The comparisons and the order name the user, too: that is the same, and no other index will
-/// do, which would be walked past everybody else's orders.
+/// do, which would be walked past all other users' orders.
 const USERS: [&str; 2] = [
     "orders o WHERE (o.user_id, o.created_at, o.order_id) < ($7, $1, $2)
         AND (o.user_id, o.created_at, o.order_id) >= ($7, $3, '00000000-0000-0000-0000-000000000000'::uuid)

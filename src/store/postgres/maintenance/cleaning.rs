@@ -1,4 +1,4 @@
-//! Dropping what is kept for a time only, on a connection of its own: nobody who has work waits behind it.
+//! Dropping what is kept for a time only, on a connection of its own: no other work waits behind it.
 
 use jiff::Timestamp;
 use tokio_postgres::{Client, Statement};

@@ -217,7 +217,7 @@ async fn settle(client: &Client) -> Result<(), Trouble> {
     let sql =
         "SELECT system_identifier, cluster FROM pg_control_system(), orders_history_origin WHERE single";
     let row = match client.query_opt(sql, &[]).await {
-        // Where not everybody may know the server by its number, nobody can tell.
+        // Where a login may not see the number of the server, it cannot be told.
         Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => return Ok(()),
         row => row?,
     };
@@ -229,7 +229,7 @@ async fn settle(client: &Client) -> Result<(), Trouble> {
     if noted == Some(here) {
         return Ok(());
     }
-    // Nobody writes a step meanwhile: who waits here sees the new origin.
+    // No step is written meanwhile: a writer that waits here sees the new origin.
     let place = match noted {
         None => "origin",
         Some(_) => {

@@ -17,9 +17,9 @@ pub(super) async fn around<T>(
     if !needed {
         return statements.await;
     }
-    // Polled, and so sent, in this order. Not try_join: the COMMIT must be sent whatever the statements say. The driver
-    // hides whether a COMMIT was answered with a ROLLBACK; the statement in front of it fails in a transaction that is
-    // lost, so the two tell together.
+    // Polled, and so sent, in this order. Not try_join: the COMMIT must be sent also where a statement fails. The
+    // driver hides whether a COMMIT was answered with a ROLLBACK; the statement in front of it fails in a transaction
+    // that is lost, so the two tell together.
     let (begun, done, intact, ended) = tokio::join!(
         biased;
         client.batch_execute("BEGIN"),

@@ -1,6 +1,6 @@
 //! The outbox: which versions are committed and not yet confirmed by the broker. A row lives for milliseconds; what
 //! stays is found here by any process. The event itself is made from the order, so a row whose order has moved on,
-//! or is done, has nothing more to say and is removed by whoever finds it.
+//! or is done, has nothing more to say and is removed by the process that finds it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
