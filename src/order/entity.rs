@@ -4,8 +4,8 @@
 use jiff::Timestamp;
 
 use super::amount::Amount;
+use super::event::Event;
 use super::id::{OrderId, UserId, Version};
-use super::message::Event;
 use super::payload::Payload;
 use super::status::Status;
 

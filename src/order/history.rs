@@ -11,13 +11,13 @@ use super::amount::Amount;
 use super::id::{OrderId, UserId, Version};
 use super::status::Status;
 
-/// A place in the history of all orders. Places grow in the order in which steps become visible, so that whoever has
-/// read up to one has missed nothing before it. Written as two numbers with a dash between: `1742-17`. Which numbers
-/// they are is the store's own business.
+/// A place in the history of all orders. Places grow in the order in which steps become visible, so that a reader that
+/// has read up to one has missed nothing before it. Written as two numbers with a dash between: `1742-17`. Which
+/// numbers they are is the store's own business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Sequence(pub u64, pub u64);
 
-/// A text is no place in a history.
+/// A text is not a place in a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("send an id that the stream gave out, such as 1742-17")]
 pub struct BadSequence;
@@ -182,7 +182,7 @@ pub struct Step {
 /// Whose steps are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Whose {
-    /// Everybody's.
+    /// Those of all orders.
     All,
     /// An order's.
     Order(OrderId),

@@ -50,7 +50,7 @@ pub struct Position {
     pub minor: [u8; 16],
 }
 
-/// A text is no place in a list.
+/// A text is not a place in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("send a next_cursor of an earlier page as it was, or leave it out to begin with the newest order")]
 pub struct BadPosition;

@@ -8,6 +8,8 @@
 
 use thiserror::Error;
 
+use super::pointer::{end_of_string, pointer};
+
 /// How many digits the long numbers of a payload, and those with exponents, may have together, written out. It is what
 /// an accepted payload can grow by in a store at most, so it counts as a part of the largest event (see
 /// `bus/kafka/client.rs`).
@@ -28,9 +30,6 @@ pub(super) const SHORT: usize = 8 << 10;
 pub(super) fn is_usual(number: f64) -> bool {
     (1e-15..1e15).contains(&number.abs())
 }
-
-/// The longest pointer that an error quotes, in bytes.
-const LONGEST_POINTER: usize = 200;
 
 /// Why the numbers of a payload are too long.
 #[derive(Debug, PartialEq, Eq, Error)]
@@ -134,76 +133,6 @@ impl Number {
             None => 0,
         }
     }
-}
-
-/// Where the string ends that begins there.
-fn end_of_string(bytes: &[u8], start: usize) -> usize {
-    let mut at = start + 1;
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'"' => return at + 1,
-            b'\\' => at += 2,
-            _ => at += 1,
-        }
-    }
-    at
-}
-
-/// A step on the way into a value: the next element of an array, or the member of a name, as JSON writes it.
-enum Step<'a> {
-    Element(usize),
-    Member(&'a str),
-}
-
-/// The JSON pointer (RFC 6901) of the value that begins at a byte; empty where that is the whole text.
-fn pointer(json: &str, target: usize) -> String {
-    let bytes = json.as_bytes();
-    let (mut at, mut steps) = (0, Vec::new());
-    while at < target {
-        match bytes[at] {
-            b'"' => {
-                let end = end_of_string(bytes, at);
-                // In an object a string is a name or a value. A value is passed over before its name could be missed.
-                if let Some(Step::Member(name)) = steps.last_mut()
-                    && name.is_empty()
-                {
-                    *name = json.get(at..end).unwrap_or_default();
-                }
-                at = end;
-                continue;
-            }
-            b'[' => steps.push(Step::Element(0)),
-            b'{' => steps.push(Step::Member("")),
-            b']' | b'}' => drop(steps.pop()),
-            b',' => match steps.last_mut() {
-                Some(Step::Element(index)) => *index += 1,
-                Some(Step::Member(name)) => *name = "",
-                None => {}
-            },
-            _ => {}
-        }
-        at += 1;
-    }
-    let mut pointer = String::new();
-    for step in &steps {
-        pointer.push('/');
-        match step {
-            Step::Element(index) => pointer.push_str(&index.to_string()),
-            Step::Member(name) => pointer.push_str(&escaped(name)),
-        }
-        if let Some((end, _)) = pointer.char_indices().find(|(at, _)| *at > LONGEST_POINTER) {
-            pointer.truncate(end);
-            pointer.push_str("...");
-            break;
-        }
-    }
-    pointer
-}
-
-/// A member's name as a pointer writes it.
-fn escaped(name: &str) -> String {
-    let name: String = serde_json::from_str(name).unwrap_or_default();
-    name.replace('~', "~0").replace('/', "~1")
 }
 
 #[cfg(test)]

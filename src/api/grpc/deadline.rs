@@ -1,5 +1,5 @@
 //! A caller's deadline, from the header `grpc-timeout`. The wait for the worker ends a little before it, so that the
-//! caller is told what happened to its order and not only that time is up.
+//! caller learns the outcome of its order and not only that its time is over.
 
 use std::time::{Duration, Instant};
 

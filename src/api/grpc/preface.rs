@@ -14,7 +14,7 @@ use crate::api::server::tcp::answer_and_close;
 /// What every HTTP/2 connection begins with (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What a client of HTTP/1 is told.
+/// The response to a client of HTTP/1.
 const NOT_HTTP_2: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\n\
     content-length: 60\r\nconnection: close\r\n\r\nthis port speaks gRPC, over HTTP/2; HTTP/1 is on API_PORT.\r\n";
 

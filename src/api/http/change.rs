@@ -9,7 +9,7 @@ use hyper::HeaderMap;
 use hyper::header::HeaderName;
 
 use super::change_response::answer;
-use super::etag::{IfMatch, single};
+use super::preconditions::{IfMatch, single};
 use super::prefer::Preferences;
 use crate::api::caller::Caller;
 use crate::api::problem::Problem;

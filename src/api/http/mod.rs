@@ -23,6 +23,7 @@ pub(super) mod middleware;
 mod order_body;
 mod path;
 pub(super) mod policy;
+mod preconditions;
 mod prefer;
 pub(super) mod problem_response;
 mod put_order;

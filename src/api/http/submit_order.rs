@@ -11,7 +11,7 @@ use hyper::http::request::Parts;
 use super::change::{allowed, key, submit};
 use super::change_response::{changed, pending};
 use super::conditions;
-use super::etag::IfMatch;
+use super::preconditions::IfMatch;
 use super::request_bodies::{self, deletion, new_order, update};
 use crate::api::body::{self, PLAIN};
 use crate::api::caller::Caller;

@@ -1,28 +1,16 @@
-//! The two messages on the bus: the event that an accepted command causes, and the ACK that the worker sends
-//! back. The JSON values are an old contract with other services and hold exactly its fields, in its order;
-//! what is ours travels in headers.
+//! The event that an accepted command causes, as a record on the bus. Events come from other services, too, so each
+//! field is checked, and those that only we send may be missing.
 
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use thiserror::Error;
 
 use super::id::{OrderId, UserId, Version};
-use super::json::pick;
 use super::payload::Payload;
+use super::record::{Undecodable, header, members, string, time, to_microseconds, uuid, version_header};
 use super::status::Status;
 
-/// The names of our record headers.
-pub mod header {
-    /// Identifies the event: `<order_id>/<version>`.
-    pub const EVENT_ID: &str = "event-id";
-    /// The version of the order that the event or the ACK is about, in decimal digits.
-    pub const ORDER_VERSION: &str = "order-version";
-    /// The partition of the ACK topic where the sender of an event waits for its ACK, in decimal digits.
-    pub const REPLY_PARTITION: &str = "reply-partition";
-}
-
-/// What an accepted command tells the worker.
+/// The message that an accepted command sends to the worker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// The order; `None` in an event from outside that asks for a new one.
@@ -37,23 +25,6 @@ pub struct Event {
     pub status: Status,
     /// When it happened, by the sender's clock.
     pub timestamp: Timestamp,
-}
-
-/// Why a record's bytes are not an event or not an ACK.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct Undecodable(pub String);
-
-impl Undecodable {
-    /// A reason, cut where it quotes too much of the record: it travels in a header of the dead letter, and a
-    /// reason as long as the record would make the letter too large to send.
-    fn because(mut reason: String) -> Undecodable {
-        if let Some((end, _)) = reason.char_indices().nth(200) {
-            reason.truncate(end);
-            reason.push_str("...");
-        }
-        Undecodable(reason)
-    }
 }
 
 #[derive(Serialize)]
@@ -137,140 +108,6 @@ impl Event {
         let timestamp = to_microseconds(time("timestamp", timestamp)?.unwrap_or(received));
         Ok(Event { order_id, version: version_header(headers)?, user_id, payload, status, timestamp })
     }
-}
-
-/// What the worker answers: this version of the order has been dealt with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ack {
-    /// The order.
-    pub order_id: OrderId,
-    /// The version that was dealt with; `None` in an ACK from a worker that knows no versions.
-    pub version: Option<Version>,
-    /// How it ended.
-    pub status: AckStatus,
-    /// When, by the worker's clock.
-    pub processed_at: Timestamp,
-}
-
-/// How the worker ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AckStatus {
-    /// A new or updated order was processed.
-    Processed,
-    /// Any other change was taken over.
-    Updated,
-    /// Processing failed for good; the order says why.
-    Failed,
-}
-
-impl AckStatus {
-    /// The status of the ACK for an event of this status that did not fail.
-    #[must_use]
-    pub fn of_event(status: Status) -> AckStatus {
-        match status {
-            Status::New | Status::Processing => AckStatus::Processed,
-            Status::Done | Status::Failed | Status::Cancelled | Status::Deleted => AckStatus::Updated,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct AckOut {
-    order_id: String,
-    status: AckStatus,
-    processed_at: Timestamp,
-}
-
-impl Ack {
-    /// The JSON value on the wire.
-    ///
-    /// # Errors
-    /// Never; the signature is `serde_json`'s.
-    pub fn encode(&self) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(&AckOut {
-            order_id: self.order_id.to_string(),
-            status: self.status,
-            processed_at: self.processed_at,
-        })
-    }
-
-    /// Our headers, names and values.
-    #[must_use]
-    pub fn headers(&self) -> Vec<(&'static str, String)> {
-        self.version.map(|version| (header::ORDER_VERSION, version.to_string())).into_iter().collect()
-    }
-
-    /// Reads a record's value and headers; ours may be missing.
-    ///
-    /// # Errors
-    /// [`Undecodable`] saying what is wrong.
-    pub fn decode<'h>(
-        value: &[u8],
-        headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
-    ) -> Result<Ack, Undecodable> {
-        let [order_id, status, processed_at] = members(value, ["order_id", "status", "processed_at"])?;
-        let order_id = uuid("order_id", &string("order_id", order_id)?.unwrap_or_default(), OrderId::parse)?;
-        let status = match string("status", status)?.unwrap_or_default().as_str() {
-            "processed" => AckStatus::Processed,
-            "updated" => AckStatus::Updated,
-            "failed" => AckStatus::Failed,
-            name => return Err(Undecodable::because(format!("status {name:?} is not known"))),
-        };
-        let processed_at = time("processed_at", processed_at)?
-            .map(to_microseconds)
-            .ok_or_else(|| Undecodable::because("processed_at is missing".to_owned()))?;
-        Ok(Ack { order_id, version: version_header(headers)?, status, processed_at })
-    }
-}
-
-/// The members of a record's object, as raw text.
-fn members<'a, const N: usize>(
-    value: &'a [u8],
-    names: [&str; N],
-) -> Result<[Option<&'a RawValue>; N], Undecodable> {
-    let text = std::str::from_utf8(value)
-        .map_err(|error| Undecodable::because(format!("the value is not UTF-8: {error}")))?;
-    if !text.trim_ascii_start().starts_with('{') {
-        return Err(Undecodable::because("the value is not a JSON object".to_owned()));
-    }
-    pick(text, names).map_err(|error| Undecodable::because(format!("the value is not valid JSON: {error}")))
-}
-
-/// A member that holds a string. `null` and `""` count as missing, as the services of the old contract mean it.
-fn string(field: &str, raw: Option<&RawValue>) -> Result<Option<String>, Undecodable> {
-    let Some(raw) = raw else { return Ok(None) };
-    let text: Option<String> = serde_json::from_str(raw.get())
-        .map_err(|error| Undecodable::because(format!("{field} is not a string: {error}")))?;
-    Ok(text.filter(|text| !text.is_empty()))
-}
-
-fn uuid<T>(field: &str, text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, Undecodable> {
-    parse(text).ok_or_else(|| Undecodable::because(format!("{field} {text:?} is not a UUID")))
-}
-
-fn time(field: &str, raw: Option<&RawValue>) -> Result<Option<Timestamp>, Undecodable> {
-    let Some(raw) = raw else { return Ok(None) };
-    serde_json::from_str(raw.get())
-        .map_err(|error| Undecodable::because(format!("{field} is not an RFC 3339 time: {error}")))
-}
-
-fn version_header<'h>(
-    headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
-) -> Result<Option<Version>, Undecodable> {
-    let Some((_, value)) = headers.into_iter().find(|(name, _)| *name == header::ORDER_VERSION) else {
-        return Ok(None);
-    };
-    let version = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
-    version
-        .filter(|version| *version > 0)
-        .map(Some)
-        .ok_or_else(|| Undecodable::because(format!("header {} is not a version", header::ORDER_VERSION)))
-}
-
-/// Stores keep microseconds; a finer time would differ between an answer and a later read.
-fn to_microseconds(timestamp: Timestamp) -> Timestamp {
-    Timestamp::from_microsecond(timestamp.as_microsecond()).unwrap_or(timestamp)
 }
 
 #[cfg(test)]
@@ -375,19 +212,6 @@ mod tests {
         ] {
             let reason = event(&value).unwrap_err().0;
             assert!(reason.len() < 1000, "{} bytes: {reason:.80}", reason.len());
-        }
-        let ack =
-            format!(r#"{{"order_id":"{ORDER}","status":"{long}","processed_at":"1970-01-01T00:00:00Z"}}"#);
-        let reason = Ack::decode(ack.as_bytes(), []).unwrap_err().0;
-        assert!(reason.len() < 1000, "{} bytes: {reason:.80}", reason.len());
-    }
-
-    #[test]
-    fn new_and_updated_orders_are_acked_as_processed_and_all_others_as_updated() {
-        for status in Status::ALL {
-            let processed = matches!(status, Status::New | Status::Processing);
-            let expected = if processed { AckStatus::Processed } else { AckStatus::Updated };
-            assert_eq!(AckStatus::of_event(status), expected, "{status}");
         }
     }
 }
