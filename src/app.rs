@@ -22,7 +22,7 @@ use crate::config::Settings;
 use crate::service::{self, Checks, Service};
 use crate::worker::{self, Worker};
 
-pub use backends::{Parts, Reading, open_for_reading, require_shared_backends};
+pub use backends::{Backends, ReadOnlyBackends, open_for_reading, require_shared_backends};
 pub use copies::{back_up, restore};
 pub use dead_letters::DeadLetterTable;
 pub use migrate::{migrate, migrate_and_finish, migration_plan};
@@ -37,7 +37,7 @@ const HEALTH_CONNECTIONS: usize = 64;
 /// # Errors
 /// The failure of a role or of a part of the backends; what is left is shut down in order then, too.
 pub async fn up(
-    parts: Parts,
+    parts: Backends,
     listeners: impl Into<Listeners>,
     settings: &Settings,
     stop: CancellationToken,
@@ -62,7 +62,7 @@ pub async fn up(
 /// # Errors
 /// The failure of the role.
 pub async fn api_alone(
-    parts: Parts,
+    parts: Backends,
     listeners: impl Into<Listeners>,
     settings: &Settings,
     stop: CancellationToken,
@@ -81,7 +81,7 @@ pub async fn api_alone(
 /// # Errors
 /// The failure of the role.
 pub async fn worker_alone(
-    parts: Parts,
+    parts: Backends,
     health: Option<TcpListener>,
     settings: &Settings,
     stop: CancellationToken,
@@ -89,7 +89,7 @@ pub async fn worker_alone(
     let backends = spawn("backends", watch(parts.clone()), &stop, stop.clone());
     let worker = spawn("worker", worker(parts.clone(), settings, stop.clone()), &stop, stop.clone());
     let health = health.map(|listener| {
-        let Parts { store, bus, cache, .. } = parts.clone();
+        let Backends { store, bus, cache, .. } = parts.clone();
         let options = api::Options { max_connections: HEALTH_CONNECTIONS, ..front(settings) };
         let checks = Arc::new(Checks::new(store, bus, cache));
         let served =
@@ -112,7 +112,7 @@ pub async fn worker_alone(
 /// # Errors
 /// What the listeners say.
 pub fn api(
-    parts: Parts,
+    parts: Backends,
     listeners: impl Into<Listeners>,
     settings: &Settings,
     stop: CancellationToken,
@@ -179,7 +179,7 @@ fn front(settings: &Settings) -> api::Options {
 /// # Errors
 /// Where the bus cannot serve it.
 pub fn worker(
-    parts: Parts,
+    parts: Backends,
     settings: &Settings,
     stop: CancellationToken,
 ) -> impl Future<Output = Result<()>> + Send + use<> {
@@ -190,8 +190,8 @@ async fn run(worker: Worker, stop: CancellationToken) -> Result<()> {
     Ok(worker.run(stop).await?)
 }
 
-fn worker_of(parts: Parts, settings: &Settings) -> Worker {
-    let Parts { store, bus, cache, processor } = parts;
+fn worker_of(parts: Backends, settings: &Settings) -> Worker {
+    let Backends { store, bus, cache, processor } = parts;
     let (timeout, retry_for) = (settings.processor_timeout, settings.processor_retry_for);
     let options = worker::Options { timeout, retry_for };
     Worker::new(store, bus, cache, processor, options)

@@ -2,8 +2,8 @@
 //! shutdown, and the second one ends the process at once. Any other command ends at the first one, with the exit code
 //! that shells have for it. Both also work as the first process of a container, where no signal has a default action.
 
+mod components;
 mod partial;
-mod parts;
 
 use std::fs;
 use std::io;
@@ -13,8 +13,8 @@ use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+pub use self::components::{Component, Components, named};
 pub use self::partial::{PartialFile, PartialFiles};
-pub use self::parts::{Part, Parts, named};
 use crate::telemetry;
 
 /// The exit code of a process that was stopped in the middle of its shutdown: 128 + SIGINT, as shells have it.

@@ -1,7 +1,7 @@
 //! The words for the outcome of a command, the same in both protocols. An order that was accepted stays accepted when
 //! its processing fails: the failure is a second word beside the first.
 
-use crate::service::{Change, Progress, Receipt};
+use crate::service::{Change, CommandReceipt, Progress};
 
 /// Every word that [`status`] gives.
 pub(super) const STATUSES: [&str; 4] = ["created", "updated", "deleted", ACCEPTED];
@@ -13,7 +13,7 @@ pub(super) const ACCEPTED: &str = "accepted";
 pub(super) const FAILED: &str = "failed";
 
 /// What the command did; `accepted` where the worker was not done in time.
-pub(super) fn status(receipt: &Receipt) -> &'static str {
+pub(super) fn status(receipt: &CommandReceipt) -> &'static str {
     match (receipt.progress, receipt.change) {
         (Progress::Pending, _) => ACCEPTED,
         (_, Change::Created) => "created",
@@ -23,7 +23,7 @@ pub(super) fn status(receipt: &Receipt) -> &'static str {
 }
 
 /// `failed` where the order was accepted and could not be processed.
-pub(super) fn processing(receipt: &Receipt) -> Option<&'static str> {
+pub(super) fn processing(receipt: &CommandReceipt) -> Option<&'static str> {
     (receipt.progress == Progress::Failed).then_some(FAILED)
 }
 
@@ -36,8 +36,13 @@ mod tests {
     fn every_outcome_has_a_word_of_the_list() {
         for change in [Change::Created, Change::Updated, Change::Deleted] {
             for progress in [Progress::Pending, Progress::Processed, Progress::Failed, Progress::NotAwaited] {
-                let receipt =
-                    Receipt { order_id: OrderId::generate(), version: 1, change, progress, replayed: false };
+                let receipt = CommandReceipt {
+                    order_id: OrderId::generate(),
+                    version: 1,
+                    change,
+                    progress,
+                    replayed: false,
+                };
                 assert!(STATUSES.contains(&status(&receipt)));
                 assert_eq!(status(&receipt) == ACCEPTED, progress == Progress::Pending);
                 assert_eq!(processing(&receipt).is_some(), progress == Progress::Failed);

@@ -22,7 +22,7 @@ const LOCAL_BUS_CAPACITY: usize = 32 << 20;
 
 /// What the roles work with. Embedders put their own [`Processor`] in.
 #[derive(Clone)]
-pub struct Parts {
+pub struct Backends {
     /// Where orders are kept.
     pub store: Arc<dyn Store>,
     /// What carries events and ACKs.
@@ -33,12 +33,12 @@ pub struct Parts {
     pub processor: Arc<dyn Processor>,
 }
 
-impl Parts {
+impl Backends {
     /// Opens the backends that the settings choose, for a process of that role: `api`, `worker` or `up`.
     ///
     /// # Errors
     /// What the backends say when they cannot be opened.
-    pub async fn open(settings: &Settings, role: &str) -> Result<Parts> {
+    pub async fn open(settings: &Settings, role: &str) -> Result<Backends> {
         let (store, bus): (Arc<dyn Store>, _) = match &settings.postgres_dsn {
             Some(dsn) => {
                 let store = Arc::new(postgres(dsn, settings)?);
@@ -53,7 +53,7 @@ impl Parts {
             }
         };
         let cache = cache(settings)?;
-        Ok(Parts { store, bus, cache, processor: Arc::new(AmountProcessor::default()) })
+        Ok(Backends { store, bus, cache, processor: Arc::new(AmountProcessor::default()) })
     }
 
     /// Lets go of the backends, the bus first: what it still sends is in the store.
@@ -107,7 +107,7 @@ fn cache(settings: &Settings) -> Result<Arc<dyn Cache>> {
 }
 
 /// What the checker looks at.
-pub struct Reading {
+pub struct ReadOnlyBackends {
     /// The orders.
     pub store: Arc<dyn Store>,
     /// The bus. No worker of this process works on it.
@@ -117,8 +117,8 @@ pub struct Reading {
 /// Opens the backends that the settings choose to look at them, beside processes that may be working there.
 ///
 /// # Errors
-/// As [`Parts::open`]; also where there is no store yet.
-pub async fn open_for_reading(settings: &Settings) -> Result<Reading> {
+/// As [`Backends::open`]; also where there is no store yet.
+pub async fn open_for_reading(settings: &Settings) -> Result<ReadOnlyBackends> {
     let (store, bus): (Arc<dyn Store>, _) = match &settings.postgres_dsn {
         Some(dsn) => {
             let store = Arc::new(postgres(dsn, settings)?);
@@ -131,7 +131,7 @@ pub async fn open_for_reading(settings: &Settings) -> Result<Reading> {
             (Arc::new(tokio::task::spawn_blocking(open).await??), bus(settings, "reader", false, None)?)
         }
     };
-    Ok(Reading { store, bus })
+    Ok(ReadOnlyBackends { store, bus })
 }
 
 /// Refuses to run a single role on backends that do not leave the process.

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::backends::Parts;
+use super::backends::Backends;
 use crate::config::Settings;
 use crate::telemetry;
 
@@ -39,7 +39,7 @@ pub(super) fn spawn<R: Future<Output = Result<()>> + Send + 'static>(
 }
 
 /// Waits for the end of a part that no role can work without, and fails with its name.
-pub(super) async fn watch(parts: Parts) -> Result<()> {
+pub(super) async fn watch(parts: Backends) -> Result<()> {
     let part = tokio::select! {
         part = parts.store.failed() => part,
         part = parts.bus.failed() => part,

@@ -19,7 +19,7 @@ pub struct Delivery {
     pub record: Record,
     /// The partition of the ACK topic where the sender listens, if it said so.
     pub reply_to: Option<i32>,
-    pub(in crate::bus) receipt: Receipt,
+    pub(in crate::bus) receipt: DeliveryReceipt,
 }
 
 /// An ACK, and where it is waited for.
@@ -64,7 +64,7 @@ impl Record {
 
 /// Tells the bus what became of a delivery: settled, or dropped.
 #[derive(Debug)]
-pub(in crate::bus) struct Receipt {
+pub(in crate::bus) struct DeliveryReceipt {
     batch: Arc<dyn Settle>,
     index: usize,
     settled: bool,
@@ -90,9 +90,9 @@ pub(in crate::bus) trait Settle: Send + Sync + std::fmt::Debug {
     }
 }
 
-impl Receipt {
-    pub(in crate::bus) fn new(batch: Arc<dyn Settle>, index: usize) -> Receipt {
-        Receipt { batch, index, settled: false }
+impl DeliveryReceipt {
+    pub(in crate::bus) fn new(batch: Arc<dyn Settle>, index: usize) -> DeliveryReceipt {
+        DeliveryReceipt { batch, index, settled: false }
     }
 
     /// The deliveries that came with it.
@@ -117,7 +117,7 @@ impl Receipt {
     }
 }
 
-impl Drop for Receipt {
+impl Drop for DeliveryReceipt {
     fn drop(&mut self) {
         self.batch.ended(self.index, self.settled);
     }

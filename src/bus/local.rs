@@ -15,7 +15,7 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, mpsc};
 use super::confirmations::Ledger;
 use super::dead_letters::{DeadLetter, DeadLetterFile, DeadLetterSink};
 use super::{
-    AckSink, Bus, Confirmations, Delivery, PublishError, Receipt, Record, Reply, Settle, Source,
+    AckSink, Bus, Confirmations, Delivery, DeliveryReceipt, PublishError, Record, Reply, Settle, Source,
     SubscribeError, Subscription,
 };
 use crate::order::Event;
@@ -80,7 +80,7 @@ impl LocalBus {
     }
 
     /// Queues deliveries, each with the size of its payload, as one batch, as soon as there is room for them.
-    async fn deliver(&self, batch: Vec<(impl FnOnce(Receipt) -> Delivery, usize)>) -> Confirmations {
+    async fn deliver(&self, batch: Vec<(impl FnOnce(DeliveryReceipt) -> Delivery, usize)>) -> Confirmations {
         let count = batch.len();
         if count == 0 {
             return Confirmations::known(Vec::new());
@@ -98,7 +98,7 @@ impl LocalBus {
         let deliveries = batch
             .into_iter()
             .enumerate()
-            .map(|(index, (make, _))| make(Receipt::new(Arc::<Batch>::clone(&batch_of), index)))
+            .map(|(index, (make, _))| make(DeliveryReceipt::new(Arc::<Batch>::clone(&batch_of), index)))
             .collect();
         // The receiver lives as long as the bus. While there is no subscription, deliveries wait in the queue.
         let _ = self.queue.send(deliveries);

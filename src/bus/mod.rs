@@ -16,7 +16,7 @@ mod port;
 pub use confirmations::{Answer, Confirmations, Group};
 pub use dead_letters::{DeadLetter, DeadLetterSink};
 pub use delivery::{Delivery, Record, Reply, Source};
-pub(in crate::bus) use delivery::{Receipt, Settle};
+pub(in crate::bus) use delivery::{DeliveryReceipt, Settle};
 pub use ends::{Behind, Ends};
 pub use error::{PublishError, SubscribeError};
 pub use port::{AckSink, Bus, Subscription};

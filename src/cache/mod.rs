@@ -10,5 +10,5 @@ mod port;
 mod redis;
 
 pub use self::off::NoCache;
-pub use self::port::{Cache, Lookup, Ticket, Unavailable, invalidate};
+pub use self::port::{Cache, Lease, Lookup, Unavailable, invalidate};
 pub use self::redis::{BadAddress, RedisCache};

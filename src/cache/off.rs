@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::port::{Cache, Lookup, Ticket, Unavailable};
+use super::port::{Cache, Lease, Lookup, Unavailable};
 use crate::order::{Order, OrderId};
 
 /// No cache: every read goes to the store.
@@ -15,9 +15,9 @@ impl Cache for NoCache {
         Lookup::Miss(None)
     }
 
-    async fn fill(&self, _: Ticket, _: &Order) {}
+    async fn fill(&self, _: Lease, _: &Order) {}
 
-    async fn forget(&self, _: &[OrderId]) {}
+    async fn invalidate(&self, _: &[OrderId]) {}
 
     async fn check(&self) -> Result<(), Unavailable> {
         Ok(())

@@ -13,12 +13,12 @@ pub trait Cache: Send + Sync + 'static {
 
     /// Offers what the store said after a miss, before the caller is told. Kept only where the order has not been
     /// forgotten since that miss; where another copy has come in between that is not the same, neither is kept.
-    async fn fill(&self, ticket: Ticket, order: &Order);
+    async fn fill(&self, lease: Lease, order: &Order);
 
     /// Drops the copies of orders that have been changed, and makes every ticket for them void. Returns when nobody
     /// can find them any more, or when the budget of time is spent; this process then does not read from the
     /// cache before they are dropped.
-    async fn forget(&self, orders: &[OrderId]);
+    async fn invalidate(&self, orders: &[OrderId]);
 
     /// Whether the cache answers now.
     ///
@@ -44,12 +44,12 @@ pub enum Lookup {
     /// A copy of the order.
     Hit(Box<Order>),
     /// Nothing; with the right to offer what the store says, where there is a cache to offer it to.
-    Miss(Option<Ticket>),
+    Miss(Option<Lease>),
 }
 
 /// The right to fill one entry, given out with a miss. It ends when the order is forgotten, and after some seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ticket {
+pub struct Lease {
     /// The order that was missed.
     pub order_id: OrderId,
     /// What the cache knows the miss by; readers that miss an order at the same time may share it.
@@ -69,6 +69,6 @@ pub async fn invalidate(cache: &dyn Cache, orders: impl Iterator<Item = OrderId>
     }
     let orders: Vec<OrderId> = orders.collect();
     if !orders.is_empty() {
-        cache.forget(&orders).await;
+        cache.invalidate(&orders).await;
     }
 }

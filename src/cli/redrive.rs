@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::output;
-use crate::app::{self, Reading};
+use crate::app::{self, ReadOnlyBackends};
 use crate::checker::redrive::{Filter, Found, Options, Progress, redrive};
 use crate::config::Settings;
 use crate::order::{OrderId, Status, UserId};
@@ -65,7 +65,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     ended
 }
 
-async fn drive(backends: &Reading, args: &Args) -> Result<ExitCode> {
+async fn drive(backends: &ReadOnlyBackends, args: &Args) -> Result<ExitCode> {
     let options = Options {
         filter: Filter { orders: args.orders.clone(), user_id: args.user, status: args.status },
         older_than: Duration::from_secs(args.older_than),

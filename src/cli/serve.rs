@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{descriptors, output};
 use crate::api::Listeners;
-use crate::app::{self, Parts};
+use crate::app::{self, Backends};
 use crate::config::Settings;
 use crate::shutdown;
 
@@ -87,9 +87,9 @@ pub(super) fn run(settings: &Settings, role: Role) -> Result<()> {
 }
 
 /// Opens the backends; `None` where a signal comes first, for a server that does not answer may take long.
-async fn open(settings: &Settings, role: Role, stop: &CancellationToken) -> Result<Option<Parts>> {
+async fn open(settings: &Settings, role: Role, stop: &CancellationToken) -> Result<Option<Backends>> {
     tokio::select! {
-        parts = Parts::open(settings, role.name()) => parts.map(Some),
+        parts = Backends::open(settings, role.name()) => parts.map(Some),
         () = stop.cancelled() => Ok(None),
     }
 }

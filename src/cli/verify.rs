@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::output;
-use crate::app::{self, Reading};
+use crate::app::{self, ReadOnlyBackends};
 use crate::checker::stuck::find_stuck;
 use crate::checker::verify::{Confirmed, Options, Report, verify};
 use crate::config::Settings;
@@ -63,7 +63,7 @@ pub(super) fn of_copy(amounts: bool) -> Options {
     Options { idle: false, amounts, listed: LISTED }
 }
 
-async fn check(reading: &Reading, confirmed: Confirmed, options: &Options) -> Result<Report> {
+async fn check(reading: &ReadOnlyBackends, confirmed: Confirmed, options: &Options) -> Result<Report> {
     let dead_letters = reading.bus.dead_letters().await?;
     let mut report = verify(&*reading.store, dead_letters, confirmed, options).await?;
     find_stuck(&*reading.store, &*reading.bus, &mut report, options.listed).await?;

@@ -15,30 +15,30 @@ use super::status::Status;
 /// has read up to one has missed nothing before it. Written as two numbers with a dash between: `1742-17`. Which
 /// numbers they are is the store's own business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Sequence(pub u64, pub u64);
+pub struct HistoryOffset(pub u64, pub u64);
 
 /// A text is not a place in a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("send an id that the stream gave out, such as 1742-17")]
-pub struct BadSequence;
+pub struct BadHistoryOffset;
 
-impl fmt::Display for Sequence {
+impl fmt::Display for HistoryOffset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.0, self.1)
     }
 }
 
-impl FromStr for Sequence {
-    type Err = BadSequence;
+impl FromStr for HistoryOffset {
+    type Err = BadHistoryOffset;
 
-    fn from_str(text: &str) -> Result<Sequence, BadSequence> {
+    fn from_str(text: &str) -> Result<HistoryOffset, BadHistoryOffset> {
         let number = |digits: &str| match digits.bytes().all(|byte| byte.is_ascii_digit()) {
             // Every store counts in the positive half of 64 bits.
             true => digits.parse::<u64>().ok().filter(|number| i64::try_from(*number).is_ok()),
             false => None,
         };
-        let (major, minor) = text.split_once('-').ok_or(BadSequence)?;
-        Ok(Sequence(number(major).ok_or(BadSequence)?, number(minor).ok_or(BadSequence)?))
+        let (major, minor) = text.split_once('-').ok_or(BadHistoryOffset)?;
+        Ok(HistoryOffset(number(major).ok_or(BadHistoryOffset)?, number(minor).ok_or(BadHistoryOffset)?))
     }
 }
 
@@ -48,7 +48,7 @@ impl FromStr for Sequence {
 pub struct HistoryCursor {
     version: Version,
     /// [`HistoryCursor::ALL`] where no step of the version is left.
-    after: Sequence,
+    after: HistoryOffset,
 }
 
 /// A text is not a cursor of a history.
@@ -58,7 +58,7 @@ pub struct BadHistoryCursor;
 
 impl HistoryCursor {
     /// The largest place there is: every store counts in the positive half of 64 bits.
-    const ALL: Sequence = Sequence(i64::MAX as u64, i64::MAX as u64);
+    const ALL: HistoryOffset = HistoryOffset(i64::MAX as u64, i64::MAX as u64);
 
     /// Behind all steps of a version.
     #[must_use]
@@ -68,7 +68,7 @@ impl HistoryCursor {
 
     /// Behind one step of a version.
     #[must_use]
-    pub fn within(version: Version, after: Sequence) -> HistoryCursor {
+    pub fn within(version: Version, after: HistoryOffset) -> HistoryCursor {
         HistoryCursor { version, after }
     }
 
@@ -80,7 +80,7 @@ impl HistoryCursor {
 
     /// The steps of the version up to this place come before the cursor.
     #[must_use]
-    pub fn after(self) -> Sequence {
+    pub fn after(self) -> HistoryOffset {
         self.after
     }
 
@@ -158,9 +158,9 @@ impl Cause {
 
 /// One step of an order's history.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Step {
+pub struct HistoryEvent {
     /// Its place among all steps.
-    pub sequence: Sequence,
+    pub offset: HistoryOffset,
     /// The order.
     pub order_id: OrderId,
     /// Its owner.
@@ -181,7 +181,7 @@ pub struct Step {
 
 /// Whose steps are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Whose {
+pub enum Scope {
     /// Those of all orders.
     All,
     /// An order's.
@@ -190,25 +190,25 @@ pub enum Whose {
     User(UserId),
 }
 
-impl Whose {
+impl Scope {
     /// Whether a step of that order and user is one of them.
     #[must_use]
     pub fn includes(self, order_id: OrderId, user_id: UserId) -> bool {
         match self {
-            Whose::All => true,
-            Whose::Order(id) => id == order_id,
-            Whose::User(id) => id == user_id,
+            Scope::All => true,
+            Scope::Order(id) => id == order_id,
+            Scope::User(id) => id == user_id,
         }
     }
 }
 
-/// A stretch of the history.
+/// A page of the history.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Stretch {
+pub struct HistoryPage {
     /// The steps that were asked for, by ascending sequence.
-    pub steps: Vec<Step>,
+    pub events: Vec<HistoryEvent>,
     /// How far the store has looked: all that was asked for up to this place is in `steps`.
-    pub upto: Sequence,
+    pub upto: HistoryOffset,
     /// Whether there may be more right behind it.
     pub more: bool,
 }
@@ -219,20 +219,20 @@ mod tests {
 
     #[test]
     fn a_place_is_read_as_it_is_written_and_nothing_else_is_one() {
-        for place in [Sequence::default(), Sequence(1742, 17), Sequence(i64::MAX as u64, 1)] {
+        for place in [HistoryOffset::default(), HistoryOffset(1742, 17), HistoryOffset(i64::MAX as u64, 1)] {
             assert_eq!(place.to_string().parse(), Ok(place));
         }
         for text in
             ["", "-", "1", "1-", "-1", "1-2-3", "+1-2", " 1-2", "1-2 ", "a-b", "9223372036854775808-0"]
         {
-            assert_eq!(text.parse::<Sequence>(), Err(BadSequence), "{text:?}");
+            assert_eq!(text.parse::<HistoryOffset>(), Err(BadHistoryOffset), "{text:?}");
         }
-        assert!(Sequence(1, 9) < Sequence(2, 0));
+        assert!(HistoryOffset(1, 9) < HistoryOffset(2, 0));
     }
 
     #[test]
     fn a_cursor_is_read_as_it_is_written_and_nothing_else_is_one() {
-        let within = HistoryCursor::within(3, Sequence(1742, 17));
+        let within = HistoryCursor::within(3, HistoryOffset(1742, 17));
         for (text, cursor) in [
             ("0", HistoryCursor::default()),
             ("9223372036854775807", HistoryCursor::behind(Version::MAX)),
@@ -247,7 +247,7 @@ mod tests {
         }
         assert_eq!((HistoryCursor::behind(2).last_of(3), within.last_of(3)), (5, 5));
         assert_eq!(HistoryCursor::behind(Version::MAX).last_of(3), Version::MAX);
-        assert_eq!(HistoryCursor::within(0, Sequence(1, 1)).last_of(0), -1);
+        assert_eq!(HistoryCursor::within(0, HistoryOffset(1, 1)).last_of(0), -1);
     }
 
     #[test]

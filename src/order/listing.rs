@@ -43,7 +43,7 @@ impl Filter {
 /// A place in a list: right behind one of its orders. Written as 48 hexadecimal digits; only its store can tell
 /// which place it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
+pub struct ListCursor {
     /// What the list is sorted by.
     pub major: i64,
     /// What tells those apart that share it.
@@ -53,25 +53,25 @@ pub struct Position {
 /// A text is not a place in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("send a next_cursor of an earlier page as it was, or leave it out to begin with the newest order")]
-pub struct BadPosition;
+pub struct BadListCursor;
 
-impl fmt::Display for Position {
+impl fmt::Display for ListCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}{:032x}", self.major, u128::from_be_bytes(self.minor))
     }
 }
 
-impl FromStr for Position {
-    type Err = BadPosition;
+impl FromStr for ListCursor {
+    type Err = BadListCursor;
 
-    fn from_str(text: &str) -> Result<Position, BadPosition> {
+    fn from_str(text: &str) -> Result<ListCursor, BadListCursor> {
         let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         if text.len() != 48 || !text.bytes().all(is_hex) {
-            return Err(BadPosition);
+            return Err(BadListCursor);
         }
-        let major = u64::from_str_radix(&text[..16], 16).map_err(|_| BadPosition)?;
-        let minor = u128::from_str_radix(&text[16..], 16).map_err(|_| BadPosition)?;
-        Ok(Position { major: major.cast_signed(), minor: minor.to_be_bytes() })
+        let major = u64::from_str_radix(&text[..16], 16).map_err(|_| BadListCursor)?;
+        let minor = u128::from_str_radix(&text[16..], 16).map_err(|_| BadListCursor)?;
+        Ok(ListCursor { major: major.cast_signed(), minor: minor.to_be_bytes() })
     }
 }
 
@@ -81,7 +81,7 @@ pub struct Page {
     /// The orders, the newest first. There may be fewer than were asked for, also none, and still be more behind.
     pub orders: Vec<Order>,
     /// Where the next page begins; `None` after the last one.
-    pub next: Option<Position>,
+    pub next: Option<ListCursor>,
 }
 
 #[cfg(test)]
@@ -91,14 +91,14 @@ mod tests {
     #[test]
     fn a_place_is_read_as_it_is_written_and_nothing_else_is_one() {
         for major in [0, 1, -1, i64::MIN, i64::MAX, 1_760_000_000_123_456] {
-            let place = Position { major, minor: [0xa5; 16] };
+            let place = ListCursor { major, minor: [0xa5; 16] };
             assert_eq!(place.to_string().parse(), Ok(place));
         }
-        let place = Position { major: 7, minor: [1; 16] }.to_string();
+        let place = ListCursor { major: 7, minor: [1; 16] }.to_string();
         for text in
             ["", "0", &place[1..], &place.replace('0', "g"), &format!("{place}0"), &place.replace('1', "+")]
         {
-            assert_eq!(text.parse::<Position>(), Err(BadPosition), "{text:?}");
+            assert_eq!(text.parse::<ListCursor>(), Err(BadListCursor), "{text:?}");
         }
     }
 }

@@ -28,10 +28,12 @@ pub(crate) use command::needs_user;
 pub use command::{Command, Invalid, Put};
 pub use entity::Order;
 pub use event::Event;
-pub use history::{BadHistoryCursor, BadSequence, Cause, HistoryCursor, Sequence, Step, Stretch, Whose};
+pub use history::{
+    BadHistoryCursor, BadHistoryOffset, Cause, HistoryCursor, HistoryEvent, HistoryOffset, HistoryPage, Scope,
+};
 pub use id::{OrderId, UserId, Version};
 pub use json::pick;
-pub use listing::{BadPosition, Filter, Page, Position};
+pub use listing::{BadListCursor, Filter, ListCursor, Page};
 pub use numbers::{NumberError, WRITTEN_OUT};
 pub use payload::{Payload, PayloadError};
 pub use record::{Undecodable, header};

@@ -7,7 +7,7 @@ use super::wiring::Service;
 
 /// How long a caller waits for the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Patience {
+pub enum WaitPolicy {
     /// As long as the service is set to.
     #[default]
     Usual,
@@ -61,21 +61,21 @@ impl Deadline {
 }
 
 impl Service {
-    /// When a caller of that patience is answered at the latest, counted from now.
+    /// When a caller with that wait policy is answered at the latest, counted from now.
     #[must_use]
-    pub fn deadline(&self, patience: Patience) -> Deadline {
+    pub fn deadline(&self, wait_policy: WaitPolicy) -> Deadline {
         let longest = self.ack_wait_timeout;
-        let (waits, limit) = match patience {
-            Patience::Usual => (self.ack_wait, longest),
-            Patience::AtMost(limit) => (true, limit.min(longest)),
-            Patience::Within(limit) => (self.ack_wait, limit.min(longest)),
-            Patience::None => (false, longest),
+        let (waits, limit) = match wait_policy {
+            WaitPolicy::Usual => (self.ack_wait, longest),
+            WaitPolicy::AtMost(limit) => (true, limit.min(longest)),
+            WaitPolicy::Within(limit) => (self.ack_wait, limit.min(longest)),
+            WaitPolicy::None => (false, longest),
         };
         let now = Instant::now();
         Deadline {
             ack: waits.then(|| now + limit),
             answer: now + limit.max(SHORTEST_LIMIT),
-            is_async: patience == Patience::None,
+            is_async: wait_policy == WaitPolicy::None,
         }
     }
 

@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use super::committer::{PendingCommand, Slot, Withdrawal};
-use super::deadline::{Deadline, Patience};
+use super::deadline::{Deadline, WaitPolicy};
 use super::quota::{HeldMemory, Permit};
-use super::receipt::{Progress, Receipt};
+use super::receipt::{CommandReceipt, Progress};
 use super::wiring::Service;
 use crate::error::Error;
 use crate::order::{Command, OrderId, Put, Request, Version, needs_user};
@@ -41,10 +41,10 @@ impl Service {
     pub async fn submit(
         &self,
         request: Request,
-        patience: Patience,
+        wait_policy: WaitPolicy,
         memory: HeldMemory,
-    ) -> Result<Receipt, Error> {
-        self.submit_by(request, self.deadline(patience), memory).await
+    ) -> Result<CommandReceipt, Error> {
+        self.submit_by(request, self.deadline(wait_policy), memory).await
     }
 
     /// The same, with a deadline that several calls share. The request is queued at once, whenever its outcome is asked
@@ -57,7 +57,7 @@ impl Service {
         request: Request,
         deadline: Deadline,
         memory: HeldMemory,
-    ) -> impl Future<Output = Result<Receipt, Error>> + Send + '_ {
+    ) -> impl Future<Output = Result<CommandReceipt, Error>> + Send + '_ {
         // Queued before the future is made, which would be copied with the request in it.
         let order_id = request.command.order_id();
         let (reply, answer) = oneshot::channel();
@@ -74,15 +74,15 @@ impl Service {
         &self,
         order_id: OrderId,
         slot: Arc<Slot>,
-        mut answer: oneshot::Receiver<Result<Receipt, Error>>,
+        mut answer: oneshot::Receiver<Result<CommandReceipt, Error>>,
         deadline: Deadline,
-    ) -> Result<Receipt, Error> {
+    ) -> Result<CommandReceipt, Error> {
         let answered = match timeout_at(deadline.answer.into(), &mut answer).await {
             Ok(Ok(answered)) => answered,
             // It is late, or the one who would have answered is gone.
             _ => match slot.withdraw() {
                 Withdrawal::NothingStored => Err(Error::Unavailable),
-                Withdrawal::Stored(receipt) => Ok(Receipt { progress: Progress::Pending, ..receipt }),
+                Withdrawal::Stored(receipt) => Ok(CommandReceipt { progress: Progress::Pending, ..receipt }),
                 Withdrawal::NotKnown => answer.try_recv().unwrap_or(Err(Error::OutcomeUnknown { order_id })),
             },
         };
@@ -108,7 +108,7 @@ impl Service {
         mode: PutMode,
         deadline: Deadline,
         memory: Option<&Arc<Permit>>,
-    ) -> Result<Receipt, Error> {
+    ) -> Result<CommandReceipt, Error> {
         let Put { order_id, user_id, payload, if_version } = put;
         let create = |user_id| Command::Create { order_id, user_id, payload: payload.clone() };
         let update = Command::Update { order_id, user_id, payload: payload.clone(), if_version };

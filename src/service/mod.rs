@@ -3,7 +3,7 @@
 //! carries a batch. This room knows the traits of the store, the bus and the cache and none of their implementations,
 //! and no protocol. It does not know the worker or the checker.
 
-mod acks;
+mod ack_waiters;
 mod committer;
 mod deadline;
 mod follow;
@@ -18,11 +18,11 @@ pub mod turns;
 mod wiring;
 
 pub use committer::{MOST_QUEUED, RETRY_AFTER};
-pub use deadline::{Deadline, Patience};
+pub use deadline::{Deadline, WaitPolicy};
 pub use follow::{Following, History, News, Pages};
 pub use intake::PutMode;
 pub use readiness::{Checks, Readiness};
 pub use reads::Missed;
-pub use receipt::{Change, Progress, Receipt};
+pub use receipt::{Change, CommandReceipt, Progress};
 pub use retention::KEY_RETENTION;
 pub use wiring::{Background, Options, Service};

@@ -7,9 +7,9 @@ use tokio::time::timeout;
 
 use super::deadline::SHORTEST_LIMIT;
 use super::wiring::Service;
-use crate::cache::{Lookup, Ticket};
+use crate::cache::{Lease, Lookup};
 use crate::error::Error;
-use crate::order::{Filter, Order, OrderId, Page, Position, UserId};
+use crate::order::{Filter, ListCursor, Order, OrderId, Page, UserId};
 use crate::store;
 use crate::telemetry::limited;
 
@@ -18,7 +18,7 @@ const LONGEST_READ: Duration = Duration::from_secs(10);
 
 /// What the cache says of an order that it does not hold.
 #[derive(Debug)]
-pub struct Missed(Option<Ticket>);
+pub struct Missed(Option<Lease>);
 
 impl Service {
     /// The copy of an order that the cache holds, deleted or not; else what [`Service::get`] goes on from.
@@ -28,7 +28,7 @@ impl Service {
     pub async fn cached(&self, order_id: OrderId) -> Result<Order, Missed> {
         match self.cache.get(order_id).await {
             Lookup::Hit(order) => Ok(*order),
-            Lookup::Miss(ticket) => Err(Missed(ticket)),
+            Lookup::Miss(lease) => Err(Missed(lease)),
         }
     }
 
@@ -46,8 +46,8 @@ impl Service {
         self.in_time(async {
             let found = self.store.get(order_id).await.map_err(read_failed)?;
             let order = found.ok_or(Error::NotFound { order_id: Some(order_id) })?;
-            if let Missed(Some(ticket)) = missed {
-                self.cache.fill(ticket, &order).await;
+            if let Missed(Some(lease)) = missed {
+                self.cache.fill(lease, &order).await;
             }
             Ok(order)
         })
@@ -67,7 +67,12 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn list(&self, filter: &Filter, after: Option<Position>, limit: usize) -> Result<Page, Error> {
+    pub async fn list(
+        &self,
+        filter: &Filter,
+        after: Option<ListCursor>,
+        limit: usize,
+    ) -> Result<Page, Error> {
         self.in_time(async { self.store.list(filter, after, limit).await.map_err(read_failed) }).await
     }
 

@@ -1,11 +1,11 @@
 //! The answer to a command: what it did, and how far the worker had come with it when the caller was answered.
 
 use crate::order::{Event, OrderId, Status, Version};
-use crate::store::Earlier;
+use crate::store::ReplayedOutcome;
 
 /// The answer to a command that was accepted: it is durable and will be processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Receipt {
+pub struct CommandReceipt {
     /// The order.
     pub order_id: OrderId,
     /// Its version after the command.
@@ -42,19 +42,19 @@ pub enum Progress {
     NotAwaited,
 }
 
-impl Receipt {
+impl CommandReceipt {
     /// The receipt for an event that a store has accepted.
-    pub(super) fn of_event(event: &Event, progress: Progress) -> Option<Receipt> {
+    pub(super) fn of_event(event: &Event, progress: Progress) -> Option<CommandReceipt> {
         let change = Change::to(event.status);
         let (order_id, version) = (event.order_id?, event.version?);
-        Some(Receipt { order_id, version, change, progress, replayed: false })
+        Some(CommandReceipt { order_id, version, change, progress, replayed: false })
     }
 
     /// The receipt for a request that was carried out earlier.
-    pub(super) fn of_earlier(earlier: &Earlier) -> Receipt {
-        let Earlier { order_id, version, status } = *earlier;
+    pub(super) fn of_replay(earlier: &ReplayedOutcome) -> CommandReceipt {
+        let ReplayedOutcome { order_id, version, status } = *earlier;
         let change = Change::to(status);
-        Receipt { order_id, version, change, progress: Progress::NotAwaited, replayed: true }
+        CommandReceipt { order_id, version, change, progress: Progress::NotAwaited, replayed: true }
     }
 }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::acks::Acks;
+use super::ack_waiters::AckWaiters;
 use super::committer::{self, Commit, Committer};
-use super::follow::feed::Hub;
+use super::follow::notifier::Notifier;
 use super::readiness::Checks;
 use super::relay;
 use super::retention;
@@ -23,8 +23,8 @@ pub struct Service {
     pub(super) store: Arc<dyn Store>,
     pub(super) cache: Arc<dyn Cache>,
     pub(super) committer: Committer,
-    pub(super) acks: Arc<Acks>,
-    pub(super) feed: Arc<Hub>,
+    pub(super) acks: Arc<AckWaiters>,
+    pub(super) feed: Arc<Notifier>,
     checks: Arc<Checks>,
     pub(super) ack_wait: bool,
     pub(super) ack_wait_timeout: Duration,
@@ -51,8 +51,8 @@ pub struct Options {
 pub struct Background {
     committer: committer::Runner,
     relay: relay::Runner,
-    acks: Arc<Acks>,
-    feed: Arc<Hub>,
+    acks: Arc<AckWaiters>,
+    feed: Arc<Notifier>,
     store: Arc<dyn Store>,
     cache: Arc<dyn Cache>,
     history: Option<Duration>,
@@ -66,8 +66,8 @@ impl Service {
         cache: Arc<dyn Cache>,
         options: &Options,
     ) -> (Arc<Service>, Background) {
-        let acks = Arc::new(Acks::default());
-        bus.on_acks(Arc::<Acks>::clone(&acks));
+        let acks = Arc::new(AckWaiters::default());
+        bus.on_acks(Arc::<AckWaiters>::clone(&acks));
         let Options { ack_wait, ack_wait_timeout, history, republish_after } = *options;
         let (relay, relay_runner) =
             relay::new(Arc::clone(&store), Arc::clone(&bus), Arc::clone(&cache), republish_after);
@@ -78,7 +78,7 @@ impl Service {
             acks: Arc::clone(&acks),
             relay,
         });
-        let feed = Arc::new(Hub::default());
+        let feed = Arc::new(Notifier::default());
         let background = Background {
             committer: committer_runner,
             relay: relay_runner,

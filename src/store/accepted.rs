@@ -9,17 +9,17 @@ pub const BROUGHT_BACK: usize = 4 << 20;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Accepted {
     /// It was carried out. The event tells of it.
-    Now(Event),
+    Applied(Event),
     /// It was carried out, and its event is still in the store, because those of the batch are enough: a deletion
     /// beyond [`BROUGHT_BACK`].
-    Later(Earlier),
+    AppliedWithoutEvent(ReplayedOutcome),
     /// A request of that key and content had been carried out before.
-    Before(Earlier),
+    Replayed(ReplayedOutcome),
 }
 
 /// What a request did, now or when it came the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Earlier {
+pub struct ReplayedOutcome {
     /// The order.
     pub order_id: OrderId,
     /// Its version after the request.

@@ -10,7 +10,7 @@ pub struct Completion {
     /// The order.
     pub order_id: OrderId,
     /// What the completion builds on.
-    pub basis: Basis,
+    pub precondition: Precondition,
     /// The status the order takes.
     pub status: Status,
     /// The amount it takes; `None` leaves it.
@@ -21,7 +21,7 @@ pub struct Completion {
 
 /// Which state of an order a completion builds on.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Basis {
+pub enum Precondition {
     /// That version. Applies while it is the newest and unprocessed; makes it processed.
     Version(Version),
     /// An event from a service that knows no versions, sent at that time. Applies unless such an event of the

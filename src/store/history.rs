@@ -4,45 +4,55 @@
 use async_trait::async_trait;
 
 use super::error::Error;
-use super::part::Part;
-use crate::order::{HistoryCursor, OrderId, Sequence, Step, Stretch, Version, Whose};
+use super::order_history_page::OrderHistoryPage;
+use crate::order::{HistoryCursor, HistoryEvent, HistoryOffset, HistoryPage, OrderId, Scope, Version};
 
 /// Reads the history. For callers who ask for it, the feed and its followers.
 #[async_trait]
 pub trait History: Send + Sync + 'static {
     /// The steps of an order's history behind a cursor that belong to the next so many versions, or the first
-    /// [`MAX_PART`](crate::store::MAX_PART) of them. Empty where the store keeps no history.
+    /// [`MAX_PAGE_EVENTS`](crate::store::MAX_PAGE_EVENTS) of them. Empty where the store keeps no history.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    async fn history(&self, order_id: OrderId, after: HistoryCursor, versions: u32) -> Result<Part, Error>;
+    async fn history(
+        &self,
+        order_id: OrderId,
+        after: HistoryCursor,
+        versions: u32,
+    ) -> Result<OrderHistoryPage, Error>;
 
     /// The newest step of an order, if it belongs to that version or a later one. `None` where the store keeps no
     /// history.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    async fn newest_step(&self, order_id: OrderId, version: Version) -> Result<Option<Step>, Error>;
+    async fn newest_history_event(
+        &self,
+        order_id: OrderId,
+        version: Version,
+    ) -> Result<Option<HistoryEvent>, Error>;
 
     /// Steps behind a place in the history, by ascending sequence, at most `limit`; looks at a bounded number of
     /// others. No step will ever become visible before the place that this answers as `upto`.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    async fn steps(&self, of: Whose, after: Sequence, limit: usize) -> Result<Stretch, Error>;
+    async fn history_page(&self, of: Scope, after: HistoryOffset, limit: usize)
+    -> Result<HistoryPage, Error>;
 
     /// Where the history ends now: all steps to come are behind this place.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    async fn history_end(&self) -> Result<Sequence, Error>;
+    async fn history_end(&self) -> Result<HistoryOffset, Error>;
 
     /// A place that no step has come behind so far. It is behind [`History::history_end`] where steps can be seen while
     /// others are still being written before them.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    async fn history_newest(&self) -> Result<Sequence, Error> {
+    async fn history_newest(&self) -> Result<HistoryOffset, Error> {
         self.history_end().await
     }
 
@@ -51,5 +61,5 @@ pub trait History: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    async fn history_dropped(&self) -> Result<Sequence, Error>;
+    async fn history_dropped(&self) -> Result<HistoryOffset, Error>;
 }

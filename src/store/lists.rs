@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 
 use super::error::{Damaged, Error};
-use crate::order::{Filter, Order, OrderId, Page, Position};
+use crate::order::{Filter, ListCursor, Order, OrderId, Page};
 
 /// Reads many orders. For callers who list orders, and the checker.
 #[async_trait]
@@ -14,7 +14,7 @@ pub trait Lists: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    async fn list(&self, filter: &Filter, after: Option<Position>, limit: usize) -> Result<Page, Error>;
+    async fn list(&self, filter: &Filter, after: Option<ListCursor>, limit: usize) -> Result<Page, Error>;
 
     /// Orders by ascending id, from behind `after` on, at most `limit`: a whole-table scan for the checker. A row that
     /// cannot be read stands in its place.

@@ -10,24 +10,24 @@ mod history;
 pub mod jumps;
 mod lists;
 mod maintenance;
+mod order_history_page;
 mod orders;
 mod outbox;
-mod part;
 mod pending;
 pub mod postgres;
 pub mod sqlite;
 
-pub use accepted::{Accepted, BROUGHT_BACK, Earlier, Refusal};
-pub use completion::{Basis, Completed, Completion, Creation, Processed};
+pub use accepted::{Accepted, BROUGHT_BACK, Refusal, ReplayedOutcome};
+pub use completion::{Completed, Completion, Creation, Precondition, Processed};
 pub use error::{Damaged, Error};
 pub use history::History;
 pub use lists::Lists;
 pub use maintenance::Maintenance;
+pub use order_history_page::{MAX_PAGE_EVENTS, OrderHistoryPage};
 pub use orders::Orders;
 pub use outbox::Outbox;
-pub use part::{MAX_PART, Part};
 use pending::Place;
-pub use pending::{Cursor, MissingEntry, MissingPage, PendingPage, Postponed, Unpublishable};
+pub use pending::{MissingEntry, MissingPage, PendingCursor, PendingPage, Postponed, Unpublishable};
 
 /// Keeps orders: all that a backend does.
 pub trait Store: Orders + Outbox + History + Lists + Maintenance {}

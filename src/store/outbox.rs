@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::error::Error;
-use super::pending::{Cursor, MissingPage, PendingPage, Postponed};
+use super::pending::{MissingPage, PendingCursor, PendingPage, Postponed};
 use crate::order::{OrderId, Version};
 
 /// Finds pending orders and keeps track of what is published. For the relay, the worker and the checker.
@@ -27,7 +27,7 @@ pub trait Outbox: Send + Sync + 'static {
     async fn pending(
         &self,
         before: Timestamp,
-        after: Option<Cursor>,
+        after: Option<PendingCursor>,
         limit: usize,
     ) -> Result<PendingPage, Error>;
 
@@ -70,7 +70,7 @@ pub trait Outbox: Send + Sync + 'static {
     async fn missing_outbox_entries(
         &self,
         before: Timestamp,
-        after: Option<Cursor>,
+        after: Option<PendingCursor>,
         orders: usize,
     ) -> Result<MissingPage, Error> {
         let _ = (before, after, orders);

@@ -9,7 +9,7 @@ use crate::order::{Event, OrderId, Status, UserId, Version};
 
 /// A place in the list of pending orders; only its store can read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor(pub(in crate::store) Place);
+pub struct PendingCursor(pub(in crate::store) Place);
 
 /// What a cursor is to each store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct PendingPage {
     /// Orders whose events can never be made, while all else of their rows can be read.
     pub unpublishable: Vec<Unpublishable>,
     /// Where the next page begins; `None` after the last one.
-    pub next: Option<Cursor>,
+    pub next: Option<PendingCursor>,
 }
 
 /// A pending version of an order of which no event can be made.
@@ -48,7 +48,7 @@ pub struct MissingPage {
     /// The pending orders of the page without an outbox entry.
     pub entries: Vec<MissingEntry>,
     /// Where the next page begins; `None` after the last one.
-    pub next: Option<Cursor>,
+    pub next: Option<PendingCursor>,
 }
 
 /// A pending order without an outbox entry.

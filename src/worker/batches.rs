@@ -69,7 +69,8 @@ impl Worker {
     /// [`WorkError`] where the bus cannot serve this worker, or a part of it ends by itself; then it stops in order.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), WorkError> {
         let subscription = Mutex::new(self.bus.subscribe().await?);
-        let (told, shutdown, parts) = (&shutdown, shutdown.child_token(), self.recorder.rejects.parts());
+        let (told, shutdown, components) =
+            (&shutdown, shutdown.child_token(), self.recorder.rejects.components());
         let last_tries = match self.bus.confirms_processing() {
             true => self.stopping.clone(),
             false => shutdown.clone(),
@@ -79,7 +80,7 @@ impl Worker {
             Arc::clone(&self.bus),
             Arc::clone(&self.processor),
             self.options,
-            (last_tries, shutdown.clone(), parts.clone()),
+            (last_tries, shutdown.clone(), components.clone()),
         );
         let ended = CancellationToken::new();
         let tasks = async {
@@ -90,7 +91,7 @@ impl Worker {
         };
         let working = async { tokio::join!(tasks, self.record_late(late, &ended, &shutdown)) };
         let watched = async {
-            parts.failed().await;
+            components.failed().await;
             shutdown.cancel();
             std::future::pending::<()>().await;
         };
@@ -102,8 +103,8 @@ impl Worker {
         let is_early = !told.is_cancelled();
         subscription.into_inner().close().await;
         self.recorder.rejects.ended().await;
-        match parts.has_failed() {
-            Some(part) => Err(WorkError::Part(part)),
+        match components.has_failed() {
+            Some(part) => Err(WorkError::Component(part)),
             None if is_early => Err(WorkError::Consumer),
             None => Ok(()),
         }

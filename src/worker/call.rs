@@ -18,7 +18,7 @@ use super::processor::{ProcessError, Processor};
 use super::work::{Done, Task};
 use crate::bus::{Bus, Delivery};
 use crate::order::{Amount, Event, OrderId, Status};
-use crate::store::{Basis, Completion, Creation, Postponed};
+use crate::store::{Completion, Creation, Postponed, Precondition};
 use crate::telemetry::limited;
 
 /// How many calls may go on outside of their batches; beyond that the worker takes no more deliveries.
@@ -176,13 +176,13 @@ fn done(
     delivery: Delivery,
     (status, amount, reason): (Status, Option<Amount>, Option<String>),
 ) -> Done {
-    let basis = match &delivery.event {
-        Ok(Event { order_id: Some(_), version: Some(version), .. }) => Basis::Version(*version),
+    let precondition = match &delivery.event {
+        Ok(Event { order_id: Some(_), version: Some(version), .. }) => Precondition::Version(*version),
         Ok(Event { order_id: None, user_id: Some(user_id), payload, .. }) => {
-            Basis::Creation(Box::new(Creation { user_id: *user_id, payload: payload.clone() }))
+            Precondition::Creation(Box::new(Creation { user_id: *user_id, payload: payload.clone() }))
         }
-        Ok(event) => Basis::Unversioned(event.timestamp),
-        Err(_) => Basis::Unversioned(delivery.source.timestamp),
+        Ok(event) => Precondition::Unversioned(event.timestamp),
+        Err(_) => Precondition::Unversioned(delivery.source.timestamp),
     };
-    Done { order_id, delivery, completion: Completion { order_id, basis, status, amount, reason } }
+    Done { order_id, delivery, completion: Completion { order_id, precondition, status, amount, reason } }
 }

@@ -24,5 +24,5 @@ pub enum WorkError {
     Consumer,
     /// A task of it panicked.
     #[error("{0} ended by itself")]
-    Part(&'static str),
+    Component(&'static str),
 }

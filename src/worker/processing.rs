@@ -21,7 +21,7 @@ use super::options::Options;
 use super::processor::Processor;
 use super::work::{Done, Task};
 use crate::bus::Bus;
-use crate::shutdown::Parts;
+use crate::shutdown::Components;
 use crate::store::Outbox;
 
 /// How long a batch waits for the calls of its orders.
@@ -36,7 +36,7 @@ pub(super) struct Processing {
     caller: Arc<Caller>,
     late: TaskTracker,
     finished: mpsc::UnboundedSender<Done>,
-    parts: Parts,
+    components: Components,
 }
 
 impl Processing {
@@ -46,12 +46,12 @@ impl Processing {
         bus: Arc<dyn Bus>,
         processor: Arc<dyn Processor>,
         options: Options,
-        (last_tries, shutdown, parts): (CancellationToken, CancellationToken, Parts),
+        (last_tries, shutdown, components): (CancellationToken, CancellationToken, Components),
     ) -> (Processing, mpsc::UnboundedReceiver<Done>) {
         let (finished, late) = mpsc::unbounded_channel();
         let (keeper, room) = (Keeper::new(store), Arc::new(Semaphore::new(MOST_LATE)));
         let caller = Arc::new(Caller { keeper, room, bus, processor, options, shutdown, last_tries });
-        (Processing { caller, late: TaskTracker::new(), finished, parts }, late)
+        (Processing { caller, late: TaskTracker::new(), finished, components }, late)
     }
 
     /// Processes tasks for so long; answers those that ended, and the calls of the others.
@@ -87,14 +87,14 @@ impl Processing {
                 () = self.caller.shutdown.cancelled() => return,
             };
             let finished = self.finished.clone();
-            let part = self.parts.part("a task that processes an order");
+            let component = self.components.component("a task that processes an order");
             self.late.spawn(async move {
-                let (_room, part) = (room, part);
+                let (_room, component) = (room, component);
                 if let Some(done) = call.await {
                     // The receiver lives until all calls have ended.
                     drop(finished.send(done));
                 }
-                part.ends_in_order();
+                component.ends_in_order();
             });
         }
     }

@@ -15,7 +15,7 @@ use super::work::{Done, Task, Work, ack, has_failed};
 use crate::bus::{Bus, Delivery, Reply};
 use crate::cache::{Cache, invalidate};
 use crate::order::{OrderId, Status};
-use crate::store::{self, Basis, Completed, Completion, Orders, Processed};
+use crate::store::{self, Completed, Completion, Orders, Precondition, Processed};
 use crate::telemetry::limited;
 
 /// The first pause before something is tried again; each next one is twice as long.
@@ -167,12 +167,12 @@ impl Recorder {
                 rejected.push((delivery, format!("there is no order {order_id}")));
                 continue;
             }
-            let version = match completion.basis {
-                Basis::Version(version) => Some(version),
-                Basis::Creation(_) => Some(1),
-                Basis::Unversioned(_) => None,
+            let version = match completion.precondition {
+                Precondition::Version(version) => Some(version),
+                Precondition::Creation(_) => Some(1),
+                Precondition::Unversioned(_) => None,
             };
-            if let Basis::Version(version) = completion.basis {
+            if let Precondition::Version(version) = completion.precondition {
                 let state = match (outcome, states.get(&order_id)) {
                     (Completed::Applied, _) => Processed { version, status: completion.status },
                     (_, Some(state)) if state.version >= version => *state,
@@ -182,8 +182,8 @@ impl Recorder {
                 recorded.push((order_id, state));
             }
             // What counts is what the store has: an earlier delivery may have ended otherwise.
-            let failed = match (states.get(&order_id), &completion.basis) {
-                (Some(state), Basis::Version(version)) => has_failed(*version, state),
+            let failed = match (states.get(&order_id), &completion.precondition) {
+                (Some(state), Precondition::Version(version)) => has_failed(*version, state),
                 _ => completion.status == Status::Failed,
             };
             let ack = ack(&delivery, order_id, version, failed, now);
@@ -219,7 +219,7 @@ impl Recorder {
         outcomes: &[Completed],
     ) -> HashMap<OrderId, Processed> {
         let is_stale = |(completion, outcome): &(&Completion, &Completed)| {
-            **outcome == Completed::Stale && matches!(completion.basis, Basis::Version(_))
+            **outcome == Completed::Stale && matches!(completion.precondition, Precondition::Version(_))
         };
         let stale: Vec<OrderId> =
             completions.iter().zip(outcomes).filter(is_stale).map(|(it, _)| it.order_id).collect();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 use crate::bus::{Bus, Delivery};
-use crate::shutdown::Parts;
+use crate::shutdown::Components;
 use crate::telemetry::limited;
 
 /// A record, and why no worker can deal with it.
@@ -17,12 +17,12 @@ pub(super) type Rejected = (Delivery, String);
 pub(super) struct Rejects {
     bus: Arc<dyn Bus>,
     tasks: TaskTracker,
-    parts: Parts,
+    components: Components,
 }
 
 impl Rejects {
     pub(super) fn new(bus: Arc<dyn Bus>) -> Rejects {
-        Rejects { bus, tasks: TaskTracker::new(), parts: Parts::default() }
+        Rejects { bus, tasks: TaskTracker::new(), components: Components::default() }
     }
 
     /// Sends records there, and does not wait for it.
@@ -31,10 +31,10 @@ impl Rejects {
             let source = &delivery.source;
             limited!(warn, "dead letter"; ?source, reason, "a record goes to the dead-letter topic");
             let bus = Arc::clone(&self.bus);
-            let part = self.parts.part("a task that writes a dead letter");
+            let component = self.components.component("a task that writes a dead letter");
             self.tasks.spawn(async move {
                 // Dropped by a panic.
-                let part = part;
+                let component = component;
                 if let Err(error) = bus.reject(delivery, &reason).await {
                     limited!(
                         error, "lost dead letter";
@@ -42,14 +42,14 @@ impl Rejects {
                         "the dead letter was not written; the record comes again"
                     );
                 }
-                part.ends_in_order();
+                component.ends_in_order();
             });
         }
     }
 
     /// The tasks of this worker, also those that process.
-    pub(super) fn parts(&self) -> Parts {
-        self.parts.clone()
+    pub(super) fn components(&self) -> Components {
+        self.components.clone()
     }
 
     /// Waits until all of them have ended. The worker must have left its bus before.

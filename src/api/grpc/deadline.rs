@@ -7,7 +7,7 @@ use hyper::HeaderMap;
 use tonic::Extensions;
 
 use crate::order::Invalid;
-use crate::service::Patience;
+use crate::service::WaitPolicy;
 
 /// How much of the time is left for the answer and its way: a tenth, within these bounds. The lower one is also twice
 /// as exact as the end of a wait.
@@ -32,12 +32,12 @@ impl Deadline {
     }
 
     /// How long a call of these extensions waits for the worker.
-    pub(super) fn patience(extensions: &Extensions) -> Patience {
-        let Some(Deadline(at)) = extensions.get::<Deadline>() else { return Patience::Usual };
+    pub(super) fn wait_policy(extensions: &Extensions) -> WaitPolicy {
+        let Some(Deadline(at)) = extensions.get::<Deadline>() else { return WaitPolicy::Usual };
         let left = at.saturating_duration_since(Instant::now());
         match left.checked_sub((left / 10).clamp(MARGIN.0, MARGIN.1)) {
-            Some(limit) => Patience::Within(limit),
-            None => Patience::None,
+            Some(limit) => WaitPolicy::Within(limit),
+            None => WaitPolicy::None,
         }
     }
 }
@@ -86,13 +86,13 @@ mod tests {
     #[test]
     fn the_wait_ends_before_the_deadline() {
         let mut extensions = Extensions::new();
-        assert_eq!(Deadline::patience(&extensions), Patience::Usual);
+        assert_eq!(Deadline::wait_policy(&extensions), WaitPolicy::Usual);
         extensions.insert(Deadline(Instant::now() + Duration::from_secs(10)));
-        let Patience::Within(limit) = Deadline::patience(&extensions) else { panic!("no limit") };
+        let WaitPolicy::Within(limit) = Deadline::wait_policy(&extensions) else { panic!("no limit") };
         assert!(limit <= Duration::from_secs(9) && limit > Duration::from_secs(5), "{limit:?}");
         for soon in [Duration::ZERO, MARGIN.0 / 2] {
             extensions.insert(Deadline(Instant::now() + soon));
-            assert_eq!(Deadline::patience(&extensions), Patience::None);
+            assert_eq!(Deadline::wait_policy(&extensions), WaitPolicy::None);
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::error::Error;
 use crate::order::{self, Command, Invalid, Order, OrderId, UserId, Version};
 use crate::service::quota::Permit;
 use crate::service::turns::Turn;
-use crate::service::{Patience, Receipt, Service};
+use crate::service::{CommandReceipt, Service, WaitPolicy};
 
 /// The service of orders as the library serves it.
 pub(super) type Server = OrdersServiceServer<Orders>;
@@ -59,10 +59,10 @@ impl OrdersService for Orders {
         &self,
         request: Request<UpsertOrderRequest>,
     ) -> Result<Response<UpsertOrderResponse>, Status> {
-        let patience = Deadline::patience(request.extensions());
+        let wait_policy = Deadline::wait_policy(request.extensions());
         let (metadata, extensions, message) = request.into_parts();
         let memory = extensions.get::<Memory>().map(|Memory(memory)| Arc::clone(memory));
-        let receipt = self.upsert(&metadata, message, patience, memory).await?;
+        let receipt = self.upsert(&metadata, message, wait_policy, memory).await?;
         Ok(upserted(&receipt))
     }
 
@@ -98,9 +98,9 @@ impl Orders {
         &self,
         metadata: &MetadataMap,
         message: UpsertOrderRequest,
-        patience: Patience,
+        wait_policy: WaitPolicy,
         memory: Option<Arc<Permit>>,
-    ) -> Result<Receipt, Problem> {
+    ) -> Result<CommandReceipt, Problem> {
         let key = key(metadata)?;
         let if_version = if_version(metadata)?;
         // Its memory goes with it: the caller may be gone before it is read.
@@ -115,7 +115,7 @@ impl Orders {
             true => run(read).await?,
             false => read()?,
         };
-        Ok(self.state.service.submit(request, patience, memory.as_ref().into()).await?)
+        Ok(self.state.service.submit(request, wait_policy, memory.as_ref().into()).await?)
     }
 }
 
@@ -143,7 +143,7 @@ fn command(message: UpsertOrderRequest, if_version: Option<Version>) -> Result<C
 }
 
 /// The answer to a command that was accepted.
-fn upserted(receipt: &Receipt) -> Response<UpsertOrderResponse> {
+fn upserted(receipt: &CommandReceipt) -> Response<UpsertOrderResponse> {
     let (order_id, status) = (receipt.order_id.to_string(), outcome::status(receipt).to_owned());
     let message = UpsertOrderResponse { order_id, status };
     let mut response = with_version(message, receipt.version);

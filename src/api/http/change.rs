@@ -18,13 +18,13 @@ use crate::api::submission::Submission;
 use crate::error::Error;
 use crate::order::{self, Invalid, KeyText, Version};
 use crate::service::quota::{HeldMemory, Permit};
-use crate::service::{Deadline, Receipt};
+use crate::service::{CommandReceipt, Deadline};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Until when the caller of a write is answered.
 pub(super) fn deadline(api: &ApiState, preferences: Preferences) -> Deadline {
-    let deadline = api.service.deadline(preferences.patience());
+    let deadline = api.service.deadline(preferences.wait_policy());
     if preferences.wants_representation() { deadline.with_last_look() } else { deadline }
 }
 
@@ -65,10 +65,10 @@ pub(super) fn submit<'a>(
 
 /// Carries out a change for the version that the order has, if that is one of these. An order may come to another one
 /// meanwhile; because versions only grow, that has an end.
-pub(super) async fn for_one_of<F: Future<Output = Result<Receipt, Error>> + Send>(
+pub(super) async fn for_one_of<F: Future<Output = Result<CommandReceipt, Error>> + Send>(
     versions: &[Version],
     change: impl Fn(Version) -> F,
-) -> Result<Receipt, Error> {
+) -> Result<CommandReceipt, Error> {
     let mut version = versions.first().copied().unwrap_or_default();
     loop {
         match change(version).await {

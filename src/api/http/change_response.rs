@@ -24,7 +24,7 @@ use crate::api::reads::ReadGuard;
 use crate::api::state::ApiState;
 use crate::order::Order;
 use crate::service::quota::Permit;
-use crate::service::{Change, Deadline, Progress, Receipt};
+use crate::service::{Change, CommandReceipt, Deadline, Progress};
 
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -57,7 +57,7 @@ fn failed() -> Object {
 
 impl OutcomeBody<'_> {
     /// The outcome of a command that was accepted, with the order where the caller asked for it.
-    pub(super) fn of<'a>(receipt: &Receipt, order: Option<&'a Order>) -> OutcomeBody<'a> {
+    pub(super) fn of<'a>(receipt: &CommandReceipt, order: Option<&'a Order>) -> OutcomeBody<'a> {
         OutcomeBody {
             order_id: receipt.order_id.to_string(),
             status: outcome::status(receipt),
@@ -71,7 +71,7 @@ impl OutcomeBody<'_> {
 pub(super) async fn answer(
     api: &ApiState,
     caller: &Caller,
-    receipt: &Receipt,
+    receipt: &CommandReceipt,
     preferences: Preferences,
     deadline: Deadline,
 ) -> Response {
@@ -119,7 +119,7 @@ struct Shown {
 
 /// Reads the order for the response; `None` where it cannot be read now, or memory is short: the order is stored, and
 /// the response does without it.
-async fn show(api: &ApiState, caller: &Caller, receipt: Receipt, deadline: Deadline) -> Option<Shown> {
+async fn show(api: &ApiState, caller: &Caller, receipt: CommandReceipt, deadline: Deadline) -> Option<Shown> {
     let (guard, order) = api.read_order(caller, receipt.order_id, deadline.answer()).await.ok()?;
     let (size, tag) = (order.payload.as_str().len(), Tag::of_order(&order));
     let memory = caller.take(size).ok()?;
@@ -128,7 +128,7 @@ async fn show(api: &ApiState, caller: &Caller, receipt: Receipt, deadline: Deadl
 }
 
 /// The HTTP status of a command that was accepted.
-pub(super) fn status(receipt: &Receipt) -> StatusCode {
+pub(super) fn status(receipt: &CommandReceipt) -> StatusCode {
     match (receipt.progress, receipt.change) {
         (Progress::Pending, _) => StatusCode::ACCEPTED,
         (_, Change::Created) => StatusCode::CREATED,

@@ -9,7 +9,7 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderValue, IF_NONE_MATCH};
 
 use crate::order::{Order, Status, Version};
-use crate::service::{Change, Progress, Receipt};
+use crate::service::{Change, CommandReceipt, Progress};
 
 /// The tag of an order as it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Tag {
     }
 
     /// The tag of the order as the command left it.
-    pub(super) fn of_receipt(receipt: &Receipt) -> Tag {
+    pub(super) fn of_receipt(receipt: &CommandReceipt) -> Tag {
         let status = match (receipt.progress, receipt.change) {
             (Progress::Processed, _) => None,
             (Progress::Failed, _) => Some(Status::Failed),

@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::step_body::step;
+use super::history_event_body::step;
 use crate::api::problem_body::to_json;
-use crate::order::{Sequence, Step};
+use crate::order::{HistoryEvent, HistoryOffset};
 use crate::service::quota::Permit;
 use crate::service::{Following, News};
 
@@ -52,7 +52,7 @@ pub(super) fn events(
 }
 
 /// The first block of a stream, and the event `gap` where steps were lost.
-fn beginning(after: Option<Sequence>, lost_from: Option<Sequence>) -> Bytes {
+fn beginning(after: Option<HistoryOffset>, lost_from: Option<HistoryOffset>) -> Bytes {
     // A fresh id is random at its end.
     let (_, jitter) = Uuid::now_v7().as_u64_pair();
     let retry = RETRY.start() + jitter % (RETRY.end() - RETRY.start() + 1);
@@ -69,7 +69,7 @@ fn beginning(after: Option<Sequence>, lost_from: Option<Sequence>) -> Bytes {
 }
 
 /// The event `gap`, without the empty line at its end.
-fn gap(after: Sequence, upto: Sequence) -> String {
+fn gap(after: HistoryOffset, upto: HistoryOffset) -> String {
     let body = to_json(&GapBody { after: after.to_string(), upto: upto.to_string() });
     format!("id: {upto}\nevent: gap\ndata: {}\n", String::from_utf8_lossy(&body))
 }
@@ -87,10 +87,10 @@ pub(super) struct GapBody {
 }
 
 /// Events as they are written to the wire.
-fn text(steps: &[Step]) -> Bytes {
+fn text(steps: &[HistoryEvent]) -> Bytes {
     let mut text = Vec::with_capacity(steps.len() * 320);
     for one in steps {
-        text.extend_from_slice(format!("id: {}\nevent: order\ndata: ", one.sequence).as_bytes());
+        text.extend_from_slice(format!("id: {}\nevent: order\ndata: ", one.offset).as_bytes());
         text.extend_from_slice(&step(one));
         text.extend_from_slice(b"\n\n");
     }
@@ -108,9 +108,9 @@ mod tests {
     use crate::order::{Amount, Cause, OrderId, Status, UserId};
     use crate::service::quota::{Limit, Quotas, Resource};
 
-    fn a_step() -> Step {
-        Step {
-            sequence: Sequence(7, 9),
+    fn a_step() -> HistoryEvent {
+        HistoryEvent {
+            offset: HistoryOffset(7, 9),
             order_id: OrderId::parse("0196f1c8-7b1e-7000-8000-00000000dead").unwrap(),
             user_id: UserId::parse("7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33").unwrap(),
             version: 2,
@@ -155,9 +155,9 @@ data: {"order_id":"0196f1c8-7b1e-7000-8000-00000000dead","user_id":"7e1a3f6c-55a
             assert_eq!(events.next().await, Some(COMMENT));
             assert_eq!(began.elapsed(), beat * HEARTBEAT);
         }
-        let mut begun = pin!(super::events(following(Some(Sequence(7, 0))), draining.clone(), permit()));
+        let mut begun = pin!(super::events(following(Some(HistoryOffset(7, 0))), draining.clone(), permit()));
         assert_eq!(retry(begun.next().await), "id: 7-0\n\n");
-        let lost = beginning(Some(Sequence(7, 0)), Some(Sequence(3, 1)));
+        let lost = beginning(Some(HistoryOffset(7, 0)), Some(HistoryOffset(3, 1)));
         let gap = "\nid: 7-0\nevent: gap\ndata: {\"after\":\"3-1\",\"upto\":\"7-0\"}\n\n";
         assert_eq!(retry(Some(lost)), gap);
         draining.cancel();

@@ -31,7 +31,7 @@ use crate::api::problem::{
     HISTORY_OFF, INTERNAL, INVALID, MISDIRECTED_REQUEST, OVERLOADED, Problem, STORE_UNAVAILABLE,
 };
 use crate::api::state::ApiState;
-use crate::order::{BadSequence, Invalid, Sequence, UserId};
+use crate::order::{BadHistoryOffset, HistoryOffset, Invalid, UserId};
 use crate::service::Service;
 use crate::service::quota::{Limit, Permit, Resource};
 use crate::service::turns::Turn;
@@ -98,13 +98,13 @@ pub(super) async fn follow_user_orders(
 }
 
 /// The offset that a client has reached. An empty one counts as absent, as in browsers.
-fn last_event_id(headers: &HeaderMap) -> Result<Option<Sequence>, Invalid> {
+fn last_event_id(headers: &HeaderMap) -> Result<Option<HistoryOffset>, Invalid> {
     let mut given = headers.get_all(LAST_EVENT_ID).iter();
     let Some(id) = given.next().filter(|id| !id.is_empty()) else { return Ok(None) };
-    let place = id.to_str().map_err(|_| BadSequence).and_then(str::parse);
+    let place = id.to_str().map_err(|_| BadHistoryOffset).and_then(str::parse);
     match (place, given.next()) {
         (Ok(place), None) => Ok(Some(place)),
-        _ => Err(Invalid::new("Last-Event-ID", BadSequence.to_string())),
+        _ => Err(Invalid::new("Last-Event-ID", BadHistoryOffset.to_string())),
     }
 }
 
@@ -171,7 +171,7 @@ fn stream() -> Content {
     );
     let schema = ObjectBuilder::new()
         .schema_type(Type::String)
-        .description(Some("Each `data` is a `Step`, or a `Gap`."));
+        .description(Some("Each `data` is a `HistoryEvent`, or a `Gap`."));
     ContentBuilder::new().schema(Some(schema)).example(Some(example.into())).build()
 }
 
@@ -187,7 +187,7 @@ mod tests {
         };
         assert_eq!(read(&[]), Ok(None));
         assert_eq!(read(&[""]), Ok(None));
-        assert_eq!(read(&["7-9"]), Ok(Some(Sequence(7, 9))));
+        assert_eq!(read(&["7-9"]), Ok(Some(HistoryOffset(7, 9))));
         for values in [&["7"][..], &["7-9-1"], &["x"], &["7-9", "7-9"]] {
             assert_eq!(read(values).unwrap_err().field, "Last-Event-ID", "{values:?}");
         }

@@ -11,12 +11,12 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::history_event_body::{by, causes};
 use super::order_body::number;
 use super::path::{Segment, order_id_of};
 use super::prefer::Preferences;
 use super::query::Parameters;
 use super::response::json as json_response;
-use super::step_body::{by, causes};
 use crate::api::caller::Caller;
 use crate::api::openapi::parameters::{OrderInPath, Prefer, limit, parameters, query};
 use crate::api::openapi::problems::problems;
@@ -28,7 +28,7 @@ use crate::api::problem::{
 };
 use crate::api::problem_body::to_json;
 use crate::api::state::ApiState;
-use crate::order::{Cause, HistoryCursor, Step, Version};
+use crate::order::{Cause, HistoryCursor, HistoryEvent, Version};
 use crate::service::Service;
 use crate::service::turns::Turn;
 
@@ -122,7 +122,7 @@ pub(super) async fn get_history(
     let (_, part) = api.read(&caller, Turn::Order, until, read).await?;
     let body = HistoryBody {
         order_id: order_id.to_string(),
-        history: entries(&part.steps),
+        history: entries(&part.events),
         next_cursor: part.next.map(|cursor| cursor.to_string()),
     };
     let mut response = json_response(StatusCode::OK, to_json(&body));
@@ -131,7 +131,7 @@ pub(super) async fn get_history(
 }
 
 /// Puts each outcome beside the change that it is the outcome of.
-fn entries(steps: &[Step]) -> Vec<Entry<'_>> {
+fn entries(steps: &[HistoryEvent]) -> Vec<Entry<'_>> {
     let mut entries: Vec<Entry<'_>> = Vec::with_capacity(steps.len());
     for step in steps {
         let own = Entry {
@@ -160,7 +160,7 @@ fn entries(steps: &[Step]) -> Vec<Entry<'_>> {
     entries
 }
 
-fn outcome(step: &Step) -> Outcome<'_> {
+fn outcome(step: &HistoryEvent) -> Outcome<'_> {
     Outcome {
         at: step.at,
         status: step.status.as_str(),
@@ -204,11 +204,11 @@ fn example() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::{Amount, OrderId, Sequence, Status, UserId};
+    use crate::order::{Amount, HistoryOffset, OrderId, Status, UserId};
 
     fn told(steps: &[(Version, Cause, Status)]) -> String {
-        let step = |(version, cause, status): &(Version, Cause, Status)| Step {
-            sequence: Sequence::default(),
+        let step = |(version, cause, status): &(Version, Cause, Status)| HistoryEvent {
+            offset: HistoryOffset::default(),
             order_id: OrderId::generate(),
             user_id: UserId::from_bytes([1; 16]),
             version: *version,
@@ -218,7 +218,7 @@ mod tests {
             amount: (*cause != Cause::Command).then(|| Amount::parse("1.50").unwrap()),
             reason: None,
         };
-        let steps: Vec<Step> = steps.iter().map(step).collect();
+        let steps: Vec<HistoryEvent> = steps.iter().map(step).collect();
         let text = String::from_utf8(to_json(&entries(&steps))).unwrap();
         text.replace(r#""at":"1970-01-01T00:00:00Z","#, "")
     }

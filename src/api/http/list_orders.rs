@@ -25,7 +25,7 @@ use crate::api::openapi::schema::{ANY_UUID, USER, any_text, statuses, text, time
 use crate::api::problem::{INTERNAL, INVALID, MISDIRECTED_REQUEST, OVERLOADED, Problem, STORE_UNAVAILABLE};
 use crate::api::problem_body::to_json;
 use crate::api::state::ApiState;
-use crate::order::{BadPosition, Filter, Invalid, Position, Status, UserId};
+use crate::order::{BadListCursor, Filter, Invalid, ListCursor, Status, UserId};
 use crate::service::Service;
 use crate::service::turns::Turn;
 
@@ -115,9 +115,9 @@ fn filter(query: Parameters<'_>) -> Result<Filter, Invalid> {
     Ok(Filter { user_id, status, external_id, created_from, created_before, with_deleted })
 }
 
-fn after(query: Parameters<'_>) -> Result<Option<Position>, Invalid> {
+fn after(query: Parameters<'_>) -> Result<Option<ListCursor>, Invalid> {
     let Some(cursor) = query.text("cursor")? else { return Ok(None) };
-    cursor.parse().map(Some).map_err(|error: BadPosition| Invalid::new("cursor", error.to_string()))
+    cursor.parse().map(Some).map_err(|error: BadListCursor| Invalid::new("cursor", error.to_string()))
 }
 
 /// Reads a time. Orders are dated in microseconds, and a bound between two of them is as good as the later one.

@@ -7,7 +7,7 @@ use axum::response::Response;
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 
-use crate::service::{Patience, Service};
+use crate::service::{Service, WaitPolicy};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
@@ -56,11 +56,11 @@ impl Preferences {
     }
 
     /// How long the caller waits for the worker.
-    pub(super) fn patience(&self) -> Patience {
+    pub(super) fn wait_policy(&self) -> WaitPolicy {
         match (self.wait, self.respond_async) {
-            (Some(seconds), _) => Patience::AtMost(Duration::from_secs(seconds.into())),
-            (None, true) => Patience::None,
-            (None, false) => Patience::Usual,
+            (Some(seconds), _) => WaitPolicy::AtMost(Duration::from_secs(seconds.into())),
+            (None, true) => WaitPolicy::None,
+            (None, false) => WaitPolicy::Usual,
         }
     }
 
@@ -72,7 +72,7 @@ impl Preferences {
     /// Until when a read that begins now is answered: as long as reads may take, and no longer than its caller waits.
     pub(super) fn reads_until(&self, service: &Service) -> Instant {
         match self.wait {
-            Some(_) => service.reads_until().min(service.deadline(self.patience()).answer()),
+            Some(_) => service.reads_until().min(service.deadline(self.wait_policy()).answer()),
             None => service.reads_until(),
         }
     }
@@ -138,7 +138,7 @@ mod tests {
         ] {
             assert_eq!(read(values), both, "{values:?}");
         }
-        assert_eq!(both.patience(), Patience::AtMost(Duration::from_secs(5)));
+        assert_eq!(both.wait_policy(), WaitPolicy::AtMost(Duration::from_secs(5)));
         let limit = Duration::from_secs(30);
         assert_eq!(
             both.applied_to_write(true, limit).unwrap(),
@@ -159,10 +159,10 @@ mod tests {
             ["", "wait", "wait=", "wait=-1", "wait=soon", "wait=99999999999", "return=all", ",,;=", "=5"]
         {
             assert_eq!(read(&[value]), Preferences::default(), "{value}");
-            assert_eq!(read(&[value]).patience(), Patience::Usual);
+            assert_eq!(read(&[value]).wait_policy(), WaitPolicy::Usual);
             assert_eq!(read(&[value]).applied_to_write(false, Duration::MAX), None);
         }
-        assert_eq!(read(&["respond-async"]).patience(), Patience::None);
+        assert_eq!(read(&["respond-async"]).wait_policy(), WaitPolicy::None);
         assert_eq!(read(&["respond-async"]).applied_to_write(false, Duration::MAX).unwrap(), "respond-async");
     }
 }

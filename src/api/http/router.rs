@@ -13,9 +13,9 @@ use super::docs::Docs;
 use super::event_stream::GapBody;
 use super::get_history::HistoryBody;
 use super::health::{HealthBody, ReadyBody};
+use super::history_event_body::HistoryEventBody;
 use super::list_orders::ListBody;
 use super::order_body::OrderBody;
-use super::step_body::StepBody;
 use super::submit_batch::BatchBody;
 use super::{
     delete_order, docs, follow_orders, get_history, get_order, get_problem, health, list_orders, put_order,
@@ -83,7 +83,7 @@ fn bodies() -> Schemas {
     add::<OrderBody>(&mut schemas);
     add::<ListBody>(&mut schemas);
     add::<HistoryBody>(&mut schemas);
-    add::<StepBody>(&mut schemas);
+    add::<HistoryEventBody>(&mut schemas);
     add::<GapBody>(&mut schemas);
     add::<HealthBody>(&mut schemas);
     add::<ReadyBody>(&mut schemas);

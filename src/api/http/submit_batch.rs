@@ -37,7 +37,7 @@ use crate::api::submission::Submission;
 use crate::error::Error;
 use crate::order::{self, Invalid, KeyText, Version, pick};
 use crate::service::quota::Permit;
-use crate::service::{Deadline, Receipt};
+use crate::service::{CommandReceipt, Deadline};
 
 /// How many bytes an item takes up besides its text: its place in the queue, its waiter, its part of the answer.
 const ITEM_OVERHEAD: usize = 512;
@@ -108,7 +108,7 @@ pub(super) async fn submit_batch(
     // The body is dropped here: each item holds its own text.
     let ((items, mut memory), _): ((Vec<Item>, Permit), Permit) = body.read(read).await?;
     let preferences = Preferences::read(&head.headers);
-    let deadline = api.service.deadline(preferences.patience());
+    let deadline = api.service.deadline(preferences.wait_policy());
     // Polled in their order, and so they are queued.
     let outcomes = join_all(items.into_iter().map(|item| submit(&api, item, deadline))).await;
     let request_id = &request_id;
@@ -150,13 +150,13 @@ fn item_request(text: &str, key: Option<&KeyText>, index: usize, caller: &Caller
     Ok((order::Request { command, key }, memory))
 }
 
-async fn submit(api: &ApiState, item: Item, deadline: Deadline) -> Result<Receipt, Problem> {
+async fn submit(api: &ApiState, item: Item, deadline: Deadline) -> Result<CommandReceipt, Problem> {
     let (request, memory) = item?;
     Ok(api.service.submit_by(request, deadline, memory.into()).await?)
 }
 
 /// The result of one item.
-fn result(outcome: &Result<Receipt, Problem>, request_id: &HeaderValue) -> ItemResult {
+fn result(outcome: &Result<CommandReceipt, Problem>, request_id: &HeaderValue) -> ItemResult {
     match outcome {
         Ok(receipt) => ItemResult {
             status: status(receipt).as_u16(),

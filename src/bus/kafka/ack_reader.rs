@@ -20,10 +20,10 @@ use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::broker_monitor::State;
 use super::client::{ANSWER, OpenError, Options, logs, not_made, pauses};
 use super::client_errors::{Activity, ClientErrors};
-use super::link::State;
-use super::pulse::{Pulse, bury};
+use super::liveness::{LivenessProbe, drop_in_background};
 use super::records;
 use crate::backoff::random;
 use crate::bus::AckSink;
@@ -38,7 +38,7 @@ const BATCH: usize = 1024;
 
 /// Whether ACKs are heard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Hearing {
+pub(super) enum Listening {
     /// ACKs are not read: this process has no sink for them.
     Off,
     /// Soon.
@@ -46,7 +46,7 @@ pub(super) enum Hearing {
     /// Those of this partition, at least.
     At(i32),
     /// Not now.
-    Deaf(String),
+    Unavailable(String),
 }
 
 /// Reads ACKs on a thread of its own.
@@ -57,7 +57,7 @@ pub(super) struct Reader {
     link: watch::Receiver<State>,
     errors: ClientErrors,
     sink: Arc<dyn AckSink>,
-    hearing: watch::Sender<Hearing>,
+    hearing: watch::Sender<Listening>,
     stop: Arc<AtomicBool>,
 }
 
@@ -79,7 +79,7 @@ impl Reader {
         options: &Arc<Options>,
         (link, errors): (watch::Receiver<State>, ClientErrors),
         sink: Arc<dyn AckSink>,
-        hearing: &watch::Sender<Hearing>,
+        hearing: &watch::Sender<Listening>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Reader, OpenError> {
         let mut config = options.client();
@@ -108,7 +108,7 @@ impl Reader {
                     backoff.reset();
                     match self.read(own, places) {
                         End::Stopped => return,
-                        End::Changed(why) => drop(self.hearing.send_replace(Hearing::Deaf(why))),
+                        End::Changed(why) => drop(self.hearing.send_replace(Listening::Unavailable(why))),
                         End::Gone(places) => {
                             tracing::warn!("the reader of ACKs gives no sign of life; a new one takes over");
                             found = Some((own, places));
@@ -120,7 +120,7 @@ impl Reader {
                 Ok(None) => drop(self.consumer.poll(POLL)),
                 Err(error) => {
                     let reason = format!("ACKs cannot be read from {}: {error}", self.options.ack_topic);
-                    self.hearing.send_replace(Hearing::Deaf(reason));
+                    self.hearing.send_replace(Listening::Unavailable(reason));
                     self.errors.failed(Activity::ReadAcks, &self.options.ack_topic, &error);
                     let _ = self.consumer.poll(backoff.pause());
                     self.renew();
@@ -132,7 +132,7 @@ impl Reader {
     /// Puts a new consumer in the place of one that does not work.
     fn renew(&mut self) {
         match consumer(&self.config) {
-            Ok(new) => bury(std::mem::replace(&mut self.consumer, new)),
+            Ok(new) => drop_in_background(std::mem::replace(&mut self.consumer, new)),
             Err(error) => tracing::error!(%error, "there is no new reader of ACKs yet"),
         }
     }
@@ -178,17 +178,17 @@ impl Reader {
         }
         tracing::debug!(own, partitions = places.len(), "reading ACKs");
         self.errors.worked(Activity::ReadAcks, &self.options.ack_topic);
-        self.hearing.send_replace(Hearing::At(own));
-        let mut pulse = Pulse::new();
+        self.hearing.send_replace(Listening::At(own));
+        let mut liveness = LivenessProbe::new();
         while !self.stops() {
             match self.poll(&mut places) {
                 Ok(acks) if acks.is_empty() => {
-                    if pulse.is_gone(&self.consumer, &self.options.ack_topic, &self.link) {
+                    if liveness.is_gone(&self.consumer, &self.options.ack_topic, &self.link) {
                         return End::Gone(places);
                     }
                 }
                 Ok(acks) => {
-                    pulse.felt();
+                    liveness.felt();
                     self.errors.worked(Activity::ReadAcks, &self.options.ack_topic);
                     self.sink.acked(acks);
                 }

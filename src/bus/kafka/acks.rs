@@ -9,43 +9,43 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::ack_reader::{Hearing, Reader};
+use super::ack_reader::{Listening, Reader};
+use super::broker_monitor::State;
 use super::client::{OpenError, Options};
 use super::client_errors::ClientErrors;
-use super::link::State;
 use crate::bus::{AckSink, PublishError};
 use crate::order::Ack;
-use crate::shutdown::Parts;
+use crate::shutdown::Components;
 
 /// How long a publish waits for the reader to find its place, after the sink was given.
 const FIND: Duration = Duration::from_secs(5);
 
 /// The reader of ACKs, which begins when there is a sink for them.
-pub(super) struct Acks {
+pub(super) struct AckTopic {
     options: Arc<Options>,
     link: watch::Receiver<State>,
     errors: ClientErrors,
     sink: OnceLock<Arc<dyn AckSink>>,
-    hearing: watch::Sender<Hearing>,
+    hearing: watch::Sender<Listening>,
     stop: Arc<AtomicBool>,
-    parts: Parts,
+    components: Components,
 }
 
-impl Acks {
+impl AckTopic {
     pub(super) fn new(
         options: &Arc<Options>,
         link: watch::Receiver<State>,
         errors: ClientErrors,
-        parts: &Parts,
-    ) -> Acks {
-        Acks {
+        components: &Components,
+    ) -> AckTopic {
+        AckTopic {
             options: Arc::clone(options),
             link,
             errors,
             sink: OnceLock::new(),
-            hearing: watch::Sender::new(Hearing::Off),
+            hearing: watch::Sender::new(Listening::Off),
             stop: Arc::default(),
-            parts: parts.clone(),
+            components: components.clone(),
         }
     }
 
@@ -54,20 +54,20 @@ impl Acks {
         if self.sink.set(Arc::clone(&sink)).is_err() {
             return;
         }
-        self.hearing.send_replace(Hearing::Finding);
+        self.hearing.send_replace(Listening::Finding);
         if let Err(error) = self.start(sink) {
             tracing::error!(%error, "ACKs are not read");
-            self.hearing.send_replace(Hearing::Deaf(error.to_string()));
+            self.hearing.send_replace(Listening::Unavailable(error.to_string()));
         }
     }
 
     fn start(&self, sink: Arc<dyn AckSink>) -> Result<(), OpenError> {
         let link = (self.link.clone(), self.errors.clone());
         let reader = Reader::open(&self.options, link, sink, &self.hearing, &self.stop)?;
-        let part = self.parts.part("the reader of ACKs");
+        let component = self.components.component("the reader of ACKs");
         let spawned = thread::Builder::new().name("kafka-acks".to_owned()).spawn(move || {
             reader.run();
-            part.ends_in_order();
+            component.ends_in_order();
         });
         spawned.map(drop).map_err(|error| OpenError(error.to_string()))
     }
@@ -75,9 +75,9 @@ impl Acks {
     /// The partition whose ACKs are heard, if any; waits a moment where it is being found.
     pub(super) async fn partition(&self) -> Option<i32> {
         let mut hearing = self.hearing.subscribe();
-        let found = timeout(FIND, hearing.wait_for(|hearing| *hearing != Hearing::Finding)).await;
+        let found = timeout(FIND, hearing.wait_for(|hearing| *hearing != Listening::Finding)).await;
         match found.ok()?.ok().as_deref() {
-            Some(Hearing::At(partition)) => Some(*partition),
+            Some(Listening::At(partition)) => Some(*partition),
             _ => None,
         }
     }
@@ -94,9 +94,9 @@ impl Acks {
     /// Whether ACKs are read, where there is a sink for them.
     pub(super) fn check(&self) -> Result<(), PublishError> {
         match &*self.hearing.borrow() {
-            Hearing::Off | Hearing::At(_) => Ok(()),
-            Hearing::Finding => Err("the partition of the ACKs is being looked for".to_owned()),
-            Hearing::Deaf(reason) => Err(reason.clone()),
+            Listening::Off | Listening::At(_) => Ok(()),
+            Listening::Finding => Err("the partition of the ACKs is being looked for".to_owned()),
+            Listening::Unavailable(reason) => Err(reason.clone()),
         }
         .map_err(PublishError::Unavailable)
     }
@@ -107,7 +107,7 @@ impl Acks {
     }
 }
 
-impl Drop for Acks {
+impl Drop for AckTopic {
     fn drop(&mut self) {
         self.close();
     }

@@ -85,7 +85,7 @@ impl ClientErrors {
         failure.last = now;
         if is_news && (is_definite(code) || failure.is_told || now - failure.began >= LASTING) {
             (failure.code, failure.error, failure.is_told) = (code, error.to_string(), true);
-            let told = Told { activity, subject, failure };
+            let told = Logged { activity, subject, failure };
             tracing::warn!(code = ?code, "{told}");
         }
         self.0.any.store(true, Ordering::Release);
@@ -136,10 +136,10 @@ impl ClientErrors {
             !is_gone
         });
         self.0.any.store(!failures.is_empty(), Ordering::Release);
-        let told = failures
-            .iter()
-            .filter(|(_, failure)| failure.is_told)
-            .map(|((activity, subject), failure)| Told { activity: *activity, subject, failure }.to_string());
+        let told =
+            failures.iter().filter(|(_, failure)| failure.is_told).map(|((activity, subject), failure)| {
+                Logged { activity: *activity, subject, failure }.to_string()
+            });
         let told: Vec<String> = told.collect();
         if told.is_empty() { Ok(()) } else { Err(PublishError::Unavailable(told.join("; "))) }
     }
@@ -161,15 +161,15 @@ impl Activity {
 }
 
 /// A failure as an operator reads it.
-struct Told<'a> {
+struct Logged<'a> {
     activity: Activity,
     subject: &'a str,
     failure: &'a Failure,
 }
 
-impl fmt::Display for Told<'_> {
+impl fmt::Display for Logged<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Told { activity, subject, failure } = self;
+        let Logged { activity, subject, failure } = self;
         let advice = failure.code.map_or(ASK_THE_BROKERS, advice);
         write!(f, "{} {subject} fails since {}: {}; {advice}", activity.name(), failure.since, failure.error)
     }

@@ -10,13 +10,13 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, Offset};
 use tokio::sync::watch;
 
+use super::assignment::Assignment;
+use super::broker_monitor::State;
 use super::client::{OpenError, Options, not_made};
 use super::client_errors::ClientErrors;
-use super::held::Held;
 use super::inbox::Inbox;
-use super::link::State;
+use super::liveness::{LivenessProbe, drop_in_background};
 use super::overrun::Overrun;
-use super::pulse::{Pulse, bury};
 
 /// How long a poll waits for a record; also how soon it is noticed that the consumer is to end.
 const POLL: Duration = Duration::from_millis(50);
@@ -34,10 +34,10 @@ const TICK: Duration = Duration::from_millis(250);
 const SEEK: Duration = Duration::from_secs(2);
 
 /// A consumer on its thread.
-pub(super) struct Worker {
+pub(super) struct ConsumerThread {
     options: Options,
     config: ClientConfig,
-    consumer: BaseConsumer<Held>,
+    consumer: BaseConsumer<Assignment>,
     topic: Arc<str>,
     group: String,
     errors: ClientErrors,
@@ -46,7 +46,7 @@ pub(super) struct Worker {
     stop: Arc<AtomicBool>,
 }
 
-impl Worker {
+impl ConsumerThread {
     /// Makes the consumer. It connects in the background, and joins its group when it runs.
     pub(super) fn open(
         options: &Options,
@@ -54,7 +54,7 @@ impl Worker {
         (link, errors): (watch::Receiver<State>, ClientErrors),
         inbox: Arc<Inbox>,
         stop: Arc<AtomicBool>,
-    ) -> Result<Worker, OpenError> {
+    ) -> Result<ConsumerThread, OpenError> {
         let mut config = options.client();
         config
             .set("group.id", &options.group)
@@ -76,9 +76,9 @@ impl Worker {
             config.set("group.instance.id", &options.group_instance);
         }
         let (topic, group) = (Arc::clone(topic), options.group.clone());
-        let consumer = join(&config, Held::new(&topic, &group, &inbox, &errors))?;
+        let consumer = join(&config, Assignment::new(&topic, &group, &inbox, &errors))?;
         let options = options.clone();
-        Ok(Worker { options, config, consumer, topic, group, errors, link, inbox, stop })
+        Ok(ConsumerThread { options, config, consumer, topic, group, errors, link, inbox, stop })
     }
 
     /// Polls until told to stop, then leaves the group.
@@ -95,9 +95,9 @@ impl Worker {
             if let Some(reason) = self.work() {
                 tracing::warn!("the worker's consumer {reason}; a new one takes over");
                 self.held().forget(&self.held().all());
-                let held = Held::new(&self.topic, &self.group, &self.inbox, &self.errors);
+                let held = Assignment::new(&self.topic, &self.group, &self.inbox, &self.errors);
                 match join(&self.config, held) {
-                    Ok(new) => bury(std::mem::replace(&mut self.consumer, new)),
+                    Ok(new) => drop_in_background(std::mem::replace(&mut self.consumer, new)),
                     Err(error) => tracing::error!(%error, "there is no new one yet"),
                 }
             }
@@ -105,7 +105,7 @@ impl Worker {
         if !self.link.borrow().is_up() {
             // Its last commits would wait for Kafka. What was settled comes again, and changes nothing.
             self.held().forget(&self.held().all());
-            return bury(self.consumer);
+            return drop_in_background(self.consumer);
         }
         self.held().give_up(&self.consumer, &self.held().all());
         self.consumer.unsubscribe();
@@ -114,11 +114,12 @@ impl Worker {
 
     /// Polls until told to stop, or until the consumer is of no more use; answers why.
     fn work(&self) -> Option<&'static str> {
-        let (mut last_tick, mut pulse, mut overrun) = (Instant::now(), Pulse::new(), Overrun::new());
+        let (mut last_tick, mut liveness, mut overrun) =
+            (Instant::now(), LivenessProbe::new(), Overrun::new());
         while !self.stops() {
             if self.poll() {
-                pulse.felt();
-            } else if pulse.is_gone(&self.consumer, &self.topic, &self.link) {
+                liveness.felt();
+            } else if liveness.is_gone(&self.consumer, &self.topic, &self.link) {
                 return Some("gives no sign of life");
             }
             let is_tick = last_tick.elapsed() >= TICK;
@@ -146,7 +147,7 @@ impl Worker {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn held(&self) -> &Arc<Held> {
+    fn held(&self) -> &Arc<Assignment> {
         self.consumer.client().context()
     }
 
@@ -193,6 +194,6 @@ impl Worker {
 }
 
 /// A consumer, to subscribe with.
-fn join(config: &ClientConfig, held: Held) -> Result<BaseConsumer<Held>, OpenError> {
+fn join(config: &ClientConfig, held: Assignment) -> Result<BaseConsumer<Assignment>, OpenError> {
     config.create_with_context(held).map_err(|error| not_made(&error))
 }

@@ -7,22 +7,22 @@
 
 mod ack_reader;
 mod acks;
+mod assignment;
 mod backlog;
+mod broker_monitor;
 mod client;
 mod client_errors;
 mod consumer;
 mod dead_letters;
 mod flow;
-mod held;
 mod inbox;
-mod link;
+mod liveness;
 mod oauth;
 mod offsets;
 mod overrun;
 mod producer;
 mod producer_pair;
 mod publishing;
-mod pulse;
 mod records;
 mod subscription;
 mod topic_settings;
@@ -33,11 +33,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt};
 
-use acks::Acks;
+use acks::AckTopic;
+use broker_monitor::BrokerMonitor;
 pub use client::{ClientCertificate, OpenError, Options, Security};
 use client_errors::ClientErrors;
 use dead_letters::DeadLetters;
-use link::Link;
 use producer::Producer;
 use records::Outgoing;
 use subscription::KafkaSubscription;
@@ -47,18 +47,18 @@ use super::{
     Subscription,
 };
 use crate::order::Event;
-use crate::shutdown::Parts;
+use crate::shutdown::Components;
 
 /// The bus over Kafka.
 pub struct KafkaBus {
     options: Arc<Options>,
     topics: Topics,
-    link: Link,
+    link: BrokerMonitor,
     producer: Arc<Producer>,
     dead_letters: DeadLetters,
-    acks: Acks,
+    acks: AckTopic,
     errors: ClientErrors,
-    parts: Parts,
+    components: Components,
 }
 
 struct Topics {
@@ -75,12 +75,13 @@ impl KafkaBus {
     pub fn open(options: Options) -> Result<Arc<KafkaBus>, OpenError> {
         let topics =
             Topics { events: options.events_topic.as_str().into(), acks: options.ack_topic.as_str().into() };
-        let (options, errors, parts) = (Arc::new(options), ClientErrors::default(), Parts::default());
-        let link = Link::open(&options, errors.clone(), &parts)?;
-        let producer = Producer::open(&options, link.watch(), errors.clone(), &parts)?;
+        let (options, errors, components) =
+            (Arc::new(options), ClientErrors::default(), Components::default());
+        let link = BrokerMonitor::open(&options, errors.clone(), &components)?;
+        let producer = Producer::open(&options, link.watch(), errors.clone(), &components)?;
         let dead_letters = DeadLetters::new(options.dead_letter_topic());
-        let acks = Acks::new(&options, link.watch(), errors.clone(), &parts);
-        Ok(Arc::new(KafkaBus { options, topics, link, producer, dead_letters, acks, errors, parts }))
+        let acks = AckTopic::new(&options, link.watch(), errors.clone(), &components);
+        Ok(Arc::new(KafkaBus { options, topics, link, producer, dead_letters, acks, errors, components }))
     }
 
     /// Asks the brokers something that blocks.
@@ -191,7 +192,7 @@ impl Bus for KafkaBus {
     }
 
     async fn failed(&self) -> &'static str {
-        self.parts.failed().await
+        self.components.failed().await
     }
 
     async fn close(&self) {

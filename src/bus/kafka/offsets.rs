@@ -25,7 +25,7 @@ const COMMIT_AGAIN: Duration = Duration::from_secs(5);
 
 /// The records of one partition.
 #[derive(Debug, Default)]
-pub(super) struct Tracker {
+pub(super) struct OffsetTracker {
     // std Mutex: held for one record or one look, never across .await
     state: Mutex<State>,
     settled: Condvar,
@@ -85,7 +85,7 @@ pub(super) enum Arrival {
     Restarted,
 }
 
-impl Tracker {
+impl OffsetTracker {
     /// Takes note of a record that arrives.
     pub(super) fn arrived(&self, offset: i64) -> Arrival {
         let mut state = self.lock();
@@ -205,7 +205,7 @@ impl State {
 }
 
 /// The index of a delivery is its offset.
-impl Settle for Tracker {
+impl Settle for OffsetTracker {
     fn ended(&self, index: usize, settled: bool) {
         let mut state = self.lock();
         if let Ok(at) = state.find(index as i64) {
@@ -261,8 +261,8 @@ mod tests {
     use super::*;
 
     /// A tracker of records that were all delivered.
-    fn delivered(offsets: impl IntoIterator<Item = i64>) -> Tracker {
-        let tracker = Tracker::default();
+    fn delivered(offsets: impl IntoIterator<Item = i64>) -> OffsetTracker {
+        let tracker = OffsetTracker::default();
         for offset in offsets {
             assert_eq!(tracker.arrived(offset), Arrival::Deliver);
         }

@@ -16,14 +16,14 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::broker_monitor::State;
 use super::client::{OpenError, Options, refusal};
 use super::client_errors::{Activity, ClientErrors};
-use super::link::State;
-use super::producer_pair::{FLUSH, Pair, Ticket, closed, enqueue};
+use super::producer_pair::{DeliveryToken, FLUSH, Pair, closed, enqueue};
 use super::records::{Outgoing, size};
 use crate::bus::confirmations::{Answers, Ledger};
 use crate::bus::{Answer, PublishError};
-use crate::shutdown::Parts;
+use crate::shutdown::Components;
 
 /// How many bytes of records may be on their way; each counts 512 besides its own.
 const ROOM: usize = 64 << 20;
@@ -36,7 +36,7 @@ pub(super) struct Producer {
     // std RwLock: held to take the pair, or to replace one that is unhealthy; never across .await
     pair: RwLock<Option<Arc<Pair>>>,
     room: Arc<Semaphore>,
-    parts: Parts,
+    components: Components,
 }
 
 impl Producer {
@@ -45,12 +45,12 @@ impl Producer {
         options: &Arc<Options>,
         link: watch::Receiver<State>,
         errors: ClientErrors,
-        parts: &Parts,
+        components: &Components,
     ) -> Result<Arc<Producer>, OpenError> {
-        let pair = RwLock::new(Some(Arc::new(Pair::open(options, &link, &errors, parts)?)));
+        let pair = RwLock::new(Some(Arc::new(Pair::open(options, &link, &errors, components)?)));
         let room = Arc::new(Semaphore::new(ROOM));
-        let (options, parts) = (Arc::clone(options), parts.clone());
-        Ok(Arc::new(Producer { options, link, errors, pair, room, parts }))
+        let (options, components) = (Arc::clone(options), components.clone());
+        Ok(Arc::new(Producer { options, link, errors, pair, room, components }))
     }
 
     /// Publishes a record by itself, and answers when a broker has stored it.
@@ -80,7 +80,7 @@ impl Producer {
         let permits = u32::try_from(size.min(ROOM)).unwrap_or(u32::MAX);
         let mut room = Arc::clone(&self.room).acquire_many_owned(permits).await.map_err(|_| closed())?;
         let mut pair = self.pair().ok_or_else(closed)?;
-        // After an outage that is only a precaution; see `pulse` for what else it may be.
+        // After an outage that is only a precaution; see `liveness` for what else it may be.
         if pair.is_unhealthy() && self.link.borrow().is_up() {
             self.replace(&pair);
             pair = self.pair().ok_or_else(closed)?;
@@ -90,11 +90,11 @@ impl Producer {
         let (ledger, answers) = Ledger::new(records.len());
         for (index, record) in records.iter().enumerate() {
             let room = room.split(self::size(&record.record));
-            let ticket = Ticket::new(&ledger, index, room);
-            if let Err((error, mut ticket)) = enqueue(producer, record, ticket) {
+            let token = DeliveryToken::new(&ledger, index, room);
+            if let Err((error, mut token)) = enqueue(producer, record, token) {
                 producer.context().health.failed(&error);
                 self.errors.failed(Activity::Publish, &record.topic, &error);
-                ticket.answer(Err(refusal(&error)));
+                token.answer(Err(refusal(&error)));
             }
         }
         Ok((answers, alone))
@@ -121,7 +121,7 @@ impl Producer {
         let mut pair = self.pair.write().unwrap_or_else(PoisonError::into_inner);
         if pair.as_ref().is_some_and(|pair| Arc::ptr_eq(pair, unhealthy)) {
             let fatal = unhealthy.both().into_iter().find_map(|it| it.client().fatal_error());
-            match Pair::open(&self.options, &self.link, &self.errors, &self.parts) {
+            match Pair::open(&self.options, &self.link, &self.errors, &self.components) {
                 Ok(new) => {
                     tracing::info!(?fatal, "records were not confirmed; new producers take over");
                     *pair = Some(Arc::new(new));

@@ -13,13 +13,13 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 use rdkafka::{ClientContext, Message};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::broker_monitor::State;
 use super::client::{OpenError, Options, logs, not_made, refusal};
 use super::client_errors::{Activity, ClientErrors};
-use super::link::State;
 use super::records::Outgoing;
 use crate::bus::confirmations::Ledger;
 use crate::bus::{Answer, PublishError};
-use crate::shutdown::Parts;
+use crate::shutdown::Components;
 
 /// How long a record of a batch waits for others. Any value above 0 costs a lone record 2 ms and more.
 const BATCH_LINGER_MS: &str = "0.5";
@@ -50,11 +50,11 @@ pub(super) struct Pair {
 pub(super) fn enqueue(
     producer: &BaseProducer<Reports>,
     outgoing: &Outgoing,
-    ticket: Box<Ticket>,
-) -> Result<(), (KafkaError, Box<Ticket>)> {
+    token: Box<DeliveryToken>,
+) -> Result<(), (KafkaError, Box<DeliveryToken>)> {
     let Outgoing { topic, partition, record } = outgoing;
     let mut message =
-        BaseRecord::with_opaque_to(topic, ticket).payload(&record.value).headers(outgoing.headers());
+        BaseRecord::with_opaque_to(topic, token).payload(&record.value).headers(outgoing.headers());
     (message.key, message.partition) = (record.key.as_ref(), *partition);
     let (error, mut message) = match producer.send(message) {
         Ok(()) => return Ok(()),
@@ -79,9 +79,9 @@ impl Pair {
         options: &Arc<Options>,
         link: &watch::Receiver<State>,
         errors: &ClientErrors,
-        parts: &Parts,
+        components: &Components,
     ) -> Result<Pair, OpenError> {
-        let make = |linger_ms| producer(options, linger_ms, (link, errors), parts);
+        let make = |linger_ms| producer(options, linger_ms, (link, errors), components);
         Ok(Pair { lone: make("0")?, batch: make(BATCH_LINGER_MS)? })
     }
 
@@ -100,7 +100,7 @@ fn producer(
     options: &Arc<Options>,
     linger_ms: &str,
     (link, errors): (&watch::Receiver<State>, &ClientErrors),
-    parts: &Parts,
+    components: &Components,
 ) -> Result<Arc<BaseProducer<Reports>>, OpenError> {
     let mut config = options.client();
     config
@@ -120,12 +120,12 @@ fn producer(
         config.create_with_context(reports).map_err(|error| not_made(&error))?;
     let producer = Arc::new(producer);
     let (served, options, link) = (Arc::clone(&producer), Arc::clone(options), link.clone());
-    let part = parts.part("the thread of a producer");
+    let component = components.component("the thread of a producer");
     thread::Builder::new()
         .name("kafka-producer".to_owned())
         .spawn(move || {
             serve(&served, &options.events_topic, &link);
-            part.ends_in_order();
+            component.ends_in_order();
         })
         .map_err(|error| OpenError(error.to_string()))?;
     Ok(producer)
@@ -210,9 +210,9 @@ impl ClientContext for Reports {
 }
 
 impl ProducerContext for Reports {
-    type DeliveryOpaque = Box<Ticket>;
+    type DeliveryOpaque = Box<DeliveryToken>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, mut ticket: Box<Ticket>) {
+    fn delivery(&self, result: &DeliveryResult<'_>, mut token: Box<DeliveryToken>) {
         let answer = match result {
             Ok(message) => {
                 self.health.confirmed.store(true, Ordering::Relaxed);
@@ -227,23 +227,27 @@ impl ProducerContext for Reports {
                 Err(refusal(error))
             }
         };
-        if let Some(ledger) = ticket.answer(answer) {
+        if let Some(ledger) = token.answer(answer) {
             self.news.lock().unwrap_or_else(PoisonError::into_inner).push(ledger);
         }
     }
 }
 
 /// One record of a batch, and the room that it takes.
-pub(super) struct Ticket {
+pub(super) struct DeliveryToken {
     ledger: Option<Arc<Ledger>>,
     index: usize,
     _room: Option<OwnedSemaphorePermit>,
 }
 
-impl Ticket {
+impl DeliveryToken {
     /// A record that is about to be handed over, by its place in its batch.
-    pub(super) fn new(ledger: &Arc<Ledger>, index: usize, room: Option<OwnedSemaphorePermit>) -> Box<Ticket> {
-        Box::new(Ticket { ledger: Some(Arc::clone(ledger)), index, _room: room })
+    pub(super) fn new(
+        ledger: &Arc<Ledger>,
+        index: usize,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Box<DeliveryToken> {
+        Box::new(DeliveryToken { ledger: Some(Arc::clone(ledger)), index, _room: room })
     }
 
     /// Notes what became of the record; answers the ledger where it is to be announced.
@@ -256,7 +260,7 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for DeliveryToken {
     /// A record that librdkafka lets go of without a report is not published.
     fn drop(&mut self) {
         if let Some(ledger) = self.answer(Err(closed())) {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
 
-use crate::bus::{Delivery, PublishError, Receipt, Record, Reply, Source};
+use crate::bus::{Delivery, DeliveryReceipt, PublishError, Record, Reply, Source};
 use crate::order::header::REPLY_PARTITION;
 use crate::order::{Event, OrderId};
 
@@ -73,7 +73,11 @@ fn unencodable(error: serde_json::Error) -> PublishError {
 }
 
 /// A record of the events' topic as a worker gets it.
-pub(super) fn delivery(message: &BorrowedMessage<'_>, topic: &Arc<str>, receipt: Receipt) -> Delivery {
+pub(super) fn delivery(
+    message: &BorrowedMessage<'_>,
+    topic: &Arc<str>,
+    receipt: DeliveryReceipt,
+) -> Delivery {
     let source = Source {
         topic: Arc::clone(topic),
         partition: message.partition(),

@@ -10,11 +10,11 @@ use async_trait::async_trait;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
+use super::broker_monitor::State;
 use super::client::Options;
 use super::client_errors::ClientErrors;
-use super::consumer::Worker;
+use super::consumer::ConsumerThread;
 use super::inbox::Inbox;
-use super::link::State;
 use crate::bus::{Delivery, SubscribeError, Subscription};
 
 /// How long the consumer may take to commit and to leave, when it is closed.
@@ -36,8 +36,9 @@ impl KafkaSubscription {
         errors: ClientErrors,
     ) -> Result<KafkaSubscription, SubscribeError> {
         let (inbox, stop) = (Arc::new(Inbox::default()), Arc::new(AtomicBool::new(false)));
-        let worker = Worker::open(options, topic, (link, errors), Arc::clone(&inbox), Arc::clone(&stop))
-            .map_err(|error| SubscribeError::Unavailable(error.to_string()))?;
+        let worker =
+            ConsumerThread::open(options, topic, (link, errors), Arc::clone(&inbox), Arc::clone(&stop))
+                .map_err(|error| SubscribeError::Unavailable(error.to_string()))?;
         let (leaving, left) = oneshot::channel();
         let end = End { inbox: Arc::clone(&inbox), _leaving: leaving };
         thread::Builder::new()

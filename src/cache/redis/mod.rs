@@ -23,22 +23,22 @@ use uuid::Uuid;
 
 use self::entry::Entry;
 use self::script::{LEASE, PREFIX, TICKET, generation, key};
-use self::session::{Line, Tolerance};
-use super::port::{Cache, Lookup, Ticket, Unavailable};
+use self::session::{SessionManager, Tolerance};
+use super::port::{Cache, Lease, Lookup, Unavailable};
 use crate::order::{Order, OrderId};
-use crate::shutdown::Parts;
+use crate::shutdown::Components;
 
 /// The most bytes of a copy. Larger ones would hold up all others on the connection, and are rare.
 const LARGEST: usize = 64 << 10;
 
 /// A cache in Redis.
 pub struct RedisCache {
-    line: Arc<Line>,
+    line: Arc<SessionManager>,
     prefix: String,
     lookup: Script,
     fill: Script,
     ttl: Duration,
-    parts: Parts,
+    components: Components,
     _keeper: AbortOnDropHandle<()>,
 }
 
@@ -69,17 +69,25 @@ impl RedisCache {
         ttl: Duration,
         timeout: Duration,
     ) -> Result<RedisCache, BadAddress> {
-        let line = Arc::new(Line::new(client(address)?, timeout, generation(prefix)));
+        let line = Arc::new(SessionManager::new(client(address)?, timeout, generation(prefix)));
         let keeper = Arc::clone(&line);
-        let parts = Parts::default();
-        let part = parts.part("the session manager of Redis");
+        let components = Components::default();
+        let component = components.component("the session manager of Redis");
         let keeper = tokio::spawn(async move {
-            let _part = part;
+            let _component = component;
             keeper.keep().await;
         });
         let _keeper = AbortOnDropHandle::new(keeper);
         let prefix = prefix.to_owned();
-        Ok(RedisCache { line, prefix, lookup: script::lookup(), fill: script::fill(), ttl, parts, _keeper })
+        Ok(RedisCache {
+            line,
+            prefix,
+            lookup: script::lookup(),
+            fill: script::fill(),
+            ttl,
+            components,
+            _keeper,
+        })
     }
 }
 
@@ -98,7 +106,7 @@ fn client(address: &str) -> Result<Client, BadAddress> {
 #[async_trait]
 impl Cache for RedisCache {
     async fn failed(&self) -> &'static str {
-        self.parts.failed().await
+        self.components.failed().await
     }
 
     async fn get(&self, order_id: OrderId) -> Lookup {
@@ -111,34 +119,34 @@ impl Cache for RedisCache {
         let Some((token, copy)) = held.as_deref().and_then(<[u8]>::split_first_chunk::<TICKET>) else {
             return Lookup::Miss(None);
         };
-        let ticket = Ticket { order_id, token: *token };
+        let lease = Lease { order_id, token: *token };
         if copy.is_empty() {
-            return Lookup::Miss(Some(ticket));
+            return Lookup::Miss(Some(lease));
         }
         match entry::decode(copy, order_id) {
             Entry::Order(order) => Lookup::Hit(order),
             // Its own readers may be glad of it.
             Entry::Foreign => Lookup::Miss(None),
             // The fill finds that there is something else than it would put, and drops it.
-            Entry::Damaged => Lookup::Miss(Some(ticket)),
+            Entry::Damaged => Lookup::Miss(Some(lease)),
         }
     }
 
-    async fn fill(&self, ticket: Ticket, order: &Order) {
+    async fn fill(&self, lease: Lease, order: &Order) {
         let copy = entry::encode(order);
         if copy.len() > LARGEST {
-            return self.forget(&[order.id]).await;
+            return self.invalidate(&[order.id]).await;
         }
         let Ok(session) = self.line.reading() else { return };
         let mut redis = session.connection();
-        let mut call = self.fill.key(key(&self.prefix, ticket.order_id));
-        let call = call.arg(&ticket.token[..]).arg(copy).arg(millis(self.ttl));
+        let mut call = self.fill.key(key(&self.prefix, lease.order_id));
+        let call = call.arg(&lease.token[..]).arg(copy).arg(millis(self.ttl));
         let filled = self.line.ask(&session, Tolerance::Few, call.invoke_async::<()>(&mut redis)).await;
         // Nothing is lost: the next reader tries again.
         drop(filled);
     }
 
-    async fn forget(&self, orders: &[OrderId]) {
+    async fn invalidate(&self, orders: &[OrderId]) {
         let Some(session) = self.line.writing().filter(|_| !orders.is_empty()) else { return };
         let mut redis = session.connection();
         let keys: Vec<String> = orders.iter().map(|order_id| key(&self.prefix, *order_id)).collect();

@@ -52,8 +52,8 @@ const LOOKUP: &str = r"
     end
     local held = read(KEYS[1])
     if held and string.sub(held, 1, #generation) == generation then return held end
-    local ticket = generation .. ARGV[1]
-    return put(KEYS[1], ticket, 'PX', ARGV[2]) and ticket
+    local lease = generation .. ARGV[1]
+    return put(KEYS[1], lease, 'PX', ARGV[2]) and lease
 ";
 
 /// `KEYS`: the order's. `ARGV`: a ticket, a copy, how long to hold it. Puts the copy behind its ticket, leaves an

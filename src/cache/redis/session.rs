@@ -27,7 +27,7 @@ use crate::telemetry::LogOnce;
 const FAILURES: u32 = 3;
 
 /// The line, as its users see it.
-pub(super) struct Line {
+pub(super) struct SessionManager {
     client: Client,
     budget: Duration,
     generation: String,
@@ -66,12 +66,12 @@ pub(super) enum Tolerance {
     None,
 }
 
-impl Line {
-    /// A line that is down; [`Line::keep`] brings it up. Each call may take as long as the budget. The last argument is
+impl SessionManager {
+    /// A line that is down; [`SessionManager::keep`] brings it up. Each call may take as long as the budget. The last argument is
     /// the key of the generation.
-    pub(super) fn new(client: Client, budget: Duration, generation: String) -> Line {
+    pub(super) fn new(client: Client, budget: Duration, generation: String) -> SessionManager {
         let state = watch::Sender::new(State::Down("it has not been reached yet".to_owned()));
-        Line { client, budget, generation, state }
+        SessionManager { client, budget, generation, state }
     }
 
     /// The session to read from.

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use clap::builder::NonEmptyStringValueParser;
 use jiff::Timestamp;
 
-use crate::order::{KeyText, OrderId, Sequence, Status, UserId, Version};
+use crate::order::{HistoryOffset, KeyText, OrderId, Status, UserId, Version};
 
 const SERVER_HELP: &str = "Address of the server [env: ORDERSTREAM_SERVER] [default: http://127.0.0.1:8080]";
 const PAYLOAD_HELP: &str = "Content of the order: JSON text, @FILE, or - for standard input";
@@ -154,7 +154,7 @@ pub(super) enum Action {
         user: Option<UserId>,
         /// Go on behind this place.
         #[arg(long, value_name = "PLACE")]
-        after: Option<Sequence>,
+        after: Option<HistoryOffset>,
     },
 }
 

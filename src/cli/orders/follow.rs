@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::client::{Call, Method, Server, Stream};
 use super::response::{accepted, print, refused};
 use crate::backoff::doubled;
-use crate::order::{OrderId, Sequence, Status};
+use crate::order::{HistoryOffset, OrderId, Status};
 use crate::telemetry;
 
 /// How often a watched order is looked at.
@@ -66,7 +66,7 @@ pub(super) async fn watch(server: &Server, id: OrderId, follow: bool) -> Result<
 
 /// Prints the events of a stream, each behind its place, until the server refuses for good. A stream that ends is
 /// opened again where it ended, so that nothing is missed and nothing printed twice.
-pub(super) async fn events(server: &Server, path: &str, after: Option<Sequence>) -> Result<ExitCode> {
+pub(super) async fn events(server: &Server, path: &str, after: Option<HistoryOffset>) -> Result<ExitCode> {
     let mut reader = Reader { place: after.map(|after| after.to_string()), pause: PAUSES[0], failures: 0 };
     let mut is_first = true;
     loop {
@@ -148,7 +148,7 @@ fn gap(data: &str) -> String {
     let Ok(Gap { after, upto }) = serde_json::from_str(data) else {
         return "the server no longer keeps all events; going on".to_owned();
     };
-    let place = |text: &str| text.parse::<Sequence>().ok();
+    let place = |text: &str| text.parse::<HistoryOffset>().ok();
     match place(&after) > place(&upto) {
         true => format!("the server's history ends at {upto}, before {after}; going on behind its end"),
         false => format!(

@@ -11,8 +11,8 @@ use super::pending::{PendingCommand, Slot};
 use crate::cache::{Cache, invalidate};
 use crate::error::Error;
 use crate::order::{Command, Invalid, Request};
-use crate::service::acks::{Acks, UnderWay, Waiter};
-use crate::service::receipt::{Progress, Receipt};
+use crate::service::ack_waiters::{AckWaiters, UnderWay, Waiter};
+use crate::service::receipt::{CommandReceipt, Progress};
 use crate::service::relay::Relay;
 use crate::store::{self, Accepted, Orders, Refusal};
 use crate::telemetry::limited;
@@ -23,7 +23,7 @@ pub(in crate::service) struct Commit {
     /// Whether other processes may be working with the same orders.
     pub(in crate::service) is_shared: bool,
     pub(in crate::service) cache: Arc<dyn Cache>,
-    pub(in crate::service) acks: Arc<Acks>,
+    pub(in crate::service) acks: Arc<AckWaiters>,
     pub(in crate::service) relay: Relay,
 }
 
@@ -49,7 +49,7 @@ impl Commit {
             let requests: Arc<[Request]> = batch.iter().map(|taken| taken.request().clone()).collect();
             match self.store.apply(requests).await {
                 Ok(results) => {
-                    self.forget(&batch).await;
+                    self.invalidate(&batch).await;
                     self.hand_on(batch, results, &under_way);
                 }
                 Err(store::Error::BadBatch(_)) if batch.len() > 1 => {
@@ -58,7 +58,7 @@ impl Commit {
                 }
                 Err(error) => {
                     if matches!(error, store::Error::OutcomeUnknown(_)) {
-                        self.forget(&batch).await;
+                        self.invalidate(&batch).await;
                     }
                     fail(batch, &error);
                 }
@@ -69,7 +69,7 @@ impl Commit {
 
     /// Has the cache drop what the batch was about; also where a command was refused, for that too tells its caller
     /// where the order stands. No process has a copy of an order that is being created.
-    async fn forget(&self, batch: &[Taken]) {
+    async fn invalidate(&self, batch: &[Taken]) {
         let commands = batch.iter().map(|taken| &taken.request().command);
         let changes = commands.filter(|command| !matches!(command, Command::Create { .. }));
         invalidate(&*self.cache, changes.map(Command::order_id)).await;
@@ -86,18 +86,18 @@ impl Commit {
             // The payload is in the event from here on, which the relay counts.
             drop(memory);
             let receipt = match result {
-                Ok(Accepted::Now(event)) => {
-                    let receipt = Receipt::of_event(&event, Progress::NotAwaited);
+                Ok(Accepted::Applied(event)) => {
+                    let receipt = CommandReceipt::of_event(&event, Progress::NotAwaited);
                     events.push(event);
                     receipt
                 }
-                Ok(Accepted::Later(done)) => {
+                Ok(Accepted::AppliedWithoutEvent(done)) => {
                     is_left = true;
-                    Some(Receipt { replayed: false, ..Receipt::of_earlier(&done) })
+                    Some(CommandReceipt { replayed: false, ..CommandReceipt::of_replay(&done) })
                 }
                 // The request that made it happen has its event published.
-                Ok(Accepted::Before(earlier)) => {
-                    let _ = reply.send(Ok(Receipt::of_earlier(&earlier)));
+                Ok(Accepted::Replayed(earlier)) => {
+                    let _ = reply.send(Ok(CommandReceipt::of_replay(&earlier)));
                     continue;
                 }
                 Err(refusal) => {
@@ -111,7 +111,7 @@ impl Commit {
                     waiters.push(Waiter::new(receipt, reply, now, until, under_way.clone()));
                 }
                 (Some(receipt), Some(_)) => {
-                    drop(reply.send(Ok(Receipt { progress: Progress::Pending, ..receipt })));
+                    drop(reply.send(Ok(CommandReceipt { progress: Progress::Pending, ..receipt })));
                 }
                 (Some(receipt), None) => drop(reply.send(Ok(receipt))),
                 // A store answers a command with the event of its order and version.

@@ -171,11 +171,11 @@ mod tests {
 
     use super::*;
     use crate::order::{Command, Key};
-    use crate::service::Receipt;
+    use crate::service::CommandReceipt;
     use crate::service::committer::pending::PendingCommand;
     use crate::service::quota::HeldMemory;
 
-    type Answer = oneshot::Receiver<Result<Receipt, Error>>;
+    type Answer = oneshot::Receiver<Result<CommandReceipt, Error>>;
 
     struct Bench {
         in_flight: InFlight,

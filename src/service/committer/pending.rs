@@ -11,14 +11,14 @@ use tokio::sync::oneshot;
 use crate::error::Error;
 use crate::order::Request;
 use crate::service::quota::HeldMemory;
-use crate::service::receipt::Receipt;
+use crate::service::receipt::CommandReceipt;
 
 /// A command on its way, and the caller who waits for its outcome.
 pub(in crate::service) struct PendingCommand {
     pub(in crate::service) request: Request,
     /// Until when the caller waits for the ACK; `None`: the caller waits for the commit alone.
     pub(in crate::service) wait_until: Option<Instant>,
-    pub(in crate::service) reply: oneshot::Sender<Result<Receipt, Error>>,
+    pub(in crate::service) reply: oneshot::Sender<Result<CommandReceipt, Error>>,
     /// The memory that the command takes up, until it is committed, refused or withdrawn.
     pub(in crate::service) memory: HeldMemory,
 }
@@ -34,7 +34,7 @@ enum State {
     /// The store has it.
     Taken,
     /// It is durable, and waits for its ACK.
-    Committed(Receipt),
+    Committed(CommandReceipt),
     Withdrawn,
 }
 
@@ -45,7 +45,7 @@ pub(in crate::service) enum Withdrawal {
     /// The store has it and has not answered.
     NotKnown,
     /// It is durable.
-    Stored(Receipt),
+    Stored(CommandReceipt),
 }
 
 impl Slot {
@@ -67,7 +67,7 @@ impl Slot {
     }
 
     /// Notes that the command is durable.
-    pub(in crate::service) fn commit(&self, receipt: Receipt) {
+    pub(in crate::service) fn commit(&self, receipt: CommandReceipt) {
         *self.lock() = State::Committed(receipt);
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::time::sleep;
 
-use super::feed::{PAUSE, Subscription};
-use crate::order::{Sequence, Step, Stretch, Whose};
+use super::notifier::{PAUSE, Subscription};
+use crate::order::{HistoryEvent, HistoryOffset, HistoryPage, Scope};
 use crate::service::quota::Peer;
 use crate::service::turns::Turn;
 use crate::store::{self, History};
@@ -25,20 +25,23 @@ const STEP_BYTES: usize = 300;
 #[derive(Debug, Clone, PartialEq)]
 pub enum News {
     /// Steps, at least one.
-    Steps(Vec<Step>),
+    Steps(Vec<HistoryEvent>),
     /// Steps behind the first place, up to the second, were dropped before the follower came to them: it was slow for
     /// as long as steps are kept. Or the history ends at the second place, before the first: a backup was restored.
     Lost {
         /// Where the follower stood.
-        after: Sequence,
+        after: HistoryOffset,
         /// Where it goes on.
-        upto: Sequence,
+        upto: HistoryOffset,
     },
 }
 
 /// Where a follower goes on who has come to that place. There, unless steps behind it have been dropped, or it is a
 /// place of another history, or of this one before a backup was restored.
-pub(super) async fn going_on(store: &dyn History, after: Sequence) -> Result<Sequence, store::Error> {
+pub(super) async fn going_on(
+    store: &dyn History,
+    after: HistoryOffset,
+) -> Result<HistoryOffset, store::Error> {
     let dropped = store.history_dropped().await?;
     match after {
         _ if after < dropped => Ok(dropped),
@@ -47,27 +50,27 @@ pub(super) async fn going_on(store: &dyn History, after: Sequence) -> Result<Seq
     }
 }
 
-/// Leaves the steps of a stretch that are too much for a page to the next one.
-fn cut(stretch: &mut Stretch) {
+/// Leaves the steps of a page that are too much for a page to the next one.
+fn cut(page: &mut HistoryPage) {
     let mut bytes = 0;
-    let fits = |step: &&Step| {
+    let fits = |step: &&HistoryEvent| {
         let amount = step.amount.as_ref().map_or(0, |amount| amount.to_string().len());
         // A byte of a reason is six as JSON, at most.
         bytes += STEP_BYTES + amount + 6 * step.reason.as_ref().map_or(0, String::len);
         bytes <= PAGE_BYTES
     };
-    let count = stretch.steps.iter().take_while(fits).count().max(1);
-    if count < stretch.steps.len() {
-        stretch.steps.truncate(count);
-        stretch.upto = stretch.steps.last().map_or(stretch.upto, |step| step.sequence);
-        stretch.more = true;
+    let count = page.events.iter().take_while(fits).count().max(1);
+    if count < page.events.len() {
+        page.events.truncate(count);
+        page.upto = page.events.last().map_or(page.upto, |step| step.offset);
+        page.more = true;
     }
 }
 
 /// What a follower is called for, and whose turn it is when it reads.
 pub(super) struct Place {
     pub(super) feed: Subscription,
-    pub(super) whose: Whose,
+    pub(super) whose: Scope,
     pub(super) peer: Arc<Peer>,
 }
 
@@ -76,11 +79,11 @@ pub(super) struct Follower {
     store: Arc<dyn History>,
     place: Place,
     /// All up to here has been read.
-    after: Sequence,
+    after: HistoryOffset,
     /// Known before anything was read.
-    first: Option<Step>,
+    first: Option<HistoryEvent>,
     /// Up to where there may be something to read; `None`: not called.
-    reading: Option<Sequence>,
+    reading: Option<HistoryOffset>,
     /// A hub that has begun no more often than this may name places that are lost. None is distrusted at first.
     distrusted: u64,
 }
@@ -88,11 +91,11 @@ pub(super) struct Follower {
 /// What a follower has read.
 struct Reading {
     /// The place where it goes on.
-    begin: Sequence,
-    stretch: Stretch,
+    begin: HistoryOffset,
+    page: HistoryPage,
     /// Where the store has less than the hub has seen: a place that no step of the store is behind yet. The hub may
     /// have asked another server of the store, such as the one before a standby took over.
-    newest: Option<Sequence>,
+    newest: Option<HistoryOffset>,
 }
 
 impl Follower {
@@ -100,8 +103,8 @@ impl Follower {
     pub(super) fn new(
         store: Arc<dyn History>,
         place: Place,
-        after: Sequence,
-        first: Option<Step>,
+        after: HistoryOffset,
+        first: Option<HistoryEvent>,
     ) -> Follower {
         Follower { store, place, after, first, reading: None, distrusted: 0 }
     }
@@ -123,29 +126,29 @@ impl Follower {
             };
             let read = self.read(upto).await;
             self.place.feed.tell(read.as_ref().err());
-            let Ok(Reading { begin, stretch, newest }) = read else {
+            let Ok(Reading { begin, page, newest }) = read else {
                 sleep(PAUSE).await;
                 continue;
             };
             if begin != self.after {
                 if begin < self.after {
                     // The history has lost its end. It goes on there, and not where the hub has come to.
-                    self.reading = Some(Sequence::default());
+                    self.reading = Some(HistoryOffset::default());
                     self.distrusted = self.place.feed.lost(begin);
                 }
                 return News::Lost { after: std::mem::replace(&mut self.after, begin), upto: begin };
             }
-            self.after = self.after.max(stretch.upto);
+            self.after = self.after.max(page.upto);
             let is_behind = newest.is_some_and(|newest| upto <= newest);
             if let Some(newest) = newest.filter(|_| !is_behind) {
                 // The store will never have what the hub has seen.
                 self.distrusted = self.place.feed.lost(newest);
             }
-            if !stretch.more && !is_behind {
+            if !page.more && !is_behind {
                 self.reading = None;
             }
-            if !stretch.steps.is_empty() {
-                return News::Steps(stretch.steps);
+            if !page.events.is_empty() {
+                return News::Steps(page.events);
             }
             if is_behind {
                 sleep(PAUSE).await;
@@ -154,24 +157,24 @@ impl Follower {
     }
 
     /// The steps behind the place, when it is the peer's turn. Called because of what there is up to `upto`.
-    async fn read(&self, upto: Sequence) -> Result<Reading, store::Error> {
+    async fn read(&self, upto: HistoryOffset) -> Result<Reading, store::Error> {
         let turn = self.place.peer.turn(Turn::Steps).await;
         let (store, whose, after) = (Arc::clone(&self.store), self.place.whose, self.after);
         // A task of its own: a client who goes away ends nothing in the store, so the turn goes on until it is done.
         let read = tokio::spawn(async move {
             let _turn = turn;
-            let mut stretch = store.steps(whose, after, PAGE).await?;
-            cut(&mut stretch);
+            let mut page = store.history_page(whose, after, PAGE).await?;
+            cut(&mut page);
             // Asked for last: steps that were dropped in between would else be missed without a word.
-            let begin = match stretch.steps.is_empty() {
+            let begin = match page.events.is_empty() {
                 true => going_on(&*store, after).await?,
                 false => after.max(store.history_dropped().await?),
             };
-            let newest = match !stretch.more && stretch.upto < upto {
+            let newest = match !page.more && page.upto < upto {
                 true => Some(store.history_newest().await?),
                 false => None,
             };
-            Ok(Reading { begin, stretch, newest })
+            Ok(Reading { begin, page, newest })
         });
         read.await.unwrap_or_else(|failed| Err(store::Error::Unavailable(failed.to_string())))
     }
@@ -184,8 +187,8 @@ mod tests {
 
     /// The steps that are left of some with reasons of these lengths, and whether the page says so.
     fn left(reasons: &[usize]) -> (usize, bool) {
-        let step = |(place, length): (u64, &usize)| Step {
-            sequence: Sequence(place, 0),
+        let step = |(place, length): (u64, &usize)| HistoryEvent {
+            offset: HistoryOffset(place, 0),
             order_id: OrderId::generate(),
             user_id: UserId::from_bytes([1; 16]),
             version: 1,
@@ -195,14 +198,14 @@ mod tests {
             amount: None,
             reason: Some("r".repeat(*length)),
         };
-        let steps: Vec<Step> = (1..).zip(reasons).map(step).collect();
-        let mut stretch = Stretch { steps, upto: Sequence(1000, 0), more: false };
-        cut(&mut stretch);
-        let count = stretch.steps.len();
+        let events: Vec<HistoryEvent> = (1..).zip(reasons).map(step).collect();
+        let mut page = HistoryPage { events, upto: HistoryOffset(1000, 0), more: false };
+        cut(&mut page);
+        let count = page.events.len();
         // It goes on behind the last one that is left.
         let upto = if count < reasons.len() { count as u64 } else { 1000 };
-        assert_eq!(stretch.upto, Sequence(upto, 0));
-        (count, stretch.more)
+        assert_eq!(page.upto, HistoryOffset(upto, 0));
+        (count, page.more)
     }
 
     #[test]

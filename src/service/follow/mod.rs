@@ -2,8 +2,8 @@
 //! history; what it has read up to is all that it is, and a client that comes back with that place goes on where it
 //! ended.
 
-pub(super) mod feed;
 mod follower;
+pub(super) mod notifier;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::quota::Peer;
 use super::reads::read_failed;
 use super::wiring::Service;
 use crate::error::Error;
-use crate::order::{HistoryCursor, OrderId, Sequence, Step, UserId, Version, Whose};
+use crate::order::{HistoryCursor, HistoryEvent, HistoryOffset, OrderId, Scope, UserId, Version};
 use crate::store::Store;
 
 pub use self::follower::News;
@@ -27,11 +27,11 @@ pub type Pages = Pin<Box<dyn Stream<Item = News> + Send>>;
 /// What a follower gets.
 pub struct Following {
     /// Behind which place the pages begin; `None` where the first one is there already.
-    pub after: Option<Sequence>,
+    pub after: Option<HistoryOffset>,
     /// The place behind which the follower wanted to go on, where steps behind it are no longer kept: the pages then
     /// begin behind the last of those. Or one that this history has not come to, as after a backup was restored: the
     /// pages then begin at the history's end.
-    pub lost_from: Option<Sequence>,
+    pub lost_from: Option<HistoryOffset>,
     /// The steps.
     pub pages: Pages,
 }
@@ -40,7 +40,7 @@ pub struct Following {
 #[derive(Debug, Clone, PartialEq)]
 pub struct History {
     /// Its steps, by ascending version and sequence.
-    pub steps: Vec<Step>,
+    pub events: Vec<HistoryEvent>,
     /// Where the next part begins; `None` after the last one.
     pub next: Option<HistoryCursor>,
 }
@@ -59,10 +59,10 @@ impl Service {
     ) -> Result<History, Error> {
         let newest = self.history_of(order_id).await?;
         let read = async { self.store.history(order_id, after, versions).await.map_err(read_failed) };
-        let part = self.in_time(read).await?;
+        let page = self.in_time(read).await?;
         let last = after.last_of(versions);
-        let next = part.next.or((last < newest).then_some(HistoryCursor::behind(last)));
-        Ok(History { steps: part.steps, next })
+        let next = page.next.or((last < newest).then_some(HistoryCursor::behind(last)));
+        Ok(History { events: page.events, next })
     }
 
     /// The steps of an order behind a place; without a place, its newest one and those to come. Pages are read when it
@@ -73,21 +73,21 @@ impl Service {
     pub async fn follow(
         &self,
         order_id: OrderId,
-        after: Option<Sequence>,
+        after: Option<HistoryOffset>,
         peer: Arc<Peer>,
     ) -> Result<Following, Error> {
         // Registered first: what happens while the newest step is looked up is not missed.
         let place =
-            Place { feed: self.feed.subscribe(Whose::Order(order_id)), whose: Whose::Order(order_id), peer };
+            Place { feed: self.feed.subscribe(Scope::Order(order_id)), whose: Scope::Order(order_id), peer };
         let newest = self.history_of(order_id).await?;
         if let Some(after) = after {
             return self.pages_behind(place, after).await;
         }
         let end = self.history_end().await?;
-        let read = async { self.store.newest_step(order_id, newest).await.map_err(read_failed) };
+        let read = async { self.store.newest_history_event(order_id, newest).await.map_err(read_failed) };
         let first = self.in_time(read).await?;
         // One that is no longer kept, or never was, leaves nothing to begin with.
-        let after = first.as_ref().map_or(end, |step| step.sequence);
+        let after = first.as_ref().map_or(end, |step| step.offset);
         Ok(self.pages(place, after, first))
     }
 
@@ -99,12 +99,12 @@ impl Service {
     pub async fn follow_user(
         &self,
         user_id: UserId,
-        after: Option<Sequence>,
+        after: Option<HistoryOffset>,
         peer: Arc<Peer>,
     ) -> Result<Following, Error> {
         self.history.ok_or(Error::HistoryOff)?;
         let place =
-            Place { feed: self.feed.subscribe(Whose::User(user_id)), whose: Whose::User(user_id), peer };
+            Place { feed: self.feed.subscribe(Scope::User(user_id)), whose: Scope::User(user_id), peer };
         match after {
             Some(after) => self.pages_behind(place, after).await,
             None => {
@@ -121,18 +121,18 @@ impl Service {
         Ok(found.ok_or(Error::NotFound { order_id: Some(order_id) })?.version)
     }
 
-    async fn history_end(&self) -> Result<Sequence, Error> {
+    async fn history_end(&self) -> Result<HistoryOffset, Error> {
         self.in_time(async { self.store.history_end().await.map_err(read_failed) }).await
     }
 
     /// The pages of a follower who comes back to where it was.
-    async fn pages_behind(&self, place: Place, after: Sequence) -> Result<Following, Error> {
+    async fn pages_behind(&self, place: Place, after: HistoryOffset) -> Result<Following, Error> {
         let begin = self.in_time(async { going_on(&*self.store, after).await.map_err(read_failed) }).await?;
         let following = self.pages(place, begin, None);
         Ok(Following { lost_from: (after != begin).then_some(after), ..following })
     }
 
-    fn pages(&self, place: Place, after: Sequence, first: Option<Step>) -> Following {
+    fn pages(&self, place: Place, after: HistoryOffset, first: Option<HistoryEvent>) -> Following {
         let begun = first.is_none().then_some(after);
         let follower = Follower::new(Arc::<dyn Store>::clone(&self.store), place, after, first);
         let pages = unfold(follower, |mut follower| async move { Some((follower.page().await, follower)) });

@@ -12,7 +12,7 @@ use super::outstanding::{Key, Outstanding, PendingUntil};
 use crate::bus::{Bus, Group, PublishError};
 use crate::cache::{Cache, invalidate};
 use crate::order::{Event, Status};
-use crate::store::{Basis, Completion, Store};
+use crate::store::{Completion, Precondition, Store};
 use crate::telemetry::limited;
 
 /// How many bytes of events are in memory at a time; the rest waits in the store.
@@ -189,7 +189,7 @@ fn failure((order_id, version): Key, reason: &str) -> Completion {
     limited!(error, "refused event"; %order_id, version, reason, "the event cannot be published; the order is marked failed");
     Completion {
         order_id,
-        basis: Basis::Version(version),
+        precondition: Precondition::Version(version),
         status: Status::Failed,
         amount: None,
         reason: Some(format!("the event could not be published: {reason}")),

@@ -151,8 +151,8 @@ impl Sweep {
     async fn page(
         &mut self,
         before: Timestamp,
-        after: Option<store::Cursor>,
-    ) -> Result<(Vec<Event>, Option<store::Cursor>), store::Error> {
+        after: Option<store::PendingCursor>,
+    ) -> Result<(Vec<Event>, Option<store::PendingCursor>), store::Error> {
         let began = Instant::now();
         self.publisher.outstanding.begin_page();
         let page = self.publisher.store.pending(before, after, PAGE).await;

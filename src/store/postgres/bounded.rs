@@ -8,8 +8,8 @@ use futures_util::TryStreamExt;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
+use super::failure::Failure;
 use super::rows::PAYLOAD;
-use super::trouble::Trouble;
 
 /// How many bytes of payload are enough.
 const ENOUGH: usize = 8 << 20;
@@ -30,11 +30,11 @@ pub(super) async fn read(
     client: &Client,
     statement: &Statement,
     parameters: &[&(dyn ToSql + Sync)],
-) -> Result<Bite, Trouble> {
+) -> Result<Bite, Failure> {
     let mut stream = pin!(client.query_raw(statement, parameters.iter().copied()).await?);
     let (mut rows, mut bytes) = (Vec::new(), 0);
     loop {
-        match stream.try_next().await.map_err(Trouble::from) {
+        match stream.try_next().await.map_err(Failure::from) {
             Ok(Some(row)) => {
                 bytes += row.try_get::<_, Option<&str>>(PAYLOAD)?.map_or(0, str::len);
                 rows.push(row);
@@ -43,10 +43,10 @@ pub(super) async fn read(
                 }
             }
             Ok(None) => return Ok(Bite { rows, is_cut: false }),
-            Err(trouble) if trouble.may_be_about_a_row() && !rows.is_empty() => {
+            Err(failure) if failure.may_be_about_a_row() && !rows.is_empty() => {
                 return Ok(Bite { rows, is_cut: true });
             }
-            Err(trouble) => return Err(trouble),
+            Err(failure) => return Err(failure),
         }
     }
 }

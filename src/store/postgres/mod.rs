@@ -5,6 +5,7 @@
 mod bounded;
 mod connection;
 mod dead_letters;
+mod failure;
 mod history;
 mod lists;
 mod maintenance;
@@ -16,7 +17,6 @@ mod payload_text;
 mod reads;
 mod rows;
 mod store;
-mod trouble;
 
 pub use self::connection::dsn::DsnError;
 pub use self::dead_letters::DeadLetter;

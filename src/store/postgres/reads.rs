@@ -8,12 +8,12 @@ use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
 use super::bounded;
-use super::connection::link::Prepare;
-use super::history::steps::History;
+use super::connection::pooled_connection::Prepare;
+use super::failure::Failure;
+use super::history::reading::History;
 use super::lists::pages::Lists;
 use super::outbox::survey::Survey;
 use super::rows::{COLUMNS, order, order_id, processed_version, readable, status, user_uuid, uuid};
-use super::trouble::Trouble;
 use crate::order::{Order, OrderId, UserId};
 use crate::store::damage::DamageLog;
 use crate::store::{Damaged, Processed};
@@ -88,27 +88,27 @@ impl Prepare for Reads {
 }
 
 impl Reads {
-    pub(super) async fn get(&self, id: OrderId) -> Result<Option<Order>, Trouble> {
+    pub(super) async fn get(&self, id: OrderId) -> Result<Option<Order>, Failure> {
         let row = self.client.query_opt(&self.get, &[&uuid(id)]).await;
-        row.map_err(|error| Trouble::from(error).about(id))?.as_ref().map(order).transpose()
+        row.map_err(|error| Failure::from(error).about(id))?.as_ref().map(order).transpose()
     }
 
     pub(super) async fn find_by_external(
         &self,
         external_id: &str,
         user_id: UserId,
-    ) -> Result<Option<Order>, Trouble> {
+    ) -> Result<Option<Order>, Failure> {
         // No payload has it: Postgres's texts hold no NUL, and ours no empty external id.
         if external_id.is_empty() || external_id.contains('\0') {
             return Ok(None);
         }
         let user_id = user_uuid(user_id);
-        let trouble = match self.client.query_opt(&self.find, &[&external_id, &user_id]).await {
+        let failure = match self.client.query_opt(&self.find, &[&external_id, &user_id]).await {
             Ok(found) => return found.as_ref().map(order).transpose(),
-            Err(error) => Trouble::from(error),
+            Err(error) => Failure::from(error),
         };
-        if !trouble.is_about_one_row() {
-            return Err(trouble);
+        if !failure.is_about_one_row() {
+            return Err(failure);
         }
         // Which one it is can be told without reading the whole of it, and reading it tells what it suffers from.
         match self.client.query_opt(&self.find_id, &[&external_id, &user_id]).await? {
@@ -120,7 +120,7 @@ impl Reads {
     pub(super) async fn processed_versions(
         &self,
         orders: &[OrderId],
-    ) -> Result<Vec<Option<Processed>>, Trouble> {
+    ) -> Result<Vec<Option<Processed>>, Failure> {
         let ids: Vec<Uuid> = orders.iter().copied().map(uuid).collect();
         let rows = self.client.query(&self.processed, &[&ids]).await?;
         let processed = |row: &Row| {
@@ -144,7 +144,7 @@ impl Reads {
         &self,
         after: Option<OrderId>,
         limit: usize,
-    ) -> Result<Vec<Result<Order, Damaged>>, Trouble> {
+    ) -> Result<Vec<Result<Order, Damaged>>, Failure> {
         let count = limit as i64;
         let read = match after {
             None => bounded::read(&self.client, &self.scan, &[&count]).await,
@@ -153,18 +153,18 @@ impl Reads {
         match (read, bounded::fewer(limit)) {
             (Ok(bite), _) => bite.rows.iter().map(order).map(readable).collect(),
             // Fewer at a time, until the row that is at fault is alone.
-            (Err(trouble), Some(fewer)) if trouble.may_be_about_a_row() => {
+            (Err(failure), Some(fewer)) if failure.may_be_about_a_row() => {
                 Box::pin(self.scan(after, fewer)).await
             }
-            (Err(trouble), None) if trouble.may_be_about_a_row() => {
+            (Err(failure), None) if failure.may_be_about_a_row() => {
                 let next = self.client.query_opt(&self.next, &[&after.map(uuid)]).await?;
-                let order_id = |row: &Row| Ok::<_, Trouble>(order_id(row.try_get(0)?));
-                let what = format!("the server cannot read it: {trouble}");
+                let order_id = |row: &Row| Ok::<_, Failure>(order_id(row.try_get(0)?));
+                let what = format!("the server cannot read it: {failure}");
                 let damaged =
                     next.as_ref().map(order_id).transpose()?.map(|order_id| Damaged { order_id, what });
                 Ok(damaged.into_iter().map(Err).collect())
             }
-            (Err(trouble), _) => Err(trouble),
+            (Err(failure), _) => Err(failure),
         }
     }
 }

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::failure::Failure;
 use super::payload_text::{TOO_LONG, payload_text};
-use super::trouble::Trouble;
 use crate::order::{Amount, Order, OrderId, Payload, Status, UserId};
 use crate::store::Damaged;
 
@@ -78,7 +78,7 @@ pub(super) const COLUMN_COUNT: usize = 14;
 
 /// Reads an order from a row of [`COLUMNS`]. A value that no version of this program wrote is an error that names
 /// the order, and so is a payload that is too long.
-pub(super) fn order(row: &Row) -> Result<Order, Trouble> {
+pub(super) fn order(row: &Row) -> Result<Order, Failure> {
     match order_but_payload(row)? {
         (order, true) => Ok(order),
         (order, false) => Err(damaged(order.id, TOO_LONG.to_owned())),
@@ -86,7 +86,7 @@ pub(super) fn order(row: &Row) -> Result<Order, Trouble> {
 }
 
 /// The same, with `null` for a payload that is too long, and whether it is there.
-pub(super) fn order_but_payload(row: &Row) -> Result<(Order, bool), Trouble> {
+pub(super) fn order_but_payload(row: &Row) -> Result<(Order, bool), Failure> {
     let id = order_id(row.try_get(0)?);
     let time = |column, name: &str| {
         let time = row.try_get::<_, Option<Timestamp>>(column);
@@ -119,22 +119,22 @@ pub(super) fn order_but_payload(row: &Row) -> Result<(Order, bool), Trouble> {
 }
 
 /// Reads a status column of an order's row.
-pub(super) fn status(row: &Row, column: usize, id: OrderId) -> Result<Status, Trouble> {
+pub(super) fn status(row: &Row, column: usize, id: OrderId) -> Result<Status, Failure> {
     let name: &str = row.try_get(column)?;
     Status::parse(name).ok_or_else(|| damaged(id, format!("its status {name:?} is unknown")))
 }
 
 /// What is wrong with an order's row.
-pub(super) fn damaged(order_id: OrderId, what: String) -> Trouble {
-    Trouble::Damaged(Damaged { order_id, what })
+pub(super) fn damaged(order_id: OrderId, what: String) -> Failure {
+    Failure::Damaged(Damaged { order_id, what })
 }
 
 /// A value, or what is wrong with its row. Only what concerns the whole batch is an error.
-pub(super) fn readable<T>(read: Result<T, Trouble>) -> Result<Result<T, Damaged>, Trouble> {
+pub(super) fn readable<T>(read: Result<T, Failure>) -> Result<Result<T, Damaged>, Failure> {
     match read {
         Ok(value) => Ok(Ok(value)),
-        Err(Trouble::Damaged(damaged)) => Ok(Err(damaged)),
-        Err(trouble) => Err(trouble),
+        Err(Failure::Damaged(damaged)) => Ok(Err(damaged)),
+        Err(failure) => Err(failure),
     }
 }
 

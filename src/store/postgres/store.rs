@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::connection::dsn::DsnError;
-use super::connection::link::Link;
-use super::connection::links::Links;
+use super::connection::pool::ConnectionPool;
+use super::connection::pooled_connection::PooledConnection;
 use super::connection::server::Server;
 use super::connection::session::Purpose;
 use super::dead_letters::DeadLetters;
@@ -38,16 +38,16 @@ pub enum OpenError {
 /// The store in a Postgres database.
 pub struct PostgresStore {
     pub(super) server: Arc<Server>,
-    pub(super) commands: Links<Commands>,
-    pub(super) completions: Links<Completions>,
-    pub(super) outbox: Link<Outbox>,
+    pub(super) commands: ConnectionPool<Commands>,
+    pub(super) completions: ConnectionPool<Completions>,
+    pub(super) outbox: PooledConnection<Outbox>,
     /// The sweep's own: what waits for it does not wait for the marks of what was published.
-    pub(super) sweep: Link<Outbox>,
-    pub(super) cleaning: Link<Cleaning>,
-    pub(super) checking: Link<Checking>,
+    pub(super) sweep: PooledConnection<Outbox>,
+    pub(super) cleaning: PooledConnection<Cleaning>,
+    pub(super) checking: PooledConnection<Checking>,
     /// Opened when there is a first one to keep.
-    pub(super) dead_letters: Link<DeadLetters>,
-    pub(super) reads: Links<Reads>,
+    pub(super) dead_letters: PooledConnection<DeadLetters>,
+    pub(super) reads: ConnectionPool<Reads>,
 }
 
 impl PostgresStore {
@@ -59,14 +59,14 @@ impl PostgresStore {
     pub fn open(options: &Options) -> Result<PostgresStore, OpenError> {
         let server = Arc::new(Server::new(options)?);
         Ok(PostgresStore {
-            commands: Links::new(&server, options.write_connections),
-            completions: Links::new(&server, options.write_connections),
-            outbox: Link::new(Arc::clone(&server)),
-            sweep: Link::new(Arc::clone(&server)),
-            cleaning: Link::new(Arc::clone(&server)),
-            checking: Link::new(Arc::clone(&server)),
-            dead_letters: Link::new(Arc::clone(&server)),
-            reads: Links::new(&server, options.read_connections),
+            commands: ConnectionPool::new(&server, options.write_connections),
+            completions: ConnectionPool::new(&server, options.write_connections),
+            outbox: PooledConnection::new(Arc::clone(&server)),
+            sweep: PooledConnection::new(Arc::clone(&server)),
+            cleaning: PooledConnection::new(Arc::clone(&server)),
+            checking: PooledConnection::new(Arc::clone(&server)),
+            dead_letters: PooledConnection::new(Arc::clone(&server)),
+            reads: ConnectionPool::new(&server, options.read_connections),
             server,
         })
     }
@@ -78,8 +78,8 @@ impl PostgresStore {
     /// [`OpenError::Unusable`] with the reason.
     pub async fn refuse_unusable(&self) -> Result<(), OpenError> {
         match timeout(FIRST_LOOK, self.server.connect(Purpose::Write)).await {
-            Ok(Err(trouble)) if trouble.unusable().is_some() => {
-                Err(OpenError::Unusable(self.server.unreachable(&trouble)))
+            Ok(Err(failure)) if failure.unusable().is_some() => {
+                Err(OpenError::Unusable(self.server.unreachable(&failure)))
             }
             _ => Ok(()),
         }

@@ -17,7 +17,7 @@ use rusqlite::Connection;
 
 use super::error::OpenError;
 use super::schema::{self, LARGE};
-use crate::shutdown::Parts;
+use crate::shutdown::Components;
 
 /// How many pages wait in the WAL before they are copied: pages written again and again are copied once.
 const STEP: i64 = 4_000;
@@ -44,18 +44,18 @@ pub(super) struct Checkpoints {
 
 impl Checkpoints {
     /// Starts the thread, one of those parts.
-    pub(super) fn start(file: &Path, parts: &Parts) -> Result<Checkpoints, OpenError> {
+    pub(super) fn start(file: &Path, components: &Components) -> Result<Checkpoints, OpenError> {
         let connection = schema::open_writer(file)?;
         let (committed, commits) = mpsc::sync_channel(1);
         let restart = Arc::new(AtomicBool::new(false));
         let failing = Arc::new(AtomicBool::new(false));
         let (ask, fails) = (Arc::clone(&restart), Arc::clone(&failing));
-        let part = parts.part("the thread that copies the WAL");
+        let component = components.component("the thread that copies the WAL");
         let thread = thread::Builder::new()
             .name("sqlite-checkpoint".to_owned())
             .spawn(move || {
                 run(&connection, &commits, &ask, &fails);
-                part.ends_in_order();
+                component.ends_in_order();
             })
             .map_err(|error: io::Error| OpenError::Io { folder: file.to_owned(), error })?;
         Ok(Checkpoints { committed: Some(committed), restart, failing, thread: Some(thread) })

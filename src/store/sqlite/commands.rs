@@ -6,7 +6,7 @@ use rusqlite::{ErrorCode, OptionalExtension, params};
 use super::rows::readable;
 use super::statements::Statements;
 use crate::order::{Command, Event, OrderId, Payload, Request, Status, UserId, Version};
-use crate::store::{Accepted, BROUGHT_BACK, Earlier, Refusal};
+use crate::store::{Accepted, BROUGHT_BACK, Refusal, ReplayedOutcome};
 
 /// What a command has done to an order.
 struct Change {
@@ -38,7 +38,7 @@ impl Statements<'_> {
             match readable(self.keys.find(&key.digest))? {
                 Ok(None) => {}
                 Ok(Some(used)) if used.content == key.content => {
-                    return Ok(Ok(Accepted::Before(used.earlier)));
+                    return Ok(Ok(Accepted::Replayed(used.earlier)));
                 }
                 Ok(Some(_)) => return Ok(Err(Refusal::KeyReused)),
                 Err(damaged) => return Ok(Err(Refusal::BadRow(damaged.to_string()))),
@@ -61,13 +61,13 @@ impl Statements<'_> {
             }
             _ => {}
         }
-        let done = Earlier { order_id, version, status };
+        let done = ReplayedOutcome { order_id, version, status };
         if let Some(key) = &request.key {
             self.keys.keep(key, &done, now)?;
         }
         self.history.commanded(row, version, now, status)?;
-        let Some(payload) = payload else { return Ok(Ok(Accepted::Later(done))) };
-        Ok(Ok(Accepted::Now(Event {
+        let Some(payload) = payload else { return Ok(Ok(Accepted::AppliedWithoutEvent(done))) };
+        Ok(Ok(Accepted::Applied(Event {
             order_id: Some(order_id),
             version: Some(version),
             user_id: Some(user_id),

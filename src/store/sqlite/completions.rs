@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::params;
 
 use super::statements::Statements;
-use crate::store::{Basis, Completed, Completion, Creation};
+use crate::store::{Completed, Completion, Creation, Precondition};
 
 impl Statements<'_> {
     /// Records a batch of completions; an error fails the whole transaction.
@@ -18,15 +18,15 @@ impl Statements<'_> {
         let at = now.as_microsecond();
         let amount = completion.amount.as_ref().map(ToString::to_string);
         let reason = completion.reason.as_deref();
-        let applied = match &completion.basis {
-            Basis::Version(version) => {
+        let applied = match &completion.precondition {
+            Precondition::Version(version) => {
                 self.finish[target as usize].execute(params![id, version, at, amount, reason])? > 0
             }
-            Basis::Unversioned(sent) => {
+            Precondition::Unversioned(sent) => {
                 let row = params![id, sent.as_microsecond(), at, amount, reason];
                 self.overtake[target as usize].execute(row)? > 0
             }
-            Basis::Creation(creation) => self.create(completion, creation, now)?,
+            Precondition::Creation(creation) => self.create(completion, creation, now)?,
         };
         if !applied {
             let exists = self.look.exists([id])?;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 use uuid::Uuid;
 
-use super::index::{self, Entry, Index, Young, newest_first};
+use super::index::{self, Entry, Index, Memtable, newest_first};
 use super::rows::{COLUMNS, order};
 use crate::order::{Order, UserId};
 
@@ -49,7 +49,7 @@ fn key(segment: i64, digest: i64) -> i64 {
 }
 
 /// Reads the entries of the orders that the table does not cover.
-pub(super) fn load(connection: &Connection) -> rusqlite::Result<Young> {
+pub(super) fn load(connection: &Connection) -> rusqlite::Result<Memtable> {
     let mut query = connection.prepare("SELECT user_id, external_id, seq FROM orders WHERE seq > ?1")?;
     let mut rows = query.query([index::covered(connection, TABLE)?])?;
     let mut entries = Vec::new();
@@ -58,7 +58,7 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<Young> {
         entries.push((key(segment(seq), digest(user_id, "")), seq));
         entries.push((key(segment(seq), digest(user_id, row.get_ref(1)?.as_str()?)), seq));
     }
-    Ok(Young::new(entries))
+    Ok(Memtable::new(entries))
 }
 
 /// Enters the orders that the old table covers under their users: version 1 of the schema had no such entries.
@@ -85,7 +85,7 @@ pub(super) fn backfill(connection: &Connection) -> rusqlite::Result<()> {
 /// The newest order of that user with that external id.
 pub(super) fn find(
     connection: &Connection,
-    young: &Young,
+    memtable: &Memtable,
     external_id: &str,
     user_id: UserId,
 ) -> rusqlite::Result<Option<Order>> {
@@ -98,7 +98,7 @@ pub(super) fn find(
     // Almost always the first one is it; others have another id by now, or the same digest by chance.
     let (mut below, mut count) = (i64::MAX, 1);
     loop {
-        let candidates = rows(connection, young, (user_id, Some(external_id)), (0, below), count)?;
+        let candidates = rows(connection, memtable, (user_id, Some(external_id)), (0, below), count)?;
         for seq in &candidates {
             let found = row.query_row(params![seq, external_id, user_id.as_bytes()], order).optional()?;
             if found.is_some() {
@@ -114,7 +114,7 @@ pub(super) fn find(
 /// the newest first, at most `count`.
 pub(super) fn rows(
     connection: &Connection,
-    young: &Young,
+    memtable: &Memtable,
     (user_id, external_id): (UserId, Option<&str>),
     (from, below): (i64, i64),
     count: usize,
@@ -132,7 +132,7 @@ pub(super) fn rows(
     for segment in (segment(lowest)..=segment(newest.min(below.saturating_sub(1)))).rev() {
         let (key, left) = (key(segment, digest), count - found.len());
         // First the young: what is no longer among them is in the table by the time that it is read.
-        let mut rows = young.rows(key, lowest, below, left);
+        let mut rows = memtable.rows(key, lowest, below, left);
         for row in table.query_map(params![key, lowest, below, left as i64], |row| row.get(0))? {
             rows.push(row?);
         }
@@ -166,12 +166,12 @@ pub(super) struct ExternalIds<'c> {
 impl<'c> ExternalIds<'c> {
     pub(super) fn prepare(
         connection: &'c Connection,
-        young: Arc<Young>,
+        memtable: Arc<Memtable>,
     ) -> rusqlite::Result<ExternalIds<'c>> {
         let newest =
             connection.query_row("SELECT coalesce(max(seq), 0) FROM orders", [], |row| row.get(0))?;
         Ok(ExternalIds {
-            index: Index::prepare(connection, TABLE, young, newest)?,
+            index: Index::prepare(connection, TABLE, memtable, newest)?,
             base: index::covered(connection, OLD_TABLE)?,
             insert_old: connection
                 .prepare("INSERT OR IGNORE INTO external_ids (key, seq) VALUES (?1, ?2)")?,

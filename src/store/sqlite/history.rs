@@ -9,9 +9,11 @@ use super::history_writer::{letter, newest};
 use super::rows::{corrupt, known_status, readable};
 use super::search::lowest;
 use super::store::SqliteStore;
-use crate::order::{Amount, Cause, HistoryCursor, OrderId, Sequence, Step, Stretch, UserId, Version, Whose};
-use crate::store::part::Found;
-use crate::store::{Error, History, MAX_PART, Part};
+use crate::order::{
+    Amount, Cause, HistoryCursor, HistoryEvent, HistoryOffset, HistoryPage, OrderId, Scope, UserId, Version,
+};
+use crate::store::order_history_page::Found;
+use crate::store::{Error, History, MAX_PAGE_EVENTS, OrderHistoryPage};
 use crate::telemetry::limited;
 
 /// How many steps are looked at, at most, for a page of those of one user.
@@ -27,43 +29,57 @@ const OF_ORDER: &str = "h.order_seq = (SELECT seq FROM orders WHERE order_id = ?
 
 #[async_trait]
 impl History for SqliteStore {
-    async fn history(&self, order_id: OrderId, after: HistoryCursor, versions: u32) -> Result<Part, Error> {
+    async fn history(
+        &self,
+        order_id: OrderId,
+        after: HistoryCursor,
+        versions: u32,
+    ) -> Result<OrderHistoryPage, Error> {
         if !self.history {
-            return Ok(Part::default());
+            return Ok(OrderHistoryPage::default());
         }
         self.readers.run(move |connection| of_order(connection, order_id, after, versions)).await
     }
 
-    async fn newest_step(&self, order_id: OrderId, version: Version) -> Result<Option<Step>, Error> {
+    async fn newest_history_event(
+        &self,
+        order_id: OrderId,
+        version: Version,
+    ) -> Result<Option<HistoryEvent>, Error> {
         if !self.history {
             return Ok(None);
         }
-        self.readers.run(move |connection| newest_step(connection, order_id, version)).await
+        self.readers.run(move |connection| newest_history_event(connection, order_id, version)).await
     }
 
-    async fn steps(&self, of: Whose, after: Sequence, limit: usize) -> Result<Stretch, Error> {
+    async fn history_page(
+        &self,
+        of: Scope,
+        after: HistoryOffset,
+        limit: usize,
+    ) -> Result<HistoryPage, Error> {
         if !self.history {
-            return Ok(Stretch { steps: Vec::new(), upto: after, more: false });
+            return Ok(HistoryPage { events: Vec::new(), upto: after, more: false });
         }
-        self.readers.run(move |connection| steps(connection, of, after, limit)).await
+        self.readers.run(move |connection| history_page(connection, of, after, limit)).await
     }
 
-    async fn history_end(&self) -> Result<Sequence, Error> {
+    async fn history_end(&self) -> Result<HistoryOffset, Error> {
         self.readers.run(end).await
     }
 
-    async fn history_dropped(&self) -> Result<Sequence, Error> {
+    async fn history_dropped(&self) -> Result<HistoryOffset, Error> {
         self.readers.run(dropped).await
     }
 }
 
 /// Where the history ends now.
-fn end(connection: &Connection) -> rusqlite::Result<Sequence> {
+fn end(connection: &Connection) -> rusqlite::Result<HistoryOffset> {
     newest(connection).map(place)
 }
 
 /// The place of the newest step that was dropped.
-fn dropped(connection: &Connection) -> rusqlite::Result<Sequence> {
+fn dropped(connection: &Connection) -> rusqlite::Result<HistoryOffset> {
     let mut query = connection.prepare_cached("SELECT seq FROM history_dropped")?;
     query.query_row([], |row| row.get(0)).map(place)
 }
@@ -74,51 +90,56 @@ fn of_order(
     order_id: OrderId,
     after: HistoryCursor,
     versions: u32,
-) -> rusqlite::Result<Part> {
+) -> rusqlite::Result<OrderHistoryPage> {
     let mut query = connection.prepare_cached(&format!(
         "{STEPS} WHERE {OF_ORDER} AND h.version >= ?2 AND (h.version > ?2 OR h.seq > ?3) AND h.version <= ?4
           ORDER BY h.version, h.seq LIMIT {}",
-        MAX_PART + 1
+        MAX_PAGE_EVENTS + 1
     ))?;
     let range = params![order_id.as_bytes(), after.version(), number(after.after()), after.last_of(versions)];
     let mut rows = query.query(range)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        found.push(Found { version: row.get(3)?, sequence: place(row.get(0)?), step: step(row)? });
+        found.push(Found { version: row.get(3)?, offset: place(row.get(0)?), step: step(row)? });
     }
-    Ok(Part::of(found))
+    Ok(OrderHistoryPage::of(found))
 }
 
 /// The newest step of an order, if it is one of that version or a later one.
-fn newest_step(
+fn newest_history_event(
     connection: &Connection,
     order_id: OrderId,
     version: Version,
-) -> rusqlite::Result<Option<Step>> {
+) -> rusqlite::Result<Option<HistoryEvent>> {
     let mut query = connection.prepare_cached(&format!(
         "{STEPS} WHERE {OF_ORDER} AND h.version >= ?2 ORDER BY h.version DESC, h.seq DESC LIMIT 1"
     ))?;
     query.query_row(params![order_id.as_bytes(), version], step).optional().map(Option::flatten)
 }
 
-/// A stretch of the history behind a place.
-fn steps(connection: &Connection, of: Whose, after: Sequence, limit: usize) -> rusqlite::Result<Stretch> {
+/// A page of the history behind a place.
+fn history_page(
+    connection: &Connection,
+    of: Scope,
+    after: HistoryOffset,
+    limit: usize,
+) -> rusqlite::Result<HistoryPage> {
     let (limit, behind) = (limit.max(1), number(after));
     // Read first: all up to there is seen by what reads the steps.
     let end = end(connection)?;
     let look_at = match of {
-        Whose::User(_) => LOOKED_AT.max(limit),
-        Whose::All | Whose::Order(_) => limit,
+        Scope::User(_) => LOOKED_AT.max(limit),
+        Scope::All | Scope::Order(_) => limit,
     };
     let count = look_at as i64;
     let mut query;
     let mut rows = match of {
-        Whose::All | Whose::User(_) => {
+        Scope::All | Scope::User(_) => {
             query =
                 connection.prepare_cached(&format!("{STEPS} WHERE h.seq > ?1 ORDER BY h.seq LIMIT ?2"))?;
             query.query([behind, count])?
         }
-        Whose::Order(id) => {
+        Scope::Order(id) => {
             // An order's versions grow with the numbers of its steps: its index has them in their order, too.
             query = connection.prepare_cached(&format!(
                 "{STEPS} WHERE {OF_ORDER} AND h.version >= ?2 AND h.seq > ?3 ORDER BY h.version, h.seq LIMIT ?4"
@@ -126,21 +147,21 @@ fn steps(connection: &Connection, of: Whose, after: Sequence, limit: usize) -> r
             query.query(params![id.as_bytes(), version_behind(connection, id, behind)?, behind, count])?
         }
     };
-    let mut stretch = Stretch { steps: Vec::new(), upto: after, more: false };
+    let mut page = HistoryPage { events: Vec::new(), upto: after, more: false };
     let mut looked_at = 0;
     while let Some(row) = rows.next()? {
         looked_at += 1;
-        stretch.upto = place(row.get(0)?);
+        page.upto = place(row.get(0)?);
         if of.includes(OrderId::from_bytes(row.get(1)?), UserId::from_bytes(row.get(2)?)) {
-            stretch.steps.extend(step(row)?);
+            page.events.extend(step(row)?);
         }
-        if looked_at == look_at || stretch.steps.len() == limit {
-            stretch.more = true;
-            return Ok(stretch);
+        if looked_at == look_at || page.events.len() == limit {
+            page.more = true;
+            return Ok(page);
         }
     }
-    stretch.upto = stretch.upto.max(end);
-    Ok(stretch)
+    page.upto = page.upto.max(end);
+    Ok(page)
 }
 
 /// The lowest version of an order that has steps behind that number, or one above its newest.
@@ -160,26 +181,26 @@ fn version_behind(connection: &Connection, order_id: OrderId, behind: i64) -> ru
 }
 
 /// The number of the step at that place.
-fn number(place: Sequence) -> i64 {
+fn number(place: HistoryOffset) -> i64 {
     i64::try_from(place.0).unwrap_or(i64::MAX)
 }
 
 /// The place of the step of that number: none is negative.
-fn place(seq: i64) -> Sequence {
-    Sequence(u64::try_from(seq).unwrap_or(0), 0)
+fn place(seq: i64) -> HistoryOffset {
+    HistoryOffset(u64::try_from(seq).unwrap_or(0), 0)
 }
 
 /// Reads a step from a row of [`STEPS`]. One that no version of this program wrote is reported and passed over: the
 /// others must not wait until an operator mends it.
-fn step(row: &Row<'_>) -> rusqlite::Result<Option<Step>> {
+fn step(row: &Row<'_>) -> rusqlite::Result<Option<HistoryEvent>> {
     let order_id = OrderId::from_bytes(row.get(1)?);
     let read = || {
         let (letters, amount) = (row.get_ref(5)?.as_str()?, row.get_ref(7)?.as_str_or_null()?);
         let cause = Cause::ALL.into_iter().find(|cause| letter(*cause) == letters);
         let amount =
             amount.map(|text| Amount::parse(text).ok_or_else(|| corrupt(order_id, 7, "is no amount")));
-        Ok(Step {
-            sequence: place(row.get(0)?),
+        Ok(HistoryEvent {
+            offset: place(row.get(0)?),
             order_id,
             user_id: UserId::from_bytes(row.get(2)?),
             version: row.get(3)?,

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Statement, params};
 
 use super::clean;
 use crate::order::{Cause, Status, Version};
-use crate::store::{Basis, Completion};
+use crate::store::{Completion, Precondition};
 
 /// The writer's side. Cleans, but writes nothing, where no history is wanted.
 pub(super) struct History<'c> {
@@ -66,9 +66,9 @@ impl<'c> History<'c> {
     ) -> rusqlite::Result<()> {
         if self.is_wanted {
             let (id, target) = (completion.order_id.as_bytes(), completion.status.as_str());
-            let cause = letter(match completion.basis {
-                Basis::Version(_) => Cause::Worker,
-                Basis::Unversioned(_) | Basis::Creation(_) => Cause::Event,
+            let cause = letter(match completion.precondition {
+                Precondition::Version(_) => Cause::Worker,
+                Precondition::Unversioned(_) | Precondition::Creation(_) => Cause::Event,
             });
             let at = at.as_microsecond();
             self.completion.execute(params![self.next, id, at, cause, target, amount, completion.reason])?;

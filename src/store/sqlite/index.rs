@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rusqlite::{Connection, Statement};
 
 /// How many young entries are kept before they are merged into the table.
-const YOUNG: usize = 131_072;
+const MEMTABLE: usize = 131_072;
 
 /// How many entries that are gone are passed over in memory before they are taken out.
 const GONE: usize = 1_024;
@@ -23,7 +23,7 @@ const SLICE: usize = 512;
 pub(super) type Entry = (i64, i64);
 
 /// The entries that the table does not hold for certain. Shared by the writer and the readers.
-pub(super) struct Young {
+pub(super) struct Memtable {
     // std RwLock: held for a few searches, to merge runs, or shared with readers for a slice; never across .await
     entries: RwLock<Entries>,
 }
@@ -72,12 +72,12 @@ fn merged(mut run: Vec<Entry>, other: &[Entry]) -> Vec<Entry> {
     run
 }
 
-impl Young {
+impl Memtable {
     /// Those of the rows that the table does not cover.
-    pub(super) fn new(entries: Vec<Entry>) -> Young {
+    pub(super) fn new(entries: Vec<Entry>) -> Memtable {
         let mut current = Runs::default();
         current.add(entries);
-        Young { entries: RwLock::new(Entries { current, ..Entries::default() }) }
+        Memtable { entries: RwLock::new(Entries { current, ..Entries::default() }) }
     }
 
     /// Rows from `from` on and below `below` that have, or had, that key: the newest first, at most `count`.
@@ -104,7 +104,7 @@ pub(super) fn newest_first(rows: &mut Vec<i64>, count: usize) {
 
 /// The writer's side of an index.
 pub(super) struct Index<'c> {
-    young: Arc<Young>,
+    memtable: Arc<Memtable>,
     insert: Statement<'c>,
     remove: Statement<'c>,
     cover: Statement<'c>,
@@ -135,11 +135,11 @@ impl<'c> Index<'c> {
     pub(super) fn prepare(
         connection: &'c Connection,
         table: &str,
-        young: Arc<Young>,
+        memtable: Arc<Memtable>,
         newest: i64,
     ) -> rusqlite::Result<Index<'c>> {
         Ok(Index {
-            young,
+            memtable,
             insert: connection
                 .prepare(&format!("INSERT OR IGNORE INTO {table} (key, seq) VALUES (?1, ?2)"))?,
             remove: connection.prepare(&format!("DELETE FROM {table} WHERE key = ?1 AND seq = ?2"))?,
@@ -187,18 +187,18 @@ impl<'c> Index<'c> {
     }
 
     fn is_merging(&self) -> bool {
-        !self.young.entries.read().unwrap_or_else(PoisonError::into_inner).merging.is_empty()
+        !self.memtable.entries.read().unwrap_or_else(PoisonError::into_inner).merging.is_empty()
     }
 
     fn may_be_gone(&self, entry: Entry) -> bool {
-        let entries = self.young.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.memtable.entries.read().unwrap_or_else(PoisonError::into_inner);
         self.changes.contains_key(&entry) || entries.gone.contains(&entry)
     }
 
     /// The rows that have, or had, that key, in no order; some may come twice. Those of the transaction under way are
     /// among them.
     pub(super) fn rows(&mut self, key: i64) -> rusqlite::Result<Vec<i64>> {
-        let mut rows = self.young.rows(key, i64::MIN, i64::MAX, usize::MAX);
+        let mut rows = self.memtable.rows(key, i64::MIN, i64::MAX, usize::MAX);
         rows.extend(self.fresh.iter().filter(|entry| entry.0 == key).map(|entry| entry.1));
         let table = self.select.query_map([key], |row| row.get(0))?;
         for row in table {
@@ -210,7 +210,7 @@ impl<'c> Index<'c> {
     /// Adds a slice of the merge to the transaction that is about to be committed.
     pub(super) fn merge(&mut self) -> rusqlite::Result<()> {
         let size = SLICE.max(2 * self.fresh.len());
-        let entries = self.young.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.memtable.entries.read().unwrap_or_else(PoisonError::into_inner);
         if entries.merging.is_empty() {
             return Ok(());
         }
@@ -233,7 +233,7 @@ impl<'c> Index<'c> {
 
     /// The transaction is committed: its entries may be found now. Begins a merge when there are enough of them.
     pub(super) fn committed(&mut self) {
-        let mut entries = self.young.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.memtable.entries.write().unwrap_or_else(PoisonError::into_inner);
         let Entries { current, merging, gone, gone_since } = &mut *entries;
         if !self.changes.is_empty() {
             self.fresh.retain(|entry| self.changes.get(entry) != Some(&true));
@@ -261,7 +261,7 @@ impl<'c> Index<'c> {
                 gone.retain(|(_, row)| *row > self.upto);
             }
         }
-        if merging.is_empty() && current.len() >= YOUNG {
+        if merging.is_empty() && current.len() >= MEMTABLE {
             *merging = current.take();
             merging.retain(|entry| !gone.remove(entry));
             self.upto = self.newest;
@@ -299,7 +299,7 @@ mod tests {
         sorted.add(merging.clone());
         let merging = sorted.take();
         known.extend(&merging);
-        let young = Young { entries: RwLock::new(Entries { current, merging, ..Entries::default() }) };
+        let memtable = Memtable { entries: RwLock::new(Entries { current, merging, ..Entries::default() }) };
         for key in 0..102 {
             for (from, below, count) in
                 [(i64::MIN, i64::MAX, usize::MAX), (100, 900, usize::MAX), (0, 1500, 3)]
@@ -307,7 +307,7 @@ mod tests {
                 let fits = |entry: &&Entry| entry.0 == key && (from..below).contains(&entry.1);
                 let mut expected: Vec<i64> = known.iter().filter(fits).map(|entry| entry.1).collect();
                 newest_first(&mut expected, count);
-                assert_eq!(young.rows(key, from, below, count), expected, "{key} {from} {below}");
+                assert_eq!(memtable.rows(key, from, below, count), expected, "{key} {from} {below}");
             }
         }
     }
@@ -320,25 +320,25 @@ mod tests {
                  CREATE TABLE t_upto (seq INTEGER); INSERT INTO t_upto VALUES (0);",
             )
             .unwrap();
-        let young = Arc::new(Young::new(Vec::new()));
-        let mut index = Index::prepare(&connection, "t", Arc::clone(&young), 0).unwrap();
+        let memtable = Arc::new(Memtable::new(Vec::new()));
+        let mut index = Index::prepare(&connection, "t", Arc::clone(&memtable), 0).unwrap();
         let commit = |index: &mut Index<'_>| {
             index.merge().unwrap();
             index.committed();
             index.begin();
         };
-        for row in 1..=(YOUNG as i64) {
+        for row in 1..=(MEMTABLE as i64) {
             index.note(7, row).unwrap();
         }
-        for row in [3, 5, YOUNG as i64] {
+        for row in [3, 5, MEMTABLE as i64] {
             index.left(7, row).unwrap();
         }
         index.note(7, 5).unwrap();
         commit(&mut index);
-        assert_eq!(young.rows(7, 0, 7, 10), [6, 5, 4, 2, 1]);
+        assert_eq!(memtable.rows(7, 0, 7, 10), [6, 5, 4, 2, 1]);
         // One more entry: the merge begins, and takes many slices. Meanwhile a merged one and a later one go.
-        index.note(7, YOUNG as i64 + 1).unwrap();
-        index.note(7, YOUNG as i64 + 2).unwrap();
+        index.note(7, MEMTABLE as i64 + 1).unwrap();
+        index.note(7, MEMTABLE as i64 + 2).unwrap();
         commit(&mut index);
         commit(&mut index);
         for row in [1, 100_000, 100_001] {
@@ -354,7 +354,7 @@ mod tests {
             commit(&mut index);
         }
         let found: HashSet<i64> = index.rows(7).unwrap().into_iter().collect();
-        let missing: Vec<i64> = (1..=(YOUNG as i64) + 2).filter(|row| !found.contains(row)).collect();
-        assert_eq!(missing, [1, 3, 100_000, YOUNG as i64]);
+        let missing: Vec<i64> = (1..=(MEMTABLE as i64) + 2).filter(|row| !found.contains(row)).collect();
+        assert_eq!(missing, [1, 3, 100_000, MEMTABLE as i64]);
     }
 }

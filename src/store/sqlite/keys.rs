@@ -8,16 +8,16 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
 use super::clean;
-use super::index::{self, Index, Young};
+use super::index::{self, Index, Memtable};
 use super::rows::known_status;
 use crate::order::{Key, OrderId};
-use crate::store::Earlier;
+use crate::store::ReplayedOutcome;
 
 const TABLE: &str = "key_entries";
 
 /// Two million keys stand on a shelf. More would spread a merge over more pages; fewer would have a day's keys stand
 /// on more shelves, and each costs a look.
-const SHELF_BITS: u32 = 21;
+const SEGMENT_BITS: u32 = 21;
 
 /// Of a digest, so many bits stand in the index.
 const DIGEST_BITS: u32 = 48;
@@ -27,7 +27,7 @@ pub(super) struct Used {
     /// Of which content it was the key.
     pub(super) content: [u8; 16],
     /// What the request did.
-    pub(super) earlier: Earlier,
+    pub(super) earlier: ReplayedOutcome,
 }
 
 /// The writer's side: nobody else reads keys.
@@ -46,35 +46,35 @@ pub(super) struct Keys<'c> {
     first_after: Option<i64>,
 }
 
-fn shelf(seq: i64) -> i64 {
-    seq >> SHELF_BITS
+fn segment(seq: i64) -> i64 {
+    seq >> SEGMENT_BITS
 }
 
 /// Where a digest stands on a shelf.
-fn place(shelf: i64, digest: &[u8; 16]) -> i64 {
+fn place(segment: i64, digest: &[u8; 16]) -> i64 {
     let digest =
         digest.iter().take(DIGEST_BITS as usize / 8).fold(0, |bits, byte| bits << 8 | i64::from(*byte));
-    shelf << DIGEST_BITS | digest
+    segment << DIGEST_BITS | digest
 }
 
 /// Reads the entries of the keys that the table does not cover.
-pub(super) fn load(connection: &Connection) -> rusqlite::Result<Young> {
+pub(super) fn load(connection: &Connection) -> rusqlite::Result<Memtable> {
     let mut query = connection.prepare("SELECT seq, digest FROM keys WHERE seq > ?1")?;
     let entries = query.query_map([index::covered(connection, TABLE)?], |row| {
         let seq = row.get(0)?;
-        Ok((place(shelf(seq), &row.get(1)?), seq))
+        Ok((place(segment(seq), &row.get(1)?), seq))
     })?;
-    Ok(Young::new(entries.collect::<rusqlite::Result<_>>()?))
+    Ok(Memtable::new(entries.collect::<rusqlite::Result<_>>()?))
 }
 
 impl<'c> Keys<'c> {
-    pub(super) fn prepare(connection: &'c Connection, young: Arc<Young>) -> rusqlite::Result<Keys<'c>> {
+    pub(super) fn prepare(connection: &'c Connection, memtable: Arc<Memtable>) -> rusqlite::Result<Keys<'c>> {
         // Above what the index covers, also where all keys have been dropped: only young ones are kept in memory.
         let newest = connection.query_row("SELECT coalesce(max(seq), 0) FROM keys", [], |row| row.get(0))?;
         let newest = index::covered(connection, TABLE)?.max(newest);
         let first: Option<i64> = connection.query_row("SELECT min(seq) FROM keys", [], |row| row.get(0))?;
         Ok(Keys {
-            index: Index::prepare(connection, TABLE, young, newest)?,
+            index: Index::prepare(connection, TABLE, memtable, newest)?,
             select: connection.prepare(
                 "SELECT content, order_id, version, status FROM keys WHERE seq = ?1 AND digest = ?2",
             )?,
@@ -96,12 +96,12 @@ impl<'c> Keys<'c> {
 
     /// What the key was used for, if it was.
     pub(super) fn find(&mut self, digest: &[u8; 16]) -> rusqlite::Result<Option<Used>> {
-        for shelf in (shelf(self.first)..=shelf(self.next)).rev() {
-            for seq in self.index.rows(place(shelf, digest))? {
+        for segment in (segment(self.first)..=segment(self.next)).rev() {
+            for seq in self.index.rows(place(segment, digest))? {
                 let found = self.select.query_row(params![seq, digest], |row| {
                     let order_id = OrderId::from_bytes(row.get(1)?);
                     let status = known_status(row, 3, order_id)?;
-                    let earlier = Earlier { order_id, version: row.get(2)?, status };
+                    let earlier = ReplayedOutcome { order_id, version: row.get(2)?, status };
                     Ok(Used { content: row.get(0)?, earlier })
                 });
                 if let Some(used) = found.optional()? {
@@ -113,13 +113,13 @@ impl<'c> Keys<'c> {
     }
 
     /// Keeps what the request of a key did.
-    pub(super) fn keep(&mut self, key: &Key, did: &Earlier, at: Timestamp) -> rusqlite::Result<()> {
+    pub(super) fn keep(&mut self, key: &Key, did: &ReplayedOutcome, at: Timestamp) -> rusqlite::Result<()> {
         let seq = self.next;
         let (order_id, status) = (did.order_id.as_bytes(), did.status.as_str());
         let row = params![seq, key.digest, key.content, order_id, did.version, status, at.as_microsecond()];
         self.insert.execute(row)?;
         self.next += 1;
-        self.index.note(place(shelf(seq), &key.digest), seq)
+        self.index.note(place(segment(seq), &key.digest), seq)
     }
 
     /// Drops the oldest keys, and entries of shelves that are empty. Answers how many keys.
@@ -132,7 +132,7 @@ impl<'c> Keys<'c> {
         let first = self.first_after.unwrap_or(self.first);
         // Faster than keys are dropped, so that this ends.
         let entries = i64::try_from(limit).unwrap_or(i64::MAX).saturating_mul(2);
-        self.clear.execute([place(shelf(first), &[0; 16]), entries])?;
+        self.clear.execute([place(segment(first), &[0; 16]), entries])?;
         Ok(count)
     }
 
@@ -175,8 +175,8 @@ mod tests {
         // Entries go straight into the table, as if they had been merged.
         connection.execute("UPDATE key_entries_upto SET seq = ?1", [1_i64 << 40]).unwrap();
         let mut keys = Keys::prepare(&connection, Arc::new(load(&connection).unwrap())).unwrap();
-        (keys.first, keys.next) = ((1 << SHELF_BITS) - 3, (1 << SHELF_BITS) - 3);
-        let did = Earlier { order_id: OrderId::generate(), version: 1, status: Status::New };
+        (keys.first, keys.next) = ((1 << SEGMENT_BITS) - 3, (1 << SEGMENT_BITS) - 3);
+        let did = ReplayedOutcome { order_id: OrderId::generate(), version: 1, status: Status::New };
         let at = |n: u8| Timestamp::from_microsecond(i64::from(n)).unwrap();
         for n in 0..6 {
             keys.keep(&key(n), &did, at(n)).unwrap();

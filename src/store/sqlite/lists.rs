@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::external;
-use super::index::Young;
+use super::index::Memtable;
 use super::rows::{COLUMNS, ENOUGH, order, readable};
 use super::search::created_at;
 use super::store::SqliteStore;
-use crate::order::{Filter, Order, OrderId, Page, Position, Status, UserId};
+use crate::order::{Filter, ListCursor, Order, OrderId, Page, Status, UserId};
 use crate::store::damage::DamageLog;
 use crate::store::{Damaged, Error, Lists};
 
@@ -24,9 +24,11 @@ const PAGE_BYTES: usize = 4 << 20;
 
 #[async_trait]
 impl Lists for SqliteStore {
-    async fn list(&self, filter: &Filter, after: Option<Position>, limit: usize) -> Result<Page, Error> {
-        let (filter, young, damage) = (filter.clone(), Arc::clone(&self.young), Arc::clone(&self.damage));
-        let list = move |connection: &Connection| list(connection, (&young, &damage), &filter, after, limit);
+    async fn list(&self, filter: &Filter, after: Option<ListCursor>, limit: usize) -> Result<Page, Error> {
+        let (filter, memtable, damage) =
+            (filter.clone(), Arc::clone(&self.memtable), Arc::clone(&self.damage));
+        let list =
+            move |connection: &Connection| list(connection, (&memtable, &damage), &filter, after, limit);
         self.readers.run(list).await
     }
 
@@ -37,12 +39,12 @@ impl Lists for SqliteStore {
 
 fn list(
     connection: &Connection,
-    (young, damage): (&Young, &DamageLog),
+    (memtable, damage): (&Memtable, &DamageLog),
     filter: &Filter,
-    after: Option<Position>,
+    after: Option<ListCursor>,
     limit: usize,
 ) -> rusqlite::Result<Page> {
-    let candidates = candidates(connection, young, filter, after)?;
+    let candidates = candidates(connection, memtable, filter, after)?;
     // Only what fits is read to its end: behind these columns stands the payload.
     let mut query = connection.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM orders
@@ -66,7 +68,7 @@ fn list(
         let is_last = count == candidates.len();
         let is_full = orders.len() >= limit.max(1) || bytes >= PAGE_BYTES;
         if is_last && count == LOOKED_AT || is_full && !is_last {
-            return Ok(Page { orders, next: Some(Position { major: *seq, minor: [0; 16] }) });
+            return Ok(Page { orders, next: Some(ListCursor { major: *seq, minor: [0; 16] }) });
         }
     }
     Ok(Page { orders, next: None })
@@ -76,9 +78,9 @@ fn list(
 /// looked at can there be more.
 fn candidates(
     connection: &Connection,
-    young: &Young,
+    memtable: &Memtable,
     filter: &Filter,
-    after: Option<Position>,
+    after: Option<ListCursor>,
 ) -> rusqlite::Result<Vec<i64>> {
     let since = |time: jiff::Timestamp| created_at(connection, time.as_microsecond());
     let from = filter.created_from.map(since).transpose()?.unwrap_or(0);
@@ -86,7 +88,7 @@ fn candidates(
     let below = end.min(after.map_or(i64::MAX, |place| place.major));
     if let Some(user_id) = filter.user_id {
         let whose = (user_id, filter.external_id.as_deref());
-        return external::rows(connection, young, whose, (from, below), LOOKED_AT);
+        return external::rows(connection, memtable, whose, (from, below), LOOKED_AT);
     }
     let mut query = connection
         .prepare_cached("SELECT seq FROM orders WHERE seq >= ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3")?;

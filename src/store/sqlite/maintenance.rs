@@ -29,7 +29,7 @@ impl Maintenance for SqliteStore {
     }
 
     async fn failed(&self) -> &'static str {
-        self.parts.failed().await
+        self.components.failed().await
     }
 
     async fn close(&self) {

@@ -27,8 +27,8 @@ impl Orders for SqliteStore {
     }
 
     async fn find_by_external(&self, external_id: &str, user_id: UserId) -> Result<Option<Order>, Error> {
-        let (external_id, young) = (external_id.to_owned(), Arc::clone(&self.young));
-        self.readers.run(move |connection| external::find(connection, &young, &external_id, user_id)).await
+        let (external_id, memtable) = (external_id.to_owned(), Arc::clone(&self.memtable));
+        self.readers.run(move |connection| external::find(connection, &memtable, &external_id, user_id)).await
     }
 
     async fn processed_versions(&self, orders: &[OrderId]) -> Result<Vec<Option<Processed>>, Error> {

@@ -12,14 +12,14 @@ use super::rows::{COLUMNS, ENOUGH, order, readable};
 use super::store::SqliteStore;
 use crate::store::damage::DamageLog;
 use crate::store::pending::Place;
-use crate::store::{Cursor, Error, Outbox, PendingPage};
+use crate::store::{Error, Outbox, PendingCursor, PendingPage};
 
 #[async_trait]
 impl Outbox for SqliteStore {
     async fn pending(
         &self,
         before: Timestamp,
-        after: Option<Cursor>,
+        after: Option<PendingCursor>,
         limit: usize,
     ) -> Result<PendingPage, Error> {
         let (damage, age) = (Arc::clone(&self.damage), (before, clock::system()));
@@ -32,7 +32,7 @@ fn pending(
     connection: &Connection,
     damage: &DamageLog,
     (before, ahead): (Timestamp, i64),
-    after: Option<Cursor>,
+    after: Option<PendingCursor>,
     limit: usize,
 ) -> rusqlite::Result<PendingPage> {
     // A time ahead of the clock says nothing about how long the order has waited.
@@ -43,7 +43,7 @@ fn pending(
          ORDER BY updated_at, seq LIMIT ?4"
     );
     let (at, row) = match after {
-        Some(Cursor(Place::Changed { at, row })) => (at, row),
+        Some(PendingCursor(Place::Changed { at, row })) => (at, row),
         // No cursor of ours: from the beginning.
         _ => (i64::MIN, 0),
     };
@@ -61,7 +61,7 @@ fn pending(
             // The others do not wait until it is mended.
             Err(damaged) => damage.tell(&damaged, "an event cannot be made"),
         }
-        last = Some(Cursor(Place::Changed { at: row.get(6)?, row: row.get(13)? }));
+        last = Some(PendingCursor(Place::Changed { at: row.get(6)?, row: row.get(13)? }));
         count += 1;
     }
     Ok(PendingPage {

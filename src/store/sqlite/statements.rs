@@ -9,7 +9,7 @@ use rusqlite::{Connection, Statement, params};
 use super::clock::{Clock, JumpTable};
 use super::external::ExternalIds;
 use super::history_writer::History;
-use super::index::Young;
+use super::index::Memtable;
 use super::keys::Keys;
 use super::transitions::{finish_sql, may_become, overtake_sql};
 use crate::order::{OrderId, Payload, Status, UserId, Version};
@@ -19,9 +19,9 @@ use crate::order::{OrderId, Payload, Status, UserId, Version};
 pub(super) struct Shared {
     pub(super) clock: Arc<Clock>,
     /// Entries of external ids and users.
-    pub(super) young_orders: Arc<Young>,
+    pub(super) young_orders: Arc<Memtable>,
     /// Entries of keys.
-    pub(super) young_keys: Arc<Young>,
+    pub(super) young_keys: Arc<Memtable>,
     /// Whether steps are written.
     pub(super) history: bool,
 }

@@ -9,24 +9,24 @@ use super::checkpoint::Checkpoints;
 use super::clock::Clock;
 use super::error::OpenError;
 use super::folder::{database_file, lock};
-use super::index::Young;
+use super::index::Memtable;
 use super::reader::Readers;
 use super::statements::Shared;
 use super::writer::Writer;
 use super::{external, keys, marker, schema};
-use crate::shutdown::Parts;
+use crate::shutdown::Components;
 use crate::store::Error;
 use crate::store::damage::DamageLog;
 
 /// The store in a folder.
 pub struct SqliteStore {
     pub(super) readers: Readers,
-    pub(super) young: Arc<Young>,
+    pub(super) memtable: Arc<Memtable>,
     pub(super) clock: Arc<Clock>,
     pub(super) history: bool,
     pub(super) damage: Arc<DamageLog>,
     pub(super) writer: Option<Writer>,
-    pub(super) parts: Parts,
+    pub(super) components: Components,
 }
 
 impl SqliteStore {
@@ -52,24 +52,24 @@ impl SqliteStore {
         schema::migrate(&mut connection)?;
         marker::set(&connection)?;
         let clock = Arc::new(Clock::load(&connection)?);
-        let young = Arc::new(external::load(&connection)?);
+        let memtable = Arc::new(external::load(&connection)?);
         let shared = Shared {
             clock: Arc::clone(&clock),
-            young_orders: Arc::clone(&young),
+            young_orders: Arc::clone(&memtable),
             young_keys: Arc::new(keys::load(&connection)?),
             history,
         };
-        let parts = Parts::default();
-        let checkpoints = Checkpoints::start(&file, &parts)?;
-        let writer = Writer::start(connection, shared, checkpoints, lock, &parts)?;
+        let components = Components::default();
+        let checkpoints = Checkpoints::start(&file, &components)?;
+        let writer = Writer::start(connection, shared, checkpoints, lock, &components)?;
         Ok(SqliteStore {
             readers: Readers::new(file),
-            young,
+            memtable,
             clock,
             history,
             damage: Arc::default(),
             writer: Some(writer),
-            parts,
+            components,
         })
     }
 
@@ -97,16 +97,16 @@ impl SqliteStore {
             }
             _ => {}
         }
-        let young = Arc::new(external::load(&reader)?);
+        let memtable = Arc::new(external::load(&reader)?);
         let clock = Arc::new(Clock::load(&reader)?);
         Ok(SqliteStore {
             readers: Readers::new(file),
-            young,
+            memtable,
             clock,
             history: true,
             damage: Arc::default(),
             writer: None,
-            parts: Parts::default(),
+            components: Components::default(),
         })
     }
 

@@ -20,7 +20,7 @@ use super::folder::Lock;
 use super::marker;
 use super::statements::{Shared, Statements};
 use crate::order::Request;
-use crate::shutdown::Parts;
+use crate::shutdown::Components;
 use crate::store::{Accepted, Completed, Completion, Error, Refusal};
 
 /// How many rows are dropped in one transaction: commits that arrive meanwhile wait for it.
@@ -93,11 +93,11 @@ impl Writer {
         shared: Shared,
         checkpoints: Checkpoints,
         lock: Lock,
-        parts: &Parts,
+        components: &Components,
     ) -> Result<Writer, OpenError> {
         // The statements are prepared on the thread; here only whether that works is checked.
         Statements::prepare(&connection, shared.clone())?;
-        Writer::spawn(connection, shared, checkpoints, lock, parts)
+        Writer::spawn(connection, shared, checkpoints, lock, components)
     }
 
     fn spawn(
@@ -105,19 +105,19 @@ impl Writer {
         shared: Shared,
         checkpoints: Checkpoints,
         lock: Lock,
-        parts: &Parts,
+        components: &Components,
     ) -> Result<Writer, OpenError> {
         let (jobs, queue) = mpsc::channel();
-        let part = parts.part("the writer of the database");
+        let component = components.component("the writer of the database");
         let condition = Arc::new(Condition::default());
         let own = Arc::clone(&condition);
         let thread = thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(move || {
                 // Moved in here, so that a panic drops it first of all.
-                let part = part;
+                let component = component;
                 if write(&connection, shared, &queue, &checkpoints, &own) {
-                    part.ends_in_order();
+                    component.ends_in_order();
                 }
                 drop(checkpoints);
                 if let Err(error) = marker::clear(&connection) {
@@ -302,11 +302,11 @@ mod tests {
             young_keys: Arc::new(keys::load(&whole).unwrap()),
             history: true,
         };
-        let parts = Parts::default();
-        let checkpoints = Checkpoints::start(&file, &parts).unwrap();
+        let components = Components::default();
+        let checkpoints = Checkpoints::start(&file, &components).unwrap();
         let (without_tables, lock) = (Connection::open_in_memory().unwrap(), lock(folder.path()).unwrap());
-        let writer = Writer::spawn(without_tables, shared, checkpoints, lock, &parts).unwrap();
-        assert_eq!(parts.failed().await, "the writer of the database");
+        let writer = Writer::spawn(without_tables, shared, checkpoints, lock, &components).unwrap();
+        assert_eq!(components.failed().await, "the writer of the database");
         writer.close().await;
     }
 }

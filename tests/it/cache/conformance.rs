@@ -6,7 +6,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use orderstream::cache::{Cache, Lookup, NoCache, Ticket};
+use orderstream::cache::{Cache, Lease, Lookup, NoCache};
 use orderstream::order::{Amount, Order, OrderId, Payload, Status, UserId, Version};
 
 /// A fresh cache in two processes, and what must outlive it.
@@ -75,10 +75,10 @@ pub(crate) fn order(id: OrderId, version: Version) -> Order {
 }
 
 /// A miss's ticket; `None` where there is a hit, or no cache.
-pub(crate) async fn miss(cache: &dyn Cache, id: OrderId) -> Option<Ticket> {
+pub(crate) async fn miss(cache: &dyn Cache, id: OrderId) -> Option<Lease> {
     match cache.get(id).await {
         Lookup::Hit(_) => None,
-        Lookup::Miss(ticket) => ticket,
+        Lookup::Miss(lease) => lease,
     }
 }
 
@@ -92,8 +92,8 @@ pub(crate) async fn found(cache: &dyn Cache, id: OrderId) -> Option<Order> {
 
 /// Reads an order past the cache and fills it in.
 pub(crate) async fn fill(cache: &dyn Cache, order: &Order) {
-    if let Some(ticket) = miss(cache, order.id).await {
-        cache.fill(ticket, order).await;
+    if let Some(lease) = miss(cache, order.id).await {
+        cache.fill(lease, order).await;
     }
 }
 
@@ -120,7 +120,7 @@ pub(crate) async fn what_was_filled_is_found_digit_for_digit_in_every_process(fr
 pub(crate) async fn a_forgotten_order_is_found_by_nobody(fresh: Fresh) {
     let order = order(OrderId::generate(), 1);
     fill(&*fresh.here, &order).await;
-    fresh.there.forget(&[order.id]).await;
+    fresh.there.invalidate(&[order.id]).await;
     for cache in [&fresh.here, &fresh.there] {
         assert_eq!(found(&**cache, order.id).await, None);
     }
@@ -130,7 +130,7 @@ pub(crate) async fn a_forgotten_order_is_found_by_nobody(fresh: Fresh) {
 pub(crate) async fn what_was_read_before_an_order_was_forgotten_is_not_kept(fresh: Fresh) {
     let id = OrderId::generate();
     let (slow, slower) = (miss(&*fresh.here, id).await, miss(&*fresh.there, id).await);
-    fresh.here.forget(&[id]).await;
+    fresh.here.invalidate(&[id]).await;
     if let Some(slow) = slow {
         fresh.here.fill(slow, &order(id, 1)).await;
     }
@@ -172,7 +172,7 @@ pub(crate) async fn an_order_is_forgotten_alone(fresh: Fresh) {
     for order in &orders {
         fill(&*fresh.here, order).await;
     }
-    fresh.here.forget(&[orders[1].id, orders[3].id]).await;
+    fresh.here.invalidate(&[orders[1].id, orders[3].id]).await;
     for (place, order) in orders.into_iter().enumerate() {
         let expected = kept(&fresh.there, order.clone()).filter(|_| place % 2 == 0);
         assert_eq!(found(&*fresh.there, order.id).await, expected);
@@ -183,8 +183,8 @@ pub(crate) async fn an_order_is_forgotten_alone(fresh: Fresh) {
 pub(crate) async fn forgetting_nothing_and_what_is_not_there_is_harmless(fresh: Fresh) {
     let order = order(OrderId::generate(), 1);
     fill(&*fresh.here, &order).await;
-    fresh.here.forget(&[]).await;
-    fresh.here.forget(&[OrderId::generate(), OrderId::generate()]).await;
+    fresh.here.invalidate(&[]).await;
+    fresh.here.invalidate(&[OrderId::generate(), OrderId::generate()]).await;
     assert_eq!(found(&*fresh.here, order.id).await, kept(&fresh.here, order));
     assert_eq!(fresh.here.check().await, Ok(()));
 }

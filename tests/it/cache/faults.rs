@@ -19,7 +19,7 @@ const SHORT: Duration = Duration::from_millis(30);
 /// Asserts that a cache has nothing, and asks nobody to find out.
 fn asks_nobody(cache: &RedisCache, id: OrderId) {
     assert_eq!(now(pin!(cache.get(id))), Some(Lookup::Miss(None)));
-    assert_eq!(now(pin!(cache.forget(&[id]))), Some(()));
+    assert_eq!(now(pin!(cache.invalidate(&[id]))), Some(()));
 }
 
 /// Asserts that a cache keeps and finds.
@@ -86,7 +86,7 @@ async fn one_change_that_could_not_be_dropped_ends_the_reading() {
     let held = order(OrderId::generate(), 1);
     fill(&*there, &held).await;
     redis.pause().await;
-    here.forget(&[held.id]).await;
+    here.invalidate(&[held.id]).await;
     asks_nobody(&here, held.id);
     redis.resume().await;
     in_use(&*here).await;
@@ -100,16 +100,16 @@ async fn what_a_process_changed_while_it_was_cut_off_is_found_by_nobody_once_it_
     let (here, there) = (joined(&network.address(), SHORT).await, redis.cache().await);
     let (changed, missed) = (order(OrderId::generate(), 1), order(OrderId::generate(), 1));
     fill(&*there, &changed).await;
-    let ticket = miss(&*there, missed.id).await.expect("a Redis that works");
+    let lease = miss(&*there, missed.id).await.expect("a Redis that works");
     network.cut();
-    here.forget(&[changed.id, missed.id]).await;
+    here.invalidate(&[changed.id, missed.id]).await;
     asks_nobody(&here, changed.id);
     // It is the beginning of the next session that drops them: no call of this process came through.
     assert_eq!(found(&*there, changed.id).await, Some(changed.clone()));
     network.mend();
     in_use(&*here).await;
     assert_eq!(found(&*there, changed.id).await, None);
-    there.fill(ticket, &missed).await;
+    there.fill(lease, &missed).await;
     assert_eq!(found(&*there, missed.id).await, None);
     works(&there).await;
     works(&here).await;
@@ -122,7 +122,7 @@ async fn a_redis_that_is_back_with_old_data_is_not_believed() {
     let old = order(OrderId::generate(), 1);
     fill(&*here, &old).await;
     let () = redis.command(&["SAVE"]).await;
-    here.forget(&[old.id]).await;
+    here.invalidate(&[old.id]).await;
     redis.kill().await;
     redis.start_again().await;
     let key = format!("orderstream:order:{}", old.id);
@@ -142,14 +142,14 @@ async fn a_full_redis_finds_and_forgets_and_keeps_nothing_more() {
         (order(OrderId::generate(), 1), order(OrderId::generate(), 1), order(OrderId::generate(), 1));
     fill(&*cache, &held).await;
     fill(&*cache, &changed).await;
-    let ticket = miss(&*cache, fresh.id).await.expect("room for a ticket");
+    let lease = miss(&*cache, fresh.id).await.expect("room for a lease");
     let () = redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
-    cache.fill(ticket, &fresh).await;
+    cache.fill(lease, &fresh).await;
     for id in [fresh.id, OrderId::generate()] {
         assert_eq!(cache.get(id).await, Lookup::Miss(None));
     }
     assert_eq!(found(&*cache, held.id).await, Some(held.clone()));
-    cache.forget(&[changed.id]).await;
+    cache.invalidate(&[changed.id]).await;
     assert_eq!(found(&*cache, changed.id).await, None);
     assert_eq!(cache.check().await, Ok(()));
     // Another process begins, and nothing of before is believed any more.

@@ -90,8 +90,8 @@ async fn a_sentinel_is_refused_with_the_reason_and_once() {
 async fn services_with_different_prefixes_share_a_redis_and_no_key() {
     let redis = OwnRedis::start().await;
     let open = async |prefix: &str| {
-        let (ttl, patience) = (Duration::from_secs(3600), Duration::from_secs(1));
-        let cache = RedisCache::open_with(redis.address(), prefix, ttl, patience).expect("an address");
+        let (ttl, timeout) = (Duration::from_secs(3600), Duration::from_secs(1));
+        let cache = RedisCache::open_with(redis.address(), prefix, ttl, timeout).expect("an address");
         in_use(&cache).await;
         cache
     };
@@ -99,7 +99,7 @@ async fn services_with_different_prefixes_share_a_redis_and_no_key() {
     let (ours, theirs) = (order(OrderId::generate(), 1), OrderId::generate());
     fill(&one, &ours).await;
     assert!(matches!(other.get(ours.id).await, Lookup::Miss(Some(_))));
-    other.forget(&[ours.id]).await;
+    other.invalidate(&[ours.id]).await;
     assert!(matches!(other.get(theirs).await, Lookup::Miss(Some(_))));
     assert_eq!(found(&one, ours.id).await, Some(ours.clone()));
     // One that begins anew empties its own copies alone.

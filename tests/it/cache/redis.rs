@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orderstream::cache::{Cache, Lookup, RedisCache, Ticket};
+use orderstream::cache::{Cache, Lease, Lookup, RedisCache};
 use orderstream::order::{Order, OrderId, Version};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -124,8 +124,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[derive(Clone)]
 enum Reader {
     LookUp,
-    ReadStore(Ticket),
-    Fill(Ticket, Box<Order>),
+    ReadStore(Lease),
+    Fill(Lease, Box<Order>),
 }
 
 /// Two processes with a cache each, a database, and what callers have been told.
@@ -169,11 +169,11 @@ impl World<'_> {
                     self.tell(place, order.version);
                     Reader::LookUp
                 }
-                Lookup::Miss(ticket) => Reader::ReadStore(ticket.expect("a Redis that works")),
+                Lookup::Miss(lease) => Reader::ReadStore(lease.expect("a Redis that works")),
             },
-            Reader::ReadStore(ticket) => Reader::Fill(ticket, Box::new(order(id, self.database[place]))),
-            Reader::Fill(ticket, order) => {
-                cache.fill(ticket, &order).await;
+            Reader::ReadStore(lease) => Reader::Fill(lease, Box::new(order(id, self.database[place]))),
+            Reader::Fill(lease, order) => {
+                cache.fill(lease, &order).await;
                 // Its look-up began long ago: it may be told of less than others were since.
                 self.told[place] = self.told[place].max(order.version);
                 Reader::LookUp
@@ -197,7 +197,7 @@ impl World<'_> {
                 self.writers[writer] = Some(self.database[place]);
             }
             Some(_) => {
-                cache.forget(&[self.orders[place]]).await;
+                cache.invalidate(&[self.orders[place]]).await;
                 self.confirm(writer);
             }
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use orderstream::checker::verify::{Confirmed, Options, Report, verify};
 use orderstream::order::{OrderId, Status};
 use orderstream::store::postgres::PostgresStore;
-use orderstream::store::{Basis, Completed, Completion, Maintenance, Outbox};
+use orderstream::store::{Completed, Completion, Maintenance, Outbox, Precondition};
 
 use crate::harness::schema::Schema;
 use crate::store::conformance::{accept, complete, create, deletion, done, failed, some_user};
@@ -34,8 +34,8 @@ async fn order(store: &PostgresStore, kind: Kind) -> OrderId {
         Deleted => {
             assert_eq!(complete(store, done(id, 1, "19.8")).await, Completed::Applied);
             accept(store, deletion(id)).await;
-            let (basis, status) = (Basis::Version(2), Status::Deleted);
-            vec![Completion { order_id: id, basis, status, amount: None, reason: None }]
+            let (precondition, status) = (Precondition::Version(2), Status::Deleted);
+            vec![Completion { order_id: id, precondition, status, amount: None, reason: None }]
         }
     };
     for completion in completions {

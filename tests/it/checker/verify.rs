@@ -8,13 +8,13 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use orderstream::checker::verify::{Confirmed, Options, Report, verify};
 use orderstream::order::{
-    Amount, Command, Filter, HistoryCursor, Order, OrderId, Page, Payload, Position, Request, Sequence,
-    Status, Step, Stretch, UserId, Version, Whose,
+    Amount, Command, Filter, HistoryCursor, HistoryEvent, HistoryOffset, HistoryPage, ListCursor, Order,
+    OrderId, Page, Payload, Request, Scope, Status, UserId, Version,
 };
 use orderstream::store::sqlite::SqliteStore;
 use orderstream::store::{
-    Accepted, Basis, Completed, Completion, Cursor, Damaged, Error, History, Lists, Maintenance, Orders,
-    Outbox, Part, PendingPage, Processed, Refusal,
+    Accepted, Completed, Completion, Damaged, Error, History, Lists, Maintenance, OrderHistoryPage, Orders,
+    Outbox, PendingCursor, PendingPage, Precondition, Processed, Refusal,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -87,8 +87,8 @@ async fn complete(
     reason: Option<&str>,
 ) {
     let amount = (status == Status::Done).then(|| Amount::parse("19.8").unwrap());
-    let (basis, reason) = (Basis::Version(version), reason.map(ToOwned::to_owned));
-    let completion = Completion { order_id, basis, status, amount, reason };
+    let (precondition, reason) = (Precondition::Version(version), reason.map(ToOwned::to_owned));
+    let completion = Completion { order_id, precondition, status, amount, reason };
     assert_eq!(store.complete(Arc::new([completion])).await.unwrap(), [Completed::Applied]);
 }
 
@@ -204,33 +204,33 @@ impl Orders for Moving {
 
 #[async_trait]
 impl Outbox for Moving {
-    async fn pending(&self, _: Timestamp, _: Option<Cursor>, _: usize) -> Result<PendingPage, Error> {
+    async fn pending(&self, _: Timestamp, _: Option<PendingCursor>, _: usize) -> Result<PendingPage, Error> {
         Ok(PendingPage::default())
     }
 }
 
 #[async_trait]
 impl History for Moving {
-    async fn history(&self, _: OrderId, _: HistoryCursor, _: u32) -> Result<Part, Error> {
+    async fn history(&self, _: OrderId, _: HistoryCursor, _: u32) -> Result<OrderHistoryPage, Error> {
         unreachable!("the checker looks at orders alone")
     }
-    async fn newest_step(&self, _: OrderId, _: Version) -> Result<Option<Step>, Error> {
+    async fn newest_history_event(&self, _: OrderId, _: Version) -> Result<Option<HistoryEvent>, Error> {
         unreachable!("the checker looks at orders alone")
     }
-    async fn steps(&self, _: Whose, _: Sequence, _: usize) -> Result<Stretch, Error> {
+    async fn history_page(&self, _: Scope, _: HistoryOffset, _: usize) -> Result<HistoryPage, Error> {
         unreachable!("the checker looks at orders alone")
     }
-    async fn history_end(&self) -> Result<Sequence, Error> {
+    async fn history_end(&self) -> Result<HistoryOffset, Error> {
         unreachable!("the checker looks at orders alone")
     }
-    async fn history_dropped(&self) -> Result<Sequence, Error> {
+    async fn history_dropped(&self) -> Result<HistoryOffset, Error> {
         unreachable!("the checker looks at orders alone")
     }
 }
 
 #[async_trait]
 impl Lists for Moving {
-    async fn list(&self, _: &Filter, _: Option<Position>, _: usize) -> Result<Page, Error> {
+    async fn list(&self, _: &Filter, _: Option<ListCursor>, _: usize) -> Result<Page, Error> {
         unreachable!("the checker lists nothing")
     }
     /// Gives its only page for ever, as a store with a broken index might.

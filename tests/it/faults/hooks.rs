@@ -9,12 +9,12 @@ use orderstream::bus::{
     AckSink, Bus, Confirmations, Delivery, PublishError, Reply, SubscribeError, Subscription,
 };
 use orderstream::order::{
-    Event, Filter, HistoryCursor, Order, OrderId, Page, Position, Request, Sequence, Step, Stretch, UserId,
-    Version, Whose,
+    Event, Filter, HistoryCursor, HistoryEvent, HistoryOffset, HistoryPage, ListCursor, Order, OrderId, Page,
+    Request, Scope, UserId, Version,
 };
 use orderstream::store::{
-    Accepted, Completed, Completion, Cursor, Damaged, Error, History, Lists, Maintenance, MissingPage,
-    Orders, Outbox, Part, PendingPage, Processed, Refusal, Store,
+    Accepted, Completed, Completion, Damaged, Error, History, Lists, Maintenance, MissingPage,
+    OrderHistoryPage, Orders, Outbox, PendingCursor, PendingPage, Processed, Refusal, Store,
 };
 
 /// A point on the way of an order.
@@ -109,7 +109,7 @@ impl Outbox for HookedStore {
     async fn pending(
         &self,
         before: Timestamp,
-        after: Option<Cursor>,
+        after: Option<PendingCursor>,
         limit: usize,
     ) -> Result<PendingPage, Error> {
         self.inner.pending(before, after, limit).await
@@ -126,7 +126,7 @@ impl Outbox for HookedStore {
     async fn missing_outbox_entries(
         &self,
         before: Timestamp,
-        after: Option<Cursor>,
+        after: Option<PendingCursor>,
         orders: usize,
     ) -> Result<MissingPage, Error> {
         self.inner.missing_outbox_entries(before, after, orders).await
@@ -143,39 +143,53 @@ impl Outbox for HookedStore {
 
 #[async_trait]
 impl History for HookedStore {
-    async fn history(&self, order_id: OrderId, after: HistoryCursor, versions: u32) -> Result<Part, Error> {
+    async fn history(
+        &self,
+        order_id: OrderId,
+        after: HistoryCursor,
+        versions: u32,
+    ) -> Result<OrderHistoryPage, Error> {
         self.inner.history(order_id, after, versions).await
     }
 
-    async fn newest_step(&self, order_id: OrderId, version: Version) -> Result<Option<Step>, Error> {
-        self.inner.newest_step(order_id, version).await
+    async fn newest_history_event(
+        &self,
+        order_id: OrderId,
+        version: Version,
+    ) -> Result<Option<HistoryEvent>, Error> {
+        self.inner.newest_history_event(order_id, version).await
     }
 
-    async fn steps(&self, of: Whose, after: Sequence, limit: usize) -> Result<Stretch, Error> {
+    async fn history_page(
+        &self,
+        of: Scope,
+        after: HistoryOffset,
+        limit: usize,
+    ) -> Result<HistoryPage, Error> {
         match of {
-            Whose::Order(_) if (self.hook)(Point::Follow) == Pass::Withheld => {
-                Ok(Stretch { steps: Vec::new(), upto: after, more: false })
+            Scope::Order(_) if (self.hook)(Point::Follow) == Pass::Withheld => {
+                Ok(HistoryPage { events: Vec::new(), upto: after, more: false })
             }
-            _ => self.inner.steps(of, after, limit).await,
+            _ => self.inner.history_page(of, after, limit).await,
         }
     }
 
-    async fn history_end(&self) -> Result<Sequence, Error> {
+    async fn history_end(&self) -> Result<HistoryOffset, Error> {
         self.inner.history_end().await
     }
 
-    async fn history_newest(&self) -> Result<Sequence, Error> {
+    async fn history_newest(&self) -> Result<HistoryOffset, Error> {
         self.inner.history_newest().await
     }
 
-    async fn history_dropped(&self) -> Result<Sequence, Error> {
+    async fn history_dropped(&self) -> Result<HistoryOffset, Error> {
         self.inner.history_dropped().await
     }
 }
 
 #[async_trait]
 impl Lists for HookedStore {
-    async fn list(&self, filter: &Filter, after: Option<Position>, limit: usize) -> Result<Page, Error> {
+    async fn list(&self, filter: &Filter, after: Option<ListCursor>, limit: usize) -> Result<Page, Error> {
         self.inner.list(filter, after, limit).await
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 
 use orderstream::api::Listeners;
-use orderstream::app::{self, Parts};
+use orderstream::app::{self, Backends};
 use orderstream::bus::local::LocalBus;
 use orderstream::cache::{Cache, NoCache};
 use orderstream::checker::verify::{Confirmed, Options, Report, verify};
@@ -136,7 +136,7 @@ impl TestApp {
         let local = LocalBus::open(&dead_letters, topic, BUS_CAPACITY).expect("a bus");
         let bus = RecordingBus::new(local, journal.clone());
         let (listeners, address, grpc) = listen().await;
-        let parts = Parts {
+        let parts = Backends {
             store: Arc::clone(&store),
             bus: bus.clone(),
             cache: Arc::clone(&setup.cache),
@@ -185,7 +185,7 @@ impl TestApp {
     pub(crate) fn start_worker(&mut self) {
         assert!(self.worker.is_none(), "the worker runs already");
         let (cache, processor) = (Arc::clone(&self.setup.cache), Arc::clone(&self.setup.processor));
-        let parts = Parts { store: Arc::clone(&self.store), bus: self.bus.clone(), cache, processor };
+        let parts = Backends { store: Arc::clone(&self.store), bus: self.bus.clone(), cache, processor };
         self.worker = Some(Role::start(|stop| app::worker(parts, &self.setup.settings, stop)));
     }
 

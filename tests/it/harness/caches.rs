@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use orderstream::cache::{Cache, Lookup, Ticket, Unavailable};
+use orderstream::cache::{Cache, Lease, Lookup, Unavailable};
 use orderstream::order::{Order, OrderId};
 
 /// Keeps everything until it is told to forget it. It has no tickets to speak of, so nobody may read while
@@ -25,15 +25,15 @@ impl Cache for Elephant {
     async fn get(&self, order_id: OrderId) -> Lookup {
         match self.lock().get(&order_id) {
             Some(order) => Lookup::Hit(Box::new(order.clone())),
-            None => Lookup::Miss(Some(Ticket { order_id, token: [0; 32] })),
+            None => Lookup::Miss(Some(Lease { order_id, token: [0; 32] })),
         }
     }
 
-    async fn fill(&self, ticket: Ticket, order: &Order) {
-        self.lock().insert(ticket.order_id, order.clone());
+    async fn fill(&self, lease: Lease, order: &Order) {
+        self.lock().insert(lease.order_id, order.clone());
     }
 
-    async fn forget(&self, orders: &[OrderId]) {
+    async fn invalidate(&self, orders: &[OrderId]) {
         self.lock().retain(|id, _| !orders.contains(id));
     }
 
@@ -58,12 +58,12 @@ impl Cache for Counting {
         lookup
     }
 
-    async fn fill(&self, ticket: Ticket, order: &Order) {
-        self.inner.fill(ticket, order).await;
+    async fn fill(&self, lease: Lease, order: &Order) {
+        self.inner.fill(lease, order).await;
     }
 
-    async fn forget(&self, orders: &[OrderId]) {
-        self.inner.forget(orders).await;
+    async fn invalidate(&self, orders: &[OrderId]) {
+        self.inner.invalidate(orders).await;
     }
 
     async fn check(&self) -> Result<(), Unavailable> {

@@ -344,9 +344,9 @@ impl Drop for TestTopics {
         let admin = self.admin();
         let delete = move || {
             let names = names.each_ref().map(String::as_str);
-            let patience = AdminOptions::new().request_timeout(Some(Duration::from_secs(5)));
+            let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(5)));
             let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-            let _ = runtime.block_on(admin.delete_topics(&names, &patience));
+            let _ = runtime.block_on(admin.delete_topics(&names, &options));
         };
         let _ = std::thread::spawn(delete).join();
     }

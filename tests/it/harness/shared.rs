@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use orderstream::app::{self, Parts};
+use orderstream::app::{self, Backends};
 use orderstream::bus::Record;
 use orderstream::checker::verify::{Confirmed, Options, verify};
 use orderstream::config::Settings;
@@ -64,9 +64,9 @@ fn settings(settings: Settings, schema: &Schema, test_topics: &TestTopics) -> Se
 
 impl Shared {
     /// What a process opens for itself.
-    async fn parts(setup: &Setup) -> Parts {
-        let parts = Parts::open(&setup.settings, "up").await.expect("settings that can be used");
-        Parts { cache: Arc::clone(&setup.cache), processor: Arc::clone(&setup.processor), ..parts }
+    async fn parts(setup: &Setup) -> Backends {
+        let parts = Backends::open(&setup.settings, "up").await.expect("settings that can be used");
+        Backends { cache: Arc::clone(&setup.cache), processor: Arc::clone(&setup.processor), ..parts }
     }
 
     async fn look_at_what_is_left(&self) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use orderstream::api::Listeners;
-use orderstream::app::{self, Parts};
+use orderstream::app::{self, Backends};
 use orderstream::bus::Record;
 use orderstream::bus::local::LocalBus;
 use orderstream::cache::{Cache, NoCache};
@@ -85,7 +85,7 @@ impl System {
         let bus = LocalBus::open(&dead_letters, &settings.orders_events_topic, 32 << 20).expect("a bus");
         let journal = Journal::new();
         let recording = RecordingBus::new(Arc::clone(&bus), journal.clone());
-        let parts = Parts {
+        let parts = Backends {
             store: Arc::new(HookedStore {
                 inner: Arc::<SqliteStore>::clone(&store),
                 hook: Arc::clone(&hook),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use orderstream::order::{OrderId, Status};
-use orderstream::store::{Basis, Completed, Completion, MAX_PART};
+use orderstream::store::{Completed, Completion, MAX_PAGE_EVENTS, Precondition};
 use orderstream::worker::AmountProcessor;
 use serde_json::value::RawValue;
 use tempfile::TempDir;
@@ -263,9 +263,10 @@ async fn a_long_version_is_paged_to_its_end(app: TestApp) {
     let id = create(&app.client, "{}").await;
     let order_id = OrderId::parse(&id).expect("an id");
     let began: Timestamp = "2100-01-01T00:00:00Z".parse().expect("a time");
-    for second in 0..MAX_PART {
-        let basis = Basis::Unversioned(began + Duration::from_secs(second as u64));
-        let event = Completion { order_id, basis, status: Status::Cancelled, amount: None, reason: None };
+    for second in 0..MAX_PAGE_EVENTS {
+        let precondition = Precondition::Unversioned(began + Duration::from_secs(second as u64));
+        let event =
+            Completion { order_id, precondition, status: Status::Cancelled, amount: None, reason: None };
         assert_eq!(app.store.complete([event].into()).await, Ok(vec![Completed::Applied]));
     }
     let (mut path, mut entries, mut pages) = (format!("/orders/{id}/history?limit=1"), Vec::new(), 0);
@@ -282,7 +283,7 @@ async fn a_long_version_is_paged_to_its_end(app: TestApp) {
         path = format!("/orders/{id}/history?limit=1&cursor={}", member(answer.text(), "next_cursor"));
     }
     // The creation and its outcome are one entry.
-    assert_eq!((entries.len(), pages), (1 + MAX_PART, 2));
+    assert_eq!((entries.len(), pages), (1 + MAX_PAGE_EVENTS, 2));
     assert!(entries.iter().all(|entry| member(entry.get(), "version") == "1"));
     app.finish().await;
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use orderstream::checker::findings::Fault;
 use orderstream::checker::verify::{Confirmed, Options, verify};
-use orderstream::order::{Command, Filter, OrderId, Payload, Sequence, Status, Whose};
+use orderstream::order::{Command, Filter, HistoryOffset, OrderId, Payload, Scope, Status};
 use orderstream::store::postgres::{self, PostgresStore};
 use orderstream::store::{Error, Lists, Maintenance, Orders, Outbox};
 
@@ -159,7 +159,12 @@ async fn a_long_reason_of_another_service_makes_no_answer_long() {
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert_eq!(answer.text().matches('ж').count(), 1000, "{path}");
     }
-    let steps = app.store.steps(Whose::All, Sequence::default(), 10).await.expect("the store reads").steps;
+    let steps = app
+        .store
+        .history_page(Scope::All, HistoryOffset::default(), 10)
+        .await
+        .expect("the store reads")
+        .events;
     assert_eq!(steps[0].reason, Some("ж".repeat(1000)));
     let report =
         verify(&*app.store, 0, Confirmed::default(), &Options { idle: true, amounts: false, listed: 10 });
@@ -190,7 +195,12 @@ async fn a_long_amount_of_another_service_is_neither_told_nor_in_the_way() {
             _ => assert_eq!(member(&member(answer.text(), "order"), "amount").len(), [1000, 1002][at - 4]),
         }
     }
-    let steps = app.store.steps(Whose::All, Sequence::default(), 10).await.expect("the store reads").steps;
+    let steps = app
+        .store
+        .history_page(Scope::All, HistoryOffset::default(), 10)
+        .await
+        .expect("the store reads")
+        .events;
     let told: BTreeSet<String> = steps.iter().map(|step| step.order_id.to_string()).collect();
     assert_eq!(told, ids[4..].iter().cloned().collect());
     let report =

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use orderstream::app::{self, Parts};
+use orderstream::app::{self, Backends};
 use orderstream::bus::kafka::KafkaBus;
 use orderstream::bus::local::LocalBus;
 use orderstream::bus::{
@@ -83,10 +83,10 @@ impl Bus for Ending {
 }
 
 /// The backends of a process in a folder.
-fn parts(folder: &TempDir, hook: Hook) -> (Parts, Arc<LocalBus>) {
+fn parts(folder: &TempDir, hook: Hook) -> (Backends, Arc<LocalBus>) {
     let bus = LocalBus::open(&folder.path().join("dlq"), "orders.events", 1 << 20).unwrap();
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.path()).unwrap());
-    let parts = Parts {
+    let parts = Backends {
         store: Arc::new(HookedStore { inner: store, hook: Arc::clone(&hook) }),
         bus: Arc::new(HookedBus { inner: Arc::<LocalBus>::clone(&bus), hook }),
         cache: Arc::new(NoCache),
@@ -102,7 +102,7 @@ fn impatient(folder: &TempDir) -> Settings {
 }
 
 /// Runs both roles until they end by themselves, sends one order meanwhile, and answers why they ended.
-async fn failure(folder: &TempDir, parts: Parts) -> String {
+async fn failure(folder: &TempDir, parts: Backends) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::new(listener.local_addr().unwrap());
     let settings = impatient(folder);

@@ -2,9 +2,9 @@
 //! break.
 
 pub(super) mod dsn;
-pub(super) mod link;
-pub(super) mod links;
 mod load;
+pub(super) mod pool;
+pub(super) mod pooled_connection;
 mod pooler;
 pub(super) mod server;
 pub(super) mod session;

@@ -19,8 +19,8 @@ use super::session;
 use super::session::{Purpose, SILENCE, open};
 use super::tls;
 use crate::config::ReadFrom;
+use crate::store::postgres::failure::Failure;
 use crate::store::postgres::options::Options;
-use crate::store::postgres::trouble::Trouble;
 
 /// How long a host is tried alone, at most, before the next one of the DSN is tried beside it.
 const HEAD_START: Duration = Duration::from_secs(1);
@@ -88,10 +88,10 @@ impl Server {
     }
 
     /// Why there is no connection, and where to.
-    pub(in crate::store::postgres) fn unreachable(&self, trouble: &Trouble) -> String {
+    pub(in crate::store::postgres) fn unreachable(&self, failure: &Failure) -> String {
         let target = self.target();
         let places: Vec<&str> = target.places.iter().map(|place| place.name.as_str()).collect();
-        format!("Postgres at {} (POSTGRES_DSN): {trouble}", places.join(", "))
+        format!("Postgres at {} (POSTGRES_DSN): {failure}", places.join(", "))
     }
 
     /// Refuses further connections.
@@ -134,15 +134,15 @@ impl Server {
     }
 
     /// Opens a connection, within the time that opening may take on each host.
-    pub(in crate::store::postgres) async fn connect(&self, purpose: Purpose) -> Result<Client, Trouble> {
+    pub(in crate::store::postgres) async fn connect(&self, purpose: Purpose) -> Result<Client, Failure> {
         let target = self.target();
-        let trouble = match self.connect_to_any(&target, purpose).await {
+        let failure = match self.connect_to_any(&target, purpose).await {
             Ok(client) => return Ok(client),
-            Err(trouble) => trouble,
+            Err(failure) => failure,
         };
         match self.changed(&target) {
             Some(target) => self.connect_to_any(&target, purpose).await,
-            None => Err(trouble),
+            None => Err(failure),
         }
     }
 
@@ -170,7 +170,7 @@ impl Server {
 
     /// Tries the hosts in their order, the last known primary first. A host that has not answered after a while is
     /// waited for beside the next one.
-    async fn connect_to_any(&self, target: &Target, purpose: Purpose) -> Result<Client, Trouble> {
+    async fn connect_to_any(&self, target: &Target, purpose: Purpose) -> Result<Client, Failure> {
         let count = target.places.len();
         let first = match purpose {
             Purpose::Write | Purpose::Read => target.primary.load(Ordering::Relaxed),
@@ -193,14 +193,14 @@ impl Server {
                     }
                     return Ok(client);
                 }
-                Ok(Some((at, Err(trouble)))) => failures.push((target.places[at].name.clone(), trouble)),
-                Ok(None) if is_last => return Err(Trouble::of_hosts(failures)),
+                Ok(Some((at, Err(failure)))) => failures.push((target.places[at].name.clone(), failure)),
+                Ok(None) if is_last => return Err(Failure::of_hosts(failures)),
                 Ok(None) => {}
             }
         }
     }
 
-    async fn connect_to(&self, target: &Target, at: usize, purpose: Purpose) -> Result<Client, Trouble> {
+    async fn connect_to(&self, target: &Target, at: usize, purpose: Purpose) -> Result<Client, Failure> {
         let config = &target.places[at].config;
         let connecting = async {
             if !target.is_unshared.load(Ordering::Relaxed) {
@@ -212,6 +212,6 @@ impl Server {
             session::set_up(&client, purpose, self.statement_timeout).await?;
             Ok(client)
         };
-        timeout(self.connect_timeout, connecting).await.unwrap_or(Err(Trouble::Silence))
+        timeout(self.connect_timeout, connecting).await.unwrap_or(Err(Failure::Timeout))
     }
 }

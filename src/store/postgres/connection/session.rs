@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_postgres::{Client, Config, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::store::postgres::trouble::Trouble;
+use crate::store::postgres::failure::Failure;
 
 /// How much longer than the server's own limit an answer is waited for.
 pub(super) const SILENCE: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ pub(in crate::store::postgres) enum Purpose {
 pub(in crate::store::postgres) async fn open(
     config: &Config,
     tls: &MakeRustlsConnect,
-) -> Result<Client, Trouble> {
+) -> Result<Client, Failure> {
     let (client, connection) = config.connect(tls.clone()).await?;
     tokio::spawn(async move {
         // Its end shows in every call; the reason is told there, or was told to those who waited.
@@ -39,23 +39,23 @@ pub(in crate::store::postgres) async fn open(
 }
 
 /// Sets a session up, or says why it cannot be used.
-pub(super) async fn set_up(client: &Client, purpose: Purpose, limit: Duration) -> Result<(), Trouble> {
+pub(super) async fn set_up(client: &Client, purpose: Purpose, limit: Duration) -> Result<(), Failure> {
     let rows = client.simple_query(&sql(limit)).await?;
     let row = rows.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
     });
-    let row = row.ok_or(Trouble::Silence)?;
+    let row = row.ok_or(Failure::Timeout)?;
     let is_on = |name: &str| row.try_get(name).map(|value| value == Some("t"));
     let (in_recovery, is_read_only) = (is_on("in_recovery")?, is_on("read_only")?);
     let durability = row.try_get("durability")?.unwrap_or_default();
     match purpose {
-        Purpose::Write if in_recovery || is_read_only => return Err(Trouble::ReadOnly),
-        Purpose::Read if in_recovery => return Err(Trouble::Standby),
+        Purpose::Write if in_recovery || is_read_only => return Err(Failure::ReadOnly),
+        Purpose::Read if in_recovery => return Err(Failure::Standby),
         _ => {}
     }
     if purpose == Purpose::Write && !matches!(durability, "on" | "remote_apply") {
-        return Err(Trouble::Unusable(format!(
+        return Err(Failure::Unusable(format!(
             "synchronous_commit stays {durability:?}: a crash of the server would lose orders that were confirmed; \
              let this login set it to on"
         )));

@@ -4,7 +4,7 @@ mod table;
 
 use std::sync::Arc;
 
-use super::connection::link::Prepare;
+use super::connection::pooled_connection::Prepare;
 use super::reads::Reads;
 use super::store::PostgresStore;
 use crate::store::Error;

@@ -5,9 +5,9 @@
 use jiff::Timestamp;
 use tokio_postgres::{Client, Statement};
 
-use crate::store::postgres::connection::link::Prepare;
+use crate::store::postgres::connection::pooled_connection::Prepare;
+use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::within;
-use crate::store::postgres::trouble::Trouble;
 
 /// The longest value that is kept whole.
 const LONGEST: usize = 64 << 20;
@@ -62,7 +62,7 @@ impl Prepare for DeadLetters {
 
 impl DeadLetters {
     /// Keeps a letter.
-    pub(in crate::store::postgres) async fn keep(&self, letter: &DeadLetter<'_>) -> Result<(), Trouble> {
+    pub(in crate::store::postgres) async fn keep(&self, letter: &DeadLetter<'_>) -> Result<(), Failure> {
         let names: Vec<String> = letter.headers.iter().map(|(name, _)| text(name)).collect();
         let values: Vec<&[u8]> = letter.headers.iter().map(|(_, value)| value.as_slice()).collect();
         let (value, cut_from) = match letter.value.len() {

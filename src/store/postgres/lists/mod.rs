@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::connection::link::Prepare;
+use super::connection::pooled_connection::Prepare;
 use super::reads::Reads;
 use super::store::PostgresStore;
-use crate::order::{Filter, Order, OrderId, Page, Position};
+use crate::order::{Filter, ListCursor, Order, OrderId, Page};
 use crate::store::{Damaged, Error, Lists};
 
 #[async_trait]
 impl Lists for PostgresStore {
-    async fn list(&self, filter: &Filter, after: Option<Position>, limit: usize) -> Result<Page, Error> {
+    async fn list(&self, filter: &Filter, after: Option<ListCursor>, limit: usize) -> Result<Page, Error> {
         let list =
             |reads: Arc<Reads>| async move { reads.lists.page(reads.client(), filter, after, limit).await };
         self.reads.read(list).await

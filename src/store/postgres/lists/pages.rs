@@ -10,12 +10,12 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
-use crate::order::{Filter, Order, OrderId, Page, Position};
+use crate::order::{Filter, ListCursor, Order, OrderId, Page};
 use crate::store::Damaged;
 use crate::store::damage::DamageLog;
 use crate::store::postgres::bounded;
+use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::{COLUMNS, TIMES, order, order_id, readable, user_uuid, uuid, within};
-use crate::store::postgres::trouble::Trouble;
 
 /// How many orders are looked at, at most, for a page of those that fit.
 const LOOKED_AT: usize = 2_000;
@@ -103,9 +103,9 @@ impl Lists {
         &self,
         client: &Client,
         filter: &Filter,
-        after: Option<Position>,
+        after: Option<ListCursor>,
         limit: usize,
-    ) -> Result<Page, Trouble> {
+    ) -> Result<Page, Failure> {
         // No payload has it: Postgres's texts hold no NUL, and ours no empty external id.
         if filter.external_id.as_deref().is_some_and(|id| id.is_empty() || id.contains('\0')) {
             return Ok(Page { orders: Vec::new(), next: None });
@@ -150,9 +150,9 @@ impl Lists {
         &self,
         client: &Client,
         filter: &Filter,
-        after: Option<Position>,
+        after: Option<ListCursor>,
         limit: usize,
-    ) -> Result<(Vec<Candidate>, Option<Place>), Trouble> {
+    ) -> Result<(Vec<Candidate>, Option<Place>), Failure> {
         let nobody = OrderId::from_bytes([0; 16]);
         let before = Place(within(filter.created_before.unwrap_or(TIMES[1])), nobody);
         let Place(at, id) = after.map_or(before, |after| Place::of(after).min(before));
@@ -190,14 +190,14 @@ impl Lists {
         &self,
         client: &Client,
         bite: &[Candidate],
-    ) -> Result<Option<HashMap<OrderId, Order>>, Trouble> {
+    ) -> Result<Option<HashMap<OrderId, Order>>, Failure> {
         let ids: Vec<Uuid> = bite.iter().map(|candidate| uuid(candidate.place.1)).collect();
         let mut orders = HashMap::with_capacity(ids.len());
         let rows = match bounded::read(client, &self.orders, &[&ids]).await {
             Ok(read) if read.is_cut && bite.len() > 1 => return Ok(None),
-            Err(trouble) if trouble.may_be_about_a_row() && bite.len() > 1 => return Ok(None),
-            Err(trouble) if trouble.may_be_about_a_row() => {
-                let what = format!("the server cannot read it: {trouble}");
+            Err(failure) if failure.may_be_about_a_row() && bite.len() > 1 => return Ok(None),
+            Err(failure) if failure.may_be_about_a_row() => {
+                let what = format!("the server cannot read it: {failure}");
                 for candidate in bite {
                     self.missing(&Damaged { order_id: candidate.place.1, what: what.clone() });
                 }
@@ -230,13 +230,13 @@ fn bite(candidates: &[Candidate]) -> usize {
 }
 
 impl Place {
-    fn of(position: Position) -> Place {
+    fn of(position: ListCursor) -> Place {
         let end = if position.major < 0 { TIMES[0] } else { TIMES[1] };
         let at = Timestamp::from_microsecond(position.major).unwrap_or(end);
         Place(within(at), OrderId::from_bytes(position.minor))
     }
 
-    fn position(self) -> Position {
-        Position { major: self.0.as_microsecond(), minor: *self.1.as_bytes() }
+    fn position(self) -> ListCursor {
+        ListCursor { major: self.0.as_microsecond(), minor: *self.1.as_bytes() }
     }
 }

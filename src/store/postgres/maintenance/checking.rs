@@ -3,8 +3,8 @@
 
 use tokio_postgres::{Client, Statement};
 
-use crate::store::postgres::connection::link::Prepare;
-use crate::store::postgres::trouble::Trouble;
+use crate::store::postgres::connection::pooled_connection::Prepare;
+use crate::store::postgres::failure::Failure;
 
 /// A connection that asks.
 pub(in crate::store::postgres) struct Checking {
@@ -42,19 +42,19 @@ impl Prepare for Checking {
 
 impl Checking {
     /// Whether this server takes writes, and has the tables.
-    pub(in crate::store::postgres) async fn run(&self) -> Result<(), Trouble> {
+    pub(in crate::store::postgres) async fn run(&self) -> Result<(), Failure> {
         let row = self.client.query_one(&self.check, &[]).await?;
         match row.try_get(0)? {
-            true => Err(Trouble::ReadOnly),
+            true => Err(Failure::ReadOnly),
             false => Ok(()),
         }
     }
 
     /// Whether a disk that was full has room again.
-    pub(super) async fn take_room(&self) -> Result<(), Trouble> {
-        match self.client.batch_execute(TAKE_ROOM).await.map_err(Trouble::from) {
+    pub(super) async fn take_room(&self) -> Result<(), Failure> {
+        match self.client.batch_execute(TAKE_ROOM).await.map_err(Failure::from) {
             // It says nothing about the disk: a login may not make temporary tables, for instance.
-            Err(trouble) if !trouble.is_about_a_full_disk() && !trouble.ends_connection() => Ok(()),
+            Err(failure) if !failure.is_about_a_full_disk() && !failure.ends_connection() => Ok(()),
             outcome => outcome,
         }
     }

@@ -3,15 +3,15 @@
 use jiff::Timestamp;
 use tokio_postgres::{Client, Statement};
 
-use crate::store::postgres::connection::link::Prepare;
+use crate::store::postgres::connection::pooled_connection::Prepare;
+use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::within;
-use crate::store::postgres::trouble::Trouble;
 
 /// A connection that cleans.
 pub(in crate::store::postgres) struct Cleaning {
     client: Client,
     keys: Statement,
-    steps: Statement,
+    history_events: Statement,
 }
 
 /// Keys that another process is dropping at this moment are left to it.
@@ -41,8 +41,8 @@ impl Prepare for Cleaning {
     const WRITES: bool = true;
 
     async fn prepare(client: Client, _: bool) -> Result<Cleaning, tokio_postgres::Error> {
-        let (keys, steps) = tokio::try_join!(client.prepare(KEYS), client.prepare(STEPS))?;
-        Ok(Cleaning { client, keys, steps })
+        let (keys, history_events) = tokio::try_join!(client.prepare(KEYS), client.prepare(STEPS))?;
+        Ok(Cleaning { client, keys, history_events })
     }
 
     fn client(&self) -> &Client {
@@ -57,13 +57,13 @@ impl Cleaning {
         keys_before: Timestamp,
         steps_before: Option<Timestamp>,
         limit: usize,
-    ) -> Result<usize, Trouble> {
+    ) -> Result<usize, Failure> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let keys = self.client.execute(&self.keys, &[&within(keys_before), &limit]).await?;
         let steps = match steps_before {
             None => 0,
             Some(before) => {
-                let row = self.client.query_one(&self.steps, &[&within(before), &limit]).await?;
+                let row = self.client.query_one(&self.history_events, &[&within(before), &limit]).await?;
                 row.try_get::<_, i64>(0)?.unsigned_abs()
             }
         };

@@ -15,7 +15,7 @@ use tokio_postgres::error::SqlState;
 use self::statements::Statement;
 use super::connection::server::Server;
 use super::connection::session::Purpose;
-use super::trouble::Trouble;
+use super::failure::Failure;
 use crate::telemetry::LogOnce;
 
 /// The migrations, oldest first. Files that were released never change; new ones are added at the end.
@@ -93,9 +93,9 @@ pub enum MigrateError {
     Server(String),
 }
 
-impl From<Trouble> for MigrateError {
-    fn from(trouble: Trouble) -> MigrateError {
-        MigrateError::Server(trouble.to_string())
+impl From<Failure> for MigrateError {
+    fn from(failure: Failure) -> MigrateError {
+        MigrateError::Server(failure.to_string())
     }
 }
 
@@ -111,7 +111,7 @@ pub(super) async fn run(server: &Server, finish: bool) -> Result<Migrated, Migra
             true => online::in_short(&client, &format!("SELECT pg_advisory_xact_lock({LOCK});\n{sql}")).await,
             false => apply_online(&client, found, version, sql).await,
         };
-        applied.map_err(|trouble| MigrateError::Failed { version, reason: trouble.to_string() })?;
+        applied.map_err(|failure| MigrateError::Failed { version, reason: failure.to_string() })?;
     }
     if finish || !found.has_ledger {
         online::in_short(&client, &drop_superseded()).await?;
@@ -153,7 +153,7 @@ fn steps(found: Found, sql: &str) -> Vec<Statement> {
     statements::of_file(sql).into_iter().filter(is_needed).collect()
 }
 
-async fn apply_online(client: &Client, found: Found, version: u32, sql: &str) -> Result<(), Trouble> {
+async fn apply_online(client: &Client, found: Found, version: u32, sql: &str) -> Result<(), Failure> {
     for statement in steps(found, sql) {
         tracing::info!("migration {version}: {statement}");
         online::run(client, &statement).await?;
@@ -172,13 +172,13 @@ fn check(found: Found) -> Result<(), MigrateError> {
 async fn prepared(server: &Server) -> Result<Client, MigrateError> {
     let client = connect(server).await?;
     let limit = format!("SET statement_timeout = {}", LIMIT.as_millis());
-    client.batch_execute(&limit).await.map_err(Trouble::from)?;
+    client.batch_execute(&limit).await.map_err(Failure::from)?;
     Ok(client)
 }
 
 /// Waits until no other process migrates. Asked again and again, and not waited for within a statement: the snapshot of
 /// that would hold up an index that the other process builds.
-async fn lock(client: &Client) -> Result<(), Trouble> {
+async fn lock(client: &Client) -> Result<(), Failure> {
     let sql = format!("SELECT coalesce({ONE_AT_A_TIME}, true)");
     while !client.query_one(&sql, &[]).await?.try_get::<_, bool>(0)? {
         sleep(ASK).await;
@@ -187,7 +187,7 @@ async fn lock(client: &Client) -> Result<(), Trouble> {
 }
 
 /// Whether something is left that only the release before uses.
-async fn is_unfinished(client: &Client) -> Result<bool, Trouble> {
+async fn is_unfinished(client: &Client) -> Result<bool, Failure> {
     let sql = "SELECT to_regclass($1) IS NOT NULL";
     Ok(client.query_one(sql, &[&SUPERSEDED]).await?.try_get(0)?)
 }
@@ -196,12 +196,12 @@ async fn is_unfinished(client: &Client) -> Result<bool, Trouble> {
 async fn connect(server: &Server) -> Result<Client, MigrateError> {
     let log = LogOnce::default();
     loop {
-        let trouble = match server.connect(Purpose::Write).await {
+        let failure = match server.connect(Purpose::Write).await {
             Ok(client) => return Ok(client),
-            Err(trouble) => trouble,
+            Err(failure) => failure,
         };
-        let reason = server.unreachable(&trouble);
-        if !trouble.is_starting() {
+        let reason = server.unreachable(&failure);
+        if !failure.is_starting() {
             return Err(MigrateError::Unreachable(reason));
         }
         if log.failed() {
@@ -213,7 +213,7 @@ async fn connect(server: &Server) -> Result<Client, MigrateError> {
 
 /// Has the places of the history go on growing where a server has taken over another one's dump, and so counts its
 /// transactions from another number.
-async fn settle(client: &Client) -> Result<(), Trouble> {
+async fn settle(client: &Client) -> Result<(), Failure> {
     let sql =
         "SELECT system_identifier, cluster FROM pg_control_system(), orders_history_origin WHERE single";
     let row = match client.query_opt(sql, &[]).await {
@@ -254,14 +254,14 @@ struct Found {
 
 /// The version of the schema as it is: by the ledgers, or by what the files before them made. What a newer release has
 /// added in a way that this one can work beside does not count.
-async fn version(client: &Client) -> Result<Found, Trouble> {
+async fn version(client: &Client) -> Result<Found, Failure> {
     let sql = "SELECT to_regclass('orders') IS NOT NULL, to_regclass('orders_migrations') IS NOT NULL,
                       EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('orders')
                                 AND attname = 'external_id' AND NOT attisdropped),
                       to_regclass('orders_expansions') IS NOT NULL";
     let row = client.query_one(sql, &[]).await?;
     let (has_table, has_ledger, has_external_id) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    let newest = async |ledger: &str| -> Result<u32, Trouble> {
+    let newest = async |ledger: &str| -> Result<u32, Failure> {
         let sql = format!("SELECT coalesce(max(version), 0) FROM {ledger}");
         let newest: i32 = client.query_one(&sql, &[]).await?.try_get(0)?;
         Ok(u32::try_from(newest).unwrap_or(0))

@@ -10,7 +10,7 @@ use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::statements::{Index, Statement, Update};
-use crate::store::postgres::trouble::Trouble;
+use crate::store::postgres::failure::Failure;
 
 /// How long a lock is waited for. Others queue behind the one that waits.
 const LOCK_LIMIT: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ const BATCH: u32 = 5_000;
 const SMALL: i64 = 8 << 20;
 
 /// Whether the tables are so small that a whole migration delays no other process.
-pub(super) async fn is_small(client: &Client) -> Result<bool, Trouble> {
+pub(super) async fn is_small(client: &Client) -> Result<bool, Failure> {
     let sql = "SELECT coalesce(sum(pg_table_size(t.oid)), 0)::int8 FROM (
                    SELECT inhrelid AS oid FROM pg_inherits WHERE inhparent = to_regclass('orders')
                    UNION ALL SELECT to_regclass('orders') UNION ALL SELECT to_regclass('orders_history')
@@ -37,7 +37,7 @@ pub(super) async fn is_small(client: &Client) -> Result<bool, Trouble> {
 }
 
 /// Carries out a statement.
-pub(in crate::store::postgres) async fn run(client: &Client, statement: &Statement) -> Result<(), Trouble> {
+pub(in crate::store::postgres) async fn run(client: &Client, statement: &Statement) -> Result<(), Failure> {
     match statement {
         Statement::Short(sql) => in_short(client, sql).await,
         Statement::Analyze(sql) => Ok(client.batch_execute(sql).await?),
@@ -47,7 +47,7 @@ pub(in crate::store::postgres) async fn run(client: &Client, statement: &Stateme
 }
 
 /// Carries out SQL in one transaction that gives up soon where it waits for a lock, and comes again.
-pub(super) async fn in_short(client: &Client, sql: &str) -> Result<(), Trouble> {
+pub(super) async fn in_short(client: &Client, sql: &str) -> Result<(), Failure> {
     let transaction = format!("BEGIN; SET LOCAL lock_timeout = {};\n{sql};\nCOMMIT", LOCK_LIMIT.as_millis());
     let (begun, mut pause) = (Instant::now(), PAUSES[0]);
     loop {
@@ -69,7 +69,7 @@ fn is_about_a_lock(error: &tokio_postgres::Error) -> bool {
 }
 
 /// Builds an index beside readers and writers. On a partitioned table: on each partition, and then as one.
-async fn build(client: &Client, index: &Index) -> Result<(), Trouble> {
+async fn build(client: &Client, index: &Index) -> Result<(), Failure> {
     if is_valid(client, &index.name).await? == Some(true) {
         return Ok(());
     }
@@ -97,7 +97,7 @@ async fn build(client: &Client, index: &Index) -> Result<(), Trouble> {
     Ok(())
 }
 
-async fn build_concurrently(client: &Client, index: &Index) -> Result<(), Trouble> {
+async fn build_concurrently(client: &Client, index: &Index) -> Result<(), Failure> {
     let Index { name, table, rest, is_unique } = index;
     let unique = if *is_unique { "UNIQUE " } else { "" };
     let begun = Instant::now();
@@ -120,13 +120,13 @@ async fn build_concurrently(client: &Client, index: &Index) -> Result<(), Troubl
 }
 
 /// Whether an index can be used; `None` where there is none of that name.
-async fn is_valid(client: &Client, name: &str) -> Result<Option<bool>, Trouble> {
+async fn is_valid(client: &Client, name: &str) -> Result<Option<bool>, Failure> {
     let sql = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)";
     Ok(client.query_opt(sql, &[&name]).await?.map(|row| row.try_get(0)).transpose()?)
 }
 
 /// Changes rows of the orders, a batch of ids at a time.
-async fn change(client: &Client, update: &Update) -> Result<(), Trouble> {
+async fn change(client: &Client, update: &Update) -> Result<(), Failure> {
     let next = client
         .prepare("SELECT order_id FROM orders WHERE order_id > $1 ORDER BY order_id OFFSET $2 LIMIT 1")
         .await?;

@@ -17,10 +17,10 @@ use super::locks::Locks;
 use super::refusals::{Known, Refusals};
 use super::transaction;
 use crate::order::{Command, Event, Key, OrderId, Payload, Request, Status, UserId, Version};
-use crate::store::postgres::connection::link::Prepare;
+use crate::store::postgres::connection::pooled_connection::Prepare;
+use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::{order_id, user_id, user_uuid, uuid};
-use crate::store::postgres::trouble::Trouble;
-use crate::store::{Accepted, BROUGHT_BACK, Earlier, Refusal};
+use crate::store::{Accepted, BROUGHT_BACK, Refusal, ReplayedOutcome};
 
 /// How often a request is tried again whose refusal has lost its reason by the time that it is looked for.
 const ROUNDS: usize = 5;
@@ -90,7 +90,7 @@ impl Prepare for Commands {
 
 impl Commands {
     /// Carries out a batch.
-    pub(super) async fn apply(&self, batch: &[Request]) -> Result<Vec<Answer>, Trouble> {
+    pub(super) async fn apply(&self, batch: &[Request]) -> Result<Vec<Answer>, Failure> {
         let mut answers: Vec<Option<Answer>> = batch.iter().map(|_| None).collect();
         for round in 0..ROUNDS {
             let open: Vec<usize> = (0..batch.len()).filter(|at| answers[*at].is_none()).collect();
@@ -100,7 +100,7 @@ impl Commands {
             let requests: Vec<&Request> = open.iter().map(|at| &batch[*at]).collect();
             let given = self.round(&requests).await;
             // Something may be durable already.
-            let given = if round == 0 { given? } else { given.map_err(Trouble::halfway)? };
+            let given = if round == 0 { given? } else { given.map_err(Failure::halfway)? };
             for (at, answer) in open.into_iter().zip(given) {
                 answers[at] = answer;
             }
@@ -109,7 +109,7 @@ impl Commands {
     }
 
     /// Carries out each request once. No answer where it was not carried out and nothing says why any more.
-    async fn round(&self, requests: &[&Request]) -> Result<Vec<Option<Answer>>, Trouble> {
+    async fn round(&self, requests: &[&Request]) -> Result<Vec<Option<Answer>>, Failure> {
         let (mut creations, mut updates, mut deletions) = (Vec::new(), Vec::new(), Vec::new());
         for request in requests {
             let item = Item::of(request);
@@ -153,7 +153,7 @@ impl Commands {
         let known = match refused.is_empty() {
             true => Known::default(),
             false => match self.refusals.look(&self.client, &refused).await {
-                Err(trouble) if !kept.is_empty() => return Err(trouble.halfway()),
+                Err(failure) if !kept.is_empty() => return Err(failure.halfway()),
                 known => known?,
             },
         };
@@ -168,7 +168,7 @@ impl Commands {
 
     /// Makes orders. Next to no id is taken, and to reckon with it costs every order something: so only a batch that
     /// meets one is made that way, or one that would lose what others did in its transaction.
-    async fn create(&self, batch: &[Item<'_>], in_transaction: bool) -> Result<Answers, Trouble> {
+    async fn create(&self, batch: &[Item<'_>], in_transaction: bool) -> Result<Answers, Failure> {
         if batch.is_empty() {
             return Ok(Answers::new());
         }
@@ -176,18 +176,18 @@ impl Commands {
         let users: Vec<Option<Uuid>> = batch.iter().map(|item| item.user_id.map(user_uuid)).collect();
         let payloads = payloads(batch);
         let buckets: Vec<i32> = batch.iter().map(|item| i32::from(item.id.bucket())).collect();
-        let create = async |statements| -> Result<Vec<Row>, Trouble> {
+        let create = async |statements| -> Result<Vec<Row>, Failure> {
             let rows = self.run(statements, batch, vec![&ids, &users, &payloads, &buckets]).await?;
             Ok(rows.try_collect().await?)
         };
         let row = match in_transaction {
             true => create(&self.create_if_new).await?,
             false => match create(&self.create).await {
-                Err(trouble) if trouble.is_about_a_taken_id() => create(&self.create_if_new).await?,
+                Err(failure) if failure.is_about_a_taken_id() => create(&self.create_if_new).await?,
                 made => made?,
             },
         };
-        let row = row.first().ok_or(Trouble::Silence)?;
+        let row = row.first().ok_or(Failure::Timeout)?;
         let at: Timestamp = row.try_get(0)?;
         let created: Option<Vec<Uuid>> = row.try_get(1)?;
         let is_created = |id: OrderId| created.as_ref().is_none_or(|created| created.contains(&uuid(id)));
@@ -197,10 +197,10 @@ impl Commands {
         Ok(batch.iter().filter(|item| is_created(item.id)).filter_map(kept).collect())
     }
 
-    async fn delete(&self, batch: &[Item<'_>], in_transaction: bool) -> Result<Answers, Trouble> {
+    async fn delete(&self, batch: &[Item<'_>], in_transaction: bool) -> Result<Answers, Failure> {
         match self.change(&self.delete, batch, false).await {
             // One of several comes again alone, unless the server's own data are damaged.
-            Err(trouble) if batch.len() == 1 && !in_transaction && trouble.is_about_one_row() => {
+            Err(failure) if batch.len() == 1 && !in_transaction && failure.is_about_one_row() => {
                 let unseen = Pair::prepare(&self.client, self.history, delete_unseen).await?;
                 self.change(&unseen, batch, false).await
             }
@@ -213,7 +213,7 @@ impl Commands {
         statements: &Pair,
         batch: &[Item<'_>],
         with_payloads: bool,
-    ) -> Result<Answers, Trouble> {
+    ) -> Result<Answers, Failure> {
         if batch.is_empty() {
             return Ok(Answers::new());
         }
@@ -241,7 +241,7 @@ impl Commands {
         Pair([plain, keyed]): &Pair,
         batch: &[Item<'_>],
         mut parameters: Vec<&(dyn ToSql + Sync)>,
-    ) -> Result<RowStream, Trouble> {
+    ) -> Result<RowStream, Failure> {
         if batch.iter().all(|item| item.key.is_none()) {
             return Ok(self.client.query_raw(plain, parameters).await?);
         }
@@ -275,7 +275,7 @@ fn payloads<'a>(batch: &[Item<'a>]) -> Vec<Option<&'a str>> {
 }
 
 /// A row of an update or a deletion.
-fn changed(row: &Row, brought_back: &mut usize) -> Result<(OrderId, Kept), Trouble> {
+fn changed(row: &Row, brought_back: &mut usize) -> Result<(OrderId, Kept), Failure> {
     let content = match row.len() {
         // An order whose payload is too long to be told is deleted like any other.
         6 => {
@@ -306,10 +306,10 @@ impl Kept {
             (Some(sent), _) => sent.clone(),
             (None, Content::Held(held)) => held,
             (None, Content::Sent | Content::Left) => {
-                return Accepted::Later(Earlier { order_id, version, status });
+                return Accepted::AppliedWithoutEvent(ReplayedOutcome { order_id, version, status });
             }
         };
-        Accepted::Now(Event {
+        Accepted::Applied(Event {
             order_id: Some(order_id),
             version: Some(version),
             user_id: Some(self.user_id),

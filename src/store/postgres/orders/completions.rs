@@ -13,11 +13,11 @@ use uuid::Uuid;
 use super::locks::Locks;
 use super::transaction;
 use crate::order::{Cause, OrderId, Status};
-use crate::store::postgres::connection::link::Prepare;
+use crate::store::postgres::connection::pooled_connection::Prepare;
+use crate::store::postgres::failure::Failure;
 use crate::store::postgres::history::writing::{own_place, placed, told};
 use crate::store::postgres::rows::{order_id, sources, user_uuid, uuid};
-use crate::store::postgres::trouble::Trouble;
-use crate::store::{Basis, Completed, Completion, Creation};
+use crate::store::{Completed, Completion, Creation, Precondition};
 
 /// A connection that records completions.
 pub(in crate::store::postgres) struct Completions {
@@ -61,10 +61,10 @@ impl Prepare for Completions {
 
 impl Kind {
     fn of(completion: &Completion) -> Kind {
-        match completion.basis {
-            Basis::Version(_) => Kind::Finish,
-            Basis::Unversioned(_) => Kind::Overtake,
-            Basis::Creation(_) => Kind::Create,
+        match completion.precondition {
+            Precondition::Version(_) => Kind::Finish,
+            Precondition::Unversioned(_) => Kind::Overtake,
+            Precondition::Creation(_) => Kind::Create,
         }
     }
 
@@ -165,7 +165,7 @@ fn deleted_at(target: Status) -> &'static str {
 
 impl Completions {
     /// Records a batch.
-    pub(super) async fn complete(&self, batch: &[Completion]) -> Result<Vec<Completed>, Trouble> {
+    pub(super) async fn complete(&self, batch: &[Completion]) -> Result<Vec<Completed>, Failure> {
         let mut groups: BTreeMap<(Kind, usize), Vec<&Completion>> = BTreeMap::new();
         for completion in batch {
             groups.entry((Kind::of(completion), completion.status as usize)).or_default().push(completion);
@@ -202,32 +202,34 @@ impl Completions {
     }
 
     /// Runs the statements of groups, and answers the orders that they did not touch.
-    async fn run_all(&self, groups: &[Group<'_>]) -> Result<Vec<OrderId>, Trouble> {
+    async fn run_all(&self, groups: &[Group<'_>]) -> Result<Vec<OrderId>, Failure> {
         let done = join_all(groups.iter().map(|group| self.run(group))).await;
         Ok(done.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
     }
 
     /// Runs the statement of a group and answers the orders that it did not touch.
-    async fn run(&self, ((kind, target), group): &Group<'_>) -> Result<Vec<OrderId>, Trouble> {
+    async fn run(&self, ((kind, target), group): &Group<'_>) -> Result<Vec<OrderId>, Failure> {
         let ids: Vec<Uuid> = group.iter().map(|completion| uuid(completion.order_id)).collect();
         let amounts: Vec<Option<String>> =
             group.iter().map(|completion| completion.amount.as_ref().map(ToString::to_string)).collect();
         let reasons: Vec<Option<String>> = group.iter().map(|completion| reason(completion)).collect();
         let statement = &self.statements[*kind as usize * Status::ALL.len() + target];
-        let run = async |basis: &[&(dyn ToSql + Sync)]| {
+        let run = async |precondition: &[&(dyn ToSql + Sync)]| {
             let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&ids, &amounts, &reasons];
-            parameters.extend(basis);
+            parameters.extend(precondition);
             self.client.query_one(statement, &parameters).await
         };
         let row = match kind {
             Kind::Finish => {
-                run(&[&group.iter().filter_map(|c| c.basis.version()).collect::<Vec<i64>>()]).await?
+                run(&[&group.iter().filter_map(|c| c.precondition.version()).collect::<Vec<i64>>()]).await?
             }
             Kind::Overtake => {
-                run(&[&group.iter().filter_map(|c| c.basis.sent()).collect::<Vec<Timestamp>>()]).await?
+                run(&[&group.iter().filter_map(|c| c.precondition.sent()).collect::<Vec<Timestamp>>()])
+                    .await?
             }
             Kind::Create => {
-                let creations: Vec<&Creation> = group.iter().filter_map(|c| c.basis.creation()).collect();
+                let creations: Vec<&Creation> =
+                    group.iter().filter_map(|c| c.precondition.creation()).collect();
                 let users: Vec<Uuid> = creations.iter().map(|creation| user_uuid(creation.user_id)).collect();
                 let payloads: Vec<&str> =
                     creations.iter().map(|creation| creation.payload.as_str()).collect();
@@ -241,7 +243,7 @@ impl Completions {
     }
 
     /// Which of these orders exist.
-    async fn existing(&self, ids: &HashSet<OrderId>) -> Result<HashSet<OrderId>, Trouble> {
+    async fn existing(&self, ids: &HashSet<OrderId>) -> Result<HashSet<OrderId>, Failure> {
         let ids: Vec<Uuid> = ids.iter().copied().map(uuid).collect();
         let rows = self.client.query(&self.exist, &[&ids]).await?;
         rows.iter().map(|row| Ok(order_id(row.try_get(0)?))).collect()
@@ -253,16 +255,16 @@ fn reason(completion: &Completion) -> Option<String> {
     completion.reason.as_ref().map(|reason| reason.replace('\0', "\u{fffd}"))
 }
 
-impl Basis {
+impl Precondition {
     fn version(&self) -> Option<i64> {
-        if let Basis::Version(version) = self { Some(*version) } else { None }
+        if let Precondition::Version(version) = self { Some(*version) } else { None }
     }
 
     fn sent(&self) -> Option<Timestamp> {
-        if let Basis::Unversioned(sent) = self { Some(*sent) } else { None }
+        if let Precondition::Unversioned(sent) = self { Some(*sent) } else { None }
     }
 
     fn creation(&self) -> Option<&Creation> {
-        if let Basis::Creation(creation) = self { Some(creation) } else { None }
+        if let Precondition::Creation(creation) = self { Some(creation) } else { None }
     }
 }

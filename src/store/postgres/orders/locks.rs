@@ -5,7 +5,7 @@
 use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
-use crate::store::postgres::trouble::Trouble;
+use crate::store::postgres::failure::Failure;
 
 /// The statement that locks rows.
 pub(super) struct Locks(Statement);
@@ -27,7 +27,7 @@ impl Locks {
         &self,
         client: &Client,
         statements: impl IntoIterator<Item = Vec<Uuid>>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), Failure> {
         let statements: Vec<Vec<Uuid>> = statements.into_iter().filter(|ids| !ids.is_empty()).collect();
         if statements.len() < 2 {
             return Ok(());

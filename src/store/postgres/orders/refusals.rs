@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use super::command_sql::{FIRST_VERSION, LAST_VERSION};
 use crate::order::{Command, OrderId, Request, Status, UserId, Version};
+use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::{order_id, status, user_id, uuid};
-use crate::store::postgres::trouble::Trouble;
-use crate::store::{Accepted, Earlier, Refusal};
+use crate::store::{Accepted, Refusal, ReplayedOutcome};
 
 /// The statements that look it up.
 pub(super) struct Refusals {
@@ -38,7 +38,7 @@ struct Found {
 }
 
 /// What was kept with a key: the digest of the content, and what the request did.
-type Used = ([u8; 16], Earlier);
+type Used = ([u8; 16], ReplayedOutcome);
 
 impl Refusals {
     pub(in crate::store::postgres) async fn prepare(
@@ -61,7 +61,7 @@ impl Refusals {
         &self,
         client: &Client,
         refused: &[&Request],
-    ) -> Result<Known, Trouble> {
+    ) -> Result<Known, Failure> {
         let ids: Vec<Uuid> = refused.iter().map(|request| uuid(request.command.order_id())).collect();
         let digests: Vec<Uuid> =
             refused.iter().filter_map(|request| Some(Uuid::from_bytes(request.key?.digest))).collect();
@@ -74,8 +74,8 @@ impl Refusals {
         let orders = async { client.query(&self.orders, &[&ids]).await };
         let (orders, keys) = tokio::try_join!(orders, keys)?;
         Ok(Known {
-            orders: orders.iter().map(known_order).collect::<Result<_, Trouble>>()?,
-            keys: keys.iter().map(known_key).collect::<Result<_, Trouble>>()?,
+            orders: orders.iter().map(known_order).collect::<Result<_, Failure>>()?,
+            keys: keys.iter().map(known_key).collect::<Result<_, Failure>>()?,
         })
     }
 }
@@ -92,7 +92,7 @@ impl Known {
     pub(in crate::store::postgres) fn answer(&self, request: &Request) -> Option<Result<Accepted, Refusal>> {
         if let Some((content, earlier)) = request.key.and_then(|key| self.keys.get(&key.digest)) {
             let is_same = request.key.is_some_and(|key| key.content == *content);
-            return Some(if is_same { Ok(Accepted::Before(*earlier)) } else { Err(Refusal::KeyReused) });
+            return Some(if is_same { Ok(Accepted::Replayed(*earlier)) } else { Err(Refusal::KeyReused) });
         }
         let found = self.orders.get(&request.command.order_id()).copied();
         let (named, if_version) = match request.command {
@@ -125,7 +125,7 @@ impl Known {
     }
 }
 
-fn known_order(row: &Row) -> Result<(OrderId, Found), Trouble> {
+fn known_order(row: &Row) -> Result<(OrderId, Found), Failure> {
     let found = Found {
         user_id: user_id(row.try_get(1)?),
         version: row.try_get(2)?,
@@ -135,9 +135,9 @@ fn known_order(row: &Row) -> Result<(OrderId, Found), Trouble> {
     Ok((order_id(row.try_get(0)?), found))
 }
 
-fn known_key(row: &Row) -> Result<([u8; 16], Used), Trouble> {
+fn known_key(row: &Row) -> Result<([u8; 16], Used), Failure> {
     let id = order_id(row.try_get(2)?);
-    let earlier = Earlier { order_id: id, version: row.try_get(3)?, status: status(row, 4, id)? };
-    let digest = |column| Ok::<_, Trouble>(row.try_get::<_, Uuid>(column)?.into_bytes());
+    let earlier = ReplayedOutcome { order_id: id, version: row.try_get(3)?, status: status(row, 4, id)? };
+    let digest = |column| Ok::<_, Failure>(row.try_get::<_, Uuid>(column)?.into_bytes());
     Ok((digest(0)?, (digest(1)?, earlier)))
 }

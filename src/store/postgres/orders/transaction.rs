@@ -2,18 +2,18 @@
 
 use tokio_postgres::Client;
 
-use crate::store::postgres::trouble::Trouble;
+use crate::store::postgres::failure::Failure;
 
 /// Runs statements that are sent when the future is first polled, between BEGIN and COMMIT where `needed`. An error
 /// of any of them undoes all of them: the server answers the COMMIT after it with a ROLLBACK.
 ///
 /// No other statement may be sent on this connection during that poll: a
-/// [`Link`](crate::store::postgres::connection::link::Link) sees to that.
+/// [`PooledConnection`](crate::store::postgres::connection::pooled_connection::PooledConnection) sees to that.
 pub(super) async fn around<T>(
     client: &Client,
     needed: bool,
-    statements: impl Future<Output = Result<T, Trouble>> + Send,
-) -> Result<T, Trouble> {
+    statements: impl Future<Output = Result<T, Failure>> + Send,
+) -> Result<T, Failure> {
     if !needed {
         return statements.await;
     }
@@ -32,7 +32,7 @@ pub(super) async fn around<T>(
     ended?;
     match intact {
         Ok(()) => Ok(done),
-        Err(error) if error.as_db_error().is_some() => Err(Trouble::Undone),
+        Err(error) if error.as_db_error().is_some() => Err(Failure::Undone),
         Err(error) => Err(error.into()),
     }
 }

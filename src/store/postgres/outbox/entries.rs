@@ -17,14 +17,14 @@ use super::sql::{REMOVE, claim_sql, pending_sql, waiting};
 use crate::order::{Order, OrderId, Status, Version};
 use crate::store::damage::DamageLog;
 use crate::store::postgres::bounded;
-use crate::store::postgres::connection::link::Prepare;
+use crate::store::postgres::connection::pooled_connection::Prepare;
+use crate::store::postgres::failure::Failure;
 use crate::store::postgres::payload_text::TOO_LONG;
 use crate::store::postgres::rows::{
     COLUMN_COUNT, EVENT_COLUMNS, event_columns_but_payload, order_but_payload, order_id, readable, uuid,
     within,
 };
-use crate::store::postgres::trouble::Trouble;
-use crate::store::{Cursor, Damaged, PendingPage, Place, Unpublishable};
+use crate::store::{Damaged, PendingCursor, PendingPage, Place, Unpublishable};
 
 /// A connection that keeps the outbox.
 pub(in crate::store::postgres) struct Outbox {
@@ -68,7 +68,7 @@ impl Outbox {
     pub(in crate::store::postgres) async fn remove(
         &self,
         events: &[(OrderId, Version)],
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), Failure> {
         let mut events = events.to_vec();
         // In one order everywhere, so that two batches never wait for each other in a circle.
         events.sort_unstable();
@@ -78,11 +78,11 @@ impl Outbox {
     }
 
     /// Takes rows up, and answers which.
-    pub(super) async fn claim(&self, events: &[(OrderId, Version)]) -> Result<Vec<bool>, Trouble> {
+    pub(super) async fn claim(&self, events: &[(OrderId, Version)]) -> Result<Vec<bool>, Failure> {
         let (ids, versions) = columns(events);
         let rows = self.client.query(&self.claim, &[&ids, &versions]).await?;
         let key = |row: &Row| Ok((order_id(row.try_get(0)?), row.try_get(1)?));
-        let mine: Vec<(OrderId, Version)> = rows.iter().map(key).collect::<Result<_, Trouble>>()?;
+        let mine: Vec<(OrderId, Version)> = rows.iter().map(key).collect::<Result<_, Failure>>()?;
         Ok(events.iter().map(|event| mine.contains(event)).collect())
     }
 
@@ -90,10 +90,10 @@ impl Outbox {
     pub(super) async fn pending(
         &self,
         before: Timestamp,
-        after: Option<Cursor>,
+        after: Option<PendingCursor>,
         limit: usize,
-    ) -> Result<PendingPage, Trouble> {
-        if let Some(Cursor(Place::Key { order_id, version })) = after {
+    ) -> Result<PendingPage, Failure> {
+        if let Some(PendingCursor(Place::Key { order_id, version })) = after {
             return Ok(self.page(before, (uuid(order_id), version), limit).await?.0);
         }
         let began = Instant::now();
@@ -113,18 +113,18 @@ impl Outbox {
         before: Timestamp,
         (after_id, after_version): (Uuid, Version),
         limit: usize,
-    ) -> Result<(PendingPage, Option<(OrderId, Version)>), Trouble> {
+    ) -> Result<(PendingPage, Option<(OrderId, Version)>), Failure> {
         let bounds = (within(before), after_id, after_version);
         let parameters: [&(dyn ToSql + Sync); 4] = [&bounds.0, &bounds.1, &bounds.2, &(limit as i64)];
         let read = bounded::read(&self.client, &self.pending, &parameters).await;
         let bite = match (read, bounded::fewer(limit)) {
             // Fewer at a time, until the row that is at fault is alone.
-            (Err(trouble), Some(fewer)) if trouble.may_be_about_a_row() => {
+            (Err(failure), Some(fewer)) if failure.may_be_about_a_row() => {
                 return Box::pin(self.page(before, (after_id, after_version), fewer)).await;
             }
-            (Err(trouble), None) if trouble.may_be_about_a_row() => {
+            (Err(failure), None) if failure.may_be_about_a_row() => {
                 let [before, after_id, after_version, _] = parameters;
-                let page = self.pass_over([before, after_id, after_version], &trouble).await?;
+                let page = self.pass_over([before, after_id, after_version], &failure).await?;
                 // The page's own row lies behind all that was passed over.
                 let first = page.next;
                 return Ok((page, first.and_then(key_of)));
@@ -156,7 +156,7 @@ impl Outbox {
         row: &Row,
         (order_id, version): (OrderId, Version),
         page: &mut PendingPage,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), Failure> {
         match readable(order_but_payload(row))? {
             // A deletion needs no payload.
             Ok((order, has_payload)) if has_payload || order.status == Status::Deleted => {
@@ -176,8 +176,8 @@ impl Outbox {
     async fn pass_over(
         &self,
         bounds: [&(dyn ToSql + Sync); 3],
-        trouble: &Trouble,
-    ) -> Result<PendingPage, Trouble> {
+        failure: &Failure,
+    ) -> Result<PendingPage, Failure> {
         let Some(row) = self.client.query_opt(&self.next, &bounds).await? else {
             return Ok(PendingPage::default());
         };
@@ -187,12 +187,12 @@ impl Outbox {
             Some((of, _, false)) if of == key => self.remove(&[key]).await?,
             // A timeout may have had another cause, and the payload is there the next time.
             Some((of, Some(order), true))
-                if of == key && order.status == Status::Deleted && trouble.is_about_one_row() =>
+                if of == key && order.status == Status::Deleted && failure.is_about_one_row() =>
             {
                 page.events.push(order.into_event());
             }
             _ => {
-                let what = format!("the server cannot read it: {trouble}");
+                let what = format!("the server cannot read it: {failure}");
                 self.damage.tell(&Damaged { order_id: key.0, what }, "an event cannot be made");
             }
         }
@@ -213,20 +213,20 @@ impl Outbox {
     }
 
     /// The server's clock.
-    pub(in crate::store::postgres) async fn now(&self) -> Result<Timestamp, Trouble> {
+    pub(in crate::store::postgres) async fn now(&self) -> Result<Timestamp, Failure> {
         Ok(self.client.query_one(&self.now, &[]).await?.try_get(0)?)
     }
 }
 
-fn key_of(cursor: Cursor) -> Option<(OrderId, Version)> {
+fn key_of(cursor: PendingCursor) -> Option<(OrderId, Version)> {
     match cursor {
-        Cursor(Place::Key { order_id, version }) => Some((order_id, version)),
-        Cursor(Place::Changed { .. }) => None,
+        PendingCursor(Place::Key { order_id, version }) => Some((order_id, version)),
+        PendingCursor(Place::Changed { .. }) => None,
     }
 }
 
-fn cursor((order_id, version): (OrderId, Version)) -> Cursor {
-    Cursor(Place::Key { order_id, version })
+fn cursor((order_id, version): (OrderId, Version)) -> PendingCursor {
+    PendingCursor(Place::Key { order_id, version })
 }
 
 fn columns(events: &[(OrderId, Version)]) -> (Vec<Uuid>, Vec<Version>) {

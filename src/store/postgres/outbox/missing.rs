@@ -7,9 +7,9 @@ use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
 use crate::order::{OrderId, Status, Version};
+use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::{order_id, processed_version, user_id, uuid, within};
-use crate::store::postgres::trouble::Trouble;
-use crate::store::{Cursor, MissingEntry, MissingPage, Place, Postponed};
+use crate::store::{MissingEntry, MissingPage, PendingCursor, Place, Postponed};
 
 /// The statements about missing rows.
 pub(in crate::store::postgres) struct Missing {
@@ -68,11 +68,11 @@ impl Missing {
         &self,
         client: &Client,
         before: Timestamp,
-        after: Option<Cursor>,
+        after: Option<PendingCursor>,
         rows: usize,
-    ) -> Result<MissingPage, Trouble> {
+    ) -> Result<MissingPage, Failure> {
         let after = match after {
-            Some(Cursor(Place::Key { order_id, .. })) => uuid(order_id),
+            Some(PendingCursor(Place::Key { order_id, .. })) => uuid(order_id),
             _ => Uuid::nil(),
         };
         let found = client.query(&self.find, &[&within(before), &after, &(rows as i64)]).await?;
@@ -81,7 +81,7 @@ impl Missing {
             match row.try_get(5)? {
                 true => {
                     let order_id = order_id(row.try_get(0)?);
-                    page.next = Some(Cursor(Place::Key { order_id, version: 0 }));
+                    page.next = Some(PendingCursor(Place::Key { order_id, version: 0 }));
                 }
                 // A row that cannot be read is the checker's to report.
                 false => page.entries.extend(entry(row)?),
@@ -95,14 +95,14 @@ impl Missing {
         &self,
         client: &Client,
         keys: &[(OrderId, Version)],
-    ) -> Result<usize, Trouble> {
+    ) -> Result<usize, Failure> {
         let (ids, versions): (Vec<Uuid>, Vec<Version>) =
             keys.iter().map(|(id, version)| (uuid(*id), *version)).unzip();
         Ok(client.execute(&self.add, &[&ids, &versions]).await? as usize)
     }
 
     /// Puts rows back that are due later.
-    pub(super) async fn postpone(&self, client: &Client, orders: &[Postponed]) -> Result<(), Trouble> {
+    pub(super) async fn postpone(&self, client: &Client, orders: &[Postponed]) -> Result<(), Failure> {
         let ids: Vec<Uuid> = orders.iter().map(|it| uuid(it.order_id)).collect();
         let versions: Vec<Version> = orders.iter().map(|it| it.version).collect();
         let seconds: Vec<f64> = orders.iter().map(|it| it.by.as_secs_f64()).collect();
@@ -111,7 +111,7 @@ impl Missing {
     }
 }
 
-fn entry(row: &Row) -> Result<Option<MissingEntry>, Trouble> {
+fn entry(row: &Row) -> Result<Option<MissingEntry>, Failure> {
     let Some(status) = row.try_get::<_, Option<&str>>(3)?.and_then(Status::parse) else { return Ok(None) };
     let Some(user) = row.try_get::<_, Option<Uuid>>(2)? else { return Ok(None) };
     Ok(Some(MissingEntry {

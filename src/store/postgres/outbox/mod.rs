@@ -12,11 +12,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::connection::link::Prepare;
+use super::connection::pooled_connection::Prepare;
 use super::reads::Reads;
 use super::store::PostgresStore;
 use crate::order::{OrderId, Version};
-use crate::store::{Cursor, Error, MissingPage, Outbox, PendingPage, Postponed};
+use crate::store::{Error, MissingPage, Outbox, PendingCursor, PendingPage, Postponed};
 
 /// After how many rows the search for rows that are missing ends.
 const MOST_FOUND: usize = 1_000;
@@ -30,7 +30,7 @@ impl Outbox for PostgresStore {
     async fn pending(
         &self,
         before: Timestamp,
-        after: Option<Cursor>,
+        after: Option<PendingCursor>,
         limit: usize,
     ) -> Result<PendingPage, Error> {
         self.sweep.read(|session| async move { session.pending(before, after, limit).await }).await
@@ -58,7 +58,7 @@ impl Outbox for PostgresStore {
     async fn missing_outbox_entries(
         &self,
         before: Timestamp,
-        after: Option<Cursor>,
+        after: Option<PendingCursor>,
         orders: usize,
     ) -> Result<MissingPage, Error> {
         let find = |session: Arc<entries::Outbox>| async move {

@@ -5,8 +5,8 @@ use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
 use crate::order::{OrderId, Version};
+use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::{order_id, uuid};
-use crate::store::postgres::trouble::Trouble;
 
 /// How many rows of the outbox one statement looks at.
 const LOOKED_AT: i64 = 20_000;
@@ -53,7 +53,7 @@ impl Survey {
         &self,
         client: &Client,
         After(after, version): After,
-    ) -> Result<Found<OrderId>, Trouble> {
+    ) -> Result<Found<OrderId>, Failure> {
         let (mut found, mut next) = (Vec::new(), None);
         for row in client.query(&self.orphans, &[&after, &version, &LOOKED_AT]).await? {
             let id = order_id(row.try_get(0)?);
@@ -66,6 +66,6 @@ impl Survey {
     }
 }
 
-fn is_orphan(row: &Row) -> Result<bool, Trouble> {
+fn is_orphan(row: &Row) -> Result<bool, Failure> {
     Ok(row.try_get(2)?)
 }

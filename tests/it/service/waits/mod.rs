@@ -8,7 +8,7 @@ mod health;
 use std::net::SocketAddr;
 
 use orderstream::api::Listeners;
-use orderstream::app::{self, Parts};
+use orderstream::app::{self, Backends};
 use orderstream::checker::verify::{Confirmed, Options, verify};
 use orderstream::config::Settings;
 use rusqlite::Connection;
@@ -100,7 +100,7 @@ impl<P: Place> Hanging<P> {
         let folder = TempDir::new().unwrap();
         let (place, settings) = P::new(settings(folder.path()));
         app::migrate(&settings, false).await.unwrap();
-        let parts = Parts::open(&settings, "up").await.unwrap();
+        let parts = Backends::open(&settings, "up").await.unwrap();
         let (listeners, address, grpc): (Listeners, _, _) = listen().await;
         let own = settings.clone();
         let role = Role::start(|stop| async move { app::up(parts, listeners, &own, stop).await });

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use orderstream::order::{
-    Cause, HistoryCursor, Key, OrderId, Request, Sequence, Status, Step, UserId, Version, Whose,
+    Cause, HistoryCursor, HistoryEvent, HistoryOffset, Key, OrderId, Request, Scope, Status, UserId, Version,
 };
-use orderstream::store::{Accepted, Basis, Completed, Completion, Creation, MAX_PART, Part, Store};
+use orderstream::store::{
+    Accepted, Completed, Completion, Creation, MAX_PAGE_EVENTS, OrderHistoryPage, Precondition, Store,
+};
 use tokio::task::JoinSet;
 
 use super::{
@@ -20,7 +22,7 @@ use crate::harness::wait::until;
 /// What a step tells of its order: version, cause, status, amount, reason.
 type Told = (Version, Cause, Status, Option<String>, Option<String>);
 
-fn told(step: &Step) -> Told {
+fn told(step: &HistoryEvent) -> Told {
     let amount = step.amount.as_ref().map(ToString::to_string);
     (step.version, step.cause, step.status, amount, step.reason.clone())
 }
@@ -33,20 +35,26 @@ fn outcome(version: Version, status: Status, amount: Option<&str>, reason: Optio
     (version, Cause::Worker, status, amount.map(str::to_owned), reason.map(str::to_owned))
 }
 
-async fn of_order(store: &dyn Store, order_id: OrderId) -> Vec<Step> {
-    store.history(order_id, HistoryCursor::default(), 1000).await.expect("the store reads").steps
+async fn of_order(store: &dyn Store, order_id: OrderId) -> Vec<HistoryEvent> {
+    store.history(order_id, HistoryCursor::default(), 1000).await.expect("the store reads").events
 }
 
 /// Reads on from a place until so many steps have come, in pages of a size, and a bit further.
-async fn read(store: &dyn Store, of: Whose, mut after: Sequence, limit: usize, count: usize) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
+async fn read(
+    store: &dyn Store,
+    of: Scope,
+    mut after: HistoryOffset,
+    limit: usize,
+    count: usize,
+) -> Vec<HistoryEvent> {
+    let mut steps: Vec<HistoryEvent> = Vec::new();
     until("the steps", async || {
         loop {
-            let page = store.steps(of, after, limit).await.expect("the store reads");
-            assert!(page.steps.len() <= limit && page.upto >= after, "{page:?} after {after}");
-            assert!(page.steps.iter().all(|step| step.sequence > after && step.sequence <= page.upto));
-            assert!(page.steps.iter().all(|step| of.includes(step.order_id, step.user_id)));
-            steps.extend(page.steps);
+            let page = store.history_page(of, after, limit).await.expect("the store reads");
+            assert!(page.events.len() <= limit && page.upto >= after, "{page:?} after {after}");
+            assert!(page.events.iter().all(|step| step.offset > after && step.offset <= page.upto));
+            assert!(page.events.iter().all(|step| of.includes(step.order_id, step.user_id)));
+            steps.extend(page.events);
             after = page.upto;
             if !page.more {
                 return (steps.len() >= count).then_some(());
@@ -54,14 +62,14 @@ async fn read(store: &dyn Store, of: Whose, mut after: Sequence, limit: usize, c
         }
     })
     .await;
-    assert!(steps.is_sorted_by(|a, b| a.sequence < b.sequence), "{steps:?}");
+    assert!(steps.is_sorted_by(|a, b| a.offset < b.offset), "{steps:?}");
     steps
 }
 
 /// Who waits for the end has nothing more to read.
-async fn nothing_behind(store: &dyn Store, of: Whose, step: &Step) {
-    let page = store.steps(of, step.sequence, 10).await.expect("the store reads");
-    assert_eq!((page.steps, page.more), (Vec::new(), false));
+async fn nothing_behind(store: &dyn Store, of: Scope, step: &HistoryEvent) {
+    let page = store.history_page(of, step.offset, 10).await.expect("the store reads");
+    assert_eq!((page.events, page.more), (Vec::new(), false));
 }
 
 /// `apply` and `complete`: a step is written with what it tells of, and tells it.
@@ -93,8 +101,8 @@ pub(crate) async fn each_command_and_each_outcome_is_a_step_of_its_order(store: 
     );
     assert_eq!(steps.iter().map(|step| step.at).collect::<Vec<_>>(), times);
     assert!(steps.iter().all(|step| (step.order_id, step.user_id) == (id, user)));
-    assert!(steps.is_sorted_by(|a, b| a.sequence < b.sequence), "{steps:?}");
-    assert_eq!(read(&*store, Whose::All, Sequence::default(), 100, 6).await, steps);
+    assert!(steps.is_sorted_by(|a, b| a.offset < b.offset), "{steps:?}");
+    assert_eq!(read(&*store, Scope::All, HistoryOffset::default(), 100, 6).await, steps);
 }
 
 /// `apply` and `complete`: what is refused, stale or unknown changed nothing, and so is no step.
@@ -114,7 +122,7 @@ pub(crate) async fn what_changed_nothing_is_no_step(store: Arc<dyn Store>) {
     assert_eq!(complete(&*store, done(id, 1, "2")).await, Completed::Stale);
     assert_eq!(complete(&*store, done(id, 2, "2")).await, Completed::Stale);
     assert_eq!(complete(&*store, done(OrderId::generate(), 1, "2")).await, Completed::Unknown);
-    assert_eq!(read(&*store, Whose::All, Sequence::default(), 100, 2).await, before);
+    assert_eq!(read(&*store, Scope::All, HistoryOffset::default(), 100, 2).await, before);
 }
 
 /// `apply`: a request that comes again under its key is not carried out again, and is no second step.
@@ -125,13 +133,13 @@ pub(crate) async fn a_request_that_comes_again_is_one_step(store: Arc<dyn Store>
         let request = Request { command: creation(some_user(), "{}"), key };
         let answers = store.apply([request].into()).await.expect("the store takes the batch");
         orders.push(match &answers[0] {
-            Ok(Accepted::Now(event)) => event.order_id.expect("the event names the order"),
-            Ok(Accepted::Before(earlier) | Accepted::Later(earlier)) => earlier.order_id,
+            Ok(Accepted::Applied(event)) => event.order_id.expect("the event names the order"),
+            Ok(Accepted::Replayed(earlier) | Accepted::AppliedWithoutEvent(earlier)) => earlier.order_id,
             Err(refusal) => panic!("{refusal}"),
         });
     }
     assert_eq!(orders[0], orders[1]);
-    let steps = read(&*store, Whose::All, Sequence::default(), 100, 1).await;
+    let steps = read(&*store, Scope::All, HistoryOffset::default(), 100, 1).await;
     assert_eq!(steps.iter().map(told).collect::<Vec<_>>(), [command(1, Status::New)]);
     assert_eq!(steps[0].order_id, orders[0]);
 }
@@ -141,18 +149,21 @@ pub(crate) async fn an_event_from_outside_is_a_step_that_says_so(store: Arc<dyn 
     let user = some_user();
     let id = create(&*store, user, "{}").await;
     accept(&*store, update(id, "[]")).await;
-    let event = |order_id, basis, status, digits| {
+    let event = |order_id, precondition, status, digits| {
         let amount = Some(amount(digits));
-        Completion { order_id, basis, status, amount, reason: None }
+        Completion { order_id, precondition, status, amount, reason: None }
     };
-    let sent = Basis::Unversioned("2100-01-01T00:00:00Z".parse().expect("a time"));
+    let sent = Precondition::Unversioned("2100-01-01T00:00:00Z".parse().expect("a time"));
     assert_eq!(complete(&*store, event(id, sent.clone(), Status::Cancelled, "3")).await, Completed::Applied);
     assert_eq!(complete(&*store, event(id, sent, Status::Cancelled, "3")).await, Completed::Stale);
 
     let asked = OrderId::generate();
-    let basis = Basis::Creation(Box::new(Creation { user_id: user, payload: payload("{}") }));
-    assert_eq!(complete(&*store, event(asked, basis.clone(), Status::Done, "5")).await, Completed::Applied);
-    assert_eq!(complete(&*store, event(asked, basis, Status::Done, "5")).await, Completed::Stale);
+    let precondition = Precondition::Creation(Box::new(Creation { user_id: user, payload: payload("{}") }));
+    assert_eq!(
+        complete(&*store, event(asked, precondition.clone(), Status::Done, "5")).await,
+        Completed::Applied
+    );
+    assert_eq!(complete(&*store, event(asked, precondition, Status::Done, "5")).await, Completed::Stale);
 
     let event =
         |version, status, digits: &str| (version, Cause::Event, status, Some(digits.to_owned()), None);
@@ -176,7 +187,7 @@ pub(crate) async fn a_history_is_read_by_versions(store: Arc<dyn Store>) {
     // Versions 1 to 5 have two steps each, and 6 has one.
     let all = of_order(&*store, id).await;
     let behind = HistoryCursor::behind;
-    let within = |step: usize| HistoryCursor::within(all[step].version, all[step].sequence);
+    let within = |step: usize| HistoryCursor::within(all[step].version, all[step].offset);
     for (after, versions, expected) in [
         (behind(0), 2, vec![1, 1, 2, 2]),
         (behind(2), 3, vec![3, 3, 4, 4, 5, 5]),
@@ -189,24 +200,28 @@ pub(crate) async fn a_history_is_read_by_versions(store: Arc<dyn Store>) {
         (within(0), 2, vec![1, 2, 2]),
         (within(1), 1, vec![]),
         (within(8), 10, vec![5, 6]),
-        (HistoryCursor::within(3, Sequence::default()), 1, vec![3, 3]),
+        (HistoryCursor::within(3, HistoryOffset::default()), 1, vec![3, 3]),
     ] {
         let part = store.history(id, after, versions).await.expect("the store reads");
         assert_eq!(part.next, None);
-        let versions: Vec<Version> = part.steps.iter().map(|step| step.version).collect();
+        let versions: Vec<Version> = part.events.iter().map(|step| step.version).collect();
         assert_eq!(versions, expected, "after {after}");
     }
-    assert_eq!(store.history(OrderId::generate(), HistoryCursor::default(), 10).await, Ok(Part::default()));
+    assert_eq!(
+        store.history(OrderId::generate(), HistoryCursor::default(), 10).await,
+        Ok(OrderHistoryPage::default())
+    );
 }
 
-/// `history`: at most [`MAX_PART`] steps at a time, however many a version has; `newest_step` reads one alone.
+/// `history`: at most [`MAX_PAGE_EVENTS`] steps at a time, however many a version has; `newest_history_event` reads one alone.
 pub(crate) async fn a_version_with_very_many_steps_is_read_in_part(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;
     let began: Timestamp = "2100-01-01T00:00:00Z".parse().expect("a time");
-    for second in 0..2 * MAX_PART {
+    for second in 0..2 * MAX_PAGE_EVENTS {
         let sent = began + Duration::from_secs(second as u64);
-        let (basis, amount) = (Basis::Unversioned(sent), Some(amount("3")));
-        let event = Completion { order_id: id, basis, status: Status::Cancelled, amount, reason: None };
+        let (precondition, amount) = (Precondition::Unversioned(sent), Some(amount("3")));
+        let event =
+            Completion { order_id: id, precondition, status: Status::Cancelled, amount, reason: None };
         assert_eq!(complete(&*store, event).await, Completed::Applied);
     }
     accept(&*store, update(id, "[]")).await;
@@ -215,19 +230,19 @@ pub(crate) async fn a_version_with_very_many_steps_is_read_in_part(store: Arc<dy
     let (mut after, mut lengths, mut steps) = (HistoryCursor::default(), Vec::new(), Vec::new());
     loop {
         let part = store.history(id, after, 10).await.expect("the store reads");
-        lengths.push(part.steps.len());
-        steps.extend(part.steps);
+        lengths.push(part.events.len());
+        steps.extend(part.events);
         match part.next {
             Some(next) => after = next,
             None => break,
         }
     }
-    assert_eq!(lengths, [MAX_PART, MAX_PART, 2]);
-    assert!(steps.is_sorted_by(|a, b| a.sequence < b.sequence), "a step comes twice");
+    assert_eq!(lengths, [MAX_PAGE_EVENTS, MAX_PAGE_EVENTS, 2]);
+    assert!(steps.is_sorted_by(|a, b| a.offset < b.offset), "a step comes twice");
     let versions = steps.iter().map(|step| step.version);
-    assert!(versions.eq(std::iter::repeat_n(1, 2 * MAX_PART + 1).chain([2])));
+    assert!(versions.eq(std::iter::repeat_n(1, 2 * MAX_PAGE_EVENTS + 1).chain([2])));
 
-    let newest = async |version| store.newest_step(id, version).await.expect("the store reads");
+    let newest = async |version| store.newest_history_event(id, version).await.expect("the store reads");
     for version in [1, 2] {
         assert_eq!(newest(version).await.as_ref().map(told), Some(command(2, Status::Processing)));
     }
@@ -244,27 +259,27 @@ pub(crate) async fn steps_come_in_pages_whoever_asks_for_whose(store: Arc<dyn St
         complete(&*store, done(id, 2, "1")).await;
         orders.push(id);
     }
-    let all = read(&*store, Whose::All, Sequence::default(), 100, 18).await;
+    let all = read(&*store, Scope::All, HistoryOffset::default(), 100, 18).await;
     assert_eq!(all.len(), 18);
-    let mine = |of: Whose| all.iter().filter(move |step| of.includes(step.order_id, step.user_id)).cloned();
-    let nobody = [Whose::Order(OrderId::generate()), Whose::User(some_user())];
-    let orders = orders.into_iter().map(Whose::Order);
-    for of in orders.chain(users.map(Whose::User)).chain(nobody).chain([Whose::All]) {
-        let expected: Vec<Step> = mine(of).collect();
+    let mine = |of: Scope| all.iter().filter(move |step| of.includes(step.order_id, step.user_id)).cloned();
+    let nobody = [Scope::Order(OrderId::generate()), Scope::User(some_user())];
+    let orders = orders.into_iter().map(Scope::Order);
+    for of in orders.chain(users.map(Scope::User)).chain(nobody).chain([Scope::All]) {
+        let expected: Vec<HistoryEvent> = mine(of).collect();
         for limit in [1, 2, 5, 18, 100] {
-            let steps = read(&*store, of, Sequence::default(), limit, expected.len()).await;
+            let steps = read(&*store, of, HistoryOffset::default(), limit, expected.len()).await;
             assert_eq!(steps, expected, "{of:?} by {limit}");
         }
         // From the middle on, too.
-        let behind: Vec<Step> =
-            expected.iter().filter(|step| step.sequence > all[8].sequence).cloned().collect();
-        assert_eq!(read(&*store, of, all[8].sequence, 2, behind.len()).await, behind, "{of:?}");
+        let behind: Vec<HistoryEvent> =
+            expected.iter().filter(|step| step.offset > all[8].offset).cloned().collect();
+        assert_eq!(read(&*store, of, all[8].offset, 2, behind.len()).await, behind, "{of:?}");
         nothing_behind(&*store, of, &all[17]).await;
     }
     // A reader of whom nothing is told comes as far as all others.
     for of in nobody {
-        let page = store.steps(of, Sequence::default(), 10).await.expect("the store reads");
-        assert!(page.upto >= all[17].sequence && !page.more, "{page:?}");
+        let page = store.history_page(of, HistoryOffset::default(), 10).await.expect("the store reads");
+        assert!(page.upto >= all[17].offset && !page.more, "{page:?}");
     }
 }
 
@@ -272,16 +287,16 @@ pub(crate) async fn steps_come_in_pages_whoever_asks_for_whose(store: Arc<dyn St
 pub(crate) async fn all_steps_to_come_are_behind_the_end(store: Arc<dyn Store>) {
     let user = some_user();
     let first = create(&*store, user, "{}").await;
-    let seen = read(&*store, Whose::All, Sequence::default(), 10, 1).await;
+    let seen = read(&*store, Scope::All, HistoryOffset::default(), 10, 1).await;
     for n in 1..20 {
         let end = store.history_end().await.expect("the store reads");
-        assert!(end >= seen[0].sequence, "{end} is before what was read");
+        assert!(end >= seen[0].offset, "{end} is before what was read");
         let id = create(&*store, user, "{}").await;
         accept(&*store, update(id, &n.to_string())).await;
-        for of in [Whose::All, Whose::User(user), Whose::Order(id)] {
+        for of in [Scope::All, Scope::User(user), Scope::Order(id)] {
             let steps = until("the steps behind the end", async || {
-                let page = store.steps(of, end, 100).await.expect("the store reads");
-                (page.steps.iter().filter(|step| step.order_id == id).count() == 2).then_some(page.steps)
+                let page = store.history_page(of, end, 100).await.expect("the store reads");
+                (page.events.iter().filter(|step| step.order_id == id).count() == 2).then_some(page.events)
             })
             .await;
             assert!(steps.iter().all(|step| step.order_id != first), "{steps:?}");
@@ -310,14 +325,14 @@ pub(crate) async fn a_reader_that_comes_back_misses_nothing_and_sees_nothing_twi
         writers.spawn(write(Arc::clone(&store), if n == 0 { user } else { some_user() }));
     }
     let (all, users) = tokio::join!(
-        read(&*store, Whose::All, Sequence::default(), 7, WRITERS * (STEPS + 1)),
-        read(&*store, Whose::User(user), Sequence::default(), 3, STEPS + 1),
+        read(&*store, Scope::All, HistoryOffset::default(), 7, WRITERS * (STEPS + 1)),
+        read(&*store, Scope::User(user), HistoryOffset::default(), 3, STEPS + 1),
     );
     let orders = writers.join_all().await;
     assert_eq!((all.len(), users.len()), (WRITERS * (STEPS + 1), STEPS + 1));
     assert_eq!(users, all.iter().filter(|step| step.user_id == user).cloned().collect::<Vec<_>>());
     for id in orders {
-        let seen: Vec<Step> = all.iter().filter(|step| step.order_id == id).cloned().collect();
+        let seen: Vec<HistoryEvent> = all.iter().filter(|step| step.order_id == id).cloned().collect();
         assert_eq!(seen.len(), 1 + 2 * ROUNDS as usize);
         assert_eq!(seen, of_order(&*store, id).await, "the steps of one order come in its own order");
     }
@@ -329,31 +344,31 @@ pub(crate) async fn the_oldest_steps_are_dropped_a_few_at_a_time(store: Arc<dyn 
     for _ in 0..10 {
         orders.push(create(&*store, some_user(), "{}").await);
     }
-    let all = read(&*store, Whose::All, Sequence::default(), 100, 10).await;
-    let clean = async |all: &[Step], before: Option<Timestamp>, limit| {
+    let all = read(&*store, Scope::All, HistoryOffset::default(), 100, 10).await;
+    let clean = async |all: &[HistoryEvent], before: Option<Timestamp>, limit| {
         let dropped = store.clean(Timestamp::MIN, before, limit).await.expect("the store cleans");
-        let left = read(&*store, Whose::All, Sequence::default(), 100, 0).await;
+        let left = read(&*store, Scope::All, HistoryOffset::default(), 100, 0).await;
         assert_eq!(left, all[all.len() - left.len()..], "the oldest go first");
         (dropped, left.len())
     };
     let lost = async || store.history_dropped().await.expect("the store reads");
     assert_eq!(clean(&all, None, 100).await, (0, 10));
     assert_eq!(clean(&all, Some(all[0].at), 100).await, (0, 10));
-    assert_eq!(lost().await, Sequence::default());
+    assert_eq!(lost().await, HistoryOffset::default());
     assert_eq!(clean(&all, Some(all[7].at), 4).await, (4, 6));
-    assert_eq!(lost().await, all[3].sequence, "the newest that is gone");
+    assert_eq!(lost().await, all[3].offset, "the newest that is gone");
     assert_eq!(clean(&all, Some(all[7].at), 4).await, (3, 3));
-    assert_eq!(lost().await, all[6].sequence);
+    assert_eq!(lost().await, all[6].offset);
     assert_eq!(clean(&all, Some(all[7].at), 4).await, (0, 3));
     assert_eq!(of_order(&*store, orders[6]).await, []);
     assert_eq!(of_order(&*store, orders[7]).await, all[7..8]);
     // The orders themselves are not touched, and go on.
     accept(&*store, update(orders[0], "[]")).await;
     assert_eq!(of_order(&*store, orders[0]).await.len(), 1);
-    let all = read(&*store, Whose::All, Sequence::default(), 100, 4).await;
+    let all = read(&*store, Scope::All, HistoryOffset::default(), 100, 4).await;
     assert_eq!(clean(&all, Some(Timestamp::MAX), 2).await, (2, 2));
     assert_eq!(clean(&all, Some(Timestamp::MAX), 100).await, (2, 0));
-    assert_eq!(lost().await, all[3].sequence);
+    assert_eq!(lost().await, all[3].offset);
 }
 
 /// `clean`: drops the oldest keys, used before a time, at most so many at once; such a key is as good as new.
@@ -367,7 +382,7 @@ pub(crate) async fn the_oldest_keys_are_dropped_a_few_at_a_time(store: Arc<dyn S
     };
     let mut times = Vec::new();
     for key in &keys {
-        let Accepted::Now(event) = ask(key).await else { panic!("the key is new") };
+        let Accepted::Applied(event) = ask(key).await else { panic!("the key is new") };
         times.push(event.timestamp);
     }
     let clean = async |before, limit| store.clean(before, None, limit).await.expect("the store cleans");
@@ -375,9 +390,9 @@ pub(crate) async fn the_oldest_keys_are_dropped_a_few_at_a_time(store: Arc<dyn S
     assert_eq!(clean(times[5], 3).await, 3);
     assert_eq!(clean(times[5], 3).await, 2);
     assert_eq!(clean(times[5], 3).await, 0);
-    assert!(matches!(ask(&keys[5]).await, Accepted::Before(_)));
+    assert!(matches!(ask(&keys[5]).await, Accepted::Replayed(_)));
     for key in &keys[..5] {
-        assert!(matches!(ask(key).await, Accepted::Now(_)));
+        assert!(matches!(ask(key).await, Accepted::Applied(_)));
     }
     assert_eq!(clean(Timestamp::MAX, 100).await, 6);
 }

@@ -23,7 +23,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use orderstream::order::{Amount, Command, Event, Order, OrderId, Payload, Request, Status, UserId, Version};
-use orderstream::store::{Accepted, Basis, Completed, Completion, Refusal, Store};
+use orderstream::store::{Accepted, Completed, Completion, Precondition, Refusal, Store};
 
 /// A fresh, empty store, and what must outlive it: its folder, its server.
 pub(crate) struct Fresh {
@@ -178,14 +178,14 @@ pub(crate) fn deletion(order_id: OrderId) -> Command {
 
 /// What a worker records that did its work.
 pub(crate) fn done(order_id: OrderId, version: Version, digits: &str) -> Completion {
-    let basis = Basis::Version(version);
-    Completion { order_id, basis, status: Status::Done, amount: Some(amount(digits)), reason: None }
+    let precondition = Precondition::Version(version);
+    Completion { order_id, precondition, status: Status::Done, amount: Some(amount(digits)), reason: None }
 }
 
 /// What a worker records that could not do its work.
 pub(crate) fn failed(order_id: OrderId, version: Version, reason: &str) -> Completion {
-    let (basis, reason) = (Basis::Version(version), Some(reason.to_owned()));
-    Completion { order_id, basis, status: Status::Failed, amount: None, reason }
+    let (precondition, reason) = (Precondition::Version(version), Some(reason.to_owned()));
+    Completion { order_id, precondition, status: Status::Failed, amount: None, reason }
 }
 
 /// Carries out a batch of commands without keys.
@@ -196,7 +196,7 @@ pub(crate) async fn apply_all(
     let batch = commands.into_iter().map(Request::from).collect();
     let answers = store.apply(batch).await.expect("the store takes the batch");
     let event = |accepted| match accepted {
-        Accepted::Now(event) => event,
+        Accepted::Applied(event) => event,
         other => panic!("without a key there is nothing before, and nothing is too much: {other:?}"),
     };
     answers.into_iter().map(|answer| answer.map(event)).collect()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use orderstream::order::{Amount, Command, Event, Order, OrderId, Payload, Status, UserId, Version};
-use orderstream::store::{Basis, Completed, Completion, Creation, Refusal, Store};
+use orderstream::store::{Completed, Completion, Creation, Precondition, Refusal, Store};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
@@ -141,7 +141,7 @@ impl Model {
 
     fn complete(&mut self, completion: &Completion) -> Completed {
         let id = completion.order_id;
-        if let Basis::Creation(creation) = &completion.basis {
+        if let Precondition::Creation(creation) = &completion.precondition {
             if self.rows.contains_key(&id) {
                 return Completed::Stale;
             }
@@ -151,8 +151,8 @@ impl Model {
         }
         let Some(row) = self.rows.get_mut(&id) else { return Completed::Unknown };
         let allowed = row.status == completion.status || row.status.next(completion.status).is_ok();
-        match &completion.basis {
-            Basis::Version(version) => {
+        match &completion.precondition {
+            Precondition::Version(version) => {
                 if *version != row.version || row.processed_version >= *version {
                     return Completed::Stale;
                 }
@@ -161,14 +161,14 @@ impl Model {
                 row.sent = Some(Timestamp::MAX);
                 if allowed { row.take(completion) } else { Completed::Applied }
             }
-            Basis::Unversioned(sent) => {
+            Precondition::Unversioned(sent) => {
                 if row.sent.is_some_and(|last| *sent <= last) || !allowed || row.status == Status::Deleted {
                     return Completed::Stale;
                 }
                 row.sent = Some(*sent);
                 row.take(completion)
             }
-            Basis::Creation(_) => unreachable!("creations are done"),
+            Precondition::Creation(_) => unreachable!("creations are done"),
         }
     }
 
@@ -235,11 +235,11 @@ impl Run {
     fn spell_out(&self, order_id: OrderId, write: &Write) -> Result<Command, Completion> {
         let user = |place: &Option<usize>| place.map(|place| self.users[place]);
         let digits = |value: &Option<u8>| value.map(|value| amount(&format!("{value}.10")));
-        let completion = |basis, status, amount: Option<Amount>| {
+        let completion = |precondition, status, amount: Option<Amount>| {
             // Nothing was worked out for an order that is gone or called off.
             let amount = amount.filter(|_| matches!(status, Status::Done | Status::Failed));
             let reason = (status == Status::Failed).then(|| "it failed".to_owned());
-            Err(Completion { order_id, basis, status, amount, reason })
+            Err(Completion { order_id, precondition, status, amount, reason })
         };
         match write {
             Write::Create { user, text } => {
@@ -257,16 +257,16 @@ impl Run {
             }
             Write::Version { behind, status, amount } => {
                 let version = self.model.rows.get(&order_id).map_or(1, |row| row.version) - behind;
-                completion(Basis::Version(version), *status, digits(amount))
+                completion(Precondition::Version(version), *status, digits(amount))
             }
             Write::Unversioned { at, status, amount } => {
                 let at = Timestamp::from_microsecond(*at).expect("a time");
-                completion(Basis::Unversioned(at), *status, digits(amount))
+                completion(Precondition::Unversioned(at), *status, digits(amount))
             }
             Write::Creation { user, text, amount } => {
                 let (user_id, payload) = (self.users[*user], payload(TEXTS[*text]));
-                let basis = Basis::Creation(Box::new(Creation { user_id, payload }));
-                completion(basis, Status::Done, digits(&Some(*amount)))
+                let precondition = Precondition::Creation(Box::new(Creation { user_id, payload }));
+                completion(precondition, Status::Done, digits(&Some(*amount)))
             }
         }
     }

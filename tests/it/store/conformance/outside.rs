@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use orderstream::order::{OrderId, Status, UserId};
-use orderstream::store::{Basis, Completed, Completion, Creation, Refusal, Store};
+use orderstream::store::{Completed, Completion, Creation, Precondition, Refusal, Store};
 
 use super::{accept, amount, apply, complete, create, deletion, done, payload, row, some_user, update};
 
@@ -13,16 +13,16 @@ use super::{accept, amount, apply, complete, create, deletion, done, payload, ro
 fn sent(order_id: OrderId, microsecond: i64, status: Status, digits: &str) -> Completion {
     let at = Timestamp::from_microsecond(1_760_000_000_000_000 + microsecond).expect("a time");
     let amount = Some(amount(digits));
-    Completion { order_id, basis: Basis::Unversioned(at), status, amount, reason: None }
+    Completion { order_id, precondition: Precondition::Unversioned(at), status, amount, reason: None }
 }
 
 /// A completion of an event that asks for a new order.
 fn asked(order_id: OrderId, user_id: UserId, text: &str, digits: &str) -> Completion {
-    let basis = Basis::Creation(Box::new(Creation { user_id, payload: payload(text) }));
-    Completion { order_id, basis, status: Status::Done, amount: Some(amount(digits)), reason: None }
+    let precondition = Precondition::Creation(Box::new(Creation { user_id, payload: payload(text) }));
+    Completion { order_id, precondition, status: Status::Done, amount: Some(amount(digits)), reason: None }
 }
 
-/// `Basis::Unversioned`: applies unless one of the same or a later time was applied before.
+/// `Precondition::Unversioned`: applies unless one of the same or a later time was applied before.
 pub(crate) async fn an_event_without_a_version_applies_once_and_its_replay_is_stale(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;
     let event = sent(id, 5, Status::Done, "4.20");
@@ -37,7 +37,7 @@ pub(crate) async fn an_event_without_a_version_applies_once_and_its_replay_is_st
     }
 }
 
-/// `Basis::Unversioned`: the time of the event decides, not the order of arrival.
+/// `Precondition::Unversioned`: the time of the event decides, not the order of arrival.
 pub(crate) async fn a_later_event_without_a_version_applies_and_an_earlier_one_does_not(
     store: Arc<dyn Store>,
 ) {
@@ -54,7 +54,7 @@ pub(crate) async fn a_later_event_without_a_version_applies_and_an_earlier_one_d
     assert_eq!(row(&*store, id).await.status, Status::Cancelled);
 }
 
-/// `Basis::Unversioned`: our own event that comes back without its headers is no newer than itself.
+/// `Precondition::Unversioned`: our own event that comes back without its headers is no newer than itself.
 pub(crate) async fn an_event_without_a_version_applies_only_if_it_is_newer_than_what_was_completed(
     store: Arc<dyn Store>,
 ) {
@@ -72,7 +72,7 @@ pub(crate) async fn an_event_without_a_version_applies_only_if_it_is_newer_than_
     assert_eq!(row(&*store, id).await.amount, amount("3"));
 }
 
-/// `Basis::Unversioned`: leaves the versions alone, so the worker still has its own event to apply.
+/// `Precondition::Unversioned`: leaves the versions alone, so the worker still has its own event to apply.
 pub(crate) async fn an_event_without_a_version_leaves_the_versions_alone(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;
     accept(&*store, update(id, "[]")).await;
@@ -106,7 +106,7 @@ pub(crate) async fn an_event_without_a_version_never_revives_a_deleted_order(sto
     }
 }
 
-/// `Basis::Unversioned`: a deletion from outside is a deletion, with its time and for ever.
+/// `Precondition::Unversioned`: a deletion from outside is a deletion, with its time and for ever.
 pub(crate) async fn an_event_without_a_version_can_delete_an_order_for_ever(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;
     let event = Completion { amount: None, ..sent(id, 5, Status::Deleted, "0") };
@@ -158,7 +158,7 @@ pub(crate) async fn an_event_without_a_version_of_an_unknown_order_says_so(store
     assert_eq!(store.get(id).await, Ok(None));
 }
 
-/// `Basis::Creation`: creates the order as processed, unless that id exists already.
+/// `Precondition::Creation`: creates the order as processed, unless that id exists already.
 pub(crate) async fn an_event_that_asks_for_an_order_creates_it_once_and_processed(store: Arc<dyn Store>) {
     let (id, user) = (OrderId::generate(), some_user());
     let event = asked(id, user, r#"{"id": "ext-9", "amount": 3.10}"#, "3.10");
@@ -176,7 +176,7 @@ pub(crate) async fn an_event_that_asks_for_an_order_creates_it_once_and_processe
     assert_eq!(store.find_by_external("ext-9", user).await, Ok(Some(order)));
 }
 
-/// `Basis::Creation`: what it made is an order like any other.
+/// `Precondition::Creation`: what it made is an order like any other.
 pub(crate) async fn an_order_that_an_event_created_can_be_updated_and_deleted(store: Arc<dyn Store>) {
     let id = OrderId::generate();
     complete(&*store, asked(id, some_user(), "{}", "1")).await;
@@ -189,7 +189,7 @@ pub(crate) async fn an_order_that_an_event_created_can_be_updated_and_deleted(st
     assert_eq!(row(&*store, id).await, before);
 }
 
-/// `Basis::Creation`: an id that is taken is left as it is, whoever owns it.
+/// `Precondition::Creation`: an id that is taken is left as it is, whoever owns it.
 pub(crate) async fn a_creation_of_an_id_that_is_taken_changes_nothing(store: Arc<dyn Store>) {
     let user = some_user();
     let taken = create(&*store, user, "{}").await;

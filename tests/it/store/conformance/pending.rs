@@ -71,17 +71,17 @@ pub(crate) async fn deletions_that_would_bring_back_too_much_leave_their_events_
     let (mut brought, mut left) = (0, 0);
     for (answer, id) in answers.into_iter().zip(&ids) {
         match answer.expect("nothing is refused") {
-            Accepted::Now(event) if *id == small => assert_eq!(event.payload.as_str(), "1"),
-            Accepted::Now(event) => {
+            Accepted::Applied(event) if *id == small => assert_eq!(event.payload.as_str(), "1"),
+            Accepted::Applied(event) => {
                 assert_eq!((event.order_id, event.payload.as_str()), (Some(*id), text.as_str()));
                 brought += event.payload.as_str().len();
             }
-            Accepted::Later(done) => {
+            Accepted::AppliedWithoutEvent(done) => {
                 assert_ne!(*id, small, "there is room for it");
                 assert_eq!((done.order_id, done.version, done.status), (*id, 2, Status::Deleted));
                 left += 1;
             }
-            Accepted::Before(earlier) => panic!("{earlier:?}"),
+            Accepted::Replayed(earlier) => panic!("{earlier:?}"),
         }
     }
     assert!(brought > BROUGHT_BACK / 2 && brought <= BROUGHT_BACK && left > 0, "{brought}, {left} left");

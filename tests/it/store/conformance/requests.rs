@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use orderstream::order::{Command, Event, KeyText, OrderId, Request, Status, UserId, Version};
-use orderstream::store::{Accepted, Earlier, Refusal, Store};
+use orderstream::store::{Accepted, Refusal, ReplayedOutcome, Store};
 use tokio::task::JoinSet;
 
 use super::{accept, apply, complete, create, creation, deletion, done, payload, row, some_user, update};
@@ -25,14 +25,14 @@ async fn send(store: &dyn Store, request: Request) -> Result<Accepted, Refusal> 
 /// Carries out a request that must be accepted, and never was before.
 async fn first(store: &dyn Store, request: Request) -> Event {
     match send(store, request).await {
-        Ok(Accepted::Now(event)) => event,
+        Ok(Accepted::Applied(event)) => event,
         other => panic!("the request is carried out now: {other:?}"),
     }
 }
 
 /// What a request is answered that was carried out before.
 fn before(order_id: OrderId, version: Version, status: Status) -> Result<Accepted, Refusal> {
-    Ok(Accepted::Before(Earlier { order_id, version, status }))
+    Ok(Accepted::Replayed(ReplayedOutcome { order_id, version, status }))
 }
 
 /// A command, by whoever it is, that names a version.
@@ -210,9 +210,9 @@ pub(crate) async fn requests_of_every_kind_share_a_batch(store: Arc<dyn Store>) 
         .into_iter()
         .map(|answer| {
             answer.map(|accepted| match accepted {
-                Accepted::Now(event) => (event.order_id, event.version),
-                Accepted::Before(earlier) => (Some(earlier.order_id), None),
-                Accepted::Later(done) => panic!("nothing was deleted: {done:?}"),
+                Accepted::Applied(event) => (event.order_id, event.version),
+                Accepted::Replayed(earlier) => (Some(earlier.order_id), None),
+                Accepted::AppliedWithoutEvent(done) => panic!("nothing was deleted: {done:?}"),
             })
         })
         .collect();
@@ -240,13 +240,13 @@ pub(crate) async fn fifty_equal_requests_at_once_make_one_order(store: Arc<dyn S
         let (mut made, mut told) = (Vec::new(), Vec::new());
         for answer in together(&store, requests).await {
             match answer.expect("none is refused") {
-                Accepted::Now(event) => made.push(event.order_id.expect("the event names the order")),
-                Accepted::Before(earlier) => told.push(earlier),
-                Accepted::Later(done) => panic!("nothing was deleted: {done:?}"),
+                Accepted::Applied(event) => made.push(event.order_id.expect("the event names the order")),
+                Accepted::Replayed(earlier) => told.push(earlier),
+                Accepted::AppliedWithoutEvent(done) => panic!("nothing was deleted: {done:?}"),
             }
         }
         assert_eq!((made.len(), told.len()), (1, 49));
-        let expected = Earlier { order_id: made[0], version: 1, status: Status::New };
+        let expected = ReplayedOutcome { order_id: made[0], version: 1, status: Status::New };
         assert!(told.iter().all(|earlier| *earlier == expected), "{told:?}");
         assert_eq!(orders_among(&*store, &ids, user).await, made);
     }
@@ -260,7 +260,7 @@ pub(crate) async fn of_different_requests_at_once_under_one_key_one_is_carried_o
     let mut made = Vec::new();
     for answer in together(&store, requests).await {
         match answer {
-            Ok(Accepted::Now(event)) => made.push(event.order_id.expect("the event names the order")),
+            Ok(Accepted::Applied(event)) => made.push(event.order_id.expect("the event names the order")),
             other => assert_eq!(other, Err(Refusal::KeyReused)),
         }
     }
@@ -275,7 +275,7 @@ pub(crate) async fn of_many_updates_at_once_that_name_one_version_one_is_accepte
     let mut accepted = Vec::new();
     for answer in together(&store, requests).await {
         match answer {
-            Ok(Accepted::Now(event)) => accepted.push(event),
+            Ok(Accepted::Applied(event)) => accepted.push(event),
             other => assert_eq!(other, Err(Refusal::Changed { current: 2 })),
         }
     }

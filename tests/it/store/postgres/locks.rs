@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use orderstream::order::{Command, KeyText, OrderId, Request, Status, UserId};
 use orderstream::store::postgres::{Options, PostgresStore};
-use orderstream::store::{Basis, Completed, Completion, Creation, Maintenance, Orders};
+use orderstream::store::{Completed, Completion, Creation, Maintenance, Orders, Precondition};
 use tokio_postgres::{Client, NoTls};
 
 use crate::harness::schema::options;
@@ -137,7 +137,7 @@ async fn completions_of_orders_that_records_ask_for_never_deadlock_with_those_th
     let two = Two::start().await;
     let asked = |id: &OrderId| Completion {
         order_id: *id,
-        basis: Basis::Creation(Box::new(Creation { user_id: user(), payload: payload("{}") })),
+        precondition: Precondition::Creation(Box::new(Creation { user_id: user(), payload: payload("{}") })),
         status: Status::Done,
         amount: None,
         reason: None,

@@ -6,9 +6,9 @@ use std::process::Command;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use orderstream::checker::verify::{Confirmed, Options, verify};
-use orderstream::order::{Filter, HistoryCursor, OrderId, Sequence, Status, Whose};
+use orderstream::order::{Filter, HistoryCursor, HistoryOffset, OrderId, Scope, Status};
 use orderstream::store::postgres::{MigrateError, Migrated};
-use orderstream::store::{Basis, Completed, Completion, History, Lists, Maintenance, Orders, Refusal};
+use orderstream::store::{Completed, Completion, History, Lists, Maintenance, Orders, Precondition, Refusal};
 
 use crate::harness::binary::ran;
 use crate::harness::schema::Schema;
@@ -141,7 +141,7 @@ async fn a_database_of_the_version_before_is_brought_up_with_all_its_rows() {
     assert_eq!((listed, page.next), (vec![id(4), id(1), id(2), id(3)], None));
     assert_eq!(row(&store, id(3)).await.created_at, Timestamp::UNIX_EPOCH);
     accept(&store, update(id(1), "[]")).await;
-    let steps = store.history(id(1), HistoryCursor::default(), 10).await.unwrap().steps;
+    let steps = store.history(id(1), HistoryCursor::default(), 10).await.unwrap().events;
     assert_eq!(steps.iter().map(|step| step.version).collect::<Vec<_>>(), [2]);
 }
 
@@ -160,7 +160,7 @@ async fn the_index_of_users_that_early_builds_made_is_replaced() {
 
 #[tokio::test]
 async fn what_was_dropped_before_it_was_noted_counts_as_lost() {
-    for (first, lost) in [(1, Sequence::default()), (8, Sequence(5, 7))] {
+    for (first, lost) in [(1, HistoryOffset::default()), (8, HistoryOffset(5, 7))] {
         let schema = Schema::empty().await;
         FILES[..5].iter().for_each(|file| psql(&schema, file));
         let steps = format!(
@@ -191,15 +191,15 @@ async fn places_go_on_growing_on_a_server_that_took_over_a_dump() {
         .await;
     store.migrate().await.unwrap();
     let old = until("the old step", async || {
-        let page = store.steps(Whose::All, Sequence::default(), 10).await.unwrap();
-        (page.steps.len() == 1).then_some(page)
+        let page = store.history_page(Scope::All, HistoryOffset::default(), 10).await.unwrap();
+        (page.events.len() == 1).then_some(page)
     })
     .await;
-    assert!(store.history_end().await.unwrap() >= old.steps[0].sequence);
+    assert!(store.history_end().await.unwrap() >= old.events[0].offset);
     accept(&store, update(order_id, "[]")).await;
     let new = until("the new step", async || {
-        let page = store.steps(Whose::All, old.upto, 10).await.unwrap();
-        page.steps.first().cloned()
+        let page = store.history_page(Scope::All, old.upto, 10).await.unwrap();
+        page.events.first().cloned()
     })
     .await;
     assert_eq!((new.order_id, new.version), (order_id, 2));
@@ -266,7 +266,7 @@ async fn an_event_of_another_service_finishes_its_row_whatever_its_clock_says() 
     let long_ago = "2001-01-01T00:00:00Z".parse().unwrap();
     let event = Completion {
         order_id: id(4),
-        basis: Basis::Unversioned(long_ago),
+        precondition: Precondition::Unversioned(long_ago),
         status: Status::Done,
         amount: Some(amount("7.5")),
         reason: None,

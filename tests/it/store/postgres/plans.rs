@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use orderstream::order::{
-    Command, Filter, HistoryCursor, KeyText, OrderId, Position, Request, Status, UserId,
+    Command, Filter, HistoryCursor, KeyText, ListCursor, OrderId, Request, Status, UserId,
 };
 use orderstream::store::postgres::{Options, PostgresStore};
 use orderstream::store::{Accepted, Completed, Completion, History, Lists, Maintenance, Orders};
@@ -35,7 +35,7 @@ async fn reads(client: &Client) -> (i64, i64) {
 
 /// Pages through a list from the top on. Answers how many orders came and how many pages.
 async fn walk(store: &PostgresStore, filter: &Filter, limit: usize, pages: usize) -> (usize, usize) {
-    let (mut after, mut orders): (Option<Position>, Vec<_>) = (None, Vec::new());
+    let (mut after, mut orders): (Option<ListCursor>, Vec<_>) = (None, Vec::new());
     for page in 1..=pages {
         let list = store.list(filter, after, limit).await.expect("the store lists");
         assert!(list.orders.iter().all(|order| filter.admits(order)));
@@ -58,7 +58,7 @@ async fn send(store: &PostgresStore, name: &str, commands: Vec<Command>) -> Vec<
     let batch: Arc<[Request]> = commands.into_iter().enumerate().map(request).collect();
     let answers = store.apply(batch).await.expect("the store takes the batch");
     let order = |answer| match answer {
-        Ok(Accepted::Now(event)) => event.order_id.expect("an id"),
+        Ok(Accepted::Applied(event)) => event.order_id.expect("an id"),
         refused => panic!("the command is carried out: {refused:?}"),
     };
     answers.into_iter().map(order).collect()
@@ -164,7 +164,7 @@ async fn a_page_of_a_version_with_many_steps_costs_what_it_holds_wherever_it_beg
     let (mut after, mut read, mut pages) = (HistoryCursor::default(), 0, 0);
     loop {
         let page = store.history(id, after, 10).await.expect("the store reads");
-        (read, pages) = (read + page.steps.len(), pages + 1);
+        (read, pages) = (read + page.events.len(), pages + 1);
         match page.next {
             Some(next) => after = next,
             None => break,

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use orderstream::order::{
-    Cause, Command, HistoryCursor, Key, OrderId, Request, Sequence, Status, Step, Whose,
+    Cause, Command, HistoryCursor, HistoryEvent, HistoryOffset, Key, OrderId, Request, Scope, Status,
 };
 use orderstream::store::postgres::{Options, PostgresStore};
-use orderstream::store::{Accepted, Completed, History, Orders, Part};
+use orderstream::store::{Accepted, Completed, History, OrderHistoryPage, Orders};
 use tokio::task::JoinSet;
 
 use crate::harness::schema::Schema;
@@ -34,9 +34,9 @@ async fn fifty_times(
     let (mut now, mut before) = (Vec::new(), Vec::new());
     for answer in tasks.join_all().await.into_iter().flatten() {
         match answer.expect("nothing is refused") {
-            Accepted::Now(event) => now.push((event.order_id.unwrap(), event.version.unwrap())),
-            Accepted::Before(earlier) => before.push((earlier.order_id, earlier.version)),
-            Accepted::Later(done) => panic!("nothing was deleted: {done:?}"),
+            Accepted::Applied(event) => now.push((event.order_id.unwrap(), event.version.unwrap())),
+            Accepted::Replayed(earlier) => before.push((earlier.order_id, earlier.version)),
+            Accepted::AppliedWithoutEvent(done) => panic!("nothing was deleted: {done:?}"),
         }
     }
     (now, before)
@@ -97,10 +97,10 @@ async fn a_batch_of_all_kinds_is_answered_one_by_one_when_it_comes_again() {
     let again = store.apply(batch).await.unwrap();
     let told = |answers: &[Result<Accepted, _>]| -> Vec<_> {
         let told = |answer: &Result<Accepted, _>| match answer {
-            Ok(Accepted::Now(event)) => {
+            Ok(Accepted::Applied(event)) => {
                 Some((false, event.order_id.unwrap(), event.version.unwrap(), event.status))
             }
-            Ok(Accepted::Before(earlier) | Accepted::Later(earlier)) => {
+            Ok(Accepted::Replayed(earlier) | Accepted::AppliedWithoutEvent(earlier)) => {
                 Some((true, earlier.order_id, earlier.version, earlier.status))
             }
             Err(orderstream::store::Refusal::NotFound) => None,
@@ -121,10 +121,10 @@ async fn a_batch_of_all_kinds_is_answered_one_by_one_when_it_comes_again() {
 }
 
 /// The steps from behind a place on, as far as a reader may go now.
-async fn steps(store: &PostgresStore, after: Sequence) -> Vec<Step> {
-    let page = store.steps(Whose::All, after, 100).await.unwrap();
+async fn all_events(store: &PostgresStore, after: HistoryOffset) -> Vec<HistoryEvent> {
+    let page = store.history_page(Scope::All, after, 100).await.unwrap();
     assert!(!page.more);
-    page.steps
+    page.events
 }
 
 #[tokio::test]
@@ -132,8 +132,10 @@ async fn a_step_waits_for_transactions_that_began_before_it() {
     let schema = Schema::migrated().await;
     let (store, user) = (schema.open(), some_user());
     let held = create(&store, user, "{}").await;
-    until("the first step", async || (steps(&store, Sequence::default()).await.len() == 1).then_some(()))
-        .await;
+    until("the first step", async || {
+        (all_events(&store, HistoryOffset::default()).await.len() == 1).then_some(())
+    })
+    .await;
     // As another process writes, which is not done.
     let other = schema.connect().await;
     let place = "pg_current_xact_id()::text::bigint + (SELECT origin FROM orders_history_origin)";
@@ -145,16 +147,16 @@ async fn a_step_waits_for_transactions_that_began_before_it() {
     other.batch_execute(&sql).await.unwrap();
     let id = create(&store, user, "{}").await;
     let end = store.history_end().await.unwrap();
-    assert_eq!(steps(&store, start).await, []);
+    assert_eq!(all_events(&store, start).await, []);
     assert_eq!(
-        store.history(id, HistoryCursor::default(), 10).await.unwrap().steps.len(),
+        store.history(id, HistoryCursor::default(), 10).await.unwrap().events.len(),
         1,
         "whoever asks for the order sees it at once"
     );
     other.batch_execute("COMMIT").await.unwrap();
     // Both come, in the order in which they began, and all of it is behind what was the end.
     let came = until("both steps", async || {
-        let came = steps(&store, start).await;
+        let came = all_events(&store, start).await;
         (came.len() == 2).then_some(came)
     })
     .await;
@@ -162,7 +164,7 @@ async fn a_step_waits_for_transactions_that_began_before_it() {
         came.iter().map(|step| (step.order_id, step.version)).collect::<Vec<_>>(),
         [(held, 2), (id, 1)]
     );
-    assert_eq!(steps(&store, end).await, came);
+    assert_eq!(all_events(&store, end).await, came);
 }
 
 #[tokio::test]
@@ -189,8 +191,8 @@ async fn steps_of_an_order_come_in_its_own_order_whichever_transaction_began_fir
     assert!(updating.await.unwrap().unwrap().iter().all(Result::is_ok));
 
     let seen = until("its steps", async || {
-        let page = stores[1].steps(Whose::Order(ids[2]), Sequence::default(), 10).await.unwrap();
-        (page.steps.len() == 3).then_some(page.steps)
+        let page = stores[1].history_page(Scope::Order(ids[2]), HistoryOffset::default(), 10).await.unwrap();
+        (page.events.len() == 3).then_some(page.events)
     })
     .await;
     let told: Vec<_> = seen.iter().map(|step| (step.version, step.cause, step.status)).collect();
@@ -202,7 +204,7 @@ async fn steps_of_an_order_come_in_its_own_order_whichever_transaction_began_fir
             (2, Cause::Command, Status::Processing)
         ]
     );
-    assert_eq!(seen, stores[0].history(ids[2], HistoryCursor::default(), 10).await.unwrap().steps);
+    assert_eq!(seen, stores[0].history(ids[2], HistoryCursor::default(), 10).await.unwrap().events);
 }
 
 #[tokio::test]
@@ -213,13 +215,13 @@ async fn a_store_without_a_history_keeps_none_and_may_begin_one_later() {
     complete(&store, done(id, 1, "1")).await;
     let event = accept(&store, update(id, "[]")).await;
     assert_eq!(event.version, Some(2));
-    assert_eq!(store.history(id, HistoryCursor::default(), 10).await, Ok(Part::default()));
-    assert_eq!(steps(&store, Sequence::default()).await, []);
+    assert_eq!(store.history(id, HistoryCursor::default(), 10).await, Ok(OrderHistoryPage::default()));
+    assert_eq!(all_events(&store, HistoryOffset::default()).await, []);
     let keeping = schema.open();
     complete(&keeping, done(id, 2, "1")).await;
     let kept = keeping.history(id, HistoryCursor::default(), 10).await.unwrap();
     assert_eq!(
-        kept.steps.iter().map(|step| (step.version, step.cause)).collect::<Vec<_>>(),
+        kept.events.iter().map(|step| (step.version, step.cause)).collect::<Vec<_>>(),
         [(2, Cause::Worker)]
     );
     assert_eq!(store.history(id, HistoryCursor::default(), 10).await, Ok(kept));

@@ -61,7 +61,7 @@ async fn no_statement_of_another_caller_lands_in_a_transaction() {
                 let command = creation(user_id, "{}");
                 let id = command.order_id();
                 let answers = others.apply([command.into()].into()).await.expect("an order");
-                assert!(matches!(answers[0], Ok(Accepted::Now(_))), "{answers:?}");
+                assert!(matches!(answers[0], Ok(Accepted::Applied(_))), "{answers:?}");
                 made.push(id);
             }
             made

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use orderstream::order::{Command, OrderId, Payload, Status};
-use orderstream::store::{Basis, Completed, Completion, Creation, Error, Maintenance, Orders, Outbox};
+use orderstream::store::{Completed, Completion, Creation, Error, Maintenance, Orders, Outbox, Precondition};
 
 use crate::harness::schema::Schema;
 use crate::harness::wait::until;
@@ -102,7 +102,7 @@ async fn an_event_whose_order_cannot_be_stored_spoils_its_batch_in_the_same_way(
     let creation = Creation { user_id: some_user(), payload: unstorable() };
     let asked = Completion {
         order_id: OrderId::generate(),
-        basis: Basis::Creation(Box::new(creation)),
+        precondition: Precondition::Creation(Box::new(creation)),
         status: Status::Done,
         amount: None,
         reason: None,

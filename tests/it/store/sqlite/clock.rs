@@ -49,8 +49,8 @@ async fn is_new(store: &SqliteStore, number: u8) -> bool {
     let request = Request { command: creation(some_user(), "{}"), key: Some(key(number)) };
     let answers = store.apply([request].into()).await.expect("the store answers");
     match answers.into_iter().next().expect("an answer").expect("the request is accepted") {
-        Accepted::Now(_) => true,
-        Accepted::Before(_) | Accepted::Later(_) => false,
+        Accepted::Applied(_) => true,
+        Accepted::Replayed(_) | Accepted::AppliedWithoutEvent(_) => false,
     }
 }
 

@@ -154,7 +154,7 @@ async fn load_keys(store: &SqliteStore, user: UserId, numbers: std::ops::Range<u
         let batch: Arc<[Request]> =
             (start..numbers.end.min(start + 1000)).map(|number| keyed(user, number, 1)).collect();
         for answer in store.apply(batch).await.expect("the store takes the batch") {
-            let Ok(Accepted::Now(event)) = answer else { panic!("the key is new: {answer:?}") };
+            let Ok(Accepted::Applied(event)) = answer else { panic!("the key is new: {answer:?}") };
             ids.extend(event.order_id);
         }
     }
@@ -168,7 +168,7 @@ async fn all_keys_are_known(store: &SqliteStore, user: UserId, ids: &[OrderId]) 
         let [again, other] = requests.map(|request| store.apply(Arc::new([request])));
         let again = again.await.unwrap().remove(0);
         assert!(
-            matches!(again, Ok(Accepted::Before(did)) if did.order_id == ids[number]),
+            matches!(again, Ok(Accepted::Replayed(did)) if did.order_id == ids[number]),
             "{number}: {again:?}"
         );
         assert_eq!(other.await.unwrap(), [Err(Refusal::KeyReused)], "{number}");

@@ -4,10 +4,10 @@
 
 use jiff::Timestamp;
 use orderstream::order::{
-    Amount, Filter, HistoryCursor, OrderId, Position, Sequence, Status, Step, UserId, Whose,
+    Amount, Filter, HistoryCursor, HistoryEvent, HistoryOffset, ListCursor, OrderId, Scope, Status, UserId,
 };
 use orderstream::store::sqlite::{OpenError, SqliteStore};
-use orderstream::store::{Completed, Error, History, Lists, Maintenance, Orders, Part};
+use orderstream::store::{Completed, Error, History, Lists, Maintenance, OrderHistoryPage, Orders};
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
@@ -65,16 +65,16 @@ async fn a_folder_of_the_first_version_goes_on_and_its_orders_are_listed_by_user
     assert_eq!(walk(&store, &of(users[0])).await, [ids[4], ids[2], ids[0]]);
     assert_eq!(walk(&store, &of(users[1])).await, [ids[5], ids[3], ids[1]]);
     assert_eq!(walk(&store, &Filter::default()).await, ids.iter().rev().copied().collect::<Vec<_>>());
-    assert_eq!(store.history(ids[0], HistoryCursor::default(), 10).await, Ok(Part::default()));
+    assert_eq!(store.history(ids[0], HistoryCursor::default(), 10).await, Ok(OrderHistoryPage::default()));
     assert_eq!(complete(&store, done(ids[0], 1, "5")).await, Completed::Applied);
     accept(&store, update(ids[1], r#"{"id":"A"}"#)).await;
     let found = store.find_by_external("A", users[1]).await.unwrap();
     assert_eq!(found.map(|order| order.id), Some(ids[1]));
-    assert_eq!(store.history(ids[1], HistoryCursor::default(), 10).await.unwrap().steps.len(), 1);
+    assert_eq!(store.history(ids[1], HistoryCursor::default(), 10).await.unwrap().events.len(), 1);
     store.close().await;
     let reader = SqliteStore::open_read_only(folder.path()).unwrap();
     assert_eq!(walk(&reader, &of(users[0])).await.len(), 3);
-    assert_eq!(reader.steps(Whose::All, Sequence::default(), 10).await.unwrap().steps.len(), 2);
+    assert_eq!(reader.history_page(Scope::All, HistoryOffset::default(), 10).await.unwrap().events.len(), 2);
 }
 
 #[tokio::test]
@@ -101,9 +101,10 @@ async fn the_steps_of_a_folder_of_the_second_version_stay_where_they_were() {
     drop(file);
 
     let store = SqliteStore::open(folder.path()).unwrap();
-    let steps = store.steps(Whose::All, Sequence::default(), 10).await.unwrap().steps;
-    let told =
-        |step: &Step| (step.sequence.0, step.order_id, step.user_id, step.at.as_microsecond(), step.status);
+    let steps = store.history_page(Scope::All, HistoryOffset::default(), 10).await.unwrap().events;
+    let told = |step: &HistoryEvent| {
+        (step.offset.0, step.order_id, step.user_id, step.at.as_microsecond(), step.status)
+    };
     let at = |seq: i64| 1_700_000_000_000_000 + seq;
     assert_eq!(
         steps.iter().map(told).collect::<Vec<_>>(),
@@ -115,8 +116,8 @@ async fn the_steps_of_a_folder_of_the_second_version_stay_where_they_were() {
     );
     assert_eq!(steps[2].amount, Amount::parse("1.50"));
     accept(&store, update(ids[1], "[]")).await;
-    let history = store.history(ids[1], HistoryCursor::default(), 10).await.unwrap().steps;
-    assert_eq!(history.iter().map(|step| step.sequence.0).collect::<Vec<_>>(), [7, 9, 10]);
+    let history = store.history(ids[1], HistoryCursor::default(), 10).await.unwrap().events;
+    assert_eq!(history.iter().map(|step| step.offset.0).collect::<Vec<_>>(), [7, 9, 10]);
     store.close().await;
 }
 
@@ -151,7 +152,7 @@ async fn places_in_the_history_go_on_when_all_steps_were_dropped_and_the_folder_
     let store = SqliteStore::open(folder.path()).unwrap();
     assert_eq!(store.history_end().await, Ok(end));
     let id = create(&store, some_user(), "{}").await;
-    let steps = store.steps(Whose::All, end, 10).await.unwrap().steps;
+    let steps = store.history_page(Scope::All, end, 10).await.unwrap().events;
     assert_eq!(steps.iter().map(|step| step.order_id).collect::<Vec<_>>(), [id]);
     store.close().await;
 }
@@ -166,14 +167,14 @@ async fn without_a_history_no_step_is_written_and_those_from_before_are_not_read
     let store = SqliteStore::open_with(folder.path(), false).unwrap();
     accept(&store, update(id, "[]")).await;
     complete(&store, done(id, 2, "1")).await;
-    assert_eq!(store.history(id, HistoryCursor::default(), 10).await, Ok(Part::default()));
-    let stretch = store.steps(Whose::All, Sequence(7, 0), 10).await.unwrap();
-    assert_eq!((stretch.steps, stretch.upto, stretch.more), (Vec::new(), Sequence(7, 0), false));
+    assert_eq!(store.history(id, HistoryCursor::default(), 10).await, Ok(OrderHistoryPage::default()));
+    let page = store.history_page(Scope::All, HistoryOffset(7, 0), 10).await.unwrap();
+    assert_eq!((page.events, page.upto, page.more), (Vec::new(), HistoryOffset(7, 0), false));
     store.close().await;
 
     let store = SqliteStore::open(folder.path()).unwrap();
     accept(&store, deletion(id)).await;
-    let steps = store.history(id, HistoryCursor::default(), 10).await.unwrap().steps;
+    let steps = store.history(id, HistoryCursor::default(), 10).await.unwrap().events;
     assert_eq!(steps.iter().map(|step| step.version).collect::<Vec<_>>(), [1, 3]);
     store.close().await;
 }
@@ -190,7 +191,7 @@ async fn a_page_looks_at_a_bounded_number_of_orders_and_steps_and_says_where_it_
         assert!(apply_all(&store, batch).await.iter().all(Result::is_ok));
     }
     let finished = Filter { status: Some(Status::Done), ..Filter::default() };
-    let (mut after, mut pages): (Option<Position>, Vec<usize>) = (None, Vec::new());
+    let (mut after, mut pages): (Option<ListCursor>, Vec<usize>) = (None, Vec::new());
     loop {
         let page = store.list(&finished, after, 10).await.unwrap();
         pages.push(page.orders.len());
@@ -202,10 +203,10 @@ async fn a_page_looks_at_a_bounded_number_of_orders_and_steps_and_says_where_it_
     assert_eq!(pages, [0, 0, 0, 0, 0, 1]);
 
     let last = create(&store, user, "{}").await;
-    let first = store.steps(Whose::User(user), Sequence(2, 0), 10).await.unwrap();
-    assert_eq!((first.steps, first.upto, first.more), (Vec::new(), Sequence(10_002, 0), true));
-    let second = store.steps(Whose::User(user), first.upto, 10).await.unwrap();
-    assert_eq!(second.steps.iter().map(|step| step.order_id).collect::<Vec<_>>(), [last]);
+    let first = store.history_page(Scope::User(user), HistoryOffset(2, 0), 10).await.unwrap();
+    assert_eq!((first.events, first.upto, first.more), (Vec::new(), HistoryOffset(10_002, 0), true));
+    let second = store.history_page(Scope::User(user), first.upto, 10).await.unwrap();
+    assert_eq!(second.events.iter().map(|step| step.order_id).collect::<Vec<_>>(), [last]);
     assert!(!second.more);
     store.close().await;
 }

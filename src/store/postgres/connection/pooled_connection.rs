@@ -16,7 +16,7 @@ use super::server::Server;
 use super::session::{Purpose, SILENCE};
 use crate::backoff::{doubled, jittered};
 use crate::store::Error;
-use crate::store::postgres::trouble::Trouble;
+use crate::store::postgres::failure::Failure;
 use crate::telemetry::limited;
 
 /// The pause after the first failure to connect; each next one is twice as long.
@@ -51,7 +51,7 @@ pub(in crate::store::postgres) trait Prepare: Sized + Send + Sync {
 }
 
 /// Opens a connection of a kind.
-async fn open<S: Prepare>(server: &Server) -> Result<S, Trouble> {
+async fn open<S: Prepare>(server: &Server) -> Result<S, Failure> {
     let client = server.connect(if S::WRITES { Purpose::Write } else { server.reads() }).await?;
     let preparing = async {
         if S::WRITES {
@@ -59,11 +59,11 @@ async fn open<S: Prepare>(server: &Server) -> Result<S, Trouble> {
         }
         Ok(S::prepare(client, server.history).await?)
     };
-    timeout(server.connect_timeout, preparing).await.unwrap_or(Err(Trouble::Silence))
+    timeout(server.connect_timeout, preparing).await.unwrap_or(Err(Failure::Timeout))
 }
 
 /// One connection of a kind, for ever.
-pub(in crate::store::postgres) struct Link<S> {
+pub(in crate::store::postgres) struct PooledConnection<S> {
     server: Arc<Server>,
     state: Mutex<State<S>>,
     load: Load,
@@ -80,10 +80,10 @@ struct State<S> {
     given_up: Option<Instant>,
 }
 
-impl<S: Prepare> Link<S> {
-    pub(in crate::store::postgres) fn new(server: Arc<Server>) -> Link<S> {
+impl<S: Prepare> PooledConnection<S> {
+    pub(in crate::store::postgres) fn new(server: Arc<Server>) -> PooledConnection<S> {
         let (session, retry_at) = (None, Instant::now());
-        Link {
+        PooledConnection {
             server,
             state: Mutex::new(State {
                 session,
@@ -141,8 +141,8 @@ impl<S: Prepare> Link<S> {
                 state.failures = 0;
                 Ok(Arc::clone(state.session.insert(Arc::new(session))))
             }
-            Err(trouble) => {
-                let reason = self.server.unreachable(&trouble);
+            Err(failure) => {
+                let reason = self.server.unreachable(&failure);
                 if state.failures == 0 {
                     tracing::warn!("{reason}; trying again and again");
                 }
@@ -160,19 +160,19 @@ impl<S: Prepare> Link<S> {
         work: impl Fn(Arc<S>) -> F + Send,
     ) -> Result<T, Error>
     where
-        F: Future<Output = Result<T, Trouble>> + Send,
+        F: Future<Output = Result<T, Failure>> + Send,
     {
         let mut attempt = 1;
         loop {
             let session = self.session().await?;
             match self.watched(work(Arc::clone(&session)), &session).await {
                 Ok(done) => return Ok(done),
-                Err(trouble) if trouble.is_passing() && attempt < ATTEMPTS => attempt += 1,
-                Err(trouble) => {
-                    if trouble.is_about_a_full_disk() {
+                Err(failure) if failure.is_passing() && attempt < ATTEMPTS => attempt += 1,
+                Err(failure) => {
+                    if failure.is_about_a_full_disk() {
                         self.server.set_full(true);
                     }
-                    return Err(trouble.of_write());
+                    return Err(failure.of_write());
                 }
             }
         }
@@ -185,34 +185,34 @@ impl<S: Prepare> Link<S> {
         work: impl Fn(Arc<S>) -> F + Send,
     ) -> Result<T, Error>
     where
-        F: Future<Output = Result<T, Trouble>> + Send,
+        F: Future<Output = Result<T, Failure>> + Send,
     {
         let session = self.session().await?;
         match self.watched(work(Arc::clone(&session)), &session).await {
-            Err(trouble) if trouble.ends_connection() => {
+            Err(failure) if failure.ends_connection() => {
                 let session = self.session().await?;
-                self.watched(work(Arc::clone(&session)), &session).await.map_err(Trouble::of_read)
+                self.watched(work(Arc::clone(&session)), &session).await.map_err(Failure::of_read)
             }
-            outcome => outcome.map_err(Trouble::of_read),
+            outcome => outcome.map_err(Failure::of_read),
         }
     }
 
     /// Waits no longer than the server itself would, and lets go of a connection that is of no more use.
     async fn watched<T>(
         &self,
-        work: impl Future<Output = Result<T, Trouble>> + Send,
+        work: impl Future<Output = Result<T, Failure>> + Send,
         session: &Arc<S>,
-    ) -> Result<T, Trouble> {
+    ) -> Result<T, Failure> {
         let _under_way = self.load.begin();
         let outcome = timeout(self.server.statement_timeout + SILENCE, self.in_turn(work)).await;
         if outcome.is_ok() {
             self.load.answered();
         }
-        let outcome = outcome.unwrap_or(Err(Trouble::Silence));
-        if let Err(trouble) = &outcome
-            && trouble.ends_connection()
+        let outcome = outcome.unwrap_or(Err(Failure::Timeout));
+        if let Err(failure) = &outcome
+            && failure.ends_connection()
         {
-            limited!(warn, "Postgres connection"; %trouble, "a connection to Postgres is given up");
+            limited!(warn, "Postgres connection"; %failure, "a connection to Postgres is given up");
             // What it refused is for another one.
             self.load.set_down_at_least_for(FIRST_PAUSE);
             let mut state = self.state.lock().await;

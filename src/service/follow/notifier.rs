@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use crate::order::{Sequence, Stretch, Whose};
+use crate::order::{HistoryOffset, HistoryPage, Scope};
 use crate::store::{self, History};
 use crate::telemetry::LogOnce;
 
@@ -20,14 +20,14 @@ use crate::telemetry::LogOnce;
 const POLL: Duration = Duration::from_millis(100);
 
 /// How many steps are looked at in one go.
-const STRETCH: usize = 500;
+const PAGE: usize = 500;
 
 /// How long to wait after a failure of the store, or where it has less than was seen of it before.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// Rings for those who follow orders.
 #[derive(Default)]
-pub(in crate::service) struct Hub {
+pub(in crate::service) struct Notifier {
     // std Mutex: held for a few map operations, never across .await
     state: Mutex<State>,
     /// A follower came.
@@ -39,54 +39,54 @@ pub(in crate::service) struct Hub {
 #[derive(Default)]
 struct State {
     /// How far the hub has looked; `None` where it does not look because there are no listeners.
-    place: Option<Sequence>,
+    place: Option<HistoryOffset>,
     /// How often it has begun.
     begun: u64,
     /// How often a follower has found the hub's place lost.
     losses: u64,
-    listeners: HashMap<Whose, Vec<Listener>>,
+    listeners: HashMap<Scope, Vec<Listener>>,
     last_id: u64,
 }
 
 struct Listener {
     id: u64,
     /// The place behind which there may be steps that it has not read; `None`: there are none.
-    from: Option<Sequence>,
-    bell: Arc<Notify>,
+    from: Option<HistoryOffset>,
+    notify: Arc<Notify>,
 }
 
 /// A call to read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Call {
     /// There is nothing to read up to this place, for one who had read all when it listened the last time.
-    pub(super) from: Sequence,
+    pub(super) from: HistoryOffset,
     /// A follower that has read all that is there now has read all up to this place. `None`: the hub does not look yet,
     /// and calls once more when it does.
-    pub(super) upto: Option<Sequence>,
+    pub(super) upto: Option<HistoryOffset>,
     /// How often the hub had begun to look then. Both places are of the history as it was when it began.
     pub(super) begun: u64,
 }
 
 /// A place among those whom the hub rings for. Ends when it is dropped.
 pub(super) struct Subscription {
-    hub: Arc<Hub>,
-    whose: Whose,
+    notifier: Arc<Notifier>,
+    whose: Scope,
     id: u64,
-    bell: Arc<Notify>,
+    notify: Arc<Notify>,
 }
 
-impl Hub {
+impl Notifier {
     /// Registers a follower; the first call comes at once.
-    pub(super) fn subscribe(self: &Arc<Self>, whose: Whose) -> Subscription {
-        let bell = Arc::new(Notify::new());
+    pub(super) fn subscribe(self: &Arc<Self>, whose: Scope) -> Subscription {
+        let notify = Arc::new(Notify::new());
         let mut state = self.lock();
         state.last_id += 1;
         let id = state.last_id;
-        let listener = Listener { id, from: Some(Sequence::default()), bell: Arc::clone(&bell) };
+        let listener = Listener { id, from: Some(HistoryOffset::default()), notify: Arc::clone(&notify) };
         state.listeners.entry(whose).or_default().push(listener);
         drop(state);
         self.came.notify_one();
-        Subscription { hub: Arc::clone(self), whose, id, bell }
+        Subscription { notifier: Arc::clone(self), whose, id, notify }
     }
 
     /// Looks and rings, for ever.
@@ -117,7 +117,7 @@ impl Hub {
         }
     }
 
-    /// Looks at the next stretch, and answers whether there is more.
+    /// Looks at the next page, and answers whether there is more.
     async fn look(&self, store: &dyn History) -> Result<bool, store::Error> {
         let (place, losses) = {
             let state = self.lock();
@@ -130,46 +130,46 @@ impl Hub {
                 Ok(true)
             }
             Some(place) => {
-                let stretch = store.steps(Whose::All, place, STRETCH).await?;
-                if stretch.upto == place && store.history_newest().await? < place {
+                let page = store.history_page(Scope::All, place, PAGE).await?;
+                if page.upto == place && store.history_newest().await? < place {
                     // The store has lost its end, as after a backup was restored. Begins anew.
                     self.lock().place = None;
                     return Ok(false);
                 }
-                self.ring(place, &stretch);
-                Ok(stretch.more)
+                self.ring(place, &page);
+                Ok(page.more)
             }
         }
     }
 
     /// Begins to look behind a place, unless a loss was found since that place was read. Its listeners must have read
     /// what comes before it.
-    fn begin(&self, end: Sequence, losses: u64) {
+    fn begin(&self, end: HistoryOffset, losses: u64) {
         let mut state = self.lock();
         if state.losses != losses {
             return;
         }
         state.place = Some(end);
         state.begun += 1;
-        state.listeners.values_mut().flatten().for_each(|listener| listener.ring(Sequence::default()));
+        state.listeners.values_mut().flatten().for_each(|listener| listener.ring(HistoryOffset::default()));
     }
 
-    /// Rings for those whom a stretch is about, which was read from behind `before`.
-    fn ring(&self, before: Sequence, stretch: &Stretch) {
+    /// Rings for those whom a page is about, which was read from behind `before`.
+    fn ring(&self, before: HistoryOffset, page: &HistoryPage) {
         let mut state = self.lock();
         if state.place != Some(before) {
             // A reset was made meanwhile: these places may be lost, and all are called when it begins anew.
             return;
         }
         let mut from = before;
-        for step in &stretch.steps {
-            for whose in [Whose::Order(step.order_id), Whose::User(step.user_id)] {
+        for step in &page.events {
+            for whose in [Scope::Order(step.order_id), Scope::User(step.user_id)] {
                 let listeners = state.listeners.get_mut(&whose).into_iter().flatten();
                 listeners.for_each(|listener| listener.ring(from));
             }
-            from = step.sequence;
+            from = step.offset;
         }
-        state.place = Some(stretch.upto);
+        state.place = Some(page.upto);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -178,10 +178,10 @@ impl Hub {
 }
 
 impl Listener {
-    fn ring(&mut self, from: Sequence) {
+    fn ring(&mut self, from: HistoryOffset) {
         // Of several calls the first one reaches back the furthest.
         self.from = Some(self.from.map_or(from, |earlier| earlier.min(from)));
-        self.bell.notify_one();
+        self.notify.notify_one();
     }
 }
 
@@ -192,19 +192,19 @@ impl Subscription {
             if let Some(call) = self.take() {
                 return call;
             }
-            self.bell.notified().await;
+            self.notify.notified().await;
         }
     }
 
     /// Tells the log how reading went, which is one line for all who read.
     pub(super) fn tell(&self, error: Option<&store::Error>) {
-        tell(&self.hub.reading, error);
+        tell(&self.notifier.reading, error);
     }
 
     /// Tells the hub that the history has lost its end, and ends there now. Answers how often the hub had begun when it
     /// last named a place that is lost. Where it stands at one, it begins anew: what comes up to there rang for none.
-    pub(super) fn lost(&self, end: Sequence) -> u64 {
-        let mut state = self.hub.lock();
+    pub(super) fn lost(&self, end: HistoryOffset) -> u64 {
+        let mut state = self.notifier.lock();
         match state.place {
             Some(place) if place <= end => state.begun.saturating_sub(1),
             _ => {
@@ -216,7 +216,7 @@ impl Subscription {
     }
 
     fn take(&self) -> Option<Call> {
-        let mut state = self.hub.lock();
+        let mut state = self.notifier.lock();
         let (upto, begun) = (state.place, state.begun);
         let listener =
             state.listeners.get_mut(&self.whose)?.iter_mut().find(|listener| listener.id == self.id)?;
@@ -226,7 +226,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let mut state = self.hub.lock();
+        let mut state = self.notifier.lock();
         if let Some(listeners) = state.listeners.get_mut(&self.whose) {
             listeners.retain(|listener| listener.id != self.id);
             if listeners.is_empty() {
@@ -250,15 +250,15 @@ fn tell(log: &LogOnce, error: Option<&store::Error>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::{Cause, OrderId, Status, Step, UserId};
+    use crate::order::{Cause, HistoryEvent, OrderId, Status, UserId};
 
     fn user(n: u8) -> UserId {
         UserId::from_bytes([n; 16])
     }
 
-    fn stretch(steps: &[(u64, u8)], upto: u64) -> Stretch {
-        let step = |(place, owner): &(u64, u8)| Step {
-            sequence: Sequence(*place, 0),
+    fn page(steps: &[(u64, u8)], upto: u64) -> HistoryPage {
+        let step = |(place, owner): &(u64, u8)| HistoryEvent {
+            offset: HistoryOffset(*place, 0),
             order_id: OrderId::generate(),
             user_id: user(*owner),
             version: 1,
@@ -268,64 +268,64 @@ mod tests {
             amount: None,
             reason: None,
         };
-        Stretch { steps: steps.iter().map(step).collect(), upto: Sequence(upto, 0), more: false }
+        HistoryPage { events: steps.iter().map(step).collect(), upto: HistoryOffset(upto, 0), more: false }
     }
 
     fn call(from: u64, upto: Option<u64>) -> Option<Call> {
         let begun = u64::from(upto.is_some());
-        Some(Call { from: Sequence(from, 0), upto: upto.map(|place| Sequence(place, 0)), begun })
+        Some(Call { from: HistoryOffset(from, 0), upto: upto.map(|place| HistoryOffset(place, 0)), begun })
     }
 
     #[test]
     fn whoever_comes_reads_at_once_and_again_when_the_hub_begins_to_look() {
-        let hub = Arc::new(Hub::default());
-        let early = hub.subscribe(Whose::User(user(1)));
+        let notifier = Arc::new(Notifier::default());
+        let early = notifier.subscribe(Scope::User(user(1)));
         assert_eq!((early.take(), early.take()), (call(0, None), None));
-        hub.begin(Sequence(10, 0), 0);
+        notifier.begin(HistoryOffset(10, 0), 0);
         assert_eq!((early.take(), early.take()), (call(0, Some(10)), None));
-        let late = hub.subscribe(Whose::User(user(1)));
+        let late = notifier.subscribe(Scope::User(user(1)));
         assert_eq!((late.take(), early.take()), (call(0, Some(10)), None));
     }
 
     #[test]
     fn a_quiet_one_is_left_alone_and_may_jump_when_it_is_called() {
-        let hub = Arc::new(Hub::default());
-        let [busy, quiet] = [1, 2].map(|n| hub.subscribe(Whose::User(user(n))));
-        hub.begin(Sequence(10, 0), 0);
+        let notifier = Arc::new(Notifier::default());
+        let [busy, quiet] = [1, 2].map(|n| notifier.subscribe(Scope::User(user(n))));
+        notifier.begin(HistoryOffset(10, 0), 0);
         assert_eq!((busy.take(), quiet.take()), (call(0, Some(10)), call(0, Some(10))));
-        hub.ring(Sequence(10, 0), &stretch(&[(11, 1), (12, 1), (15, 1)], 20));
+        notifier.ring(HistoryOffset(10, 0), &page(&[(11, 1), (12, 1), (15, 1)], 20));
         assert_eq!((busy.take(), quiet.take()), (call(10, Some(20)), None));
-        hub.ring(Sequence(20, 0), &stretch(&[(21, 1), (22, 2), (23, 2)], 23));
-        hub.ring(Sequence(23, 0), &stretch(&[(24, 2)], 30));
+        notifier.ring(HistoryOffset(20, 0), &page(&[(21, 1), (22, 2), (23, 2)], 23));
+        notifier.ring(HistoryOffset(23, 0), &page(&[(24, 2)], 30));
         assert_eq!((busy.take(), quiet.take()), (call(20, Some(30)), call(21, Some(30))));
     }
 
     #[test]
     fn after_a_loss_the_hub_begins_anew_unless_it_has() {
-        let hub = Arc::new(Hub::default());
-        let one = hub.subscribe(Whose::User(user(1)));
-        hub.begin(Sequence(10, 0), 0);
+        let notifier = Arc::new(Notifier::default());
+        let one = notifier.subscribe(Scope::User(user(1)));
+        notifier.begin(HistoryOffset(10, 0), 0);
         // Its place is lost. What it names until it begins anew may be lost, too.
-        assert_eq!((one.lost(Sequence(5, 0)), hub.lock().place), (1, None));
+        assert_eq!((one.lost(HistoryOffset(5, 0)), notifier.lock().place), (1, None));
         // Reads that began before the loss do not undo the reset.
-        hub.ring(Sequence(10, 0), &stretch(&[(11, 1)], 11));
-        hub.begin(Sequence(10, 0), 0);
-        assert_eq!((one.take().map(|call| call.begun), hub.lock().place), (Some(1), None));
-        hub.ring(Sequence(10, 0), &stretch(&[(12, 1)], 12));
+        notifier.ring(HistoryOffset(10, 0), &page(&[(11, 1)], 11));
+        notifier.begin(HistoryOffset(10, 0), 0);
+        assert_eq!((one.take().map(|call| call.begun), notifier.lock().place), (Some(1), None));
+        notifier.ring(HistoryOffset(10, 0), &page(&[(12, 1)], 12));
         assert_eq!(one.take(), None);
-        hub.begin(Sequence(5, 0), 1);
+        notifier.begin(HistoryOffset(5, 0), 1);
         assert_eq!(one.take().map(|call| call.begun), Some(2));
         // One who finds out later trusts it.
-        assert_eq!((one.lost(Sequence(5, 0)), hub.lock().place), (1, Some(Sequence(5, 0))));
+        assert_eq!((one.lost(HistoryOffset(5, 0)), notifier.lock().place), (1, Some(HistoryOffset(5, 0))));
     }
 
     #[test]
     fn who_has_gone_leaves_nothing_behind() {
-        let hub = Arc::new(Hub::default());
-        let [first, second] = [1, 1].map(|n| hub.subscribe(Whose::User(user(n))));
+        let notifier = Arc::new(Notifier::default());
+        let [first, second] = [1, 1].map(|n| notifier.subscribe(Scope::User(user(n))));
         drop(first);
-        assert_eq!(hub.lock().listeners.len(), 1);
+        assert_eq!(notifier.lock().listeners.len(), 1);
         drop(second);
-        assert!(hub.lock().listeners.is_empty());
+        assert!(notifier.lock().listeners.is_empty());
     }
 }

@@ -11,7 +11,7 @@ const KEYS: &str = "orders_keys_pkey";
 
 /// A failure on a connection.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum Failure {
     /// The driver's or the server's.
     Postgres(tokio_postgres::Error),
     /// A row that no version of this program wrote.
@@ -23,36 +23,36 @@ pub(super) enum Trouble {
     /// The server, or what is in front of it, cannot be worked with as it is set up.
     Unusable(String),
     /// None of several hosts could be connected to, and why not each.
-    Hosts(Vec<(String, Trouble)>),
+    Hosts(Vec<(String, Failure)>),
     /// A COMMIT undid its transaction, although none of its statements failed.
     Undone,
     /// No answer in time.
-    Silence,
+    Timeout,
     /// A row that the schema has is not there.
     Missing(&'static str),
     /// Something of the batch was done before, and nobody can be told what.
-    Halfway(Box<Trouble>),
+    Halfway(Box<Failure>),
 }
 
-impl From<tokio_postgres::Error> for Trouble {
-    fn from(error: tokio_postgres::Error) -> Trouble {
-        Trouble::Postgres(error)
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Failure {
+        Failure::Postgres(error)
     }
 }
 
-impl Trouble {
+impl Failure {
     /// Why none of these hosts could be connected to.
-    pub(super) fn of_hosts(mut failures: Vec<(String, Trouble)>) -> Trouble {
+    pub(super) fn of_hosts(mut failures: Vec<(String, Failure)>) -> Failure {
         match failures.len() {
             1 => failures.swap_remove(0).1,
-            _ => Trouble::Hosts(failures),
+            _ => Failure::Hosts(failures),
         }
     }
 
     /// Whether a server says that it is starting, and will take connections.
     pub(super) fn is_starting(&self) -> bool {
         match self {
-            Trouble::Hosts(hosts) => hosts.iter().any(|(_, trouble)| trouble.is_starting()),
+            Failure::Hosts(hosts) => hosts.iter().any(|(_, failure)| failure.is_starting()),
             _ => self.server().is_some_and(|error| *error.code() == SqlState::CANNOT_CONNECT_NOW),
         }
     }
@@ -60,23 +60,23 @@ impl Trouble {
     /// Why there is nothing that waiting could change.
     pub(super) fn unusable(&self) -> Option<&str> {
         match self {
-            Trouble::Unusable(reason) => Some(reason),
-            Trouble::Hosts(hosts) => hosts.iter().find_map(|(_, trouble)| trouble.unusable()),
+            Failure::Unusable(reason) => Some(reason),
+            Failure::Hosts(hosts) => hosts.iter().find_map(|(_, failure)| failure.unusable()),
             _ => None,
         }
     }
 
     /// What it means where a part of the batch is durable already.
-    pub(super) fn halfway(self) -> Trouble {
+    pub(super) fn halfway(self) -> Failure {
         match self {
-            Trouble::Halfway(_) => self,
-            trouble => Trouble::Halfway(Box::new(trouble)),
+            Failure::Halfway(_) => self,
+            failure => Failure::Halfway(Box::new(failure)),
         }
     }
 
     fn server(&self) -> Option<&DbError> {
         match self {
-            Trouble::Postgres(error) => error.as_db_error(),
+            Failure::Postgres(error) => error.as_db_error(),
             // Whatever the server says, it does not mean that nothing happened.
             _ => None,
         }
@@ -109,14 +109,14 @@ impl Trouble {
     /// was prepared on it is out of date.
     pub(super) fn ends_connection(&self) -> bool {
         match self {
-            Trouble::Damaged(_) | Trouble::Missing(_) | Trouble::Undone => false,
-            Trouble::Silence
-            | Trouble::ReadOnly
-            | Trouble::Standby
-            | Trouble::Unusable(_)
-            | Trouble::Hosts(_) => true,
-            Trouble::Halfway(trouble) => trouble.ends_connection(),
-            Trouble::Postgres(error) => error.as_db_error().is_none_or(|error| {
+            Failure::Damaged(_) | Failure::Missing(_) | Failure::Undone => false,
+            Failure::Timeout
+            | Failure::ReadOnly
+            | Failure::Standby
+            | Failure::Unusable(_)
+            | Failure::Hosts(_) => true,
+            Failure::Halfway(failure) => failure.ends_connection(),
+            Failure::Postgres(error) => error.as_db_error().is_none_or(|error| {
                 let codes = [
                     SqlState::READ_ONLY_SQL_TRANSACTION,
                     SqlState::FEATURE_NOT_SUPPORTED,
@@ -137,14 +137,14 @@ impl Trouble {
             Some(error) if is_about_a_row(error) => Error::BadBatch(self.to_string()),
             Some(_) => Error::Unavailable(self.to_string()),
             None => match self {
-                Trouble::Damaged(_)
-                | Trouble::ReadOnly
-                | Trouble::Missing(_)
-                | Trouble::Standby
-                | Trouble::Unusable(_)
-                | Trouble::Hosts(_)
-                | Trouble::Undone => Error::Unavailable(self.to_string()),
-                Trouble::Postgres(_) | Trouble::Silence | Trouble::Halfway(_) => {
+                Failure::Damaged(_)
+                | Failure::ReadOnly
+                | Failure::Missing(_)
+                | Failure::Standby
+                | Failure::Unusable(_)
+                | Failure::Hosts(_)
+                | Failure::Undone => Error::Unavailable(self.to_string()),
+                Failure::Postgres(_) | Failure::Timeout | Failure::Halfway(_) => {
                     Error::OutcomeUnknown(self.to_string())
                 }
             },
@@ -154,8 +154,8 @@ impl Trouble {
     /// What a caller learns whose read failed.
     pub(super) fn of_read(self) -> Error {
         match self {
-            Trouble::Damaged(damaged) => Error::Damaged(damaged),
-            trouble => Error::Unavailable(trouble.to_string()),
+            Failure::Damaged(damaged) => Error::Damaged(damaged),
+            failure => Error::Unavailable(failure.to_string()),
         }
     }
 
@@ -176,20 +176,20 @@ impl Trouble {
     }
 
     /// What it means where that was the only row.
-    pub(super) fn about(self, order_id: OrderId) -> Trouble {
+    pub(super) fn about(self, order_id: OrderId) -> Failure {
         match self.is_about_one_row() {
             true => {
-                Trouble::Damaged(Damaged { order_id, what: format!("the server cannot read it: {self}") })
+                Failure::Damaged(Damaged { order_id, what: format!("the server cannot read it: {self}") })
             }
             false => self,
         }
     }
 }
 
-impl std::fmt::Display for Trouble {
+impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Trouble::Postgres(error) => match error.as_db_error() {
+            Failure::Postgres(error) => match error.as_db_error() {
                 Some(error)
                     if [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN].contains(error.code()) =>
                 {
@@ -201,22 +201,22 @@ impl std::fmt::Display for Trouble {
                     None => write!(f, "{error}"),
                 },
             },
-            Trouble::Damaged(damaged) => damaged.fmt(f),
-            Trouble::ReadOnly => f.write_str("the server takes no writes now"),
-            Trouble::Standby => f.write_str(
+            Failure::Damaged(damaged) => damaged.fmt(f),
+            Failure::ReadOnly => f.write_str("the server takes no writes now"),
+            Failure::Standby => f.write_str(
                 "the server is a standby, which may lag behind; name the primary in POSTGRES_DSN, too, or set \
                  POSTGRES_READ_FROM=any",
             ),
-            Trouble::Unusable(reason) => f.write_str(reason),
-            Trouble::Hosts(hosts) => {
+            Failure::Unusable(reason) => f.write_str(reason),
+            Failure::Hosts(hosts) => {
                 let told: Vec<String> =
-                    hosts.iter().map(|(host, trouble)| format!("{host}: {trouble}")).collect();
+                    hosts.iter().map(|(host, failure)| format!("{host}: {failure}")).collect();
                 f.write_str(&told.join("; "))
             }
-            Trouble::Undone => f.write_str("the server undid the transaction at its commit"),
-            Trouble::Silence => f.write_str("the server did not answer in time"),
-            Trouble::Missing(what) => f.write_str(what),
-            Trouble::Halfway(trouble) => trouble.fmt(f),
+            Failure::Undone => f.write_str("the server undid the transaction at its commit"),
+            Failure::Timeout => f.write_str("the server did not answer in time"),
+            Failure::Missing(what) => f.write_str(what),
+            Failure::Halfway(failure) => failure.fmt(f),
         }
     }
 }

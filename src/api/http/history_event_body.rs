@@ -9,12 +9,12 @@ use utoipa::openapi::schema::Object;
 use super::order_body::number;
 use crate::api::openapi::schema::{any_number, statuses, word_of};
 use crate::api::problem_body::to_json;
-use crate::order::{Cause, Status, Step, Version};
+use crate::order::{Cause, HistoryEvent, Status, Version};
 
 /// One step of an order's history: the `data` of an event of a stream.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Step)]
-pub(super) struct StepBody<'a> {
+#[schema(as = HistoryEvent)]
+pub(super) struct HistoryEventBody<'a> {
     #[schema(format = "uuid")]
     order_id: String,
     #[schema(format = "uuid")]
@@ -40,8 +40,8 @@ pub(super) struct StepBody<'a> {
 }
 
 /// A step by itself, on one line.
-pub(super) fn step(step: &Step) -> Vec<u8> {
-    to_json(&StepBody {
+pub(super) fn step(step: &HistoryEvent) -> Vec<u8> {
+    to_json(&HistoryEventBody {
         order_id: step.order_id.to_string(),
         user_id: step.user_id.to_string(),
         version: step.version,
@@ -54,7 +54,7 @@ pub(super) fn step(step: &Step) -> Vec<u8> {
 }
 
 /// The word for what made a step.
-pub(super) fn by(step: &Step) -> &'static str {
+pub(super) fn by(step: &HistoryEvent) -> &'static str {
     match (step.cause, step.status) {
         (Cause::Command, Status::New) => "create",
         (Cause::Command, Status::Deleted) => "delete",

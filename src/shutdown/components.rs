@@ -1,4 +1,4 @@
-//! The threads and tasks that a process cannot work without. Each holds a [`Part`] while it runs. One that ends without
+//! The threads and tasks that a process cannot work without. Each holds a [`Component`] while it runs. One that ends without
 //! being told to, by a panic or by returning early, is told to the role that depends on it, which shuts the process
 //! down: a process that looks alive and does nothing is worse than one that ends.
 
@@ -10,20 +10,20 @@ use tokio::sync::watch;
 
 /// The parts of a backend or a role. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Parts(watch::Sender<Option<&'static str>>);
+pub struct Components(watch::Sender<Option<&'static str>>);
 
 /// A part that runs. Dropping it, as a panic does, tells that it has ended by itself.
 #[derive(Debug)]
-pub struct Part {
+pub struct Component {
     name: &'static str,
-    parts: Option<Parts>,
+    components: Option<Components>,
 }
 
-impl Parts {
+impl Components {
     /// A part, from now on; it is moved into its thread or task.
     #[must_use]
-    pub fn part(&self, name: &'static str) -> Part {
-        Part { name, parts: Some(self.clone()) }
+    pub fn component(&self, name: &'static str) -> Component {
+        Component { name, components: Some(self.clone()) }
     }
 
     /// Waits until a part has ended by itself, and answers its name.
@@ -43,16 +43,16 @@ impl Parts {
     }
 }
 
-impl Part {
+impl Component {
     /// The part ends because it was told to.
     pub fn ends_in_order(mut self) {
-        self.parts = None;
+        self.components = None;
     }
 }
 
-impl Drop for Part {
+impl Drop for Component {
     fn drop(&mut self) {
-        if let Some(Parts(told)) = self.parts.take() {
+        if let Some(Components(told)) = self.components.take() {
             told.send_if_modified(|first| {
                 let is_first = first.is_none();
                 first.get_or_insert(self.name);
@@ -78,16 +78,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_thread_that_panics_is_told_by_its_name_and_one_that_ends_in_order_is_not() {
-        let parts = Parts::default();
-        let calm = parts.part("the calm one");
+        let components = Components::default();
+        let calm = components.component("the calm one");
         thread::spawn(move || calm.ends_in_order()).join().unwrap();
-        assert_eq!(parts.has_failed(), None);
-        let hasty = parts.part("the hasty one");
+        assert_eq!(components.has_failed(), None);
+        let hasty = components.component("the hasty one");
         let thread = thread::spawn(move || {
             let _hasty = hasty;
             panic!("by a test");
         });
-        assert_eq!(parts.failed().await, "the hasty one");
+        assert_eq!(components.failed().await, "the hasty one");
         assert!(thread.join().is_err());
     }
 }

@@ -8,34 +8,34 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::link::{Link, Prepare};
+use super::pooled_connection::{PooledConnection, Prepare};
 use super::server::Server;
 use crate::store::Error;
-use crate::store::postgres::trouble::Trouble;
+use crate::store::postgres::failure::Failure;
 
 /// For how long after the beginning further connections are tried for work that some have refused; one is in any case.
 const TAKEOVER: Duration = Duration::from_secs(1);
 
 /// Connections of one kind, used in turn.
-pub(in crate::store::postgres) struct Links<S> {
-    links: Vec<Link<S>>,
+pub(in crate::store::postgres) struct ConnectionPool<S> {
+    pool: Vec<PooledConnection<S>>,
     next: AtomicUsize,
 }
 
-impl<S: Prepare> Links<S> {
+impl<S: Prepare> ConnectionPool<S> {
     /// So many, of which none is open yet.
-    pub(in crate::store::postgres) fn new(server: &Arc<Server>, count: usize) -> Links<S> {
-        let links = (0..count.max(1)).map(|_| Link::new(Arc::clone(server))).collect();
-        Links { links, next: AtomicUsize::new(0) }
+    pub(in crate::store::postgres) fn new(server: &Arc<Server>, count: usize) -> ConnectionPool<S> {
+        let pool = (0..count.max(1)).map(|_| PooledConnection::new(Arc::clone(server))).collect();
+        ConnectionPool { pool, next: AtomicUsize::new(0) }
     }
 
     /// The one with the least to do, in turn where several have; rather one that answers than one that has not for a
     /// while, and one that is down last of all. A statement that waits, for a row that another session has locked,
     /// holds up its own connection alone. Of those that have refused a piece of work, none is given it again.
     fn next(&self, refused: &[usize]) -> Option<usize> {
-        let (count, first) = (self.links.len(), self.next.fetch_add(1, Ordering::Relaxed));
+        let (count, first) = (self.pool.len(), self.next.fetch_add(1, Ordering::Relaxed));
         let in_turn = (0..count).map(|at| (first + at) % count).filter(|at| !refused.contains(at));
-        in_turn.min_by_key(|at| self.links[*at].load())
+        in_turn.min_by_key(|at| self.pool[*at].load())
     }
 
     /// Does work that writes. Where nothing happened because its connection is down, another one gets it.
@@ -44,11 +44,11 @@ impl<S: Prepare> Links<S> {
         work: impl Fn(Arc<S>) -> F + Send + Sync,
     ) -> Result<T, Error>
     where
-        F: Future<Output = Result<T, Trouble>> + Send,
+        F: Future<Output = Result<T, Failure>> + Send,
     {
         let mut search = Search::new(self.next(&[]));
         loop {
-            let outcome = self.links[search.at].write(&work).await;
+            let outcome = self.pool[search.at].write(&work).await;
             if !search.goes_on(self, &outcome) {
                 return outcome;
             }
@@ -61,11 +61,11 @@ impl<S: Prepare> Links<S> {
         work: impl Fn(Arc<S>) -> F + Send + Sync,
     ) -> Result<T, Error>
     where
-        F: Future<Output = Result<T, Trouble>> + Send,
+        F: Future<Output = Result<T, Failure>> + Send,
     {
         let mut search = Search::new(self.next(&[]));
         loop {
-            let outcome = self.links[search.at].read(&work).await;
+            let outcome = self.pool[search.at].read(&work).await;
             if !search.goes_on(self, &outcome) {
                 return outcome;
             }
@@ -73,13 +73,13 @@ impl<S: Prepare> Links<S> {
     }
 
     /// All of them.
-    pub(in crate::store::postgres) fn all(&self) -> &[Link<S>] {
-        &self.links
+    pub(in crate::store::postgres) fn all(&self) -> &[PooledConnection<S>] {
+        &self.pool
     }
 
     /// Closes all of them.
     pub(in crate::store::postgres) async fn close(&self) {
-        join_all(self.links.iter().map(Link::close)).await;
+        join_all(self.pool.iter().map(PooledConnection::close)).await;
     }
 }
 
@@ -99,14 +99,14 @@ impl Search {
 
     /// Whether the next connection gets the work, because this one was down and refused it. Not for long: where all
     /// wait for a server that is silent, so would each caller, again and again.
-    fn goes_on<S: Prepare, T>(&mut self, links: &Links<S>, outcome: &Result<T, Error>) -> bool {
+    fn goes_on<S: Prepare, T>(&mut self, pool: &ConnectionPool<S>, outcome: &Result<T, Error>) -> bool {
         let is_refused =
-            matches!(outcome, Err(Error::Unavailable(_))) && links.links[self.at].was_down_after(self.since);
+            matches!(outcome, Err(Error::Unavailable(_))) && pool.pool[self.at].was_down_after(self.since);
         if !is_refused || (self.begun.elapsed() > TAKEOVER && !self.refused.is_empty()) {
             return false;
         }
         self.refused.push(self.at);
         self.since = Instant::now();
-        links.next(&self.refused).map(|next| self.at = next).is_some()
+        pool.next(&self.refused).map(|next| self.at = next).is_some()
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use tokio::sync::watch;
 
-use super::link::State;
+use super::broker_monitor::State;
 
 /// After how long without a record a client is asked.
 const QUIET: Duration = Duration::from_secs(5);
@@ -23,19 +23,19 @@ const ANSWER: Duration = Duration::from_secs(2);
 const MISSES: u32 = 3;
 
 /// The signs of life of one client.
-pub(super) struct Pulse {
+pub(super) struct LivenessProbe {
     last: Instant,
     missed: u32,
 }
 
-impl Pulse {
-    pub(super) fn new() -> Pulse {
-        Pulse { last: Instant::now(), missed: 0 }
+impl LivenessProbe {
+    pub(super) fn new() -> LivenessProbe {
+        LivenessProbe { last: Instant::now(), missed: 0 }
     }
 
     /// Something came from it.
     pub(super) fn felt(&mut self) {
-        *self = Pulse::new();
+        *self = LivenessProbe::new();
     }
 
     /// Whether the client gives no sign of life although Kafka is there. Blocks while it asks.
@@ -58,7 +58,7 @@ impl Pulse {
 }
 
 /// Lets go of a client where that holds nobody up: one that is gone may take long to end.
-pub(super) fn bury<C: ConsumerContext + 'static>(client: BaseConsumer<C>) {
+pub(super) fn drop_in_background<C: ConsumerContext + 'static>(client: BaseConsumer<C>) {
     if let Err(error) = thread::Builder::new().name("kafka-gone".to_owned()).spawn(move || drop(client)) {
         tracing::debug!(%error, "a client was let go of in place");
     }
@@ -78,10 +78,10 @@ mod tests {
         let (up, down) = (State::up(), State::default());
         for (state, gone) in [(down, false), (up, true)] {
             let (_sender, link) = watch::channel(state);
-            let mut pulse = Pulse { last: Instant::now(), missed: MISSES - 1 };
-            assert!(!pulse.is_gone(&client, "topic", &link), "it has just given a sign of life");
-            pulse.last -= QUIET;
-            assert_eq!(pulse.is_gone(&client, "topic", &link), gone);
+            let mut liveness = LivenessProbe { last: Instant::now(), missed: MISSES - 1 };
+            assert!(!liveness.is_gone(&client, "topic", &link), "it has just given a sign of life");
+            liveness.last -= QUIET;
+            assert_eq!(liveness.is_gone(&client, "topic", &link), gone);
         }
     }
 }

@@ -17,7 +17,7 @@ use super::client::{OpenError, Options, log_in, logs, not_made, pauses};
 use super::client_errors::ClientErrors;
 use super::topics;
 use crate::bus::PublishError;
-use crate::shutdown::Parts;
+use crate::shutdown::Components;
 
 /// How often things are looked at while all is well.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -62,32 +62,33 @@ impl State {
 type Answer = Result<u64, PublishError>;
 
 /// The way to the thread, which ends when this is dropped.
-pub(super) struct Link {
+pub(super) struct BrokerMonitor {
     state: watch::Receiver<State>,
     // std Mutex: held to send, never across .await
     questions: Mutex<Option<mpsc::Sender<oneshot::Sender<Answer>>>>,
 }
 
-impl Link {
+impl BrokerMonitor {
     /// Starts the thread.
     pub(super) fn open(
         options: &Arc<Options>,
         errors: ClientErrors,
-        parts: &Parts,
-    ) -> Result<Link, OpenError> {
+        components: &Components,
+    ) -> Result<BrokerMonitor, OpenError> {
         let (sender, state) = watch::channel(State::default());
         let heard = Heard { state: sender, brokers: options.brokers.join(","), last: Arc::default(), errors };
         let client = heard.client(options)?;
         let (questions, asked) = mpsc::channel();
-        let (options, part) = (Arc::clone(options), parts.part("the thread that watches the brokers"));
+        let (options, component) =
+            (Arc::clone(options), components.component("the thread that watches the brokers"));
         thread::Builder::new()
             .name("kafka-link".to_owned())
             .spawn(move || {
                 run(client, &options, &asked);
-                part.ends_in_order();
+                component.ends_in_order();
             })
             .map_err(|error| OpenError(error.to_string()))?;
-        Ok(Link { state, questions: Mutex::new(Some(questions)) })
+        Ok(BrokerMonitor { state, questions: Mutex::new(Some(questions)) })
     }
 
     /// How things are, and whenever that changes.
@@ -165,7 +166,7 @@ fn run(mut client: BaseConsumer<Heard>, options: &Options, asked: &mpsc::Receive
                 listen(&client, MOST_ERRORS);
                 heard.down(&reason);
                 pause = backoff.pause();
-                // It may have lost its brokers for good, see `pulse`; a new one begins at the beginning.
+                // It may have lost its brokers for good, see `liveness`; a new one begins at the beginning.
                 if let Ok(new) = heard.client(options) {
                     client = new;
                 }

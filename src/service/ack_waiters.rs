@@ -11,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::receipt::{Change, Progress, Receipt};
+use super::receipt::{Change, CommandReceipt, Progress};
 use crate::bus::AckSink;
 use crate::cache::{Cache, invalidate};
 use crate::error::Error;
@@ -37,15 +37,15 @@ const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
 /// Who waits, by order. Two requests on one order wait for a version each.
 #[derive(Default)]
-pub(super) struct Acks {
+pub(super) struct AckWaiters {
     // std Mutex: held for a few map operations of a whole batch, never across .await
     waiting: Mutex<HashMap<OrderId, Vec<Waiter>>>,
 }
 
 /// A caller, from the commit to the answer.
 pub(super) struct Waiter {
-    receipt: Receipt,
-    reply: oneshot::Sender<Result<Receipt, Error>>,
+    receipt: CommandReceipt,
+    reply: oneshot::Sender<Result<CommandReceipt, Error>>,
     until: Instant,
     check_at: Instant,
     checks: usize,
@@ -59,8 +59,8 @@ pub(super) type UnderWay = mpsc::Sender<std::convert::Infallible>;
 impl Waiter {
     /// A caller who waits until `until` to hear more than this receipt.
     pub(super) fn new(
-        receipt: Receipt,
-        reply: oneshot::Sender<Result<Receipt, Error>>,
+        receipt: CommandReceipt,
+        reply: oneshot::Sender<Result<CommandReceipt, Error>>,
         now: Instant,
         until: Instant,
         under_way: UnderWay,
@@ -86,11 +86,11 @@ impl Waiter {
 
     fn answer(self, progress: Progress) {
         // The one that asked may have gone.
-        let _ = self.reply.send(Ok(Receipt { progress, ..self.receipt }));
+        let _ = self.reply.send(Ok(CommandReceipt { progress, ..self.receipt }));
     }
 }
 
-impl Acks {
+impl AckWaiters {
     /// Registers a batch. Must come before the events of the batch are handed on.
     pub(super) fn register(&self, waiters: Vec<Waiter>) {
         let mut waiting = self.lock();
@@ -105,10 +105,10 @@ impl Acks {
         order_id: OrderId,
         version: Version,
         until: Instant,
-    ) -> oneshot::Receiver<Result<Receipt, Error>> {
+    ) -> oneshot::Receiver<Result<CommandReceipt, Error>> {
         let (reply, answer) = oneshot::channel();
         let (change, progress) = (Change::Updated, Progress::Pending);
-        let receipt = Receipt { order_id, version, change, progress, replayed: true };
+        let receipt = CommandReceipt { order_id, version, change, progress, replayed: true };
         let check_at = Instant::now() + FOLLOW;
         self.register(vec![Waiter { receipt, reply, until, check_at, checks: 0, under_way: None }]);
         answer
@@ -211,7 +211,7 @@ impl Acks {
     }
 }
 
-impl AckSink for Acks {
+impl AckSink for AckWaiters {
     /// An ACK answers the waiter of its version alone, and those who follow an order up to it; one without a version,
     /// from a worker that knows none, answers all waiters of its order.
     fn acked(&self, acks: Vec<Ack>) {

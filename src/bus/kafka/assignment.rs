@@ -15,16 +15,16 @@ use super::client::logs;
 use super::client_errors::{Activity, ClientErrors};
 use super::flow::{Flow, Room};
 use super::inbox::Inbox;
-use super::offsets::{Arrival, Load, Tracker};
+use super::offsets::{Arrival, Load, OffsetTracker};
 use super::records;
-use crate::bus::{Delivery, Receipt};
+use crate::bus::{Delivery, DeliveryReceipt};
 use crate::telemetry::limited;
 
 /// How long a partition that is given up waits for what is in hand.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// The partitions that are this worker's.
-pub(super) struct Held {
+pub(super) struct Assignment {
     pub(super) topic: Arc<str>,
     group: String,
     // std Mutex: held for a look at the map, on the polling thread alone
@@ -39,16 +39,21 @@ pub(super) type Partitions = BTreeMap<i32, Partition>;
 /// A partition that is this worker's.
 #[derive(Default)]
 pub(super) struct Partition {
-    pub(super) tracker: Arc<Tracker>,
+    pub(super) tracker: Arc<OffsetTracker>,
     pub(super) flow: Flow,
 }
 
 /// Partitions and what became of their records.
-pub(super) type Trackers = Vec<(i32, Arc<Tracker>)>;
+pub(super) type OffsetTrackers = Vec<(i32, Arc<OffsetTracker>)>;
 
-impl Held {
-    pub(super) fn new(topic: &Arc<str>, group: &str, inbox: &Arc<Inbox>, errors: &ClientErrors) -> Held {
-        Held {
+impl Assignment {
+    pub(super) fn new(
+        topic: &Arc<str>,
+        group: &str,
+        inbox: &Arc<Inbox>,
+        errors: &ClientErrors,
+    ) -> Assignment {
+        Assignment {
             topic: Arc::clone(topic),
             group: group.to_owned(),
             partitions: Mutex::default(),
@@ -74,26 +79,26 @@ impl Held {
                 tracker.arrived(offset);
             }
         }
-        let receipt = Receipt::new(Arc::<Tracker>::clone(tracker), index);
+        let receipt = DeliveryReceipt::new(Arc::<OffsetTracker>::clone(tracker), index);
         drop(partitions);
         Some(records::delivery(message, &self.topic, receipt))
     }
 
-    pub(super) fn all(&self) -> Trackers {
+    pub(super) fn all(&self) -> OffsetTrackers {
         self.partitions().iter().map(|(number, it)| (*number, Arc::clone(&it.tracker))).collect()
     }
 
-    fn of(&self, list: &TopicPartitionList) -> Trackers {
+    fn of(&self, list: &TopicPartitionList) -> OffsetTrackers {
         let named = |partition: i32| list.elements().iter().any(|element| element.partition() == partition);
         self.all().into_iter().filter(|(partition, _)| named(*partition)).collect()
     }
 
     /// Commits what moved since the last time.
-    pub(super) fn commit(&self, consumer: &BaseConsumer<Held>, mode: CommitMode) {
+    pub(super) fn commit(&self, consumer: &BaseConsumer<Assignment>, mode: CommitMode) {
         self.commit_of(consumer, &self.all(), mode);
     }
 
-    fn commit_of(&self, consumer: &BaseConsumer<Held>, trackers: &Trackers, mode: CommitMode) {
+    fn commit_of(&self, consumer: &BaseConsumer<Assignment>, trackers: &OffsetTrackers, mode: CommitMode) {
         let mut moved = TopicPartitionList::new();
         for (partition, tracker) in trackers {
             if let Some(offset) = tracker.to_commit()
@@ -113,7 +118,7 @@ impl Held {
         }
     }
 
-    fn commit_failed(&self, error: &KafkaError, trackers: &Trackers) {
+    fn commit_failed(&self, error: &KafkaError, trackers: &OffsetTrackers) {
         tracing::debug!(%error, "offsets were not committed; the next commit includes them");
         self.errors.failed(Activity::Commit, &self.group, error);
         trackers.iter().for_each(|(_, tracker)| tracker.commit_failed());
@@ -130,7 +135,7 @@ impl Held {
     }
 
     /// Lets go of partitions in order.
-    pub(super) fn give_up(&self, consumer: &BaseConsumer<Held>, trackers: &Trackers) {
+    pub(super) fn give_up(&self, consumer: &BaseConsumer<Assignment>, trackers: &OffsetTrackers) {
         trackers.iter().for_each(|(partition, _)| self.inbox.forget(*partition));
         let deadline = Instant::now() + DRAIN;
         for (partition, tracker) in trackers {
@@ -144,7 +149,7 @@ impl Held {
         self.forget(trackers);
     }
 
-    pub(super) fn forget(&self, trackers: &Trackers) {
+    pub(super) fn forget(&self, trackers: &OffsetTrackers) {
         for (partition, tracker) in trackers {
             tracker.retire();
             self.inbox.forget(*partition);
@@ -157,10 +162,10 @@ impl Held {
     }
 }
 
-impl Held {
+impl Assignment {
     /// Pauses and resumes partitions as it should be now. With `restate`, those that are to be fetched are resumed also
     /// where they were resumed before.
-    pub(super) fn regulate(&self, consumer: &BaseConsumer<Held>, restate: bool) {
+    pub(super) fn regulate(&self, consumer: &BaseConsumer<Assignment>, restate: bool) {
         let (mut paused, mut resumed) = (Vec::new(), Vec::new());
         let mut partitions = self.partitions();
         let loads: Vec<Load> = partitions.values().map(|it| it.tracker.load()).collect();
@@ -204,7 +209,7 @@ impl Held {
     }
 }
 
-impl ClientContext for Held {
+impl ClientContext for Assignment {
     logs!();
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -212,8 +217,8 @@ impl ClientContext for Held {
     }
 }
 
-impl ConsumerContext for Held {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Held>, rebalance: &Rebalance<'_>) {
+impl ConsumerContext for Assignment {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Assignment>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Revoke(list) if consumer.assignment_lost() => {
                 tracing::warn!("the group took this worker for dead; its events come again");
@@ -225,7 +230,7 @@ impl ConsumerContext for Held {
         }
     }
 
-    fn post_rebalance(&self, consumer: &BaseConsumer<Held>, rebalance: &Rebalance<'_>) {
+    fn post_rebalance(&self, consumer: &BaseConsumer<Assignment>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Assign(list) = rebalance {
             self.reads();
             for element in list.elements() {
