@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""Creates an order and sends the request again as often as that is safe and useful. The standard library is enough.
+
+    python3 examples/client.py '{"id":"A-1","amount":"12.50"}'
+
+Settings, as variables: ORDERSTREAM_SERVER (http://127.0.0.1:8080), USER_ID.
+
+What makes it safe: one Idempotency-Key, made before the first attempt and kept for all of them. Whatever happened to an
+attempt, the next one with that key has no second effect, and is answered with what the first one did.
+
+What it repeats: a problem that says `"retryable":true`, after the pause that `Retry-After` names; a connection that
+broke; and `outcome_unknown`, where the order may or may not be stored. What it does not repeat: any other problem.
+"""
+
+import json
+import os
+import random
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+
+SERVER = os.environ.get("ORDERSTREAM_SERVER", "http://127.0.0.1:8080")
+USER_ID = os.environ.get("USER_ID", "7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33")
+ATTEMPTS = 6
+
+
+class Refused(Exception):
+    """The service refused the request; sending it again would not help."""
+
+
+def pause(attempt, answer):
+    """The seconds until the next attempt: what the answer asks for, or longer each time, and not all alike."""
+    named = answer.headers.get("Retry-After") if answer is not None else None
+    if named is not None and named.isdigit():
+        return int(named)
+    return min(0.1 * 2**attempt, 5.0) * random.uniform(0.5, 1.5)
+
+
+def create_order(payload, key=None):
+    """Creates an order and answers the status and the body of the answer."""
+    key = key or str(uuid.uuid4())
+    body = json.dumps({"user_id": USER_ID, "payload": payload}).encode()
+    headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+    last = None
+    for attempt in range(ATTEMPTS):
+        if attempt > 0:
+            time.sleep(pause(attempt - 1, last if isinstance(last, urllib.error.HTTPError) else None))
+        request = urllib.request.Request(f"{SERVER}/orders", data=body, headers=headers, method="POST")
+        try:
+            # Longer than ACK_WAIT_TIMEOUT, so that the service ends the wait and not the client.
+            with urllib.request.urlopen(request, timeout=40) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            problem = json.loads(error.read())
+            last = error
+            again = problem.get("retryable") or problem.get("code") == "outcome_unknown"
+            if not again:
+                raise Refused(f"{problem.get('code')} ({error.code}): {problem.get('detail')}") from error
+            print(f"attempt {attempt + 1}: {problem['code']}", file=sys.stderr)
+        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+            last = error
+            print(f"attempt {attempt + 1}: {error}", file=sys.stderr)
+    raise SystemExit(f"no answer after {ATTEMPTS} attempts; the key is {key}: {last}")
+
+
+def main():
+    payload = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {"id": "A-1", "amount": "12.50"}
+    try:
+        status, answer = create_order(payload)
+    except Refused as refusal:
+        raise SystemExit(f"refused: {refusal}") from None
+    # 201 also covers an order that was processed and failed: `processing` says so. 202: stored, and still on its way.
+    print(status, answer["order_id"], answer.get("processing", answer["status"]))
+
+
+if __name__ == "__main__":
+    main()
