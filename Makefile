@@ -1,7 +1,7 @@
 # Short names for the commands of every day. `make` alone lists them.
 .DEFAULT_GOAL := help
 .PHONY: help up migrate run-api run-worker servers servers-down secrets test test-kafka-tls fuzz lint fmt \
-	bench soak coverage clean
+	bench soak coverage docs book clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,12 @@ coverage: ## test coverage, to target/lcov.info
 	@cargo llvm-cov --version >/dev/null 2>&1 || cargo install cargo-llvm-cov --locked --version 0.9.1
 	cargo llvm-cov --locked --lcov --output-path target/lcov.info
 	cargo llvm-cov report --summary-only
+
+docs: ## write the generated parts of the pages in docs/ anew
+	ORDERSTREAM_WRITE_DOCS=1 cargo test --locked --test it docs::configuration
+
+book: ## the documentation as a book, to target/book
+	scripts/book
 
 clean: ## remove what builds made (not the orders in orderstream-data)
 	cargo clean

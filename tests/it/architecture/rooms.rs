@@ -1,10 +1,4 @@
-//! Who may import whom, who owns which dependency, how long a file may be and how it begins, and that the README tells
-//! every problem there is.
-
-use std::fs;
-use std::path::Path;
-
-use orderstream::api::problem::TABLE;
+//! Who may import whom, who owns which dependency, and how long a file may be and how it begins.
 
 use super::graph::{graph, modules};
 use super::sources::{Source, imports, paths, places, sources};
@@ -130,20 +124,4 @@ fn a_file_opens_with_its_promise_and_stays_below_the_ceiling() {
         assert!(source.text.starts_with("//! "), "{path} does not open with a `//!`");
         assert!(lines <= CEILING, "{path} has {lines} lines; the ceiling is {CEILING}");
     }
-}
-
-#[test]
-fn the_readme_lists_every_problem_as_it_is() {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(readme).expect("a README");
-    let rows = readme.lines().filter(|line| {
-        let mut cells = line.split('|').map(str::trim).skip(2);
-        line.starts_with("| `") && cells.next().is_some_and(|status| status.parse::<u16>().is_ok())
-    });
-    let told: Vec<String> = rows.map(|row| row.split('|').take(5).collect::<Vec<_>>().join("|")).collect();
-    let table = TABLE.map(|kind| {
-        let retryable = if kind.retryable { "yes" } else { "no" };
-        format!("| `{}` | {} | `{}` | {retryable} ", kind.code, kind.status, kind.grpc_name())
-    });
-    assert_eq!(told, table, "the problems of README.md (left) differ from the table in src/api/problem.rs");
 }
