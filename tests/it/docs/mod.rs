@@ -16,6 +16,7 @@ mod named_tests;
 mod page;
 mod problems;
 mod prose;
+mod references;
 mod server;
 mod shapes;
 mod shell;

@@ -51,9 +51,10 @@ pub(super) fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The pages whose blocks are checked: those at the root that a reader begins with, and all of `docs/`.
+/// The pages whose blocks are checked: those that a reader begins with, and all of `docs/`.
 pub(super) fn pages() -> Vec<Page> {
-    let at_root = ["README.md", "README.ru.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(PathBuf::from);
+    let at_root = ["README.md", "README.ru.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "examples/README.md"]
+        .map(PathBuf::from);
     let all = at_root.into_iter().chain(files("docs", ".md"));
     all.map(|path| Page::read(path.to_str().expect("a name in Unicode"))).collect()
 }

@@ -6,7 +6,7 @@ use super::page::{file, root};
 use super::server::{PROGRAM, program};
 
 /// Programs that are not ours, and why they are not run.
-const OTHERS: [(&str, &str); 13] = [
+const OTHERS: [(&str, &str); 14] = [
     ("docker", "builds images and starts containers for minutes"),
     ("kubectl", "needs a cluster"),
     ("psql", "the statements are tested with the store's own client"),
@@ -18,6 +18,7 @@ const OTHERS: [(&str, &str); 13] = [
     ("cp", "copies the reader's files"),
     ("python3", "run by the tests in `examples`; here the file must exist"),
     (".venv/bin/python", "as python3"),
+    ("target/examples/bin/python", "as python3"),
     (".venv/bin/pip", "installs into the reader's folder; the tests use scripts/venv"),
     ("kafka-configs.sh", "a tool of Kafka; needs the reader's brokers"),
 ];
