@@ -131,7 +131,7 @@ fn a_consumer_carries_out_each_version_once_however_often_it_is_delivered() {
         consumer
             .args(["examples/consumer.py", until])
             .envs(topics.environment())
-            .env("CONSUMER_GROUP", &topics.options.group[1..])
+            .env("CONSUMER_GROUP", format!("readers-of-{}", topics.options.events_topic))
             .env("CONSUMER_DATABASE", &database);
         output(&mut consumer)
     };
