@@ -12,8 +12,8 @@ WORKDIR /src
 COPY . .
 # The caches outlive a change of the sources, so the binary is copied out of them.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    cargo build --release --locked --features kafka-tls \
-    && cp target/release/orderstream /usr/local/bin/
+    cargo build --profile dist --locked --features kafka-tls \
+    && cp target/dist/orderstream /usr/local/bin/
 
 FROM debian:bookworm-slim
 RUN apt-get update \

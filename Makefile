@@ -1,12 +1,16 @@
 # Short names for the commands of every day. `make` alone lists them.
 .DEFAULT_GOAL := help
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+FIRST_BUILD := Building OrderStream. The first build compiles its C libraries too, and takes about three minutes on two \
+	processors; later ones take seconds. Then it says where it listens.
 .PHONY: help up migrate run-api run-worker servers servers-down secrets test test-kafka-tls fuzz lint fmt \
-	bench soak coverage docs book clean
+	bench soak package coverage docs book clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: ## run the whole system in one process, on 127.0.0.1:8080
+	@test -e $(TARGET)/release/orderstream || echo "$(FIRST_BUILD)"
 	cargo run --release --locked -- up
 
 migrate: ## bring the store's schema to this version
@@ -31,11 +35,8 @@ secrets: ## make the password of Postgres for compose.yaml, once, in ./secrets
 	@printf 'postgres://orderstream:%s@postgres/orderstream\n' "$$(cat secrets/postgres_password)" >secrets/postgres_dsn
 	@chmod 644 secrets/*
 
-# The tests of `mixture` load both processors and expect an answer within a second, so nothing runs beside them.
-test: ## run every test
-	cargo test --locked -- --skip hostile::mixture
-	cargo test --locked --test it hostile::mixture -- --test-threads 1
-	scripts/schemathesis
+test: ## run every test (KEEP_SERVERS=1 leaves the servers that they start running)
+	scripts/test
 
 # With little optimisation: that build is tested for its logins alone, and costs a quarter of the time.
 test-kafka-tls: ## lint the build with TLS for Kafka, and test its logins
@@ -60,6 +61,9 @@ bench: ## compare with plain Postgres and Kafka on this machine (settings: see s
 
 soak: ## load several processes for half an hour while parts are killed and paused (settings: see scripts/soak)
 	scripts/soak
+
+package: ## build the files of a release for this machine, into target/package
+	scripts/package
 
 coverage: ## test coverage, to target/lcov.info
 	@cargo llvm-cov --version >/dev/null 2>&1 || cargo install cargo-llvm-cov --locked --version 0.9.1

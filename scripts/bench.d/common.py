@@ -64,7 +64,7 @@ def install_wrk():
 def built_server():
     if given := os.environ.get("BENCH_SERVER"):
         return Path(given).resolve()
-    say("building the release")
+    say("building with the profile dist, as releases are")
     repository = SCRIPTS.parent
-    call("cargo", "build", "--release", "--locked", cwd=repository, timeout=3600)
-    return Path(os.environ.get("CARGO_TARGET_DIR", repository / "target")).resolve() / "release/orderstream"
+    call("cargo", "build", "--profile", "dist", "--locked", cwd=repository, timeout=3600)
+    return Path(os.environ.get("CARGO_TARGET_DIR", repository / "target")).resolve() / "dist/orderstream"
