@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use async_trait::async_trait;
-use orderstream::app::{self, Parts};
+use orderstream::app::{self, Backends};
 use orderstream::config::{Flags, LogFormat, Settings};
 use orderstream::order::{Amount, Event};
 use orderstream::worker::{ProcessError, Processor};
@@ -54,7 +54,7 @@ async fn main() -> Result<()> {
     let settings = &loaded.settings;
     telemetry::init(&settings.log_level, settings.log_format == LogFormat::Json)?;
     let stop = shutdown::on_signals()?;
-    let backends = Parts { processor: Arc::new(WithDelivery), ..Parts::open(settings, "up").await? };
+    let backends = Backends { processor: Arc::new(WithDelivery), ..Backends::open(settings, "up").await? };
     let listener = TcpListener::bind((settings.bind, settings.api_port)).await?;
     println!("listening on http://{}", listener.local_addr()?);
     app::up(backends, listener, settings, stop).await
