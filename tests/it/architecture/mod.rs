@@ -4,4 +4,5 @@
 mod circles;
 mod graph;
 mod rooms;
+mod sizes;
 mod sources;

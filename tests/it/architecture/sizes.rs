@@ -1,0 +1,75 @@
+//! How long a file and a function may be, and how a file begins.
+
+use super::sources::{Source, sources};
+
+/// The most lines of a file.
+const FILE_LINES: usize = 400;
+
+/// The most lines of a function of the program, from `fn` to its closing brace. Tests may tell a longer story.
+const FUNCTION_LINES: usize = 70;
+
+/// The functions of a file: the line in which each begins, and how many lines it has. rustfmt puts the closing brace where
+/// the line of the `fn` begins.
+fn functions(text: &str) -> Vec<(usize, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let is_function = |line: &str| {
+        let words: Vec<&str> = line
+            .split_whitespace()
+            .take_while(|word| !word.contains('(') || word.starts_with("pub("))
+            .collect();
+        let qualifiers = ["pub", "async", "const", "extern", "unsafe"];
+        let at = words.iter().position(|word| *word == "fn");
+        let begins = |at: usize| {
+            words[..at]
+                .iter()
+                .all(|word| qualifiers.contains(word) || word.starts_with("pub(") || word.ends_with(')'))
+        };
+        at.map_or_else(|| line.trim_start().starts_with("fn "), begins)
+    };
+    let length = |start: usize| {
+        let end = format!("{}}}", " ".repeat(indent(lines[start])));
+        let declared = lines[start..].iter().position(|line| line.trim_end().ends_with([';', '{', '}']));
+        let declared = declared.expect("a function that ends");
+        // A declaration of a trait, or a body in the same line.
+        if !lines[start + declared].trim_end().ends_with('{') {
+            return declared + 1;
+        }
+        let body = lines[start..].iter().position(|line| **line == *end);
+        body.expect("a function that ends") + 1
+    };
+    let starts = (0..lines.len()).filter(|at| is_function(lines[*at]));
+    starts.map(|start| (start + 1, length(start))).collect()
+}
+
+#[test]
+fn a_function_is_measured_from_its_name_to_its_brace() {
+    let text = "pub(crate) async fn f(\n    a: u8,\n) -> u8 {\n    if a > 1 {\n    }\n    a\n}\n\ntrait T {\n    fn g(&self);\n    fn h() {}\n}\n";
+    assert_eq!(functions(text), [(1, 7), (10, 1), (11, 1)]);
+}
+
+#[test]
+fn a_file_opens_with_its_promise_and_stays_below_the_ceiling() {
+    for source in sources("src").into_iter().chain(sources("tests")).chain(sources("examples")) {
+        let (path, lines) = (source.path.display(), source.text.lines().count());
+        assert!(source.text.starts_with("//! "), "{path} does not open with a `//!`");
+        assert!(lines <= FILE_LINES, "{path} has {lines} lines; the ceiling is {FILE_LINES}");
+    }
+}
+
+#[test]
+fn a_function_fits_on_a_screen() {
+    let sources = sources("src");
+    let count = |source: &Source| {
+        for (line, length) in functions(&source.text) {
+            let path = source.path.display();
+            assert!(
+                length <= FUNCTION_LINES,
+                "{path}:{line} has {length} lines; the ceiling is {FUNCTION_LINES}"
+            );
+        }
+        functions(&source.text).len()
+    };
+    let found: usize = sources.iter().map(count).sum();
+    assert!(found > 1000, "the scan found almost nothing: {found}");
+}
