@@ -123,3 +123,95 @@ impl State {
         self.waiting.drain(..count).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::bus::{DeliveryReceipt, Record, Settle, Source};
+    use crate::order::Event;
+
+    /// Takes no note of what becomes of a delivery.
+    #[derive(Debug)]
+    struct Unasked;
+
+    impl Settle for Unasked {
+        fn ended(&self, _: usize, _: bool) {}
+    }
+
+    /// A delivery from a partition with a value of so many bytes.
+    fn delivery(partition: i32, bytes: usize) -> Delivery {
+        let timestamp = Timestamp::UNIX_EPOCH;
+        let record = Record { value: vec![b'x'; bytes], ..Record::default() };
+        Delivery {
+            event: Event::decode(&record.value, record.header_pairs(), timestamp),
+            source: Source { topic: "orders.events".into(), partition, offset: 0, timestamp },
+            record,
+            reply_to: None,
+            receipt: DeliveryReceipt::new(Arc::new(Unasked), 0),
+        }
+    }
+
+    async fn take(inbox: &Inbox, limit: usize) -> usize {
+        inbox.next(limit).await.map_or(0, |taken| taken.len())
+    }
+
+    #[tokio::test]
+    async fn it_is_full_at_its_count_and_has_room_again_below_half_of_it() {
+        let inbox = Inbox::default();
+        for _ in 0..8191 {
+            inbox.push(delivery(0, 10));
+        }
+        assert!(!inbox.is_full());
+        inbox.push(delivery(0, 10));
+        assert!(inbox.is_full() && !inbox.has_room());
+        assert_eq!(take(&inbox, 4096).await, 4096);
+        assert!(!inbox.is_full() && !inbox.has_room(), "exactly half of it waits");
+        assert_eq!(take(&inbox, 1).await, 1);
+        assert!(inbox.has_room());
+    }
+
+    #[tokio::test]
+    async fn it_is_full_at_its_bytes_and_has_room_again_below_half_of_them() {
+        let inbox = Inbox::default();
+        for _ in 0..16 {
+            assert!(!inbox.is_full());
+            inbox.push(delivery(0, 1 << 20));
+        }
+        assert!(inbox.is_full());
+        assert_eq!(
+            take(&inbox, 8).await,
+            7,
+            "a task gets 8 MiB at most, and each counts a little more than its MiB"
+        );
+        assert!(!inbox.is_full() && !inbox.has_room());
+        assert_eq!(take(&inbox, 2).await, 2);
+        assert!(inbox.has_room());
+        // One that is larger than that is taken alone.
+        inbox.push(delivery(0, 20 << 20));
+        assert!(inbox.is_full());
+        assert_eq!((take(&inbox, 100).await, take(&inbox, 100).await), (7, 1));
+        assert!(!inbox.is_full() && inbox.has_room());
+    }
+
+    #[tokio::test]
+    async fn what_is_forgotten_makes_room() {
+        let inbox = Inbox::default();
+        for partition in [0, 1].repeat(8) {
+            inbox.push(delivery(partition, 1 << 20));
+        }
+        assert!(inbox.is_full());
+        inbox.forget(1);
+        assert!(!inbox.is_full());
+        inbox.forget(0);
+        assert!(inbox.has_room());
+        inbox.push(delivery(0, 1));
+        inbox.end();
+        assert_eq!(take(&inbox, 1).await, 0, "nothing comes any more");
+        inbox.push(delivery(0, 20 << 20));
+        assert!(!inbox.is_full(), "what comes after the end is let go of");
+    }
+}

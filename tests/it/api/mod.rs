@@ -7,3 +7,4 @@ pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod limits;
 pub(crate) mod nginx;
+pub(crate) mod tags;

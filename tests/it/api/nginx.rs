@@ -1,7 +1,7 @@
 //! Behind the real nginx, which compresses answers and so weakens their tags, and has little room for headers.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
@@ -12,6 +12,8 @@ use crate::clients::answers::{create, member, order, problem};
 use crate::clients::http::{Answer, Client};
 use crate::clients::stream::Stream;
 use crate::harness::app::TestApp;
+use crate::harness::binary::{INSTALLATION, output_within};
+use crate::harness::ports;
 use crate::harness::wait::until;
 
 /// A running nginx, gone with its handle.
@@ -24,13 +26,12 @@ struct Nginx {
 impl Nginx {
     /// Starts one in front of a server, as its packages configure it but for the compression of every JSON.
     async fn before(upstream: SocketAddr) -> Nginx {
-        let found = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/nginx")).output();
-        let found = found.expect("scripts/nginx can be run");
+        let mut script = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/nginx"));
+        let found = output_within(INSTALLATION, &mut script);
         assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
         let program = String::from_utf8(found.stdout).expect("a path");
         let folder = TempDir::new().expect("a folder");
-        // Free now; nginx binds it at once.
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
+        let port = SocketAddr::from(([127, 0, 0, 1], ports::for_a_program()));
         let at = folder.path().display();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {at}/{kind};\n"))

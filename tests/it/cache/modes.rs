@@ -2,7 +2,6 @@
 //! with the reason, once, however often they are asked again; keys begin with a prefix of each service's own.
 
 use std::collections::HashSet;
-use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use tempfile::{NamedTempFile, TempDir};
 
 use crate::cache::conformance::{fill, found, order};
 use crate::harness::binary::{Place, Process, Server};
+use crate::harness::ports;
 use crate::harness::redis::{OwnRedis, in_use};
 use crate::harness::wait::until;
 
@@ -27,7 +27,7 @@ impl Special {
     /// Starts one with these lines of configuration.
     fn start(lines: &str, args: &[&str]) -> Special {
         let folder = TempDir::new().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = ports::for_a_program();
         let file = folder.path().join("redis.conf");
         let dir = folder.path().display();
         std::fs::write(&file, format!("port {port}\nbind 127.0.0.1\ndir {dir}\n{lines}\n")).unwrap();

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use orderstream::cache::RedisCache;
+use orderstream::cache::{Cache, Lease, RedisCache};
 use orderstream::config::Settings;
-use orderstream::order::{Command, OrderId, Request, Status};
+use orderstream::order::{Command, Order, OrderId, Request, Status};
 use orderstream::worker::AmountProcessor;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -50,6 +50,24 @@ async fn what_the_worker_has_done_is_seen_by_whoever_was_told_of_it() {
     assert_eq!(state(&app.client, &id).await, is(Status::Done, 2));
     app.client.post("/orders", format!(r#"{{"order_id":"{id}","status":"deleted"}}"#)).await;
     assert_eq!(state(&app.client, &id).await, is(Status::Deleted, 2 + 1));
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_that_comes_again_drops_the_copy_that_a_killed_worker_left_behind() {
+    let cache = Arc::new(Elephant::default());
+    let app = TestApp::embedded().cache(Arc::<Elephant>::clone(&cache)).start().await;
+    let id = create(&app.client, r#"{"amount":1}"#).await;
+    let traffic = app.journal.until(|traffic| !traffic.acks_of(&id).is_empty()).await;
+    // A reader has kept the order as it was, and the worker was killed between its write and the drop of that copy.
+    let order_id = OrderId::parse(&id).unwrap();
+    let done = app.store.get(order_id).await.unwrap().unwrap();
+    assert_eq!(done.status, Status::Done);
+    let old = Order { status: Status::New, processed_version: 0, ..done };
+    cache.fill(Lease { order_id, token: [0; 32] }, &old).await;
+    assert_eq!(state(&app.client, &id).await, is(Status::New, 1));
+    app.bus.feed(traffic.events_of(&id).remove(0), 1).await;
+    assert_eq!(state(&app.client, &id).await, is(Status::Done, 1));
     app.finish().await;
 }
 

@@ -5,12 +5,17 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use jiff::Timestamp;
+use orderstream::order::{HistoryOffset, Scope};
+use orderstream::store::sqlite::SqliteStore;
+use orderstream::store::{History, Maintenance};
 use tempfile::TempDir;
 
 use crate::clients::USER;
 use crate::clients::load::Load;
 use crate::harness::binary::{Place, Ran, ran};
 use crate::harness::child::{Child, command};
+use crate::store::conformance::{create, some_user};
 
 /// How many confirmations the clients have seen before the backup, and after it.
 const CONFIRMATIONS: usize = 500;
@@ -84,6 +89,40 @@ async fn a_backup_beside_a_server_under_load_has_every_order_that_was_confirmed_
         assert_eq!(child.post(&body).await.status, 201);
         child.stop().await;
         run(folder, &["verify", "--idle", "--confirmed", list]).ok();
+    }
+}
+
+#[tokio::test]
+async fn places_in_the_history_go_on_growing_after_a_restore_also_where_all_steps_were_dropped() {
+    let (folder, copies, empty) = (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let file = copies.path().join("copy");
+    let name = file.to_str().unwrap();
+    let places = async |store: &SqliteStore| {
+        (store.history_end().await.unwrap(), store.history_dropped().await.unwrap())
+    };
+    let before = {
+        let store = SqliteStore::open(folder.path()).unwrap();
+        for _ in 0..3 {
+            create(&store, some_user(), "{}").await;
+        }
+        assert_eq!(store.clean(Timestamp::MIN, Some(Timestamp::MAX), 100).await, Ok(3));
+        let places = places(&store).await;
+        store.close().await;
+        places
+    };
+    assert_eq!((before.0, before.0 > HistoryOffset::default()), (before.1, true), "all steps are dropped");
+    run(folder.path(), &["backup", name]).ok();
+    run(empty.path(), &["restore", name]).ok();
+    for folder in [folder.path(), empty.path()] {
+        let store = SqliteStore::open(folder).unwrap();
+        assert_eq!(places(&store).await, before);
+        let id = create(&store, some_user(), "{}").await;
+        // A follower that had read everything is told of the new step, and of it alone.
+        let stretch = store.history_page(Scope::All, before.0, 10).await.unwrap();
+        let told: Vec<_> =
+            stretch.events.iter().map(|step| (step.order_id, step.offset > before.0)).collect();
+        assert_eq!(told, [(id, true)]);
+        store.close().await;
     }
 }
 

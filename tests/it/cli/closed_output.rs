@@ -2,14 +2,14 @@
 //! the exit code that its result has. A server serves all the same.
 
 use std::io::{PipeWriter, Read, pipe};
-use std::net::TcpListener;
 use std::process::Stdio;
 
 use crate::clients::UNKNOWN_ID;
 use crate::clients::USER;
 use crate::clients::http::{Answer, raw};
 use crate::harness::binary::{Guard, Place, Ran, ended};
-use crate::harness::wait::until;
+use crate::harness::ports;
+use crate::harness::wait::{until, within};
 
 /// A pipe whose reader has gone.
 fn closed() -> PipeWriter {
@@ -129,17 +129,18 @@ fn a_command_that_fails_ends_with_its_code_where_its_errors_are_not_read() {
 #[tokio::test]
 async fn a_server_whose_output_and_log_are_closed_serves() {
     let place = Place::new();
-    // Nothing tells which port it took.
-    let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    let [http, grpc] = ports.each_ref().map(|port| port.local_addr().unwrap());
-    drop(ports);
-    let mut command = place.command(&["up"]);
-    command.env("API_PORT", http.port().to_string()).env("GRPC_PORT", grpc.port().to_string());
+    let mut command = tokio::process::Command::from(place.command(&["up"]));
+    command.env("API_PORT", "0").env("GRPC_PORT", "0").kill_on_drop(true);
     let mut child = command.stdin(Stdio::null()).stdout(closed()).stderr(closed()).spawn().unwrap();
-    until("a server that listens", async || tokio::net::TcpStream::connect(http).await.ok()).await;
-    let answer =
-        raw(http, b"GET /health/live HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n").await;
-    assert_eq!(Answer::read(&answer).status, 200);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    // Nothing tells which ports it took but the kernel: one of them is for HTTP.
+    let process = child.id().unwrap();
+    let both = async || Some(ports::of_process(process)).filter(|ports| ports.len() == 2);
+    let mut statuses = Vec::new();
+    for port in until("a server that listens on two ports", both).await {
+        let asked = b"GET /health/live HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n";
+        statuses.push(Answer::read(&raw(([127, 0, 0, 1], port).into(), asked).await).status);
+    }
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 505], "HTTP, and gRPC that tells where HTTP is");
+    within("its end", child.kill()).await.unwrap();
 }

@@ -1,7 +1,9 @@
 //! `orders events` against a server that fails in every way that goes away by itself.
 
 use std::io::{Read, Write};
+use std::sync::mpsc::channel;
 
+use crate::clients::http::GUARD;
 use crate::harness::binary::Place;
 
 const UNKNOWN: &str = "0196f1c8-7b1e-7000-8000-000000000000";
@@ -22,7 +24,8 @@ fn events_go_on_after_a_retryable_problem_and_a_torn_stream_and_tell_what_is_los
 
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = std::thread::spawn(move || {
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
         let mut places = Vec::new();
         for answer in [busy, torn, lost, gone] {
             let (mut stream, _) = listener.accept().unwrap();
@@ -38,13 +41,13 @@ fn events_go_on_after_a_retryable_problem_and_a_torn_stream_and_tell_what_is_los
             );
             stream.write_all(answer.as_bytes()).unwrap();
         }
-        places
+        tell.send(places)
     });
     let place = Place::new();
     let ran = place.run(&["orders", "--server", &url, "events", UNKNOWN]);
-    // First what the client says: where it gave up early, the server waits for it still.
+    // First what the client says: where it gave up early, the server waits for it until the test is over.
     assert_eq!((ran.code, ran.stdout.as_str()), (1, "3-0 {\"a\":1}\n10-0 {\"a\":2}\n"), "{}", ran.stderr);
-    assert_eq!(server.join().unwrap(), ["3-0", "10-0"]);
+    assert_eq!(told.recv_timeout(GUARD).unwrap(), ["3-0", "10-0"]);
     let notes: Vec<&str> = ran.stderr.lines().collect();
     assert!(notes[0].contains("overloaded (503): too many streams; trying again"), "{notes:?}");
     assert!(notes[1].contains("broke") && notes[1].contains("trying again"), "{notes:?}");

@@ -14,7 +14,7 @@ use orderstream::order::{
 };
 use orderstream::store::{
     Accepted, Completed, Completion, Damaged, Error, History, Lists, Maintenance, MissingPage,
-    OrderHistoryPage, Orders, Outbox, PendingCursor, PendingPage, Processed, Refusal, Store,
+    OrderHistoryPage, Orders, Outbox, PendingCursor, PendingPage, Postponed, Processed, Refusal, Store,
 };
 
 /// A point on the way of an order.
@@ -104,6 +104,10 @@ impl Orders for HookedStore {
 impl Outbox for HookedStore {
     fn has_outbox(&self) -> bool {
         self.inner.has_outbox()
+    }
+
+    async fn postpone(&self, orders: &[Postponed]) -> Result<(), Error> {
+        self.inner.postpone(orders).await
     }
 
     async fn pending(

@@ -6,11 +6,15 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::clients::http::GUARD;
+
+/// When a program is given up that may have to install another one first.
+pub(crate) const INSTALLATION: Duration = Duration::from_secs(900);
 
 /// A folder to start the program in.
 pub(crate) struct Place {
@@ -84,6 +88,14 @@ pub(crate) fn ended(command: &mut Command) -> Ran {
     child.wait_with_output().unwrap().into()
 }
 
+/// Runs another program to its end, with no input, and gives it up at a limit: a test that would hang fails.
+pub(crate) fn output_within(limit: Duration, command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
+    let _guard = Guard::within(&child, limit);
+    child.wait_with_output().expect("a child that can be waited for")
+}
+
 /// Kills a program that does not come to its end while the guard is there: a test that would hang fails.
 pub(crate) struct Guard {
     _there: Sender<()>,
@@ -91,10 +103,15 @@ pub(crate) struct Guard {
 
 impl Guard {
     pub(crate) fn of(child: &Child) -> Guard {
+        Guard::within(child, GUARD)
+    }
+
+    /// The same for a program that takes longer than others.
+    pub(crate) fn within(child: &Child, limit: Duration) -> Guard {
         let (there, gone) = channel::<()>();
         let process = Pid::from_child(child);
         thread::spawn(move || {
-            if gone.recv_timeout(GUARD) == Err(RecvTimeoutError::Timeout) {
+            if gone.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
                 // Fails where it has ended at this very moment.
                 let _ = kill_process(process, Signal::KILL);
             }

@@ -8,6 +8,9 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::clients::http::GUARD;
+use crate::harness::binary::output_within;
+
 /// The folder of the certificates.
 pub(crate) struct Certificates {
     folder: TempDir,
@@ -47,7 +50,7 @@ impl Certificates {
     fn openssl(&self, arguments: &str) {
         let mut command = Command::new("openssl");
         command.args(arguments.split_whitespace()).current_dir(&self.folder);
-        let output = command.output().expect("openssl can be run");
+        let output = output_within(GUARD, &mut command);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "openssl {arguments}: {said}");
     }

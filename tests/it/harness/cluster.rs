@@ -17,7 +17,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clients::http::{Client, GUARD};
 use crate::clients::load::{Places, confirmed};
@@ -27,12 +27,13 @@ use crate::harness::ledger;
 use crate::harness::schema::{Schema, options};
 use crate::harness::wait::{until, within};
 
-/// One cluster at a time: together they would only measure how many processes two processors can carry.
-static TURN: Mutex<()> = Mutex::const_new(());
+/// Two clusters at a time: more would only measure how many processes two processors can carry. They wait for most of
+/// their time, and a test that waits for its turn keeps a thread of the tests from any other.
+static TURN: Semaphore = Semaphore::const_new(2);
 
 /// What a cluster is to be like: on the servers that all tests share, unless others are named.
 pub(crate) struct Setup {
-    turn: MutexGuard<'static, ()>,
+    turn: SemaphorePermit<'static>,
     dsn: Option<String>,
     brokers: Option<String>,
     settings: Vec<(&'static str, String)>,
@@ -50,7 +51,7 @@ pub(crate) struct Cluster {
     folder: TempDir,
     logs: Vec<PathBuf>,
     _schema: Option<Schema>,
-    _turn: MutexGuard<'static, ()>,
+    _turn: SemaphorePermit<'static>,
 }
 
 impl Setup {
@@ -103,7 +104,8 @@ impl Setup {
 impl Cluster {
     /// A cluster to be changed and started, when it is its turn; servers of its own come after that.
     pub(crate) async fn setup() -> Setup {
-        Setup { turn: TURN.lock().await, dsn: None, brokers: None, settings: Vec::new() }
+        let turn = TURN.acquire().await.expect("a semaphore that is never closed");
+        Setup { turn, dsn: None, brokers: None, settings: Vec::new() }
     }
 
     /// A command on this cluster's backends, with a log of its own.

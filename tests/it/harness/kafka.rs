@@ -2,7 +2,7 @@
 //! the bus under test there is a plain client, which writes and reads records as any other program would.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use orderstream::bus::kafka::{KafkaBus, Options, Security};
@@ -25,6 +25,15 @@ use crate::harness::wait::until;
 /// Topics and a consumer group of one test.
 pub(crate) struct TestTopics {
     pub(crate) options: Options,
+    clients: Clients,
+}
+
+/// The plain clients of a test. Each connects once: to make one for every record and every look costs far more than
+/// what is asked.
+#[derive(Default)]
+struct Clients {
+    producer: OnceLock<BaseProducer>,
+    asking: OnceLock<BaseConsumer>,
 }
 
 impl TestTopics {
@@ -34,7 +43,23 @@ impl TestTopics {
 
     /// Topics on the Kafka at these brokers.
     pub(crate) fn at(brokers: &str) -> TestTopics {
-        TestTopics { options: TestTopics::options(brokers) }
+        TestTopics::with(TestTopics::options(brokers))
+    }
+
+    /// Topics of these options. The test's own clients log in as they say when they are asked first.
+    pub(crate) fn with(options: Options) -> TestTopics {
+        TestTopics { options, clients: Clients::default() }
+    }
+
+    /// The client that writes what a test writes.
+    fn producer(&self) -> &BaseProducer {
+        let make = || self.client().remove("group.id").create().expect("a producer");
+        self.clients.producer.get_or_init(make)
+    }
+
+    /// The client that looks, in no group.
+    fn asking(&self) -> &BaseConsumer {
+        self.clients.asking.get_or_init(|| self.client().create().expect("a consumer"))
     }
 
     /// Options with topics and a group that nobody else has.
@@ -206,7 +231,7 @@ impl TestTopics {
         headers: &[(String, Vec<u8>)],
         value: Option<&[u8]>,
     ) {
-        let producer: BaseProducer = self.client().remove("group.id").create().expect("a producer");
+        let producer = self.producer();
         let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (name, value)| {
             headers.insert(Header { key: name, value: Some(value) })
         });
@@ -251,14 +276,13 @@ impl TestTopics {
     }
 
     pub(crate) fn partitions(&self, topic: &str) -> i32 {
-        let client: BaseConsumer = self.client().create().expect("a consumer");
-        let metadata = client.fetch_metadata(Some(topic), GUARD).expect("metadata");
+        let metadata = self.asking().fetch_metadata(Some(topic), GUARD).expect("metadata");
         metadata.topics()[0].partitions().len() as i32
     }
 
     /// How many records were ever written to a topic.
     pub(crate) fn end(&self, topic: &str) -> i64 {
-        let client: BaseConsumer = self.client().create().expect("a consumer");
+        let client = self.asking();
         let end = |partition| client.fetch_watermarks(topic, partition, GUARD).expect("watermarks").1;
         (0..self.partitions(topic)).map(end).sum()
     }
@@ -276,8 +300,7 @@ impl TestTopics {
 
     /// How many copies each partition of a topic has.
     pub(crate) fn copies(&self, topic: &str) -> Vec<usize> {
-        let client: BaseConsumer = self.client().create().expect("a consumer");
-        let metadata = client.fetch_metadata(Some(topic), GUARD).expect("metadata");
+        let metadata = self.asking().fetch_metadata(Some(topic), GUARD).expect("metadata");
         metadata.topics()[0].partitions().iter().map(|partition| partition.replicas().len()).collect()
     }
 
@@ -292,10 +315,9 @@ impl TestTopics {
 
     /// What the workers have committed, by partition.
     pub(crate) fn committed(&self) -> BTreeMap<i32, i64> {
-        let client: BaseConsumer = self.client().create().expect("a consumer");
         let mut list = TopicPartitionList::new();
         list.add_partition_range(&self.options.events_topic, 0, self.options.events_partitions as i32 - 1);
-        let committed = client.committed_offsets(list, GUARD).expect("offsets");
+        let committed = self.asking().committed_offsets(list, GUARD).expect("offsets");
         let offset = |offset| match offset {
             Offset::Offset(offset) => Some(offset),
             _ => None,
@@ -306,15 +328,13 @@ impl TestTopics {
 
     /// What the workers of the group are called.
     pub(crate) fn member_clients(&self) -> Vec<String> {
-        let client: BaseConsumer = self.client().create().expect("a consumer");
-        let groups = client.fetch_group_list(Some(&self.options.group), GUARD).expect("groups");
+        let groups = self.asking().fetch_group_list(Some(&self.options.group), GUARD).expect("groups");
         groups.groups()[0].members().iter().map(|member| member.client_id().to_owned()).collect()
     }
 
     /// How many workers the group has.
     pub(crate) fn members(&self) -> usize {
-        let client: BaseConsumer = self.client().create().expect("a consumer");
-        let groups = client.fetch_group_list(Some(&self.options.group), GUARD).expect("groups");
+        let groups = self.asking().fetch_group_list(Some(&self.options.group), GUARD).expect("groups");
         groups.groups().first().map_or(0, |group| group.members().len())
     }
 }

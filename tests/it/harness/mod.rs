@@ -12,6 +12,7 @@ pub(crate) mod cluster;
 pub(crate) mod json_text;
 pub(crate) mod kafka;
 pub(crate) mod ledger;
+pub(crate) mod ports;
 pub(crate) mod processors;
 pub(crate) mod records;
 pub(crate) mod redis;

@@ -50,6 +50,29 @@ impl Processor for Obedient {
     }
 }
 
+/// Hangs the first time that it is asked, and works out the amount after that.
+#[derive(Default)]
+pub(crate) struct HangsOnce {
+    asked: AtomicUsize,
+}
+
+impl HangsOnce {
+    /// How often it was asked.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl Processor for HangsOnce {
+    async fn process(&self, event: &Event) -> Result<Amount, ProcessError> {
+        if self.asked.fetch_add(1, Ordering::SeqCst) == 0 {
+            std::future::pending::<()>().await;
+        }
+        AmountProcessor::default().process(event).await
+    }
+}
+
 /// Hangs for orders whose payload has `"hang"`, fails so many times for a passing reason for each whose payload has
 /// `"passing"`, and works out the amount of all others.
 pub(crate) struct Moody {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 
 use crate::harness::servers;
+use crate::harness::wait::within;
 
 /// A schema, until it is dropped.
 pub(crate) struct Schema {
@@ -88,5 +89,6 @@ async fn connect(dsn: &str) -> Client {
 }
 
 async fn execute(dsn: &str, sql: &str) {
-    connect(dsn).await.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    let executed = within(sql, async { connect(dsn).await.batch_execute(sql).await }).await;
+    executed.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }

@@ -7,8 +7,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tempfile::TempDir;
+
+use crate::harness::binary::{INSTALLATION, output_within};
+
+/// When a run of the script, or of a server's own tool, is given up. It gives up waiting for a server by itself before that; an installation of one
+/// takes its time.
+const LIMIT: Duration = INSTALLATION;
 
 /// The DSN of a Postgres whose database the tests may fill.
 pub(crate) fn postgres() -> &'static str {
@@ -79,8 +86,8 @@ impl Private {
         let owner = fs::metadata(&data).expect("a folder");
         fs::remove_dir_all(&data).expect("a folder that can be removed");
         let mut copy = Command::new("pg_basebackup");
-        let copied = copy.args(["-R", "-X", "stream", "-c", "fast", "-d", primary, "-D"]).arg(&data).output();
-        let copied = copied.expect("pg_basebackup is installed");
+        copy.args(["-R", "-X", "stream", "-c", "fast", "-d", primary, "-D"]).arg(&data);
+        let copied = output_within(LIMIT, &mut copy);
         assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
         // The server may run as a user of its own.
         let to = format!("{}:{}", owner.uid(), owner.gid());
@@ -179,11 +186,14 @@ fn run(folder: Option<&TempDir>, arguments: &[&str]) -> String {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/servers"));
     if let Some(folder) = folder {
         command.env("ORDERSTREAM_SERVERS", folder.path().join("servers"));
-        for name in ["POSTGRES_DSN", "REDIS_ADDR", "KAFKA_BROKERS", "PGBOUNCER_DSN"] {
+        // One of a test's own is durable, also where the shared one is not.
+        let shared =
+            ["POSTGRES_DSN", "REDIS_ADDR", "KAFKA_BROKERS", "PGBOUNCER_DSN", "ORDERSTREAM_POSTGRES_FSYNC"];
+        for name in shared {
             command.env_remove(name);
         }
     }
-    let output = command.args(arguments).output().expect("scripts/servers can be run");
+    let output = output_within(LIMIT, command.args(arguments));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "scripts/servers {arguments:?}: {said}");
     String::from_utf8(output.stdout).expect("it prints text")
@@ -193,4 +203,10 @@ fn run(folder: Option<&TempDir>, arguments: &[&str]) -> String {
 fn value(lines: &str, variable: &str) -> String {
     let value = lines.lines().find_map(|line| line.strip_prefix(variable)?.strip_prefix('='));
     value.unwrap_or_else(|| panic!("no {variable} in: {lines}")).to_owned()
+}
+
+/// `host:port` in the DSN of a Postgres with one host.
+pub(crate) fn host(dsn: &str) -> String {
+    let rest = dsn.rsplit_once('@').map_or(dsn, |(_, rest)| rest);
+    rest.split(['/', '?']).next().expect("a part before the first of them").to_owned()
 }

@@ -3,7 +3,7 @@
 //! journal of every event, and a way to hand the worker records from outside.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +13,11 @@ use orderstream::app::{self, Backends};
 use orderstream::bus::Record;
 use orderstream::bus::local::LocalBus;
 use orderstream::cache::{Cache, NoCache};
+use orderstream::checker::verify::{Confirmed, Options, verify};
 use orderstream::config::Settings;
 use orderstream::order::{Event, Order, OrderId};
-use orderstream::store::Orders;
 use orderstream::store::sqlite::SqliteStore;
+use orderstream::store::{Maintenance, Orders};
 use orderstream::worker::{AmountProcessor, Processor};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -39,6 +40,7 @@ pub(crate) struct System {
     pub(crate) store: Arc<SqliteStore>,
     pub(crate) bus: Arc<LocalBus>,
     pub(crate) journal: Journal,
+    folder: PathBuf,
     stop: CancellationToken,
     running: JoinHandle<anyhow::Result<()>>,
 }
@@ -97,9 +99,9 @@ impl System {
         let listeners = listeners.into();
         let address = listeners.http.local_addr().expect("a listener's address");
         let (client, stop) = (Arc::new(Client::new(address)), CancellationToken::new());
-        let (settings, token) = (settings.clone(), stop.clone());
+        let (folder, settings, token) = (settings.data_dir.clone(), settings.clone(), stop.clone());
         let running = tokio::spawn(async move { app::up(parts, listeners, &settings, token).await });
-        System { address, client, store, bus, journal, stop, running }
+        System { address, client, store, bus, journal, folder, stop, running }
     }
 
     /// `POST /orders`.
@@ -147,10 +149,16 @@ impl System {
         until("the worker", async || Some(self.get(id).await).filter(|order| !order.is_pending())).await
     }
 
-    /// Stops the system in order.
+    /// Stops the system in order, and has the checker look at what it leaves. Orders may be pending.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         within("the stop", self.running).await.expect("no panic").expect("no failure");
+        let left = SqliteStore::open_read_only(&self.folder).expect("a folder that can be read");
+        let options = Options { idle: false, amounts: true, listed: 10 };
+        let report =
+            verify(&left, 0, Confirmed::default(), &options).await.expect("a store that can be read");
+        assert_eq!(report.findings, [], "the checker's findings");
+        left.close().await;
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use crate::clients::USER;
 use crate::clients::answers::{member, order, problem};
 use crate::faults::hooks::{Hook, Pass, Point};
+use crate::harness::ledger;
 use crate::harness::system::{System, settings};
 
 fn creation(payload: &str) -> String {
@@ -41,6 +42,12 @@ async fn a_commit_whose_outcome_is_lost_is_said_to_be_unknown_and_the_order_is_p
     let shown = order(&system.client, &id).await;
     assert_eq!((member(&shown, "status").as_str(), member(&shown, "amount").as_str()), ("done", "3"));
     system.stop().await;
+    let left = ledger::settled_orders(folder.path()).await;
+    assert_eq!(
+        left.iter().map(|order| order.id.to_string()).collect::<Vec<_>>(),
+        [id],
+        "one order is stored"
+    );
 }
 
 #[tokio::test]
@@ -57,6 +64,7 @@ async fn a_row_that_spoils_its_batch_fails_alone() {
     let system = start(&folder, hook).await;
     let content = |number: usize| if number % 20 == 7 { r#"{"id":"spoiled"}"# } else { r#"{"amount":1}"# };
     let callers: Vec<_> = (0..60).map(|number| (number, system.posting(creation(content(number))))).collect();
+    let mut confirmed = Vec::new();
     for (number, caller) in callers {
         let answer = caller.await.unwrap();
         if number % 20 == 7 {
@@ -64,9 +72,16 @@ async fn a_row_that_spoils_its_batch_fails_alone() {
             assert!(detail.starts_with("payload: "), "{detail}");
         } else {
             assert_eq!(answer.status, 201, "{number}: {answer:?}");
+            confirmed.push(member(answer.text(), "order_id"));
         }
     }
     system.stop().await;
+    // Those that were confirmed are stored, and nothing else: no order comes of a row that was refused.
+    let left = ledger::settled_orders(folder.path()).await;
+    let mut left: Vec<String> = left.iter().map(|order| order.id.to_string()).collect();
+    left.sort_unstable();
+    confirmed.sort_unstable();
+    assert_eq!((confirmed.len(), left), (57, confirmed));
 }
 
 #[tokio::test]
@@ -86,4 +101,5 @@ async fn a_panic_is_a_500_for_its_caller_alone() {
     // The next one on the same connection is served.
     assert_eq!(system.client.get(&path).await.status, 200);
     system.stop().await;
+    assert_eq!(ledger::settled_orders(folder.path()).await.len(), 1);
 }

@@ -1,7 +1,10 @@
-//! What the api processes run: waits and deadlines, fairness among callers, failed commits, streams, and races.
+//! What the api processes run: waits and deadlines, fairness among callers, failed commits, streams, races, what is kept
+//! for a time, and the end of a process.
 
+pub(crate) mod draining;
 pub(crate) mod failed_commits;
 pub(crate) mod fairness;
 pub(crate) mod following;
 pub(crate) mod races;
+pub(crate) mod retention;
 pub(crate) mod waits;

@@ -11,7 +11,7 @@ use crate::clients::USER;
 use crate::clients::answers::{member, order, order_id};
 use crate::harness::app::TestApp;
 use crate::harness::bus::Traffic;
-use crate::harness::processors::Moody;
+use crate::harness::processors::{HangsOnce, Moody};
 use crate::harness::schema::Schema;
 use crate::harness::wait::until;
 use crate::store::conformance::{create as create_in, some_user};
@@ -108,6 +108,36 @@ async fn others_go_on_beside(times: usize, path: &str, body: &str) {
         app.idle().await;
         app.finish().await;
     }
+}
+
+#[tokio::test]
+async fn a_call_that_takes_too_long_is_made_again() {
+    let processor = Arc::new(HangsOnce::default());
+    let setup = TestApp::embedded().processor(Arc::<HangsOnce>::clone(&processor));
+    let app = setup.settings(|settings| settings.processor_timeout = Duration::from_millis(50)).start().await;
+    let answer = app.client.post("/orders", creation(r#"{"amount":7}"#)).await;
+    let id = order_id(&answer).to_string();
+    let traffic = app.journal.until(|traffic| !traffic.acks_of(&id).is_empty()).await;
+    assert_eq!(acks(&traffic, &id), ["processed"]);
+    let done = order(&app.client, &id).await;
+    assert_eq!((member(&done, "status").as_str(), member(&done, "amount").as_str()), ("done", "7"));
+    assert_eq!(processor.asked(), 2);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_event_that_comes_late_is_tried_again_all_the_same() {
+    let app = TestApp::embedded().processor(Moody::failing(1)).start().await;
+    // Much older than an order is tried again for.
+    let value = format!(
+        r#"{{"order_id":"0","user_id":"{USER}","payload":{{"id":"late","passing":1,"amount":4}},"status":"new",
+            "timestamp":"2020-01-02T03:04:05Z"}}"#
+    );
+    app.bus.feed(Record { key: None, headers: Vec::new(), value: value.into_bytes() }, 1).await;
+    let found = app.client.get(&format!("/orders/by-external/late?user_id={USER}")).await;
+    let shown = member(found.text(), "order");
+    assert_eq!((member(&shown, "status").as_str(), member(&shown, "amount").as_str()), ("done", "4"));
+    app.finish().await;
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use tonic::Request;
 
 use crate::clients::USER;
 use crate::clients::grpc::{self, GRPC, connect, creation, framed, path, raw, refused, upserted};
+use crate::clients::http::GUARD;
 use crate::faults::hooks::{Pass, Point};
 use crate::harness::app::{TestApp, listen};
 use crate::harness::ledger;
@@ -78,7 +79,7 @@ async fn a_commit_that_takes_longer_than_the_deadline_is_told_so_and_the_order_m
     let held = Mutex::new(held);
     let hook = move |point: Point<'_>| {
         if matches!(point, Point::Commit(_)) {
-            held.lock().unwrap().recv().unwrap();
+            held.lock().unwrap().recv_timeout(GUARD).unwrap();
         }
         Pass::On
     };

@@ -22,6 +22,7 @@ use crate::clients::grpc::{
 };
 use crate::clients::http::raw as raw_bytes;
 use crate::harness::app::TestApp;
+use crate::harness::wait::until;
 
 const MIB: usize = 1 << 20;
 
@@ -148,7 +149,10 @@ async fn many_calls_share_a_connection_and_each_gets_its_own_answer() {
     });
     let ids: BTreeSet<String> = join_all(calls).await.into_iter().collect();
     assert_eq!(ids.len(), 200);
-    assert_eq!(app.finish().await.events.len(), 200);
+    // The first sweep may publish an event that is just being published: it is the same event, and changes nothing.
+    let keys = app.finish().await.events.into_iter().map(|event| event.key.expect("the order's id"));
+    let told: BTreeSet<String> = keys.map(|key| String::from_utf8(key).expect("an id")).collect();
+    assert_eq!(told, ids);
 }
 
 #[tokio::test]
@@ -162,7 +166,8 @@ async fn a_connection_that_is_silent_is_closed() {
     let settings_frame = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     let greeting = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &settings_frame].concat();
     raw_bytes(app.grpc, &greeting).await;
-    create(&mut connect(app.grpc), "{}").await;
+    // One that speaks is served. A test that is slow speaks late.
+    until("a call in time", async || connect(app.grpc).upsert_order(creation("{}")).await.ok()).await;
     app.finish().await;
 }
 

@@ -24,13 +24,11 @@ macro_rules! contract {
         mod $name {
             contract!(@on $backend:
                 orders {
-                    the_process_says_that_it_answers,
                     no_id_creates_an_order_that_is_done_and_told_once,
                     an_id_in_any_spelling_updates_and_is_answered_canonically,
                     a_deletion_needs_no_payload_and_the_order_stays_to_be_seen,
                     any_write_to_a_deleted_order_is_refused,
                     an_unknown_order_and_a_strangers_are_not_found,
-                    what_breaks_a_rule_is_refused_and_the_field_named,
                     an_order_has_its_fields,
                     an_external_id_finds_the_newest_order_of_its_user,
                     digits_are_kept_and_the_amount_is_the_nearest_double,
@@ -39,16 +37,28 @@ macro_rules! contract {
                     an_order_that_cannot_be_processed_is_told,
                 }
                 requests {
-                    a_call_keeps_its_id_or_gets_one,
                     a_request_that_comes_again_is_answered_with_what_happened,
                     a_key_of_another_request_is_refused,
-                    a_key_that_is_none_is_refused,
                     an_order_is_changed_only_in_the_version_that_is_asked_for,
-                    a_version_that_is_none_is_refused,
                 }
             );
         }
     };
+}
+
+/// What the protocol alone decides, before anything comes to a store or a bus: held on one backend.
+mod protocol {
+    contract!(@on crate::harness::backend::Embedded:
+        orders {
+            the_process_says_that_it_answers,
+            what_breaks_a_rule_is_refused_and_the_field_named,
+        }
+        requests {
+            a_call_keeps_its_id_or_gets_one,
+            a_key_that_is_none_is_refused,
+            a_version_that_is_none_is_refused,
+        }
+    );
 }
 
 contract!(embedded: crate::harness::backend::Embedded);

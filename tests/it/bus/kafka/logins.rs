@@ -49,7 +49,7 @@ fn options(brokers: &str, protocol: KafkaSecurity, mechanism: SaslMechanism, pas
 
 /// Publishes an event and reads it.
 async fn use_it(options: Options) {
-    let test_topics = TestTopics { options };
+    let test_topics = TestTopics::with(options);
     let bus = test_topics.bus().await;
     let mut worker = worker(&*bus).await;
     pass_one(&*bus, &mut *worker).await;
@@ -180,7 +180,7 @@ async fn a_token_lets_in_whoever_has_one_that_is_valid_and_its_file_is_read_agai
         options.security.token_file = Some(file.clone());
         options
     };
-    let test_topics = TestTopics { options: with() };
+    let test_topics = TestTopics::with(with());
     let (events, acks) = (&test_topics.options.events_topic, &test_topics.options.ack_topic);
 
     // Without a token, then with one that has expired, the bus says so, and goes on by itself when it is renewed.

@@ -1,7 +1,6 @@
 //! A broker that is away: at the start, for a while, or hanging. The bus says so, holds nobody up for ever, and
 //! goes on by itself when it is back.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 
 use orderstream::bus::kafka::{KafkaBus, Security};
@@ -13,6 +12,7 @@ use tokio::sync::mpsc;
 use super::{orders, pass_one, publish, worker};
 use crate::bus::conformance::{AckRecorder, ack, events, published};
 use crate::harness::kafka::{TestTopics, ready};
+use crate::harness::ports;
 use crate::harness::servers::{Private, Server};
 use crate::harness::wait::{until, within};
 
@@ -25,11 +25,11 @@ fn reason<T: std::fmt::Debug>(answer: Result<T, PublishError>) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_broker_the_bus_opens_says_what_is_missing_and_closes() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let test_topics = TestTopics::at(&format!("127.0.0.1:{port}"));
+    let nothing = ports::Closed::new();
+    let test_topics = TestTopics::at(&nothing.address());
     let bus = KafkaBus::open(test_topics.options.clone()).unwrap();
     bus.on_acks(Arc::new(AckRecorder(mpsc::unbounded_channel().0)));
-    let missing = format!("no Kafka broker answers at 127.0.0.1:{port} (KAFKA_BROKERS)");
+    let missing = format!("no Kafka broker answers at {} (KAFKA_BROKERS)", nothing.address());
     until("a check that says so", async || reason(bus.check().await).contains(&missing).then_some(())).await;
     for answer in within("a publish", published(&*bus, orders(2))).await {
         reason(answer);

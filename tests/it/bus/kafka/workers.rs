@@ -182,11 +182,11 @@ async fn elsewhere(bus: &dyn Bus, worker: &mut dyn Subscription, partition: i32)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_is_slow_holds_little_and_misses_nothing() {
+async fn a_worker_that_is_behind_by_more_than_waits_for_it_at_a_time_misses_nothing() {
     let test_topics = TestTopics::new();
     let bus = test_topics.bus().await;
     let mut worker = worker(&*bus).await;
-    // More than waits for a worker at a time.
+    // The most that waits for a worker is a third of that; how much it is, the tests of the inbox say.
     let mut expected = std::collections::BTreeSet::new();
     for _ in 0..12 {
         let batch = orders(2000);

@@ -35,12 +35,12 @@ fn outcome(version: Version, status: Status, amount: Option<&str>, reason: Optio
     (version, Cause::Worker, status, amount.map(str::to_owned), reason.map(str::to_owned))
 }
 
-async fn of_order(store: &dyn Store, order_id: OrderId) -> Vec<HistoryEvent> {
+pub(super) async fn of_order(store: &dyn Store, order_id: OrderId) -> Vec<HistoryEvent> {
     store.history(order_id, HistoryCursor::default(), 1000).await.expect("the store reads").events
 }
 
 /// Reads on from a place until so many steps have come, in pages of a size, and a bit further.
-async fn read(
+pub(super) async fn read(
     store: &dyn Store,
     of: Scope,
     mut after: HistoryOffset,
@@ -283,6 +283,36 @@ pub(crate) async fn steps_come_in_pages_whoever_asks_for_whose(store: Arc<dyn St
     }
 }
 
+/// `steps`: a page of one user's steps looks at a bounded number of others, and says where it has come to: a reader goes
+/// on there until it finds what is behind them.
+pub(crate) async fn a_user_is_told_of_a_step_behind_ten_thousand_of_others(store: Arc<dyn Store>) {
+    /// More than a page looks at, twice.
+    const OTHERS: usize = 21_000;
+    let (user, other) = (some_user(), some_user());
+    let first = create(&*store, user, "1").await;
+    for _ in 0..OTHERS / 1000 {
+        let batch: Vec<_> = (0..1000).map(|_| creation(other, "0")).collect();
+        assert!(super::apply_all(&*store, batch).await.iter().all(Result::is_ok));
+    }
+    let last = create(&*store, user, "2").await;
+    let of = Scope::User(user);
+    let steps = read(&*store, of, HistoryOffset::default(), 10, 2).await;
+    assert_eq!(steps.iter().map(|step| step.order_id).collect::<Vec<_>>(), [first, last]);
+    // Page by page: each one that finds nothing comes nearer.
+    let (mut after, mut pages) = (steps[0].offset, 0);
+    loop {
+        let page = store.history_page(of, after, 10).await.expect("the store reads");
+        pages += 1;
+        if !page.events.is_empty() {
+            assert_eq!(page.events, steps[1..]);
+            break;
+        }
+        assert!(page.more && page.upto > after, "{page:?} after {after}");
+        after = page.upto;
+    }
+    assert!(pages >= 3, "a page looks at a bounded number of others: {pages}");
+}
+
 /// `history_end`: nothing that was read lies behind it, and all that is to come does.
 pub(crate) async fn all_steps_to_come_are_behind_the_end(store: Arc<dyn Store>) {
     let user = some_user();
@@ -336,63 +366,4 @@ pub(crate) async fn a_reader_that_comes_back_misses_nothing_and_sees_nothing_twi
         assert_eq!(seen.len(), 1 + 2 * ROUNDS as usize);
         assert_eq!(seen, of_order(&*store, id).await, "the steps of one order come in its own order");
     }
-}
-
-/// `clean`: drops the oldest steps, written before a time, at most so many at once.
-pub(crate) async fn the_oldest_steps_are_dropped_a_few_at_a_time(store: Arc<dyn Store>) {
-    let mut orders = Vec::new();
-    for _ in 0..10 {
-        orders.push(create(&*store, some_user(), "{}").await);
-    }
-    let all = read(&*store, Scope::All, HistoryOffset::default(), 100, 10).await;
-    let clean = async |all: &[HistoryEvent], before: Option<Timestamp>, limit| {
-        let dropped = store.clean(Timestamp::MIN, before, limit).await.expect("the store cleans");
-        let left = read(&*store, Scope::All, HistoryOffset::default(), 100, 0).await;
-        assert_eq!(left, all[all.len() - left.len()..], "the oldest go first");
-        (dropped, left.len())
-    };
-    let lost = async || store.history_dropped().await.expect("the store reads");
-    assert_eq!(clean(&all, None, 100).await, (0, 10));
-    assert_eq!(clean(&all, Some(all[0].at), 100).await, (0, 10));
-    assert_eq!(lost().await, HistoryOffset::default());
-    assert_eq!(clean(&all, Some(all[7].at), 4).await, (4, 6));
-    assert_eq!(lost().await, all[3].offset, "the newest that is gone");
-    assert_eq!(clean(&all, Some(all[7].at), 4).await, (3, 3));
-    assert_eq!(lost().await, all[6].offset);
-    assert_eq!(clean(&all, Some(all[7].at), 4).await, (0, 3));
-    assert_eq!(of_order(&*store, orders[6]).await, []);
-    assert_eq!(of_order(&*store, orders[7]).await, all[7..8]);
-    // The orders themselves are not touched, and go on.
-    accept(&*store, update(orders[0], "[]")).await;
-    assert_eq!(of_order(&*store, orders[0]).await.len(), 1);
-    let all = read(&*store, Scope::All, HistoryOffset::default(), 100, 4).await;
-    assert_eq!(clean(&all, Some(Timestamp::MAX), 2).await, (2, 2));
-    assert_eq!(clean(&all, Some(Timestamp::MAX), 100).await, (2, 0));
-    assert_eq!(lost().await, all[3].offset);
-}
-
-/// `clean`: drops the oldest keys, used before a time, at most so many at once; such a key is as good as new.
-pub(crate) async fn the_oldest_keys_are_dropped_a_few_at_a_time(store: Arc<dyn Store>) {
-    let keys: Vec<Key> =
-        (0..6).map(|n| Key { digest: *OrderId::generate().as_bytes(), content: [n; 16] }).collect();
-    let ask = async |key: &Key| {
-        let request = Request { command: creation(some_user(), "{}"), key: Some(*key) };
-        let answers = store.apply([request].into()).await.expect("the store takes the batch");
-        answers.into_iter().next().expect("an answer").expect("the request is accepted")
-    };
-    let mut times = Vec::new();
-    for key in &keys {
-        let Accepted::Applied(event) = ask(key).await else { panic!("the key is new") };
-        times.push(event.timestamp);
-    }
-    let clean = async |before, limit| store.clean(before, None, limit).await.expect("the store cleans");
-    assert_eq!(clean(times[0], 100).await, 0);
-    assert_eq!(clean(times[5], 3).await, 3);
-    assert_eq!(clean(times[5], 3).await, 2);
-    assert_eq!(clean(times[5], 3).await, 0);
-    assert!(matches!(ask(&keys[5]).await, Accepted::Replayed(_)));
-    for key in &keys[..5] {
-        assert!(matches!(ask(key).await, Accepted::Applied(_)));
-    }
-    assert_eq!(clean(Timestamp::MAX, 100).await, 6);
 }

@@ -182,7 +182,8 @@ pub(crate) async fn a_range_of_creation_begins_with_its_first_time_and_ends_befo
     assert_eq!(found(&*store, &all).await.len(), 5);
 }
 
-/// `list`: pages walk each order exactly once, also those that were made in one batch and share a time.
+/// `list`: pages walk each order exactly once, also those that were made in one batch and share a time. Those have one
+/// order among them, in pages of every size.
 pub(crate) async fn pages_walk_every_order_exactly_once_also_when_orders_share_a_time(store: Arc<dyn Store>) {
     let user = some_user();
     let mut ids = Vec::new();
@@ -193,13 +194,46 @@ pub(crate) async fn pages_walk_every_order_exactly_once_also_when_orders_share_a
     }
     ids.sort_unstable();
     for filter in [Filter::default(), of(user)] {
+        let whole: Vec<OrderId> = walk(&*store, &filter, 61).await.iter().map(|order| order.id).collect();
         for limit in [1, 7, 20, 60, 61] {
             let walked = walk(&*store, &filter, limit).await;
             assert!(walked.is_sorted_by(|one, next| one.created_at >= next.created_at));
             let mut walked: Vec<OrderId> = walked.iter().map(|order| order.id).collect();
+            assert_eq!(walked, whole, "pages of {limit}");
             walked.sort_unstable();
             assert_eq!(walked, ids, "pages of {limit}");
         }
+    }
+}
+
+/// `list`: a page ends where it has enough bytes, and the next one goes on behind it.
+pub(crate) async fn large_orders_are_listed_in_pages_of_a_bounded_size(store: Arc<dyn Store>) {
+    /// How many bytes of payload there are in a page before its last order, at most.
+    const MOST: usize = 4 << 20;
+    let user = some_user();
+    let mut ids = Vec::new();
+    // One of them alone is more than that.
+    for bytes in [700_000, 900_000, 1_000_000, MOST + 1, 800_000, 900_000, 900_000, 900_000, 900_000, 900_000]
+    {
+        ids.push(create(&*store, user, &format!("\"{}\"", "x".repeat(bytes))).await);
+    }
+    ids.reverse();
+    for filter in [Filter::default(), of(user)] {
+        let (mut walked, mut after, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let page = store.list(&filter, after, 100).await.expect("the store reads");
+            let bytes = |order: &Order| order.payload.as_str().len();
+            let before: usize = page.orders.iter().rev().skip(1).map(bytes).sum();
+            assert!(before < MOST, "{before} bytes in a page before its last order");
+            walked.extend(page.orders.iter().map(|order| order.id));
+            pages += 1;
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(walked, ids, "{filter:?}");
+        assert!(pages >= 3, "{pages} pages");
     }
 }
 

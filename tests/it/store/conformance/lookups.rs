@@ -2,10 +2,11 @@
 //! store answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use orderstream::order::{OrderId, Status, UserId};
-use orderstream::store::{Error, Processed, Store};
+use orderstream::order::{Filter, HistoryCursor, HistoryOffset, OrderId, Scope, Status, UserId};
+use orderstream::store::{Error, Postponed, Processed, Store};
 
 use super::{accept, apply_all, complete, create, creation, deletion, done, row, some_user, update};
 
@@ -197,4 +198,26 @@ pub(crate) async fn a_closed_store_refuses_every_call(store: Arc<dyn Store>) {
     assert!(fails(store.processed_versions(&[id]).await.map(drop)));
     assert!(fails(store.pending(Timestamp::MAX, None, 1).await.map(drop)));
     assert!(fails(store.scan(None, 1).await.map(drop)));
+    assert!(fails(store.list(&Filter::default(), None, 1).await.map(drop)));
+    // One that no other process shares has its clock beside it.
+    assert!(!store.is_shared() || fails(store.now().await.map(drop)));
+    assert!(fails(store.history(id, HistoryCursor::default(), 1).await.map(drop)));
+    assert!(fails(store.newest_history_event(id, 1).await.map(drop)));
+    for of in [Scope::All, Scope::User(some_user()), Scope::Order(id)] {
+        assert!(fails(store.history_page(of, HistoryOffset::default(), 1).await.map(drop)), "{of:?}");
+    }
+    assert!(fails(store.history_end().await.map(drop)));
+    assert!(fails(store.history_newest().await.map(drop)));
+    assert!(fails(store.history_dropped().await.map(drop)));
+    assert!(fails(store.clean(Timestamp::MIN, Some(Timestamp::MIN), 1).await.map(drop)));
+    // Those of the outbox do nothing where a store has none.
+    if store.has_outbox() {
+        assert!(fails(store.published(&[(id, 1)]).await));
+        assert!(fails(store.claim(&[(id, 1)]).await.map(drop)));
+        assert!(fails(store.missing_outbox_entries(Timestamp::MAX, None, 1).await.map(drop)));
+        assert!(fails(store.add_outbox_entries(&[(id, 1)]).await.map(drop)));
+        assert!(fails(store.outbox_orphans().await.map(drop)));
+        let postponed = Postponed { order_id: id, version: 1, by: Duration::from_secs(60) };
+        assert!(fails(store.postpone(&[postponed]).await));
+    }
 }

@@ -17,7 +17,9 @@ pub(crate) mod model;
 pub(crate) mod outside;
 pub(crate) mod pending;
 pub(crate) mod races;
+pub(crate) mod reference;
 pub(crate) mod requests;
+pub(crate) mod retention;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -98,10 +100,11 @@ macro_rules! store_conformance {
             history: a_history_is_read_by_versions,
             history: a_version_with_very_many_steps_is_read_in_part,
             history: steps_come_in_pages_whoever_asks_for_whose,
+            history: a_user_is_told_of_a_step_behind_ten_thousand_of_others,
             history: all_steps_to_come_are_behind_the_end,
             history: a_reader_that_comes_back_misses_nothing_and_sees_nothing_twice,
-            history: the_oldest_steps_are_dropped_a_few_at_a_time,
-            history: the_oldest_keys_are_dropped_a_few_at_a_time,
+            retention: the_oldest_steps_are_dropped_a_few_at_a_time,
+            retention: the_oldest_keys_are_dropped_a_few_at_a_time,
             races: a_hundred_concurrent_updates_get_a_hundred_versions_without_a_gap,
             races: a_hundred_concurrent_creations_of_one_id_make_one_order,
             races: no_update_is_accepted_after_a_deletion,
@@ -125,6 +128,7 @@ macro_rules! store_conformance {
             lists: deleted_orders_are_listed_only_where_they_are_asked_for,
             lists: a_range_of_creation_begins_with_its_first_time_and_ends_before_its_last,
             lists: pages_walk_every_order_exactly_once_also_when_orders_share_a_time,
+            lists: large_orders_are_listed_in_pages_of_a_bounded_size,
             lists: orders_that_arrive_during_a_walk_do_not_disturb_it,
             lists: a_walk_goes_on_behind_an_order_that_was_deleted_meanwhile,
         );

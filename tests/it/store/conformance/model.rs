@@ -1,17 +1,20 @@
 //! Random sequences of writes against a model of a few lines: whatever is asked in whatever order, the store
-//! answers what the model answers and its rows end as the model's. The model is the trait's promises written
-//! once more, without a database.
+//! answers what the model answers, and its rows, its keys and its history end as the model's. The model is in
+//! [`reference`](super::reference).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use orderstream::order::{Amount, Command, Event, Order, OrderId, Payload, Status, UserId, Version};
-use orderstream::store::{Completed, Completion, Creation, Precondition, Refusal, Store};
+use orderstream::order::{
+    Amount, Command, HistoryCursor, Key, KeyText, Order, OrderId, Request, Status, UserId, Version,
+};
+use orderstream::store::{Completion, Creation, Precondition, Refusal, Store};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
-use super::{Fresh, amount, apply_all, payload, some_user};
+use super::reference::{Answer, Entry, Model, Row, answer, entry};
+use super::{Fresh, amount, payload, some_user};
 
 /// A write, with places in small lists instead of ids, users and payloads.
 #[derive(Debug, Clone)]
@@ -19,13 +22,19 @@ enum Write {
     Create {
         user: usize,
         text: usize,
+        key: Option<usize>,
     },
+    /// Names the version that far behind the newest, where it names one.
     Update {
         user: Option<usize>,
         text: usize,
+        behind: Option<Version>,
+        key: Option<usize>,
     },
     Delete {
         user: Option<usize>,
+        behind: Option<Version>,
+        key: Option<usize>,
     },
     /// Of the version that far behind the newest.
     Version {
@@ -46,6 +55,8 @@ enum Write {
 }
 
 const TEXTS: [&str; 4] = [r#"{"id": "a"}"#, r#"{"id": "b"}"#, r#"{"n": 1.10, "id": "a"}"#, "[]"];
+/// Few, so that they come again: with the same content and with another one.
+const KEYS: [&str; 2] = ["k", "l"];
 const ORDERS: usize = 3;
 
 /// A batch is all commands or all completions, each about another order.
@@ -57,10 +68,13 @@ fn batch() -> impl Strategy<Value = BTreeMap<usize, Write>> {
         use Status::{Cancelled, Deleted, Done, Failed};
         prop::sample::select(vec![Done, Done, Done, Failed, Failed, Cancelled, Deleted])
     };
+    let key = || prop_oneof![2 => Just(None), 1 => (0..KEYS.len()).prop_map(Some)];
+    let behind = || prop_oneof![3 => Just(None), 2 => Just(Some(0)), 1 => (-1..=2_i64).prop_map(Some)];
     let command = prop_oneof![
-        2 => (0..2_usize, text()).prop_map(|(user, text)| Write::Create { user, text }),
-        4 => (user(), text()).prop_map(|(user, text)| Write::Update { user, text }),
-        1 => user().prop_map(|user| Write::Delete { user }),
+        2 => (0..2_usize, text(), key()).prop_map(|(user, text, key)| Write::Create { user, text, key }),
+        4 => (user(), text(), behind(), key())
+            .prop_map(|(user, text, behind, key)| Write::Update { user, text, behind, key }),
+        1 => (user(), behind(), key()).prop_map(|(user, behind, key)| Write::Delete { user, behind, key }),
     ];
     let completion = prop_oneof![
         6 => (-1..=2_i64, status(), digits())
@@ -76,131 +90,6 @@ fn batch() -> impl Strategy<Value = BTreeMap<usize, Write>> {
     ]
 }
 
-/// What the model holds of an order.
-#[derive(Debug, Clone, PartialEq)]
-struct Row {
-    user_id: UserId,
-    payload: Payload,
-    status: Status,
-    amount: Amount,
-    reason: Option<String>,
-    version: Version,
-    processed_version: Version,
-    sent: Option<Timestamp>,
-}
-
-/// The model: the rows, and the ids in the order of their creation.
-#[derive(Default)]
-struct Model {
-    rows: BTreeMap<OrderId, Row>,
-    arrivals: Vec<OrderId>,
-}
-
-impl Model {
-    fn insert(&mut self, id: OrderId, user_id: UserId, payload: &Payload) -> &mut Row {
-        self.arrivals.push(id);
-        self.rows.entry(id).or_insert(Row {
-            user_id,
-            payload: payload.clone(),
-            status: Status::New,
-            amount: Amount::zero(),
-            reason: None,
-            version: 1,
-            processed_version: 0,
-            sent: None,
-        })
-    }
-
-    fn apply(&mut self, command: &Command) -> Result<Told, Refusal> {
-        if let Command::Create { order_id, user_id, payload } = command {
-            if let Some(row) = self.rows.get(order_id) {
-                let (user_id, version, deleted) = (row.user_id, row.version, row.status == Status::Deleted);
-                return Err(Refusal::Exists { user_id, version, deleted });
-            }
-            return Ok(self.insert(*order_id, *user_id, payload).told(*order_id));
-        }
-        let row = self.rows.get_mut(&command.order_id()).ok_or(Refusal::NotFound)?;
-        let (Command::Update { user_id, .. } | Command::Delete { user_id, .. }) = command else {
-            unreachable!("creations are done");
-        };
-        if user_id.is_some_and(|user| user != row.user_id) {
-            return Err(Refusal::NotFound);
-        }
-        if row.status == Status::Deleted {
-            return Err(Refusal::Deleted);
-        }
-        row.status = Status::Deleted;
-        if let Command::Update { payload, .. } = command {
-            row.payload = payload.clone();
-            row.status = Status::Processing;
-        }
-        row.reason = None;
-        row.version += 1;
-        Ok(row.told(command.order_id()))
-    }
-
-    fn complete(&mut self, completion: &Completion) -> Completed {
-        let id = completion.order_id;
-        if let Precondition::Creation(creation) = &completion.precondition {
-            if self.rows.contains_key(&id) {
-                return Completed::Stale;
-            }
-            let row = self.insert(id, creation.user_id, &creation.payload);
-            row.processed_version = 1;
-            return row.take(completion);
-        }
-        let Some(row) = self.rows.get_mut(&id) else { return Completed::Unknown };
-        let allowed = row.status == completion.status || row.status.next(completion.status).is_ok();
-        match &completion.precondition {
-            Precondition::Version(version) => {
-                if *version != row.version || row.processed_version >= *version {
-                    return Completed::Stale;
-                }
-                row.processed_version = *version;
-                // The events of the model are older than every version, which has the store's own time.
-                row.sent = Some(Timestamp::MAX);
-                if allowed { row.take(completion) } else { Completed::Applied }
-            }
-            Precondition::Unversioned(sent) => {
-                if row.sent.is_some_and(|last| *sent <= last) || !allowed || row.status == Status::Deleted {
-                    return Completed::Stale;
-                }
-                row.sent = Some(*sent);
-                row.take(completion)
-            }
-            Precondition::Creation(_) => unreachable!("creations are done"),
-        }
-    }
-
-    /// The newest order of a user with that external id.
-    fn find(&self, external_id: &str, user_id: UserId) -> Option<OrderId> {
-        let fits = |row: &Row| row.user_id == user_id && row.payload.external_id() == external_id;
-        self.arrivals.iter().rev().copied().find(|id| fits(&self.rows[id]))
-    }
-}
-
-/// What an event says, but for its time.
-type Told = (Option<OrderId>, Option<Version>, Option<UserId>, Payload, Status);
-
-impl Row {
-    fn told(&self, id: OrderId) -> Told {
-        (Some(id), Some(self.version), Some(self.user_id), self.payload.clone(), self.status)
-    }
-
-    fn take(&mut self, completion: &Completion) -> Completed {
-        self.status = completion.status;
-        self.reason.clone_from(&completion.reason);
-        if let Some(amount) = &completion.amount {
-            self.amount = amount.clone();
-        }
-        Completed::Applied
-    }
-}
-
-fn tell(event: Event) -> Told {
-    (event.order_id, event.version, event.user_id, event.payload, event.status)
-}
-
 /// One run: its own orders and users in a store that it shares with the other runs.
 struct Run {
     store: Arc<dyn Store>,
@@ -212,27 +101,42 @@ struct Run {
 impl Run {
     async fn batch(&mut self, writes: &BTreeMap<usize, Write>) -> Result<(), TestCaseError> {
         let before = self.rows().await;
-        let mut commands = Vec::new();
+        let mut requests: Vec<Request> = Vec::new();
         let mut completions = Vec::new();
         for (order, write) in writes {
             match self.spell_out(self.ids[*order], write) {
-                Ok(command) => commands.push(command),
+                Ok(mut request) => {
+                    // The caller names each key at most once in a batch.
+                    let is_taken = |key: &Key| {
+                        requests.iter().any(|other| other.key.is_some_and(|it| it.digest == key.digest))
+                    };
+                    request.key = request.key.filter(|key| !is_taken(key));
+                    requests.push(request);
+                }
                 Err(completion) => completions.push(completion),
             }
         }
-        let expected: Vec<_> = commands.iter().map(|command| self.model.apply(command)).collect();
-        let answers = apply_all(&*self.store, commands.clone()).await;
-        let told: Vec<Result<Told, Refusal>> = answers.into_iter().map(|answer| answer.map(tell)).collect();
-        prop_assert_eq!(told, expected, "of {:?}", commands);
+        let expected: Vec<_> = requests.iter().map(|request| self.model.request(request)).collect();
+        let answers = self.store.apply(requests.clone().into()).await.expect("the store takes the batch");
+        let told: Vec<Result<Answer, Refusal>> = answers.into_iter().map(|it| it.map(answer)).collect();
+        prop_assert_eq!(told, expected, "of {:?}", requests);
 
-        let expected: Vec<_> = completions.iter().map(|completion| self.model.complete(completion)).collect();
+        let expected: Vec<_> =
+            completions.iter().map(|completion| self.model.completion(completion)).collect();
         let answers =
             self.store.complete(completions.clone().into()).await.expect("the store takes the batch");
         prop_assert_eq!(answers, expected, "of {:?}", completions);
         self.compare(&before).await
     }
 
-    fn spell_out(&self, order_id: OrderId, write: &Write) -> Result<Command, Completion> {
+    fn spell_out(&self, order_id: OrderId, write: &Write) -> Result<Request, Completion> {
+        let newest = self.model.rows.get(&order_id).map_or(1, |row| row.version);
+        let request = |command: Command, key: &Option<usize>| {
+            let key = key.map(|key| KeyText::parse(KEYS[key]).expect("a key").of(&command));
+            Ok(Request { command, key })
+        };
+        // No version is below zero.
+        let named = |behind: &Option<Version>| behind.map(|behind| (newest - behind).max(0));
         let user = |place: &Option<usize>| place.map(|place| self.users[place]);
         let digits = |value: &Option<u8>| value.map(|value| amount(&format!("{value}.10")));
         let completion = |precondition, status, amount: Option<Amount>| {
@@ -242,22 +146,19 @@ impl Run {
             Err(Completion { order_id, precondition, status, amount, reason })
         };
         match write {
-            Write::Create { user, text } => {
+            Write::Create { user, text, key } => {
                 let (user_id, payload) = (self.users[*user], payload(TEXTS[*text]));
-                Ok(Command::Create { order_id, user_id, payload })
+                request(Command::Create { order_id, user_id, payload }, key)
             }
-            Write::Update { user: place, text } => Ok(Command::Update {
-                order_id,
-                user_id: user(place),
-                payload: payload(TEXTS[*text]),
-                if_version: None,
-            }),
-            Write::Delete { user: place } => {
-                Ok(Command::Delete { order_id, user_id: user(place), if_version: None })
+            Write::Update { user: place, text, behind, key } => {
+                let (user_id, payload) = (user(place), payload(TEXTS[*text]));
+                request(Command::Update { order_id, user_id, payload, if_version: named(behind) }, key)
+            }
+            Write::Delete { user: place, behind, key } => {
+                request(Command::Delete { order_id, user_id: user(place), if_version: named(behind) }, key)
             }
             Write::Version { behind, status, amount } => {
-                let version = self.model.rows.get(&order_id).map_or(1, |row| row.version) - behind;
-                completion(Precondition::Version(version), *status, digits(amount))
+                completion(Precondition::Version(newest - behind), *status, digits(amount))
             }
             Write::Unversioned { at, status, amount } => {
                 let at = Timestamp::from_microsecond(*at).expect("a time");
@@ -309,7 +210,7 @@ impl Run {
         Ok(())
     }
 
-    /// The lookups agree with the model, and so does the list of what is pending.
+    /// The lookups agree with the model, and so do the histories and the list of what is pending.
     async fn finish(&self) -> Result<(), TestCaseError> {
         for user in &self.users {
             for external_id in ["a", "b", ""] {
@@ -318,6 +219,16 @@ impl Run {
                     if external_id.is_empty() { None } else { self.model.find(external_id, *user) };
                 prop_assert_eq!(found.map(|order| order.id), expected, "{:?}", external_id);
             }
+        }
+        for id in &self.ids {
+            let page =
+                self.store.history(*id, HistoryCursor::default(), 1000).await.expect("the store reads");
+            prop_assert!(page.events.is_sorted_by(|one, next| one.offset < next.offset));
+            let found: Vec<Entry> = page.events.into_iter().map(entry).collect();
+            let expected = self.model.history.get(id).cloned().unwrap_or_default();
+            prop_assert_eq!(&found, &expected, "the history of {}", id);
+            let newest = self.store.newest_history_event(*id, 1).await.expect("the store reads");
+            prop_assert_eq!(newest.map(entry), expected.last().cloned());
         }
         let page = self.store.pending(Timestamp::MAX, None, 100_000).await.expect("the store reads");
         let listed: BTreeMap<_, _> = page

@@ -10,3 +10,4 @@ pub(crate) mod replicas;
 pub(crate) mod sessions;
 pub(crate) mod store;
 pub(crate) mod tls;
+pub(crate) mod unknown_outcomes;

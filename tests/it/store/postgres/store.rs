@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use orderstream::order::{Command, OrderId, Payload, Status};
-use orderstream::store::{Completed, Completion, Creation, Error, Maintenance, Orders, Outbox, Precondition};
+use orderstream::order::{Command, Filter, OrderId, Payload, Status};
+use orderstream::store::{
+    Completed, Completion, Creation, Error, Lists, Maintenance, Orders, Outbox, Precondition,
+};
 
 use crate::harness::schema::Schema;
 use crate::harness::wait::until;
@@ -43,6 +45,37 @@ async fn a_payload_is_kept_as_a_value_with_every_digit() {
         let id = create(&*store, some_user(), sent).await;
         assert_eq!(row(&*store, id).await.payload.as_str(), kept);
     }
+}
+
+#[tokio::test]
+async fn of_orders_of_one_time_the_one_with_the_highest_id_is_listed_first() {
+    let schema = Schema::migrated().await;
+    let (store, user) = (schema.open(), some_user());
+    let mut ids = Vec::new();
+    for _ in 0..60 {
+        ids.push(create(&store, user, r#"{"id": "A"}"#).await);
+    }
+    // Among others of the same time, so that no index has them in this order by chance.
+    schema.execute("UPDATE orders SET created_at = '2026-01-02T03:04:05Z'").await;
+    ids.sort_unstable();
+    ids.reverse();
+    let of_user = Filter { user_id: Some(user), ..Filter::default() };
+    let of_id = Filter { external_id: Some("A".to_owned()), ..of_user.clone() };
+    for filter in [Filter::default(), of_user, of_id] {
+        for limit in [1, 7, 59, 60, 100] {
+            let (mut walked, mut after) = (Vec::new(), None);
+            loop {
+                let page = store.list(&filter, after, limit).await.expect("the store reads");
+                walked.extend(page.orders.iter().map(|order| order.id));
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(walked, ids, "{filter:?} in pages of {limit}");
+        }
+    }
+    store.close().await;
 }
 
 #[tokio::test]

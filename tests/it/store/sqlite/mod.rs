@@ -2,6 +2,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod copies;
+pub(crate) mod durability;
 pub(crate) mod external_ids;
 pub(crate) mod store;
 pub(crate) mod upgrades;

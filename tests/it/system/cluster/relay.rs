@@ -177,6 +177,22 @@ async fn orders_whose_topic_was_deleted_are_processed_when_it_is_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_that_wait_behind_a_backlog_are_published_again_when_their_topic_is_made_anew() {
+    let setup = Cluster::setup().await.set("ACK_WAIT", "off").set("REPUBLISH_AFTER", "1s");
+    let mut cluster = setup.start(1, 0).await;
+    let told = create(&cluster, 0, 50).await;
+    // Looked for several times, and known to lie before the end that the topic has now.
+    let old = "SELECT count(*) FROM orders WHERE updated_at < clock_timestamp() - interval '8 seconds'";
+    until("orders that wait for long", async || (cluster.count(old).await == 50).then_some(())).await;
+    assert_eq!(cluster.events().len(), 50, "no worker has come, and nothing is lost");
+    // The new topic ends before that, and no worker will ever come so far.
+    cluster.kafka.delete_topic(&cluster.kafka.options.events_topic).await;
+    cluster.start_worker().await;
+    cluster.idle().await;
+    cluster.finish(&told, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_that_is_made_anew_is_read_also_where_its_leaders_had_changed() {
     let setup = Cluster::setup().await;
     let servers = Private::new();

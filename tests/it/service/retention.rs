@@ -1,0 +1,50 @@
+//! How long the key of a request is kept: a day, also where the history is dropped sooner. The retention job looks at it when a
+//! process starts.
+
+use std::time::Duration;
+
+use crate::clients::USER;
+use crate::clients::answers::member;
+use crate::clients::http::Answer;
+use crate::harness::app::TestApp;
+use crate::harness::wait::until;
+
+/// Sends a creation under a key.
+async fn send(app: &TestApp, key: &str) -> Answer {
+    let headers = [("idempotency-key", key), ("content-type", "application/json")];
+    let body = format!(r#"{{"user_id":"{USER}","payload":{{"id":"{key}","amount":1}}}}"#);
+    app.client.request("POST", "/orders", &headers, body).await
+}
+
+#[tokio::test]
+async fn a_key_is_kept_for_a_day_and_then_dropped() {
+    // The history goes at once, and takes no key with it.
+    let setup =
+        TestApp::embedded().settings(|settings| settings.history_retention = Duration::from_millis(1));
+    let app = setup.start_on_postgres().await;
+    let mut first = Vec::new();
+    for key in ["young", "old"] {
+        let answer = send(&app, key).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        first.push(member(answer.text(), "order_id"));
+        // By the id of the order, as a key is kept as a digest.
+        let age = if key == "old" { "24 hours 1 minute" } else { "23 hours 59 minutes" };
+        let id = first.last().expect("an id");
+        app.execute(&format!(
+            "UPDATE orders_keys SET created_at = clock_timestamp() - interval '{age}' WHERE order_id = '{id}'"
+        ))
+        .await;
+    }
+    let app = app.restart().await;
+    let kept = "SELECT string_agg(order_id::text, ' ') FROM orders_keys";
+    until("the old key to be dropped", async || {
+        (app.query(kept).await.as_deref() == Some(first[0].as_str())).then_some(())
+    })
+    .await;
+    let again = send(&app, "young").await;
+    assert_eq!(member(again.text(), "order_id"), first[0], "{again:?}");
+    let anew = send(&app, "old").await;
+    assert_eq!(anew.status, 201, "{anew:?}");
+    assert_ne!(member(anew.text(), "order_id"), first[1]);
+    app.finish().await;
+}
