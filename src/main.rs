@@ -1,5 +1,5 @@
-//! The `orderstream` binary: reads the command line, runs it, and turns a failure into a message and an exit
-//! code.
+//! The `orderstream` binary: reads the command line, runs it, and turns a failure into a message on standard error and
+//! the exit code 2. Everything else is in the library.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
-//! `orderstream backup` and `orderstream restore`: a copy of the embedded store in one file, and the way back. Exit
-//! codes as those of `verify`: 0 the copy is there and nothing is wrong in it, 1 it is there and something is wrong in
-//! it as in the store, 2 there is no copy.
+//! `orderstream backup` and `orderstream restore`: copy the embedded store into one file, and back. Each copy is checked
+//! as `verify` checks a store. Exit codes: 0 the copy exists and nothing is wrong in it, 1 it exists and has what is
+//! wrong in the store, 2 there is no copy.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,7 +21,7 @@ pub(super) struct BackupArgs {
     /// Replace FILE where it exists.
     #[arg(long)]
     force: bool,
-    /// Take any amount: a processor of your own made them.
+    /// Do not check amounts, where a processor of your own computes them.
     #[arg(long)]
     skip_amounts: bool,
 }
@@ -31,10 +31,10 @@ pub(super) struct RestoreArgs {
     /// A copy that `orderstream backup` made.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Replace the store that is there.
+    /// Replace an existing store.
     #[arg(long)]
     force: bool,
-    /// Take any amount: a processor of your own made them.
+    /// Do not check amounts, where a processor of your own computes them.
     #[arg(long)]
     skip_amounts: bool,
 }
@@ -48,7 +48,7 @@ pub(super) async fn back_up(
     let options = verify::of_copy(!args.skip_amounts);
     let report = app::back_up(settings, &args.file, args.force, &options, partial).await?;
     let (from, to) = (settings.data_dir.display(), args.file.display());
-    tell(&report, &format!("{to} is a complete copy of {from}"))
+    print(&report, &format!("{to} is a complete copy of {from}"))
 }
 
 /// Puts a copy back.
@@ -60,11 +60,11 @@ pub(super) async fn restore(
     let options = verify::of_copy(!args.skip_amounts);
     let report = app::restore(settings, &args.file, args.force, &options, partial).await?;
     let (from, to) = (args.file.display(), settings.data_dir.display());
-    tell(&report, &format!("{to} holds what was in {from}"))
+    print(&report, &format!("{to} holds what was in {from}"))
 }
 
-/// Prints what the checker found in a copy, and that it is there.
-fn tell(report: &Report, done: &str) -> Result<ExitCode> {
+/// Prints what the checker found in a copy, and that the copy exists.
+fn print(report: &Report, done: &str) -> Result<ExitCode> {
     output::quiet(output::print(format!("{}{done}\n", verify::as_text(report))))?;
     Ok(verify::exit_code(report))
 }

@@ -1,5 +1,5 @@
-//! File descriptors: the soft limit is raised to the hard one, and the limits on connections are kept below it. Where
-//! connections used up all descriptors, the store, the broker and the health checks would have none.
+//! File descriptors: raises the soft limit to the hard one, and lowers `MAX_CONNECTIONS` to what that limit allows.
+//! Connections must never use up all descriptors: the store, the broker and the health checks need some.
 
 use std::num::NonZeroU32;
 
@@ -7,14 +7,14 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::config::Settings;
 
-/// The least that is kept for the store, the broker and the log.
+/// The fewest descriptors that stay free for the store, the broker and the log.
 const RESERVE: u64 = 128;
 
-/// How many ports take connections: that of HTTP and that of gRPC.
+/// The ports that accept connections: HTTP and gRPC.
 const PORTS: u64 = 2;
 
-/// Raises the limit of this process. Answers the settings with as many connections as it allows, where it takes
-/// callers.
+/// Raises the limit of this process. Returns the settings with as many connections as the limit allows, where the process
+/// accepts callers.
 pub(super) fn prepare(settings: &Settings, takes_callers: bool) -> Settings {
     let limit = raise();
     let mut settings = settings.clone();
@@ -37,7 +37,7 @@ pub(super) fn prepare(settings: &Settings, takes_callers: bool) -> Settings {
     settings
 }
 
-/// Raises the soft limit to the hard one, and answers the limit in force; `None` where there is none.
+/// Raises the soft limit to the hard one, and returns the limit in force; `None` where there is none.
 fn raise() -> Option<u64> {
     let before = getrlimit(Resource::Nofile);
     let mut wanted = before;
@@ -63,13 +63,13 @@ fn shown(limit: Option<u64>) -> String {
 /// How many connections each port may have.
 fn connections(wanted: NonZeroU32, limit: Option<u64>) -> NonZeroU32 {
     let Some(limit) = limit else { return wanted };
-    // A very small limit is shared in halves.
+    // Of a very small limit, half is reserved.
     let reserve = RESERVE.max(limit / 10).min(limit / 2);
     let allowed = u32::try_from((limit - reserve) / PORTS).unwrap_or(u32::MAX);
     wanted.min(NonZeroU32::new(allowed).unwrap_or(NonZeroU32::MIN))
 }
 
-/// The limit that allows so many connections for each port.
+/// The limit that allows this many connections for each port.
 fn needed(wanted: NonZeroU32) -> u64 {
     let connections = u64::from(wanted.get()) * PORTS;
     (connections + RESERVE).max((connections * 10).div_ceil(9))

@@ -1,9 +1,10 @@
-//! The command line: one file per subcommand that is more than a line. Subcommands read settings, call the
-//! wiring room and print for people.
+//! The command line: one file for each subcommand that needs more than a line. A subcommand reads its arguments and
+//! the settings, calls `app`, and prints the result for people or programs. Nothing here opens a store or a bus itself.
 
 mod allocator;
 mod copies;
 mod descriptors;
+mod fields;
 mod orders;
 mod output;
 mod redrive;
@@ -19,7 +20,7 @@ use crate::config::{Flags, Settings};
 use crate::shutdown::PartialFiles;
 use crate::{api, app, shutdown, telemetry};
 
-/// Takes orders over HTTP, makes them durable, has them processed, and answers what really happened.
+/// Takes orders over HTTP and gRPC, stores them durably, has a worker process them, and answers with the outcome.
 #[derive(Debug, Parser)]
 #[command(name = "orderstream", version, propagate_version = true, max_term_width = 110)]
 pub struct Cli {
@@ -33,37 +34,37 @@ pub struct Cli {
 enum Command {
     /// Run api and worker in one process (the default).
     Up,
-    /// Run only the api: takes orders and answers callers.
+    /// Run only the api, which takes orders and answers callers.
     Api,
-    /// Run only the worker: processes orders.
+    /// Run only the worker, which processes orders.
     Worker,
-    /// Bring the store's schema to this version, beside processes that work there.
+    /// Migrate the store's schema to this version; safe while servers run on Postgres.
     Migrate {
         /// Print the steps and their locks, and change nothing.
         #[arg(long)]
         plan: bool,
-        /// Drop what only the release before uses; none of its processes may be running.
+        /// Drop what only the previous release uses; none of its processes may be running.
         #[arg(long)]
         finish: bool,
-        /// Open a copy of the embedded store that was made without its WAL, with what it lacks.
+        /// Open a copy of the embedded store whose WAL is missing; changes that were only in the WAL are lost.
         #[arg(long, conflicts_with_all = ["plan", "finish"])]
         accept_missing_wal: bool,
     },
-    /// Copy the embedded store into one file, also while a server works with it.
+    /// Copy the embedded store into one file; safe while a server runs on it.
     Backup(copies::BackupArgs),
-    /// Put a copy that `backup` made into the data folder.
+    /// Put a copy that `backup` made into the data folder; no server may run on it.
     Restore(copies::RestoreArgs),
-    /// Print the effective settings and where each came from.
+    /// Print the settings in force and where each came from.
     Config,
     /// Check the store for orders that are lost, doubled or wrong; safe on a live system.
     Verify(verify::Args),
-    /// Publish the events of orders again that are pending and whose events were lost; safe on a live system.
+    /// Publish again the events of pending orders that Kafka has lost; safe on a live system.
     Redrive(redrive::Args),
-    /// Talk to a running server: make, change, read, list and follow orders.
+    /// Call a running server: create, change, read, list and follow orders.
     Orders(orders::Args),
-    /// Print a document of the interface: OpenAPI for HTTP, AsyncAPI for Kafka.
+    /// Print an interface description: OpenAPI for HTTP, AsyncAPI for Kafka.
     Spec {
-        /// Which one.
+        /// The description.
         document: Document,
     },
     /// Print a shell's completion script.
@@ -73,7 +74,7 @@ enum Command {
     },
 }
 
-/// A document of the interface.
+/// An interface description.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Document {
     /// OpenAPI 3.1, also served at /openapi.json.
@@ -82,19 +83,37 @@ enum Document {
     Asyncapi,
 }
 
-/// Reads the command line, or ends the process with help, the version or what is wrong with the line.
+/// The commands whose help lists every setting.
+const SERVERS: [&str; 3] = ["up", "api", "worker"];
+
+/// The commands that read no setting.
+const WITHOUT_SETTINGS: [&str; 4] = ["orders", "spec", "completions", "help"];
+
+/// What the help of the other commands says instead of the list.
+const SETTINGS_HINT: &str = "Settings, such as --data-dir and --postgres-dsn, are accepted here too: `orderstream up \
+                             --help` lists them.";
+
+/// Reads the command line, or ends the process with the help, the version or the mistake in the line.
 #[must_use]
 pub fn parse() -> Cli {
     let mut command = Cli::command();
-    // The flags of the settings reach every subcommand only now.
+    // The flags of the settings reach the subcommands only when the command is built.
     command.build();
-    if let Some(orders) = command.find_subcommand_mut("orders") {
-        hide_settings(orders);
+    for subcommand in command.get_subcommands_mut() {
+        let name = subcommand.get_name();
+        if SERVERS.contains(&name) {
+            continue;
+        }
+        let reads_settings = !WITHOUT_SETTINGS.contains(&name);
+        hide_settings(subcommand);
+        if reads_settings {
+            *subcommand = std::mem::take(subcommand).after_help(SETTINGS_HINT);
+        }
     }
     Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }
 
-/// Leaves the server's settings out of a client's help.
+/// Leaves the settings out of a command's help; the flags still work.
 fn hide_settings(command: &mut clap::Command) {
     let is_setting = |arg: &Arg| arg.get_help_heading() == Some("Settings");
     let bare = std::mem::take(command);
@@ -103,8 +122,8 @@ fn hide_settings(command: &mut clap::Command) {
 }
 
 impl Cli {
-    /// Prepares the process of a server, first of all: it begins anew with an allocator that gives memory back to the
-    /// system, so whatever was done before is done twice. Other commands go on as they are.
+    /// Prepares the process of a server. It replaces the process by one whose allocator gives memory back to the system,
+    /// so call it first: what was done before is done twice. Other commands continue unchanged.
     #[must_use]
     pub fn prepared(self) -> Cli {
         if self.is_server() {
@@ -118,13 +137,13 @@ impl Cli {
     }
 }
 
-/// Runs the command line and answers the process's exit code: 0 for success, 1 where `verify` finds something.
+/// Runs the command line and returns the process's exit code: 0 for success, 1 where `verify` finds something.
 ///
-/// A command other than a server's that SIGTERM, SIGINT, SIGHUP or SIGQUIT ends exits with 128 and the signal's number.
+/// SIGTERM, SIGINT, SIGHUP and SIGQUIT end a command that is not a server with 128 and the signal's number.
 /// A command whose reader closes standard output ends without a message, with 0 or the code of its result.
 ///
 /// # Errors
-/// Everything that goes wrong, to be printed; exit code 2.
+/// Any failure, for the caller to print; its exit code is 2.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     let ended = dispatch(cli);
     telemetry::flush();
@@ -135,11 +154,11 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
 }
 
 fn dispatch(cli: Cli) -> Result<ExitCode> {
-    // One library for all of TLS. Where somebody else has chosen one before, that one is as good.
+    // One library for all of TLS. An embedding program may have installed one before; that one works as well.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    // A server drains at a signal instead.
+    // A server drains at a signal; any other command ends at once.
     let partial = if cli.is_server() { PartialFiles::default() } else { shutdown::end_on_signals()? };
-    // Clients and scripts have no use for a server's settings.
+    // These commands read no settings, so a wrong setting does not keep them from working.
     match cli.command {
         Some(Command::Orders(args)) => {
             let server = variable("ORDERSTREAM_SERVER");
@@ -153,7 +172,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         Some(Command::Completions { shell }) => {
-            // Into memory first: a generator panics where it cannot write.
+            // The generator panics where it cannot write, so it writes into memory.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "orderstream", &mut script);
             output::print(script)?;
@@ -195,13 +214,13 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The environment's readable part: a variable that is not Unicode cannot be one of ours.
+/// The variables of the environment that are Unicode; the name and value of each setting are.
 fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// A variable of the environment that is no setting of the server; an empty one counts as unset.
+/// A variable of the environment that is not a setting of the server; an empty one counts as unset.
 fn variable(name: &str) -> Option<String> {
     environment().find(|(known, value)| known == name && !value.is_empty()).map(|(_, value)| value)
 }

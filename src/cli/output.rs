@@ -1,5 +1,5 @@
-//! Standard output of the commands. A reader that closes the pipe, as `head` does, has read enough: the command ends
-//! without a message. Its exit code is then 0, or the one that its result has.
+//! Standard output of the commands. Where the reader closes the pipe, as `head` does, the command ends without a
+//! message, with 0 or the code of its result. Any other failure to write is an error that says what to do.
 
 use std::io::{self, ErrorKind, Write};
 use std::thread;
@@ -15,7 +15,7 @@ pub(super) struct Closed;
 /// Prints a text as it is.
 ///
 /// # Errors
-/// [`Closed`], for [`quiet`] to take, or what else keeps the text from being written.
+/// [`Closed`], which [`quiet`] ignores, or the system's error.
 pub(super) fn print(text: impl AsRef<[u8]>) -> Result<()> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_ref()).and_then(|()| out.flush());
@@ -27,7 +27,7 @@ pub(super) fn print(text: impl AsRef<[u8]>) -> Result<()> {
     })
 }
 
-/// Takes a reader that has closed standard output as one who has read enough.
+/// Counts a reader's close of standard output as success.
 pub(super) fn quiet(printed: Result<()>) -> Result<()> {
     match printed {
         Err(error) if error.is::<Closed>() => Ok(()),
@@ -35,10 +35,9 @@ pub(super) fn quiet(printed: Result<()>) -> Result<()> {
     }
 }
 
-/// Prints what a server says at its start, on a thread of its own: a server serves also where nothing reads what it
-/// prints.
+/// Prints a server's start message on a thread of its own: a server must serve also where no process reads its output.
 pub(super) fn announce(text: String) {
     let thread = thread::Builder::new().name("announce".to_owned());
-    // Without a thread, and without a reader, it goes on all the same.
+    // The message is not needed to serve, so a failure to print it is ignored.
     let _ = thread.spawn(move || print(text));
 }

@@ -1,6 +1,6 @@
-//! `orderstream redrive`: publishes again the events of orders that are pending although the workers have consumed all
-//! that was on the bus. It puts their entries back into the outbox, beside processes that may be running: the next
-//! sweep of any of them publishes the events. Exit codes: 0 done, 1 some orders may be in the workers' backlog, 2 an
+//! `orderstream redrive`: publishes again the events of orders that are pending although the workers have consumed
+//! everything on the bus. It puts their entries back into the outbox; the next sweep of a running process publishes the
+//! events. It never publishes an event itself. Exit codes: 0 done, 1 some orders may be in the workers' backlog, 2 an
 //! error.
 
 use std::fmt::Write as _;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use super::fields::{order_id, status, user_id};
 use super::output;
 use crate::app::{self, ReadOnlyBackends};
 use crate::checker::redrive::{Filter, Found, Options, Progress, redrive};
@@ -33,19 +34,19 @@ pub(super) struct Args {
     /// Only orders with this status.
     #[arg(long, value_name = "STATUS", value_parser = status)]
     status: Option<Status>,
-    /// Only orders that have not changed for so many seconds.
+    /// Only orders that have not changed for this many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     older_than: u64,
-    /// At most so many orders.
+    /// At most this many orders.
     #[arg(long, value_name = "COUNT", default_value_t = 1_000_000)]
     limit: usize,
-    /// How many orders per second.
+    /// At most this many orders per second.
     #[arg(long, value_name = "COUNT", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
     /// How many seconds to wait for the workers to consume what is on the bus.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     wait: u64,
-    /// Do not wait for the workers: an event that is still on the bus is then there twice, which changes nothing.
+    /// Do not wait for the workers; an event that is still on the bus is then delivered twice, which is harmless.
     #[arg(long)]
     force: bool,
 }
@@ -54,18 +55,18 @@ pub(super) struct Args {
 pub(super) async fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     if settings.postgres_dsn.is_none() {
         bail!(
-            "POSTGRES_DSN is not set, and the embedded store has no outbox: a restart of its process publishes \
-             everything that is pending"
+            "POSTGRES_DSN is not set, and the embedded store has no outbox: restart its process, which publishes every \
+             pending order's event"
         );
     }
     let backends = app::open_for_reading(settings).await?;
-    let ended = drive(&backends, &args).await;
+    let ended = redrive_and_print(&backends, &args).await;
     backends.bus.close().await;
     backends.store.close().await;
     ended
 }
 
-async fn drive(backends: &ReadOnlyBackends, args: &Args) -> Result<ExitCode> {
+async fn redrive_and_print(backends: &ReadOnlyBackends, args: &Args) -> Result<ExitCode> {
     let options = Options {
         filter: Filter { orders: args.orders.clone(), user_id: args.user, status: args.status },
         older_than: Duration::from_secs(args.older_than),
@@ -74,7 +75,7 @@ async fn drive(backends: &ReadOnlyBackends, args: &Args) -> Result<ExitCode> {
         wait: (!args.force).then_some(Duration::from_secs(args.wait)),
         dry_run: args.dry_run,
     };
-    let mut bar = Bar::new();
+    let mut bar = ProgressBar::new();
     let found =
         redrive(&*backends.store, &*backends.bus, &options, &mut |progress| bar.show(progress)).await?;
     bar.end();
@@ -97,13 +98,13 @@ fn as_text(found: &Found, args: &Args) -> String {
     }
     if found.in_backlog > 0 {
         let why = match &found.bus_error {
-            Some(error) => format!("how far the workers have come is not known ({error})"),
+            Some(error) => format!("how far the workers have consumed is not known ({error})"),
             None => "the workers have not consumed what is on the bus".to_owned(),
         };
         let _ = writeln!(
             text,
-            "{} orders are pending, and {why}: their events may be there. They were left alone; try again later, with \
-             a longer --wait, or with --force.",
+            "{} orders are pending, and {why}: their events may still be on the bus. They were left alone; try again \
+             later, with a longer --wait, or with --force.",
             found.in_backlog
         );
     }
@@ -115,14 +116,14 @@ fn as_text(found: &Found, args: &Args) -> String {
 }
 
 /// The progress on standard error: a bar on a terminal, nothing elsewhere.
-struct Bar {
+struct ProgressBar {
     is_terminal: bool,
     width: usize,
 }
 
-impl Bar {
-    fn new() -> Bar {
-        Bar { is_terminal: std::io::stderr().is_terminal(), width: 0 }
+impl ProgressBar {
+    fn new() -> ProgressBar {
+        ProgressBar { is_terminal: std::io::stderr().is_terminal(), width: 0 }
     }
 
     fn show(&mut self, progress: Progress) {
@@ -130,14 +131,14 @@ impl Bar {
             return;
         }
         let line = match progress {
-            Progress::Looking { looked_at, found } => format!("{looked_at} orders looked at, {found} found"),
+            Progress::Looking { looked_at, found } => format!("{looked_at} orders checked, {found} found"),
             Progress::Waiting => "waiting for the workers".to_owned(),
             Progress::GivingBack { done, of } => {
                 let full = 40 * done / of.max(1);
                 format!("[{}{}] {done}/{of}", "#".repeat(full), ".".repeat(40 - full))
             }
         };
-        // Blanks over what a longer line has left there.
+        // Blanks overwrite the rest of a longer line before.
         let _ = write!(std::io::stderr(), "\r{line:<width$}", width = self.width);
         self.width = line.len();
     }
@@ -147,17 +148,4 @@ impl Bar {
             let _ = writeln!(std::io::stderr());
         }
     }
-}
-
-fn order_id(text: &str) -> Result<OrderId, String> {
-    OrderId::parse(text).ok_or_else(|| "an order's id is a UUID".to_owned())
-}
-
-fn user_id(text: &str) -> Result<UserId, String> {
-    UserId::parse(text).ok_or_else(|| "a user's id is a UUID".to_owned())
-}
-
-fn status(text: &str) -> Result<Status, String> {
-    let known = Status::ALL.map(|status| status.to_string()).join(", ");
-    Status::parse(text).ok_or_else(|| format!("write one of {known}"))
 }

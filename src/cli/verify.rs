@@ -1,6 +1,6 @@
-//! `orderstream verify`: runs the checker over the store of these settings, beside a server that may be
-//! running, and prints for people or for programs. Exit codes: 0 nothing is wrong, 1 something is, 2 it
-//! could not be found out.
+//! `orderstream verify`: runs the checker over the store of these settings, beside a server that may be running, and
+//! prints the report for people or for programs. It changes nothing. Exit codes: 0 nothing is wrong, 1 something is,
+//! 2 the check could not be done.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -22,14 +22,15 @@ const LISTED: usize = 100;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Demand that no order waits for the worker.
+    /// Report every order that is pending.
     #[arg(long)]
     idle: bool,
-    /// File of orders that callers were told of, or - for standard input: lines of `<order_id>[ <status>]`,
-    /// the status being created, updated, deleted or accepted. Each must exist, or be deleted.
+    /// File of orders whose writes were confirmed to callers, or - for standard input: lines of
+    /// `<order_id>[ <status>]`, the status being created, updated, deleted or accepted. Each order must exist, or be
+    /// deleted.
     #[arg(long, value_name = "FILE")]
     confirmed: Option<String>,
-    /// Take any amount: a processor of your own made them.
+    /// Do not check amounts, where a processor of your own computes them.
     #[arg(long)]
     skip_amounts: bool,
     /// Print one JSON object.
@@ -39,16 +40,16 @@ pub(super) struct Args {
 
 /// Checks and prints.
 pub(super) async fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
-    // Read before anything is checked: a mistake in line 1,000,000 should not be told after the long work.
+    // The list is read before the check: a mistake in its line 1,000,000 should not appear after the long work.
     let confirmed = args.confirmed.as_deref().map(read_confirmed).transpose()?.unwrap_or_default();
-    let reading = app::open_for_reading(settings).await?;
+    let backends = app::open_for_reading(settings).await?;
     let options = Options { idle: args.idle, amounts: !args.skip_amounts, listed: LISTED };
-    let report = check(&reading, confirmed, &options).await;
-    reading.bus.close().await;
-    reading.store.close().await;
+    let report = check(&backends, confirmed, &options).await;
+    backends.bus.close().await;
+    backends.store.close().await;
     let report = report?;
     let text = if args.json { as_json(&report)? } else { as_text(&report) };
-    // The exit code tells what was found also where the reader has read enough.
+    // The exit code reports findings also where the reader has closed standard output.
     output::quiet(output::print(text))?;
     Ok(exit_code(&report))
 }
@@ -58,15 +59,15 @@ pub(super) fn exit_code(report: &Report) -> ExitCode {
     if report.found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What is demanded of a copy of a store: orders may wait for the worker in it.
+/// The check of a copy of a store: orders in it may be pending.
 pub(super) fn of_copy(amounts: bool) -> Options {
     Options { idle: false, amounts, listed: LISTED }
 }
 
-async fn check(reading: &ReadOnlyBackends, confirmed: Confirmed, options: &Options) -> Result<Report> {
-    let dead_letters = reading.bus.dead_letters().await?;
-    let mut report = verify(&*reading.store, dead_letters, confirmed, options).await?;
-    find_stuck(&*reading.store, &*reading.bus, &mut report, options.listed).await?;
+async fn check(backends: &ReadOnlyBackends, confirmed: Confirmed, options: &Options) -> Result<Report> {
+    let dead_letters = backends.bus.dead_letters().await?;
+    let mut report = verify(&*backends.store, dead_letters, confirmed, options).await?;
+    find_stuck(&*backends.store, &*backends.bus, &mut report, options.listed).await?;
     Ok(report)
 }
 
@@ -78,20 +79,20 @@ fn read_confirmed(file: &str) -> Result<Confirmed> {
     parse_confirmed(BufReader::new(opened), file)
 }
 
-fn parse_confirmed(lines: impl BufRead, place: &str) -> Result<Confirmed> {
+fn parse_confirmed(lines: impl BufRead, source: &str) -> Result<Confirmed> {
     let mut confirmed = Confirmed::default();
     for (number, line) in (1..).zip(lines.lines()) {
-        let line = line.with_context(|| format!("{place}, line {number}"))?;
+        let line = line.with_context(|| format!("{source}, line {number}"))?;
         let mut words = line.split_whitespace();
         let Some(id) = words.next() else { continue };
         let Some(order_id) = OrderId::parse(id) else {
-            bail!("{place}, line {number}: {id:?} is not a UUID; write <order_id>[ <status>]");
+            bail!("{source}, line {number}: {id:?} is not a UUID; write <order_id>[ <status>]");
         };
         match (words.next(), words.next()) {
             (Some("deleted"), None) => confirmed.add_deleted(order_id),
             (None | Some("created" | "updated" | "accepted"), None) => confirmed.add_stored(order_id),
             _ => bail!(
-                "{place}, line {number}: write <order_id>[ <status>], the status being created, updated, \
+                "{source}, line {number}: write <order_id>[ <status>], the status being created, updated, \
                  deleted or accepted"
             ),
         }
@@ -111,16 +112,18 @@ pub(super) fn as_text(report: &Report) -> String {
         report.dead_letters
     );
     if report.confirmed > 0 {
-        text += &format!("looked up {} orders that callers were told of\n", report.confirmed);
+        text += &format!("looked up {} orders that were confirmed to callers\n", report.confirmed);
     }
     if report.foreign > 0 {
-        text +=
-            &format!("{} orders are as another service left them; they are not findings\n", report.foreign);
+        text += &format!(
+            "{} orders were written by another service and are as it left them; they are not findings\n",
+            report.foreign
+        );
     }
     if report.not_judged > 0 {
         text += &format!(
-            "{} orders wait for workers that have not consumed the whole topic: whether their events are there is not \
-             known\n",
+            "{} orders are pending, and the workers have not consumed the whole topic: whether their events are still \
+             there is not known\n",
             report.not_judged
         );
     }
@@ -175,7 +178,7 @@ fn as_json(report: &Report) -> Result<String> {
     Ok(serde_json::to_string(&body)? + "\n")
 }
 
-/// The statuses that there are orders of, and how many.
+/// The number of orders of each status that some order has.
 fn by_status(report: &Report) -> impl Iterator<Item = (Status, u64)> {
     Status::ALL.into_iter().zip(report.orders).filter(|(_, count)| *count > 0)
 }
@@ -186,7 +189,7 @@ mod tests {
     use crate::checker::findings::{Fault, Finding};
 
     #[test]
-    fn a_line_is_an_id_and_perhaps_what_became_of_it() {
+    fn a_line_is_an_id_and_perhaps_a_status() {
         let (stored, deleted) = (OrderId::generate(), OrderId::generate());
         let text = format!("{stored}\n\n {stored} accepted \r\n{deleted} deleted\n{stored} created");
         let mut expected = Confirmed::default();
@@ -196,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_told_with_its_number() {
+    fn an_error_names_the_bad_line_by_its_number() {
         let id = OrderId::generate();
         for line in ["7".to_owned(), format!("{id} lost"), format!("{id} deleted twice")] {
             let error =

@@ -1,15 +1,17 @@
-//! The arguments of `orderstream orders`, checked as far as they can be without a server.
+//! The arguments of `orderstream orders`. Everything that can be checked without a server is checked here, so that a
+//! mistake costs no request. Nothing here reads a file or opens a connection.
 
-use clap::Subcommand;
 use clap::builder::NonEmptyStringValueParser;
+use clap::{ArgGroup, Subcommand};
 use jiff::Timestamp;
 
+use crate::cli::fields::{order_id, status, user_id};
 use crate::order::{HistoryOffset, KeyText, OrderId, Status, UserId, Version};
 
 const SERVER_HELP: &str = "Address of the server [env: ORDERSTREAM_SERVER] [default: http://127.0.0.1:8080]";
 const PAYLOAD_HELP: &str = "Content of the order: JSON text, @FILE, or - for standard input";
 
-/// What `orderstream orders` takes.
+/// The arguments of `orderstream orders`.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
     #[arg(long, value_name = "URL", global = true, help = SERVER_HELP)]
@@ -18,12 +20,12 @@ pub(in crate::cli) struct Args {
     pub(super) action: Action,
 }
 
-/// What the server is asked for.
+/// The request to the server.
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
-    /// Make a new order.
+    /// Create an order.
     Create {
-        /// Whose order it is.
+        /// The owner of the order.
         #[arg(long, value_name = "UUID", value_parser = user_id)]
         user: UserId,
         #[arg(long, value_name = "JSON", allow_hyphen_values = true, help = PAYLOAD_HELP)]
@@ -33,17 +35,17 @@ pub(super) enum Action {
         #[command(flatten)]
         response: ResponseOptions,
     },
-    /// Make an order under an id of your own, or replace its content; safe to repeat.
+    /// Create an order under an id of your own, or replace its content; safe to repeat.
     Put {
         /// The order.
         #[arg(value_parser = order_id)]
         id: OrderId,
-        /// Whose order it is; may be left out where it exists.
+        /// The owner of the order; optional where the order exists.
         #[arg(long, value_name = "UUID", value_parser = user_id)]
         user: Option<UserId>,
         #[arg(long, value_name = "JSON", allow_hyphen_values = true, help = PAYLOAD_HELP)]
         payload: String,
-        /// Only make it: refuse where it exists.
+        /// Only create the order; fail where it exists.
         #[arg(long, conflicts_with = "if_version")]
         create_only: bool,
         #[command(flatten)]
@@ -59,30 +61,30 @@ pub(super) enum Action {
         /// Wait until the worker has processed this version or a newer one, for --wait seconds at most.
         #[arg(long, value_name = "VERSION", requires = "wait", value_parser = version())]
         min_version: Option<Version>,
-        /// Wait for the worker, so many seconds at most.
+        /// Wait for the worker, this many seconds at most.
         #[arg(long, value_name = "SECONDS")]
         wait: Option<u32>,
     },
-    /// Print a user's newest order of an external id, which is the `id` in its payload.
+    /// Print a user's newest order with an external id, which is the `id` in its payload.
     Find {
         /// The external id.
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         external_id: String,
-        /// Whose order it is.
+        /// The owner of the order.
         #[arg(long, value_name = "UUID", value_parser = user_id)]
         user: UserId,
     },
-    /// Print orders, the newest first, a page in a line.
+    /// Print orders, the newest first, one page per line.
     List {
         #[command(flatten)]
         filter: ListFilter,
-        /// How many orders a page holds at most.
+        /// At most this many orders per page.
         #[arg(long, value_name = "COUNT")]
         limit: Option<u32>,
-        /// Go on behind a page: its `next_cursor`.
+        /// Print the page after this one: the `next_cursor` of a page.
         #[arg(long)]
         cursor: Option<String>,
-        /// Print the pages that follow, too.
+        /// Print all following pages, too.
         #[arg(long)]
         all: bool,
     },
@@ -91,7 +93,7 @@ pub(super) enum Action {
         /// The order.
         #[arg(value_parser = order_id)]
         id: OrderId,
-        /// Whose order it must be.
+        /// The user that must own the order.
         #[arg(long, value_name = "UUID", value_parser = user_id)]
         user: Option<UserId>,
         #[arg(long, value_name = "JSON", allow_hyphen_values = true, help = PAYLOAD_HELP)]
@@ -103,12 +105,12 @@ pub(super) enum Action {
         #[command(flatten)]
         response: ResponseOptions,
     },
-    /// Delete an order for ever; its content stays readable.
+    /// Delete an order for good; its content stays readable.
     Delete {
         /// The order.
         #[arg(value_parser = order_id)]
         id: OrderId,
-        /// Whose order it must be.
+        /// The user that must own the order.
         #[arg(long, value_name = "UUID", value_parser = user_id)]
         user: Option<UserId>,
         #[command(flatten)]
@@ -118,7 +120,7 @@ pub(super) enum Action {
         #[command(flatten)]
         response: ResponseOptions,
     },
-    /// Send many requests at once: a JSON array of what `POST /orders` takes; prints what became of each.
+    /// Send many requests at once, as a JSON array of bodies of `POST /orders`; prints the outcome of each.
     Batch {
         /// The requests: JSON text, @FILE, or - for standard input.
         #[arg(value_name = "JSON")]
@@ -128,7 +130,7 @@ pub(super) enum Action {
         #[command(flatten)]
         response: ResponseOptions,
     },
-    /// Print what happened to an order, version by version; the server must keep a history.
+    /// Print the history of an order; needs a server with HISTORY=on.
     History {
         /// The order.
         #[arg(value_parser = order_id)]
@@ -139,21 +141,22 @@ pub(super) enum Action {
         /// The order.
         #[arg(value_parser = order_id)]
         id: OrderId,
-        /// Go on when it is finished, until Ctrl-C.
+        /// Continue when the order is finished, until Ctrl-C.
         #[arg(long)]
         follow: bool,
     },
-    /// Print each change of an order, or of a user's orders, as it happens, until Ctrl-C: a place and the change. The
-    /// server must keep a history.
+    /// Print each change of an order, or of a user's orders, as it happens, until Ctrl-C: its id and the change. Needs
+    /// a server with HISTORY=on.
+    #[command(group(ArgGroup::new("scope").required(true).args(["id", "user"])))]
     Events {
-        /// The order.
-        #[arg(value_parser = order_id, required_unless_present = "user")]
+        /// The order to follow.
+        #[arg(value_parser = order_id)]
         id: Option<OrderId>,
-        /// Whose orders, instead of one order.
-        #[arg(long, value_name = "UUID", value_parser = user_id, conflicts_with = "id")]
+        /// The user whose orders to follow, instead of one order.
+        #[arg(long, value_name = "UUID", value_parser = user_id)]
         user: Option<UserId>,
-        /// Go on behind this place.
-        #[arg(long, value_name = "PLACE")]
+        /// Start after the event with this id.
+        #[arg(long, value_name = "EVENT_ID")]
         after: Option<HistoryOffset>,
     },
 }
@@ -161,12 +164,12 @@ pub(super) enum Action {
 /// The key of a request.
 #[derive(Debug, clap::Args)]
 pub(super) struct Key {
-    /// A name of your own for this request: sent again under it, it is carried out once.
+    /// A name of your own for this request; a repetition under the same name is carried out once.
     #[arg(long = "idempotency-key", value_name = "KEY", value_parser = key)]
     pub(super) idempotency_key: Option<String>,
 }
 
-/// What must be true of an order that is there.
+/// The precondition of a change.
 #[derive(Debug, clap::Args)]
 pub(super) struct Condition {
     /// Only if the order has this version.
@@ -174,53 +177,41 @@ pub(super) struct Condition {
     pub(super) if_version: Option<Version>,
 }
 
-/// How a change is to be answered.
+/// The response options of a change.
 #[derive(Debug, clap::Args)]
 pub(super) struct ResponseOptions {
-    /// Wait for the worker no longer than so many seconds.
+    /// Wait for the worker no longer than this many seconds.
     #[arg(long, value_name = "SECONDS", conflicts_with = "no_wait")]
     pub(super) wait: Option<u32>,
-    /// Do not wait for the worker: it is enough that the order is stored.
+    /// Do not wait for the worker; return when the order is stored.
     #[arg(long)]
     pub(super) no_wait: bool,
-    /// Print the order as it is then, too.
+    /// Print the order, too, as it is after the change.
     #[arg(long)]
     pub(super) show: bool,
 }
 
-/// Which orders are listed.
+/// The filter of a list.
 #[derive(Debug, clap::Args)]
 pub(super) struct ListFilter {
-    /// Whose orders.
+    /// Only orders of this user.
     #[arg(long, value_name = "UUID", value_parser = user_id)]
     pub(super) user: Option<UserId>,
-    /// Orders that stand there now: new, processing, done, failed, cancelled or deleted.
+    /// Only orders with this status: new, processing, done, failed, cancelled or deleted.
     #[arg(long, value_parser = status)]
     pub(super) status: Option<Status>,
-    /// Orders of this external id.
+    /// Only orders with this external id.
     #[arg(long, value_name = "ID", requires = "user")]
     pub(super) external_id: Option<String>,
-    /// Orders created at this time or later (RFC 3339).
+    /// Only orders created at this time or later (RFC 3339).
     #[arg(long, value_name = "TIME")]
     pub(super) created_after: Option<Timestamp>,
-    /// Orders created before this time.
+    /// Only orders created before this time.
     #[arg(long, value_name = "TIME")]
     pub(super) created_before: Option<Timestamp>,
-    /// Deleted orders, too.
+    /// Include deleted orders.
     #[arg(long)]
     pub(super) show_deleted: bool,
-}
-
-fn order_id(text: &str) -> Result<OrderId, String> {
-    OrderId::parse(text).ok_or_else(|| "not a UUID".to_owned())
-}
-
-fn user_id(text: &str) -> Result<UserId, String> {
-    UserId::parse(text).ok_or_else(|| "not a UUID".to_owned())
-}
-
-fn status(text: &str) -> Result<Status, String> {
-    Status::parse(text).ok_or_else(|| "no status of an order".to_owned())
 }
 
 fn version() -> clap::builder::RangedI64ValueParser<Version> {

@@ -1,6 +1,6 @@
-//! A client of a running server, no larger than the commands need: HTTP/1.1 without TLS, one request per
-//! connection, and an end to every wait. It never repeats a request; whoever calls it knows whether that
-//! would be safe. Its messages name the server and what to do.
+//! A client of a running server, with only what the commands need: HTTP/1.1 without TLS, one request per connection, and a
+//! timeout on every wait. It never repeats a request, because only its caller knows whether that is safe. Its messages
+//! name the server and what to do.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Longer than a server waits for its worker unless it is told otherwise.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The timeout of a request: longer than a server waits for its worker by default.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Three times as long as a server lets a stream be silent.
-const SILENCE: Duration = Duration::from_secs(45);
+/// The timeout of a silent stream: three times a server's longest pause between two lines.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// Where a server is.
+/// The address of a server.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
     authority: Authority,
@@ -37,25 +37,25 @@ pub(super) struct Call {
     path: String,
     headers: Vec<(&'static str, String)>,
     body: String,
-    patience: Duration,
+    timeout: Duration,
 }
 
-/// What a server said.
+/// A response.
 pub(super) struct Answer {
     status: StatusCode,
     replayed: bool,
-    /// How long the server wants the client to wait before the next try.
+    /// The pause that the server asks for before the next try.
     retry_after: Option<Duration>,
     body: Bytes,
 }
 
-/// An answer that comes bit by bit.
+/// A response that is a stream.
 pub(super) struct Stream {
     server: Server,
     body: Incoming,
 }
 
-/// The members of a problem that are for people.
+/// The members of a problem that the client reads.
 #[derive(Deserialize)]
 struct Problem {
     code: String,
@@ -68,11 +68,11 @@ impl Server {
     /// Reads an address such as `http://127.0.0.1:8080`.
     ///
     /// # Errors
-    /// Says what to write instead.
+    /// Where it is not such an address; the message says what to write.
     pub(super) fn parse(url: &str) -> Result<Server> {
         if url.starts_with("https://") {
             bail!(
-                "{url}: this client speaks no TLS; name the server's plain http:// address with --server, or use curl"
+                "{url}: this client has no TLS; name the server's plain http:// address with --server, or use curl"
             );
         }
         let authority = url
@@ -81,33 +81,35 @@ impl Server {
             .and_then(|rest| rest.parse::<Authority>().ok())
             .filter(|authority| !authority.as_str().contains('@') && !authority.host().is_empty());
         let authority = authority.with_context(|| {
-            format!("{url:?} is no address of a server; write one like http://127.0.0.1:8080, without a path")
+            format!(
+                "{url:?} is not the address of a server; write one like http://127.0.0.1:8080, without a path"
+            )
         })?;
         Ok(Server { authority })
     }
 
-    /// Sends a request and waits for the whole answer.
+    /// Sends a request and waits for the whole response.
     ///
     /// # Errors
-    /// Where there was no answer.
+    /// Where there is no response in time.
     pub(super) async fn call(&self, call: Call) -> Result<Answer> {
-        let patience = call.patience;
+        let limit = call.timeout;
         let exchange = async {
             let response = self.send(call).await?;
             self.answer(response).await
         };
-        match timeout(patience, exchange).await {
+        match timeout(limit, exchange).await {
             Ok(answer) => answer,
-            Err(_) => bail!("{}", self.silent(patience)),
+            Err(_) => bail!("{}", self.timed_out(limit)),
         }
     }
 
-    /// Sends a request whose answer is a stream.
+    /// Sends a request whose response is a stream.
     ///
     /// # Errors
-    /// Where there was no answer; inside, the answer that is none.
+    /// Where there is no response in time. The inner error is a response that is not a stream.
     pub(super) async fn stream(&self, call: Call) -> Result<Result<Stream, Answer>> {
-        let patience = call.patience;
+        let limit = call.timeout;
         let opening = async {
             let response = self.send(call).await?;
             match response.status().is_success() {
@@ -115,9 +117,9 @@ impl Server {
                 false => self.answer(response).await.map(Err),
             }
         };
-        match timeout(patience, opening).await {
+        match timeout(limit, opening).await {
             Ok(answer) => answer,
-            Err(_) => bail!("{}", self.silent(patience)),
+            Err(_) => bail!("{}", self.timed_out(limit)),
         }
     }
 
@@ -135,7 +137,7 @@ impl Server {
         let stream = self.connect().await?;
         let broke = || self.broke();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.with_context(broke)?;
-        // Ends with the sender, or with the answer. What goes wrong on the connection, the request is told.
+        // The task ends with the sender or with the response. A failure of the connection fails the request, too.
         tokio::spawn(connection);
         sender.send_request(request).await.with_context(broke)
     }
@@ -150,16 +152,16 @@ impl Server {
 
     fn broke(&self) -> String {
         format!(
-            "the connection to http://{} broke; it may have carried out the request all the same",
+            "the connection to http://{} broke; the server may have carried out the request all the same",
             self.authority
         )
     }
 
-    fn silent(&self, patience: Duration) -> String {
+    fn timed_out(&self, limit: Duration) -> String {
         format!(
             "http://{} did not answer within {} s; it may have carried out the request all the same",
             self.authority,
-            patience.as_secs()
+            limit.as_secs()
         )
     }
 
@@ -178,25 +180,26 @@ impl Server {
 }
 
 impl Call {
+    /// A request without headers and body.
     pub(super) fn new(method: Method, path: impl Into<String>) -> Call {
-        Call { method, path: path.into(), headers: Vec::new(), body: String::new(), patience: PATIENCE }
+        Call { method, path: path.into(), headers: Vec::new(), body: String::new(), timeout: CALL_TIMEOUT }
     }
 
-    /// With a header, where there is a value.
+    /// Adds a header, where there is a value.
     pub(super) fn header(mut self, name: &'static str, value: Option<String>) -> Call {
         self.headers.extend(value.map(|value| (name, value)));
         self
     }
 
-    /// With a body of JSON.
+    /// Sets the body, which is JSON.
     pub(super) fn body(mut self, body: String) -> Call {
         self.body = body;
         self
     }
 
-    /// With so much more patience.
-    pub(super) fn longer(mut self, wait: Duration) -> Call {
-        self.patience += wait;
+    /// Makes the timeout longer by the time that the server may wait for the worker.
+    pub(super) fn extend_timeout(mut self, wait: Duration) -> Call {
+        self.timeout += wait;
         self
     }
 }
@@ -205,11 +208,11 @@ impl Stream {
     /// The next bytes; `None` at the end.
     ///
     /// # Errors
-    /// Where the connection broke, or nothing came for too long.
+    /// Where the connection broke, or nothing arrived in time.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
-            match timeout(SILENCE, self.body.frame()).await {
-                Err(_) => bail!("{}", self.server.silent(SILENCE)),
+            match timeout(STREAM_TIMEOUT, self.body.frame()).await {
+                Err(_) => bail!("{}", self.server.timed_out(STREAM_TIMEOUT)),
                 Ok(None) => return Ok(None),
                 Ok(Some(frame)) => {
                     if let Ok(data) = frame.with_context(|| self.server.broke())?.into_data() {
@@ -222,14 +225,14 @@ impl Stream {
 }
 
 impl Answer {
-    /// Whether it tells what a request of the same key did earlier.
+    /// Whether it is the replayed outcome of an earlier request with the same key.
     pub(super) fn is_replayed(&self) -> bool {
         self.replayed
     }
 
-    /// How long to wait at least before the same request is sent again; `None` where that would not help.
+    /// The shortest pause before the same request is sent again; `None` where another try does not help.
     pub(super) fn retry_after(&self) -> Option<Duration> {
-        // Of what stands between us and the server there are no problems, only statuses.
+        // A proxy before the server sends no problem, only a status.
         let is_retryable = match serde_json::from_slice::<Problem>(&self.body) {
             Ok(problem) => problem.retryable,
             Err(_) => matches!(self.status.as_u16(), 408 | 429 | 502 | 503 | 504),
@@ -237,10 +240,10 @@ impl Answer {
         is_retryable.then(|| self.retry_after.unwrap_or_default())
     }
 
-    /// The body of an answer that is no refusal.
+    /// The body of a success.
     ///
     /// # Errors
-    /// The refusal in one line, its code first.
+    /// The rejection in one line, its code first.
     pub(super) fn accepted(&self) -> Result<&[u8], String> {
         if self.status.is_success() {
             return Ok(&self.body);
@@ -248,7 +251,7 @@ impl Answer {
         let status = self.status.as_u16();
         match serde_json::from_slice::<Problem>(&self.body) {
             Ok(problem) => Err(format!("{} ({status}): {}", problem.code, problem.detail)),
-            // Something between us and the server spoke.
+            // The response is not the server's but a proxy's.
             Err(_) => {
                 let text = String::from_utf8_lossy(&self.body);
                 let start: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -271,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_unreserved_characters_stand_for_themselves() {
+    fn only_unreserved_characters_are_not_encoded() {
         assert_eq!(percent_encode("aZ9-._~").to_string(), "aZ9-._~");
         assert_eq!(percent_encode("a/b %?#+Ж").to_string(), "a%2Fb%20%25%3F%23%2B%D0%96");
     }
@@ -294,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_go_away_by_itself_is_tried_again() {
+    fn only_retryable_answers_name_a_pause() {
         let pause = |status: u16, body: &'static str| {
             let (status, retry_after) = (StatusCode::from_u16(status).unwrap(), Some(Duration::from_secs(7)));
             Answer { status, replayed: false, retry_after, body: Bytes::from_static(body.as_bytes()) }
@@ -309,15 +312,15 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_one_line_whoever_wrote_it() {
-        let refusal = |body: &'static str| {
+    fn a_rejection_is_one_line_also_where_a_proxy_wrote_it() {
+        let rejection = |body: &'static str| {
             let body = Bytes::from_static(body.as_bytes());
             Answer { status: StatusCode::NOT_FOUND, replayed: false, retry_after: None, body }
                 .accepted()
                 .unwrap_err()
         };
         let problem = r#"{"code":"order_not_found","detail":"there is none","title":"x"}"#;
-        assert_eq!(refusal(problem), "order_not_found (404): there is none");
-        assert_eq!(refusal("<html>\n  no\n</html>\n"), "HTTP 404: <html> no </html>");
+        assert_eq!(rejection(problem), "order_not_found (404): there is none");
+        assert_eq!(rejection("<html>\n  no\n</html>\n"), "HTTP 404: <html> no </html>");
     }
 }

@@ -1,4 +1,5 @@
-//! `orders watch` and `orders events`: what happens to orders, as it happens.
+//! `orders watch` and `orders events`: print changes of orders as they happen. `watch` polls the order, `events` reads the
+//! server's event stream and opens it again where it ended. An event is never printed twice and never skipped silently.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,19 +9,19 @@ use serde::Deserialize;
 use tokio::time::sleep;
 
 use super::client::{Call, Method, Server, Stream};
-use super::response::{accepted, print, refused};
+use super::response::{accepted, print, rejected};
 use crate::backoff::doubled;
 use crate::order::{HistoryOffset, OrderId, Status};
 use crate::telemetry;
 
-/// How often a watched order is looked at.
+/// The pause between two reads of a watched order.
 const WATCH_PERIOD: Duration = Duration::from_millis(250);
 
-/// How long to wait before a stream that has ended is opened again, unless its server says so: at first, and at most
-/// after many tries that brought nothing.
+/// The pause before a stream is opened again, unless the server names one: the first, and the longest after failures in a
+/// row.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
-/// The part of an order that a watcher looks at.
+/// The members of an order that `watch` reads.
 #[derive(Deserialize)]
 struct Watched {
     order: WatchedOrder,
@@ -34,8 +35,8 @@ struct WatchedOrder {
     reason: Option<String>,
 }
 
-/// Prints a line at each change until the order is finished, or for ever. Looks at the order itself, which a server
-/// without a history has, too.
+/// Prints a line at each change until the order is finished, or without end. It polls the order, because a server without
+/// a history has no event stream.
 pub(super) async fn watch(server: &Server, id: OrderId, follow: bool) -> Result<ExitCode> {
     let mut seen = String::new();
     loop {
@@ -44,8 +45,9 @@ pub(super) async fn watch(server: &Server, id: OrderId, follow: bool) -> Result<
             Ok(body) => body,
             Err(code) => return Ok(code),
         };
-        let Watched { order } = serde_json::from_slice(body).context("the server's answer is no order")?;
-        // Not the time: the worker's note that it has seen a deletion would show as a second one.
+        let Watched { order } =
+            serde_json::from_slice(body).context("the server's answer is not an order")?;
+        // Without the time: the worker updates it when it has processed a deletion, which is not a second change.
         let state = format!("{} {}", order.status, order.version);
         if state != seen {
             print(format!("{} {state}", order.updated_at).as_bytes())?;
@@ -58,31 +60,31 @@ pub(super) async fn watch(server: &Server, id: OrderId, follow: bool) -> Result<
             if order.status != Status::Failed.as_str() {
                 return Ok(ExitCode::SUCCESS);
             }
-            return Ok(refused(&format!("the order failed: {}", order.reason.unwrap_or_default())));
+            return Ok(rejected(&format!("the order failed: {}", order.reason.unwrap_or_default())));
         }
         sleep(WATCH_PERIOD).await;
     }
 }
 
-/// Prints the events of a stream, each behind its place, until the server refuses for good. A stream that ends is
-/// opened again where it ended, so that nothing is missed and nothing printed twice.
+/// Prints the events of a stream, each after its id, until the server rejects the request for good. A stream that ends is
+/// opened again after the last event, so that no event is missed or printed twice.
 pub(super) async fn events(server: &Server, path: &str, after: Option<HistoryOffset>) -> Result<ExitCode> {
-    let mut reader = Reader { place: after.map(|after| after.to_string()), pause: PAUSES[0], failures: 0 };
+    let mut reader = Reader { last_id: after.map(|after| after.to_string()), pause: PAUSES[0], failures: 0 };
     let mut is_first = true;
     loop {
-        let call = Call::new(Method::GET, path).header("last-event-id", reader.place.clone());
+        let call = Call::new(Method::GET, path).header("last-event-id", reader.last_id.clone());
         let mut at_least = Duration::ZERO;
         match server.stream(call).await {
-            // A server that is not there from the beginning was named wrongly, most likely.
+            // A server that cannot be reached at the first try is most likely named wrongly.
             Err(error) if is_first => return Err(error),
             Err(error) => reader.failed(&format!("{error:#}")),
             Ok(Err(answer)) => {
-                let refusal = answer.accepted().err().unwrap_or_default();
-                let Some(retry_after) = answer.retry_after() else { return Ok(refused(&refusal)) };
+                let rejection = answer.accepted().err().unwrap_or_default();
+                let Some(retry_after) = answer.retry_after() else { return Ok(rejected(&rejection)) };
                 at_least = retry_after;
-                reader.failed(&refusal);
+                reader.failed(&rejection);
             }
-            Ok(Ok(stream)) => match reader.relay(stream).await {
+            Ok(Ok(stream)) => match reader.print_events(stream).await {
                 Ok(()) => {}
                 Err(Ended::Printing(error)) => return Err(error),
                 Err(Ended::Reading(error)) => reader.failed(&format!("{error:#}")),
@@ -93,35 +95,38 @@ pub(super) async fn events(server: &Server, path: &str, after: Option<HistoryOff
     }
 }
 
-/// Where a reader of streams stands.
+/// The progress of a reader over all its streams.
 struct Reader {
-    place: Option<String>,
-    /// How long to wait before the next stream.
+    /// The id of the last event that was printed.
+    last_id: Option<String>,
+    /// The pause before the next stream.
     pause: Duration,
-    /// How many tries have failed since something came.
+    /// The failures since the last bytes arrived.
     failures: u32,
 }
 
-/// Why a stream ended out of order.
+/// Why a stream ended early.
 enum Ended {
+    /// The connection failed.
     Reading(anyhow::Error),
+    /// Standard output failed.
     Printing(anyhow::Error),
 }
 
 impl Reader {
     /// Prints the events of one stream to its end.
-    async fn relay(&mut self, mut stream: Stream) -> Result<(), Ended> {
-        let mut events = Events { place: self.place.clone(), ..Events::default() };
+    async fn print_events(&mut self, mut stream: Stream) -> Result<(), Ended> {
+        let mut events = EventParser { last_id: self.last_id.clone(), ..EventParser::default() };
         while let Some(bytes) = stream.next().await.map_err(Ended::Reading)? {
             self.failures = 0;
             for event in events.feed(&bytes) {
                 if event.name == "gap" {
-                    note(&gap(&event.data));
+                    say(&gap(&event.data));
                     continue;
                 }
                 print(format!("{} {}", event.id, event.data).as_bytes()).map_err(Ended::Printing)?;
             }
-            self.place.clone_from(&events.place);
+            self.last_id.clone_from(&events.last_id);
             self.pause = events.retry.unwrap_or(self.pause);
         }
         Ok(())
@@ -129,16 +134,16 @@ impl Reader {
 
     fn failed(&mut self, reason: &str) {
         self.failures = self.failures.saturating_add(1);
-        note(&format!("{reason}; trying again"));
+        say(&format!("{reason}; trying again"));
     }
 
-    /// Twice as long after each try that failed, up to a limit.
+    /// The pause before the next stream: it doubles after each failure, up to a limit.
     fn next_pause(&self) -> Duration {
         doubled(self.pause, self.failures.saturating_sub(1), PAUSES[1].max(self.pause))
     }
 }
 
-/// What is said of steps that are lost.
+/// The message about a gap in a stream.
 fn gap(data: &str) -> String {
     #[derive(Deserialize)]
     struct Gap {
@@ -146,22 +151,24 @@ fn gap(data: &str) -> String {
         upto: String,
     }
     let Ok(Gap { after, upto }) = serde_json::from_str(data) else {
-        return "the server no longer keeps all events; going on".to_owned();
+        return "the server no longer keeps all events; continuing".to_owned();
     };
-    let place = |text: &str| text.parse::<HistoryOffset>().ok();
-    match place(&after) > place(&upto) {
-        true => format!("the server's history ends at {upto}, before {after}; going on behind its end"),
-        false => format!(
-            "events after {after} up to {upto} are no longer kept by the server; going on behind them"
-        ),
+    let offset = |text: &str| text.parse::<HistoryOffset>().ok();
+    match offset(&after) > offset(&upto) {
+        true => format!("the server's history ends at {upto}, before {after}; continuing after its end"),
+        false => {
+            format!(
+                "events after {after} up to {upto} are no longer kept by the server; continuing after them"
+            )
+        }
     }
 }
 
-fn note(text: &str) {
+fn say(text: &str) {
     telemetry::say(&format!("orderstream: {text}"));
 }
 
-/// An event that has come whole.
+/// A complete event.
 #[derive(Debug, PartialEq, Eq)]
 struct Event {
     name: String,
@@ -169,22 +176,22 @@ struct Event {
     data: String,
 }
 
-/// Reads server-sent events (WHATWG HTML, 9.2.6), as far as a server sends them: `event`, `id`, `data`, `retry` and
+/// Parses server-sent events (WHATWG HTML, 9.2.6), as far as the server sends them: `event`, `id`, `data`, `retry` and
 /// comments.
 #[derive(Default)]
-struct Events {
+struct EventParser {
     /// A line that has not ended.
     line: Vec<u8>,
     /// The last `id` of a block that has ended, with an event or without.
-    place: Option<String>,
+    last_id: Option<String>,
     id: Option<String>,
     name: String,
     data: Vec<String>,
-    /// How long the server wants the client to wait before it comes back.
+    /// The pause that the server asks for before the client reconnects.
     retry: Option<Duration>,
 }
 
-impl Events {
+impl EventParser {
     /// The events that end within these bytes.
     fn feed(&mut self, bytes: &[u8]) -> Vec<Event> {
         let mut events = Vec::new();
@@ -204,11 +211,11 @@ impl Events {
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
-            // An empty line ends an event; one without data is none.
+            // An empty line ends a block; a block without data is not an event.
             "" if line.is_empty() => {
-                self.place = self.id.take().or(self.place.take());
+                self.last_id = self.id.take().or(self.last_id.take());
                 let (data, name) = (std::mem::take(&mut self.data), std::mem::take(&mut self.name));
-                let id = self.place.clone().unwrap_or_default();
+                let id = self.last_id.clone().unwrap_or_default();
                 return (!data.is_empty()).then(|| Event { name, id, data: data.join("\n") });
             }
             "id" => self.id = Some(value.to_owned()),
@@ -226,15 +233,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gap_says_whether_events_are_gone_or_never_were() {
-        let told = |after, upto| gap(&format!(r#"{{"after":"{after}","upto":"{upto}"}}"#));
-        assert!(told("9-0", "10-0").contains("events after 9-0 up to 10-0 are no longer kept"));
-        assert!(told("10-0", "9-0").contains("the server's history ends at 9-0, before 10-0"));
+    fn the_message_about_a_gap_tells_dropped_events_from_a_history_that_ends_earlier() {
+        let message = |after, upto| gap(&format!(r#"{{"after":"{after}","upto":"{upto}"}}"#));
+        assert!(message("9-0", "10-0").contains("events after 9-0 up to 10-0 are no longer kept"));
+        assert!(message("10-0", "9-0").contains("the server's history ends at 9-0, before 10-0"));
         assert!(gap("{}").contains("no longer keeps all"));
     }
 
     #[test]
-    fn events_are_read_however_the_bytes_are_cut() {
+    fn events_are_parsed_from_chunks_of_any_size() {
         let text = ":\nretry: 1500\nid: 6-0\n\nid: 7-0\nevent: order\ndata: {\"a\": 1}\n\n:\n\nid:8-0\r\ndata:x\r\ndata: y:z\r\n\r\nid: 9-0\n";
         let event = |name: &str, id: &str, data: &str| Event {
             name: name.to_owned(),
@@ -242,13 +249,13 @@ mod tests {
             data: data.to_owned(),
         };
         for size in 1..=text.len() {
-            let mut events = Events::default();
+            let mut events = EventParser::default();
             let read: Vec<Event> =
                 text.as_bytes().chunks(size).flat_map(|bytes| events.feed(bytes)).collect();
             assert_eq!(read, [event("order", "7-0", "{\"a\": 1}"), event("", "8-0", "x\ny:z")], "{size}");
             assert_eq!(events.retry, Some(Duration::from_millis(1500)));
-            // What has not ended does not count.
-            assert_eq!(events.place.as_deref(), Some("8-0"));
+            // A block that has not ended does not count.
+            assert_eq!(events.last_id.as_deref(), Some("8-0"));
         }
     }
 }

@@ -1,8 +1,8 @@
-//! `orderstream orders`: the client. What a server answers goes to standard output as it came, so that it can
-//! be piped and no digit changes; what it refuses goes to standard error in one line.
+//! `orderstream orders`: the client. It prints the response body unchanged on standard output, so that it can be piped
+//! and no digit changes, and an error in one line on standard error. It never repeats a change by itself.
 //!
-//! Exit codes: 0 the server did it, 1 it refused (or the watched order failed), 2 it was not asked or did
-//! not answer.
+//! Exit codes: 0 the server carried the request out, 1 it rejected the request (or the watched order failed), 2 the
+//! request was not sent or not answered.
 
 mod args;
 mod client;
@@ -21,13 +21,14 @@ pub(super) use self::args::Args;
 use self::args::{Action, Condition, Key, ListFilter, ResponseOptions};
 use self::client::{Call, Method, Server, percent_encode};
 use self::input::{read, read_payload};
-use self::response::{accepted, print, refused};
+use self::response::{accepted, print, rejected};
 use super::output;
 use crate::order::Payload;
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
 
-/// Asks the server for what the arguments say. `server_from_env` counts where no flag names one.
+/// Sends the request that the arguments describe, and prints the response. `server_from_env` counts where no flag names
+/// a server.
 pub(super) async fn run(args: Args, server_from_env: Option<String>) -> Result<ExitCode> {
     let url = args.server.or(server_from_env).unwrap_or_else(|| DEFAULT_SERVER.to_owned());
     let server = Server::parse(&url)?;
@@ -45,7 +46,7 @@ pub(super) async fn run(args: Args, server_from_env: Option<String>) -> Result<E
         }
         Action::Get { id, min_version, wait } => {
             let query = Query::default().with("min_version", min_version);
-            waiting(Call::new(Method::GET, query.after(&format!("/orders/{id}"))), wait)
+            waiting(Call::new(Method::GET, query.appended_to(&format!("/orders/{id}"))), wait)
         }
         Action::Find { external_id, user } => {
             let external_id = percent_encode(&external_id);
@@ -60,7 +61,7 @@ pub(super) async fn run(args: Args, server_from_env: Option<String>) -> Result<E
             response.of(condition.of(key.of(Call::new(Method::POST, "/orders").body(body))))
         }
         Action::Delete { id, user, key, condition, response } => {
-            let path = Query::default().with("user_id", user).after(&format!("/orders/{id}"));
+            let path = Query::default().with("user_id", user).appended_to(&format!("/orders/{id}"));
             response.of(condition.of(key.of(Call::new(Method::DELETE, path))))
         }
         Action::Batch { orders, key, response } => return batch(&server, &orders, &key, &response).await,
@@ -69,7 +70,7 @@ pub(super) async fn run(args: Args, server_from_env: Option<String>) -> Result<E
         Action::Events { id, user, after } => {
             let path = match (id, user) {
                 (Some(id), _) => format!("/orders/{id}/events"),
-                (None, user) => Query::default().with("user_id", user).after("/events"),
+                (None, user) => Query::default().with("user_id", user).appended_to("/events"),
             };
             return follow::events(&server, &path, after).await;
         }
@@ -84,7 +85,7 @@ pub(super) async fn run(args: Args, server_from_env: Option<String>) -> Result<E
     }
 }
 
-/// Prints page after page.
+/// Prints one page of a list, or all pages from there.
 async fn list(
     server: &Server,
     filter: &ListFilter,
@@ -98,13 +99,14 @@ async fn list(
     }
     loop {
         let query = filter.query().with("limit", limit).with("cursor", cursor.as_deref());
-        let answer = server.call(Call::new(Method::GET, query.after("/orders"))).await?;
+        let answer = server.call(Call::new(Method::GET, query.appended_to("/orders"))).await?;
         let body = match accepted(&answer) {
             Ok(body) => body,
             Err(code) => return Ok(code),
         };
         print(body)?;
-        let Page { next_cursor } = serde_json::from_slice(body).context("the server's answer is no list")?;
+        let Page { next_cursor } =
+            serde_json::from_slice(body).context("the server's answer is not a list of orders")?;
         cursor = next_cursor;
         if !all || cursor.is_none() {
             return Ok(ExitCode::SUCCESS);
@@ -112,7 +114,7 @@ async fn list(
     }
 }
 
-/// Prints what became of many requests. Fails where one of them was refused.
+/// Prints the outcomes of a batch. Fails where one of them is a rejection.
 async fn batch(server: &Server, orders: &str, key: &Key, response: &ResponseOptions) -> Result<ExitCode> {
     #[derive(Deserialize)]
     struct Results {
@@ -122,12 +124,12 @@ async fn batch(server: &Server, orders: &str, key: &Key, response: &ResponseOpti
     struct Outcome {
         status: u16,
     }
-    let (place, text) = read(orders, "orders")?;
-    // As it is, so that no digit changes.
-    let orders: &RawValue = serde_json::from_str(&text).with_context(|| format!("{place} are not JSON"))?;
+    let (source, text) = read(orders, "orders")?;
+    // The text is sent unchanged, so that no digit changes.
+    let orders: &RawValue = serde_json::from_str(&text).with_context(|| format!("{source} are not JSON"))?;
     ensure!(
         orders.get().starts_with('['),
-        "{place} are not an array; send [{{\"user_id\":\"...\",\"payload\":...}}, ...]"
+        "{source} are not an array; send [{{\"user_id\":\"...\",\"payload\":...}}, ...]"
     );
     let call = Call::new(Method::POST, "/orders:batch").body(format!(r#"{{"orders":{orders}}}"#));
     let answer = server.call(response.of(key.of(call))).await?;
@@ -135,17 +137,18 @@ async fn batch(server: &Server, orders: &str, key: &Key, response: &ResponseOpti
         Ok(body) => body,
         Err(code) => return Ok(code),
     };
-    // The exit code tells of the refusals also where the reader has read enough.
+    // The exit code reports rejections also where the reader has closed standard output.
     output::quiet(print(body))?;
-    let Results { results } = serde_json::from_slice(body).context("the server's answer is no batch's")?;
-    let refused_count = results.iter().filter(|outcome| outcome.status >= 400).count();
-    match refused_count {
+    let Results { results } =
+        serde_json::from_slice(body).context("the server's answer is not the outcome of a batch")?;
+    let rejected_count = results.iter().filter(|outcome| outcome.status >= 400).count();
+    match rejected_count {
         0 => Ok(ExitCode::SUCCESS),
-        count => Ok(refused(&format!("{count} of {} were refused; each result says why", results.len()))),
+        count => Ok(rejected(&format!("{count} of {} were refused; each result says why", results.len()))),
     }
 }
 
-/// The body of `/orders` and of a PUT. The fields are ids, which need no escaping; the payload goes in as it is.
+/// The body of `/orders` and of a PUT. The fields are ids, which need no escaping; the payload is sent unchanged.
 fn body(fields: &[(&str, Option<String>)], payload: &Payload) -> String {
     let fields =
         fields.iter().filter_map(|(name, value)| Some(format!(r#""{name}":"{}","#, value.as_ref()?)));
@@ -172,10 +175,10 @@ impl ResponseOptions {
     }
 }
 
-/// The request of a caller who waits for the worker, so many seconds at most.
+/// A request that waits for the worker, this many seconds at most.
 fn waiting(call: Call, seconds: Option<u32>) -> Call {
     let limit = Duration::from_secs(seconds.unwrap_or(0).into());
-    call.header("prefer", seconds.map(|seconds| format!("wait={seconds}"))).longer(limit)
+    call.header("prefer", seconds.map(|seconds| format!("wait={seconds}"))).extend_timeout(limit)
 }
 
 impl ListFilter {
@@ -195,14 +198,14 @@ impl ListFilter {
 struct Query(Vec<String>);
 
 impl Query {
-    /// With a parameter, where there is a value.
+    /// Adds a parameter, where there is a value.
     fn with(mut self, name: &str, value: Option<impl ToString>) -> Query {
         self.0.extend(value.map(|value| format!("{name}={}", percent_encode(&value.to_string()))));
         self
     }
 
-    /// The path with it.
-    fn after(self, path: &str) -> String {
+    /// The path with the query.
+    fn appended_to(self, path: &str) -> String {
         if self.0.is_empty() { path.to_owned() } else { format!("{path}?{}", self.0.join("&")) }
     }
 }

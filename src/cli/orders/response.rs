@@ -1,5 +1,5 @@
-//! How a command reports a response: the body unchanged on standard output, or a refusal as one line on standard error
-//! with the exit code 1.
+//! How a command reports a response: the body unchanged on standard output, or a rejection as one line on standard error
+//! with the exit code 1. It never prints both.
 
 use std::process::ExitCode;
 
@@ -9,12 +9,12 @@ use super::client::Answer;
 use crate::cli::output;
 use crate::telemetry;
 
-/// The body of an answer. Reports a refusal, and returns the code to end with.
+/// The body of an answer. Reports a rejection, and returns the exit code then.
 pub(super) fn accepted(answer: &Answer) -> Result<&[u8], ExitCode> {
     if answer.is_replayed() {
         telemetry::say("orderstream: the key was used before; this is what that request did");
     }
-    answer.accepted().map_err(|refusal| refused(&refusal))
+    answer.accepted().map_err(|rejection| rejected(&rejection))
 }
 
 /// Prints a body as a line.
@@ -22,8 +22,8 @@ pub(super) fn print(line: &[u8]) -> Result<()> {
     output::print([line, b"\n"].concat())
 }
 
-/// Reports a refusal, and is the code to end with.
-pub(super) fn refused(line: &str) -> ExitCode {
+/// Reports a rejection, and returns the exit code.
+pub(super) fn rejected(line: &str) -> ExitCode {
     telemetry::say(&format!("orderstream: {line}"));
     ExitCode::FAILURE
 }

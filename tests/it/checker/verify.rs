@@ -323,7 +323,7 @@ fn verify_runs_beside_a_server_and_ends_with_0_1_or_2() {
     let list = place.write("ids.txt", &format!("{}\n{} created\n{} deleted\n", ids[0], ids[1], ids[2]));
     let clean = place.run(&["verify", "--idle", "--confirmed", &list]).ok();
     let expected = "checked 3 orders (2 done, 1 deleted); 0 pending; 2 dead letters\n\
-                    looked up 3 orders that callers were told of\nnothing is wrong\n";
+                    looked up 3 orders that were confirmed to callers\nnothing is wrong\n";
     assert_eq!(clean, expected);
 
     let unknown = OrderId::generate().to_string();

@@ -83,7 +83,7 @@ async fn api_and_worker_are_processes_of_their_own_and_serve_the_client() {
     // It tells of the dead letter.
     let mut worker = Process::spawn(site.command(&["worker"]).stderr(Stdio::null()));
     let options = &site.test_topics.options;
-    let expected = format!("OrderStream works on {} in {}", options.events_topic, options.group);
+    let expected = format!("OrderStream processes {} in the group {}", options.events_topic, options.group);
     assert_eq!(worker.line(), expected);
 
     let orders = |args: &[&str]| api.orders(&site.place, args).ok();
@@ -109,7 +109,7 @@ async fn api_and_worker_are_processes_of_their_own_and_serve_the_client() {
     let list = site.place.write("ids.txt", &format!("{id} updated\n{deleted} deleted\n"));
     let clean = site.run(&["verify", "--idle", "--confirmed", &list]).ok();
     let expected = "checked 2 orders (1 done, 1 deleted); 0 pending; 1 dead letters\n\
-                    looked up 2 orders that callers were told of\nnothing is wrong\n";
+                    looked up 2 orders that were confirmed to callers\nnothing is wrong\n";
     assert_eq!(clean, expected);
     let unknown = OrderId::generate().to_string();
     let list = site.place.write("ids.txt", &format!("{unknown}\n{id} deleted\n"));
