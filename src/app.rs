@@ -1,5 +1,6 @@
-//! The wiring: settings become a store, a bus, a cache and a processor, and these become the roles `api` and `worker`.
-//! The backends are chosen in `backends`; here the roles start, fail and stop in order.
+//! The wiring: opens the backends that the settings choose (see `backends`), and runs the roles `api` and `worker` on
+//! them. A role that fails stops the whole process in order, and the process then ends with that failure. Nothing here
+//! knows a protocol or an order.
 
 mod backends;
 mod copies;
@@ -28,33 +29,33 @@ pub use dead_letters::DeadLetterTable;
 pub use migrate::{migrate, migrate_and_finish, migration_plan};
 use tasks::{failure, finished, spawn, watch};
 
-/// How many connections the health of a worker may have open at once: probes and an operator.
+/// The most connections to the health port of a worker: probes and an operator.
 const HEALTH_CONNECTIONS: usize = 64;
 
-/// Runs api and worker in this process until `stop`, then shuts down in order: the api finishes its requests,
-/// the worker what they caused, the store closes.
+/// Runs api and worker in this process until `stop`, then shuts down in order: the api finishes its requests, the worker
+/// their events, and the store closes.
 ///
 /// # Errors
-/// The failure of a role or of a part of the backends; what is left is shut down in order then, too.
+/// The failure of a role or of a backend; the rest is shut down in order then, too.
 pub async fn up(
-    parts: Backends,
+    backends: Backends,
     listeners: impl Into<Listeners>,
     settings: &Settings,
     stop: CancellationToken,
 ) -> Result<()> {
     let worker_stop = CancellationToken::new();
-    let backends = spawn("backends", watch(parts.clone()), &stop, stop.clone());
-    let worker = worker_of(parts.clone(), settings).trying_again_until(stop.clone());
+    let watcher = spawn("backends", watch(backends.clone()), &stop, stop.clone());
+    let worker = worker_of(backends.clone(), settings).trying_again_until(stop.clone());
     let worker = spawn("worker", run(worker, worker_stop.clone()), &worker_stop, stop.clone());
-    let api = spawn("api", api(parts.clone(), listeners, settings, stop.clone()), &stop, stop.clone());
+    let api = spawn("api", api(backends.clone(), listeners, settings, stop.clone()), &stop, stop.clone());
     let api = api.await;
     worker_stop.cancel();
     let worker = finished(worker, settings).await;
-    let backends = failure(backends).await;
-    parts.close().await;
+    let watcher = failure(watcher).await;
+    backends.close().await;
     api??;
     worker?;
-    backends
+    watcher
 }
 
 /// Runs the api by itself until `stop`.
@@ -62,57 +63,57 @@ pub async fn up(
 /// # Errors
 /// The failure of the role.
 pub async fn api_alone(
-    parts: Backends,
+    backends: Backends,
     listeners: impl Into<Listeners>,
     settings: &Settings,
     stop: CancellationToken,
 ) -> Result<()> {
-    let backends = spawn("backends", watch(parts.clone()), &stop, stop.clone());
-    let api = spawn("api", api(parts.clone(), listeners, settings, stop.clone()), &stop, stop.clone());
+    let watcher = spawn("backends", watch(backends.clone()), &stop, stop.clone());
+    let api = spawn("api", api(backends.clone(), listeners, settings, stop.clone()), &stop, stop.clone());
     let api = api.await;
-    let backends = failure(backends).await;
-    parts.close().await;
+    let watcher = failure(watcher).await;
+    backends.close().await;
     api??;
-    backends
+    watcher
 }
 
-/// Runs a worker by itself until `stop`, and says on `health`, if there is such a listener, how it is.
+/// Runs a worker by itself until `stop`, and serves its health on the listener `health`, if there is one.
 ///
 /// # Errors
 /// The failure of the role.
 pub async fn worker_alone(
-    parts: Backends,
+    backends: Backends,
     health: Option<TcpListener>,
     settings: &Settings,
     stop: CancellationToken,
 ) -> Result<()> {
-    let backends = spawn("backends", watch(parts.clone()), &stop, stop.clone());
-    let worker = spawn("worker", worker(parts.clone(), settings, stop.clone()), &stop, stop.clone());
+    let watcher = spawn("backends", watch(backends.clone()), &stop, stop.clone());
+    let worker = spawn("worker", worker(backends.clone(), settings, stop.clone()), &stop, stop.clone());
     let health = health.map(|listener| {
-        let Backends { store, bus, cache, .. } = parts.clone();
+        let Backends { store, bus, cache, .. } = backends.clone();
         let options = api::Options { max_connections: HEALTH_CONNECTIONS, ..front(settings) };
         let checks = Arc::new(Checks::new(store, bus, cache));
         let served =
-            api::serve_health(listener, checks, options, stop.clone()).map(|()| bail!("it ended by itself"));
+            api::serve_health(listener, checks, options, stop.clone()).map(|()| bail!("it ended early"));
         spawn("health of the worker", served, &stop, stop.clone())
     });
     stop.cancelled().await;
     let worker = finished(worker, settings).await;
-    let backends = failure(backends).await;
-    parts.close().await;
+    let watcher = failure(watcher).await;
+    backends.close().await;
     if let Some(health) = health {
         failure(health).await?;
     }
     worker?;
-    backends
+    watcher
 }
 
-/// The api role: takes orders until `stop`, then finishes what was taken.
+/// The api role: serves requests until `stop`, then finishes those in flight and their events.
 ///
 /// # Errors
-/// What the listeners say.
+/// The failure of a listener.
 pub fn api(
-    parts: Backends,
+    backends: Backends,
     listeners: impl Into<Listeners>,
     settings: &Settings,
     stop: CancellationToken,
@@ -125,7 +126,7 @@ pub fn api(
     };
     let (front, listeners) = (front(settings), listeners.into());
     async move {
-        let (service, background) = Service::new(parts.store, parts.bus, parts.cache, &options);
+        let (service, background) = Service::new(backends.store, backends.bus, backends.cache, &options);
         let (drained, deadline) = (CancellationToken::new(), front.shutdown_timeout);
         let mut background = tokio::spawn(background.run(drained.clone()));
         let stop = stop.child_token();
@@ -133,21 +134,21 @@ pub fn api(
         let served = tokio::select! {
             served = &mut serving => served,
             ended = &mut background => {
-                // Requests under way are answered as far as they can be.
+                // Requests in flight are still answered, as far as possible.
                 stop.cancel();
                 serving.await?;
-                bail!("the service's own tasks ended while it was serving: {ended:?}");
+                bail!("a background task of the service ended while requests were served: {ended:?}");
             }
         };
         drained.cancel();
         if timeout(deadline, background).await.is_err() {
-            tracing::warn!("events were still under way when the time to finish was over; they come again");
+            tracing::warn!("shutdown timed out with events in flight; the next start publishes them again");
         }
         Ok(served?)
     }
 }
 
-/// What the fronts are told of the settings.
+/// The options of the api from the settings.
 fn front(settings: &Settings) -> api::Options {
     api::Options {
         body_limit: settings.http_body_limit,
@@ -177,21 +178,21 @@ fn front(settings: &Settings) -> api::Options {
 /// The worker role: processes orders until `stop`.
 ///
 /// # Errors
-/// Where the bus cannot serve it.
+/// Where the bus does not accept its subscription.
 pub fn worker(
-    parts: Backends,
+    backends: Backends,
     settings: &Settings,
     stop: CancellationToken,
 ) -> impl Future<Output = Result<()>> + Send + use<> {
-    run(worker_of(parts, settings), stop)
+    run(worker_of(backends, settings), stop)
 }
 
 async fn run(worker: Worker, stop: CancellationToken) -> Result<()> {
     Ok(worker.run(stop).await?)
 }
 
-fn worker_of(parts: Backends, settings: &Settings) -> Worker {
-    let Backends { store, bus, cache, processor } = parts;
+fn worker_of(backends: Backends, settings: &Settings) -> Worker {
+    let Backends { store, bus, cache, processor } = backends;
     let (timeout, retry_for) = (settings.processor_timeout, settings.processor_retry_for);
     let options = worker::Options { timeout, retry_for };
     Worker::new(store, bus, cache, processor, options)

@@ -1,5 +1,5 @@
-//! What can go wrong with a request, said without a protocol: what happened, and whether doing it again is
-//! safe. The `api` room holds the one table that turns these into HTTP and gRPC.
+//! The errors of requests, independent of a protocol: each says what happened and whether a retry is safe. The `api` room
+//! holds the one table that turns them into HTTP and gRPC. A message never holds a secret or an internal cause.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::order::{Invalid, OrderId, Version};
 /// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Error {
-    /// A field breaks its rule. Doing it again does not help.
+    /// A field breaks its rule. A retry does not help.
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// There is no such order, or it belongs to another user.
     #[error("there is no such order, or it belongs to another user")]
     NotFound {
-        /// The id that was asked for, where the request named one.
+        /// The id in the request, where it names one.
         order_id: Option<OrderId>,
     },
     /// The order has been deleted; nothing changes it any more.
@@ -25,17 +25,17 @@ pub enum Error {
         /// The order.
         order_id: OrderId,
     },
-    /// The order is not in the state that the request asks for. Look at it, and decide anew.
-    #[error("{}", not_as_asked(*current))]
+    /// The precondition of the request does not hold. The caller reads the order and decides again.
+    #[error("{}", precondition_failed(*current))]
     PreconditionFailed {
         /// The order.
         order_id: OrderId,
         /// The version that it has; `None` where the caller may not know it.
         current: Option<Version>,
     },
-    /// The order that was to be made is there already.
+    /// The order to create exists already.
     #[error(
-        "the order is there already, in version {version}; leave If-None-Match out to replace its content, or choose \
+        "the order exists already, in version {version}; leave If-None-Match out to replace its content, or choose \
          another id"
     )]
     Exists {
@@ -46,33 +46,33 @@ pub enum Error {
     },
     /// The key belongs to another request.
     #[error(
-        "the idempotency key was used before for a request with another content; make a new key for each request"
+        "the idempotency key was used before for a request with other content; use a new key for each request"
     )]
     KeyReused,
-    /// No history is kept.
-    #[error("this service keeps no history of orders; set HISTORY=on to have one from then on")]
+    /// The service keeps no history.
+    #[error("this service keeps no history of orders; an operator turns it on with HISTORY=on")]
     HistoryOff,
-    /// Too much is under way. Nothing was stored; try again after the pause.
+    /// Too many requests are in flight. Nothing was stored; try again after the pause.
     #[error(
         "the service is at its limit and stored nothing; try again after the pause that Retry-After names"
     )]
     Overloaded {
-        /// How long to wait before the next try.
+        /// The pause before the next try.
         retry_after: Duration,
     },
     /// The store cannot be reached. Nothing was stored; try again.
     #[error("the order store is not available and nothing was stored; try again")]
     Unavailable,
     /// The store failed while it was committing: the command may have been carried out or not.
-    #[error("the order store failed while committing; look whether the order is there before trying again")]
+    #[error("the order store failed while committing; check whether the order is there before trying again")]
     OutcomeUnknown {
-        /// The order it was about.
+        /// The order.
         order_id: OrderId,
     },
-    /// The order's row in the store cannot be read, or cannot take the command. Asking again does not help.
+    /// The order's row in the store cannot be read, or cannot take the command. A retry does not help.
     #[error(
-        "the order is stored, and its row cannot be read or changed; delete it or send it a new payload, and where that \
-         fails, too, have an operator repair the row"
+        "the order is stored, but its row cannot be read or changed; delete the order or send it a new payload, and if \
+         that fails, too, have an operator repair the row"
     )]
     Unreadable {
         /// The order.
@@ -83,14 +83,14 @@ pub enum Error {
     Internal,
 }
 
-/// What a caller is told whose precondition does not hold.
-fn not_as_asked(current: Option<Version>) -> String {
+/// The message for a caller whose precondition does not hold.
+fn precondition_failed(current: Option<Version>) -> String {
     match current {
         Some(version) => {
             format!(
                 "the order has version {version}; read it, and send the request again for that version if it still applies"
             )
         }
-        None => "an order of this id exists already; choose another id".to_owned(),
+        None => "an order with this id exists already; choose another id".to_owned(),
     }
 }

@@ -1,6 +1,6 @@
-//! How the process is told to stop. For a server the first SIGTERM, SIGINT, SIGHUP or SIGQUIT begins an orderly
-//! shutdown, and the second one ends the process at once. Any other command ends at the first one, with the exit code
-//! that shells have for it. Both also work as the first process of a container, where no signal has a default action.
+//! Signals. For a server the first SIGTERM, SIGINT, SIGHUP or SIGQUIT begins an orderly shutdown, and the second one ends
+//! the process at once. Any other command ends at the first one, with the exit code that shells have for it. Both also
+//! work as the first process of a container, where no signal has a default action.
 
 mod components;
 mod partial;
@@ -17,16 +17,16 @@ pub use self::components::{Component, Components, named};
 pub use self::partial::{PartialFile, PartialFiles};
 use crate::telemetry;
 
-/// The exit code of a process that was stopped in the middle of its shutdown: 128 + SIGINT, as shells have it.
+/// The exit code of a server that a second signal ended during its shutdown: 128 + SIGINT, as shells have it.
 const KILLED: i32 = 130;
 
-/// What a command ended by a signal adds to the signal's number for its exit code, as shells do.
+/// A command that a signal ends exits with this plus the signal's number, as shells do.
 const BY_SIGNAL: i32 = 128;
 
-/// Listens for the signals from now on and answers the token that the first of them cancels.
+/// Listens for the signals from now on and returns the token that the first of them cancels.
 ///
 /// # Errors
-/// The operating system's own, where it does not let us listen.
+/// The operating system's, where it allows no handler.
 pub fn on_signals() -> io::Result<CancellationToken> {
     let token = CancellationToken::new();
     let mut signals = Signals::listen()?;
@@ -36,20 +36,20 @@ pub fn on_signals() -> io::Result<CancellationToken> {
         tracing::info!(signal = name, "shutting down; a second signal ends the process at once");
         stop.cancel();
         let (name, _) = signals.next().await;
-        tracing::warn!(signal = name, "ending at once; orders under way are taken up at the next start");
+        tracing::warn!(signal = name, "ending at once; pending orders are processed after the next start");
         telemetry::flush();
         std::process::exit(KILLED);
     });
     Ok(token)
 }
 
-/// Ends the process at the first signal from now on, for a command that has nothing to drain. Removes the partial files
-/// that it knows then; a file that is being finished is finished first.
+/// Ends the process at the first signal from now on, for a command that has nothing to drain. Removes the partial files of
+/// the result; a file that is being finished is finished first.
 ///
-/// The thread of its own sees a signal also while the command blocks.
+/// It listens on a thread of its own, so that a signal works also while the command blocks.
 ///
 /// # Errors
-/// The operating system's own, where it does not let us listen.
+/// The operating system's, where it allows no handler.
 pub fn end_on_signals() -> io::Result<PartialFiles> {
     let files = PartialFiles::default();
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
@@ -60,7 +60,7 @@ pub fn end_on_signals() -> io::Result<PartialFiles> {
     let partial = files.clone();
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let (name, number) = runtime.block_on(signals.next());
-        // Held to the end: no other file is begun or finished meanwhile.
+        // The lock is held to the end of the process: no other file is begun or finished meanwhile.
         let _files = partial.remove_all();
         telemetry::say(&format!("orderstream: ended by {name}"));
         std::process::exit(BY_SIGNAL + number);
@@ -73,7 +73,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
-    /// `None` where the parent had it ignored, as nohup does: the process then outlives its terminal.
+    /// `None` where the parent process ignores it, as nohup does: the process then outlives its terminal.
     hangup: Option<Signal>,
 }
 

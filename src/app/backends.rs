@@ -1,5 +1,5 @@
-//! The backends: the settings become a store, a bus, a cache and a processor. A backend is chosen here and nowhere
-//! else.
+//! The backends: opens the store, the bus, the cache and the processor that the settings choose. A backend is chosen here
+//! and nowhere else. A server that is away is not an error here; the backend connects later.
 
 use std::sync::Arc;
 
@@ -17,19 +17,19 @@ use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 use crate::worker::{AmountProcessor, Processor};
 
-/// How many bytes of events the in-process bus holds: the same again as the relay, so that it never waits long.
+/// The bytes of events that the in-process bus holds: as many as the relay, so that the relay never waits long.
 const LOCAL_BUS_CAPACITY: usize = 32 << 20;
 
-/// What the roles work with. Embedders put their own [`Processor`] in.
+/// The backends that the roles run on. An embedding program may set its own [`Processor`].
 #[derive(Clone)]
 pub struct Backends {
-    /// Where orders are kept.
+    /// Keeps the orders.
     pub store: Arc<dyn Store>,
-    /// What carries events and ACKs.
+    /// Carries events and ACKs.
     pub bus: Arc<dyn Bus>,
-    /// What answers reads in the store's place.
+    /// Answers reads without the store.
     pub cache: Arc<dyn Cache>,
-    /// What the worker does to an order.
+    /// Processes orders for the worker.
     pub processor: Arc<dyn Processor>,
 }
 
@@ -37,7 +37,7 @@ impl Backends {
     /// Opens the backends that the settings choose, for a process of that role: `api`, `worker` or `up`.
     ///
     /// # Errors
-    /// What the backends say when they cannot be opened.
+    /// Where a backend cannot be opened.
     pub async fn open(settings: &Settings, role: &str) -> Result<Backends> {
         let (store, bus): (Arc<dyn Store>, _) = match &settings.postgres_dsn {
             Some(dsn) => {
@@ -56,14 +56,14 @@ impl Backends {
         Ok(Backends { store, bus, cache, processor: Arc::new(AmountProcessor::default()) })
     }
 
-    /// Lets go of the backends, the bus first: what it still sends is in the store.
+    /// Closes the backends, the bus first: what it still sends is in the store.
     pub(super) async fn close(&self) {
         self.bus.close().await;
         self.store.close().await;
     }
 }
 
-/// The store in Postgres. A server that is away is no error yet.
+/// The store in Postgres. It connects later, so a server that is away is not an error here.
 pub(super) fn postgres(dsn: &SecretString, settings: &Settings) -> Result<PostgresStore> {
     Ok(PostgresStore::open(&postgres::Options {
         dsn: dsn.expose_secret().to_owned(),
@@ -77,8 +77,8 @@ pub(super) fn postgres(dsn: &SecretString, settings: &Settings) -> Result<Postgr
     })?)
 }
 
-/// The bus. Brokers that are away are no error yet; topics that do not exist are made on request. Without a broker, the
-/// dead letters of processes that may share a database lie there, and those of a process alone in its data directory.
+/// The bus. Brokers that are away are not an error here; `make_topics` creates missing topics. Without Kafka, dead letters
+/// are kept in the Postgres database, or in the data directory of the embedded store.
 fn bus(
     settings: &Settings,
     role: &str,
@@ -95,29 +95,35 @@ fn bus(
     }
     let file = dead_letter_file(settings);
     let bus = LocalBus::open(&file, topic, LOCAL_BUS_CAPACITY);
-    Ok(bus.with_context(|| format!("the dead-letter file {} cannot be read", file.display()))?)
+    Ok(bus.with_context(|| {
+        format!("the dead-letter file {} cannot be read; repair or move it", file.display())
+    })?)
 }
 
-/// The cache. It is reached later, in the background.
+/// The cache. It connects later, in the background.
 fn cache(settings: &Settings) -> Result<Arc<dyn Cache>> {
     let Some(address) = &settings.redis_addr else { return Ok(Arc::new(NoCache)) };
     let (prefix, ttl) = (&settings.cache_key_prefix, settings.cache_ttl);
     let cache = RedisCache::open_with(address.expose_secret(), prefix, ttl, settings.cache_timeout);
-    Ok(Arc::new(cache.context("REDIS_ADDR cannot be read")?))
+    Ok(Arc::new(
+        cache.context(
+            "REDIS_ADDR is not an address of Redis; write host:port, or a redis:// or rediss:// URL",
+        )?,
+    ))
 }
 
-/// What the checker looks at.
+/// The backends that the checker reads.
 pub struct ReadOnlyBackends {
-    /// The orders.
+    /// Keeps the orders.
     pub store: Arc<dyn Store>,
-    /// The bus. No worker of this process works on it.
+    /// Carries events and ACKs. This process runs no worker on it.
     pub bus: Arc<dyn Bus>,
 }
 
-/// Opens the backends that the settings choose to look at them, beside processes that may be working there.
+/// Opens the backends that the settings choose for reading, while other processes may run on them.
 ///
 /// # Errors
-/// As [`Backends::open`]; also where there is no store yet.
+/// As [`Backends::open`]; also where the store does not exist yet.
 pub async fn open_for_reading(settings: &Settings) -> Result<ReadOnlyBackends> {
     let (store, bus): (Arc<dyn Store>, _) = match &settings.postgres_dsn {
         Some(dsn) => {
@@ -134,7 +140,7 @@ pub async fn open_for_reading(settings: &Settings) -> Result<ReadOnlyBackends> {
     Ok(ReadOnlyBackends { store, bus })
 }
 
-/// Refuses to run a single role on backends that do not leave the process.
+/// Fails for a single role on backends that other processes cannot share.
 ///
 /// # Errors
 /// Names the setting that is missing.
@@ -144,5 +150,7 @@ pub fn require_shared_backends(settings: &Settings, role: &str) -> Result<()> {
         (_, true) => "POSTGRES_DSN is not set, and the embedded store",
         _ => return Ok(()),
     };
-    bail!("{missing} does not leave the process: set it to run `{role}` alone, or run `orderstream up`")
+    bail!(
+        "{missing} cannot be shared with other processes: set it to run `{role}` alone, or run `orderstream up`"
+    )
 }

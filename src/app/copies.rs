@@ -1,5 +1,5 @@
-//! Backups: a copy of the embedded store in one file, and the way back. Each copy is checked as `verify` checks a store
-//! before it gets its name. A server of Postgres has tools of its own for that.
+//! Backups: copies the embedded store into one file, and back. Each copy is checked as `verify` checks a store before it
+//! gets its name, so a file with that name is always complete. Postgres has tools of its own for backups.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::shutdown::PartialFiles;
 use crate::store::Store;
 use crate::store::sqlite::{CopyError, StoreCopy};
 
-/// Copies the store of these settings into a file, beside a server that may be working with it. Answers what the
-/// checker found in the copy, which is kept all the same: what is wrong in it is wrong in the store.
+/// Copies the store of these settings into a file, while a server may run on it. Returns the checker's report about the
+/// copy. A copy with findings is kept: what is wrong in it is wrong in the store.
 ///
 /// # Errors
-/// Where there is no store, no room, or a file that may not be replaced; nothing is left of the copy then, and nothing
-/// where a signal ends the process, as `partial` sees to.
+/// Where there is no store or no room, or the file may not be replaced. The partial copy is removed then, and also where
+/// a signal ends the process (`partial`).
 pub async fn back_up(
     settings: &Settings,
     file: &Path,
@@ -28,15 +28,15 @@ pub async fn back_up(
 ) -> Result<Report> {
     let (folder, dead_letters) =
         embedded(settings, "back it up with pg_dump, or with pg_basebackup and an archive")?;
-    let place = file.to_owned();
-    finish(move || StoreCopy::of_store(&folder, &dead_letters, &place, may_replace, &partial), options).await
+    let file = file.to_owned();
+    finish(move || StoreCopy::of_store(&folder, &dead_letters, &file, may_replace, &partial), options).await
 }
 
-/// Puts such a copy into the data folder of these settings, where no process may be working. Answers what the checker
-/// found in it.
+/// Puts such a copy into the data folder of these settings, on which no process may run. Returns the checker's report
+/// about the copy.
 ///
 /// # Errors
-/// Where a process works there, or there is a store that may not be replaced; that one is as it was then.
+/// Where a process runs on the folder, or its store may not be replaced. The store is unchanged then.
 pub async fn restore(
     settings: &Settings,
     file: &Path,
@@ -49,8 +49,8 @@ pub async fn restore(
     finish(move || StoreCopy::to_store(&file, &folder, &dead_letters, may_replace, &partial), options).await
 }
 
-/// The folder of the embedded store, and the file of its dead letters. Where the orders are in Postgres there is no
-/// such store, and `instead` says what an operator does there.
+/// The folder of the embedded store, and the file of its dead letters. `instead` tells an operator what to do on
+/// Postgres, which has no such store.
 fn embedded(settings: &Settings, instead: &str) -> Result<(PathBuf, PathBuf)> {
     if settings.postgres_dsn.is_some() {
         bail!("the orders are in Postgres (POSTGRES_DSN): {instead}");
@@ -58,7 +58,7 @@ fn embedded(settings: &Settings, instead: &str) -> Result<(PathBuf, PathBuf)> {
     Ok((settings.data_dir.clone(), dead_letter_file(settings)))
 }
 
-/// Makes a copy, checks it and gives it its name.
+/// Makes a copy, checks it, and gives it its name.
 async fn finish(
     make: impl FnOnce() -> Result<StoreCopy, CopyError> + Send + 'static,
     options: &Options,

@@ -1,6 +1,6 @@
-//! Dead letters of the in-process bus. A process alone keeps them in a file of its data directory. Processes that share
-//! a Postgres keep them in a table of that database, which all of them see, and need no folder. A bus and a store do
-//! not know each other; this adapter knows both.
+//! Dead letters of the in-process bus. A process with an embedded store keeps them in a file of its data directory.
+//! Processes that share a Postgres keep them in a table of that database, which all of them see, and need no folder. The
+//! bus and the store do not know each other; this adapter knows both.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,10 +46,10 @@ impl DeadLetterSink for DeadLetterTable {
 }
 
 fn unavailable(error: Error) -> PublishError {
-    PublishError::Unavailable(format!("its dead letters are in Postgres: {error}"))
+    PublishError::Unavailable(format!("dead letters are kept in Postgres: {error}"))
 }
 
-/// The file of a process alone.
+/// The file of the dead letters beside an embedded store.
 pub(super) fn dead_letter_file(settings: &Settings) -> PathBuf {
     settings.data_dir.join(format!("{}.dlq.jsonl", settings.orders_events_topic))
 }

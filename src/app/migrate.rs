@@ -1,4 +1,5 @@
-//! Migrations: the store of the settings is brought to this program's schema version, or the steps are told.
+//! Migrations: brings the store of the settings to this program's schema version, or prints the steps that this takes.
+//! The store does the work and keeps what is done when a later step fails.
 
 use anyhow::{Result, bail};
 
@@ -6,16 +7,16 @@ use super::backends::postgres;
 use crate::config::Settings;
 use crate::store::sqlite::SqliteStore;
 
-/// Brings the store's schema to this program's version, and says so. An embedded store that lacks its WAL is refused
-/// unless the operator accepts that.
+/// Brings the store's schema to this program's version, and returns a line that says so. An embedded store without its WAL
+/// is an error unless the operator accepts that.
 ///
 /// # Errors
-/// What the store says; what was done before the step that failed stays done.
+/// The failure of a step; the steps before it stay done.
 pub async fn migrate(settings: &Settings, accept_missing_wal: bool) -> Result<String> {
     migrated(settings, accept_missing_wal, false).await
 }
 
-/// Brings a Postgres schema to this program's version, and drops what only the release before uses: none of its
+/// Brings a Postgres schema to this program's version, and drops what only the previous release uses: none of its
 /// processes may be running.
 ///
 /// # Errors
@@ -25,7 +26,7 @@ pub async fn migrate_and_finish(settings: &Settings) -> Result<String> {
 }
 
 async fn migrated(settings: &Settings, accept_missing_wal: bool, finish: bool) -> Result<String> {
-    let (place, applied, version, is_unfinished) = match &settings.postgres_dsn {
+    let (store, applied, version, is_unfinished) = match &settings.postgres_dsn {
         Some(dsn) => {
             let store = postgres(dsn, settings)?;
             let migrated = if finish { store.migrate_and_finish().await? } else { store.migrate().await? };
@@ -39,22 +40,26 @@ async fn migrated(settings: &Settings, accept_missing_wal: bool, finish: bool) -
     let s = if applied == 1 { "" } else { "s" };
     let rest = match is_unfinished {
         true => {
-            "; when no process of the release before runs, `orderstream migrate --finish` drops what it used"
+            "; when no process of the previous release runs any more, run `orderstream migrate --finish` to drop what only \
+             it used"
         }
         false => "",
     };
-    Ok(format!("{place}: schema version {version}, {applied} migration{s} applied{rest}"))
+    Ok(format!("{store}: schema version {version}, {applied} migration{s} applied{rest}"))
 }
 
-/// What [`migrate`] would do, as text.
+/// The steps that [`migrate`] would take, as text.
 ///
 /// # Errors
-/// What the store says.
+/// Where the store cannot be read.
 pub async fn migration_plan(settings: &Settings, finish: bool) -> Result<String> {
     match &settings.postgres_dsn {
         Some(dsn) => Ok(postgres(dsn, settings)?.migration_plan(finish).await?.join("\n")),
         None => {
-            bail!("--plan tells the steps in Postgres; the embedded store is migrated while no one uses it")
+            bail!(
+                "--plan prints the steps in Postgres, and POSTGRES_DSN is not set; the embedded store is migrated while no \
+                 process runs on it"
+            )
         }
     }
 }

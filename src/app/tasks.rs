@@ -1,5 +1,5 @@
-//! The tasks of a process: each takes the whole process down with it, in order, when it ends before it was told to, and
-//! the process then fails with its name. No process goes on that looks alive and does nothing.
+//! The tasks of a process. A task that ends before its stop token is cancelled stops the whole process in order, and the
+//! process fails with the task's name. A process must never look alive while one of its tasks is dead.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -14,19 +14,19 @@ use super::backends::Backends;
 use crate::config::Settings;
 use crate::telemetry;
 
-/// Runs a role as a task that takes the whole process down with it, in order, when it ends. It fails where it panics,
-/// and where it ends before it was told to.
+/// Runs a role as a task that cancels `stop` when it ends. It fails where it panics, and where it ends before
+/// `asked_to_end` is cancelled.
 pub(super) fn spawn<R: Future<Output = Result<()>> + Send + 'static>(
     name: &'static str,
     role: R,
-    told: &CancellationToken,
+    asked_to_end: &CancellationToken,
     stop: CancellationToken,
 ) -> JoinHandle<Result<()>> {
-    let told = told.clone();
+    let asked_to_end = asked_to_end.clone();
     tokio::spawn(async move {
         let _stop = stop.drop_guard();
         let ended = match AssertUnwindSafe(role).catch_unwind().await {
-            Ok(Ok(())) if !told.is_cancelled() => Err(anyhow!("it ended before it was told to")),
+            Ok(Ok(())) if !asked_to_end.is_cancelled() => Err(anyhow!("it ended early")),
             Ok(ended) => ended,
             Err(_) => Err(anyhow!("it panicked")),
         };
@@ -38,31 +38,31 @@ pub(super) fn spawn<R: Future<Output = Result<()>> + Send + 'static>(
     })
 }
 
-/// Waits for the end of a part that no role can work without, and fails with its name.
-pub(super) async fn watch(parts: Backends) -> Result<()> {
+/// Waits until a part ends that no role can work without, and fails with its name.
+pub(super) async fn watch(backends: Backends) -> Result<()> {
     let part = tokio::select! {
-        part = parts.store.failed() => part,
-        part = parts.bus.failed() => part,
-        part = parts.cache.failed() => part,
+        part = backends.store.failed() => part,
+        part = backends.bus.failed() => part,
+        part = backends.cache.failed() => part,
         () = telemetry::failed() => "the thread that writes the log",
     };
-    bail!("{part} ended by itself; the process stops, and what it has not done is pending in the store")
+    bail!("{part} ended by itself; the process stops, and unfinished work is pending in the store")
 }
 
-/// The failure of a task that goes on until it is ended here, if it has failed.
+/// Ends a task that has no end of its own, and returns its failure, if it has failed before.
 pub(super) async fn failure(task: JoinHandle<Result<()>>) -> Result<()> {
     task.abort();
-    // It was ended just now, as it should be, where it has no result.
+    // A task without a result was ended by the abort, which is not a failure.
     task.await.unwrap_or(Ok(()))
 }
 
-/// Waits for a worker that was told to stop, as long as it may take.
+/// Waits for a worker that is stopping, until the shutdown timeout.
 pub(super) async fn finished(mut worker: JoinHandle<Result<()>>, settings: &Settings) -> Result<()> {
     match timeout(settings.shutdown_timeout, &mut worker).await {
         Ok(ended) => ended?,
         Err(_) => {
             tracing::warn!(
-                "the worker was still busy when the time to finish was over; its orders come again"
+                "shutdown timed out while the worker was busy; its unsettled events will be redelivered"
             );
             worker.abort();
             Ok(())

@@ -35,7 +35,7 @@ async fn a_commit_whose_outcome_is_lost_is_said_to_be_unknown_and_the_order_is_p
     let system = start(&folder, once).await;
     let answer = system.post(creation(r#"{"amount":3}"#)).await;
     let detail = problem(&answer, "outcome_unknown");
-    assert!(detail.contains("look whether the order is there"), "{detail}");
+    assert!(detail.contains("check whether the order is there"), "{detail}");
     // The caller is told which order to look for, and the sweep finds what nobody handed on.
     let id = member(answer.text(), "order_id");
     system.journal.until(|traffic| !traffic.acks_of(&id).is_empty()).await;

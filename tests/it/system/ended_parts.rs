@@ -144,7 +144,7 @@ async fn a_task_of_the_service_that_panics_fails_the_process() {
             }),
         );
         let failure = failure(&folder, parts).await;
-        assert!(failure.contains("the api failed: the service's own tasks ended"), "{failure}");
+        assert!(failure.contains("the api failed: a background task of the service ended"), "{failure}");
     }
 }
 
