@@ -1,7 +1,7 @@
-//! What a single value cannot show: the rules between settings, and the combinations that are legal and yet
-//! seldom meant. A broken rule names its keys and the fix; the loader puts values and places before it.
+//! The rules that a single value cannot show: those between settings, and the combinations that are legal but probably not
+//! intended. A broken rule names its keys and the fix; the loader adds the values and their sources.
 //!
-//! Pure: nothing is opened or asked here, so that the same settings are always judged the same.
+//! Nothing here opens a file or a connection: the same settings always give the same result.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::kafka::{KafkaSecurity, SaslMechanism};
 use super::rules::{Problem, Rules, is_topic};
 use super::settings::Settings;
 
-/// What a request in flight holds besides its body, as far as [`Settings::http_memory_budget`] is concerned.
+/// The bytes that a request in flight counts besides its body, in [`Settings::http_memory_budget`].
 pub const REQUEST_OVERHEAD: usize = 8 * 1024;
 
 /// Every rule that is broken.
@@ -24,14 +24,14 @@ pub(super) fn check(settings: &Settings) -> Vec<Problem> {
     rules.broken()
 }
 
-/// Durations: none may be zero that something needs, and none longer than a day that something waits for.
+/// Durations: a timeout must not be zero, and a wait not longer than a day.
 fn check_durations(settings: &Settings, rules: &mut Rules) {
-    let positive = r#"with no time at all nothing succeeds; write a duration above zero, as "30s""#;
+    let positive = r#"with no time nothing succeeds; write a duration above zero, as "30s""#;
     rules.holds(!settings.ack_wait_timeout.is_zero(), &["ack_wait_timeout"], positive);
     rules.holds(
         settings.republish_after.is_zero() || settings.republish_after >= Duration::from_secs(1),
         &["republish_after"],
-        r#"each look costs the store a walk through the orders; write "1s" or more, or "0s" for never"#,
+        r#"each search scans the pending orders in the store; write "1s" or more, or "0s" for never"#,
     );
     rules.holds(!settings.processor_timeout.is_zero(), &["processor_timeout"], positive);
     rules.holds(!settings.history_retention.is_zero(), &["history_retention"], positive);
@@ -41,14 +41,14 @@ fn check_durations(settings: &Settings, rules: &mut Rules) {
     rules.holds(
         !settings.cache_timeout.is_zero() && settings.cache_timeout <= Duration::from_secs(1),
         &["cache_timeout"],
-        r#"a cache that is waited for longer than for the store is none; write a duration above zero, at most "1s""#,
+        r#"a cache that is slower than the store is useless; write a duration above zero, at most "1s""#,
     );
     rules.holds(!settings.http_header_timeout.is_zero(), &["http_header_timeout"], positive);
     rules.holds(!settings.http_idle_timeout.is_zero(), &["http_idle_timeout"], positive);
     rules.holds(!settings.http_body_timeout.is_zero(), &["http_body_timeout"], positive);
     rules.holds(!settings.http_body_idle_timeout.is_zero(), &["http_body_idle_timeout"], positive);
     rules.holds(!settings.http_write_timeout.is_zero(), &["http_write_timeout"], positive);
-    let short = r#"nobody waits for more than a day; write "24h" or less"#;
+    let short = r#"a wait is at most a day; write "24h" or less"#;
     let waits: [(Duration, &[&str]); 13] = [
         (settings.ack_wait_timeout, &["ack_wait_timeout"]),
         (settings.republish_after, &["republish_after"]),
@@ -102,12 +102,12 @@ fn check_http(settings: &Settings, rules: &mut Rules) {
 
 /// Names of topics, of keys in the cache and of the workers' group.
 fn check_names(settings: &Settings, rules: &mut Rules) {
-    // The dead-letter topic takes four letters more.
+    // The name of the dead-letter topic has four letters more.
     let (events, acks) = (&settings.orders_events_topic, &settings.orders_ack_topic);
-    let name = "a topic's name is made of letters, digits, '.', '_' and '-'";
-    let fix = format!(r#"{name}, at most 245 of them; write one such as "orders.events""#);
+    let name = "letters, digits, '.', '_' and '-'";
+    let fix = format!(r#"a topic's name consists of at most 245 {name}; write one such as "orders.events""#);
     rules.holds(is_topic(events, 245), &["orders_events_topic"], &fix);
-    let fix = format!(r#"{name}, at most 249 of them; write one such as "orders.ack""#);
+    let fix = format!(r#"a topic's name consists of at most 249 {name}; write one such as "orders.ack""#);
     rules.holds(is_topic(acks, 249), &["orders_ack_topic"], &fix);
     rules.holds(
         !collide(events, acks) && !collide(&format!("{events}.dlq"), acks),
@@ -128,7 +128,7 @@ fn check_names(settings: &Settings, rules: &mut Rules) {
     );
 }
 
-/// Whether it is a name, or stands for the names below one, or for all.
+/// Whether it is a name, a pattern for the names below one, or the pattern for all.
 fn is_host_pattern(host: &str) -> bool {
     let name = host.strip_prefix('*').unwrap_or(host);
     host == "*" || is_host_name(name.strip_prefix('.').unwrap_or(if name == host { name } else { "" }))
@@ -139,7 +139,7 @@ fn is_host_name(name: &str) -> bool {
     name.bytes().all(legal) && name.split('.').all(|label| !label.is_empty())
 }
 
-/// Whether a browser could name it in `Origin`.
+/// Whether a browser can send it in `Origin`.
 fn is_origin(origin: &str) -> bool {
     let Some((scheme, rest)) = origin.split_once("://") else { return false };
     let (host, port) = match rest.rsplit_once(':') {
@@ -156,13 +156,13 @@ fn is_origin(origin: &str) -> bool {
     is_scheme && !scheme.is_empty() && is_port && (is_host_name(host) || is_address())
 }
 
-/// Whether Kafka refuses the second of two topics, because they are one in the names of its metrics.
+/// Whether Kafka rejects the second of two topics, because both have the same name in its metrics.
 fn collide(one: &str, other: &str) -> bool {
     one.replace('_', ".") == other.replace('_', ".")
 }
 
 impl Settings {
-    /// What is legal and yet seldom meant, a line each, for the log at start.
+    /// Combinations that are legal but probably not intended, a line each, for the log at start.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -176,13 +176,13 @@ impl Settings {
             self.ack_wait && wait > Duration::from_secs(5 * 60),
             format!(
                 "ack_wait_timeout is {wait:?}: callers and proxies seldom hold a request that long; \
-                 write \"5m\" or less, and let them ask for the order after a 202"
+                 write \"5m\" or less, and let them read the order after a 202"
             ),
         );
         warn(
             self.kafka_security_protocol == KafkaSecurity::SaslPlaintext
                 && self.kafka_sasl_mechanism == SaslMechanism::Plain,
-            "kafka_security_protocol is sasl_plaintext with PLAIN: the password goes over the network as it is; \
+            "kafka_security_protocol is sasl_plaintext with PLAIN: the password crosses the network unencrypted; \
              write sasl_ssl"
                 .to_owned(),
         );
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_of_nothing_is_refused() {
+    fn a_timeout_of_zero_is_rejected() {
         assert_eq!(broken(|s| s.ack_wait_timeout = Duration::ZERO), ["ack_wait_timeout"]);
         assert_eq!(broken(|s| s.cache_ttl = Duration::ZERO), ["cache_ttl"]);
         assert_eq!(broken(|s| s.cache_timeout = Duration::ZERO), ["cache_timeout"]);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_is_waited_for_a_second_at_most() {
+    fn the_cache_timeout_is_a_second_at_most() {
         assert!(broken(|s| s.cache_timeout = Duration::from_secs(1)).is_empty());
         assert_eq!(broken(|s| s.cache_timeout = Duration::from_millis(1001)), ["cache_timeout"]);
     }
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_at_most_a_day_and_what_is_kept_may_be_older() {
+    fn a_wait_is_at_most_a_day_and_a_retention_may_be_longer() {
         let longer = Duration::from_secs(24 * 60 * 60 + 1);
         assert_eq!(broken(|s| s.postgres_statement_timeout = longer), ["postgres_statement_timeout"]);
         assert_eq!(broken(|s| s.shutdown_delay = longer), ["shutdown_delay"]);

@@ -1,7 +1,7 @@
-//! The rules between the settings for Kafka: what a login, an encrypted connection and a client's certificate need,
-//! and what a build without OpenSSL cannot do. A broken rule names its keys and the fix.
+//! The rules between the settings for Kafka: what a login, an encrypted connection and a client's certificate need, and
+//! what a build without OpenSSL cannot do. A broken rule names its keys and the fix.
 //!
-//! Pure, as the other rules: no file is opened here.
+//! Nothing here opens a file: the same settings always give the same result.
 
 use super::kafka::SaslMechanism;
 use super::rules::{Rules, is_topic};
@@ -10,19 +10,19 @@ use super::settings::Settings;
 /// Whether this program has the Kafka client's TLS, and SCRAM, which comes with it.
 const HAS_KAFKA_TLS: bool = cfg!(feature = "kafka-tls");
 
-/// Checks these rules.
+/// Checks the rules for Kafka.
 pub(super) fn check(settings: &Settings, rules: &mut Rules) {
     let (protocol, mechanism) = (settings.kafka_security_protocol, settings.kafka_sasl_mechanism);
     let password = settings.kafka_sasl_password.is_some() && !settings.kafka_sasl_username.is_empty();
     rules.holds(
         !protocol.has_login() || !mechanism.has_password() || password,
         &["kafka_security_protocol", "kafka_sasl_username", "kafka_sasl_password"],
-        "a login takes a name and a password; give both, or choose a protocol without a login",
+        "a login needs a name and a password; give both, or choose a protocol without a login",
     );
     rules.holds(
         !protocol.has_login() || mechanism.has_password() || settings.kafka_oauth_token_file.is_some(),
         &["kafka_sasl_mechanism", "kafka_oauth_token_file"],
-        "a login with OAUTHBEARER takes a token; give the file that holds it, or choose another mechanism",
+        "a login with OAUTHBEARER needs a token; give the file that holds it, or choose another mechanism",
     );
     rules.holds(
         HAS_KAFKA_TLS || !protocol.is_encrypted(),
@@ -38,24 +38,23 @@ pub(super) fn check(settings: &Settings, rules: &mut Rules) {
     rules.holds(
         certificate.is_some() == key.is_some(),
         &["kafka_client_cert_file", "kafka_client_key_file"],
-        "a certificate is of use with its private key alone; give both files, or neither",
+        "a certificate and its private key are used together; give both files, or neither",
     );
     rules.holds(
         settings.kafka_client_key_password.is_none() || key.is_some(),
         &["kafka_client_key_password", "kafka_client_key_file"],
-        "there is a password and no private key; give the key's file, or take the password away",
+        "there is a password without a private key; give the key's file, or remove the password",
     );
     rules.holds(
         certificate.is_none() || protocol.is_encrypted(),
         &["kafka_client_cert_file", "kafka_security_protocol"],
-        r#"a certificate takes an encrypted connection; write "ssl" or "sasl_ssl", or take the certificate away"#,
+        r#"a certificate needs an encrypted connection; write "ssl" or "sasl_ssl", or remove the certificate"#,
     );
     let member = &settings.kafka_group_instance_id;
     rules.holds(
         member.is_empty() || is_topic(member, 249),
         &["kafka_group_instance_id"],
-        "the name of a member is made of letters, digits, '.', '_' and '-', at most 249 of them; write one such as \
-         \"worker-0\"",
+        "the name of a member consists of at most 249 letters, digits, '.', '_' and '-'; write one such as \"worker-0\"",
     );
 }
 

@@ -1,20 +1,18 @@
-//! How settings are shown: the warnings about them as comments, then TOML that could be read again, each line with the
-//! place its value came from; and as the parts of messages. A secret is `"***"` wherever it is set, and never a part of
-//! itself.
-//!
-//! Every value that a message or a display shows goes through here, and nowhere else.
+//! The display of settings: their warnings as comments, then TOML that can be loaded again, each line with the source of
+//! its value; and a key with its value for messages. Every value that is shown goes through here. A secret that is set is
+//! always shown as `"***"`.
 
 use std::fmt;
 
 use super::keys::{Key, Shape};
 use super::loaded::{Loaded, Origin};
 use super::settings::KEYS;
-use super::value::items;
+use super::value::{items, switch};
 
-/// What stands for a secret.
+/// The text that replaces a secret.
 pub(super) const MASK: &str = "***";
 
-/// Lines longer than this do not push the comments of all others to the right.
+/// The longest line that the comments of all lines are aligned behind.
 const WIDEST: usize = 48;
 
 impl fmt::Display for Loaded {
@@ -34,9 +32,10 @@ impl fmt::Display for Loaded {
     }
 }
 
-/// A key and its value, commented out where it is unset.
+/// A key and its value, commented out where it is unset. A switch is shown as on or off.
 fn line(key: &Key, text: &str) -> String {
     let value = match key.shape {
+        Shape::Switch => switch(text).map_or_else(|| quoted(text), |on| quoted(if on { "on" } else { "off" })),
         Shape::Number => text.parse().map_or_else(|_| quoted(text), |number: u64| number.to_string()),
         Shape::List => format!("[{}]", items(text).map(quoted).collect::<Vec<_>>().join(", ")),
         Shape::Secret if !text.is_empty() => quoted(MASK),
@@ -46,14 +45,14 @@ fn line(key: &Key, text: &str) -> String {
     format!("{}{} = {value}", if unset { "# " } else { "" }, key.name)
 }
 
-/// A key with its value and place, as a message begins.
-pub(super) fn tell(name: &str, origin: &Origin) -> String {
-    let secret = KEYS.iter().any(|key| key.name == name && key.is_secret());
-    let shown = if secret { MASK } else { &origin.text };
-    format!("{name} = {} ({})", quoted(shown), origin.source)
+/// A key with its value and source, for the beginning of a message.
+pub(super) fn shown(name: &str, origin: &Origin) -> String {
+    let is_secret = KEYS.iter().any(|key| key.name == name && key.is_secret());
+    let text = if is_secret { MASK } else { &origin.text };
+    format!("{name} = {} ({})", quoted(text), origin.source)
 }
 
-/// A TOML string. JSON's escapes are all legal in TOML; only DEL must be escaped here and not there.
+/// A TOML string. JSON's escapes are all legal in TOML; DEL must be escaped only in TOML.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\x7f', "\\u007f")
 }
@@ -71,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_display_is_toml_with_the_place_of_each_value() {
+    fn the_display_is_toml_with_the_source_of_each_value() {
         let shown =
             shown(&[("KAFKA_BROKERS", "a:1,b:2"), ("API_PORT", "08081"), ("WORKER_GROUP", "a\"\n\x7fb")]);
         let table: toml::Table = shown.parse().unwrap();
@@ -81,6 +80,13 @@ mod tests {
         assert_eq!(table["ack_wait"].as_str(), Some("on"));
         assert!(shown.contains("# from API_PORT\n") && shown.contains("# default\n"), "{shown}");
         assert_eq!(shown.lines().count(), KEYS.len());
+    }
+
+    #[test]
+    fn a_switch_is_shown_as_on_or_off() {
+        for (text, word) in [("1", "on"), ("TRUE", "on"), ("Off", "off"), ("0", "off")] {
+            assert!(shown(&[("HISTORY", text)]).contains(&format!("history = \"{word}\"")), "{text}");
+        }
     }
 
     #[test]

@@ -1,29 +1,29 @@
-//! The environment: which of its variables are settings, which only look like one, and which are set by Kubernetes for
-//! its own use. A setting `KEY` is read from `ORDERSTREAM_KEY`, else from `KEY`.
+//! The environment: sorts its variables into settings, misspelt settings, and those that Kubernetes sets for its own use.
+//! A setting `KEY` is read from `ORDERSTREAM_KEY`, else from `KEY`.
 //!
-//! Pure: it reads what it is given. A value is in no warning, for it may be a secret.
+//! It reads only the variables that it is given. A warning must never hold a value, which may be a secret.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{keys, names};
 
-/// What our variables begin with where a shorter name would mean something else.
+/// The prefix of our variables, for names that would mean something else without it.
 pub(super) const PREFIX: &str = "ORDERSTREAM_";
 
-/// The variable that names the file of settings; it is not a setting, for it says where they are.
+/// The variable that names the file of settings. It is not a setting itself, because it says where they are.
 pub(super) const CONFIG_VARIABLE: &str = "ORDERSTREAM_CONFIG";
 
-/// Variables of ours that are not settings of a server: the file of settings, and the servers that a client asks.
+/// Variables of ours that are not settings of a server: the file of settings, and the servers of clients and scripts.
 const OURS: [&str; 3] = [CONFIG_VARIABLE, "ORDERSTREAM_SERVER", "ORDERSTREAM_SERVERS"];
 
 /// Variables of other programs whose names are close to a setting.
 const FOREIGN: [&str; 3] = ["POSTGRES_DB", "KAFKA_BROKER_ID", "API_HOST"];
 
-/// The shortest name that may be a misspelt setting without our prefix. In shorter ones a letter means too much.
+/// The shortest name without our prefix that may count as a misspelt setting. Shorter names are too often near by chance.
 const SHORTEST: usize = 7;
 
-/// What the environment gives.
+/// The sorted environment.
 #[derive(Default)]
 pub(super) struct Environment {
     /// The file of settings that it names.
@@ -32,7 +32,7 @@ pub(super) struct Environment {
     pub(super) plain: BTreeMap<String, String>,
     /// The texts of variables named so with our prefix. They win over those without.
     pub(super) prefixed: BTreeMap<String, String>,
-    /// What is ignored and perhaps was not meant to be.
+    /// Variables that are ignored and were probably meant as a setting.
     pub(super) warnings: Vec<String>,
 }
 
@@ -79,7 +79,7 @@ pub(super) fn read(env: impl Iterator<Item = (String, String)>) -> Environment {
     found
 }
 
-/// Whether a port holds the address of a Service: Kubernetes sets it so, as Docker once did for its links.
+/// Whether a port holds the address of a Service, as Kubernetes sets it and Docker's links did.
 fn is_service_link(name: &str, text: &str) -> bool {
     let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
     name.ends_with("_port") && ["tcp", "udp", "sctp"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_close_to_a_setting_is_warned_of_with_the_nearest() {
+    fn the_warning_about_a_name_close_to_a_setting_names_the_setting() {
         for (wrong, nearest) in [
             ("KAFKA_BROKER", "KAFKA_BROKERS"),
             ("HISTROY", "HISTORY"),
@@ -146,22 +146,22 @@ mod tests {
             ("ORDERSTREAM_KAFKA_BROKER", "ORDERSTREAM_KAFKA_BROKERS"),
             ("ORDERSTREAM_BINDD", "ORDERSTREAM_BIND"),
         ] {
-            let told = warnings(&[(wrong, "hunter2")]);
+            let found = warnings(&[(wrong, "hunter2")]);
             let expected = format!(
                 "{wrong} is not a setting and is ignored; the nearest is {nearest}: set that, or unset it"
             );
-            assert_eq!(told, [expected]);
+            assert_eq!(found, [expected]);
         }
         for (name, text) in [("ORDERSTREAM_COLOUR", "red"), ("ORDERSTREAM_PORT", "8080")] {
-            let told = warnings(&[(name, text)]);
+            let found = warnings(&[(name, text)]);
             assert_eq!(
-                told,
+                found,
                 [format!("{name} is not a setting and is ignored; `orderstream config` shows all: unset it")]
             );
         }
-        let told = warnings(&[("ORDERSTREAM_Kafka_brokers", "x")]);
-        assert_eq!(told.len(), 1);
-        assert!(told[0].ends_with("in upper case, ORDERSTREAM_KAFKA_BROKERS"), "{told:?}");
+        let found = warnings(&[("ORDERSTREAM_Kafka_brokers", "x")]);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].ends_with("in upper case, ORDERSTREAM_KAFKA_BROKERS"), "{found:?}");
     }
 
     #[test]
@@ -210,14 +210,14 @@ mod tests {
             ("API_PORT", "TCP://10.0.0.1:8080"),
             ("GRPC_PORT", "udp://10.0.0.1:50051"),
         ] {
-            let told = warnings(&[(name, text)]);
-            assert_eq!(told.len(), 1, "{told:?}");
-            assert!(told[0].starts_with(&format!("{name} is ignored: Kubernetes sets it")), "{told:?}");
+            let found = warnings(&[(name, text)]);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].starts_with(&format!("{name} is ignored: Kubernetes sets it")), "{found:?}");
             let fix = format!("set the port with ORDERSTREAM_{name}, or write enableServiceLinks: false");
-            assert!(told[0].contains(&fix), "{told:?}");
+            assert!(found[0].contains(&fix), "{found:?}");
         }
-        let told = warnings(&[("ORDERSTREAM_API_PORT", "tcp://10.0.0.1:8080")]);
-        assert!(told[0].contains("set the port with --api-port"), "{told:?}");
+        let found = warnings(&[("ORDERSTREAM_API_PORT", "tcp://10.0.0.1:8080")]);
+        assert!(found[0].contains("set the port with --api-port"), "{found:?}");
         let of_services = [
             ("API_SERVICE_HOST", "10.0.0.1"),
             ("API_SERVICE_PORT", "8080"),

@@ -1,7 +1,7 @@
-//! The settings on the command line: one flag for each key of the table, and `--config`. They are made from
-//! the table and not by clap's derive, so that no flag can be missing, misnamed or without its help.
+//! The settings on the command line: one flag for each key of the table, and `--config`. They are made from the table and
+//! not by clap's derive, so that no flag can be missing, misnamed or without its help.
 //!
-//! Nothing is checked here: the flags are a layer like the others, and their mistakes are told with theirs.
+//! Nothing is checked here: the flags are a layer like the others, and the mistakes of all layers are reported together.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use super::layers;
 use super::names;
 use super::settings::KEYS;
 
-/// What the command line says about settings. Flatten it into the outermost parser: its flags are global.
+/// The settings on the command line. Flatten it into the outermost parser: its flags are global.
 #[derive(Clone, Default)]
 pub struct Flags {
     /// The file of settings to read.
@@ -24,7 +24,7 @@ pub struct Flags {
     pub(super) given: BTreeMap<String, String>,
 }
 
-/// Shows which flags were given, and not what they hold: it may be a secret.
+/// Shows which flags were given, without their values, which may be secrets.
 impl fmt::Debug for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let given: Vec<_> = self.given.keys().collect();
@@ -58,7 +58,7 @@ impl Args for Flags {
 }
 
 fn setting(name: &str) -> Arg {
-    // clap keeps names for the life of the process; so these are given that life, once for each flag.
+    // clap keeps names for the life of the process, so each is leaked once.
     let name: &'static str = name.to_owned().leak();
     let long: &'static str = name.replace('_', "-").leak();
     Arg::new(name).long(long).global(true).help_heading("Settings")
@@ -67,7 +67,7 @@ fn setting(name: &str) -> Arg {
 fn secret_file(key: &Key, name: &str) -> Arg {
     let direct = keys::flag(key.name);
     let help = format!(
-        "File that holds {direct}; a flag's own text is seen by other users of the machine [env: {}]",
+        "File that holds {direct}; other users of the machine can read a flag's value [env: {}]",
         keys::variable(name)
     );
     setting(name).value_name("FILE").help(help)

@@ -1,9 +1,9 @@
-//! The choices there are for Kafka, by the names that Kafka has for them: how a connection is secured, how a
-//! login is done, how records are compressed, and which ACKs a process reads.
+//! The choices for Kafka, by Kafka's names: the security of a connection, the mechanism of a login, the compression of
+//! records, and the ACKs that a process reads. The bus, not this room, acts on them.
 
 use super::value::Value;
 
-/// How the connection to Kafka is secured.
+/// The security of the connection to Kafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KafkaSecurity {
     /// Neither encrypted nor with a login.
@@ -29,7 +29,7 @@ impl KafkaSecurity {
         matches!(self, KafkaSecurity::SaslPlaintext | KafkaSecurity::SaslSsl)
     }
 
-    /// Its name, as it is written.
+    /// Its name in the settings.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -41,7 +41,7 @@ impl KafkaSecurity {
     }
 }
 
-/// How the login to Kafka is done.
+/// The mechanism of the login to Kafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SaslMechanism {
     /// The password itself is sent.
@@ -55,7 +55,7 @@ pub enum SaslMechanism {
 }
 
 impl SaslMechanism {
-    /// Its name, as it is written.
+    /// Its name in the settings.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -73,21 +73,21 @@ impl SaslMechanism {
     }
 }
 
-/// How records are compressed on their way to Kafka and in its topics.
+/// The compression of records on their way to Kafka and in its topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// None.
     None,
-    /// By gzip.
+    /// gzip.
     Gzip,
-    /// By Snappy.
+    /// Snappy.
     Snappy,
-    /// By LZ4.
+    /// LZ4.
     Lz4,
 }
 
 impl Compression {
-    /// Its name, as it is written.
+    /// Its name in the settings.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -99,12 +99,12 @@ impl Compression {
     }
 }
 
-/// Which ACKs a process reads.
+/// The ACKs that a process reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AckRead {
-    /// Those of its own partition, which the workers learn from its events.
+    /// Those of its own partition, which its events name to the workers.
     Own,
-    /// All, for workers that do not heed where an ACK is waited for.
+    /// All, for workers that ignore the partition that an event names.
     All,
 }
 
@@ -115,7 +115,7 @@ impl Value for KafkaSecurity {
         use KafkaSecurity::{Plaintext, SaslPlaintext, SaslSsl, Ssl};
         let known = [Plaintext, Ssl, SaslPlaintext, SaslSsl];
         known.into_iter().find(|protocol| text.eq_ignore_ascii_case(protocol.as_str())).ok_or_else(|| {
-            r#"there are four protocols; write "plaintext", "ssl", "sasl_plaintext" or "sasl_ssl""#.to_owned()
+            r#"write one of the four protocols "plaintext", "ssl", "sasl_plaintext" and "sasl_ssl""#.to_owned()
         })
     }
 }
@@ -127,7 +127,7 @@ impl Value for SaslMechanism {
         use SaslMechanism::{OAuthBearer, Plain, ScramSha256, ScramSha512};
         let known = [Plain, ScramSha256, ScramSha512, OAuthBearer];
         known.into_iter().find(|mechanism| text.eq_ignore_ascii_case(mechanism.as_str())).ok_or_else(|| {
-            r#"there are four mechanisms; write "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512" or "OAUTHBEARER""#.to_owned()
+            r#"write one of the four mechanisms "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512" and "OAUTHBEARER""#.to_owned()
         })
     }
 }
@@ -143,7 +143,7 @@ impl Value for Compression {
             if text.eq_ignore_ascii_case("zstd") {
                 return format!("this program is built without zstd; {fix}");
             }
-            format!("this program has three ways to compress; {fix}")
+            format!("the compression is unknown; {fix}")
         })
     }
 }
@@ -155,7 +155,7 @@ impl Value for AckRead {
         match text {
             "own" => Ok(AckRead::Own),
             "all" => Ok(AckRead::All),
-            _ => Err(r#"one reads one's own or all; write "own" or "all""#.to_owned()),
+            _ => Err(r#"a process reads its own partition of ACKs, or all; write "own" or "all""#.to_owned()),
         }
     }
 }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_of_them_is_told_what_is() {
+    fn an_unknown_choice_is_answered_with_the_known_ones() {
         assert!(KafkaSecurity::parse("tls").unwrap_err().contains(r#""sasl_ssl""#));
         assert!(SaslMechanism::parse("SCRAM").unwrap_err().contains(r#""SCRAM-SHA-512""#));
         assert!(Compression::parse("brotli").unwrap_err().contains(r#""snappy" or "lz4""#));

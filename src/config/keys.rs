@@ -1,9 +1,9 @@
-//! What a key of the settings is, and the macro that makes the table of keys and the struct of settings from
-//! the same rows, so that neither can hold what the other lacks.
+//! A key of the settings, and the macro that makes the table of keys and the struct of settings from the same rows, so
+//! that neither can have a key that the other lacks.
 //!
-//! A key has one name, in lower case; how a layer spells it is known to the functions here alone.
+//! A key has one name, in lower case; only the functions here know how a layer spells it.
 
-/// One setting: its name in each layer, and what it is for.
+/// One setting: its name, its help and its form.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
     /// Its name in a file of settings.
@@ -13,21 +13,23 @@ pub struct Key {
     pub(super) placeholder: &'static str,
 }
 
-/// How a value is written in TOML.
+/// The form of a value in TOML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     /// A text.
     Text,
+    /// `"on"` or `"off"`.
+    Switch,
     /// A whole number.
     Number,
     /// An array of texts.
     List,
-    /// A text that is shown nowhere.
+    /// A text that is never shown.
     Secret,
 }
 
 impl Key {
-    /// What it is for, in one line.
+    /// Its help, in one line.
     #[must_use]
     pub fn help(&self) -> &'static str {
         self.doc.trim_start()
@@ -59,8 +61,8 @@ pub(super) fn flag(name: &str) -> String {
 /// Makes `Settings`, its reader and the table `KEYS` of rows `/// help` + `name: Type,`.
 macro_rules! settings {
     ($($(#[doc = $help:literal])+ $name:ident: $type:ty,)+) => {
-        /// The settings, typed and checked. Its fields are the keys of `orderstream.default.toml`, which tells
-        /// more about each.
+        /// The settings, typed and checked. Its fields are the keys of `orderstream.default.toml`, which explains
+        /// each.
         #[derive(Debug, Clone)]
         pub struct Settings {
             $($(#[doc = $help])+ pub $name: $type,)+

@@ -1,7 +1,7 @@
-//! The layers: lays them over one another, opens the files of secrets that won, reads each text as its type, and has
-//! the result checked. It stops at no mistake, so one start tells all of them.
+//! The layers: merges them, opens the files of secrets that won, reads each text as its type, and has the result checked.
+//! A mistake does not end the loading, so one start reports all of them.
 //!
-//! A secret's text leaves this file only inside its setting: never in an origin or in a message.
+//! A secret's text must leave this file only inside its setting: never in an origin or in a message.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use toml::Value as Toml;
 
-use super::display::{MASK, tell};
+use super::display::{MASK, shown};
 use super::environment::CONFIG_VARIABLE;
 use super::keys::{Key, Shape};
 use super::loaded::{ConfigError, Loaded, Origin, Source};
@@ -20,7 +20,7 @@ use super::{check, names};
 
 const DEFAULTS: &str = include_str!("../../orderstream.default.toml");
 
-/// What a layer gives: texts by key, or by the name of a secret's file.
+/// The texts of a layer, by key or by the name of a secret's file.
 type Given = BTreeMap<String, String>;
 
 /// The texts of the compiled-in defaults.
@@ -28,33 +28,33 @@ pub(super) fn defaults() -> Given {
     Layers::default().parse(Path::new("orderstream.default.toml"), DEFAULTS)
 }
 
-/// The layers on their way to one.
+/// The layers that are merged so far.
 #[derive(Default)]
 pub(super) struct Layers {
-    /// The values so far, by key; a secret's stays in here.
+    /// The values so far, by key, secrets included.
     values: BTreeMap<&'static str, Origin>,
     problems: Vec<String>,
-    /// What is legal, and perhaps was not meant.
+    /// Settings that are legal but probably not intended.
     warnings: Vec<String>,
-    /// Keys without a usable value; what else is said about them would mislead.
+    /// Keys without a usable value; a further message about them would mislead.
     unusable: Vec<&'static str>,
 }
 
 impl Layers {
-    /// No layer yet, and warnings about what is to come.
+    /// No layer yet, with warnings about the layers to come.
     pub(super) fn warned(warnings: Vec<String>) -> Layers {
         Layers { warnings, ..Layers::default() }
     }
 
-    /// Lays a layer over those before. An empty variable or flag takes away what they said: its setting is unset then,
-    /// or has its default where it cannot be unset.
+    /// Lays a layer over those before. An empty variable or flag removes the value of the layers before: its setting is
+    /// unset then, or has its default where it cannot be unset.
     pub(super) fn lay(&mut self, mut given: Given, source: impl Fn(&str) -> Source) {
         for key in KEYS {
             let file = key.file_name().and_then(|name| Some((given.remove(&name)?, name)));
-            // The same of a secret's file, unless the secret itself is given.
+            // An empty name of a secret's file does the same, unless the secret itself is given.
             let emptied = file.as_ref().filter(|(path, _)| path.is_empty()).map(|(_, name)| source(name));
             let file = file.filter(|(path, _)| !path.is_empty());
-            // An empty text beside a file is the file's default that was left standing.
+            // An empty text beside a secret's file is a copy of the default file's line.
             let text = given.remove(key.name).filter(|text| file.is_none() || !text.is_empty());
             let origin = match (text, file) {
                 (None, None) => match emptied {
@@ -75,7 +75,7 @@ impl Layers {
         }
     }
 
-    /// Reads the file of settings: the named one, which must be there, or else the usual one, which may be.
+    /// Reads the file of settings: the named one, which must exist, else the usual one, if it exists.
     pub(super) fn open(&mut self, named: Option<PathBuf>, usual: Option<&Path>) -> Option<(PathBuf, String)> {
         let must_exist = named.is_some();
         let path = named.or(usual.map(Path::to_owned))?;
@@ -91,7 +91,7 @@ impl Layers {
         }
     }
 
-    /// Takes a file of settings apart.
+    /// Parses a file of settings.
     pub(super) fn parse(&mut self, path: &Path, content: &str) -> Given {
         let from = Source::File(path.to_owned());
         let table = content.parse::<toml::Table>().unwrap_or_else(|error| {
@@ -119,14 +119,14 @@ impl Layers {
         given
     }
 
-    /// Replaces the names of files of secrets by their contents. Only those that won are opened.
+    /// Replaces the names of secrets' files by their contents. Only the files that won are opened.
     pub(super) fn open_secrets(&mut self) {
         for (name, value) in &mut self.values {
             let Source::SecretFile(path) = &value.source else { continue };
             let fix = match fs::read_to_string(path) {
                 Ok(content) => {
                     value.text = content.trim_end_matches(['\r', '\n']).to_owned();
-                    // Taken as unset, it would quietly choose another backend.
+                    // An empty secret counts as a mistake: as unset, it would silently choose another backend.
                     if !value.text.is_empty() {
                         continue;
                     }
@@ -139,12 +139,12 @@ impl Layers {
         }
     }
 
-    /// A key with its value and where it came from, for a message.
-    fn told(&self, name: &str) -> String {
-        self.values.get(name).map_or_else(|| name.to_owned(), |origin| tell(name, origin))
+    /// A key with its value and its source, for a message.
+    fn shown(&self, name: &str) -> String {
+        self.values.get(name).map_or_else(|| name.to_owned(), |origin| shown(name, origin))
     }
 
-    /// Checks the whole, and lets go of the secrets' texts.
+    /// Checks the rules between settings, and removes the secrets' texts.
     pub(super) fn finish(mut self, settings: Settings) -> Result<Loaded, ConfigError> {
         for key in KEYS.iter().filter(|key| key.is_secret()) {
             if let Some(origin) = self.values.get_mut(key.name).filter(|origin| !origin.text.is_empty()) {
@@ -153,8 +153,8 @@ impl Layers {
         }
         for problem in check::check(&settings) {
             if !problem.keys.iter().any(|key| self.unusable.contains(key)) {
-                let told: Vec<_> = problem.keys.iter().map(|key| self.told(key)).collect();
-                self.problems.push(format!("{}: {}", told.join(" and "), problem.fix));
+                let shown: Vec<_> = problem.keys.iter().map(|key| self.shown(key)).collect();
+                self.problems.push(format!("{}: {}", shown.join(" and "), problem.fix));
             }
         }
         if self.problems.is_empty() {
@@ -167,13 +167,13 @@ impl Layers {
 }
 
 impl Values for Layers {
-    /// The value of a key as its type. One that cannot be read is noted, and its default stands in, so that
-    /// the other keys can be checked too.
+    /// The value of a key as its type. A value that cannot be read becomes a problem, and its default replaces it, so that
+    /// the other keys can be checked, too.
     fn value<T: Value>(&mut self, name: &'static str) -> T {
         let problem = match self.values.get(name).map(|origin| T::parse(&origin.text)) {
             Some(Ok(value)) => return value,
-            Some(Err(fix)) => format!("{}: {fix}", self.told(name)),
-            None => format!("{name} has no default; this program was built wrong"),
+            Some(Err(fix)) => format!("{}: {fix}", self.shown(name)),
+            None => format!("{name} has no default, which is a defect of this program; report it"),
         };
         self.problems.push(problem);
         self.unusable.push(name);
@@ -191,7 +191,7 @@ impl Values for Layers {
     }
 }
 
-/// What an empty text makes of a key.
+/// The origin of a key whose text is empty.
 fn empty(key: &Key, source: Source) -> Origin {
     let can_be_unset = matches!(key.shape, Shape::List | Shape::Secret);
     let default = defaults().remove(key.name).filter(|default| !default.is_empty() && !can_be_unset);
@@ -203,7 +203,7 @@ fn empty(key: &Key, source: Source) -> Origin {
     }
 }
 
-/// A value as the text it would be in a variable; `None` for what no setting is.
+/// A value as the text that a variable would hold; `None` for a type that no setting has.
 fn text_of(value: &Toml, list: bool) -> Option<String> {
     match value {
         Toml::String(text) => Some(text.clone()),
@@ -217,7 +217,7 @@ fn text_of(value: &Toml, list: bool) -> Option<String> {
     }
 }
 
-/// What the file should hold where it holds something else.
+/// The form of a value in the file, for a message about another one.
 fn wanted(key: Option<&Key>) -> &'static str {
     match key.map(|key| key.shape) {
         Some(Shape::Number) => "a whole number",

@@ -1,4 +1,4 @@
-//! Loading: which layers there are, in which order they win, and where each is read from.
+//! Loading: the layers, their order, and the source of each. Only this file knows the order; `layers` merges them.
 
 use std::path::Path;
 
@@ -14,13 +14,13 @@ impl Settings {
     /// file is the one of `--config`, else of `ORDERSTREAM_CONFIG`, else `./orderstream.toml` if it exists.
     ///
     /// # Errors
-    /// [`ConfigError`] with all that is wrong.
+    /// [`ConfigError`] with every mistake.
     pub fn load(flags: &Flags, env: impl Iterator<Item = (String, String)>) -> Result<Loaded, ConfigError> {
         load(flags, env, Some(Path::new("orderstream.toml")))
     }
 }
 
-/// The compiled-in defaults, whatever the environment and the working directory hold.
+/// The compiled-in defaults, independent of the environment and the working directory.
 impl Default for Settings {
     fn default() -> Settings {
         let loaded = load(&Flags::default(), std::iter::empty(), None);
@@ -28,7 +28,7 @@ impl Default for Settings {
     }
 }
 
-/// Loads from all layers. `usual` is the file that is read where none is named, if it exists.
+/// Loads all layers. `usual` is the file that is read where none is named, if it exists.
 pub(super) fn load(
     flags: &Flags,
     env: impl Iterator<Item = (String, String)>,

@@ -1,4 +1,5 @@
-//! What loading the settings answers: the settings, with the place that each value came from; or all that is wrong.
+//! The result of loading: the settings with the origin of each value, or every mistake. A secret is never in an origin or
+//! in a mistake.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,27 +9,27 @@ use thiserror::Error;
 
 use super::settings::Settings;
 
-/// Settings with the history of each.
+/// Settings with the origin of each value.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The settings, checked.
     pub settings: Settings,
     /// Where each key's value came from, by key.
     pub origin: BTreeMap<&'static str, Origin>,
-    /// What is legal, and perhaps was not meant; a line each, for the log at start.
+    /// Combinations that are legal but probably not intended; a line each, for the log at start.
     pub warnings: Vec<String>,
 }
 
-/// Where a value came from, and what it said there.
+/// The source of a value, and its text there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// The value as it was written; a secret's is `***`, or empty where it is unset.
+    /// The text of the value; `***` for a secret, or empty where the secret is unset.
     pub text: String,
     /// The layer that won.
     pub source: Source,
 }
 
-/// A place that settings come from.
+/// A source of settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// The compiled-in defaults.
@@ -37,7 +38,7 @@ pub enum Source {
     File(PathBuf),
     /// That environment variable.
     Env(String),
-    /// That file, which holds nothing but the secret.
+    /// That file, which holds only the secret.
     SecretFile(PathBuf),
     /// That flag.
     Flag(String),
@@ -45,7 +46,7 @@ pub enum Source {
     Emptied(String),
 }
 
-/// Everything that is wrong with the settings.
+/// Every mistake in the settings.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the settings cannot be used:\n  {}", problems.join("\n  "))]
 pub struct ConfigError {
@@ -64,13 +65,13 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Source::Default => f.write_str("default"),
-            // Escaped, because a path may hold a line break and this stands in comments and messages.
+            // A path may hold a line break, which would end a comment or a message.
             Source::File(path) => write!(f, "from {}", path.to_string_lossy().escape_debug()),
             Source::SecretFile(path) => {
                 write!(f, "from the content of {}", path.to_string_lossy().escape_debug())
             }
             Source::Env(name) | Source::Flag(name) => write!(f, "from {name}"),
-            Source::Emptied(name) => write!(f, "default, for {name} is empty"),
+            Source::Emptied(name) => write!(f, "default, because {name} is empty"),
         }
     }
 }

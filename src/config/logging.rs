@@ -1,8 +1,8 @@
-//! The choices there are for the log: what a line of it looks like.
+//! The choices for the log: the format of its lines. What is logged is `telemetry`'s concern.
 
 use super::value::Value;
 
-/// What a line of the log looks like.
+/// The format of a line of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// Text for people.
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_format_that_there_is_not_is_answered_with_those_that_there_are() {
+    fn an_unknown_format_is_answered_with_the_known_ones() {
         assert!(LogFormat::parse("xml").unwrap_err().contains(r#""text" or "json""#));
     }
 }

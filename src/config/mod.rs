@@ -1,9 +1,9 @@
-//! The settings: what there is to set, and where each value came from. This is the one door; no other room
-//! reads the environment, a flag or a file of settings.
+//! The settings, each with the place that its value came from. No other room reads the environment, a flag or a file of
+//! settings.
 //!
 //! Four layers, the later wins: the compiled-in `orderstream.default.toml`, a file, the environment (`ORDERSTREAM_KEY`
-//! before `KEY`), the command line. All mistakes are reported together, each with its key, its place and the way to
-//! mend it. A secret's text is in no message, no display and no `Debug`.
+//! before `KEY`), the command line. All mistakes are reported together, each with its key, its place and the fix.
+//! A secret's text must never appear in a message, a display or a `Debug`.
 
 mod check;
 mod check_kafka;

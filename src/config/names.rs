@@ -1,4 +1,5 @@
-//! The names of settings: all that a file may hold, and the one that a misspelt name was meant to be.
+//! The names of settings: every name that a file may hold, and the nearest one to a misspelt name. Nothing here knows a
+//! value.
 
 use super::settings::KEYS;
 
@@ -7,13 +8,13 @@ pub(super) fn names() -> impl Iterator<Item = String> {
     KEYS.iter().flat_map(|key| [Some(key.name.to_owned()), key.file_name()]).flatten()
 }
 
-/// The known name that a wrong one was probably meant to be.
+/// The known name that is nearest to a wrong one.
 pub(super) fn nearest(wrong: &str) -> String {
     let wrong = wrong.to_ascii_lowercase().replace('-', "_");
     names().min_by_key(|name| distance(&wrong, name)).unwrap_or_default()
 }
 
-/// How many letters must be added, removed, changed or swapped with the next to make one text the other.
+/// The number of letters to add, remove, change or swap with the next that make one text the other.
 pub(super) fn distance(a: &str, b: &str) -> usize {
     strsim::osa_distance(a, b)
 }
@@ -24,7 +25,7 @@ mod tests {
     use crate::config::keys::{flag, variable};
 
     #[test]
-    fn a_misspelt_name_finds_the_one_that_was_meant() {
+    fn a_misspelt_name_finds_the_nearest_setting() {
         assert_eq!(nearest("ack_wait_timeot"), "ack_wait_timeout");
         assert_eq!(nearest("API-PORT"), "api_port");
         assert_eq!(nearest("kafka_broker"), "kafka_brokers");

@@ -1,8 +1,8 @@
-//! The choices there are for Postgres.
+//! The choices for Postgres. The store, not this room, acts on them.
 
 use super::value::Value;
 
-/// Which server reads go to, where the DSN names several.
+/// The server for reads, where the DSN names several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadFrom {
     /// The primary: a read sees every write that was answered before.

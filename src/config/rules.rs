@@ -1,33 +1,33 @@
-//! The rules between settings, as they are checked one by one: those that are broken are kept, each with its keys and
-//! the fix.
+//! Collects the broken rules between settings, each with its keys and the fix. It does not know a rule; `check` and
+//! `check_kafka` hold them.
 
-/// A rule that is broken.
+/// A broken rule.
 pub(super) struct Problem {
-    /// The keys it is between.
+    /// The keys of the rule.
     pub(super) keys: &'static [&'static str],
-    /// What is wrong, and the way to mend it.
+    /// The mistake and the fix.
     pub(super) fix: String,
 }
 
-/// Rules that are being checked.
+/// The rules that are broken so far.
 #[derive(Default)]
 pub(super) struct Rules(Vec<Problem>);
 
 impl Rules {
-    /// Checks a rule between these keys; `fix` says what is wrong where it does not hold, and the way to mend it.
+    /// Checks a rule between these keys. `fix` names the mistake and the fix where the rule does not hold.
     pub(super) fn holds(&mut self, holds: bool, keys: &'static [&'static str], fix: &str) {
         if !holds {
             self.0.push(Problem { keys, fix: fix.to_owned() });
         }
     }
 
-    /// Those that are broken.
+    /// The broken rules.
     pub(super) fn broken(self) -> Vec<Problem> {
         self.0
     }
 }
 
-/// Whether Kafka takes it as a topic's name, or as the name of a static member.
+/// Whether Kafka accepts a name for a topic, or for a static member of a group.
 pub(super) fn is_topic(name: &str, longest: usize) -> bool {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     (1..=longest).contains(&name.len()) && name.chars().all(legal) && name != "." && name != ".."

@@ -1,5 +1,4 @@
-//! The settings as a user meets them: what wins over what, what the defaults are, and what each mistake is
-//! answered with.
+//! The settings as an operator uses them: the order of the layers, the defaults, and the message of each mistake.
 //!
 //! Each test makes its own layers, so neither the machine's environment nor its files play a part.
 
@@ -80,7 +79,7 @@ fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
 }
 
 #[test]
-fn an_empty_variable_or_flag_unsets_what_the_layers_below_say() {
+fn an_empty_variable_or_flag_unsets_the_layers_below() {
     let file = "kafka_brokers = ['a:1', 'b:2']\nredis_addr = 'cache:6379'\npostgres_dsn_file = '/nowhere'\n\
                 kafka_ca_file = '/ca'\nkafka_sasl_username = 'me'";
     let names = ["kafka_brokers", "redis_addr", "postgres_dsn", "kafka_ca_file", "kafka_sasl_username"];
@@ -108,7 +107,7 @@ fn an_empty_variable_or_flag_unsets_what_the_layers_below_say() {
 }
 
 #[test]
-fn what_cannot_be_unset_has_its_default_where_a_variable_or_flag_is_empty() {
+fn a_setting_that_cannot_be_unset_has_its_default_where_a_variable_or_flag_is_empty() {
     let file =
         || Layers::new().file("api_port = 9000\nworker_group = 'g'\nack_wait = false\ndata_dir = '/x'");
     let names = ["api_port", "worker_group", "ack_wait", "data_dir"];
@@ -119,7 +118,7 @@ fn what_cannot_be_unset_has_its_default_where_a_variable_or_flag_is_empty() {
         let Settings { api_port, worker_group, ack_wait, data_dir, .. } = &loaded.settings;
         assert_eq!((*api_port, worker_group.as_str(), *ack_wait), (8080, "order-workers", true));
         assert_eq!(data_dir, &PathBuf::from("./orderstream-data"));
-        assert_eq!(loaded.origin["api_port"].source.to_string(), format!("default, for {source} is empty"));
+        assert_eq!(loaded.origin["api_port"].source.to_string(), format!("default, because {source} is empty"));
     }
     let problem = Layers::new().file("api_port = ''").problems().remove(0);
     assert!(problem.starts_with(r#"api_port = "" (from orderstream.toml)"#), "{problem}");
@@ -147,7 +146,7 @@ fn a_variable_with_the_prefix_wins_over_the_one_without() {
 }
 
 #[test]
-fn what_kubernetes_sets_for_a_service_is_ignored_with_a_warning() {
+fn a_variable_of_a_kubernetes_service_is_ignored_with_a_warning() {
     let layers = Layers::new().file("grpc_port = 9001").env("API_PORT", "tcp://10.0.0.1:8080");
     let layers = layers.env("GRPC_PORT", "tcp://10.0.0.2:50051").env("ORDERSTREAM_API_PORT", "9000");
     let loaded = layers.load().unwrap();
@@ -161,10 +160,10 @@ fn what_kubernetes_sets_for_a_service_is_ignored_with_a_warning() {
 }
 
 #[test]
-fn the_warnings_of_names_and_of_values_are_told_together() {
+fn the_warnings_of_names_and_of_values_are_reported_together() {
     let loaded = Layers::new().env("KAFKA_BROKER", "hunter2").env("ACK_WAIT_TIMEOUT", "10m").load().unwrap();
-    let told = loaded.warnings.join("\n");
-    assert!(told.contains("the nearest is KAFKA_BROKERS") && told.contains("ack_wait_timeout is"), "{told}");
+    let found = loaded.warnings.join("\n");
+    assert!(found.contains("the nearest is KAFKA_BROKERS") && found.contains("ack_wait_timeout is"), "{found}");
     assert!(!loaded.to_string().contains("hunter2"));
 }
 
@@ -211,7 +210,7 @@ fn a_secret_comes_from_a_file_in_every_layer() {
 }
 
 #[test]
-fn a_secret_given_twice_in_one_layer_is_refused() {
+fn a_secret_given_twice_in_one_layer_is_an_error() {
     let env = Layers::new().env("POSTGRES_DSN", "hunter2").env("POSTGRES_DSN_FILE", "/x");
     assert_eq!(env.problems(), ["POSTGRES_DSN and POSTGRES_DSN_FILE are both given; keep one of them"]);
     let flags = Layers::new().flag("redis_addr", "hunter2").flag("redis_addr_file", "/x");
@@ -225,7 +224,7 @@ fn a_secret_given_twice_in_one_layer_is_refused() {
 }
 
 #[test]
-fn a_secret_s_file_that_is_missing_or_empty_is_told() {
+fn a_secret_s_file_that_is_missing_or_empty_is_an_error() {
     let layers = Layers::new().env("POSTGRES_DSN_FILE", "/nowhere/dsn");
     let problem = layers.problems().remove(0);
     assert!(
@@ -245,7 +244,7 @@ fn a_secret_s_file_that_is_missing_or_empty_is_told() {
 }
 
 #[test]
-fn a_bad_value_is_told_with_its_key_its_place_and_the_fix() {
+fn the_message_about_a_bad_value_names_its_key_its_source_and_the_fix() {
     for (layers, expected) in [
         (
             Layers::new().env("ACK_WAIT_TIMEOUT", "30"),
@@ -257,7 +256,7 @@ fn a_bad_value_is_told_with_its_key_its_place_and_the_fix() {
         ),
         (
             Layers::new().file("ack_wait = 2"),
-            r#"ack_wait = "2" (from orderstream.toml): a switch has two positions; write "on" or "off""#,
+            r#"ack_wait = "2" (from orderstream.toml): a switch is on or off; write "on" or "off""#,
         ),
         (
             Layers::new().file("api_port = 80.5"),
@@ -285,15 +284,15 @@ fn a_bad_value_is_told_with_its_key_its_place_and_the_fix() {
 }
 
 #[test]
-fn a_file_that_is_no_toml_or_not_there_is_told_without_its_lines() {
+fn the_error_of_a_file_that_is_not_toml_or_missing_quotes_no_line() {
     let layers = Layers::new().file("bind = '::1'\npostgres_dsn = 'postgres://u:hunter2@db");
     let problem = layers.problems().remove(0);
     assert!(problem.starts_with("line 2 (from orderstream.toml) is not TOML: "), "{problem}");
     for content in
         ["postgres_dsn = hunter2", "postgres_dsn hunter2", "redis_addr = \"hunter2\\q\"", "x = 1 hunter2"]
     {
-        let told = Layers::new().file(content).load().unwrap_err().to_string();
-        assert!(!told.contains("hunter2"), "{told}");
+        let found = Layers::new().file(content).load().unwrap_err().to_string();
+        assert!(!found.contains("hunter2"), "{found}");
     }
     let mut layers = Layers::new();
     layers.flags.config = Some(layers.path("mine.toml"));
@@ -303,7 +302,7 @@ fn a_file_that_is_no_toml_or_not_there_is_told_without_its_lines() {
 }
 
 #[test]
-fn all_mistakes_are_told_together_and_no_secret_is_among_them() {
+fn all_mistakes_are_reported_together_without_a_secret() {
     let layers = Layers::new()
         .file("postgres_dsn = 'hunter2'\nredis_addr = ['hunter2']\nhttp_body_limit = '2GB'\ncolour = 'red'")
         .env("POSTGRES_DSN", "hunter2")
@@ -342,7 +341,7 @@ fn the_default_file_holds_every_key_and_names_its_variable() {
 }
 
 #[test]
-fn the_defaults_are_those_that_were_promised() {
+fn the_defaults_are_those_that_are_documented() {
     let settings = Settings::default();
     assert!(settings.postgres_dsn.is_none() && settings.redis_addr.is_none());
     assert!(settings.kafka_brokers.is_empty() && settings.ack_wait);

@@ -1,7 +1,7 @@
-//! Values: from the text of any layer to the type of a setting. A text that does not fit is answered with
-//! what would, as the second half of a message that begins with the key, the text and its place.
+//! Values: parses the text of any layer into the type of a setting. A text that does not fit gets a message with what
+//! does, which follows the key, the text and its place.
 //!
-//! Such an answer never repeats the text: whether that may be shown is not known here.
+//! Such a message must never repeat the text: whether that may be shown is not known here.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,14 +18,17 @@ use super::keys::Shape;
 pub(super) trait Value: Sized {
     /// How it is written in TOML.
     const SHAPE: Shape = Shape::Text;
-    /// What stands for it in the help.
+    /// Its placeholder in the help.
     const PLACEHOLDER: &'static str;
 
-    /// Reads it, or says how it is written.
+    /// Reads it.
+    ///
+    /// # Errors
+    /// How it is written.
     fn parse(text: &str) -> Result<Self, String>;
 }
 
-/// The texts of all settings, from which each is read as its type.
+/// The texts of all settings, to read each as its type.
 pub(super) trait Values {
     /// The value of a key as its type.
     fn value<T: Value>(&mut self, name: &'static str) -> T;
@@ -52,7 +55,7 @@ impl Value for Vec<String> {
     }
 }
 
-/// The items of a list with commas between. Empty ones do not count: a comma at the end is no broker.
+/// The items of a list that is separated by commas. Empty ones do not count: a comma at the end is not a broker.
 pub(super) fn items(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
@@ -120,7 +123,7 @@ impl Value for NonZeroU32 {
     }
 }
 
-/// A part of a whole, in percent: 1 to 100.
+/// A share in percent: 1 to 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Percent(u8);
 
@@ -160,14 +163,21 @@ impl Value for Vec<IpNet> {
 }
 
 impl Value for bool {
+    const SHAPE: Shape = Shape::Switch;
     const PLACEHOLDER: &'static str = "on|off";
 
     fn parse(text: &str) -> Result<Self, String> {
-        match text.to_ascii_lowercase().as_str() {
-            "on" | "true" | "1" => Ok(true),
-            "off" | "false" | "0" => Ok(false),
-            _ => Err(r#"a switch has two positions; write "on" or "off""#.to_owned()),
-        }
+        let fix = r#"a switch is on or off; write "on" or "off""#;
+        switch(text).ok_or_else(|| fix.to_owned())
+    }
+}
+
+/// A switch, in any of its spellings.
+pub(super) fn switch(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" | "true" | "1" => Some(true),
+        "off" | "false" | "0" => Some(false),
+        _ => None,
     }
 }
 
@@ -175,7 +185,7 @@ impl Value for Duration {
     const PLACEHOLDER: &'static str = "DURATION";
 
     fn parse(text: &str) -> Result<Self, String> {
-        // A bound keeps the sum of a clock's time and a duration from overflowing, wherever it is made.
+        // The bound keeps the sum of a clock's time and a duration from overflowing.
         const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
         let millis = |count: u64, each: u64| count.checked_mul(each).map(Duration::from_millis);
         let duration = match split(text) {
@@ -213,12 +223,12 @@ impl Value for usize {
         };
         let bytes = count.checked_mul(each).and_then(|bytes| usize::try_from(bytes).ok());
         bytes.ok_or_else(|| {
-            r#"a size beyond this machine's memory; write a smaller one, as "1GiB""#.to_owned()
+            r#"the size is beyond this machine's memory; write a smaller one, as "1GiB""#.to_owned()
         })
     }
 }
 
-/// A whole number and the unit right behind it.
+/// A whole number and the unit directly after it.
 fn split(text: &str) -> Option<(u64, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (count, unit) = text.split_at(digits);
@@ -239,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_duration_and_is_told_what_is() {
+    fn a_text_that_is_not_a_duration_gets_a_message_with_one() {
         let unit = r#"a duration needs a unit; write "30s" or "500ms""#;
         assert_eq!(Duration::parse("30").unwrap_err(), unit);
         for text in ["", "s", "5 s", "1.5s", "-1s", "5min", "5S", "1m30s"] {
@@ -264,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_and_a_list_are_read_as_people_write_them() {
+    fn a_switch_and_a_list_are_read_in_their_spellings() {
         for (text, on) in
             [("on", true), ("True", true), ("1", true), ("OFF", false), ("false", false), ("0", false)]
         {
@@ -276,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_its_type_is_told_what_does() {
+    fn a_text_that_does_not_fit_gets_a_message_with_one_that_does() {
         assert!(u16::parse("65536").unwrap_err().contains("from 0 to 65535"));
         assert!(NonZeroU32::parse("0").unwrap_err().contains("from 1 to"));
         assert!(IpAddr::parse("localhost").unwrap_err().contains(r#""0.0.0.0""#));
