@@ -32,8 +32,8 @@ use tasks::{failure, finished, spawn, watch};
 /// The most connections to the health port of a worker: probes and an operator.
 const HEALTH_CONNECTIONS: usize = 64;
 
-/// Runs api and worker in this process until `stop`, then shuts down in order: the api finishes its requests, the worker
-/// their events, and the store closes.
+/// Runs api and worker in this process until `stop`, then shuts down in order: the api finishes its requests, the
+/// worker their events, and the store closes.
 ///
 /// # Errors
 /// The failure of a role or of a backend; the rest is shut down in order then, too.

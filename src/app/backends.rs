@@ -1,5 +1,5 @@
-//! The backends: opens the store, the bus, the cache and the processor that the settings choose. A backend is chosen here
-//! and nowhere else. A server that is away is not an error here; the backend connects later.
+//! The backends: opens the store, the bus, the cache and the processor that the settings choose. A backend is chosen
+//! here and nowhere else. A server that is away is not an error here; the backend connects later.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use anyhow::{Context, Result, bail};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::dead_letters::{DeadLetterTable, dead_letter_file};
-use crate::bus::Bus;
 use crate::bus::kafka::{self, KafkaBus};
 use crate::bus::local::LocalBus;
+use crate::bus::{Bus, PublishError};
 use crate::cache::{Cache, NoCache, RedisCache};
 use crate::config::Settings;
 use crate::store::Store;
@@ -77,8 +77,8 @@ pub(super) fn postgres(dsn: &SecretString, settings: &Settings) -> Result<Postgr
     })?)
 }
 
-/// The bus. Brokers that are away are not an error here; `make_topics` creates missing topics. Without Kafka, dead letters
-/// are kept in the Postgres database, or in the data directory of the embedded store.
+/// The bus. Brokers that are away are not an error here; `make_topics` creates missing topics. Without Kafka, dead
+/// letters are kept in the Postgres database, or in the data directory of the embedded store.
 fn bus(
     settings: &Settings,
     role: &str,
@@ -118,6 +118,20 @@ pub struct ReadOnlyBackends {
     pub store: Arc<dyn Store>,
     /// Carries events and ACKs. This process runs no worker on it.
     pub bus: Arc<dyn Bus>,
+}
+
+impl ReadOnlyBackends {
+    /// How many dead letters there are.
+    ///
+    /// # Errors
+    /// The reason why they cannot be counted.
+    pub async fn dead_letters(&self) -> Result<u64> {
+        match self.bus.dead_letters().await {
+            // Without Kafka they are in the store or in a file, so it is not the bus that failed.
+            Err(PublishError::Unavailable(reason)) => bail!("the dead letters cannot be counted: {reason}"),
+            count => Ok(count?),
+        }
+    }
 }
 
 /// Opens the backends that the settings choose for reading, while other processes may run on them.

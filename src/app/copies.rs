@@ -1,5 +1,5 @@
-//! Backups: copies the embedded store into one file, and back. Each copy is checked as `verify` checks a store before it
-//! gets its name, so a file with that name is always complete. Postgres has tools of its own for backups.
+//! Backups: copies the embedded store into one file, and back. Each copy is checked as `verify` checks a store before
+//! it gets its name, so a file with that name is always complete. Postgres has tools of its own for backups.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use crate::store::sqlite::{CopyError, StoreCopy};
 /// copy. A copy with findings is kept: what is wrong in it is wrong in the store.
 ///
 /// # Errors
-/// Where there is no store or no room, or the file may not be replaced. The partial copy is removed then, and also where
-/// a signal ends the process (`partial`).
+/// Where there is no store or no room, or the file may not be replaced. The partial copy is removed then, and also
+/// where a signal ends the process (`partial`).
 pub async fn back_up(
     settings: &Settings,
     file: &Path,

@@ -1,6 +1,6 @@
 //! Dead letters of the in-process bus. A process with an embedded store keeps them in a file of its data directory.
-//! Processes that share a Postgres keep them in a table of that database, which all of them see, and need no folder. The
-//! bus and the store do not know each other; this adapter knows both.
+//! Processes that share a Postgres keep them in a table of that database, which all of them see, and need no folder.
+//! The bus and the store do not know each other; this adapter knows both.
 
 use std::path::PathBuf;
 use std::sync::Arc;

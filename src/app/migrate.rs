@@ -5,10 +5,11 @@ use anyhow::{Result, bail};
 
 use super::backends::postgres;
 use crate::config::Settings;
+use crate::store::postgres::SUPERSEDED;
 use crate::store::sqlite::SqliteStore;
 
-/// Brings the store's schema to this program's version, and returns a line that says so. An embedded store without its WAL
-/// is an error unless the operator accepts that.
+/// Brings the store's schema to this program's version, and returns a line that says so. An embedded store without its
+/// WAL is an error unless the operator accepts that.
 ///
 /// # Errors
 /// The failure of a step; the steps before it stay done.
@@ -38,10 +39,16 @@ async fn migrated(settings: &Settings, accept_missing_wal: bool, finish: bool) -
         }
     };
     let s = if applied == 1 { "" } else { "s" };
+    if finish && settings.postgres_dsn.is_some() {
+        return Ok(format!(
+            "{store}: schema version {version}, {applied} migration{s} applied; the index {SUPERSEDED}, which only the \
+             previous release used, is dropped"
+        ));
+    }
     let rest = match is_unfinished {
         true => {
-            "; when no process of the previous release runs any more, run `orderstream migrate --finish` to drop what only \
-             it used"
+            "; when no process of the previous release runs any more, run `orderstream migrate --finish` to drop what \
+             only it used"
         }
         false => "",
     };
@@ -57,8 +64,8 @@ pub async fn migration_plan(settings: &Settings, finish: bool) -> Result<String>
         Some(dsn) => Ok(postgres(dsn, settings)?.migration_plan(finish).await?.join("\n")),
         None => {
             bail!(
-                "--plan prints the steps in Postgres, and POSTGRES_DSN is not set; the embedded store is migrated while no \
-                 process runs on it"
+                "--plan prints the steps in Postgres, and POSTGRES_DSN is not set; the embedded store is migrated while \
+                 no process runs on it"
             )
         }
     }

@@ -1,5 +1,5 @@
-//! The tasks of a process. A task that ends before its stop token is cancelled stops the whole process in order, and the
-//! process fails with the task's name. A process must never look alive while one of its tasks is dead.
+//! The tasks of a process. A task that ends before its stop token is cancelled stops the whole process in order, and
+//! the process fails with the task's name. A process must never look alive while one of its tasks is dead.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;

@@ -1,10 +1,10 @@
-//! The memory of glibc's allocator. A server allocates many blocks of about 1 MB on many threads. By default glibc keeps
-//! the freed ones: it begins to take such blocks from its heaps instead of from the system, and has up to eight heaps per
-//! processor. Measured with clients that mix large reads and writes and never read their answers: 250 MiB resident, with a
-//! memory budget of 64 MiB. The values below halve that.
+//! The memory of glibc's allocator. A server allocates many blocks of about 1 MB on many threads. By default glibc
+//! keeps the freed ones: it begins to take such blocks from its heaps instead of from the system, and has up to eight
+//! heaps per processor. Measured with clients that mix large reads and writes and never read their answers: 250 MiB
+//! resident, with a memory budget of 64 MiB. The values below halve that.
 //!
-//! glibc reads them from the environment when a process starts (`mallopt(3)`), so the program executes itself again with
-//! them set: it keeps its process id, its arguments and its open files. A variable that an operator has set stays.
+//! glibc reads them from the environment when a process starts (`mallopt(3)`), so the program executes itself again
+//! with them set: it keeps its process id, its arguments and its open files. A variable that an operator has set stays.
 
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
@@ -32,8 +32,8 @@ const TUNABLES: &str = "GLIBC_TUNABLES";
 /// capabilities.
 const RESTARTED: &str = "_ORDERSTREAM_BEGUN_ANEW";
 
-/// Executes the program again with an allocator that gives memory back. Does nothing where the allocator is not glibc's or
-/// has been configured, and where the program cannot be executed: the process then only keeps more memory.
+/// Executes the program again with an allocator that gives memory back. Does nothing where the allocator is not glibc's
+/// or has been configured, and where the program cannot be executed: the process then only keeps more memory.
 pub(super) fn limit() {
     let is_set = |name| env::var_os(name).is_some();
     let is_glibc = cfg!(all(target_os = "linux", target_env = "gnu"));

@@ -1,6 +1,6 @@
-//! `orderstream backup` and `orderstream restore`: copy the embedded store into one file, and back. Each copy is checked
-//! as `verify` checks a store. Exit codes: 0 the copy exists and nothing is wrong in it, 1 it exists and has what is
-//! wrong in the store, 2 there is no copy.
+//! `orderstream backup` and `orderstream restore`: copy the embedded store into one file, and back. Each copy is
+//! checked as `verify` checks a store. Exit codes: 0 the copy exists and nothing is wrong in it, 1 it exists and has
+//! what is wrong in the store, 2 there is no copy.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

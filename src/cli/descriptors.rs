@@ -13,8 +13,8 @@ const RESERVE: u64 = 128;
 /// The ports that accept connections: HTTP and gRPC.
 const PORTS: u64 = 2;
 
-/// Raises the limit of this process. Returns the settings with as many connections as the limit allows, where the process
-/// accepts callers.
+/// Raises the limit of this process. Returns the settings with as many connections as the limit allows, where the
+/// process accepts callers.
 pub(super) fn prepare(settings: &Settings, takes_callers: bool) -> Settings {
     let limit = raise();
     let mut settings = settings.clone();

@@ -95,8 +95,8 @@ async fn open(settings: &Settings, role: Role, stop: &CancellationToken) -> Resu
     }
 }
 
-/// The listener of a worker's health checks. Returns `None`, with a warning, where another process has the port: several
-/// workers on one machine is a normal setup.
+/// The listener of a worker's health checks. Returns `None`, with a warning, where another process has the port:
+/// several workers on one machine is a normal setup.
 fn listen_for_health(settings: &Settings) -> Result<Option<TcpListener>> {
     let address = SocketAddr::new(settings.bind, settings.worker_health_port);
     match bind(address) {

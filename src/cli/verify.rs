@@ -65,7 +65,7 @@ pub(super) fn of_copy(amounts: bool) -> Options {
 }
 
 async fn check(backends: &ReadOnlyBackends, confirmed: Confirmed, options: &Options) -> Result<Report> {
-    let dead_letters = backends.bus.dead_letters().await?;
+    let dead_letters = backends.dead_letters().await?;
     let mut report = verify(&*backends.store, dead_letters, confirmed, options).await?;
     find_stuck(&*backends.store, &*backends.bus, &mut report, options.listed).await?;
     Ok(report)

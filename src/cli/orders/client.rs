@@ -1,6 +1,6 @@
-//! A client of a running server, with only what the commands need: HTTP/1.1 without TLS, one request per connection, and a
-//! timeout on every wait. It never repeats a request, because only its caller knows whether that is safe. Its messages
-//! name the server and what to do.
+//! A client of a running server, with only what the commands need: HTTP/1.1 without TLS, one request per connection,
+//! and a timeout on every wait. It never repeats a request, because only its caller knows whether that is safe. Its
+//! messages name the server and what to do.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! `orders watch` and `orders events`: print changes of orders as they happen. `watch` polls the order, `events` reads the
-//! server's event stream and opens it again where it ended. An event is never printed twice and never skipped silently.
+//! `orders watch` and `orders events`: print changes of orders as they happen. `watch` polls the order, `events` reads
+//! the server's event stream and opens it again where it ended. An event is never printed twice and never skipped
+//! silently.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,8 +18,8 @@ use crate::telemetry;
 /// The pause between two reads of a watched order.
 const WATCH_PERIOD: Duration = Duration::from_millis(250);
 
-/// The pause before a stream is opened again, unless the server names one: the first, and the longest after failures in a
-/// row.
+/// The pause before a stream is opened again, unless the server names one: the first, and the longest after failures in
+/// a row.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
 /// The members of an order that `watch` reads.
@@ -35,8 +36,8 @@ struct WatchedOrder {
     reason: Option<String>,
 }
 
-/// Prints a line at each change until the order is finished, or without end. It polls the order, because a server without
-/// a history has no event stream.
+/// Prints a line at each change until the order is finished, or without end. It polls the order, because a server
+/// without a history has no event stream.
 pub(super) async fn watch(server: &Server, id: OrderId, follow: bool) -> Result<ExitCode> {
     let mut seen = String::new();
     loop {
@@ -66,8 +67,8 @@ pub(super) async fn watch(server: &Server, id: OrderId, follow: bool) -> Result<
     }
 }
 
-/// Prints the events of a stream, each after its id, until the server rejects the request for good. A stream that ends is
-/// opened again after the last event, so that no event is missed or printed twice.
+/// Prints the events of a stream, each after its id, until the server rejects the request for good. A stream that ends
+/// is opened again after the last event, so that no event is missed or printed twice.
 pub(super) async fn events(server: &Server, path: &str, after: Option<HistoryOffset>) -> Result<ExitCode> {
     let mut reader = Reader { last_id: after.map(|after| after.to_string()), pause: PAUSES[0], failures: 0 };
     let mut is_first = true;

@@ -1,5 +1,5 @@
-//! The text of an argument: the argument itself, `@FILE`, or `-` for standard input. A payload is checked here, where the
-//! file and the line are known. Its text never changes.
+//! The text of an argument: the argument itself, `@FILE`, or `-` for standard input. A payload is checked here, where
+//! the file and the line are known. Its text never changes.
 
 use std::fs;
 use std::io;

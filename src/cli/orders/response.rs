@@ -1,5 +1,5 @@
-//! How a command reports a response: the body unchanged on standard output, or a rejection as one line on standard error
-//! with the exit code 1. It never prints both.
+//! How a command reports a response: the body unchanged on standard output, or a rejection as one line on standard
+//! error with the exit code 1. It never prints both.
 
 use std::process::ExitCode;
 

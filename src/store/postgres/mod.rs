@@ -20,6 +20,6 @@ mod store;
 
 pub use self::connection::dsn::DsnError;
 pub use self::dead_letters::DeadLetter;
-pub use self::migrations::{MigrateError, Migrated};
+pub use self::migrations::{MigrateError, Migrated, SUPERSEDED};
 pub use self::options::Options;
 pub use self::store::{OpenError, PostgresStore};

@@ -33,8 +33,8 @@ const MIGRATIONS: [&str; 8] = [
 /// The newest version that this program knows.
 const KNOWN: u32 = MIGRATIONS.len() as u32;
 
-/// The index that only the release before uses.
-const SUPERSEDED: &str = "orders_external_id";
+/// The index that only the previous release uses.
+pub const SUPERSEDED: &str = "orders_external_id";
 
 /// The lock that kept two processes of earlier releases from migrating one database: the first eight bytes of
 /// "orderstream". Held for short transactions alone: one who waits for it would hold up an index that is being built.
@@ -129,13 +129,17 @@ pub(super) async fn plan(server: &Server, finish: bool) -> Result<Vec<String>, M
     check(found)?;
     let mut lines = vec![format!("schema version {} of {KNOWN}", found.applied)];
     if online::is_small(&client).await? && found.applied < KNOWN {
-        lines.push("the tables are small: each migration is one transaction".to_owned());
+        let small = "the tables are small: each migration is one transaction, and its locks last for a moment; on \
+                     larger tables each statement runs as the line below it says";
+        lines.push(small.to_owned());
     }
     for (version, sql) in (1..).zip(MIGRATIONS).skip(found.applied as usize) {
-        lines.extend(steps(found, sql).iter().map(|statement| format!("{version:04}  {statement}")));
+        lines.extend(steps(found, sql).iter().map(|statement| format!("{version:04}  {statement:#}")));
     }
     if finish || !found.has_ledger {
-        lines.push(format!("last  {}\n      locks: ACCESS EXCLUSIVE for a moment", drop_superseded()));
+        let why = if finish { "--finish" } else { "no previous release has used this database" };
+        lines
+            .push(format!("then  {} ({why})\n      locks: ACCESS EXCLUSIVE for a moment", drop_superseded()));
     }
     Ok(lines)
 }
@@ -168,11 +172,13 @@ fn check(found: Found) -> Result<(), MigrateError> {
     }
 }
 
-/// A connection whose statements may take long.
+/// A connection whose statements may take long. The server's notices, such as "index does not exist, skipping", stay
+/// out of the log.
 async fn prepared(server: &Server) -> Result<Client, MigrateError> {
     let client = connect(server).await?;
-    let limit = format!("SET statement_timeout = {}", LIMIT.as_millis());
-    client.batch_execute(&limit).await.map_err(Failure::from)?;
+    let settings =
+        format!("SET statement_timeout = {}; SET client_min_messages = warning", LIMIT.as_millis());
+    client.batch_execute(&settings).await.map_err(Failure::from)?;
     Ok(client)
 }
 

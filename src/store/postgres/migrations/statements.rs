@@ -70,7 +70,8 @@ impl Statement {
     }
 }
 
-/// The statement in one line, and its locks.
+/// The statement in one line, and its locks. The alternate form shows the whole statement, for a plan; a line of the
+/// log is cut.
 impl fmt::Display for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, how) = match self {
@@ -86,7 +87,7 @@ impl fmt::Display for Statement {
         };
         let words: Vec<&str> = what.split_whitespace().collect();
         let mut line = words.join(" ");
-        if let Some((end, _)) = line.char_indices().nth(LONGEST) {
+        if let Some((end, _)) = line.char_indices().nth(LONGEST).filter(|_| !f.alternate()) {
             line.truncate(end);
             line += "...";
         }
@@ -94,7 +95,7 @@ impl fmt::Display for Statement {
     }
 }
 
-/// How much of a statement a plan shows.
+/// How many characters of a statement a line of the log shows.
 const LONGEST: usize = 100;
 
 /// `CREATE [UNIQUE] INDEX IF NOT EXISTS name ON table rest`, as the files write it.
