@@ -1,5 +1,5 @@
-//! The errors of requests, independent of a protocol: each says what happened and whether a retry is safe. The `api` room
-//! holds the one table that turns them into HTTP and gRPC. A message never holds a secret or an internal cause.
+//! The errors of requests, independent of a protocol: each says what happened and whether a retry is safe. The `api`
+//! room holds the one table that turns them into HTTP and gRPC. A message never holds a secret or an internal cause.
 
 use std::time::Duration;
 

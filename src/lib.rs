@@ -1,5 +1,5 @@
-//! OrderStream: order intake that loses no order. An order arrives over HTTP or gRPC, is stored durably, and is processed
-//! asynchronously; its caller still gets a synchronous answer with the outcome.
+//! OrderStream: order intake that loses no order. An order arrives over HTTP or gRPC, is stored durably, and is
+//! processed asynchronously; its caller still gets a synchronous answer with the outcome.
 //!
 //! # The life of an order
 //! 1. [`api`] reads the request within its limits and [`order`] parses it, once, into a command.

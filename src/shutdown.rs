@@ -1,6 +1,6 @@
-//! Signals. For a server the first SIGTERM, SIGINT, SIGHUP or SIGQUIT begins an orderly shutdown, and the second one ends
-//! the process at once. Any other command ends at the first one, with the exit code that shells have for it. Both also
-//! work as the first process of a container, where no signal has a default action.
+//! Signals. For a server the first SIGTERM, SIGINT, SIGHUP or SIGQUIT begins an orderly shutdown, and the second one
+//! ends the process at once. Any other command ends at the first one, with the exit code that shells have for it. Both
+//! also work as the first process of a container, where no signal has a default action.
 
 mod components;
 mod partial;
@@ -43,8 +43,8 @@ pub fn on_signals() -> io::Result<CancellationToken> {
     Ok(token)
 }
 
-/// Ends the process at the first signal from now on, for a command that has nothing to drain. Removes the partial files of
-/// the result; a file that is being finished is finished first.
+/// Ends the process at the first signal from now on, for a command that has nothing to drain. Removes the partial files
+/// of the result; a file that is being finished is finished first.
 ///
 /// It listens on a thread of its own, so that a signal works also while the command blocks.
 ///

@@ -1,6 +1,6 @@
-//! Long work beside the runtime: reading or writing a large JSON text would hold up every other request of its thread.
-//! Short work is done where it stands, because a thread hop costs more than the work. At most as many pieces of long
-//! work run at a time as there are processors.
+//! Long work on blocking threads: parsing or writing a large JSON text would delay every other request of its thread.
+//! Short work runs in place, because a change of threads costs more than the work. At most as many pieces of long work
+//! run at a time as there are processors.
 
 use std::sync::LazyLock;
 use std::thread;
@@ -11,11 +11,11 @@ use tokio::task::JoinHandle;
 use super::problem::Problem;
 use crate::error::Error;
 
-/// The longest text, in bytes, that is read or written on a thread of the runtime.
+/// The longest text, in bytes, that is parsed or written on a thread of the runtime.
 pub(super) const LONG_TEXT: usize = 32 << 10;
 
-/// A turn for each processor. With a thread for each piece of work, the threads of the runtime would be few among many,
-/// and every request would wait, liveness too.
+/// A turn for each processor. With a thread for each piece of work, the few threads of the runtime would rarely run,
+/// and every request would wait, liveness included.
 static TURNS: LazyLock<Semaphore> =
     LazyLock::new(|| Semaphore::new(thread::available_parallelism().map_or(1, usize::from)));
 
@@ -35,7 +35,7 @@ pub(super) async fn run<T: Send + 'static>(
     join(tokio::task::spawn_blocking(work)).await?
 }
 
-/// Makes the text of a response that holds `payload` bytes of payload, beside the runtime where that takes long.
+/// Makes the text of a response that holds `payload` bytes of payload, on a blocking thread where that takes long.
 ///
 /// # Errors
 /// `store_unavailable` where the runtime shuts down.
@@ -49,7 +49,7 @@ pub(super) async fn write(
     }
 }
 
-/// The outcome of work in a task of its own. A panic in the task goes on in the caller's task.
+/// The outcome of work in a task of its own. A panic in the task continues in the caller's task.
 ///
 /// # Errors
 /// `store_unavailable` where the runtime shuts down.

@@ -1,6 +1,6 @@
-//! Reads the body of a request, of either protocol. Memory is taken for what has arrived, and not for what was
-//! announced: a client that announces a body and does not send it holds nothing. Time counts as a whole and from piece
-//! to piece.
+//! Reads the body of a request, of either protocol. Memory is taken for the bytes that have arrived, and not for the
+//! announced length: a client that announces a body and does not send it holds nothing. There is a limit on the whole
+//! time and on each pause.
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -15,7 +15,7 @@ use super::problem::{BODY_TIMEOUT, BODY_TOO_LARGE, Problem};
 use crate::order::Invalid;
 use crate::service::quota::Permit;
 
-/// A body that has arrived, and the memory that it takes up.
+/// A body that has arrived, and its memory.
 #[derive(Debug)]
 pub(super) struct ReceivedBody {
     pub(super) bytes: Bytes,
@@ -25,9 +25,9 @@ pub(super) struct ReceivedBody {
 /// The bytes that a protocol puts around the content of a body.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Framing {
-    /// How many bytes they are.
+    /// Their number.
     pub(super) size: usize,
-    /// Checks the bytes that have arrived so far: the length of the content where they tell it, or what is wrong.
+    /// Checks the bytes that have arrived so far. Returns the length of the content, once they contain it.
     pub(super) content: fn(&[u8]) -> Result<Option<usize>, Problem>,
 }
 
@@ -48,12 +48,12 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    // The length that a client announces is looked at first: a body over the limit is not read at all.
+    // The announced length is checked first: a body over the limit is not read at all.
     if body.size_hint().lower() > options.body_limit.saturating_add(framing.size) as u64 {
         return Err(too_large(options));
     }
     let until = Instant::now() + options.body_timeout;
-    let Some(first) = piece(&mut body, until, options).await? else {
+    let Some(first) = chunk(&mut body, until, options).await? else {
         return Ok(ReceivedBody { bytes: Bytes::new(), memory: caller.take(0)? });
     };
     let limit = options.body_limit.saturating_add(framing.size);
@@ -66,12 +66,12 @@ where
     let mut memory = caller.take(first.len())?;
     let mut next = match body.is_end_stream() {
         true => None,
-        false => piece(&mut body, until, options).await?,
+        false => chunk(&mut body, until, options).await?,
     };
     if next.is_none() {
         return Ok(ReceivedBody { bytes: first, memory });
     }
-    // Copied: each small piece may keep a whole buffer of the connection alive.
+    // Each small chunk may keep a whole buffer of the connection alive, so the chunks are copied.
     let mut bytes = Vec::from(first);
     while let Some(more) = next {
         if bytes.len() + more.len() > limit {
@@ -80,7 +80,7 @@ where
         reserve(&mut bytes, more.len(), limit, &mut memory)?;
         bytes.extend_from_slice(&more);
         check(&bytes)?;
-        next = piece(&mut body, until, options).await?;
+        next = chunk(&mut body, until, options).await?;
     }
     Ok(ReceivedBody { bytes: bytes.into(), memory })
 }
@@ -96,8 +96,8 @@ fn reserve(bytes: &mut Vec<u8>, more: usize, limit: usize, memory: &mut Permit) 
     Ok(())
 }
 
-/// The next piece of a body, all of which must have arrived by `until`; `None` at its end.
-async fn piece<B>(body: &mut B, until: Instant, options: &Options) -> Result<Option<Bytes>, Problem>
+/// The next chunk of a body that must be complete by `until`; `None` at its end.
+async fn chunk<B>(body: &mut B, until: Instant, options: &Options) -> Result<Option<Bytes>, Problem>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -141,8 +141,8 @@ fn too_slow(detail: String) -> Problem {
 }
 
 impl ReceivedBody {
-    /// Parses the text with `parse`. A long text is parsed beside the runtime, and its memory counts twice meanwhile.
-    /// The bytes are dropped; their permit is returned with the value, for what was made of them.
+    /// Parses the text with `parse`. A long text is parsed on a blocking thread, and its memory counts twice meanwhile.
+    /// The bytes are dropped; their permit is returned with the value that was made of them.
     ///
     /// # Errors
     /// [`Invalid`] where the bytes are not UTF-8, `overloaded` where there is not enough memory, and those of `parse`.

@@ -1,5 +1,5 @@
-//! The caller of a request, of either protocol: the peer whose share pays for what the request holds, and the request's
-//! id. The middleware of a protocol finds out who calls, and puts the [`Caller`] among the extensions of the request.
+//! The caller of a request, of either protocol: the peer whose share the request's memory counts against, and the
+//! request's id. The middleware of a protocol determines the caller, and puts it among the extensions of the request.
 
 use std::sync::Arc;
 
@@ -12,15 +12,14 @@ use crate::config::REQUEST_OVERHEAD;
 use crate::error::Error;
 use crate::service::quota::{Peer, Permit, Resource};
 
-/// How many headers are part of what every request counts, and what each further one takes up besides its text, in
-/// bytes.
+/// The number of headers that the fixed cost of a request includes, and the bytes of each further one besides its text.
 const USUAL_HEADERS: usize = 16;
 const HEADER_OVERHEAD: usize = 128;
 
 /// The caller of a request.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
-    /// What the request makes the process hold is taken from this peer's share.
+    /// The peer whose share the request's memory counts against.
     pub(super) peer: Arc<Peer>,
     /// The id of the request.
     pub(super) request_id: HeaderValue,
@@ -36,7 +35,7 @@ impl Caller {
     }
 }
 
-/// The peer that a request comes from: behind a trusted proxy, the proxy's client.
+/// The peer that sent a request: behind a trusted proxy, the proxy's client.
 pub(super) fn peer_of(proxies: &TrustedProxies, connection: &Connection, headers: &HeaderMap) -> Arc<Peer> {
     let peer = connection.peer();
     if !peer.speaks_for_others() {
@@ -49,12 +48,12 @@ pub(super) fn peer_of(proxies: &TrustedProxies, connection: &Connection, headers
 /// Takes the memory that a request holds before its body: a fixed part, and its head.
 ///
 /// # Errors
-/// `overloaded` where the peer's share does not have it.
+/// `overloaded` where the peer's share is used up.
 pub(super) fn take_head(peer: &Arc<Peer>, uri: &Uri, headers: &HeaderMap) -> Result<Permit, Error> {
     peer.take(Resource::Memory, REQUEST_OVERHEAD + size_of_head(uri, headers))
 }
 
-/// How many bytes the head of a request takes up.
+/// The bytes that the head of a request counts.
 fn size_of_head(uri: &Uri, headers: &HeaderMap) -> usize {
     let entries = headers.len().saturating_sub(USUAL_HEADERS) * HEADER_OVERHEAD;
     let uri = uri.path_and_query().map_or(0, |text| text.as_str().len());

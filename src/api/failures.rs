@@ -15,8 +15,8 @@ static LIMITS: [LogLimit; TABLE.len()] = {
     limits
 };
 
-/// Calls `log` where the problem of that code is the service's own failure and its turn has come, with the number of
-/// lines that were left out before.
+/// Calls `log` for a failure of the service, unless the code's limit on lines is reached, with the number of lines that
+/// were left out before.
 pub(super) fn log(code: &str, log: impl FnOnce(Option<u64>)) {
     let row = TABLE.iter().position(|kind| kind.code == code && kind.status >= 500);
     if let Some(left_out) = row.and_then(|row| LIMITS[row].pass()) {
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_is_logged_at_once_and_then_left_out_and_a_refusal_never_is() {
+    fn a_failure_is_logged_once_a_second_and_a_rejection_never() {
         let mut lines = 0;
         for code in [OUTCOME_UNKNOWN.code, OUTCOME_UNKNOWN.code, INVALID.code, "unknown"] {
             log(code, |_| lines += 1);

@@ -1,6 +1,6 @@
-//! The health of a process, for both protocols. Live: the process answers. Ready: it takes orders, which a load
-//! balancer asks about every second. The log gets a line when a part goes away and one when it is back, and none in
-//! between.
+//! The health of a process, for both protocols. Live: the process answers. Ready: it takes orders, which load balancers
+//! check about every second. The log gets one line when the store or the bus becomes unavailable and one when it is
+//! available again, and none between.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,49 +17,60 @@ struct Inner {
     checks: Arc<Checks>,
     store: LogOnce,
     bus: LogOnce,
-    /// Cancelled when the process has been told to stop.
+    /// Cancelled when the process begins to stop.
     draining: CancellationToken,
 }
 
 impl ProcessHealth {
-    /// The health of a process of these parts, that stops from `draining` on.
+    /// The health of a process with these checks. The process stops once `draining` is cancelled.
     pub(super) fn new(checks: Arc<Checks>, draining: CancellationToken) -> ProcessHealth {
         let (store, bus) = (LogOnce::default(), LogOnce::default());
         ProcessHealth(Arc::new(Inner { checks, store, bus, draining }))
     }
 
-    /// Whether the process has been told to stop.
+    /// Whether the process is stopping.
     pub(super) fn is_draining(&self) -> bool {
         self.0.draining.is_cancelled()
     }
 
-    /// Checks the parts, and logs a change of one. The cache logs its own changes.
+    /// Checks the backends, and logs a change. The cache logs its own changes.
     pub(super) async fn check(&self) -> Readiness {
-        let parts = self.0.checks.readiness().await;
-        self.0.store.log_change("store", &parts.store);
-        self.0.bus.log_change("bus", &parts.bus);
-        parts
+        let readiness = self.0.checks.readiness().await;
+        if let Some(reason) = self.0.store.failure_to_log("store", &readiness.store) {
+            tracing::warn!(part = "store", reason, "not ready; requests fail until the store is available");
+        }
+        if let Some(reason) = self.0.bus.failure_to_log("bus", &readiness.bus) {
+            tracing::warn!(
+                part = "bus",
+                reason,
+                "degraded; events wait in the store until the bus is available"
+            );
+        }
+        readiness
     }
 
-    /// Whether orders are taken: the store is there, and the process is not about to stop.
+    /// Whether orders are taken: the store is available, and the process is not stopping.
     pub(super) async fn takes_orders(&self) -> bool {
-        let parts = self.check().await;
-        !self.is_draining() && parts.store.is_ok()
+        let readiness = self.check().await;
+        !self.is_draining() && readiness.store.is_ok()
     }
 }
 
-/// Whether the last line of the log about a part said that it does not work.
+/// Whether the last line of the log about a backend says that it is not available.
 #[derive(Default)]
 struct LogOnce(AtomicBool);
 
 impl LogOnce {
-    /// Logs a change of the state.
-    fn log_change(&self, part: &str, state: &Result<(), String>) {
+    /// The reason of a failure that has no line in the log yet. Logs that the backend is available again.
+    fn failure_to_log<'a>(&self, part: &str, state: &'a Result<(), String>) -> Option<&'a str> {
         let was_down = self.0.swap(state.is_err(), Ordering::Relaxed);
         match state {
-            Err(reason) if !was_down => tracing::warn!(part, reason, "not ready"),
-            Ok(()) if was_down => tracing::info!(part, "ready again"),
-            _ => {}
+            Err(reason) if !was_down => Some(reason),
+            Ok(()) if was_down => {
+                tracing::info!(part, "available again");
+                None
+            }
+            _ => None,
         }
     }
 }

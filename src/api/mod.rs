@@ -1,7 +1,7 @@
-//! The fronts. `http` and `grpc` hold the two protocols, `server` the connections of both, `openapi` the builders of
-//! the published description. The files beside this one belong to both protocols: `problem` is the one table of errors,
-//! `submission` the rules of a request's fields, `state` and `reads` the way to the service. This room knows the
-//! service and the domain, and never a store, a bus or a cache; no other room knows a protocol.
+//! The two protocols, HTTP and gRPC. `http` and `grpc` hold one each, `server` the connections of both, `openapi` the
+//! builders of the published description. The files beside this one belong to both protocols: `problem` is the one
+//! table of errors, `submission` the rules of a request's fields, `state` and `reads` the access to the service. This
+//! room knows the service and the domain, and never a store, a bus or a cache; no other room knows a protocol.
 
 mod blocking;
 mod body;

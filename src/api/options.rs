@@ -1,6 +1,6 @@
-//! The settings of the fronts: where they listen, and their limits. Limits are in bytes, connections, calls and time;
-//! each has a total and the share that one peer may hold. The values come from `config`, which has checked them;
-//! nothing here checks them again.
+//! The options of the api: its listeners and its limits. Limits are in bytes, connections, calls and time; each has a
+//! total and the share that one peer may hold. The values come from `config`, which has checked them; nothing here
+//! checks them again.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::config::REQUEST_OVERHEAD;
 use crate::service::MOST_QUEUED;
 use crate::service::quota::{Limit, Resource};
 
-/// Where the fronts listen.
+/// The listeners of the api.
 #[derive(Debug)]
 pub struct Listeners {
     /// HTTP.
@@ -27,12 +27,12 @@ impl From<TcpListener> for Listeners {
     }
 }
 
-/// The limits of the fronts, in bytes, connections and time. A share is what one peer may hold of a limit, in percent.
+/// The options of the api. A share is the part of a limit that one peer may hold, in percent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// The largest request body, in bytes.
     pub body_limit: usize,
-    /// What all requests in flight, of both protocols, may hold in memory, in bytes; beyond it they are rejected.
+    /// The memory, in bytes, that all requests in flight of both protocols may hold; beyond it they are rejected.
     pub memory_budget: usize,
     /// The share of the memory, and of the queue of commands.
     pub memory_share: u8,
@@ -45,13 +45,13 @@ pub struct Options {
     pub max_calls: usize,
     /// The share of the calls.
     pub call_share: u8,
-    /// The most streams of changes at a time; beyond it the front answers 503.
+    /// The most streams of changes at a time; beyond it a request for one gets 503.
     pub max_streams: usize,
     /// The share of the streams.
     pub stream_share: u8,
     /// The proxies whose forwarding headers count. For any other proxy, the proxy itself is the peer.
     pub trusted_proxies: Vec<IpNet>,
-    /// Whether gRPC tells clients about its methods.
+    /// Whether gRPC serves reflection.
     pub reflection: bool,
     /// How long the head of a request may take; for the first one, from the opening of the connection.
     pub header_timeout: Duration,
@@ -59,11 +59,11 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// How long a body may take.
     pub body_timeout: Duration,
-    /// How long the pause between two pieces of a body may be.
+    /// How long the pause between two chunks of a body may be.
     pub body_idle_timeout: Duration,
     /// How long a client may read nothing of its response before the connection is closed.
     pub write_timeout: Duration,
-    /// How long the process still serves, and answers "not ready", after it was told to stop.
+    /// How long the process still serves, with readiness `stopping`, after its stop began.
     pub shutdown_delay: Duration,
     /// How long requests in flight get to finish after that.
     pub shutdown_timeout: Duration,
@@ -79,30 +79,30 @@ pub struct Options {
 /// The most gRPC health checks at a time.
 const MAX_CHECKS: usize = 256;
 
-/// The most gRPC calls that are open at a time besides those that may run: most of them are about to be rejected. A
+/// The most gRPC calls that are open at a time besides those that may run; most of them are about to be rejected. A
 /// connection that opens one more is closed.
 const MAX_OPEN_CALLS: usize = 2048;
 
 /// The most long gRPC calls that are not about orders: health watches and reflection.
 const MAX_WATCHES: usize = 256;
 
-/// A share of connections, calls or streams is never smaller: a single client may need that many.
+/// The smallest share of connections, calls or streams: a single client may need that many.
 const SMALLEST_SHARE: usize = 16;
 
-/// How many connections one peer may have at least, where that is at most half of them.
+/// The smallest share of connections, where that is at most half of them.
 const SMALLEST_CONNECTION_SHARE: usize = 256;
 
-/// How many of the largest requests one peer may have in flight at least.
+/// The smallest share of memory, in requests of the largest size.
 const SMALLEST_MEMORY_SHARE: usize = 4;
 
 /// The most commands in a batch.
 pub(super) const MAX_BATCH_COMMANDS: usize = 1000;
 
-/// How many commands one peer may have queued at least: two of the largest batches.
+/// The smallest share of the queue of commands: two of the largest batches.
 const SMALLEST_QUEUE_SHARE: usize = 2 * MAX_BATCH_COMMANDS;
 
 impl Options {
-    /// How much of a resource exists, and how much of it one peer may hold.
+    /// The total of a resource, and the part that one peer may hold.
     pub(super) fn limit(&self, resource: Resource) -> Limit {
         let (total, share) = match resource {
             Resource::Memory => {

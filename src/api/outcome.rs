@@ -1,18 +1,18 @@
-//! The words for the outcome of a command, the same in both protocols. An order that was accepted stays accepted when
-//! its processing fails: the failure is a second word beside the first.
+//! The words for the outcome of a command, the same in both protocols. An accepted order stays accepted when its
+//! processing fails: the failure is a second word, and never replaces the first.
 
 use crate::service::{Change, CommandReceipt, Progress};
 
-/// Every word that [`status`] gives.
+/// Every word that [`status`] returns.
 pub(super) const STATUSES: [&str; 4] = ["created", "updated", "deleted", ACCEPTED];
 
-/// The order is stored, and the worker was not done in time.
+/// The order is stored, and was not processed in time.
 pub(super) const ACCEPTED: &str = "accepted";
 
-/// The word of [`processing`].
+/// The word that [`processing`] returns.
 pub(super) const FAILED: &str = "failed";
 
-/// What the command did; `accepted` where the worker was not done in time.
+/// The change that the command made; `accepted` where the order was not processed in time.
 pub(super) fn status(receipt: &CommandReceipt) -> &'static str {
     match (receipt.progress, receipt.change) {
         (Progress::Pending, _) => ACCEPTED,
@@ -22,7 +22,7 @@ pub(super) fn status(receipt: &CommandReceipt) -> &'static str {
     }
 }
 
-/// `failed` where the order was accepted and could not be processed.
+/// `failed` where the order was accepted and its processing failed.
 pub(super) fn processing(receipt: &CommandReceipt) -> Option<&'static str> {
     (receipt.progress == Progress::Failed).then_some(FAILED)
 }

@@ -1,6 +1,6 @@
-//! Problems: the one table that maps every failure to HTTP and gRPC. A code is stable; a title never varies; a detail
-//! names the field and the fix, and never holds the text of a driver's error. How a protocol writes a problem is its
-//! own affair.
+//! Problems: the one table that maps every failure to HTTP and gRPC. A code is stable, and a title never varies; a
+//! detail names the field and the fix, and must never hold the text of a driver's error. Each protocol writes problems
+//! in its own form.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::order::{Invalid, OrderId, Version};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = ProblemKind)]
 pub struct Kind {
-    /// Its stable name.
+    /// The stable name of the kind.
     #[schema(schema_with = codes)]
     pub code: &'static str,
     /// The HTTP status.
@@ -27,12 +27,12 @@ pub struct Kind {
     pub grpc: Code,
     /// The problem in a few words.
     pub title: &'static str,
-    /// Whether the same request may be sent again without harm, and may then succeed.
+    /// Whether the same request can safely be sent again, and may then succeed.
     pub retryable: bool,
 }
 
 impl Kind {
-    /// The gRPC code's name, as the documents of gRPC write it.
+    /// The gRPC code's name, as in gRPC's documentation.
     #[must_use]
     pub fn grpc_name(&self) -> &'static str {
         match self.grpc {
@@ -69,7 +69,7 @@ const fn kind(status: u16, grpc: Code, code: &'static str, title: &'static str, 
 /// A field breaks its rule.
 pub const INVALID: Kind =
     kind(400, Code::InvalidArgument, "invalid_request", "The request is not valid", false);
-/// A page of another site made a browser send it.
+/// A page of another site made a browser send the request.
 pub const CROSS_SITE_REQUEST: Kind =
     kind(403, Code::PermissionDenied, "cross_site_request", "Another site's page sent the request", false);
 /// No such order, or another user's.
@@ -78,26 +78,21 @@ pub const ORDER_NOT_FOUND: Kind =
 /// No such path, or no such method of gRPC.
 pub const ROUTE_NOT_FOUND: Kind =
     kind(404, Code::Unimplemented, "route_not_found", "There is nothing at this path", false);
-/// The path knows other methods.
+/// The path has other methods.
 pub const METHOD_NOT_ALLOWED: Kind =
     kind(405, Code::Unimplemented, "method_not_allowed", "The path does not take this method", false);
-/// The body came too slowly.
+/// The body arrived too slowly.
 pub const BODY_TIMEOUT: Kind =
     kind(408, Code::Unavailable, "body_timeout", "The body did not arrive in time", true);
-/// No history is kept.
+/// The service keeps no history.
 pub const HISTORY_OFF: Kind = kind(404, Code::NotFound, "history_off", "No history is kept", false);
-/// The order is deleted for ever.
+/// The order has been deleted for good.
 pub const ORDER_DELETED: Kind =
     kind(409, Code::FailedPrecondition, "order_deleted", "The order has been deleted", false);
-/// The order is in another state than the request asks for. `ABORTED`: read the order and decide anew (AIP-154).
-pub const PRECONDITION_FAILED: Kind = kind(
-    412,
-    Code::Aborted,
-    "precondition_failed",
-    "The order is not in the state that was asked for",
-    false,
-);
-/// The body is over the limit. The code is the one that gRPC's own libraries have for it.
+/// The precondition of the request does not hold. `ABORTED` asks a client to read the order and decide again (AIP-154).
+pub const PRECONDITION_FAILED: Kind =
+    kind(412, Code::Aborted, "precondition_failed", "The order does not fulfil the precondition", false);
+/// The body is over the limit. The code is the one that gRPC's own libraries use for it.
 pub const BODY_TOO_LARGE: Kind =
     kind(413, Code::ResourceExhausted, "body_too_large", "The body is too large", false);
 /// The body, or the message of gRPC, is compressed.
@@ -124,20 +119,20 @@ pub const INTERNAL: Kind = kind(500, Code::Internal, "internal", "The service fa
 /// The order's row in the store cannot be read, or cannot take a change.
 pub const ORDER_UNREADABLE: Kind =
     kind(500, Code::DataLoss, "order_unreadable", "The order's row cannot be read or changed", false);
-/// Rejected before anything was done.
+/// The request was rejected before anything was stored.
 pub const OVERLOADED: Kind = kind(503, Code::Unavailable, "overloaded", "The service is at its limit", true);
-/// The store is away; nothing was done.
+/// The store is not available; nothing was stored.
 pub const STORE_UNAVAILABLE: Kind =
     kind(503, Code::Unavailable, "store_unavailable", "The order store is not available", true);
-/// The store failed in the middle of the commit. Neither 503 nor `UNAVAILABLE`, after which clients and proxies try
-/// again by themselves: both promise that nothing was stored.
+/// The store failed during the commit. It is neither 503 nor `UNAVAILABLE`, after which clients and proxies retry by
+/// themselves: both promise that nothing was stored.
 pub const OUTCOME_UNKNOWN: Kind =
     kind(500, Code::Unknown, "outcome_unknown", "Whether the order was stored is not known", false);
-/// The caller's deadline came before an answer; of gRPC alone.
+/// The caller's deadline passed before the response; only in gRPC.
 pub const DEADLINE_EXCEEDED: Kind =
     kind(504, Code::DeadlineExceeded, "deadline_exceeded", "The caller's deadline has passed", false);
 
-/// Every kind of problem there is, by status.
+/// Every kind of problem, by status.
 pub const TABLE: [Kind; 19] = [
     INVALID,
     CROSS_SITE_REQUEST,
@@ -182,7 +177,7 @@ impl Problem {
     }
 }
 
-/// A pause in whole seconds, as `Retry-After` has it.
+/// A pause in whole seconds, for `Retry-After`.
 pub(super) fn seconds(pause: Duration) -> u64 {
     pause.as_secs().max(1)
 }

@@ -1,5 +1,5 @@
-//! The body of a problem (RFC 9457), and the older form of it that the callers of a deleted order get. HTTP sends it, a
-//! batch holds it, and the OpenAPI document shows it; a gRPC call has the same facts in metadata.
+//! The body of a problem (RFC 9457), and its older form for callers of a deleted order. HTTP sends it, a batch holds
+//! it, and the OpenAPI document shows it; a gRPC call has the same facts in metadata.
 
 use std::borrow::Cow;
 
@@ -30,8 +30,8 @@ impl Problem {
         }
     }
 
-    /// The media type and text of the body. The callers of a deleted order get the members that old clients read, with
-    /// the problem inside, unless they ask for a problem alone: the two disagree about what `status` is.
+    /// The media type and text of the body. Callers of a deleted order get the members that old clients read, with the
+    /// problem inside, unless they ask for a plain problem: `status` has another meaning in each form.
     pub(super) fn body(&self, request_id: &HeaderValue, wants_problem: bool) -> (&'static str, Vec<u8>) {
         let body = self.members(request_id.to_str().unwrap_or(""));
         match &body.order_id {
@@ -53,42 +53,42 @@ pub(super) fn to_json(body: &impl Serialize) -> Vec<u8> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(super) struct ProblemBody<'a> {
-    /// Where the kind of problem is explained.
+    /// The address of the explanation of this kind of problem.
     #[schema(format = "uri-reference")]
     r#type: String,
     /// The problem in a few words; the same for every problem of the code.
     title: &'a str,
     /// The HTTP status.
     status: u16,
-    /// What went wrong in this request, for people: it names the field and the fix.
+    /// What is wrong with this request, for people: it names the field and the fix.
     detail: &'a str,
-    /// The id of the request, as in `X-Request-Id`. What a URI reference cannot hold is percent-encoded.
+    /// The id of the request, as in `X-Request-Id`. Characters that a URI reference cannot hold are percent-encoded.
     #[schema(value_type = String, format = "uri-reference")]
     instance: Cow<'a, str>,
-    /// The kind of problem, for programs. More may come.
+    /// The kind of problem, for programs. New kinds may be added.
     #[schema(schema_with = codes)]
     code: &'a str,
-    /// Whether the same request may be sent again without harm, and may then succeed.
+    /// Whether the same request can safely be sent again, and may then succeed.
     retryable: bool,
     /// The order, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = "uuid", nullable = false)]
     order_id: Option<String>,
-    /// The version that the order has, where another one was asked for.
+    /// The current version of the order, where the request names another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = i64, required = false)]
     current_version: Option<Version>,
 }
 
 impl ProblemBody<'_> {
-    /// The same inside of what callers of a deleted order get.
+    /// The body for callers of a deleted order.
     pub(super) fn of_deleted<'a>(&'a self, order_id: &'a str) -> DeletedBody<'a> {
         DeletedBody { order_id, status: "deleted", problem: self }
     }
 }
 
-/// The answer to a write to a deleted order: the members that old clients read, and the problem. With `Accept:
-/// application/problem+json` the problem comes alone.
+/// The response to a write to a deleted order: the members that old clients read, and the problem. With `Accept:
+/// application/problem+json` the response is the problem alone.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeletedOrder)]
 pub(super) struct DeletedBody<'a> {

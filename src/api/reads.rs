@@ -1,6 +1,6 @@
-//! Reads in turn. Each peer has turns for reads, so that one that asks for much does not keep the others from the
-//! store. A read goes on in a task of its own when its caller is gone, and holds its turn until the response is
-//! counted. A cached copy has a turn of its own kind: copies are served while the store does not answer.
+//! Reads in turn. Each peer has turns for reads, so that a peer with many reads does not keep the others from the
+//! store. A read continues in a task of its own when its caller is gone, and holds its turn until the response is
+//! counted. Reads of cached copies have turns of their own: copies are served while the store does not answer.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::order::{Order, OrderId};
 use crate::service::Service;
 use crate::service::turns::{Taken, Turn};
 
-/// How long to wait for the turn of a copy alone, before the turn of the store will do as well, and for how long the
-/// outcome of a look-up counts: as long as a look-up may take by default.
-const COPY_PATIENCE: Duration = Duration::from_millis(30);
+/// How long a read waits only for a cache turn before it also accepts a store turn, and how long a cache miss counts:
+/// as long as a look-up may take by default.
+const COPY_TIMEOUT: Duration = Duration::from_millis(30);
 
-/// The turn of a read. It is kept among the extensions of the response, until the memory of the response is counted.
+/// The turn of a read. It stays among the extensions of the response, until the memory of the response is counted.
 #[derive(Debug, Clone)]
 pub(super) struct ReadGuard(#[expect(dead_code, reason = "it is held")] Arc<Taken>);
 
@@ -30,7 +30,7 @@ impl ApiState {
     /// Reads from the store when it is the caller's turn.
     ///
     /// # Errors
-    /// Those of the read; `store_unavailable` where it is not done at `until`.
+    /// Those of the read; `store_unavailable` where it has not ended by `until`.
     pub(super) fn read<'a, T, F>(
         &'a self,
         caller: &'a Caller,
@@ -45,7 +45,7 @@ impl ApiState {
         self.read_in(caller.peer.turn(turn), until, read)
     }
 
-    /// The same in a turn that is taken in another way.
+    /// Reads from the store in the turn that the future yields.
     fn read_in<'a, T, F>(
         &'a self,
         turn: impl Future<Output = Taken> + Send + 'a,
@@ -63,8 +63,8 @@ impl ApiState {
         async move { timeout_at(until.into(), in_turn).await.unwrap_or_else(|_| Err(Error::Unavailable.into())) }
     }
 
-    /// Reads an order, from the cache where it is there. A read that gets the store's turn first, or long after it
-    /// missed in the cache, looks into the cache before it asks the store.
+    /// Reads an order, from the cache where it holds a copy. A read that gets a store turn first, or long after its
+    /// cache miss, looks into the cache once more before it reads the store.
     ///
     /// # Errors
     /// As [`ApiState::read`].
@@ -94,7 +94,7 @@ impl ApiState {
         }
         let get = move |service: Arc<Service>| async move {
             let missed = match missed {
-                Some((missed, at)) if at.elapsed() < COPY_PATIENCE => missed,
+                Some((missed, at)) if at.elapsed() < COPY_TIMEOUT => missed,
                 _ => match service.cached(order_id).await {
                     Ok(order) => return Ok(order),
                     Err(missed) => missed,
@@ -112,13 +112,13 @@ impl ApiState {
     }
 }
 
-/// The turn to read a copy. Where that does not come soon, the turn of the store will do as well: many reads before the
-/// cache do not keep one from the store, nor does a store that hangs keep one from the cache.
+/// A cache turn, or, where that takes long, the first turn of either kind: a full queue for the cache must not keep a
+/// read from the store, nor a store that hangs keep it from the cache.
 async fn first_turn(
     mut copy: Pin<&mut impl Future<Output = Taken>>,
     order: Pin<&mut impl Future<Output = Taken>>,
 ) -> Either<Taken, Taken> {
-    match timeout(COPY_PATIENCE, copy.as_mut()).await {
+    match timeout(COPY_TIMEOUT, copy.as_mut()).await {
         Ok(copy) => Either::Left(copy),
         Err(_) => match select(copy, order).await {
             Either::Left((copy, _)) => Either::Left(copy),
@@ -127,8 +127,7 @@ async fn first_turn(
     }
 }
 
-/// Reads in a task of its own. A caller that goes away ends nothing in the store, so the turn lasts until the read is
-/// done or has had its time.
+/// Reads in a task of its own. The store continues a read whose caller is gone, so the turn lasts until the read ends.
 async fn in_turn<T: Send + 'static>(
     taken: Taken,
     read: impl Future<Output = Result<T, Error>> + Send + 'static,

@@ -1,5 +1,5 @@
-//! The id of a request, in `X-Request-Id` for both protocols. The log names it with each failure, so that a caller's
-//! report leads to the line.
+//! The id of a request, in `X-Request-Id` for both protocols. Each failure in the log names it, so that a caller's
+//! report leads to the line. A caller's own id is never changed, only replaced.
 
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
@@ -8,10 +8,10 @@ use uuid::Uuid;
 /// The header that carries the id of a request.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest id that is taken from a caller, in bytes.
+/// The longest id that is accepted from a caller, in bytes.
 const LONGEST: usize = 128;
 
-/// The caller's id for the request where it is short and visible ASCII, else a new one.
+/// The caller's id for the request where it is short and visible ASCII; a new one otherwise.
 pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
     let given = headers
         .get(REQUEST_ID)

@@ -1,6 +1,6 @@
-//! Serves the two protocols, each on its port, from the start of the process to its stop: then readiness turns 503, the
-//! listeners close after a delay, and requests in flight get their time to finish. This file wires the parts of the
-//! fronts together, and no other part knows all of them.
+//! Serves the two protocols, each on its port, until the process stops: then readiness turns 503, the listeners close
+//! after a delay, and requests in flight get their time to finish. This file wires the parts of this room together; no
+//! other part knows all of them.
 
 use std::io;
 use std::sync::Arc;
@@ -28,14 +28,14 @@ use super::state::ApiState;
 use crate::service::quota::{Quotas, Resource};
 use crate::service::{Checks, Service};
 
-/// The most bytes of request headers: enough for an external id of 4 KiB in percent-encoding, and some more.
+/// The most bytes of a request's head: enough for an external id of 4 KiB in percent-encoding, and usual headers.
 const HEADER_LIMIT: usize = 64 << 10;
 
-/// Serves until `shutdown`: then readiness turns 503, the listeners are closed after the delay, and requests in
-/// flight get their time to finish. Connections that are left then are dropped.
+/// Serves until `shutdown`: then readiness turns 503, the listeners close after the delay, and requests in flight get
+/// their time to finish. Connections that are open after that are closed.
 ///
 /// # Errors
-/// Where the watch over the connections ends; a listener that fails to accept is tried again.
+/// Where the task that checks the connections ends early. A listener that fails to accept is tried again.
 pub async fn serve(
     listeners: Listeners,
     service: Arc<Service>,
@@ -48,7 +48,7 @@ pub async fn serve(
         ports.open(Resource::GrpcConnections, None),
     );
     let state = Arc::new(ApiState::new(service, options.clone(), shutdown.clone()));
-    let notice = async {
+    let closing = async {
         shutdown.cancelled().await;
         sleep(options.shutdown_delay).await;
         http.closing.cancel();
@@ -59,30 +59,30 @@ pub async fn serve(
     let calls = async {
         match listeners.grpc {
             Some(listener) => serve_grpc(listener, &grpc, state, ports.proxies()).await,
-            // Or the stop would wait for connections that cannot come.
+            // Without this the stop would wait for connections that cannot arrive.
             None => drop(grpc.tasks.close()),
         }
     };
     let ended = async {
-        tokio::join!(notice, served, calls);
+        tokio::join!(closing, served, calls);
         let ended = async { tokio::join!(http.tasks.wait(), grpc.tasks.wait()) };
         timeout(options.shutdown_timeout, ended).await
     };
-    // These go on until all connections have ended.
+    // These run until all connections have ended.
     let watched = async { tokio::join!(ports.clock.run(), http.watch(), grpc.watch()) };
     let ended = tokio::select! {
         ended = ended => ended,
-        _ = watched => return Err(io::Error::other("the watch over the connections ended by itself")),
+        _ = watched => return Err(io::Error::other("the task that checks the connections ended early")),
     };
     if ended.is_err() {
-        tracing::warn!("requests were still in flight when the time to finish was over");
+        tracing::warn!("shutdown timed out with requests in flight; their connections are closed");
         [&http, &grpc].into_iter().for_each(|port| port.close(CloseRequest::Immediate));
     }
     Ok(())
 }
 
-/// Serves only the paths about health, for a process that takes no orders. Ends when it is dropped; from `draining` on
-/// the process says that it stops.
+/// Serves only the paths about health, for a process that takes no orders, until it is dropped. Once `draining` is
+/// cancelled, readiness is `stopping`.
 pub async fn serve_health(
     listener: TcpListener,
     checks: Arc<Checks>,
@@ -96,7 +96,7 @@ pub async fn serve_health(
     tokio::join!(serve_http(listener, &port, middleware, &options), ports.clock.run(), port.watch());
 }
 
-/// What the ports of a process share.
+/// The objects that the ports of a process share.
 struct Ports<'o> {
     options: &'o Options,
     quotas: Arc<Quotas>,
@@ -116,10 +116,10 @@ impl Ports<'_> {
     }
 
     /// A port whose connections count as that resource.
-    fn open(&self, resource: Resource, refusal: Option<fn() -> Vec<u8>>) -> Port {
+    fn open(&self, resource: Resource, rejection: Option<fn() -> Vec<u8>>) -> Port {
         let (quotas, clock) = (Arc::clone(&self.quotas), Arc::clone(&self.clock));
         let admission = Admission::new(resource, quotas, self.proxies(), clock);
-        Port::new(admission, refusal, self.options.write_timeout)
+        Port::new(admission, rejection, self.options.write_timeout)
     }
 }
 

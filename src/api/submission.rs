@@ -1,43 +1,42 @@
-//! A request to create, update or delete an order, field by field as it was written, and the rules of those fields.
-//! Both protocols and each item of a batch pass through here, so that a field means the same everywhere. What comes out
-//! is a command of the domain, or the first field that breaks its rule.
+//! A request to create, update or delete an order, with its fields as they were written, and the rules of the fields.
+//! Both protocols and each item of a batch use it, so that a field means the same everywhere. The result is a command
+//! of the domain, or the first field that breaks its rule.
 
 use std::borrow::Cow;
 
 use crate::order::{Command, Invalid, OrderId, Payload, PayloadError, Put, UserId, Version, needs_user};
 
-/// What `status` may say.
+/// The legal values of `status`, for messages.
 pub(super) const STATUSES: &str = "\"deleted\" to delete an existing order, \"new\", \"\" or nothing";
 
-/// A request to create, update or delete, field by field as it was written.
+/// A request to create, update or delete an order, with its fields as they were written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Submission<'a> {
     /// `""` and `"0"` mean a new order.
     pub order_id: Option<Cow<'a, str>>,
     /// A UUID.
     pub user_id: Option<Cow<'a, str>>,
-    /// `"deleted"` deletes; `""` and `"new"` say nothing.
+    /// `"deleted"` deletes; `""` and `"new"` have no effect.
     pub status: Option<Cow<'a, str>>,
     /// JSON text.
     pub payload: Option<Cow<'a, str>>,
-    /// JSON text that wins over `payload`; `""` counts as absent.
+    /// JSON text that takes precedence over `payload`; `""` counts as absent.
     pub payload_json: Option<Cow<'a, str>>,
     /// The version that the order must have to be changed.
     pub version: Option<Version>,
 }
 
 impl Submission<'_> {
-    /// Asks for one of these versions, as a header does; for the first, where the body names none. A body that asks for
-    /// another one contradicts it. No versions ask for nothing.
+    /// Requires one of these versions, as a header does. Without a version in the body, the first is required; an empty
+    /// list requires nothing.
     ///
     /// # Errors
     /// [`Invalid`] where the body names another version.
     pub fn require(&mut self, versions: &[Version]) -> Result<(), Invalid> {
         match (versions.first(), self.version) {
-            (Some(_), Some(named)) if !versions.contains(&named) => Err(Invalid::new(
-                "version",
-                "it differs from the one that If-Match names; send one of the two",
-            )),
+            (Some(_), Some(named)) if !versions.contains(&named) => {
+                Err(Invalid::new("version", "it differs from the version in If-Match; send one of the two"))
+            }
             (first, named) => {
                 self.version = named.or(first.copied());
                 Ok(())
@@ -68,7 +67,7 @@ impl Submission<'_> {
             if self.version.is_some() {
                 return Err(Invalid::new(
                     "version",
-                    "a new order has no version yet; leave out the version, and If-Match",
+                    "a new order has no version yet; leave out version and If-Match",
                 ));
             }
             let user_id = user_id.ok_or_else(needs_user)?;
@@ -82,7 +81,7 @@ impl Submission<'_> {
         Ok(Command::Update { order_id, user_id, payload: self.content()?, if_version })
     }
 
-    /// Applies the rules of the fields to a request that names the order by its path, and is about its content alone.
+    /// Applies the rules of the fields to a request that names the order in its path, and sets only its content.
     ///
     /// # Errors
     /// [`Invalid`] naming the first field that breaks its rule.
@@ -115,7 +114,7 @@ impl Submission<'_> {
                 Invalid::new("payload", "an order needs a payload; send any JSON value but null")
             })?;
         Payload::parse(text).map_err(|error| match error {
-            // The place is one in the text.
+            // The error names a line and a column, which are those of the field's text.
             PayloadError::Json(error) => Invalid::new(field, format!("{error} of the {field}")),
             error => Invalid::new(field, error.to_string()),
         })
@@ -129,7 +128,7 @@ fn not_a_uuid(field: &'static str, text: &str) -> Invalid {
     )
 }
 
-/// What the caller sent, short enough for a message.
+/// A text of the caller, in quotes and short enough for a message.
 pub(super) fn quote(text: &str) -> String {
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{:?}...", &text[..end]),

@@ -1,5 +1,5 @@
-//! A submission as a JSON object. The payload keeps its text, digit for digit; unknown members are ignored, and of a
-//! member given twice the last one counts.
+//! Reads a submission from a JSON object. The payload keeps its text, digit for digit. Unknown members are ignored, and
+//! of a member given twice the last one counts.
 
 use std::borrow::Cow;
 
@@ -49,8 +49,8 @@ impl<'a> Submission<'a> {
     }
 }
 
-/// Where a JSON text is nested deeper than 128 levels, for people: its line and column. Reads on past everything
-/// that is wrong in other ways; `serde_json` does not count the depth of a value that it skips.
+/// The line and column where a JSON text is nested deeper than 128 levels, for a message. `serde_json` does not count
+/// the depth of a value that it skips. Other mistakes in the text do not end the search.
 fn too_deep(text: &str) -> Option<String> {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     let at = text.bytes().position(|byte| {
@@ -71,7 +71,7 @@ fn too_deep(text: &str) -> Option<String> {
 
 /// A version as JSON writes it: `2.0` and `2e0` are the number 2, too.
 fn whole_number(json: &str) -> Result<Version, Invalid> {
-    /// Up to here a float holds every whole number.
+    /// Below this bound a float holds every whole number.
     const EXACT: f64 = (1_u64 << 53) as f64;
     let fraction = || json.parse().ok().filter(|float: &f64| float.fract() == 0.0 && float.abs() <= EXACT);
     let version = json.parse().ok().or_else(|| Some(fraction()? as Version));
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_a_whole_number_however_json_writes_it() {
+    fn a_version_is_a_whole_number_in_any_spelling_of_json() {
         let version = |json: &str| {
             let body = format!(r#"{{"order_id":"{}","payload":1,"version":{json}}}"#, OrderId::generate());
             match command(&body) {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_counts_in_fields_that_nobody_reads_and_not_in_strings() {
+    fn nesting_counts_in_unknown_fields_and_not_in_strings() {
         let unread = |value: &str| format!("{{\"user_id\":\"{USER}\",\"payload\":1,\n\"x\":{value}}}");
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         let refusal = command(&unread(&nested(128))).unwrap_err().to_string();
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_field() {
+    fn a_rejection_names_the_field() {
         let id = OrderId::generate();
         for (body, field) in [
             ("[".to_owned(), "body"),

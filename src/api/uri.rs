@@ -1,21 +1,21 @@
-//! Texts as parts of URIs (RFC 3986): which bytes stand for themselves, and a text as a relative reference.
+//! Texts as parts of URIs (RFC 3986): the bytes that need no encoding, and a text as a relative reference.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_encode_byte;
 
-/// Whether a byte means the same encoded and not, everywhere in a URI (section 2.3).
+/// Whether a byte means the same with and without encoding, everywhere in a URI (section 2.3).
 pub(super) fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-/// A text as a reference (section 4.1) of one path: what such a path cannot hold is percent-encoded.
+/// A text as a reference (section 4.1) that is one path. Characters that such a path cannot hold are percent-encoded.
 pub(super) fn reference(text: &str) -> Cow<'_, str> {
     let first_segment = text.find(['/', '?']).unwrap_or(text.len());
     let is_plain = |(at, byte): (usize, u8)| match byte {
-        // In the first segment it would end the name of a scheme.
+        // In the first segment a colon would end the name of a scheme.
         b':' => at > first_segment,
-        // Two at the beginning would announce a host.
+        // Two slashes at the beginning would announce a host.
         b'/' => !(at == 1 && text.starts_with('/')),
         _ => is_unreserved(byte) || b"!$&'()*+,;=@?".contains(&byte),
     };

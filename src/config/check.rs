@@ -1,5 +1,5 @@
-//! The rules that a single value cannot show: those between settings, and the combinations that are legal but probably not
-//! intended. A broken rule names its keys and the fix; the loader adds the values and their sources.
+//! The rules that a single value cannot show: those between settings, and the combinations that are legal but probably
+//! not intended. A broken rule names its keys and the fix; the loader adds the values and their sources.
 //!
 //! Nothing here opens a file or a connection: the same settings always give the same result.
 

@@ -54,7 +54,8 @@ pub(super) fn check(settings: &Settings, rules: &mut Rules) {
     rules.holds(
         member.is_empty() || is_topic(member, 249),
         &["kafka_group_instance_id"],
-        "the name of a member consists of at most 249 letters, digits, '.', '_' and '-'; write one such as \"worker-0\"",
+        "the name of a member consists of at most 249 letters, digits, '.', '_' and '-'; write one such as \
+         \"worker-0\"",
     );
 }
 

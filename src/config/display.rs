@@ -1,6 +1,6 @@
-//! The display of settings: their warnings as comments, then TOML that can be loaded again, each line with the source of
-//! its value; and a key with its value for messages. Every value that is shown goes through here. A secret that is set is
-//! always shown as `"***"`.
+//! The display of settings: their warnings as comments, then TOML that can be loaded again, each line with the source
+//! of its value; and a key with its value for messages. Every value that is shown goes through here. A secret that is
+//! set is always shown as `"***"`.
 
 use std::fmt;
 
@@ -35,7 +35,9 @@ impl fmt::Display for Loaded {
 /// A key and its value, commented out where it is unset. A switch is shown as on or off.
 fn line(key: &Key, text: &str) -> String {
     let value = match key.shape {
-        Shape::Switch => switch(text).map_or_else(|| quoted(text), |on| quoted(if on { "on" } else { "off" })),
+        Shape::Switch => {
+            switch(text).map_or_else(|| quoted(text), |on| quoted(if on { "on" } else { "off" }))
+        }
         Shape::Number => text.parse().map_or_else(|_| quoted(text), |number: u64| number.to_string()),
         Shape::List => format!("[{}]", items(text).map(quoted).collect::<Vec<_>>().join(", ")),
         Shape::Secret if !text.is_empty() => quoted(MASK),

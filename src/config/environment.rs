@@ -1,5 +1,5 @@
-//! The environment: sorts its variables into settings, misspelt settings, and those that Kubernetes sets for its own use.
-//! A setting `KEY` is read from `ORDERSTREAM_KEY`, else from `KEY`.
+//! The environment: sorts its variables into settings, misspelt settings, and those that Kubernetes sets for its own
+//! use. A setting `KEY` is read from `ORDERSTREAM_KEY`, else from `KEY`.
 //!
 //! It reads only the variables that it is given. A warning must never hold a value, which may be a secret.
 
@@ -20,7 +20,8 @@ const OURS: [&str; 3] = [CONFIG_VARIABLE, "ORDERSTREAM_SERVER", "ORDERSTREAM_SER
 /// Variables of other programs whose names are close to a setting.
 const FOREIGN: [&str; 3] = ["POSTGRES_DB", "KAFKA_BROKER_ID", "API_HOST"];
 
-/// The shortest name without our prefix that may count as a misspelt setting. Shorter names are too often near by chance.
+/// The shortest name without our prefix that may count as a misspelt setting. Shorter names are too often near by
+/// chance.
 const SHORTEST: usize = 7;
 
 /// The sorted environment.

@@ -1,7 +1,8 @@
-//! The settings on the command line: one flag for each key of the table, and `--config`. They are made from the table and
-//! not by clap's derive, so that no flag can be missing, misnamed or without its help.
+//! The settings on the command line: one flag for each key of the table, and `--config`. They are made from the table
+//! and not by clap's derive, so that no flag can be missing, misnamed or without its help.
 //!
-//! Nothing is checked here: the flags are a layer like the others, and the mistakes of all layers are reported together.
+//! Nothing is checked here: the flags are a layer like the others, and the mistakes of all layers are reported
+//! together.
 
 use std::collections::BTreeMap;
 use std::fmt;

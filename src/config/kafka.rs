@@ -115,7 +115,8 @@ impl Value for KafkaSecurity {
         use KafkaSecurity::{Plaintext, SaslPlaintext, SaslSsl, Ssl};
         let known = [Plaintext, Ssl, SaslPlaintext, SaslSsl];
         known.into_iter().find(|protocol| text.eq_ignore_ascii_case(protocol.as_str())).ok_or_else(|| {
-            r#"write one of the four protocols "plaintext", "ssl", "sasl_plaintext" and "sasl_ssl""#.to_owned()
+            r#"write one of the four protocols "plaintext", "ssl", "sasl_plaintext" and "sasl_ssl""#
+                .to_owned()
         })
     }
 }

@@ -1,5 +1,5 @@
-//! The layers: merges them, opens the files of secrets that won, reads each text as its type, and has the result checked.
-//! A mistake does not end the loading, so one start reports all of them.
+//! The layers: merges them, opens the files of secrets that won, reads each text as its type, and has the result
+//! checked. A mistake does not end the loading, so one start reports all of them.
 //!
 //! A secret's text must leave this file only inside its setting: never in an origin or in a message.
 
@@ -167,8 +167,8 @@ impl Layers {
 }
 
 impl Values for Layers {
-    /// The value of a key as its type. A value that cannot be read becomes a problem, and its default replaces it, so that
-    /// the other keys can be checked, too.
+    /// The value of a key as its type. A value that cannot be read becomes a problem, and its default replaces it, so
+    /// that the other keys can be checked, too.
     fn value<T: Value>(&mut self, name: &'static str) -> T {
         let problem = match self.values.get(name).map(|origin| T::parse(&origin.text)) {
             Some(Ok(value)) => return value,

@@ -1,5 +1,5 @@
-//! The result of loading: the settings with the origin of each value, or every mistake. A secret is never in an origin or
-//! in a mistake.
+//! The result of loading: the settings with the origin of each value, or every mistake. A secret is never in an origin
+//! or in a mistake.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,6 +1,6 @@
-//! The table of settings: a row makes a field, a flag, a variable, a key of the file and a line of `orderstream config`.
-//! A row's type defines how its value is read, and its doc comment is the flag's help. A test requires the default of each
-//! in `orderstream.default.toml`.
+//! The table of settings: a row makes a field, a flag, a variable, a key of the file and a line of `orderstream
+//! config`. A row's type defines how its value is read, and its doc comment is the flag's help. A test requires the
+//! default of each in `orderstream.default.toml`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -118,7 +118,10 @@ fn a_setting_that_cannot_be_unset_has_its_default_where_a_variable_or_flag_is_em
         let Settings { api_port, worker_group, ack_wait, data_dir, .. } = &loaded.settings;
         assert_eq!((*api_port, worker_group.as_str(), *ack_wait), (8080, "order-workers", true));
         assert_eq!(data_dir, &PathBuf::from("./orderstream-data"));
-        assert_eq!(loaded.origin["api_port"].source.to_string(), format!("default, because {source} is empty"));
+        assert_eq!(
+            loaded.origin["api_port"].source.to_string(),
+            format!("default, because {source} is empty")
+        );
     }
     let problem = Layers::new().file("api_port = ''").problems().remove(0);
     assert!(problem.starts_with(r#"api_port = "" (from orderstream.toml)"#), "{problem}");
@@ -163,7 +166,10 @@ fn a_variable_of_a_kubernetes_service_is_ignored_with_a_warning() {
 fn the_warnings_of_names_and_of_values_are_reported_together() {
     let loaded = Layers::new().env("KAFKA_BROKER", "hunter2").env("ACK_WAIT_TIMEOUT", "10m").load().unwrap();
     let found = loaded.warnings.join("\n");
-    assert!(found.contains("the nearest is KAFKA_BROKERS") && found.contains("ack_wait_timeout is"), "{found}");
+    assert!(
+        found.contains("the nearest is KAFKA_BROKERS") && found.contains("ack_wait_timeout is"),
+        "{found}"
+    );
     assert!(!loaded.to_string().contains("hunter2"));
 }
 

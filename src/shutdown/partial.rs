@@ -1,6 +1,6 @@
 //! Partial files: files that are being written and do not have their final name yet. A process that ends by a signal
-//! removes them, because no destructor runs then. While a file gets its name, a signal does not end the process: the file
-//! exists as a whole, or not at all.
+//! removes them, because no destructor runs then. While a file gets its name, a signal does not end the process: the
+//! file exists as a whole, or not at all.
 
 use std::fs;
 use std::path::{Path, PathBuf};

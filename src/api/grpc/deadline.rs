@@ -1,5 +1,5 @@
-//! A caller's deadline, from the header `grpc-timeout`. The wait for the worker ends a little before it, so that the
-//! caller learns the outcome of its order and not only that its time is over.
+//! A caller's deadline, from the header `grpc-timeout`. The wait for the worker must end a little before it, so that
+//! the caller receives the outcome of its order and not only `DEADLINE_EXCEEDED`.
 
 use std::time::{Duration, Instant};
 
@@ -9,29 +9,29 @@ use tonic::Extensions;
 use crate::order::Invalid;
 use crate::service::WaitPolicy;
 
-/// How much of the time is left for the answer and its way: a tenth, within these bounds. The lower one is also twice
-/// as exact as the end of a wait.
+/// The bounds of the time that is reserved for the response: a tenth of the time left. The lower bound is twice the
+/// precision of a wait's end.
 const MARGIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
-/// When the caller stops listening.
+/// The time when the caller stops waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Deadline(pub(super) Instant);
 
 impl Deadline {
-    /// The deadline that a call names, counted from now.
+    /// The deadline of a call, counted from now.
     ///
     /// # Errors
-    /// [`Invalid`] where the header is not as gRPC writes it.
+    /// [`Invalid`] where the header is not in gRPC's format.
     pub(super) fn read(headers: &HeaderMap) -> Result<Option<Deadline>, Invalid> {
         let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
         let limit = value.to_str().ok().and_then(duration).ok_or_else(|| {
             Invalid::new("grpc-timeout", "send 1 to 8 digits and a unit of H, M, S, m, u or n")
         })?;
-        // A limit beyond what the clock can count is none.
+        // A timeout beyond the clock's range counts as no deadline.
         Ok(Instant::now().checked_add(limit).map(Deadline))
     }
 
-    /// How long a call of these extensions waits for the worker.
+    /// How long the call with these extensions waits for the worker.
     pub(super) fn wait_policy(extensions: &Extensions) -> WaitPolicy {
         let Some(Deadline(at)) = extensions.get::<Deadline>() else { return WaitPolicy::Usual };
         let left = at.saturating_duration_since(Instant::now());
@@ -42,7 +42,7 @@ impl Deadline {
     }
 }
 
-/// A time as gRPC writes it: at most eight digits, and a unit.
+/// A duration in gRPC's format: at most eight digits, and a unit.
 fn duration(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -1,5 +1,5 @@
-//! The gRPC front: HTTP/2 with its limits, the middleware, and the services behind it. It serves connections that the
-//! port has accepted, and ends streams without an end when the process stops.
+//! The gRPC server: HTTP/2 with its limits, the middleware, and the services behind it. It serves connections that the
+//! port has accepted, and ends endless streams when the process stops.
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -20,25 +20,25 @@ use crate::api::server::connection::{CloseRequest, Connection};
 use crate::api::server::forwarded::TrustedProxies;
 use crate::api::state::ApiState;
 
-/// How many calls of one connection may be under way at once; a client waits with more.
+/// The most calls of one connection in flight; the client delays more.
 const CALLS_PER_CONNECTION: u32 = 128;
 
-/// After how long a silent peer is asked whether it is there, and how long it has to say so: a link that was cut frees
-/// its calls in less than a minute.
+/// The pause before a silent peer is pinged, and the timeout of the ping: a broken link frees its calls in less than a
+/// minute.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How many bytes of a call's answer the library takes from us before the peer has room for them.
+/// The bytes of a call's response that the library buffers before the peer has room for them.
 const SEND_BUFFER: usize = 64 << 10;
 
-/// How many bytes of a call, and of all calls of a connection, the library takes before we have read them.
+/// The bytes of a call, and of all calls of a connection, that the library buffers before we read them.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
 
 /// The most bytes of a call's metadata.
 const METADATA_LIMIT: u32 = 16 << 10;
 
-/// What serves connections.
+/// The gRPC server. It serves connections.
 pub(in crate::api) struct Grpc {
     http: http2::Builder<TokioExecutor>,
     middleware: Middleware,
@@ -47,7 +47,7 @@ pub(in crate::api) struct Grpc {
 }
 
 impl Grpc {
-    /// Serves the calls of connections until `closing`, when streams without an end get theirs.
+    /// A server that ends endless streams once `closing` is cancelled.
     pub(in crate::api) fn new(
         state: Arc<ApiState>,
         proxies: Arc<TrustedProxies>,
@@ -72,12 +72,12 @@ impl Grpc {
         Grpc { http, middleware, health, state }
     }
 
-    /// Keeps those up to date who watch the health, until `closing`.
+    /// Keeps health watchers up to date until `closing` is cancelled.
     pub(in crate::api) async fn watch_health(&self) {
         self.health.follow().await;
     }
 
-    /// What serves a connection, once it has begun as HTTP/2 does; `None` where it does not, or has to end before.
+    /// The server of one connection, once its preface has arrived; `None` where it is not HTTP/2, or must close before.
     pub(in crate::api) fn connection(
         &self,
         stream: TcpStream,

@@ -1,5 +1,5 @@
-//! `grpc.health.v1`: serving while orders are taken, exactly as `GET /health/ready` says. A check looks at that moment;
-//! a watcher gets the changes, which are looked for once a second while there are watchers.
+//! `grpc.health.v1`: `SERVING` while orders are taken, exactly as `GET /health/ready`. A check determines the health at
+//! that moment; a watcher gets the changes, which are determined once a second while there are watchers.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -19,13 +19,13 @@ use super::orders::Server;
 use crate::api::health::ProcessHealth;
 use crate::api::state::ApiState;
 
-/// How long a watch may take; then it ends, and the client calls again.
+/// The longest time of a watch; then it ends, and the client calls again.
 const WATCH_TIMEOUT: Duration = Duration::from_hours(1);
 
-/// How often watchers are looked for, and the parts are looked at for them.
-const PACE: Duration = Duration::from_secs(1);
+/// The pause between two checks for watchers.
+const WATCH_PERIOD: Duration = Duration::from_secs(1);
 
-/// The service. Clones share what watchers are told.
+/// The service. Clones share the state that watchers receive.
 #[derive(Clone)]
 pub(super) struct Health {
     health: ProcessHealth,
@@ -35,7 +35,7 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// The health of that process, told to watchers until `closing`.
+    /// The health of that process. Watchers are served until `closing` is cancelled.
     pub(super) fn new(state: &ApiState, closing: CancellationToken) -> Health {
         let (health, draining) = (state.health.clone(), state.draining.clone());
         Health { health, draining, serving: watch::Sender::new(false), closing }
@@ -46,9 +46,9 @@ impl Health {
         HealthServer::new(self.clone())
     }
 
-    /// Keeps watchers up to date until `closing`.
+    /// Keeps watchers up to date until `closing` is cancelled.
     pub(super) async fn follow(&self) {
-        let mut ticks = interval(PACE);
+        let mut ticks = interval(WATCH_PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let follow = async {
             loop {
@@ -57,32 +57,32 @@ impl Health {
                     () = self.draining.cancelled() => break,
                 }
                 if self.serving.receiver_count() > 0 {
-                    self.look().await;
+                    self.check_and_publish().await;
                 }
             }
-            self.tell(false);
+            self.publish(false);
             self.closing.cancelled().await;
         };
         tokio::select! {
             () = follow => {}
-            // Also where a look takes longer.
+            // This also ends a check that is still running.
             () = self.closing.cancelled() => {}
         }
     }
 
-    /// Checks now, and tells the watchers.
-    async fn look(&self) -> bool {
+    /// Checks now, and publishes the result to the watchers.
+    async fn check_and_publish(&self) -> bool {
         let serving = self.health.takes_orders().await;
-        self.tell(serving);
+        self.publish(serving);
         serving
     }
 
-    fn tell(&self, serving: bool) {
-        self.serving.send_if_modified(|told| std::mem::replace(told, serving) != serving);
+    fn publish(&self, serving: bool) {
+        self.serving.send_if_modified(|published| std::mem::replace(published, serving) != serving);
     }
 }
 
-/// Whether it is a name that has a health: the whole server, or the service of orders.
+/// Whether the request names a known service: the whole server, or the service of orders.
 fn is_known(request: &Request<HealthCheckRequest>) -> bool {
     matches!(request.get_ref().service.as_str(), "" | Server::NAME)
 }
@@ -105,7 +105,7 @@ impl health_server::Health for Health {
             let detail = format!("service: leave it empty, or send {}", Server::NAME);
             return Err(Status::not_found(detail));
         }
-        Ok(Response::new(answer(self.look().await)))
+        Ok(Response::new(answer(self.check_and_publish().await)))
     }
 
     type WatchStream = Responses;
@@ -113,7 +113,7 @@ impl health_server::Health for Health {
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Responses>, Status> {
         let (closing, until) = (self.closing.clone(), Instant::now() + WATCH_TIMEOUT);
         if !is_known(&request) {
-            // The protocol wants a watcher of an unknown name to be told so, and its stream to stay open.
+            // The protocol requires `SERVICE_UNKNOWN` for an unknown name, and an open stream after it.
             let unknown = HealthCheckResponse { status: ServingStatus::ServiceUnknown.into() };
             let once = unfold(Some(unknown), move |first| {
                 let closing = closing.clone();
@@ -130,39 +130,39 @@ impl health_server::Health for Health {
             return Ok(Response::new(Box::pin(once)));
         }
         let changes = self.serving.subscribe();
-        self.look().await;
-        Ok(Response::new(Box::pin(unfold(Watcher { changes, told: None, closing, until }, Watcher::next))))
+        self.check_and_publish().await;
+        Ok(Response::new(Box::pin(unfold(Watcher { changes, last: None, closing, until }, Watcher::next))))
     }
 }
 
 /// A watcher.
 struct Watcher {
     changes: watch::Receiver<bool>,
-    /// What it was told last.
-    told: Option<bool>,
+    /// The last state that was sent.
+    last: Option<bool>,
     closing: CancellationToken,
     until: Instant,
 }
 
 impl Watcher {
-    /// The next change; at `closing` "not serving", and then the end.
+    /// The next change; `NOT_SERVING` once `closing` is cancelled, and then the end.
     async fn next(mut self) -> Option<(Result<HealthCheckResponse, Status>, Watcher)> {
         let serving = loop {
-            // What was seen last may be from before the end.
+            // The published state may be older than the cancellation.
             let serving = *self.changes.borrow_and_update() && !self.closing.is_cancelled();
-            if self.told != Some(serving) {
+            if self.last != Some(serving) {
                 break serving;
             }
             tokio::select! {
                 changed = self.changes.changed() => changed.ok()?,
                 () = sleep_until(self.until) => return None,
-                () = self.closing.cancelled() => match self.told {
+                () = self.closing.cancelled() => match self.last {
                     Some(false) => return None,
                     _ => break false,
                 },
             }
         };
-        self.told = Some(serving);
+        self.last = Some(serving);
         Some((Ok(answer(serving)), self))
     }
 }

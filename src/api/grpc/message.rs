@@ -1,5 +1,5 @@
-//! Reads the one message of a call, within the limits of size, time and memory. Its length stands before it, so that a
-//! message over the limit is not read at all; memory is taken for what has arrived.
+//! Reads the one message of a call, within the limits of size, time and memory. A prefix holds its length, so a message
+//! over the limit is not read at all. Memory is taken only for bytes that have arrived.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::api::problem::Problem;
 use crate::order::Invalid;
 use crate::service::quota::Permit;
 
-/// What stands before a message: whether it is compressed, and its length.
+/// The bytes of the prefix of a message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
-/// The largest message of the services that are not ours: they ask by a name.
+/// The largest message of health checks and reflection, which name a service or a file.
 pub(super) const SMALL_MESSAGE: usize = 4 << 10;
 
 /// The memory of a call's message, among the extensions of the call.
@@ -41,7 +41,7 @@ pub(super) async fn read(
     if announced(&message.bytes).map(|length| PREFIX + length) != Some(message.bytes.len()) {
         return Err(one_message());
     }
-    // The library makes a copy of its texts.
+    // The library copies the texts of the message.
     message.memory.grow(message.bytes.len())?;
     Ok(message)
 }

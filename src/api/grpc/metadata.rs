@@ -1,17 +1,17 @@
-//! What a call carries in its metadata because the messages have no field for it: the idempotency key, and the version
-//! that an order must have.
+//! The metadata of a call: the idempotency key and the version that an order must have, for which the messages have no
+//! field. A value that is not understood is always an error, because the caller relies on it.
 
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 
 use crate::order::{Invalid, KeyText, Version};
 
-/// The metadata that make a call safe to send again; the second name is that of HTTP.
+/// The names of the idempotency key; the second is that of HTTP.
 const KEYS: [&str; 2] = ["request_id", "idempotency-key"];
 
-/// The metadata that names the version that an order must have to be changed.
+/// The name of the version that an order must have to be changed.
 pub(super) const IF_VERSION: &str = "if-version";
 
-/// The key that a call carries. Both names must carry the same key.
+/// The idempotency key of a call. Both names must hold the same key.
 pub(super) fn key(metadata: &MetadataMap) -> Result<Option<KeyText>, Invalid> {
     let mut found: Option<KeyText> = None;
     for (name, text) in KEYS.into_iter().flat_map(|name| texts(metadata, name).map(move |text| (name, text)))
@@ -26,7 +26,7 @@ pub(super) fn key(metadata: &MetadataMap) -> Result<Option<KeyText>, Invalid> {
     Ok(found)
 }
 
-/// The version that a call asks for.
+/// The version that a call requires.
 pub(super) fn if_version(metadata: &MetadataMap) -> Result<Option<Version>, Invalid> {
     let mut found = None;
     for text in texts(metadata, IF_VERSION) {
@@ -42,7 +42,7 @@ pub(super) fn if_version(metadata: &MetadataMap) -> Result<Option<Version>, Inva
     Ok(found)
 }
 
-/// The texts that metadata hold under a name.
+/// The values of a name, as texts.
 fn texts<'a>(
     metadata: &'a MetadataMap,
     name: &'static str,

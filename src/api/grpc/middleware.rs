@@ -1,6 +1,5 @@
-//! What every call passes on its way in and out: its id, the caller's deadline, its place and its memory, and a net for
-//! panics. A call that does not fit is rejected before its message is read; each failure is one of the table of
-//! problems.
+//! The middleware of every call: its id, the caller's deadline, its permit and its memory, and a handler of panics. A
+//! call beyond a limit is rejected before its message is read. Each failure is one of the table of problems.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -62,18 +61,18 @@ pub(super) struct ConnectionService {
 /// How long a health check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a stream of questions about the files may take.
+/// How long a stream of reflection may take.
 const REFLECTION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a path asks for, as far as the middleware treats it differently.
+/// The kind of a call, where the middleware treats kinds differently.
 enum Target {
-    /// A method of ours, of one message each way.
+    /// A method of the service of orders, with one message each way.
     Order,
-    /// A health check. It is answered also when the service is full, and then it matters most.
+    /// A health check. It is also answered when the service is full, which is when it matters most.
     Check,
-    /// The same, and then each change.
+    /// A health watch: the health now, and each change.
     Watch,
-    /// A stream of questions about the files.
+    /// A stream of reflection.
     Reflection,
 }
 
@@ -102,7 +101,7 @@ impl Middleware {
         let mut response = self.call(request, &mut exchange).await;
         let size = response.extensions_mut().remove::<Size>().map_or(0, |Size(size)| size);
         let grown = exchange.grow(size);
-        // What was read is counted now.
+        // The response is counted now, so the read's turn ends.
         response.extensions_mut().remove::<ReadGuard>();
         if let Err(overloaded) = grown {
             let id = response.headers().get(REQUEST_ID).cloned();
@@ -135,7 +134,7 @@ impl Middleware {
                     at.into(),
                     AssertUnwindSafe(self.handle(request, exchange, &id)).catch_unwind(),
                 );
-                // No work is begun whose caller has stopped waiting.
+                // A call whose caller has stopped waiting does not begin.
                 let in_time = if at <= Instant::now() { None } else { handled.await.ok() };
                 in_time.unwrap_or_else(|| Ok(Err(deadline_exceeded())))
             }
@@ -160,7 +159,7 @@ impl Middleware {
         let (mut head, body) = request.into_parts();
         let peer = peer_of(&self.proxies, exchange.connection(), &head.headers);
         match target {
-            // It takes no memory from the orders: it is one small message each way, and few at a time.
+            // A check does not count memory: it is one small message each way, and few run at a time.
             Target::Check => {
                 exchange.hold_call(peer.take(Resource::Checks, 1)?);
                 let body = Limited::new(body, SMALL_MESSAGE);
@@ -193,14 +192,15 @@ impl Middleware {
         }
     }
 
-    /// Calls a method of ours.
+    /// Calls a method of the service of orders.
     async fn route_order(&self, request: Request<Full<Bytes>>) -> Result<Response<Body>, Problem> {
         let response = route(&self.routes, request).await;
         let headers = response.headers();
         match Status::from_header_map(headers).map(|status| status.code()) {
-            // Ours carry the code of their problem; this one is the library's, about a message that it cannot read.
+            // Our responses have the code of their problem; this one is the library's, for a message that it cannot
+            // read.
             Some(Code::Internal) if !headers.contains_key(PROBLEM_CODE) => {
-                Err(Invalid::new("body", "it is not the message that this method takes").into())
+                Err(Invalid::new("body", "it is not a message of this method").into())
             }
             _ => Ok(response),
         }
@@ -219,7 +219,7 @@ impl Service<Request<Incoming>> for ConnectionService {
                 exchange.hold_open(open);
                 Box::pin(async move { Ok(middleware.answer(request, exchange).await) })
             }
-            // To refuse each of so many would take as much memory as to serve them.
+            // Rejections of that many calls would take as much memory as serving them.
             Err(_) => {
                 self.connection.close(CloseRequest::Immediate);
                 Box::pin(pending())
@@ -228,7 +228,7 @@ impl Service<Request<Incoming>> for ConnectionService {
     }
 }
 
-/// What a path asks for.
+/// The kind of a call, from its path.
 fn target(path: &str) -> Result<Target, Problem> {
     let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
     match service {
@@ -240,7 +240,7 @@ fn target(path: &str) -> Result<Target, Problem> {
         }
         _ => {
             let methods = METHODS.join(", ");
-            let detail = format!("the methods of {} are {methods}; reflection tells more", Server::NAME);
+            let detail = format!("the methods of {} are {methods}; reflection describes them", Server::NAME);
             Err(Problem::new(ROUTE_NOT_FOUND, detail))
         }
     }
@@ -257,14 +257,14 @@ where
     }
 }
 
-/// Makes a problem an answer, and adds the id.
+/// Turns a problem into a response, and adds the id.
 fn finish(handled: Result<Response<Body>, Problem>, id: HeaderValue) -> Response<Body> {
     let mut response = handled.unwrap_or_else(|problem| Status::from(problem).into_http());
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }
 
-/// The response to a request that is not a gRPC call, as the protocol demands it.
+/// The response to a request that is not a gRPC call, as the protocol requires it.
 fn not_grpc() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
@@ -276,12 +276,13 @@ fn warn(response: &Response<Body>) {
     let code = text(response, PROBLEM_CODE);
     failures::log(code, |suppressed| {
         let (request_id, order_id) = (text(response, REQUEST_ID.as_str()), text(response, ORDER_ID));
+        let order_id = (!order_id.is_empty()).then_some(order_id);
         let detail = Status::from_header_map(response.headers()).map(|status| status.message().to_owned());
         tracing::warn!(suppressed, request_id, code, order_id, "{}", detail.unwrap_or_default());
     });
 }
 
-/// A header's text; empty where there is none.
+/// A header's text; empty where the header is missing.
 fn text<'a>(response: &'a Response<Body>, name: &str) -> &'a str {
     response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
 }

@@ -1,5 +1,5 @@
-//! The methods. Each reads its message and its metadata, asks the service as the handlers of HTTP do, and shapes the
-//! response; the rules of the fields are those of `api::submission`, for both protocols.
+//! The methods of the service of orders. Each reads its message and its metadata, calls the service as the handlers of
+//! HTTP do, and builds the response. The rules of the fields are those of `api::submission`, for both protocols.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::proto::orders::service::v1::{
     HealthRequest, HealthResponse, UpsertOrderRequest, UpsertOrderResponse,
 };
 use super::size::Size;
-use super::status::{ORDER_VERSION, tell};
+use super::status::{ORDER_VERSION, add};
 use crate::api::blocking::{LONG_TEXT, run};
 use crate::api::caller::Caller;
 use crate::api::outcome;
@@ -37,12 +37,12 @@ pub(super) type Server = OrdersServiceServer<Orders>;
 /// Its methods.
 pub(super) const METHODS: [&str; 4] = ["Health", "UpsertOrder", "GetOrderByID", "GetOrderByExternalID"];
 
-/// The methods over the service.
+/// The methods.
 pub(super) struct Orders {
     state: Arc<ApiState>,
 }
 
-/// The methods with the limit on what they read.
+/// The methods with the limit on messages.
 pub(super) fn server(state: &Arc<ApiState>) -> Server {
     let limit = state.options.body_limit;
     // The middleware has read the message within this limit, and answered a larger one itself.
@@ -103,7 +103,7 @@ impl Orders {
     ) -> Result<CommandReceipt, Problem> {
         let key = key(metadata)?;
         let if_version = if_version(metadata)?;
-        // Its memory goes with it: the caller may be gone before it is read.
+        // The message holds its memory: the caller may be gone before the message is read.
         let held = memory.clone();
         let read = move || {
             let _held = held;
@@ -119,12 +119,12 @@ impl Orders {
     }
 }
 
-/// The caller, as the middleware has put it there.
+/// The caller, which the middleware has put among the extensions.
 fn caller(extensions: &Extensions) -> Result<&Caller, Problem> {
     Ok(extensions.get().ok_or(Error::Internal)?)
 }
 
-/// What a message asks for.
+/// The command of a message.
 fn command(message: UpsertOrderRequest, if_version: Option<Version>) -> Result<Command, Invalid> {
     let UpsertOrderRequest { order_id, user_id, status, payload_json } = message;
     let creates = matches!(order_id.as_str(), "" | "0");
@@ -142,29 +142,29 @@ fn command(message: UpsertOrderRequest, if_version: Option<Version>) -> Result<C
     submission.into_command()
 }
 
-/// The answer to a command that was accepted.
+/// The response to an accepted command.
 fn upserted(receipt: &CommandReceipt) -> Response<UpsertOrderResponse> {
     let (order_id, status) = (receipt.order_id.to_string(), outcome::status(receipt).to_owned());
     let message = UpsertOrderResponse { order_id, status };
     let mut response = with_version(message, receipt.version);
     let metadata = response.metadata_mut();
     if receipt.replayed {
-        tell(metadata, "idempotency-replayed", "true");
+        add(metadata, "idempotency-replayed", "true");
     }
     if let Some(word) = outcome::processing(receipt) {
-        tell(metadata, "processing", word);
+        add(metadata, "processing", word);
     }
     response
 }
 
-/// An answer about an order of that version.
+/// A response with the version of its order.
 fn with_version<T>(message: T, version: Version) -> Response<T> {
     let mut response = Response::new(message);
-    tell(response.metadata_mut(), ORDER_VERSION, &version.to_string());
+    add(response.metadata_mut(), ORDER_VERSION, &version.to_string());
     response
 }
 
-/// An answer that shows an order, with what it takes up: the message, and the bytes that are made of it.
+/// A response with an order, and the memory that it takes: the message, and the bytes that are made of it.
 fn shown<T>(message: T, order: &Order, guard: ReadGuard) -> Response<T> {
     let mut response = with_version(message, order.version);
     let extensions = response.extensions_mut();
@@ -173,12 +173,12 @@ fn shown<T>(message: T, order: &Order, guard: ReadGuard) -> Response<T> {
     response
 }
 
-/// An order as callers see it. The amount is the double nearest to it: the field's type is an older service's.
+/// An order as a message. Its amount is the nearest double: the field's type is that of an older service.
 fn model(order: &Order) -> OrderModel {
     OrderModel {
         order_id: order.id.to_string(),
         user_id: order.user_id.to_string(),
-        // The digits of a decimal are a number to `f64`; one beyond its range is infinite.
+        // `f64` parses every decimal; one beyond its range becomes infinite.
         amount: order.amount.to_string().parse().unwrap_or(f64::NAN),
         status: order.status.as_str().to_owned(),
         payload_json: order.payload.as_str().to_owned(),

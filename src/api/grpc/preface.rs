@@ -1,5 +1,5 @@
-//! The first bytes of a connection: HTTP/2 begins with a fixed text. It is read here because the library waits for it
-//! without a limit, and because a client of another protocol should be told which one this port speaks.
+//! The preface of a connection: HTTP/2 begins with a fixed text. It is read here because the library waits for it
+//! without a timeout, and because a client of HTTP/1 should get a response that names the protocol of this port.
 
 use std::io::Cursor;
 use std::time::Duration;
@@ -11,17 +11,18 @@ use tokio::time::timeout;
 
 use crate::api::server::tcp::answer_and_close;
 
-/// What every HTTP/2 connection begins with (RFC 9113, 3.4).
+/// The first bytes of every HTTP/2 connection (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The response to a client of HTTP/1.
 const NOT_HTTP_2: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\n\
     content-length: 60\r\nconnection: close\r\n\r\nthis port speaks gRPC, over HTTP/2; HTTP/1 is on API_PORT.\r\n";
 
-/// A connection whose preface is read once more.
+/// A connection whose preface the library reads again.
 pub(super) type Begun = Join<Chain<Cursor<[u8; 24]>, OwnedReadHalf>, OwnedWriteHalf>;
 
-/// Reads the preface, and gives it back with the connection. `None` where it does not come in time or is another text.
+/// Reads the preface, and puts it back before the rest of the connection. `None` where it does not arrive in time or is
+/// another text.
 pub(super) async fn read(mut stream: TcpStream, limit: Duration) -> Option<Begun> {
     let mut begin = [0; PREFACE.len()];
     timeout(limit, stream.read_exact(&mut begin)).await.ok()?.ok()?;

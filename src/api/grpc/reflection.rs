@@ -1,4 +1,4 @@
-//! Reflection: what clients without our files ask for, in both versions of that service.
+//! Reflection, in both versions of that service: it describes the methods and messages to clients without our files.
 
 use tonic::service::Routes;
 use tonic_reflection::server::Builder;
@@ -19,8 +19,10 @@ pub(super) fn add_to(mut routes: Routes) -> Routes {
             let v1alpha = v1alpha.max_decoding_message_size(SMALL_MESSAGE);
             routes = routes.add_service(v1).add_service(v1alpha);
         }
-        // Descriptors that are compiled in do not break at run time; orders are taken without reflection, too.
-        (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "no reflection"),
+        // Compiled-in descriptors do not fail at run time, and calls work without reflection.
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "gRPC reflection cannot be set up; calls work without it; report this");
+        }
     }
     routes
 }

@@ -1,5 +1,5 @@
-//! The socket of a gRPC connection. While its peer reads nothing, nothing more is read from it: each call that is read
-//! gets a response, and responses without a message wait in the library, outside its flow control.
+//! The socket of a gRPC connection. While its peer reads nothing, the socket reads nothing from it either: each call
+//! that is read gets a response, and responses without a message wait in the library, outside its flow control.
 
 use std::io;
 use std::pin::Pin;
@@ -11,14 +11,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::api::server::connection::Connection;
 use crate::service::quota::{Permit, Resource};
 
-/// What the library may hold, in bytes, for a connection whose peer reads nothing: a response for each call, and more.
+/// The bytes that the library may hold for a connection whose peer reads nothing: a response for each call, and more.
 const BLOCKED: usize = 128 << 10;
 
 /// The socket.
 pub(super) struct Socket<S> {
     stream: S,
     connection: Arc<Connection>,
-    /// While the peer reads nothing: the memory that counts for it.
+    /// The memory that counts while the peer reads nothing.
     blocked: Option<Permit>,
 }
 
@@ -28,11 +28,11 @@ impl<S> Socket<S> {
         Socket { stream, connection, blocked: None }
     }
 
-    /// Notes whether the peer read something.
+    /// Records whether the peer has read something.
     ///
     /// # Errors
-    /// Where it did not, and has no memory left for what waits.
-    fn note(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    /// Where it has not, and its memory share is used up.
+    fn record(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match (&written, self.blocked.is_some()) {
             (Poll::Pending, false) => match self.connection.peer().take(Resource::Memory, BLOCKED) {
                 Ok(memory) => {
@@ -42,8 +42,8 @@ impl<S> Socket<S> {
                 Err(_) => return Poll::Ready(Err(io::Error::other("no memory is left for unread answers"))),
             },
             (Poll::Ready(_), true) => {
-                self.go_on();
-                // Reading was put off, and is not asked for again by itself.
+                self.unblock();
+                // The library must poll the socket again, because the last read was put off.
                 cx.waker().wake_by_ref();
             }
             _ => {}
@@ -51,7 +51,7 @@ impl<S> Socket<S> {
         written
     }
 
-    fn go_on(&mut self) {
+    fn unblock(&mut self) {
         if self.blocked.take().is_some() {
             self.connection.took();
         }
@@ -74,7 +74,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.note(cx, written)
+        self.record(cx, written)
     }
 
     fn poll_write_vectored(
@@ -83,7 +83,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, buffers);
-        self.note(cx, written)
+        self.record(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -101,6 +101,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
 
 impl<S> Drop for Socket<S> {
     fn drop(&mut self) {
-        self.go_on();
+        self.unblock();
     }
 }

@@ -1,5 +1,5 @@
-//! A problem as a status of gRPC: the code of the table, the detail as the message, and in metadata the facts for
-//! programs that HTTP has in the members of the body.
+//! A problem as a gRPC status: the code of the table, the detail as the message, and in metadata the facts for programs
+//! that HTTP has in the members of the body. Both protocols always state the same facts.
 
 use std::time::Duration;
 
@@ -8,28 +8,28 @@ use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 
 use crate::api::problem::{DEADLINE_EXCEEDED, Problem, UNSUPPORTED_CONTENT_ENCODING, seconds};
 
-/// The stable code of a problem; of an answer that has none, the status is the library's own.
+/// The stable code of a problem. A failure without it is the library's own.
 pub(super) const PROBLEM_CODE: &str = "problem-code";
 
-/// The version of the order that a call was about.
+/// The version of the call's order.
 pub(super) const ORDER_VERSION: &str = "order-version";
 
-/// The order that a problem is about.
+/// The order of a problem.
 pub(super) const ORDER_ID: &str = "order-id";
 
-/// A caller whose deadline has passed.
+/// The problem of a caller whose deadline has passed.
 pub(super) fn deadline_exceeded() -> Problem {
-    let detail = "grpc-timeout: it was over before the answer; an order that was sent may be stored, so look whether it \
-                  is there, or send the same request_id again";
+    let detail = "grpc-timeout: it passed before the response; the order may be stored, so check whether it is there, \
+                  or send the same request_id again";
     Problem::new(DEADLINE_EXCEEDED, detail)
 }
 
-/// A call whose message is compressed: the first byte that stands before it says so.
+/// Rejects a compressed message; the first byte of its prefix marks it.
 pub(super) fn uncompressed(message: &[u8]) -> Result<(), Problem> {
     match message.first() {
         Some(0) | None => Ok(()),
         Some(_) => {
-            let detail = "grpc-encoding: send the message as it is, with the encoding identity";
+            let detail = "grpc-encoding: send the message uncompressed, with the encoding identity";
             Err(Problem::new(UNSUPPORTED_CONTENT_ENCODING, detail))
         }
     }
@@ -46,17 +46,17 @@ impl From<Problem> for Status {
             metadata.insert("grpc-accept-encoding", AsciiMetadataValue::from_static("identity"));
         }
         if let Some(order_id) = problem.order_id {
-            tell(&mut metadata, ORDER_ID, &order_id.to_string());
+            add(&mut metadata, ORDER_ID, &order_id.to_string());
         }
         if let Some(version) = problem.current_version {
-            tell(&mut metadata, "current-version", &version.to_string());
+            add(&mut metadata, "current-version", &version.to_string());
         }
         if let Some(pause) = problem.retry_after {
-            tell(&mut metadata, "retry-after", &seconds(pause).to_string());
-            // What the retries that are built into clients heed.
+            add(&mut metadata, "retry-after", &seconds(pause).to_string());
+            // The retries that are built into gRPC clients use this one.
             if kind.retryable {
                 let pause = pause.max(Duration::from_secs(1)).as_millis();
-                tell(&mut metadata, "grpc-retry-pushback-ms", &pause.to_string());
+                add(&mut metadata, "grpc-retry-pushback-ms", &pause.to_string());
             }
         }
         Status::with_metadata(kind.grpc, problem.detail, metadata)
@@ -64,7 +64,7 @@ impl From<Problem> for Status {
 }
 
 /// Adds a text of plain ASCII.
-pub(super) fn tell(metadata: &mut MetadataMap, name: &'static str, text: &str) {
+pub(super) fn add(metadata: &mut MetadataMap, name: &'static str, text: &str) {
     if let Ok(value) = AsciiMetadataValue::try_from(text) {
         metadata.insert(name, value);
     }

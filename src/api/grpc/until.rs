@@ -1,5 +1,5 @@
-//! A body that ends when the process stops, or its time is over. A stream that its caller keeps open would otherwise
-//! delay the stop until its limit, and hold its place for ever.
+//! A body that ends when the process stops, or after a timeout. A stream that its caller keeps open would otherwise
+//! delay the stop until its timeout, and hold its permit without end.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,7 +10,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// What a caller streams.
+/// The body that a caller streams.
 pub(super) struct Until {
     body: Incoming,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -18,7 +18,7 @@ pub(super) struct Until {
 }
 
 impl Until {
-    /// Ends a body at `closing`, or after so long.
+    /// Ends a body once `closing` is cancelled, or after `limit`.
     pub(super) fn new(body: Incoming, closing: CancellationToken, limit: Duration) -> Until {
         Until { body, closing: Box::pin(closing.cancelled_owned()), time_is_over: Box::pin(sleep(limit)) }
     }
@@ -32,7 +32,7 @@ impl Body for Until {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        // First: a caller that always has more to ask would never let the others come to their turn.
+        // The end is checked first: a caller that always sends more would otherwise never reach it.
         if self.closing.as_mut().poll(cx).is_ready() || self.time_is_over.as_mut().poll(cx).is_ready() {
             return Poll::Ready(None);
         }

@@ -1,17 +1,17 @@
-//! Content negotiation (RFC 9110, section 12.5.1): which of several media types a caller likes best. Each type has the
-//! weight of the most specific range that fits it. A header that cannot be read has no say, and where nothing fits, the
-//! answer is what a caller without the header gets: a body in the wrong form says more than a 406.
+//! Content negotiation (RFC 9110, section 12.5.1): the media type that a caller prefers. Each type has the weight of
+//! the most specific range that fits it. A header that cannot be read is ignored, and where no type fits, the caller
+//! gets the default: a body in another form is more useful than a 406.
 
 use hyper::HeaderMap;
 use hyper::header::ACCEPT;
 
-/// The media type of most answers.
+/// The media type of most responses.
 pub(super) const JSON: &str = "application/json";
 
 /// A weight in thousandths, as the RFC writes it.
 type Weight = u16;
 
-/// The offer that the caller prefers; of several with one weight, the first.
+/// The offer that the caller prefers; the first one where the weights are equal.
 pub(super) fn best(headers: &HeaderMap, offers: [&'static str; 2]) -> &'static str {
     let [usual, other] = offers;
     if !headers.contains_key(ACCEPT) {
@@ -20,7 +20,7 @@ pub(super) fn best(headers: &HeaderMap, offers: [&'static str; 2]) -> &'static s
     if weight(headers, other) > weight(headers, usual) { other } else { usual }
 }
 
-/// The weight that the header gives to a media type; none where no range fits it.
+/// The weight that the header gives to a media type; 0 where no range fits it.
 fn weight(headers: &HeaderMap, media_type: &str) -> Weight {
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let ranges = values.flat_map(|text| text.split(',')).filter_map(Range::read);
@@ -31,7 +31,7 @@ fn weight(headers: &HeaderMap, media_type: &str) -> Weight {
 /// A member of the header.
 struct Range<'a> {
     media_type: &'a str,
-    /// Whether it asks for a parameter, which none of our types has: then it fits none of them.
+    /// Whether it requires a parameter. Our types have none, so it fits none of them then.
     has_parameters: bool,
     weight: Weight,
 }
@@ -44,11 +44,11 @@ impl Range<'_> {
         for part in parts.filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=')?;
             if name.eq_ignore_ascii_case("q") {
-                // What follows the weight were extensions once, and means nothing.
+                // Extensions after the weight are obsolete and have no effect.
                 range.weight = weight_of(value)?;
                 break;
             }
-            // All texts of ours are UTF-8, as JSON always is.
+            // All our texts are UTF-8.
             let is_utf8 =
                 name.eq_ignore_ascii_case("charset") && value.trim_matches('"').eq_ignore_ascii_case("utf-8");
             range.has_parameters |= !is_utf8;
@@ -56,7 +56,7 @@ impl Range<'_> {
         Some(range)
     }
 
-    /// How closely it fits a media type; `None`: not at all.
+    /// How closely it fits a media type; `None` where it does not fit.
     fn specificity(&self, media_type: &str) -> Option<u8> {
         if self.has_parameters {
             return None;
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_type_with_the_higher_weight_is_chosen_and_else_the_usual_one() {
+    fn the_type_with_the_higher_weight_is_chosen_or_else_the_default() {
         for text in [
             "application/json, text/plain, */*",
             "*/*",
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_alone_is_chosen_where_it_is_preferred() {
+    fn a_plain_problem_is_chosen_where_it_is_preferred() {
         let chosen = |text| {
             let header = (ACCEPT, HeaderValue::from_str(text).unwrap());
             best(&HeaderMap::from_iter([header]), [JSON, PROBLEM])

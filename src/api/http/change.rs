@@ -1,5 +1,5 @@
-//! What the handlers that change one order share: the conditions and the key of a request, and the way to the service
-//! and back.
+//! The shared part of the handlers that change one order: the preconditions and the key of a request, the call of the
+//! service, and its response. A batch does not use it.
 
 use std::sync::Arc;
 
@@ -22,13 +22,14 @@ use crate::service::{CommandReceipt, Deadline};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Until when the caller of a write is answered.
+/// The deadline for the response to a write.
 pub(super) fn deadline(api: &ApiState, preferences: Preferences) -> Deadline {
     let deadline = api.service.deadline(preferences.wait_policy());
     if preferences.wants_representation() { deadline.with_last_look() } else { deadline }
 }
 
-/// The versions that a change may be for, the newest first; none where any will do. The submission is for the first.
+/// The versions that the precondition allows, the newest first; empty where it allows any. Sets the first one in the
+/// submission.
 pub(super) fn allowed(
     if_match: Option<IfMatch>,
     submission: &mut Submission<'_>,
@@ -38,7 +39,7 @@ pub(super) fn allowed(
     Ok(named.map_or(versions, |named| vec![named]))
 }
 
-/// Queues a request, and answers with its outcome.
+/// Submits a request to the service, and returns the response with its outcome.
 pub(super) fn submit<'a>(
     api: &'a ApiState,
     caller: &'a Caller,
@@ -63,8 +64,8 @@ pub(super) fn submit<'a>(
     async move { Ok(answer(api, caller, &outcome.await?, preferences, deadline).await) }
 }
 
-/// Carries out a change for the version that the order has, if that is one of these. An order may come to another one
-/// meanwhile; because versions only grow, that has an end.
+/// Carries out a change for the order's current version, if that is one of these. The order may change meanwhile, and
+/// the change is then tried with the next version; the loop ends because versions only grow.
 pub(super) async fn for_one_of<F: Future<Output = Result<CommandReceipt, Error>> + Send>(
     versions: &[Version],
     change: impl Fn(Version) -> F,
@@ -82,7 +83,7 @@ pub(super) async fn for_one_of<F: Future<Output = Result<CommandReceipt, Error>>
     }
 }
 
-/// The key of a request, where it has one.
+/// The idempotency key of a request, where it has one.
 pub(super) fn key(headers: &HeaderMap) -> Result<Option<KeyText>, Invalid> {
     let Some(text) = single(headers, &IDEMPOTENCY_KEY, "Idempotency-Key")? else { return Ok(None) };
     let key = KeyText::parse(text).map_err(|error| Invalid::new("Idempotency-Key", error.to_string()))?;

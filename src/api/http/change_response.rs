@@ -1,5 +1,6 @@
-//! The response to a change of one order: its status, headers and body, with the order where the caller asked for it.
-//! The three handlers that change an order share it, and a batch has the same body for each of its items.
+//! The response to a change of one order: its status, headers and body, with the order where the caller prefers it. The
+//! three handlers that change an order share it, and a batch has the same body for each of its items. A response to an
+//! accepted change is never turned into an error.
 
 use axum::response::Response;
 use hyper::StatusCode;
@@ -34,10 +35,10 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 pub(super) struct OutcomeBody<'a> {
     #[schema(format = "uuid")]
     order_id: String,
-    /// `created`, `updated` or `deleted`; `accepted` where the worker was not done in time.
+    /// `created`, `updated` or `deleted`; `accepted` where the order was not processed in time.
     #[schema(schema_with = words)]
     status: &'static str,
-    /// `failed` where the order was accepted, and could not be processed.
+    /// `failed` where the order was accepted and its processing failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = failed)]
     processing: Option<&'static str>,
@@ -56,7 +57,7 @@ fn failed() -> Object {
 }
 
 impl OutcomeBody<'_> {
-    /// The outcome of a command that was accepted, with the order where the caller asked for it.
+    /// The outcome of an accepted command, with the order where the caller prefers it.
     pub(super) fn of<'a>(receipt: &CommandReceipt, order: Option<&'a Order>) -> OutcomeBody<'a> {
         OutcomeBody {
             order_id: receipt.order_id.to_string(),
@@ -67,7 +68,7 @@ impl OutcomeBody<'_> {
     }
 }
 
-/// The response to a command that was accepted, with the order where the caller asked for it.
+/// The response to an accepted command, with the order where the caller prefers it.
 pub(super) async fn answer(
     api: &ApiState,
     caller: &Caller,
@@ -117,8 +118,8 @@ struct Shown {
     guard: ReadGuard,
 }
 
-/// Reads the order for the response; `None` where it cannot be read now, or memory is short: the order is stored, and
-/// the response does without it.
+/// Reads the order for the response. Returns `None` where it cannot be read now, or memory is short: the change is
+/// stored, and the response is sent without the order.
 async fn show(api: &ApiState, caller: &Caller, receipt: CommandReceipt, deadline: Deadline) -> Option<Shown> {
     let (guard, order) = api.read_order(caller, receipt.order_id, deadline.answer()).await.ok()?;
     let (size, tag) = (order.payload.as_str().len(), Tag::of_order(&order));
@@ -127,7 +128,7 @@ async fn show(api: &ApiState, caller: &Caller, receipt: CommandReceipt, deadline
     Some(Shown { text, tag, memory, guard })
 }
 
-/// The HTTP status of a command that was accepted.
+/// The HTTP status of an accepted command.
 pub(super) fn status(receipt: &CommandReceipt) -> StatusCode {
     match (receipt.progress, receipt.change) {
         (Progress::Pending, _) => StatusCode::ACCEPTED,
@@ -137,23 +138,23 @@ pub(super) fn status(receipt: &CommandReceipt) -> StatusCode {
 }
 
 /// The description of a 202.
-pub(super) const PENDING: &str = "The order is stored and will be processed; the worker was not done within the time \
-    that the caller waits.";
+pub(super) const PENDING: &str = "The order is stored and will be processed; it was not processed within the time that \
+    the caller waits.";
 
-/// A change that was carried out.
+/// The response to a change that was carried out.
 pub(super) fn changed(description: &str, status: &str) -> ResponseBuilder {
     put(description, status).header("ETag", etag("\"v1\"")).header(
         "Idempotency-Replayed",
-        header("`true` where the request was accepted before, under the same key.", text("^true$"), "true"),
+        header("`true` where the request was accepted before under the same key.", text("^true$"), "true"),
     )
 }
 
-/// A change that is stored and not processed yet.
+/// The response to a change that is stored and not processed yet.
 pub(super) fn pending() -> ResponseBuilder {
     changed(PENDING, "accepted").header("Location", location()).header("Retry-After", retry_after())
 }
 
-/// A response without a key and a tag: what is stored is not what was sent.
+/// The response to a `PUT`. It has no tag, because the stored order differs from the body that was sent.
 pub(super) fn put(description: &str, status: &str) -> ResponseBuilder {
     saying(description)
         .content("application/json", body::<OutcomeBody>(outcome_of(status)))

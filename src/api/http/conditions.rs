@@ -1,5 +1,5 @@
-//! Conditions that a write does not evaluate. A client that sends one relies on it: a write that ignored the condition
-//! would overwrite what the client meant to protect, so the write is rejected.
+//! Conditions that a write does not evaluate. A client that sends one relies on it: a write that ignored it would
+//! overwrite a change that the client wants to keep, so the write is rejected.
 
 use hyper::HeaderMap;
 use hyper::header::{
@@ -8,8 +8,8 @@ use hyper::header::{
 
 use crate::order::Invalid;
 
-/// Rejects every condition but those that the write evaluates, and content that claims to be a part (RFC 9110, section
-/// 14.5): it would replace the whole.
+/// Rejects every condition but those that the write evaluates, and partial content (RFC 9110, section 14.5), which
+/// would replace the whole.
 ///
 /// # Errors
 /// [`Invalid`] that names the first one.
@@ -29,7 +29,7 @@ pub(super) fn only(evaluated: &[HeaderName], headers: &HeaderMap) -> Result<(), 
         (IF_RANGE, "If-Range", by_tag),
         (CONTENT_RANGE, "Content-Range", "send the whole content without it"),
     ];
-    // With an If-Match that is evaluated, the time is ignored as RFC 9110, section 13.1.4, demands.
+    // With an evaluated If-Match, RFC 9110, section 13.1.4, requires that the time is ignored.
     let outranked = evaluated.contains(&IF_MATCH) && headers.contains_key(IF_MATCH);
     for (name, shown, instead) in known {
         let is_fine = evaluated.contains(&name) || (outranked && name == IF_UNMODIFIED_SINCE);

@@ -1,6 +1,7 @@
-//! Cross-origin resource sharing (Fetch, section 3.2), off unless `CORS_ALLOWED_ORIGINS` names origins: whose pages a
-//! browser lets read answers, and send more than a form could. Credentials are never shared. Our own, because the
-//! ready-made layer answers every `OPTIONS` request, and would run only after the rejections of the middleware.
+//! Cross-origin resource sharing (Fetch, section 3.2), off unless `CORS_ALLOWED_ORIGINS` names origins: a browser lets
+//! pages of these origins read responses, and send more than a form can. Credentials are never shared. This is our own
+//! implementation, because the ready-made layer answers every `OPTIONS` request, and would run only after the
+//! rejections of the middleware.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -11,47 +12,47 @@ use hyper::header::{
 };
 use hyper::{HeaderMap, Method, Request, StatusCode};
 
-/// The methods that some path has.
+/// The methods of all paths.
 const METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
 
-/// The request headers that a page may send; the star does not stand for the one that it could mean most by.
+/// The request headers that a page may send; the star does not include `Authorization`.
 const REQUEST_HEADERS: &str = "*, authorization";
 
-/// The response headers that a page may read besides those that every page may.
+/// The response headers that a page may read, besides those that browsers always allow.
 const EXPOSED: &str = "accept-encoding, allow, etag, idempotency-replayed, link, location, preference-applied, \
     retry-after, x-request-id";
 
-/// How many seconds a browser may remember a preflight's answer.
+/// The seconds for which a browser may cache the response to a preflight.
 const MAX_AGE: &str = "600";
 
-/// What the answer to a preflight depends on.
+/// The request headers on which the response to a preflight depends.
 const PREFLIGHT_VARIES: &str = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
 
 /// The origins that are allowed.
 pub(super) struct Cors {
     any: bool,
-    /// As browsers write them.
+    /// In the form that browsers send.
     origins: Vec<String>,
 }
 
 impl Cors {
-    /// Allows these origins; `*` is every one.
+    /// Allows these origins; `*` allows all.
     pub(super) fn new(origins: &[String]) -> Cors {
         let any = origins.iter().any(|origin| origin == "*");
         Cors { any, origins: origins.iter().map(|origin| serialized(origin)).collect() }
     }
 
-    /// Whether there is anything to say about origins.
+    /// Whether any origin is allowed.
     pub(super) fn is_on(&self) -> bool {
         !self.origins.is_empty()
     }
 
-    /// Whether the page that made a request may read the answer.
+    /// Whether the page that made a request may read the response.
     pub(super) fn allows(&self, headers: &HeaderMap) -> bool {
         self.allowed(headers).is_some()
     }
 
-    /// The origin that the response allows to the page that made the request; `None`: the page may not read it.
+    /// The origin that the response names as allowed; `None` where the page that made the request may not read it.
     pub(super) fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         if !self.is_on() {
             return None;
@@ -64,7 +65,7 @@ impl Cors {
         self.origins.iter().any(|allowed| origin == allowed.as_str()).then(|| origin.clone())
     }
 
-    /// The answer to a browser that asks whether it may send a request; `None` where the request is something else.
+    /// The response to an allowed preflight; `None` for any other request.
     pub(super) fn preflight<B>(&self, request: &Request<B>) -> Option<Response> {
         let asks = request.method() == Method::OPTIONS
             && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
@@ -85,14 +86,14 @@ impl Cors {
         Some(response)
     }
 
-    /// Tells the browser that a page may read an answer.
+    /// Adds the headers that allow a page to read a response.
     pub(super) fn share(headers: &mut HeaderMap, origin: HeaderValue) {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     }
 }
 
-/// An origin as browsers write it: in lower case, and without the usual port of its scheme.
+/// An origin in the form that browsers send: in lower case, and without the default port of its scheme.
 fn serialized(origin: &str) -> String {
     let origin = origin.to_ascii_lowercase();
     let usual = if origin.starts_with("https:") { ":443" } else { ":80" };
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_is_allowed_as_browsers_write_it() {
+    fn an_origin_is_allowed_in_the_form_that_browsers_send() {
         let origins = ["HTTPS://Shop.example:443", "http://localhost:3000", "http://a.example:80"];
         for origin in ["https://shop.example", "http://localhost:3000", "http://a.example"] {
             assert_eq!(allowed(&origins, origin).as_deref(), Some(origin));

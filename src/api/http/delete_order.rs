@@ -1,5 +1,5 @@
-//! `DELETE /orders/{order_id}`. A deletion has no body: a version or an owner in one would protect nothing, so a body
-//! is rejected.
+//! `DELETE /orders/{order_id}`: deletes an order. A deletion has no body, and a version or an owner in one would have
+//! no effect, so a body is always rejected.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ pub(super) async fn delete_order(
 ) -> Result<Response, Problem> {
     let order_id = order_id_of(order_id)?;
     conditions::only(&[IF_MATCH], &headers)?;
-    // What is announced is refused before it comes; what is not may still be nothing.
+    // An announced body is rejected before it arrives; a body without a length may still be empty.
     if body.size_hint().lower() > 0 {
         return Err(takes_no_body().into());
     }
@@ -65,7 +65,7 @@ pub(super) async fn delete_order(
     submit(&api, &caller, order::Request { command, key }, &versions, &headers, memory).await
 }
 
-/// The body of a deletion. A version or an owner in it would protect nothing.
+/// The body of a deletion, which must be empty: a version or an owner in it would have no effect.
 const EMPTY: Framing = Framing {
     size: 0,
     content: |bytes| match bytes.is_empty() {
@@ -77,24 +77,24 @@ const EMPTY: Framing = Framing {
 fn takes_no_body() -> Invalid {
     Invalid::new(
         "body",
-        "a deletion takes none; send the version as If-Match, and the owner as ?user_id=<uuid>",
+        "a deletion has none; send the version as If-Match, and the owner as ?user_id=<uuid>",
     )
 }
 
 parameters! {
     /// `user_id` in the query of a deletion.
     OwnerInQuery: query(
-        "user_id", "The user who asks. Where given, the order must belong to this user.", text(ANY_UUID), USER
+        "user_id", "The owner. Where given, the order must belong to this user.", text(ANY_UUID), USER
     );
 }
 
 responses! {
-    /// A change of an order that exists.
+    /// The deletion of an order.
     Deleted: "200" => changed("The order is deleted.", "deleted"), "202" => pending();
 }
 
 problems! {
-    /// What may happen to one who deletes an order.
+    /// The problems of a deletion.
     DeleteProblems: INVALID, CROSS_SITE_REQUEST, ORDER_NOT_FOUND, BODY_TIMEOUT, ORDER_DELETED, PRECONDITION_FAILED,
         UNSUPPORTED_CONTENT_ENCODING, MISDIRECTED_REQUEST, KEY_REUSED, INTERNAL,
         ORDER_UNREADABLE, OVERLOADED, STORE_UNAVAILABLE, OUTCOME_UNKNOWN;

@@ -1,6 +1,6 @@
 //! The description of the API: `/openapi.json`, `/asyncapi.json` and a page at `/docs` that shows the first. Everything
-//! is in the binary and is prepared once, at the start, so that the page works without a network beyond this server. A
-//! policy says what may run on the page, and allows nothing else.
+//! is in the binary and is prepared once, at the start: the page must not load anything from another server. A content
+//! security policy enforces that.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -29,25 +29,25 @@ use crate::api::openapi::responses::{cache_control, etag, header, known, plain, 
 use crate::api::openapi::schema::text;
 use crate::api::problem::{Problem, ROUTE_NOT_FOUND};
 
-/// Namespace of the ETags, which are digests of what they stand for.
+/// Namespace of the ETags, which are digests of the contents.
 const CONTENTS: Uuid = Uuid::from_u128(0x6f72_6465_7273_7472_6561_6d2e_646f_6373);
 
-/// What the page may do: its own scripts, styles, pictures and requests. The UI draws its icons from `data:` addresses;
-/// no script and no style stands in the page.
+/// The content security policy: the page may use scripts, styles, pictures and requests of this server. The UI draws
+/// its icons from `data:` addresses; inline scripts and styles are not allowed.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The files of the UI that the page loads.
 const UI_FILES: [&str; 3] = ["favicon-32x32.png", "swagger-ui-bundle.js", "swagger-ui.css"];
 
-/// The AsyncAPI document. It is written by hand, and tests hold it to the messages.
+/// The AsyncAPI document. It is written by hand, and tests compare it with the messages.
 pub const ASYNCAPI_JSON: &str = include_str!("../../../asyncapi.json");
 
-/// Everything that is served here, by its name. Cheap to clone.
+/// The served contents by their names. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Docs(Arc<BTreeMap<&'static str, Content>>);
 
-/// Something to be served.
+/// A served content.
 struct Content {
     media_type: Cow<'static, str>,
     is_gzipped: bool,
@@ -59,7 +59,7 @@ impl Content {
     fn new(media_type: impl Into<Cow<'static, str>>, is_gzipped: bool, bytes: impl Into<Bytes>) -> Content {
         let bytes = bytes.into();
         let digest = Uuid::new_v5(&CONTENTS, &bytes);
-        // Hexadecimal digits between two quotes.
+        // The tag consists of hexadecimal digits between two quotes.
         let etag = HeaderValue::try_from(format!("\"{}\"", digest.as_simple()));
         let etag = etag.unwrap_or_else(|_| HeaderValue::from_static("\"\""));
         Content { media_type: media_type.into(), is_gzipped, etag, bytes }
@@ -67,7 +67,7 @@ impl Content {
 }
 
 impl Docs {
-    /// What is served: that OpenAPI document, and what is compiled in.
+    /// The contents: that OpenAPI document, and the compiled-in files.
     pub(super) fn new(openapi_json: String) -> Docs {
         let mut all = BTreeMap::from([
             ("openapi.json", Content::new("application/json", false, openapi_json)),
@@ -78,7 +78,7 @@ impl Docs {
         ]);
         let config = Arc::new(Config::default());
         for name in UI_FILES {
-            // A test holds that each of them is there.
+            // A test checks that each of them exists.
             if let Ok(Some(file)) = utoipa_swagger_ui::serve(name, Arc::clone(&config)) {
                 all.insert(name, Content::new(file.content_type, file.gzpipped, file.bytes.into_owned()));
             }
@@ -86,7 +86,7 @@ impl Docs {
         Docs(Arc::new(all))
     }
 
-    /// The content of that name; a 304 where the caller has it already.
+    /// The content with that name; a 304 where the caller already has it.
     fn answer(&self, name: &str, headers: &HeaderMap) -> Result<Response, Problem> {
         let Some(content) = self.0.get(name) else {
             return Err(Problem::new(
@@ -97,7 +97,7 @@ impl Docs {
         let mut response = Response::default();
         let mut set = |name: HeaderName, value: HeaderValue| response.headers_mut().insert(name, value);
         set(ETAG, content.etag.clone());
-        // The next version of the service has other ones under the same names.
+        // The next version of the service has other contents under the same names.
         set(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         set(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
         set(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
@@ -108,7 +108,7 @@ impl Docs {
         if let Ok(media_type) = HeaderValue::try_from(&*content.media_type) {
             set(CONTENT_TYPE, media_type);
         }
-        // Kept small in the binary; every browser takes it so.
+        // Large files are compressed in the binary; every browser accepts gzip.
         if content.is_gzipped {
             set(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
@@ -126,7 +126,7 @@ fn is_known(etag: &HeaderValue, headers: &HeaderMap) -> bool {
 
 /// This document
 ///
-/// OpenAPI 3.1, as the running version has it.
+/// OpenAPI 3.1 of the running version.
 #[utoipa::path(
     get,
     path = "/openapi.json",
@@ -222,7 +222,7 @@ fn served(description: &str) -> ResponseBuilder {
         .header(
             "Content-Security-Policy",
             header(
-                "What the content may do in a browser.",
+                "The browser's permissions for the content.",
                 ObjectBuilder::new().schema_type(Type::String),
                 "default-src 'none'",
             ),
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_that_the_page_names_is_there() {
+    fn every_file_that_the_page_names_exists() {
         let docs = Docs::new(String::new());
         let page = include_str!("docs/index.html");
         let named: Vec<&str> = page.split('"').filter_map(|text| text.strip_prefix("/docs/")).collect();

@@ -1,6 +1,6 @@
-//! Entity tags (RFC 9110, section 8.8.3). A tag says which version of an order was seen, and, while the worker has not
-//! finished that version, the order's status: the same version looks different before and after. Once something else has
-//! changed the row, a tag names the time of that change, too.
+//! Entity tags (RFC 9110, section 8.8.3). A tag holds the version of an order and, until the worker has finished that
+//! version, the order's status: the same version differs before and after. Once another program has changed the row,
+//! the tag holds the time of that change, too. Two different contents must never have the same tag.
 
 use std::fmt;
 use std::str;
@@ -11,18 +11,18 @@ use hyper::header::{HeaderValue, IF_NONE_MATCH};
 use crate::order::{Order, Status, Version};
 use crate::service::{Change, CommandReceipt, Progress};
 
-/// The tag of an order as it is shown.
+/// The tag of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tag {
     pub(super) version: Version,
-    /// The order's status, unless the worker has finished its version and nothing else has changed it since.
+    /// The order's status, unless the worker has finished its version and no other program has changed it since.
     status: Option<Status>,
-    /// When something else changed it last, in microseconds.
+    /// The time of the last change by another program, in microseconds.
     touched_at: Option<i64>,
 }
 
 impl Tag {
-    /// The tag of an order as it is shown.
+    /// The tag of an order.
     pub(super) fn of_order(order: &Order) -> Tag {
         let settled = !order.is_pending() && matches!(order.status, Status::Done | Status::Deleted);
         Tag {
@@ -32,7 +32,7 @@ impl Tag {
         }
     }
 
-    /// The tag of the order as the command left it.
+    /// The tag of the order after the command.
     pub(super) fn of_receipt(receipt: &CommandReceipt) -> Tag {
         let status = match (receipt.progress, receipt.change) {
             (Progress::Processed, _) => None,
@@ -44,7 +44,7 @@ impl Tag {
         Tag { version: receipt.version, status, touched_at: None }
     }
 
-    /// Reads a tag of ours, without its quotes. Only the very octets that we write are one.
+    /// Reads a tag of ours, without its quotes. Only the exact octets that we write count.
     pub(super) fn read(opaque: &[u8]) -> Option<Tag> {
         let text = str::from_utf8(opaque).ok()?;
         let (rest, touched_at) = match text.split_once('.') {
@@ -61,11 +61,11 @@ impl Tag {
 
     /// The value of the header `ETag`.
     pub(super) fn to_header(self) -> HeaderValue {
-        // Digits, letters and signs between two quotes.
+        // The tag consists of digits, letters and signs between two quotes.
         HeaderValue::try_from(self.to_string()).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
     }
 
-    /// Whether `If-None-Match` names this tag: the caller has what it would get. Weak tags count, too.
+    /// Whether `If-None-Match` names this tag, so that the caller already has the content. Weak tags count, too.
     pub(super) fn is_known_to(self, headers: &HeaderMap) -> bool {
         if !headers.contains_key(IF_NONE_MATCH) {
             return false;
@@ -94,7 +94,7 @@ impl fmt::Display for Tag {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BadTag;
 
-/// The opaque parts of the tags in a list, weak ones or not. Ends behind the first that is not a tag.
+/// The opaque parts of the tags in a list, weak or not. Ends after the first item that is not a tag.
 pub(super) struct Tags<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Tags<'a> {
@@ -108,7 +108,7 @@ impl<'a> Iterator for Tags<'a> {
         let opaque = rest.strip_prefix(b"W/").unwrap_or(rest).strip_prefix(b"\"");
         let opaque = opaque.and_then(|rest| Some(rest.split_at(rest.iter().position(|byte| *byte == b'"')?)));
         let Some((opaque, rest)) = opaque else { return Some(Err(BadTag)) };
-        // Behind the quote stands the end, or a comma.
+        // The end or a comma must follow the quote.
         match rest[1..].trim_ascii_start() {
             [] => {}
             [b',', ..] => self.0 = &rest[1..],
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_read_as_it_is_written() {
+    fn a_tag_that_is_written_can_be_read() {
         for (tag, text) in [
             (tag(7, None, None), r#""v7""#),
             (tag(7, Some(Status::Done), Some(1_760_000_000_123_456)), r#""v7-done.1760000000123456""#),

@@ -1,5 +1,5 @@
-//! The text of a stream of server-sent events: how it begins, its events, the gaps where history is no longer kept, and
-//! the heartbeats between them.
+//! The text of a stream of server-sent events: its beginning, its events, the gaps where history is no longer kept, and
+//! the heartbeats between them. It formats only; `service` reads the history.
 
 use std::time::Duration;
 
@@ -12,23 +12,23 @@ use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::history_event_body::step;
+use super::history_event_body::history_event;
 use crate::api::problem_body::to_json;
 use crate::order::{HistoryEvent, HistoryOffset};
 use crate::service::quota::Permit;
 use crate::service::{Following, News};
 
-/// How many milliseconds a client waits before it reconnects. A range, so that the clients of a process that ended do
-/// not all reconnect at once.
+/// The milliseconds that a client waits before it reconnects. It is a range, so that the clients of a process that
+/// ended do not all reconnect at once.
 const RETRY: std::ops::RangeInclusive<u64> = 1_000..=3_000;
 
-/// After how long without an event a comment is sent, so that no proxy on the way takes the stream for dead.
+/// The time without an event after which a comment is sent, so that no proxy closes the stream as idle.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// A comment, which readers of events ignore.
 const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 
-/// The stream: a comment at once, so that the client knows that the stream is open, with the offset where it begins, so
+/// The stream: first a comment, which shows the client that the stream is open, with the offset where it begins, so
 /// that the client can reconnect before its first event; and then events and heartbeats.
 pub(super) fn events(
     Following { after, lost_from, pages }: Following,
@@ -51,7 +51,7 @@ pub(super) fn events(
     once(async { begin }).chain(rest)
 }
 
-/// The first block of a stream, and the event `gap` where steps were lost.
+/// The first block of a stream, and the event `gap` where history events were lost.
 fn beginning(after: Option<HistoryOffset>, lost_from: Option<HistoryOffset>) -> Bytes {
     // A fresh id is random at its end.
     let (_, jitter) = Uuid::now_v7().as_u64_pair();
@@ -62,7 +62,7 @@ fn beginning(after: Option<HistoryOffset>, lost_from: Option<HistoryOffset>) -> 
             text += "\n";
             text += &gap(after, upto);
         }
-        (Some(place), None) => text += &format!("id: {place}\n"),
+        (Some(offset), None) => text += &format!("id: {offset}\n"),
         (None, _) => {}
     }
     (text + "\n").into()
@@ -74,24 +74,24 @@ fn gap(after: HistoryOffset, upto: HistoryOffset) -> String {
     format!("id: {upto}\nevent: gap\ndata: {}\n", String::from_utf8_lossy(&body))
 }
 
-/// The `data` of an event `gap`, for a client that was behind when steps were dropped.
+/// The `data` of an event `gap`, for a client that was behind when history events were dropped.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Gap)]
 pub(super) struct GapBody {
     /// The offset that the client had reached.
     after: String,
-    /// Steps after that offset, up to this one, are no longer kept; or, where this one is the smaller one, the history
-    /// ends here, as after a backup was restored, and has steps that the client does not know. The stream continues
-    /// after it.
+    /// History events after that offset, up to this one, are no longer kept. Where this offset is the smaller one, the
+    /// history ends here, as after the restore of a backup, and may have events that the client does not know. The
+    /// stream continues after it.
     upto: String,
 }
 
-/// Events as they are written to the wire.
-fn text(steps: &[HistoryEvent]) -> Bytes {
-    let mut text = Vec::with_capacity(steps.len() * 320);
-    for one in steps {
+/// The text of events.
+fn text(history: &[HistoryEvent]) -> Bytes {
+    let mut text = Vec::with_capacity(history.len() * 320);
+    for one in history {
         text.extend_from_slice(format!("id: {}\nevent: order\ndata: ", one.offset).as_bytes());
-        text.extend_from_slice(&step(one));
+        text.extend_from_slice(&history_event(one));
         text.extend_from_slice(b"\n\n");
     }
     text.into()
@@ -108,7 +108,7 @@ mod tests {
     use crate::order::{Amount, Cause, OrderId, Status, UserId};
     use crate::service::quota::{Limit, Quotas, Resource};
 
-    fn a_step() -> HistoryEvent {
+    fn a_history_event() -> HistoryEvent {
         HistoryEvent {
             offset: HistoryOffset(7, 9),
             order_id: OrderId::parse("0196f1c8-7b1e-7000-8000-00000000dead").unwrap(),
@@ -129,11 +129,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_begins_at_once_and_beats_while_nothing_happens() {
+    async fn a_stream_begins_at_once_and_sends_heartbeats_without_events() {
         let following = |after| Following {
             after,
             lost_from: None,
-            pages: Box::pin(iter([News::Steps(vec![a_step()])]).chain(pending())),
+            pages: Box::pin(iter([News::Steps(vec![a_history_event()])]).chain(pending())),
         };
         let (draining, began) = (CancellationToken::new(), Instant::now());
         let mut events = pin!(events(following(None), draining.clone(), permit()));

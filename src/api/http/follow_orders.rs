@@ -1,6 +1,6 @@
-//! Live streams of what happens to orders, as server-sent events. A stream keeps nothing: each event names its place in
-//! the history, and a client that sends that place back continues from there, at any process. A stream ends when its
-//! client goes or the process is told to stop.
+//! Live streams of changes of orders, as server-sent events. The server keeps no state of a stream: each event has its
+//! offset in the history as its id, and a client that sends that id back continues after it, on any process. A stream
+//! ends when its client disconnects or the process stops.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -43,8 +43,8 @@ const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Follow an order
 ///
-/// Server-sent events of its newest step and all that follow, or of all after `Last-Event-ID`. The stream does not end
-/// by itself.
+/// Server-sent events: the order's newest history event and all later ones, or all after `Last-Event-ID`. The stream
+/// does not end by itself.
 #[utoipa::path(
     get,
     path = "/orders/{order_id}/events",
@@ -69,8 +69,8 @@ pub(super) async fn follow_order(
 
 /// Follow a user's orders
 ///
-/// Server-sent events of all that happens to them from now on, or of all after `Last-Event-ID`. The stream does not end
-/// by itself.
+/// Server-sent events: all history events of the user's orders from now on, or all after `Last-Event-ID`. The stream
+/// does not end by itself.
 #[utoipa::path(
     get,
     path = "/events",
@@ -97,13 +97,13 @@ pub(super) async fn follow_user_orders(
     Ok(response(events(following, api.draining.clone(), permit)))
 }
 
-/// The offset that a client has reached. An empty one counts as absent, as in browsers.
+/// The offset after which a client continues. An empty header counts as absent, as in browsers.
 fn last_event_id(headers: &HeaderMap) -> Result<Option<HistoryOffset>, Invalid> {
     let mut given = headers.get_all(LAST_EVENT_ID).iter();
     let Some(id) = given.next().filter(|id| !id.is_empty()) else { return Ok(None) };
-    let place = id.to_str().map_err(|_| BadHistoryOffset).and_then(str::parse);
-    match (place, given.next()) {
-        (Ok(place), None) => Ok(Some(place)),
+    let offset = id.to_str().map_err(|_| BadHistoryOffset).and_then(str::parse);
+    match (offset, given.next()) {
+        (Ok(offset), None) => Ok(Some(offset)),
         _ => Err(Invalid::new("Last-Event-ID", BadHistoryOffset.to_string())),
     }
 }
@@ -116,8 +116,8 @@ fn permit(caller: &Caller) -> Result<Permit, Problem> {
         Problem::new(
             OVERLOADED,
             format!(
-                "{total} streams may be open, {per_peer} of them from one address, and that many are; try again after \
-                 the pause that Retry-After names"
+                "the limit of {total} open streams, {per_peer} of them from one address, is reached; try again after \
+                 the pause in Retry-After"
             ),
         )
     })
@@ -125,7 +125,7 @@ fn permit(caller: &Caller) -> Result<Permit, Problem> {
 
 fn response(events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     let mut response = Response::new(Body::from_stream(events.map(Ok::<_, Infallible>)));
-    // A stream holds a page of events at most, and the number of streams is bounded by itself.
+    // A stream holds one page of events at most, and the number of streams has its own limit.
     response.extensions_mut().insert(Unmetered);
     for (name, value) in
         [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store"), (UNBUFFERED, "no")]
@@ -139,20 +139,20 @@ parameters! {
     /// `Last-Event-ID`.
     LastEventId: header(
         "Last-Event-ID",
-        "The `id` of the last event that was seen, to continue after it. An empty one counts as absent.",
+        "The `id` of the last event that the client has received, to continue after it. An empty one counts as absent.",
         text("^([0-9]{1,18}-[0-9]{1,18})?$"), "1742-17"
     );
 }
 
 responses! {
-    /// A stream of steps.
+    /// A stream of history events.
     EventStream: "200" => saying(
-        "Server-sent events: `event: order`, with the step as `data` and its offset as `id`. A comment comes at once, with \
-         the time to wait before reconnecting (`retry`), and every 15 seconds while nothing happens; where no event comes \
-         at once, the first comment has the `id` of the offset where the stream begins. `event: gap`, with a `Gap` \
-         as `data`, comes where steps are no longer kept that the client has not had: first, behind `Last-Event-ID`, or \
-         later, where it was too slow; or where the history ends before the client's offset, as after a backup was \
-         restored.",
+        "Server-sent events: `event: order`, with a history event as `data` and its offset as `id`. A comment is sent \
+         at once, with the time to wait before reconnecting (`retry`), and every 15 seconds without an event; where no event \
+         is sent at once, the first comment has the `id` of the offset where the stream begins. `event: gap`, with a \
+         `Gap` as `data`, is sent where history events that the client has not received are no longer kept: first, after \
+         `Last-Event-ID`, or later, where the client was too slow; or where the history ends before the client's offset, \
+         as after the restore of a backup.",
     )
         .content("text/event-stream", stream())
         .header("Cache-Control", response_header("It is never cached.", any_text(), "no-store"));
@@ -163,7 +163,7 @@ problems! {
     StreamProblems: INVALID, HISTORY_OFF, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED, STORE_UNAVAILABLE;
 }
 
-/// Events as they come, one step in each.
+/// The events of a stream, for the document.
 fn stream() -> Content {
     let example = format!(
         ":\nretry: 1742\n\nid: 1742-17\nevent: order\ndata: {{\"order_id\":\"{ORDER}\",\"user_id\":\"{USER}\",\"version\":1,\
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_one_that_the_stream_gave_out() {
+    fn the_last_event_id_is_one_that_a_stream_has_sent() {
         let read = |values: &[&'static str]| {
             let values = values.iter().map(|value| (LAST_EVENT_ID, HeaderValue::from_static(value)));
             last_event_id(&values.collect())

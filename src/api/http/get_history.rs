@@ -1,4 +1,5 @@
-//! The history of an order, one entry for each command that was accepted and each event from outside, with its outcome.
+//! `GET /orders/{order_id}/history`: one entry for each accepted command and each event of another service, with its
+//! outcome. The store keeps commands and outcomes as separate history events; only this file pairs them.
 
 use std::sync::Arc;
 
@@ -40,64 +41,65 @@ pub(super) struct HistoryBody<'a> {
     order_id: String,
     /// The oldest first.
     history: Vec<Entry<'a>>,
-    /// Where the next page begins. Absent on the last one.
+    /// The cursor of the next page. Absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     next_cursor: Option<String>,
 }
 
-/// A change that was asked for. An event from another service is applied at once: it is its own outcome.
+/// A requested change. An event of another service is applied at once: it is its own outcome.
 #[derive(Serialize, ToSchema)]
 #[schema(as = HistoryEntry)]
 struct Entry<'a> {
     #[schema(value_type = i64)]
     version: Version,
-    // These three are not known where the step of the request has been dropped or is on another page.
-    /// When. Absent, like the next two, where only the outcome is still kept, or the request is on the previous page.
+    // These three are not known where the request's history event has been dropped or is on another page.
+    /// When the change was accepted. Absent, like the next two, where only the outcome is still kept, or the request is
+    /// on the previous page.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, format = DateTime, required = false)]
     at: Option<Timestamp>,
-    /// What changed the order.
+    /// The cause of the change.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = causes, required = false)]
     by: Option<&'static str>,
-    /// The status of the order then.
+    /// The status of the order after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = statuses, required = false)]
     status: Option<&'static str>,
-    /// The outcome; null where the change is not processed yet, or will not be.
+    /// The outcome; null where the change is not processed yet, or never will be.
     #[schema(required = true)]
     outcome: Option<Outcome<'a>>,
 }
 
-/// What the worker recorded.
+/// The outcome that the worker recorded.
 #[derive(Serialize, ToSchema)]
 #[schema(as = HistoryOutcome)]
 struct Outcome<'a> {
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    /// The status of the order then.
+    /// The status of the order after it.
     #[schema(schema_with = statuses)]
     status: &'static str,
-    /// The amount that was set, if one was.
+    /// The amount, where the processing set it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = any_number, required = false)]
     amount: Option<Box<RawValue>>,
-    /// Why it could not be processed.
+    /// The reason of a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     reason: Option<&'a str>,
 }
 
-/// The values that a cursor may have.
+/// The legal values of a cursor, for messages.
 const CURSOR: &str =
-    "a next_cursor of an earlier page as it was, or leave it out to begin with the oldest version";
+    "a next_cursor of an earlier page unchanged, or leave it out to begin with the oldest version";
 
 /// An order's history
 ///
-/// A page of its versions, the oldest first. Where the oldest steps are no longer kept, a page may be short or empty
-/// and still have a `next_cursor`: the history ends with the page that has none. A page has at most 500 steps. The next
-/// page continues a version that has more; an outcome there may be without its request.
+/// A page of its versions, the oldest first. Where the oldest history events are no longer kept, a page may be short or
+/// empty and still have a `next_cursor`: the history ends with the page that has none. A page covers at most 500
+/// history events. The next page continues a version that has more; an outcome there may be without its request.
 #[utoipa::path(
     get,
     path = "/orders/{order_id}/history",
@@ -119,38 +121,38 @@ pub(super) async fn get_history(
     let read = move |service: Arc<Service>| async move { service.history(order_id, after, limit).await };
     let preferences = Preferences::read(&headers);
     let until = preferences.reads_until(&api.service);
-    let (_, part) = api.read(&caller, Turn::Order, until, read).await?;
+    let (_, page) = api.read(&caller, Turn::Order, until, read).await?;
     let body = HistoryBody {
         order_id: order_id.to_string(),
-        history: entries(&part.events),
-        next_cursor: part.next.map(|cursor| cursor.to_string()),
+        history: entries(&page.events),
+        next_cursor: page.next.map(|cursor| cursor.to_string()),
     };
     let mut response = json_response(StatusCode::OK, to_json(&body));
     preferences.confirm_read(&mut response, api.service.longest_wait());
     Ok(response)
 }
 
-/// Puts each outcome beside the change that it is the outcome of.
-fn entries(steps: &[HistoryEvent]) -> Vec<Entry<'_>> {
-    let mut entries: Vec<Entry<'_>> = Vec::with_capacity(steps.len());
-    for step in steps {
+/// Pairs each outcome with its change.
+fn entries(events: &[HistoryEvent]) -> Vec<Entry<'_>> {
+    let mut entries: Vec<Entry<'_>> = Vec::with_capacity(events.len());
+    for event in events {
         let own = Entry {
-            version: step.version,
-            at: Some(step.at),
-            by: Some(by(step)),
-            status: Some(step.status.as_str()),
+            version: event.version,
+            at: Some(event.at),
+            by: Some(by(event)),
+            status: Some(event.status.as_str()),
             outcome: None,
         };
-        match step.cause {
+        match event.cause {
             Cause::Command => entries.push(own),
-            Cause::Event => entries.push(Entry { outcome: Some(outcome(step)), ..own }),
+            Cause::Event => entries.push(Entry { outcome: Some(outcome(event)), ..own }),
             Cause::Worker => {
                 let is_its =
-                    |entry: &&mut Entry<'_>| entry.version == step.version && entry.outcome.is_none();
+                    |entry: &&mut Entry<'_>| entry.version == event.version && entry.outcome.is_none();
                 match entries.iter_mut().rfind(is_its) {
-                    Some(entry) => entry.outcome = Some(outcome(step)),
+                    Some(entry) => entry.outcome = Some(outcome(event)),
                     None => {
-                        let outcome = Some(outcome(step));
+                        let outcome = Some(outcome(event));
                         entries.push(Entry { at: None, by: None, status: None, outcome, ..own });
                     }
                 }
@@ -160,21 +162,21 @@ fn entries(steps: &[HistoryEvent]) -> Vec<Entry<'_>> {
     entries
 }
 
-fn outcome(step: &HistoryEvent) -> Outcome<'_> {
+fn outcome(event: &HistoryEvent) -> Outcome<'_> {
     Outcome {
-        at: step.at,
-        status: step.status.as_str(),
-        amount: step.amount.as_ref().map(number),
-        reason: step.reason.as_deref(),
+        at: event.at,
+        status: event.status.as_str(),
+        amount: event.amount.as_ref().map(number),
+        reason: event.reason.as_deref(),
     }
 }
 
 parameters! {
-    /// Which part of a history is asked for.
+    /// The page of the history.
     HistoryQuery:
         limit(),
         query(
-            "cursor", "The `next_cursor` of an earlier page, as it was.",
+            "cursor", "The `next_cursor` of an earlier page, unchanged.",
             text(r"^[0-9]{1,18}(\.[0-9]{1,18}-[0-9]{1,18})?$"), "50"
         );
 }
@@ -206,8 +208,8 @@ mod tests {
     use super::*;
     use crate::order::{Amount, HistoryOffset, OrderId, Status, UserId};
 
-    fn told(steps: &[(Version, Cause, Status)]) -> String {
-        let step = |(version, cause, status): &(Version, Cause, Status)| HistoryEvent {
+    fn shown(events: &[(Version, Cause, Status)]) -> String {
+        let event = |(version, cause, status): &(Version, Cause, Status)| HistoryEvent {
             offset: HistoryOffset::default(),
             order_id: OrderId::generate(),
             user_id: UserId::from_bytes([1; 16]),
@@ -218,17 +220,17 @@ mod tests {
             amount: (*cause != Cause::Command).then(|| Amount::parse("1.50").unwrap()),
             reason: None,
         };
-        let steps: Vec<HistoryEvent> = steps.iter().map(step).collect();
-        let text = String::from_utf8(to_json(&entries(&steps))).unwrap();
+        let events: Vec<HistoryEvent> = events.iter().map(event).collect();
+        let text = String::from_utf8(to_json(&entries(&events))).unwrap();
         text.replace(r#""at":"1970-01-01T00:00:00Z","#, "")
     }
 
     #[test]
-    fn an_outcome_stands_with_what_it_is_the_outcome_of() {
+    fn an_outcome_is_paired_with_its_change() {
         use {Cause::*, Status::*};
-        assert_eq!(told(&[]), "[]");
+        assert_eq!(shown(&[]), "[]");
         assert_eq!(
-            told(&[
+            shown(&[
                 (1, Command, New),
                 (1, Event, Cancelled),
                 (1, Worker, Cancelled),
@@ -242,10 +244,10 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_whose_request_is_no_longer_kept_stands_alone() {
+    fn an_outcome_whose_request_is_no_longer_kept_is_an_entry_of_its_own() {
         use {Cause::*, Status::*};
         assert_eq!(
-            told(&[(3, Worker, Done), (4, Command, Deleted)]),
+            shown(&[(3, Worker, Done), (4, Command, Deleted)]),
             r#"[{"version":3,"outcome":{"status":"done","amount":1.50}},"#.to_owned()
                 + r#"{"version":4,"by":"delete","status":"deleted","outcome":null}]"#
         );

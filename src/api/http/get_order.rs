@@ -1,4 +1,5 @@
-//! Reading one order: by its id, at once or when the worker has come to a version, and by its external id.
+//! Reads one order: by its id, at once or when the worker has processed a version, and by its external id. A reader
+//! must never hold a large order while it waits.
 
 use std::sync::Arc;
 
@@ -37,13 +38,13 @@ use crate::order::{Invalid, Order, OrderId, UserId, Version};
 use crate::service::turns::Turn;
 use crate::service::{Deadline, Service};
 
-/// The largest payload, in bytes, that is part of what every request counts.
+/// The largest payload, in bytes, that the fixed cost of a request includes.
 const SMALL: usize = 4 << 10;
 
 /// Read an order
 ///
-/// Deleted orders can be read, too. With `Prefer: wait=N` the response comes when the worker has processed the order,
-/// or the version that `min_version` names; when the time is over, it shows the order as it is then.
+/// Deleted orders can be read, too. With `Prefer: wait=N` the response is sent when the worker has processed the order,
+/// or the version that `min_version` names; after N seconds it holds the order as it is then.
 #[utoipa::path(
     get,
     path = "/orders/{order_id}",
@@ -81,7 +82,8 @@ pub(super) async fn get_order(
     Ok(response)
 }
 
-/// The order once the worker has processed that version, or the one that it has now; as it is when the time is over.
+/// The order once the worker has processed that version, or its current one; the order as it is when the wait times
+/// out.
 async fn processed(
     api: &ApiState,
     caller: &Caller,
@@ -94,12 +96,12 @@ async fn processed(
     if order.processed_version >= version || deadline.is_wait_over() {
         return Ok((Some(guard), order));
     }
-    // A large order is not held while its caller waits: its memory would not count.
+    // The memory of an order that is held while its caller waits does not count, so only a small one is held.
     let small = (order.payload.as_str().len() <= SMALL).then_some(order);
     drop(guard);
     api.service.await_version(order_id, version, deadline).await;
     match (api.read_order(caller, order_id, deadline.answer()).await, small) {
-        // The time is over before a second read: this is the order as it was when the wait began.
+        // The time is over before the second read ends: return the order as it was when the wait began.
         (Err(problem), Some(small)) if problem.kind == STORE_UNAVAILABLE => Ok((None, small)),
         (read, _) => read.map(|(guard, order)| (Some(guard), order)),
     }
@@ -107,7 +109,7 @@ async fn processed(
 
 /// Find a user's order by its external id
 ///
-/// The newest one, where several have that external id.
+/// The newest one, where several orders have that external id.
 #[utoipa::path(
     get,
     path = "/orders/by-external/{external_id}",
@@ -137,7 +139,7 @@ pub(super) async fn find_order(
     Ok(response)
 }
 
-/// The response with an order; a 304 where the caller has it already.
+/// The response with an order; a 304 where the caller already has it.
 async fn shown(order: Order, headers: &HeaderMap) -> Result<Response, Problem> {
     let tag = Tag::of_order(&order);
     let updated_at = order.updated_at;
@@ -150,7 +152,7 @@ async fn shown(order: Order, headers: &HeaderMap) -> Result<Response, Problem> {
     };
     let headers = response.headers_mut();
     headers.insert(ETAG, tag.to_header());
-    // It may be cached, and must be revalidated each time: it may change at any moment.
+    // The order may change at any moment, so a cached response must be revalidated each time.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     let changed = DateTimePrinter::new().timestamp_to_rfc9110_string(&updated_at);
     if let Ok(changed) = changed.map(HeaderValue::try_from)
@@ -176,8 +178,8 @@ parameters! {
     /// `external_id` in the path.
     ExternalIdInPath: parameter(
         "external_id", ParameterIn::Path,
-        "The `id` of the payload: a string as it is, a number as its own JSON text. Percent-encoded, it may hold \
-         anything.",
+        "The `id` of the payload: a string unchanged, a number as its JSON text. Percent-encoded, it may hold any \
+         character.",
         any_text().min_length(Some(1)), "A-1"
     );
 }

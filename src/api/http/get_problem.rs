@@ -1,4 +1,5 @@
-//! `GET /problems/{code}`: the row of the table that the `type` of a problem points to.
+//! `GET /problems/{code}`: the row of the table of problems to which the `type` of a problem refers. It needs no
+//! service.
 
 use axum::extract::Path;
 use axum::response::Response;
@@ -12,7 +13,7 @@ use crate::api::openapi::responses::{json as body, responses, saying};
 use crate::api::problem::{Kind, ORDER_NOT_FOUND, Problem, ROUTE_NOT_FOUND, TABLE};
 use crate::api::problem_body::to_json;
 
-/// What a problem's `type` points to
+/// Explain a kind of problem, to which a problem's `type` refers
 #[utoipa::path(
     get, path = "/problems/{code}", tag = "reference",
     params(("code" = String, Path, description = "A problem's code.", min_length = 1, example = "order_not_found")),

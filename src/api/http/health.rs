@@ -1,5 +1,5 @@
-//! `/health` and the paths below it. Liveness: the process answers. Readiness: it takes orders. A worker serves these
-//! paths and no others: it is ready while it can process orders.
+//! `/health` and the paths below it. Liveness: the process answers. Readiness: it takes orders. A worker serves only
+//! these paths, and is ready while it can process orders. Health is answered also when the service is full.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -60,16 +60,16 @@ pub(super) async fn get_liveness() -> Response {
     json_response(StatusCode::OK, to_json(&HealthBody { status: "ok" }))
 }
 
-/// Whether orders are taken, and what that depends on.
+/// Whether orders are taken, and the state of the backends.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ReadyBody<'a> {
     /// `ready`, `degraded`, `not ready` or `stopping`.
     status: &'a str,
-    /// `ok` or `not available`, like the next two. Without the store no orders are taken.
+    /// `ok` or `not available`. Without the store no orders are taken.
     store: &'a str,
-    /// Without the bus orders are taken and wait for processing.
+    /// `ok` or `not available`. Without the bus orders are taken, and wait for processing.
     bus: &'a str,
-    /// Without the cache the service is slower. Absent where the cache is off.
+    /// `ok` or `not available`. Without the cache the service is slower. Absent where the cache is off.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     cache: Option<&'a str>,
@@ -77,8 +77,7 @@ pub(super) struct ReadyBody<'a> {
 
 /// Whether orders are taken
 ///
-/// For load balancers. Without the bus orders are delayed, and without the cache the service is slower; the body says
-/// so.
+/// For load balancers. Without the bus or the cache the status is still 200, and the body says `degraded`.
 #[utoipa::path(
     get,
     path = "/health/ready",
@@ -121,7 +120,7 @@ responses! {
     Ready:
         "200" => saying("Orders are taken. `degraded`: the bus or the cache is not available.")
             .content("application/json", body::<ReadyBody>(json!({"status": "ready", "store": "ok", "bus": "ok"}))),
-        "503" => saying("No orders are taken: the store is not available, or the process is about to stop.").content(
+        "503" => saying("No orders are taken: the store is not available, or the process is stopping.").content(
             "application/json",
             body::<ReadyBody>(json!({"status": "not ready", "store": "not available", "bus": "ok"})),
         );

@@ -1,4 +1,5 @@
-//! One event of an order's history as JSON: the `data` of an event of a stream, and the words that the history shares.
+//! A history event as JSON, for the `data` of an event of a stream, and the words for causes that the history shares.
+//! Nothing here reads the history.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -11,7 +12,7 @@ use crate::api::openapi::schema::{any_number, statuses, word_of};
 use crate::api::problem_body::to_json;
 use crate::order::{Cause, HistoryEvent, Status, Version};
 
-/// One step of an order's history: the `data` of an event of a stream.
+/// A history event of an order: the `data` of an event of a stream.
 #[derive(Serialize, ToSchema)]
 #[schema(as = HistoryEvent)]
 pub(super) struct HistoryEventBody<'a> {
@@ -21,41 +22,41 @@ pub(super) struct HistoryEventBody<'a> {
     user_id: String,
     #[schema(value_type = i64)]
     version: Version,
-    /// The status of the order then.
+    /// The status of the order after it.
     #[schema(schema_with = statuses)]
     status: &'static str,
-    /// What changed it.
+    /// The cause of the change.
     #[schema(schema_with = causes)]
     by: &'static str,
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    /// The amount that was set, if one was.
+    /// The amount, where the processing set it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = any_number, required = false)]
     amount: Option<Box<RawValue>>,
-    /// Why it could not be processed.
+    /// The reason of a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     reason: Option<&'a str>,
 }
 
-/// A step by itself, on one line.
-pub(super) fn step(step: &HistoryEvent) -> Vec<u8> {
+/// A history event on one line.
+pub(super) fn history_event(event: &HistoryEvent) -> Vec<u8> {
     to_json(&HistoryEventBody {
-        order_id: step.order_id.to_string(),
-        user_id: step.user_id.to_string(),
-        version: step.version,
-        status: step.status.as_str(),
-        by: by(step),
-        at: step.at,
-        amount: step.amount.as_ref().map(number),
-        reason: step.reason.as_deref(),
+        order_id: event.order_id.to_string(),
+        user_id: event.user_id.to_string(),
+        version: event.version,
+        status: event.status.as_str(),
+        by: by(event),
+        at: event.at,
+        amount: event.amount.as_ref().map(number),
+        reason: event.reason.as_deref(),
     })
 }
 
-/// The word for what made a step.
-pub(super) fn by(step: &HistoryEvent) -> &'static str {
-    match (step.cause, step.status) {
+/// The word for the cause of a history event.
+pub(super) fn by(event: &HistoryEvent) -> &'static str {
+    match (event.cause, event.status) {
         (Cause::Command, Status::New) => "create",
         (Cause::Command, Status::Deleted) => "delete",
         (Cause::Command, _) => "update",
@@ -64,7 +65,7 @@ pub(super) fn by(step: &HistoryEvent) -> &'static str {
     }
 }
 
-/// Every word that [`by`] gives.
+/// Every word that [`by`] returns.
 pub(super) fn causes() -> Object {
     word_of(["create", "update", "delete", "worker", "event"])
 }

@@ -1,6 +1,6 @@
-//! Keeps web pages of other sites out, because the service does not authenticate its callers and a browser on the same
-//! machine reaches it. A page must not change anything (cross-site requests), and must not read under a name of its own
-//! that it lets point here (DNS rebinding). Programs other than browsers notice neither.
+//! Rejects requests of other sites' web pages, because the service does not authenticate its callers and a browser on
+//! the same machine reaches it. Such a page must not change an order (cross-site requests), and must not read one under
+//! a name of its own that resolves to this machine (DNS rebinding). Other programs are not affected.
 
 use std::net::Ipv4Addr;
 
@@ -15,7 +15,7 @@ use crate::order::Invalid;
 
 /// The names that the service answers to.
 pub(super) struct Hosts {
-    /// Whether it answers to these alone.
+    /// Whether it answers only to these.
     is_checked: bool,
     names: Vec<Name>,
 }
@@ -24,12 +24,12 @@ pub(super) struct Hosts {
 struct Name {
     /// In lower case; empty: any.
     name: String,
-    /// Whether it stands for the names below it.
+    /// Whether it is a pattern for the names below it.
     is_suffix: bool,
 }
 
 impl Hosts {
-    /// Answers to addresses, `localhost` and these names; to every name where none is given and no check is wanted.
+    /// Accepts addresses, `localhost` and these names; every name where the list is empty and `is_checked` is false.
     pub(super) fn new(is_checked: bool, names: &[String]) -> Hosts {
         let read = |name: &String| {
             let below = name.strip_prefix('*').unwrap_or(name).strip_prefix('.');
@@ -39,7 +39,10 @@ impl Hosts {
         Hosts { is_checked: is_checked || !names.is_empty(), names: names.iter().map(read).collect() }
     }
 
-    /// Lets a request in, or says why not. `known` is a host that its connection has named before.
+    /// Admits a request. `known` is the accepted host that its connection has named before.
+    ///
+    /// # Errors
+    /// `misdirected_request`, `cross_site_request`, or [`Invalid`] where the request names no host correctly.
     pub(super) fn admit<B>(
         &self,
         request: &Request<B>,
@@ -54,7 +57,7 @@ impl Hosts {
             if self.is_checked && !self.answers_to(target.host) {
                 let fix = "this service does not answer to that name; call it by its IP address or as localhost, or \
                            add the name to ALLOWED_HOSTS";
-                return Err(refused(MISDIRECTED_REQUEST, "Host", fix));
+                return Err(rejected(MISDIRECTED_REQUEST, "Host", fix));
             }
         }
         if let Some(host) = request.headers().get(HOST) {
@@ -69,7 +72,7 @@ impl Hosts {
         }
         let fix =
             "a page of another site cannot change orders; add its origin to CORS_ALLOWED_ORIGINS if it may";
-        Err(refused(CROSS_SITE_REQUEST, "Origin", fix))
+        Err(rejected(CROSS_SITE_REQUEST, "Origin", fix))
     }
 
     fn answers_to(&self, host: &str) -> bool {
@@ -93,11 +96,11 @@ impl Hosts {
     }
 }
 
-fn refused(kind: Kind, field: &'static str, fix: &str) -> Problem {
+fn rejected(kind: Kind, field: &'static str, fix: &str) -> Problem {
     Problem::new(kind, Invalid::new(field, fix).to_string())
 }
 
-/// Whether a request names that host and no other, and no browser has said anything of its origin.
+/// Whether a request names only that host, and has no header about the origin of a page.
 fn names_alone<B>(request: &Request<B>, known: &KnownHost) -> bool {
     let mut hosts = 0;
     for (name, value) in request.headers() {
@@ -203,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_a_page_of_another_site_makes_is_refused() {
+    fn a_change_by_a_page_of_another_site_is_rejected() {
         let hosts = Hosts::new(false, &[]);
         let post = |headers: &[(&str, &str)]| {
             let headers = [&[("host", "orders.example:8080")], headers].concat();
@@ -243,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_port_of_an_origin_may_be_named_or_not() {
+    fn an_origin_may_name_its_default_port() {
         let hosts = Hosts::new(false, &[]);
         for (host, origin, is_own) in [
             ("a.example", "https://a.example", true),

@@ -1,4 +1,5 @@
-//! Lists of orders: which ones a query asks for, and the page with its links to the others.
+//! `GET /orders`: lists of orders, with the filter of the query, and pages with links to each other. A list always ends
+//! with a page without a cursor.
 
 use std::sync::Arc;
 
@@ -38,7 +39,7 @@ const TIME: &str = "an RFC 3339 time with its offset, such as 2026-01-31T12:00:0
 pub(super) struct ListBody<'a> {
     /// The newest first.
     orders: Vec<OrderView<'a>>,
-    /// Where the next page begins. Absent on the last one.
+    /// The cursor of the next page. Absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     next_cursor: Option<&'a str>,
@@ -46,7 +47,7 @@ pub(super) struct ListBody<'a> {
 
 /// List orders
 ///
-/// A page of the orders that fit the query, the newest first. The store looks at a bounded number of orders for each
+/// A page of the orders that fit the query, the newest first. The store examines a limited number of orders for each
 /// page, so a page may be short or empty and still have a `next_cursor`: the list ends with the page that has none.
 #[utoipa::path(
     get,
@@ -67,7 +68,7 @@ pub(super) async fn list_orders(
     let preferences = Preferences::read(&headers);
     let until = preferences.reads_until(&api.service);
     let (guard, page) = api.read(&caller, Turn::Page, until, list).await?;
-    let next_cursor = page.next.map(|place| place.to_string());
+    let next_cursor = page.next.map(|cursor| cursor.to_string());
     let size = page.orders.iter().map(|order| order.payload.as_str().len()).sum();
     let cursor = next_cursor.clone();
     let body = write(size, move || {
@@ -84,11 +85,11 @@ pub(super) async fn list_orders(
     Ok(response)
 }
 
-/// The most bytes of links: a proxy gives all headers of an answer 4 KiB, as nginx does, and fails beyond.
+/// The most bytes of links: proxies such as nginx allow 4 KiB for all headers of a response, and fail beyond.
 const LINK_LIMIT: usize = 3 << 10;
 
-/// The links to other pages of the same list, RFC 8288, as far as they fit; the next page counts for more than the
-/// first. The body names it, too.
+/// The links to other pages of the same list (RFC 8288), as far as they fit; the link to the next page takes precedence
+/// over the one to the first. The body has the next cursor in any case.
 fn links(query: Parameters<'_>, next_cursor: Option<&str>) -> Option<String> {
     let link = |cursor, rel: &str| format!("</orders{}>; rel=\"{rel}\"", query.with_cursor(cursor));
     let (first, next) = (link(None, "first"), next_cursor.map(|cursor| link(Some(cursor), "next")));
@@ -97,14 +98,13 @@ fn links(query: Parameters<'_>, next_cursor: Option<&str>) -> Option<String> {
     choices.into_iter().flatten().find(|links| links.len() <= LINK_LIMIT)
 }
 
-/// Which orders are asked for.
+/// The filter of a list.
 fn filter(query: Parameters<'_>) -> Result<Filter, Invalid> {
     let user_id = query.parsed("user_id", "the owner's UUID", UserId::parse)?;
     let status = query.parsed("status", STATUSES, Status::parse)?;
-    // No payload holds either text.
+    // A payload can hold neither an empty id nor one with a NUL.
     let has_one = |text: &str| (!text.is_empty() && !text.contains('\0')).then(|| text.to_owned());
-    let external_id =
-        query.parsed("external_id", "the id that the payload holds, or leave it out", has_one)?;
+    let external_id = query.parsed("external_id", "the id in the payload, or leave it out", has_one)?;
     if external_id.is_some() && user_id.is_none() {
         return Err(Invalid::new("external_id", "it belongs to a user; send user_id, too"));
     }
@@ -120,14 +120,14 @@ fn after(query: Parameters<'_>) -> Result<Option<ListCursor>, Invalid> {
     cursor.parse().map(Some).map_err(|error: BadListCursor| Invalid::new("cursor", error.to_string()))
 }
 
-/// Reads a time. Orders are dated in microseconds, and a bound between two of them is as good as the later one.
+/// Reads a time. Orders are dated in microseconds, so a bound between two of them is rounded up to the later one.
 fn time(text: &str) -> Option<Timestamp> {
     // The plus of an offset is a space in a query unless it was percent-encoded.
     let text = match text.rsplit_once(' ') {
         Some((time, offset)) if time.len() > "2026-01-31".len() => format!("{time}+{offset}"),
         _ => text.to_owned(),
     };
-    // RFC 3339 knows years of four digits; the parser knows more, and some stores less.
+    // RFC 3339 has years of four digits; the parser accepts more, and some stores accept fewer.
     let has_a_plain_year =
         text.as_bytes().get(4) == Some(&b'-') && text.as_bytes()[..4].iter().all(u8::is_ascii_digit);
     let time: Timestamp = has_a_plain_year.then(|| text.parse().ok())??;
@@ -137,7 +137,7 @@ fn time(text: &str) -> Option<Timestamp> {
 }
 
 parameters! {
-    /// Which orders a list holds.
+    /// The filter and the page of a list.
     ListQuery:
         query("user_id", "Only orders of this user.", text(ANY_UUID), USER),
         query("status", "Only orders with this status.", statuses(), "done"),
@@ -148,12 +148,12 @@ parameters! {
         query("created_after", "Only orders accepted at this time or later.", time_schema(), "2025-10-09T08:53:20Z"),
         query("created_before", "Only orders accepted before this time.", time_schema(), "2100-01-01T00:00:00Z"),
         query(
-            "show_deleted", "Whether deleted orders are listed, too. With `status=deleted` they are.",
+            "show_deleted", "Whether deleted orders are listed, too. They always are with `status=deleted`.",
             ObjectBuilder::new().schema_type(Type::Boolean), false
         ),
         limit(),
         query(
-            "cursor", "The `next_cursor` of an earlier page, as it was.", text("^[0-9a-f]{48}$"),
+            "cursor", "The `next_cursor` of an earlier page, unchanged.", text("^[0-9a-f]{48}$"),
             "00064f8dd1f0a3c00196f1c87b1e7000800000000000002a"
         );
 }
@@ -163,7 +163,7 @@ responses! {
     Listed: "200" => saying("A page of orders.")
         .content("application/json", body::<ListBody>(example()))
         .header("Link", header(
-            "The first page, and the next one (RFC 8288); absent where it would be over 3 KiB.",
+            "The first page, and the next one (RFC 8288); absent where it would exceed 3 KiB.",
             any_text(), "</orders>; rel=\"first\""
         ))
         .header("Preference-Applied", applied());

@@ -1,6 +1,6 @@
-//! What every HTTP request passes on its way in and out: its id, the memory that it holds, a net for panics, and the
-//! writing of problems. The memory of a request and its response counts here, to the last byte that is written; a
-//! request that does not fit is rejected before its body is read. Handlers know none of this.
+//! The middleware of every HTTP request: its id, its memory, a handler of panics, and the writing of problems. The
+//! memory of a request and its response counts until the last byte is written; a request beyond the budget is rejected
+//! before its body is read. Handlers must know none of this.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -32,7 +32,7 @@ use crate::api::server::request_body::RequestBody;
 use crate::api::server::response_body::ResponseBody;
 use crate::error::Error;
 
-/// The largest response, in bytes, that does not count beside its request.
+/// The largest response, in bytes, that the fixed cost of a request includes.
 const SMALL_RESPONSE: usize = 4 << 10;
 
 /// The middleware, around the router.
@@ -63,7 +63,7 @@ impl Middleware {
         ConnectionService { middleware: Arc::clone(self), connection: Arc::clone(connection) }
     }
 
-    /// Answers a request. What can be done at once is done before the future: inside it, it would be copied with it.
+    /// Answers a request. Work that can be done at once is done before the future, which would otherwise be larger.
     fn answer(
         self: Arc<Middleware>,
         request: Request<Incoming>,
@@ -76,7 +76,7 @@ impl Middleware {
         let line = tracing::enabled!(tracing::Level::DEBUG)
             .then(|| format!("{} {}", request.method(), request.uri().path()));
         let peer = peer_of(&self.proxies, exchange.connection(), request.headers());
-        // Health is answered also when the service is full, and then it matters most.
+        // Health is also answered when the service is full, which is when it matters most.
         let memory = match request.uri().path().starts_with("/health") {
             true => Ok(None),
             false => take_head(&peer, request.uri(), request.headers()).map(Some),
@@ -106,7 +106,7 @@ impl Middleware {
             }
             response.headers_mut().insert(REQUEST_ID, id);
             if exchange.connection().has_unread_body() {
-                // The rest of the request stands where the next one would begin.
+                // The rest of this body would be read as the next request.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             let exchange = Arc::new(exchange);
@@ -134,7 +134,7 @@ impl Middleware {
             }
             None => exchange.grow(size(response.body())),
         };
-        // What was read is counted now.
+        // The response is counted now, so the read's turn ends.
         response.extensions_mut().remove::<ReadGuard>();
         if let Err(overloaded) = grown {
             *response = Problem::from(overloaded).into_bare_response();
@@ -169,7 +169,7 @@ impl Service<Request<Incoming>> for ConnectionService {
     }
 }
 
-/// How many bytes of a response count.
+/// The bytes of a response that count.
 fn size(body: &Body) -> usize {
     let size = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     size.saturating_sub(SMALL_RESPONSE)

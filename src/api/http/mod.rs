@@ -1,5 +1,5 @@
-//! The HTTP front. `router` is the index of every URL, `middleware` what a request passes on its way in and out,
-//! `policy` the rules of HTTP for all of them. Each handler has a file with its bodies and its description; what
+//! The HTTP API. `router` is the index of every URL, `middleware` runs before and after each handler, and `policy`
+//! holds the rules of HTTP for all requests. Each handler has a file with its bodies and its description; code that
 //! several handlers share has a file of its own. Handlers know the service and the table of problems, never a
 //! connection or a store.
 

@@ -1,4 +1,4 @@
-//! The order as callers of HTTP see it: the members, and the JSON text. The schema stands at the type that is written,
+//! The order as HTTP returns it: the members, and the JSON text. The schema is derived from the type that is written,
 //! so that the two cannot differ. Amount and payload are copied digit for digit.
 
 use serde::Serialize;
@@ -25,34 +25,34 @@ pub(super) struct OrderView<'a> {
     /// The owner.
     #[schema(format = "uuid")]
     user_id: String,
-    /// What it costs, exactly: it may have more digits than a double holds.
+    /// The amount, exactly: it may have more digits than a double holds.
     #[schema(schema_with = any_number)]
     amount: Box<RawValue>,
     /// The status.
     #[schema(schema_with = statuses)]
     status: &'a str,
-    /// Why it could not be processed. Absent unless it `failed`.
+    /// The reason of the failure. Absent unless the status is `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     reason: Option<&'a str>,
-    /// The content as it was sent, digit for digit.
+    /// The content, unchanged digit for digit.
     #[schema(value_type = serde_json::Value)]
     payload: &'a RawValue,
-    /// When it was accepted; UTC, at most microseconds.
+    /// When the order was accepted; UTC, at most microseconds.
     #[schema(value_type = String, format = DateTime)]
     created_at: jiff::Timestamp,
-    /// When it was last changed, by a caller or by the worker.
+    /// When the order was last changed, by a caller or by the worker.
     #[schema(value_type = String, format = DateTime)]
     updated_at: jiff::Timestamp,
-    /// A number from the order's id, 0 to 3; another number where another service stored the order.
+    /// A number derived from the order's id, 0 to 3; any number where another service stored the order.
     bucket: i32,
-    /// How many changes were accepted: 1 for a new order.
+    /// The number of accepted changes: 1 for a new order.
     #[schema(minimum = 1)]
     version: i64,
 }
 
 impl OrderView<'_> {
-    /// An order as it is shown.
+    /// The view of an order.
     pub(super) fn of(order: &Order) -> OrderView<'_> {
         OrderView {
             order_id: order.id.to_string(),
@@ -60,7 +60,7 @@ impl OrderView<'_> {
             amount: number(&order.amount),
             status: order.status.as_str(),
             reason: order.reason.as_deref(),
-            // JSON by its type's promise; a row that was damaged on disk shows as null.
+            // A payload is always JSON; a row that was damaged on disk shows as null.
             payload: serde_json::from_str(order.payload.as_str()).unwrap_or(RawValue::NULL),
             created_at: order.created_at,
             updated_at: order.updated_at,
@@ -75,7 +75,7 @@ pub(super) fn order(order: &Order) -> Vec<u8> {
     to_json(&OrderBody { order: OrderView::of(order) })
 }
 
-/// An amount as a JSON number, digit for digit, which it is by its type's promise.
+/// An amount as a JSON number, digit for digit. Every amount is one.
 pub(super) fn number(amount: &Amount) -> Box<RawValue> {
     RawValue::from_string(amount.to_string()).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }

@@ -1,5 +1,5 @@
-//! Paths. Each spelling of a path that RFC 3986 calls equal is made one before the router sees it, and a segment is
-//! decoded before a handler reads it.
+//! Paths. A path is normalized before the router reads it, so that equal spellings (RFC 3986) reach the same route, and
+//! a segment is decoded before a handler reads it. A handler never sees percent-encoding.
 
 use std::borrow::Cow;
 
@@ -25,8 +25,8 @@ pub(super) fn order_id_of(segment: Segment) -> Result<OrderId, Problem> {
     Ok(id.ok_or_else(|| Invalid::new("order_id", "not a UUID; the path is /orders/{order_id}"))?)
 }
 
-/// The URI with a path in which a character is percent-encoded only where it means something else otherwise (section
-/// 6.2.2.2); `None` where the path is so already.
+/// The URI with a normalized path, in which only characters are percent-encoded that have another meaning otherwise
+/// (section 6.2.2.2); `None` where the path is normalized already.
 pub(super) fn normalized(uri: &Uri) -> Option<Uri> {
     let Cow::Owned(path) = decoded(uri.path()) else { return None };
     let path_and_query = match uri.query() {
@@ -38,8 +38,8 @@ pub(super) fn normalized(uri: &Uri) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// Decodes the characters that may stand for themselves: the unreserved ones, and the colon, which many clients encode
-/// and which delimits nothing in our paths.
+/// Decodes the characters that need no encoding: the unreserved ones, and the colon, which many clients encode and
+/// which delimits nothing in our paths.
 fn decoded(path: &str) -> Cow<'_, str> {
     if !path.contains('%') {
         return Cow::Borrowed(path);
@@ -48,11 +48,11 @@ fn decoded(path: &str) -> Cow<'_, str> {
     while let Some(at) = rest.find('%') {
         let (before, encoded) = rest.split_at(at);
         plain.push_str(before);
-        // What is not an encoded byte yields the percent sign itself, which may not stand for itself.
+        // A percent sign without two digits yields itself, which stays encoded.
         let byte = percent_decode(encoded.as_bytes()).next().unwrap_or(b'%');
-        let stands_for_itself = is_unreserved(byte) || byte == b':';
-        plain.push(if stands_for_itself { char::from(byte) } else { '%' });
-        rest = &encoded[if stands_for_itself { 3 } else { 1 }..];
+        let is_plain = is_unreserved(byte) || byte == b':';
+        plain.push(if is_plain { char::from(byte) } else { '%' });
+        rest = &encoded[if is_plain { 3 } else { 1 }..];
     }
     plain.push_str(rest);
     if plain.len() == path.len() { Cow::Borrowed(path) } else { Cow::Owned(plain) }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_means_the_same_is_decoded() {
+    fn only_characters_that_need_no_encoding_are_decoded() {
         for (path, same) in [
             ("/orders%3Abatch", "/orders:batch"),
             ("/%6Frders%2f%2F", "/orders%2f%2F"),

@@ -1,6 +1,6 @@
-//! The rules of HTTP for every request and response, of whichever handler: paths are equal where RFC 3986 says so, web
-//! pages of other sites are kept out, a body must not be encoded, and a response says how it may be kept. The
-//! middleware applies them on the way in and on the way out.
+//! The rules of HTTP for the requests and responses of all handlers: equal paths (RFC 3986) reach the same handler,
+//! requests of other sites' pages are rejected, a body must not be encoded, and a response states how it may be cached.
+//! The middleware applies them before and after the handler.
 
 use std::sync::Arc;
 
@@ -29,9 +29,9 @@ struct Rules {
     cors: Cors,
 }
 
-/// What a response depends on besides its handler.
+/// The facts about a request on which its response depends, besides the handler.
 pub(in crate::api) struct ResponseOptions {
-    /// Whether a problem is sent alone where an older client would get more.
+    /// Whether the caller prefers a plain problem where older clients get the older form.
     pub(in crate::api) wants_problem: bool,
     varies_by_accept: bool,
     /// The origin that may read the response.
@@ -39,13 +39,13 @@ pub(in crate::api) struct ResponseOptions {
 }
 
 impl Policy {
-    /// The rules that the settings ask for.
+    /// The rules of these options.
     pub(in crate::api) fn new(settings: &Options) -> Policy {
         let hosts = Hosts::new(settings.checks_host, &settings.allowed_hosts);
         Policy(Arc::new(Rules { hosts, cors: Cors::new(&settings.cors_allowed_origins) }))
     }
 
-    /// Reads the options of a request before it is handled, and gives its path the spelling that the router knows.
+    /// Reads the options of a request before it is handled, and normalizes its path.
     pub(in crate::api) fn prepare<B>(&self, request: &mut Request<B>) -> ResponseOptions {
         if let Some(uri) = normalized(request.uri()) {
             *request.uri_mut() = uri;
@@ -73,7 +73,7 @@ impl Policy {
         if let Some(answer) = self.0.cors.preflight(request) {
             return Err(Box::new(answer));
         }
-        // Of other methods no body is read.
+        // The handlers of other methods read no body.
         match *request.method() {
             Method::POST | Method::PUT | Method::DELETE => uncoded(request.headers()).map_err(refused),
             _ => Ok(()),
@@ -110,7 +110,7 @@ fn varies_by_accept(method: &Method, path: &str) -> bool {
     }
 }
 
-/// Rejects a body that is encoded: nothing here decodes one.
+/// Rejects an encoded body, because the service decodes none.
 fn uncoded(headers: &HeaderMap) -> Result<(), Problem> {
     if !headers.contains_key(CONTENT_ENCODING) {
         return Ok(());
@@ -125,7 +125,7 @@ fn uncoded(headers: &HeaderMap) -> Result<(), Problem> {
     match has_body && !headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
         true => Err(Problem::new(
             UNSUPPORTED_CONTENT_ENCODING,
-            "Content-Encoding: send the body as it is, without this header",
+            "Content-Encoding: send the body uncompressed, without this header",
         )),
         false => Ok(()),
     }

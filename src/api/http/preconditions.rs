@@ -1,6 +1,6 @@
-//! The conditions that a write evaluates (RFC 9110, section 13): `If-Match` names versions that the order may have, and
-//! `If-None-Match: *` says that the order must not exist. A condition to write is about the version alone: the status in a
-//! tag does not count.
+//! The preconditions that a write evaluates (RFC 9110, section 13): `If-Match` names versions that the order may have,
+//! and `If-None-Match: *` requires that the order does not exist. Only the version of a tag counts for a write, never
+//! its status.
 
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
@@ -8,38 +8,38 @@ use hyper::header::{HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use super::etag::{BadTag, Tag, Tags};
 use crate::order::{Invalid, Version};
 
-/// A version that no order has: a tag that the service did not write counts as it.
+/// A version that no order has, for a tag that the service did not write.
 const NO_VERSION: Version = 0;
 
-/// The condition of `If-Match`.
+/// The precondition of `If-Match`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum IfMatch {
-    /// That it exists.
+    /// The order exists.
     Any,
-    /// That it has one of these versions.
+    /// The order has one of these versions.
     OneOf(Vec<Version>),
 }
 
 impl IfMatch {
-    /// Reads the header, where there is one. A weak tag counts as what it was before a proxy on the way weakened it.
+    /// Reads the header, where there is one. A weak tag counts as a strong one, because a proxy may have weakened it.
     ///
     /// # Errors
     /// [`Invalid`] where it is neither `*` nor a list of tags.
     pub(super) fn read(headers: &HeaderMap) -> Result<Option<IfMatch>, Invalid> {
         let mut values = headers.get_all(IF_MATCH).iter().map(HeaderValue::as_bytes).peekable();
         let Some(first) = values.peek() else { return Ok(None) };
-        let refused = || Invalid::new("If-Match", "send ETags as they were, such as \"v1\", or * alone");
+        let invalid = || Invalid::new("If-Match", "send ETags unchanged, such as \"v1\", or * alone");
         if first.trim_ascii() == b"*" {
-            return if values.count() == 1 { Ok(Some(IfMatch::Any)) } else { Err(refused()) };
+            return if values.count() == 1 { Ok(Some(IfMatch::Any)) } else { Err(invalid()) };
         }
         let (mut versions, mut is_empty) = (Vec::with_capacity(1), true);
         for tag in values.flat_map(Tags) {
-            let version = Tag::read(tag.map_err(|_: BadTag| refused())?).map(|tag| tag.version);
+            let version = Tag::read(tag.map_err(|_: BadTag| invalid())?).map(|tag| tag.version);
             versions.extend(version.filter(|version| !versions.contains(version)));
             is_empty = false;
         }
         if is_empty {
-            return Err(refused());
+            return Err(invalid());
         }
         if versions.is_empty() {
             versions.push(NO_VERSION);
@@ -47,7 +47,7 @@ impl IfMatch {
         Ok(Some(IfMatch::OneOf(versions)))
     }
 
-    /// The versions that it allows, the newest first; none where any will do.
+    /// The versions that it allows, the newest first; empty where it allows any.
     pub(super) fn versions(self) -> Vec<Version> {
         match self {
             IfMatch::Any => Vec::new(),
@@ -59,21 +59,19 @@ impl IfMatch {
     }
 }
 
-/// Whether `If-None-Match: *` asks that the order must not exist.
+/// Whether `If-None-Match: *` requires that the order does not exist.
 ///
 /// # Errors
-/// [`Invalid`] where the header says anything else.
+/// [`Invalid`] where the header has another value.
 pub(super) fn must_not_exist(headers: &HeaderMap) -> Result<bool, Invalid> {
     match single(headers, &IF_NONE_MATCH, "If-None-Match")? {
         None => Ok(false),
         Some("*") => Ok(true),
-        Some(_) => {
-            Err(Invalid::new("If-None-Match", "of a write, only * is understood: the order must not exist"))
-        }
+        Some(_) => Err(Invalid::new("If-None-Match", "a write supports only *: the order must not exist")),
     }
 }
 
-/// The text of a header that may be there once.
+/// The text of a header that may occur once.
 pub(super) fn single<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,
@@ -100,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn if_match_is_a_list_of_tags_and_counts_by_their_versions() {
+    fn if_match_is_a_list_of_tags_of_which_the_versions_count() {
         for (values, versions) in [
             (&[r#""v7""#][..], &[7][..]),
             (&[r#" "v7-processing" "#], &[7]),

@@ -1,5 +1,5 @@
-//! Preferences (RFC 7240): how long a caller waits for the worker, and what it is answered with. A preference that is
-//! not known, or not written well, is passed over, as the RFC asks; what was honoured is said in `Preference-Applied`.
+//! Preferences (RFC 7240): how long a caller waits for the worker, and the content of the response. A preference that
+//! is unknown or malformed is ignored, as the RFC requires; `Preference-Applied` lists the applied ones.
 
 use std::time::{Duration, Instant};
 
@@ -11,17 +11,17 @@ use crate::service::{Service, WaitPolicy};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// The header that says what was honoured.
+/// The header that lists the applied preferences.
 pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// The preferences of a caller. Of a preference that is stated twice, the first counts.
+/// The preferences of a caller. Where one is given twice, the first counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Preferences {
-    /// How many seconds to wait at most.
+    /// The most seconds to wait.
     wait: Option<u32>,
-    /// Whether not to wait at all, or, with `wait`, no longer than that.
+    /// Whether the caller wants no wait, or, with `wait`, no longer one.
     respond_async: bool,
-    /// Whether the answer is to hold the order; `None`: nothing was said.
+    /// Whether the response includes the order; `None` without a preference.
     representation: Option<bool>,
 }
 
@@ -31,13 +31,13 @@ impl Preferences {
         let mut preferences = Preferences::default();
         for value in headers.get_all(PREFER) {
             let stated = value.to_str().unwrap_or("").split(',');
-            stated.for_each(|preference| preferences.note(preference));
+            stated.for_each(|preference| preferences.add(preference));
         }
         preferences
     }
 
-    fn note(&mut self, preference: &str) {
-        // Parameters follow a semicolon; no preference that we know has any.
+    fn add(&mut self, preference: &str) {
+        // Parameters follow a semicolon; none of the known preferences has any.
         let stated = preference.split(';').next().unwrap_or("");
         let (name, value) = stated.split_once('=').unwrap_or((stated, ""));
         let value = value.trim_matches([' ', '\t', '"']);
@@ -69,7 +69,7 @@ impl Preferences {
         self.wait.map(|seconds| Duration::from_secs(seconds.into()))
     }
 
-    /// Until when a read that begins now is answered: as long as reads may take, and no longer than its caller waits.
+    /// The deadline of a read that begins now: the limit of reads, or the caller's wait if that ends earlier.
     pub(super) fn reads_until(&self, service: &Service) -> Instant {
         match self.wait {
             Some(_) => service.reads_until().min(service.deadline(self.wait_policy()).answer()),
@@ -77,13 +77,13 @@ impl Preferences {
         }
     }
 
-    /// Whether the answer is to hold the order.
+    /// Whether the response includes the order.
     pub(super) fn wants_representation(&self) -> bool {
         self.representation == Some(true)
     }
 
-    /// What was honoured of a write, given whether the answer holds the order and how long the service waits at most;
-    /// `None`: nothing was asked for.
+    /// The applied preferences of a write, given whether the response includes the order and how long the service waits
+    /// at most; `None` without a preference.
     pub(super) fn applied_to_write(&self, has_representation: bool, limit: Duration) -> Option<HeaderValue> {
         let representation = match self.representation {
             Some(true) => has_representation.then_some("return=representation"),
@@ -94,14 +94,14 @@ impl Preferences {
         self.list([respond_async, representation], limit)
     }
 
-    /// Adds to the response of a read what was honoured, given how long the service waits at most.
+    /// Adds the applied preferences to the response of a read, given how long the service waits at most.
     pub(super) fn confirm_read(&self, response: &mut Response, limit: Duration) {
         if let Some(applied) = self.applied_to_read(limit) {
             response.headers_mut().insert(PREFERENCE_APPLIED, applied);
         }
     }
 
-    /// What was honoured of a read.
+    /// The applied preferences of a read.
     fn applied_to_read(&self, limit: Duration) -> Option<HeaderValue> {
         self.list([None, None], limit)
     }
@@ -110,7 +110,7 @@ impl Preferences {
         if *self == Preferences::default() {
             return None;
         }
-        // The wait in force. A part of a second counts as one: no answer comes later than what is said here.
+        // The wait in force, rounded up to seconds: no response may be later than the stated wait.
         let most = limit.as_secs().saturating_add(u64::from(limit.subsec_nanos() > 0));
         let wait = self.wait.map(|seconds| format!("wait={}", most.min(seconds.into())));
         let applied: Vec<&str> = others.into_iter().chain([wait.as_deref()]).flatten().collect();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_passed_over() {
+    fn an_unknown_or_malformed_preference_is_ignored() {
         for value in
             ["", "wait", "wait=", "wait=-1", "wait=soon", "wait=99999999999", "return=all", ",,;=", "=5"]
         {

@@ -1,5 +1,5 @@
-//! A problem as a response of HTTP. A handler returns the problem; the middleware writes it, because only the
-//! middleware knows the id of the request and what its caller accepts.
+//! A problem as an HTTP response. A handler returns the problem; the middleware writes it, because only the middleware
+//! knows the id of the request and the form that its caller accepts.
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
@@ -13,7 +13,7 @@ use crate::api::request_id::request_id;
 use crate::order::Invalid;
 
 impl Problem {
-    /// A response that carries the problem among its extensions, and has no body yet.
+    /// A response with the problem among its extensions, and without a body yet.
     pub(super) fn into_bare_response(self) -> Response {
         let mut response = Response::new(Body::empty());
         *response.status_mut() =
@@ -26,7 +26,8 @@ impl Problem {
     pub(super) fn write(self, response: &mut Response, request_id: &HeaderValue, wants_problem: bool) {
         failures::log(self.kind.code, |suppressed| {
             let (request_id, code) = (request_id.to_str().unwrap_or(""), self.kind.code);
-            tracing::warn!(suppressed, request_id, code, order_id = ?self.order_id, "{}", self.detail);
+            let order_id = self.order_id.map(|id| id.to_string());
+            tracing::warn!(suppressed, request_id, code, order_id, "{}", self.detail);
         });
         let (media_type, text) = self.body(request_id, wants_problem);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -54,11 +55,10 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The whole response, head and body, to a connection whose peer has its share of connections. Its request is not read:
-/// that would take a place.
+/// The whole response, head and body, to a connection whose peer has used up its share of connections. Its request is
+/// not read, because that would take a slot.
 pub(in crate::api) fn too_many_connections() -> Vec<u8> {
-    let detail =
-        "the address that this comes from has its share of connections; close some, or try again later";
+    let detail = "this address has used up its share of connections; close some, or try again later";
     let id = request_id(&HeaderMap::new());
     let (media_type, body) = Problem::new(OVERLOADED, detail).body(&id, true);
     let id = id.to_str().unwrap_or("");

@@ -1,5 +1,5 @@
-//! `PUT /orders/{order_id}`: the content of an order, under an id that the caller chose. It is safe to repeat without a
-//! key.
+//! `PUT /orders/{order_id}`: creates an order under an id that the caller chose, or replaces its content. It is safe to
+//! repeat without a key.
 
 use std::sync::Arc;
 
@@ -33,8 +33,8 @@ use crate::service::PutMode;
 
 /// Create an order under an id of your own, or replace its content
 ///
-/// It is safe to send again. With `If-None-Match: *` an order that exists stays unchanged. An id of all zeros is
-/// rejected: it does not identify an order.
+/// The request can safely be sent again. With `If-None-Match: *` an existing order stays unchanged. An id of all zeros
+/// is rejected: it does not identify an order.
 #[utoipa::path(
     put, path = "/orders/{order_id}", tag = "orders",
     params(OrderInPath, IfMatchHeader, MustNotExist, Prefer),
@@ -85,7 +85,7 @@ pub(super) async fn put_order(
         }
     };
     let mut response = answer(&api, &caller, &receipt, preferences, deadline).await;
-    // What is stored is not the body as it was sent (RFC 9110, section 9.3.4).
+    // The stored order differs from the body that was sent, so the response has no tag (RFC 9110, section 9.3.4).
     response.headers_mut().remove(ETAG);
     Ok(response)
 }
@@ -96,7 +96,7 @@ parameters! {
 }
 
 responses! {
-    /// An order that has the content that was sent.
+    /// The order has the content that was sent.
     PutOutcome:
         "200" => put("The order was updated.", "updated"),
         "201" => put("The order was created.", "created").header("Location", location()),
@@ -104,7 +104,7 @@ responses! {
 }
 
 problems! {
-    /// The problems of a write under an id that the caller chose.
+    /// The problems of a `PUT`.
     PutProblems: INVALID, CROSS_SITE_REQUEST, ORDER_NOT_FOUND, BODY_TIMEOUT, ORDER_DELETED, PRECONDITION_FAILED,
         BODY_TOO_LARGE, UNSUPPORTED_CONTENT_ENCODING, MISDIRECTED_REQUEST, INTERNAL, ORDER_UNREADABLE,
         OVERLOADED, STORE_UNAVAILABLE, OUTCOME_UNKNOWN;

@@ -1,6 +1,6 @@
-//! Query strings, read strictly: a parameter that is given twice or cannot be decoded is refused by its name, where
-//! ready-made readers would take the last one or put a replacement character in. Unknown names are ignored, but not
-//! by a deletion, where one may have been meant as a condition.
+//! Query strings, read strictly: a parameter that is given twice or cannot be decoded is an error, where ready-made
+//! readers would use the last one or insert a replacement character. Unknown names are ignored, except in a deletion,
+//! where one may have been meant as a condition.
 
 use std::borrow::Cow;
 
@@ -19,10 +19,10 @@ impl<'a> Parameters<'a> {
         Parameters(uri.query().unwrap_or_default())
     }
 
-    /// The query, if it has no other names than these.
+    /// The query, if it has only these names.
     ///
     /// # Errors
-    /// [`Invalid`] that says the first other name.
+    /// [`Invalid`] with the first other name.
     pub(super) fn only(self, names: &[&str]) -> Result<Parameters<'a>, Invalid> {
         let is_known = |key: &str| decode(key).is_some_and(|key| names.contains(&&*key));
         match self.pairs().find(|(key, _)| !is_known(key)) {
@@ -43,13 +43,13 @@ impl<'a> Parameters<'a> {
         let mut given = self.pairs().filter(|(key, _)| decode(key).is_some_and(|key| key == name));
         let Some((_, value)) = given.next() else { return Ok(None) };
         if given.next().is_some() {
-            return Err(Invalid::new(name, "it is there more than once; send it once"));
+            return Err(Invalid::new(name, "it is given more than once; send it once"));
         }
         let value = decode(value).ok_or_else(|| Invalid::new(name, "send UTF-8, percent-encoded"))?;
         Ok(Some(value))
     }
 
-    /// A parameter's value, read; `wanted` says what to send where it cannot be.
+    /// A parameter's value, parsed. `wanted` describes a legal value for the error.
     ///
     /// # Errors
     /// As [`Parameters::text`], and where it cannot be read.
@@ -63,7 +63,7 @@ impl<'a> Parameters<'a> {
         read(&text).map(Some).ok_or_else(|| Invalid::new(name, format!("send {wanted}")))
     }
 
-    /// How many entries a page is to have.
+    /// The number of entries of a page.
     ///
     /// # Errors
     /// As [`Parameters::parsed`].
@@ -72,7 +72,7 @@ impl<'a> Parameters<'a> {
         Ok(self.parsed("limit", &format!("a whole number from 1 to {MOST}"), read)?.unwrap_or(USUAL))
     }
 
-    /// The same query with another cursor, or none: ready for a URL, with its question mark unless it is empty.
+    /// The same query with another cursor, or without one, for a URL: with its question mark unless it is empty.
     pub(super) fn with_cursor(self, cursor: Option<&str>) -> String {
         let others = self.pairs().filter(|(key, _)| decode(key).is_none_or(|key| key != "cursor"));
         let mut parts: Vec<String> =
@@ -90,31 +90,30 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// How many entries a page has at most, and by default.
+/// The most entries of a page, and the default.
 const MOST: u32 = 200;
 const USUAL: u32 = 50;
 
-/// How many characters of an unknown name an error quotes.
+/// The most characters of an unknown name that an error quotes.
 const SHOWN: usize = 40;
 
-/// The text that a name or a value in a query stands for; `None` where that is not UTF-8, or a percent sign stands
-/// alone.
+/// The decoded text of a name or a value in a query; `None` where it is not UTF-8, or a percent sign has no digits.
 fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['%', '+']) {
         return Some(Cow::Borrowed(text));
     }
-    // Before decoding: an encoded plus is a plus.
+    // Spaces are replaced before decoding, because an encoded plus is a plus.
     let text = text.replace('+', " ");
     let is_encoded =
         |rest: &str| rest.get(..2).is_some_and(|digits| digits.bytes().all(|d| d.is_ascii_hexdigit()));
-    // The decoder lets a percent sign that stands alone pass.
+    // The decoder accepts a percent sign without digits.
     if !text.split('%').skip(1).all(is_encoded) {
         return None;
     }
     percent_decode_str(&text).decode_utf8().ok().map(|decoded| Cow::Owned(decoded.into_owned()))
 }
 
-/// What a URL cannot hold in a query, or what would end a link in a header.
+/// Characters that a query in a URL cannot hold, or that would end a link in a header.
 const ENCODED: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -129,7 +128,7 @@ const ENCODED: &AsciiSet = &CONTROLS
     .add(b',')
     .add(b';');
 
-/// A part of a query as a URL may hold it: what clients should have percent-encoded, and did not, is.
+/// A part of a query for a URL. Characters that the client should have percent-encoded are encoded.
 fn plain(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, ENCODED)
 }
@@ -150,21 +149,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_doubled_or_broken_is_refused_by_name() {
+    fn a_parameter_that_is_given_twice_or_broken_is_rejected_by_name() {
         for query in ["a=1&a=1", "a=1&%61=1", "a&a", "a=%", "a=%4", "a=%zz", "a=%+1", "a=%FF", "a=%C3%28"] {
             assert_eq!(Parameters(query).text("a").unwrap_err().field, "a", "{query}");
         }
     }
 
     #[test]
-    fn a_name_that_is_not_known_is_refused_where_it_could_have_been_a_filter() {
+    fn an_unknown_name_is_rejected_where_it_could_have_been_a_filter() {
         let only = |query| Parameters(query).only(&["user_id", "limit"]);
         for query in ["", "&", "user_id=1", "%75ser_id=1&limit=2", "limit"] {
             assert!(only(query).is_ok(), "{query}");
         }
         for query in ["userid=1", "user_id=1&lim\"it=2", "=1", "%FF=1", "User_Id=1"] {
-            let refused = only(query).err().unwrap().to_string();
-            assert!(refused.starts_with("query: ") && refused.ends_with("send user_id, limit"), "{refused}");
+            let error = only(query).err().unwrap().to_string();
+            assert!(error.starts_with("query: ") && error.ends_with("send user_id, limit"), "{error}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! The bodies of requests, as schemas that tell the truth in both directions: what fits one is not refused for its
-//! form, and what fits none is. The rules themselves are those of `api::submission`.
+//! The schemas of request bodies. They are exact in both directions: a body that fits one is not rejected for its form,
+//! and a body that fits none is rejected. The rules themselves are those of `api::submission`.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::api::openapi::schema::{ANY_UUID, ORDER, Schemas, USER, reference, text};
 use crate::api::options::MAX_BATCH_COMMANDS;
 
-/// The format of a string that holds JSON; `scripts/schemathesis` knows how to make one.
+/// The format of a string that holds JSON; `scripts/schemathesis` generates such strings.
 const JSON_TEXT: &str = "json-text";
 
 /// Every JSON type but null.
@@ -50,21 +50,21 @@ macro_rules! schemas {
 schemas! {
     /// The body of `POST /orders`.
     Submission (NewOrder, OrderUpdate, OrderDeletion): AnyOfBuilder::new()
-        .description(Some("Whether an order is created, updated or deleted follows from `order_id` and `status`."))
+        .description(Some("`order_id` and `status` decide whether an order is created, updated or deleted."))
         .item(reference::<NewOrder>())
         .item(reference::<OrderUpdate>())
         .item(reference::<OrderDeletion>());
 
     /// The body of `PUT /orders/{order_id}`.
     PutOrder (OrderContent): AllOfBuilder::new()
-        .description(Some("The content that the order is to have."))
+        .description(Some("The new content of the order."))
         .item(object(&[])
             .property("order_id", AnyOfBuilder::new()
-                .description(Some("The order of the path, or nothing."))
+                .description(Some("The order of the path, or absent."))
                 .item(text(ANY_UUID))
                 .item(one_of([Value::Null, json!(""), json!("0"), json!(0)], "")))
             .property("user_id", owner(
-                "The owner. Needed where the order does not exist yet; an order that exists must belong to this user."
+                "The owner. Required where the order does not exist yet; an existing order must belong to this user."
             ))
             .property("status", unchanged())
             .property("version", version()))
@@ -74,14 +74,14 @@ schemas! {
     Batch (Submission): object(&["orders"])
         .description(Some("Many requests in one."))
         .property("orders", ArrayBuilder::new()
-            .description(Some("Each is a separate request; its result says what is wrong with it."))
+            .description(Some("Each is a separate request; its result names what is wrong with it."))
             .items(AnyOfBuilder::new()
                 .item(reference::<Submission>())
                 .item(ObjectBuilder::new().schema_type(SchemaType::AnyValue)))
             .min_items(Some(1))
             .max_items(Some(MAX_BATCH_COMMANDS)));
 
-    /// An order to be created.
+    /// An order to create.
     NewOrder (OrderContent): AllOfBuilder::new()
         .description(Some("Creates an order."))
         .item(object(&["user_id"])
@@ -93,13 +93,13 @@ schemas! {
             .property("version", null("A new order has no version yet.")))
         .item(reference::<OrderContent>());
 
-    /// A new content for an order.
+    /// New content for an order.
     OrderUpdate (OrderContent): AllOfBuilder::new()
         .description(Some("Replaces the content of an order, which is processed again."))
         .item(existing(&["order_id"]).property("status", unchanged()))
         .item(reference::<OrderContent>());
 
-    /// An order to be deleted.
+    /// An order to delete.
     OrderDeletion (): existing(&["order_id", "status"])
         .description(Some("Deletes an order permanently. Its content stays readable."))
         .property("status", one_of([json!("deleted")], ""))
@@ -108,16 +108,17 @@ schemas! {
     /// The content of an order, in one of two members.
     OrderContent (): AnyOfBuilder::new()
         .description(Some("The content of an order: any JSON value but null, kept digit for digit. No string in it \
-            holds `\\u0000` or a lone surrogate, and it is nested no deeper than 127 levels. Its numbers with exponents, \
-            and those of more than 24 digits, have at most 262,144 digits together when \
-            they are written out, and no number has more than 16,383 behind its point."))
+            may hold `\\u0000` or a lone surrogate, and it may be nested 127 levels deep. Its numbers with exponents, \
+            and those of more than 24 digits, may have 262,144 digits together when \
+            they are written out, and no number more than 16,383 after its point."))
         .item(object(&["payload"])
             .property("payload", of_types(&NOT_NULL, "The content. Its `id` becomes the external id; its `amount`, or \
                 the `price` and `qty` of its `items`, the amount."))
             .property("payload_json", one_of([Value::Null, json!("")], "Absent, or one of these.")))
         .item(object(&["payload_json"])
             .property("payload_json", AnyOfBuilder::new()
-                .description(Some("The content as a JSON text in a string, or as an object. It wins over `payload`."))
+                .description(Some("The content as a JSON text in a string, or as an object. It takes precedence over \
+                    `payload`."))
                 .item(json_text())
                 .item(of_types(&[Type::Object], ""))));
 }
@@ -128,15 +129,15 @@ fn object(required: &[&str]) -> ObjectBuilder {
         .fold(ObjectBuilder::new().schema_type(Type::Object), |object, name| object.required(*name))
 }
 
-/// What names an order that exists.
+/// The members that name an existing order.
 fn existing(required: &[&str]) -> ObjectBuilder {
     object(required)
         .property("order_id", text(ANY_UUID).description(Some("The order, in any spelling of its UUID.")))
-        .property("user_id", owner("The user who asks. Where given, the order must belong to this user."))
+        .property("user_id", owner("The owner. Where given, the order must belong to this user."))
         .property("version", version())
 }
 
-/// A user who may be left out.
+/// An optional user.
 fn owner(description: &str) -> AnyOfBuilder {
     AnyOfBuilder::new()
         .description(Some(description))
@@ -149,7 +150,7 @@ fn version() -> ObjectBuilder {
         .schema_type(SchemaType::from_iter([Type::Integer, Type::Null]))
         .minimum(Some(0))
         .maximum(Some(i64::MAX))
-        .description(Some("The version that the order must have, where that matters."))
+        .description(Some("The version that the order must have; absent: any."))
 }
 
 fn one_of<const N: usize>(values: [Value; N], description: &str) -> ObjectBuilder {
@@ -184,7 +185,7 @@ fn json_text() -> ObjectBuilder {
         .format(Some(SchemaFormat::Custom(JSON_TEXT.to_owned())))
 }
 
-/// A creation. This and the next ones are the examples of the document.
+/// A creation. This and the next functions are the examples of the document.
 pub(super) fn new_order() -> Value {
     json!({"user_id": USER, "payload": {"id": "A-1", "items": [{"price": 9.90, "qty": 2}]}})
 }
@@ -194,7 +195,7 @@ pub(super) fn update() -> Value {
     json!({"order_id": ORDER, "payload": {"id": "A-1", "items": [{"price": 9.90, "qty": 3}]}})
 }
 
-/// A content for `PUT`.
+/// The content of a `PUT`.
 pub(super) fn put() -> Value {
     json!({"user_id": USER, "payload": {"id": "A-1", "amount": 19.80}})
 }

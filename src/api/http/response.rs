@@ -1,5 +1,5 @@
-//! The responses of handlers: a JSON body, and the extensions by which a handler tells the middleware what the response
-//! holds in memory. The middleware takes the extensions out again.
+//! The responses of handlers: a JSON body, and the extensions with which a handler informs the middleware about the
+//! memory of the response. The middleware always removes the extensions.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use hyper::{HeaderMap, StatusCode};
 use crate::api::reads::ReadGuard;
 use crate::service::quota::Permit;
 
-/// How many headers most responses have room for.
+/// The capacity for headers of most responses.
 const USUAL_HEADERS: usize = 12;
 
 /// A JSON response.
@@ -28,13 +28,13 @@ pub(super) fn hold(response: &mut Response, guard: ReadGuard) {
     response.extensions_mut().insert(guard);
 }
 
-/// The memory of a response, taken before the response was made. The response to a write that was carried out must not
+/// The memory of a response, taken before the response is made. The response to a write that was carried out must not
 /// turn into a rejection because memory is short.
 #[derive(Debug, Clone)]
 pub(super) struct ReservedMemory(Arc<Permit>);
 
 impl ReservedMemory {
-    /// Marks a response that holds this memory.
+    /// The mark of a response that holds this memory.
     pub(super) fn of(memory: Permit) -> ReservedMemory {
         ReservedMemory(Arc::new(memory))
     }
@@ -45,6 +45,6 @@ impl ReservedMemory {
     }
 }
 
-/// Marks a response whose memory is bounded in another way.
+/// Marks a response whose memory is limited in another way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unmetered;

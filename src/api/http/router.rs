@@ -1,5 +1,5 @@
-//! The index of every URL. The router and the OpenAPI document are both made of it: path and method stand at the
-//! handler, beside what it reads and answers. Besides the routes there is here only what answers where none fits.
+//! The index of every URL. The router and the OpenAPI document are both made of it: each handler declares its path and
+//! method with its parameters and responses. Besides the routes, this file only has the responses where none fits.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::api::openapi::schema::{Schemas, add};
 use crate::api::problem::{METHOD_NOT_ALLOWED, Problem, ROUTE_NOT_FOUND};
 use crate::api::state::ApiState;
 
-/// What the handlers of HTTP share. Cheap to clone.
+/// The state that the handlers of HTTP share. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::api) struct HttpState(Arc<Inner>);
 
@@ -75,7 +75,7 @@ fn index() -> [UtoipaMethodRouter<HttpState>; 15] {
     ]
 }
 
-/// The schemas of the bodies that the handlers answer with.
+/// The schemas of the bodies of responses.
 fn bodies() -> Schemas {
     let mut schemas = Schemas::new();
     add::<OutcomeBody>(&mut schemas);
@@ -94,7 +94,7 @@ fn bodies() -> Schemas {
 #[must_use]
 pub fn openapi_json() -> String {
     let routes = index().into_iter().map(|(schemas, paths, _)| (schemas, paths));
-    // Strings, numbers and maps with keys of text, which always serialize.
+    // The document holds strings, numbers and maps with keys of text, which always serialize.
     let text = document(routes, bodies()).to_pretty_json().unwrap_or_default();
     text + "\n"
 }
@@ -105,7 +105,7 @@ pub(in crate::api) fn router(api: Arc<ApiState>) -> Router {
     routed(index()).fallback(route_not_found).with_state(state)
 }
 
-/// The router of a process that takes no orders: its health, and nothing else.
+/// The router of a process that takes no orders: only its health.
 pub(in crate::api) fn health_router(health: ProcessHealth) -> Router {
     let index: [UtoipaMethodRouter<ProcessHealth>; 3] =
         [routes!(health::get_health), routes!(health::get_liveness), routes!(health::get_readiness)];
@@ -130,7 +130,7 @@ async fn route_not_found() -> Problem {
         ROUTE_NOT_FOUND,
         "the paths are /orders, /orders:batch, /orders/{order_id}, /orders/{order_id}/history, \
          /orders/{order_id}/events, /orders/by-external/{external_id}, /events, /health, /health/live, /health/ready, \
-         /problems/{code}, /openapi.json, /asyncapi.json, /docs; the last one explains them",
+         /problems/{code}, /openapi.json, /asyncapi.json, /docs; /docs explains them",
     )
 }
 
@@ -142,7 +142,6 @@ async fn method_not_allowed() -> Problem {
 async fn route_not_found_at_worker() -> Problem {
     Problem::new(
         ROUTE_NOT_FOUND,
-        "this is a worker: its paths are /health, /health/live and /health/ready; orders are taken by the api \
-         processes",
+        "this is a worker: its paths are /health, /health/live and /health/ready; send orders to an api process",
     )
 }

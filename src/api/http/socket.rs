@@ -1,6 +1,6 @@
-//! The socket of an HTTP connection, with the limits that only the socket can keep: how long a connection may be idle,
-//! how long the head of a request may take, how much memory a head takes up before it is a request, and a staged close,
-//! so that an answer reaches a peer that is still sending (RFC 9112, section 9.6).
+//! The socket of an HTTP connection, with the limits that only the socket can enforce: the idle time of a connection,
+//! the time and the memory of a request's head, and a staged close, so that a response reaches a peer that is still
+//! sending (RFC 9112, section 9.6). It knows nothing of the bytes it carries.
 
 use std::io;
 use std::pin::Pin;
@@ -15,15 +15,16 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::api::server::connection::Connection;
 use crate::service::quota::{Permit, Resource};
 
-/// The most bytes that are read at once. Just below what the HTTP library reads at first: a read that fills its buffer
-/// makes it double the buffer, and each idle connection would keep one of 64 KiB.
+/// The most bytes that are read at once, just below the HTTP library's first buffer: a read that fills the buffer
+/// doubles it, and each idle connection would keep a buffer of 64 KiB.
 const READ: usize = (8 << 10) - 1;
 
-/// A head up to this size is part of what every connection costs; beyond it, it counts as memory of its peer.
+/// The fixed cost of a connection includes a head up to this size; more counts as memory of its peer.
 const FREE_HEAD: usize = 8 << 10;
 
-/// Up to so many bytes are copied together to be sent: that costs less than to tell the system of every piece.
-const TOGETHER: usize = 1 << 10;
+/// Buffers of up to this many bytes in total are copied into one before they are sent: that costs less than a vectored
+/// write.
+const COPIED: usize = 1 << 10;
 
 /// How long the rest of a request is read and dropped after its response.
 const LINGER: Duration = Duration::from_secs(5);
@@ -51,32 +52,33 @@ pub(in crate::api) struct Socket {
 /// The head of a request that is arriving.
 #[derive(Debug)]
 struct Head {
-    /// How many requests had come when it began.
+    /// The number of requests that had arrived before it.
     after: u64,
-    /// When its first byte came.
+    /// When its first byte arrived.
     began: Option<Instant>,
     bytes: usize,
-    /// What the connection's buffer holds beyond what is free. Kept to the end, as the buffer is.
+    /// The memory of the connection's buffer beyond the free size. It stays to the end, as the buffer does.
     memory: Option<Permit>,
 }
 
-/// How far the close has come.
+/// The stage of the close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Closing {
+    /// The socket is open.
     Open,
-    /// Nothing more is sent; what still arrives is dropped until then.
+    /// Nothing more is sent; bytes that still arrive are dropped until then.
     Until(Instant),
 }
 
 impl Socket {
-    /// The socket of a connection that was accepted just now.
+    /// The socket of a connection that has just been accepted.
     pub(in crate::api) fn new(stream: TcpStream, connection: Arc<Connection>, limits: Limits) -> Socket {
         let opened = Instant::now();
         Socket {
             stream: stream.take(READ as u64),
             connection,
             limits,
-            // Its time begins with the connection.
+            // The time of the first head begins with the connection.
             head: Head { after: 0, began: Some(opened), bytes: 0, memory: None },
             timer: Box::pin(sleep_until(opened + limits.head)),
             closing: Closing::Open,
@@ -84,9 +86,9 @@ impl Socket {
         }
     }
 
-    /// Counts bytes that belong to no request yet.
+    /// Counts bytes of a head that is not a request yet.
     fn count(&mut self, bytes: usize) -> io::Result<()> {
-        self.forget_last_head();
+        self.reset_completed_head();
         if self.connection.idle_since().is_none() {
             return Ok(());
         }
@@ -107,21 +109,21 @@ impl Socket {
         more.map_err(|_| io::Error::other("no memory is left for the head of a request"))
     }
 
-    /// Begins anew where a request has come since: its head is the request's.
-    fn forget_last_head(&mut self) {
+    /// Resets the head once it has become a request.
+    fn reset_completed_head(&mut self) {
         let requests = self.connection.requests();
         if self.head.after != requests {
             (self.head.after, self.head.began, self.head.bytes) = (requests, None, 0);
         }
     }
 
-    /// Completes when a peer that sends nothing has had its time.
+    /// Completes when the peer has sent nothing until its deadline.
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.forget_last_head();
+        self.reset_completed_head();
         loop {
-            // Set only where it would ring too late: each request moves the deadline, and few timers ever ring.
+            // The timer is set only where it would fire too late: each request moves the deadline, and few timers fire.
             match (self.connection.idle_since(), self.head.began) {
-                // A request is under way. The library need not ask again when it ends, so the timer goes on.
+                // A request is in flight. The library may not poll again when it ends, so the timer keeps running.
                 (None, _) if self.timer.is_elapsed() => {
                     self.timer.as_mut().reset(Instant::now() + self.limits.idle);
                 }
@@ -146,13 +148,13 @@ impl Socket {
         }
     }
 
-    /// Whether the peer may be sending what nothing will read.
+    /// Whether the peer may be sending bytes that no request will read.
     fn is_peer_sending(&self) -> bool {
         let is_within_head = self.head.bytes > 0 && self.head.after == self.connection.requests();
         !self.has_peer_ended && (self.connection.has_unread_body() || is_within_head)
     }
 
-    /// Reads and drops what arrives until the peer ends, or the time is over.
+    /// Reads and drops bytes until the peer ends, or the time is over.
     fn poll_drain(&mut self, cx: &mut Context<'_>, until: Instant) -> Poll<()> {
         let mut scratch = [0; 4096];
         if self.timer.deadline() != until {
@@ -189,7 +191,7 @@ impl AsyncRead for Socket {
                 bytes => Poll::Ready(self.count(bytes)),
             },
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            // To the HTTP library it looks as if the peer had hung up.
+            // A timeout looks to the HTTP library as if the peer had closed the connection.
             Poll::Pending => self.poll_timeout(cx).map(Ok),
         }
     }
@@ -207,17 +209,17 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         let stream = Pin::new(self.stream.get_mut());
         let size: usize = buffers.iter().map(|buffer| buffer.len()).sum();
-        if size > TOGETHER {
+        if size > COPIED {
             return stream.poll_write_vectored(cx, buffers);
         }
-        let mut together = [0; TOGETHER];
-        let mut rest = together.as_mut_slice();
+        let mut copied = [0; COPIED];
+        let mut rest = copied.as_mut_slice();
         for buffer in buffers {
-            let (place, behind) = rest.split_at_mut(buffer.len());
-            place.copy_from_slice(buffer);
+            let (target, behind) = rest.split_at_mut(buffer.len());
+            target.copy_from_slice(buffer);
             rest = behind;
         }
-        stream.poll_write(cx, &together[..size])
+        stream.poll_write(cx, &copied[..size])
     }
 
     fn is_write_vectored(&self) -> bool {

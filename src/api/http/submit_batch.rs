@@ -1,5 +1,6 @@
-//! `POST /orders:batch`: many commands in one request, each with an outcome of its own. All of them go through the same
-//! committer as those of other callers, in their order, so that one commit carries as many as it can.
+//! `POST /orders:batch`: many commands in one request, each with an outcome of its own. They use the same committer as
+//! the commands of other callers, in their order, so that one commit includes as many as possible. An item never
+//! affects another item's outcome.
 
 use std::sync::Arc;
 
@@ -39,7 +40,7 @@ use crate::order::{self, Invalid, KeyText, Version, pick};
 use crate::service::quota::Permit;
 use crate::service::{CommandReceipt, Deadline};
 
-/// How many bytes an item takes up besides its text: its place in the queue, its waiter, its part of the answer.
+/// The bytes of an item besides its text: its entry in the queue, its waiter, its part of the response.
 const ITEM_OVERHEAD: usize = 512;
 
 /// The outcome of each item, in the order of the items.
@@ -49,12 +50,12 @@ pub(super) struct BatchBody {
     results: Vec<ItemResult>,
 }
 
-/// What `POST /orders` would have answered to one item.
+/// The response of `POST /orders` to one item.
 #[derive(Serialize, ToSchema)]
 struct ItemResult {
     /// The HTTP status.
     status: u16,
-    /// The version that the order has by it.
+    /// The version of the order after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = i64, required = false)]
     version: Option<Version>,
@@ -62,11 +63,11 @@ struct ItemResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     replayed: Option<bool>,
-    /// How many seconds to wait before the item is sent again. Absent unless its status is 503.
+    /// The seconds to wait before the item is sent again. Absent unless its status is 503.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, nullable = false)]
     retry_after: Option<u64>,
-    /// What the answer would have held.
+    /// The body of that response.
     #[schema(schema_with = any_answer)]
     body: ItemBody,
 }
@@ -75,13 +76,13 @@ struct ItemResult {
 #[serde(untagged)]
 enum ItemBody {
     Accepted(OutcomeBody<'static>),
-    Refused(Box<RawValue>),
+    Rejected(Box<RawValue>),
 }
 
 /// Create, update and delete many orders
 ///
 /// Each item is a separate request with a separate outcome; the items are carried out in their order. An
-/// `Idempotency-Key` counts for each item by its index.
+/// `Idempotency-Key` applies to each item together with the item's index.
 #[utoipa::path(
     post, path = "/orders:batch", tag = "orders",
     params(IdempotencyKey, Prefer),
@@ -109,13 +110,12 @@ pub(super) async fn submit_batch(
     let ((items, mut memory), _): ((Vec<Item>, Permit), Permit) = body.read(read).await?;
     let preferences = Preferences::read(&head.headers);
     let deadline = api.service.deadline(preferences.wait_policy());
-    // Polled in their order, and so they are queued.
+    // The futures are polled in the order of the items, so the items are queued in that order.
     let outcomes = join_all(items.into_iter().map(|item| submit(&api, item, deadline))).await;
     let request_id = &request_id;
     let results = outcomes.iter().map(|outcome| result(outcome, request_id)).collect();
     let text = to_json(&BatchBody { results });
-    // The memory taken for the items is about enough; where it is not, and no more is left, the response counts too
-    // little.
+    // The memory of the items is usually enough. Where it is not, and no more is left, the response counts too little.
     let _ = memory.grow(text.len().saturating_sub(memory.units()));
     let mut response = json_response(StatusCode::MULTI_STATUS, text);
     response.extensions_mut().insert(ReservedMemory::of(memory));
@@ -129,18 +129,18 @@ pub(super) async fn submit_batch(
 fn items(text: &str) -> Result<Vec<&RawValue>, Invalid> {
     let [orders] =
         pick(text, ["orders"]).map_err(|error| Invalid::new("body", format!("not valid JSON: {error}")))?;
-    let refused = || {
+    let invalid = || {
         Invalid::new(
             "orders",
             format!("send an array of 1 to {MAX_BATCH_COMMANDS} orders, as {{\"orders\":[...]}}"),
         )
     };
     let orders: Vec<&RawValue> =
-        serde_json::from_str(orders.ok_or_else(refused)?.get()).map_err(|_| refused())?;
-    if (1..=MAX_BATCH_COMMANDS).contains(&orders.len()) { Ok(orders) } else { Err(refused()) }
+        serde_json::from_str(orders.ok_or_else(invalid)?.get()).map_err(|_| invalid())?;
+    if (1..=MAX_BATCH_COMMANDS).contains(&orders.len()) { Ok(orders) } else { Err(invalid()) }
 }
 
-/// The request of one item, and the memory that it takes up.
+/// The request of one item, and its memory.
 type Item = Result<(order::Request, Permit), Problem>;
 
 fn item_request(text: &str, key: Option<&KeyText>, index: usize, caller: &Caller) -> Item {
@@ -167,11 +167,11 @@ fn result(outcome: &Result<CommandReceipt, Problem>, request_id: &HeaderValue) -
         },
         Err(problem) => {
             let (_, body) = problem.body(request_id, false);
-            // JSON, because it was just written.
+            // The body was just written as JSON, so it parses.
             let body = String::from_utf8(body).ok().and_then(|body| RawValue::from_string(body).ok());
             let (status, body) = (problem.kind.status, body.unwrap_or_else(|| RawValue::NULL.to_owned()));
             let retry_after = problem.retry_after.map(seconds);
-            ItemResult { status, version: None, replayed: None, retry_after, body: ItemBody::Refused(body) }
+            ItemResult { status, version: None, replayed: None, retry_after, body: ItemBody::Rejected(body) }
         }
     }
 }
@@ -201,8 +201,8 @@ fn any_answer() -> Schema {
 /// An example for the document.
 fn example() -> Value {
     let created = json!({"status": 201, "version": 1, "body": outcome_of("created")});
-    let refused = json!({"status": 404, "body": problem(Error::NotFound { order_id: None })});
-    json!({"results": [created, refused]})
+    let rejected = json!({"status": 404, "body": problem(Error::NotFound { order_id: None })});
+    json!({"results": [created, rejected]})
 }
 
 #[cfg(test)]
@@ -214,17 +214,17 @@ mod tests {
     use crate::order::OrderId;
 
     #[test]
-    fn an_item_that_may_be_sent_again_says_after_which_pause() {
-        let told = |error: Error| {
+    fn the_result_of_a_retryable_item_names_the_pause() {
+        let pause = |error: Error| {
             let body = to_json(&result(&Err(error.into()), &HeaderValue::from_static("")));
             serde_json::from_slice::<serde_json::Value>(&body).unwrap()["retry_after"].clone()
         };
-        assert_eq!(told(Error::Overloaded { retry_after: Duration::from_secs(3) }), 3);
-        assert_eq!(told(Error::Unavailable), 1);
+        assert_eq!(pause(Error::Overloaded { retry_after: Duration::from_secs(3) }), 3);
+        assert_eq!(pause(Error::Unavailable), 1);
         for error in
             [Error::OutcomeUnknown { order_id: OrderId::generate() }, Error::NotFound { order_id: None }]
         {
-            assert_eq!(told(error), serde_json::Value::Null);
+            assert_eq!(pause(error), serde_json::Value::Null);
         }
     }
 }

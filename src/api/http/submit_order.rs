@@ -1,5 +1,5 @@
-//! `POST /orders`, which creates, updates or deletes an order: the way of clients that have one kind of request for
-//! all.
+//! `POST /orders`, which creates, updates or deletes an order, for clients with one kind of request for all three. The
+//! command follows from the fields of the body alone.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ use crate::order::{self, Command, Invalid};
 
 /// Create, update or delete an order
 ///
-/// The answer comes when the order has been processed, or when the time to wait for that is over.
+/// The response is sent when the order has been processed, or when the wait for that times out.
 #[utoipa::path(
     post, path = "/orders", tag = "orders",
     params(IdempotencyKey, IfMatchHeader, Prefer),
@@ -57,7 +57,7 @@ pub(super) async fn submit_order(
         let (has_condition, versions) = (if_match.is_some(), allowed(if_match, &mut submission)?);
         let command = submission.into_command()?;
         if has_condition && matches!(command, Command::Create { .. }) {
-            return Err(Invalid::new("If-Match", "a new order matches nothing; leave it out").into());
+            return Err(Invalid::new("If-Match", "a new order has no version yet; leave it out").into());
         }
         let key = key.map(|key| key.of(&command));
         Ok((order::Request { command, key }, versions))

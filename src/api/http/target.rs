@@ -1,5 +1,5 @@
-//! The host that a request is for, and whether the page that made the request comes from that host. A browser tells the
-//! second in `Sec-Fetch-Site` or `Origin`; programs other than browsers send neither.
+//! The host that a request is for, and whether the page that made the request comes from that host. Browsers state the
+//! page's origin in `Sec-Fetch-Site` or `Origin`; other programs send neither.
 
 use std::net::Ipv6Addr;
 
@@ -26,7 +26,7 @@ impl Target<'_> {
             None => text.split_at(text.find(':').unwrap_or(text.len())),
         };
         let port = match port.strip_prefix(':') {
-            // A colon without a number is legal, and says nothing.
+            // A colon without a number is legal, and has no effect.
             Some("") => None,
             Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits.parse().ok()?),
             Some(_) => return None,
@@ -46,30 +46,29 @@ impl Target<'_> {
     }
 }
 
-/// The targets that a request names: `Host`, and the one of its request line, which counts for more. A client of
-/// HTTP/1.0 need not name any.
+/// The targets that a request names: `Host`, and the one of its request line, which takes precedence. A request of
+/// HTTP/1.0 may name none.
 ///
 /// # Errors
-/// [`Invalid`] where `Host` is missing, there twice, or not a host.
+/// [`Invalid`] where `Host` is missing, given twice, or not a host.
 pub(super) fn targets<B>(request: &Request<B>) -> Result<[Option<Target<'_>>; 2], Invalid> {
     let invalid = |fix| Invalid::new("Host", fix);
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (None, _) if request.version() < Version::HTTP_11 => None,
-        (None, _) => return Err(invalid("send this header; HTTP/1.1 asks for it")),
+        (None, _) => return Err(invalid("send this header; HTTP/1.1 requires it")),
         (Some(host), None) => Some(host),
         (Some(_), Some(_)) => return Err(invalid("send this header once")),
     };
-    let wanted = || invalid("send a name or an IP address, and a port where it is not the usual one");
+    let wanted = || invalid("send a name or an IP address, and a port where it is not the default one");
     let host = host.map(|host| host.to_str().ok().and_then(Target::read).ok_or_else(wanted)).transpose()?;
     let authority =
         request.uri().authority().map(|authority| Target::read(authority.as_str()).ok_or_else(wanted));
     Ok([host, authority.transpose()?])
 }
 
-/// Whether a browser says that a page of another site made the request. Modern browsers do so in `Sec-Fetch-Site`;
-/// older ones name the page's origin, which must be the service itself then. The same as Go's
-/// `http.CrossOriginProtection`.
+/// Whether a page of another site made the request. Modern browsers state that in `Sec-Fetch-Site`; older ones name the
+/// page's origin, which must then be the service itself. The rule is that of Go's `http.CrossOriginProtection`.
 pub(super) fn is_cross_site(headers: &HeaderMap, target: Option<Target<'_>>) -> bool {
     let mut sites = headers.get_all(SEC_FETCH_SITE).iter().filter(|site| !site.is_empty()).peekable();
     if sites.peek().is_some() {

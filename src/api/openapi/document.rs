@@ -1,5 +1,5 @@
-//! The OpenAPI document: the operations of the routes that it is given, the schemas that they name, and what the
-//! middleware adds to each operation. A route that is served is in the document, because both are made of one index.
+//! The OpenAPI document: the operations of the given routes, the schemas that they name, and what the middleware adds
+//! to each operation. A served route is always in the document, because both are made of one index.
 
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Operation, PathItem};
@@ -16,24 +16,24 @@ use crate::api::problem::Kind;
 use crate::api::problem_body::{DeletedBody, ProblemBody};
 
 const DESCRIPTION: &str = "\
-Takes orders, makes them durable, has them processed, and answers with the real outcome.
+Takes orders, stores them durably, has a worker process them, and answers with the outcome.
 
-Every path also works with one trailing slash, and with `HEAD` where it has `GET`. Another path is a 404 \
-(`route_not_found`), another method of a path a 405 (`method_not_allowed`) that names the right ones in `Allow`. \
+Every path also works with one trailing slash, and with `HEAD` where it has `GET`. Another path gets a 404 \
+(`route_not_found`), another method of a path a 405 (`method_not_allowed`) with the supported ones in `Allow`. \
 Members of a body that are not listed here are ignored, and so is the `Content-Type` of a request; a \
 `Content-Encoding` is not supported. New members may be added to responses at any time. Percent-encoded letters, digits, \
 `-`, `.`, `_`, `~` and `:` in a path are the same as plain ones.
 
-A write that a browser marks as another site's (`Sec-Fetch-Site`, or else an `Origin` that is not the `Host`) is a 403 \
-(`cross_site_request`). A request for a host that the service does not answer to is a 421 (`misdirected_request`). A \
-condition that a write does not evaluate (`If-Unmodified-Since` and others) is a 400.
+A write that a browser marks as another site's (`Sec-Fetch-Site`, or else an `Origin` that is not the `Host`) gets a 403 \
+(`cross_site_request`). A request for a host that the service does not answer to gets a 421 (`misdirected_request`). A \
+condition that a write does not evaluate (`If-Unmodified-Since` and others) gets a 400.
 
 A response without another directive has `Cache-Control: no-store`; each has `X-Content-Type-Options: nosniff`.
 
-Every error is a problem of RFC 9457. Its `code` is stable; `retryable` says whether the same request may be sent again \
-without harm, and may then succeed.";
+Every error is a problem of RFC 9457. Its `code` is stable; `retryable` says whether the same request can safely be sent \
+again, and may then succeed.";
 
-/// The whole document of these routes. `schemas` are those of the bodies of responses; a route brings those of its
+/// The whole document of these routes. `schemas` are those of the bodies of responses; a route includes those of its
 /// request.
 pub(in crate::api) fn document(
     routes: impl IntoIterator<Item = (Schemas, Paths)>,
@@ -98,7 +98,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [get, put, post, delete].into_iter().flatten()
 }
 
-/// Every request may bring an id, and every answer carries one.
+/// Adds the request's optional id, and the headers that every response has.
 fn add_what_the_middleware_does(operation: &mut Operation) {
     let parameters = operation.parameters.get_or_insert_default();
     parameters.push(RefOr::Ref(Ref::new("#/components/parameters/RequestId")));

@@ -1,6 +1,6 @@
-//! The builders of the OpenAPI document. A leaf: a handler describes its operation beside itself with what is here, and
-//! the document is made of the routes that it is given. Nothing here knows a handler or a route, so that no description
-//! can be forgotten in a second place.
+//! The builders of the OpenAPI document. A handler uses them to describe its operation in its own file, and the
+//! document is made of the given routes. Nothing here may know a handler or a route, so that a description has only one
+//! place.
 
 pub(super) mod document;
 pub(super) mod parameters;

@@ -1,5 +1,6 @@
-//! The problems in the OpenAPI document: which ones an operation may answer with, how they look, and an example of
-//! each. All of it is made of the table of problems and of the very bodies that are sent.
+//! The problems in the OpenAPI document: those of each operation, their schema, and an example of each. All of it is
+//! made of the table of problems and of the types of the bodies that are sent, so that the document cannot differ from
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ use crate::error::Error;
 use crate::order::{Invalid, OrderId};
 use crate::service::RETRY_AFTER;
 
-/// Declares the problems that an operation may answer with.
+/// Declares the problems of an operation.
 macro_rules! problems {
     ($($(#[$doc:meta])* $vis:vis $name:ident: $($kind:ident),+;)+) => {$(
         $(#[$doc])*
@@ -40,7 +41,7 @@ pub(in crate::api) use problems;
 problems! {
     /// The problems of any request, except at `/health`.
     pub(in crate::api) Problems: INVALID, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED;
-    /// The problems of a path that names something that need not exist.
+    /// The problems of a path whose file or code may not exist.
     pub(in crate::api) FileProblems: INVALID, ROUTE_NOT_FOUND, MISDIRECTED_REQUEST, INTERNAL, OVERLOADED;
 }
 
@@ -95,14 +96,14 @@ fn example_of_deleted() -> serde_json::Value {
     serde_json::to_value(problem.members(REQUEST).of_deleted(ORDER)).unwrap_or_default()
 }
 
-/// A request of the examples.
+/// The request id of the examples.
 const REQUEST: &str = "checkout-7";
 
 fn order_id() -> OrderId {
     OrderId::parse(ORDER).unwrap_or_else(OrderId::generate)
 }
 
-/// One problem of every kind, with the words that callers get.
+/// One problem of every kind, with the texts that callers get.
 fn samples() -> Vec<Problem> {
     let order_id = order_id();
     let errors = [
@@ -122,7 +123,7 @@ fn samples() -> Vec<Problem> {
         (ROUTE_NOT_FOUND, "the paths are in /openapi.json"),
         (METHOD_NOT_ALLOWED, "the Allow header lists the methods that this path takes"),
         (BODY_TIMEOUT, "body: send all of it within 30 seconds"),
-        (DEADLINE_EXCEEDED, "the deadline of the call has passed; the order may be stored all the same"),
+        (DEADLINE_EXCEEDED, "the deadline of the call has passed; the order may be stored nevertheless"),
         (BODY_TOO_LARGE, "body: send at most 1048576 bytes"),
         (
             CROSS_SITE_REQUEST,
@@ -133,7 +134,7 @@ fn samples() -> Vec<Problem> {
             "Host: this service does not answer to that name; call it by its IP address or as localhost, or add the name \
              to ALLOWED_HOSTS",
         ),
-        (UNSUPPORTED_CONTENT_ENCODING, "Content-Encoding: send the body as it is, without this header"),
+        (UNSUPPORTED_CONTENT_ENCODING, "Content-Encoding: send the body uncompressed, without this header"),
     ];
     let of_http = of_http.map(|(kind, detail)| Problem::new(kind, detail));
     errors.map(Problem::from).into_iter().chain(of_http).collect()
@@ -146,10 +147,10 @@ mod tests {
 
     #[test]
     fn every_kind_of_problem_has_an_example() {
-        let mut told: Vec<&str> = samples().iter().map(|problem| problem.kind.code).collect();
+        let mut shown: Vec<&str> = samples().iter().map(|problem| problem.kind.code).collect();
         let mut all: Vec<&str> = TABLE.iter().map(|kind| kind.code).collect();
-        told.sort_unstable();
+        shown.sort_unstable();
         all.sort_unstable();
-        assert_eq!(told, all);
+        assert_eq!(shown, all);
     }
 }

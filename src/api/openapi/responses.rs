@@ -1,5 +1,5 @@
-//! The responses of operations that are not problems: the builders of their bodies and headers. A handler declares its
-//! own responses with them.
+//! The responses of operations that are not problems: the builders of their bodies and headers, with which a handler
+//! declares its own responses. Nothing here knows a handler.
 
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -47,7 +47,7 @@ pub(in crate::api) fn plain(example: &str) -> Content {
 
 /// `Preference-Applied`.
 pub(in crate::api) fn applied() -> Header {
-    header("The preferences that were honoured, where there were any.", any_text(), "wait=5")
+    header("The preferences that were applied; absent where there were none.", any_text(), "wait=5")
 }
 
 /// A header, with an example.
@@ -65,28 +65,28 @@ pub(in crate::api) fn header(
 
 /// `X-Request-Id`.
 pub(in crate::api) fn request_id() -> Header {
-    header("The id of this request. The log names it, too.", text("^[!-~]{1,128}$"), "checkout-7")
+    header("The id of this request, which is also in the log.", text("^[!-~]{1,128}$"), "checkout-7")
 }
 
 /// `X-Content-Type-Options`.
 pub(in crate::api) fn no_sniff() -> Header {
-    header("The body is what `Content-Type` says.", text("^nosniff$"), "nosniff")
+    header("The body has the type in `Content-Type`.", text("^nosniff$"), "nosniff")
 }
 
 /// `Retry-After`.
 pub(in crate::api) fn retry_after() -> Header {
     let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
-    header("How many seconds to wait before the next try.", seconds, 1)
+    header("The seconds to wait before the next try.", seconds, 1)
 }
 
 /// `Vary`.
 pub(in crate::api) fn vary() -> Header {
-    header("The request headers that the form of the response depends on.", any_text(), "Accept")
+    header("The request headers on which the form of the response depends.", any_text(), "Accept")
 }
 
 /// `Accept-Encoding`.
 pub(in crate::api) fn accept_encoding() -> Header {
-    header("The encoding that a request's body may have.", text("^identity$"), "identity")
+    header("The supported encoding of a request's body.", text("^identity$"), "identity")
 }
 
 /// `Location`.
@@ -94,24 +94,24 @@ pub(in crate::api) fn location() -> Header {
     let reference = ObjectBuilder::new()
         .schema_type(Type::String)
         .format(Some(SchemaFormat::Custom("uri-reference".to_owned())));
-    header("Where the order is.", reference, format!("/orders/{ORDER}"))
+    header("The address of the order.", reference, format!("/orders/{ORDER}"))
 }
 
 /// `ETag`.
 pub(in crate::api) fn etag(example: &str) -> Header {
-    header("Which content this is.", text("^\"[^\"]*\"$"), example)
+    header("The tag of this content, for conditional requests.", text("^\"[^\"]*\"$"), example)
 }
 
 /// `Cache-Control`.
 pub(in crate::api) fn cache_control(example: &str) -> Header {
     header(
-        "It may be cached, and must be revalidated each time.",
+        "The response may be cached, and must be revalidated each time.",
         ObjectBuilder::new().schema_type(Type::String),
         example,
     )
 }
 
-/// The response to a caller that has the content already.
+/// The response to a caller that already has the content.
 pub(in crate::api) fn known() -> ResponseBuilder {
     saying("Not modified: `If-None-Match` names the current content.").header("ETag", etag("\"v1\""))
 }

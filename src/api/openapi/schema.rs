@@ -1,4 +1,5 @@
 //! Schemas that bodies and parameters share: texts, numbers, the statuses of an order, and the ids of all examples.
+//! Nothing here knows an operation.
 
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, Type};
@@ -9,7 +10,7 @@ use crate::order::Status;
 /// Schemas by their names, as the document collects them.
 pub(in crate::api) type Schemas = Vec<(String, RefOr<Schema>)>;
 
-/// Every spelling of a UUID that is read: with or without dashes, braces or `urn:uuid:`, in any case.
+/// Every accepted spelling of a UUID: with or without dashes, braces or `urn:uuid:`, in any case.
 pub(in crate::api) const ANY_UUID: &str = "^([0-9A-Fa-f]{32}|([Uu][Rr][Nn]:[Uu][Uu][Ii][Dd]:)?[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-\
     [0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}|\\{[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-\
     [0-9A-Fa-f]{12}\\})$";
@@ -17,7 +18,7 @@ pub(in crate::api) const ANY_UUID: &str = "^([0-9A-Fa-f]{32}|([Uu][Rr][Nn]:[Uu][
 /// The order of the examples.
 pub(in crate::api) const ORDER: &str = "0196f1c8-7b1e-7000-8000-00000000002a";
 
-/// Its user.
+/// The user of the examples.
 pub(in crate::api) const USER: &str = "7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33";
 
 /// A text that fits a pattern.

@@ -1,6 +1,5 @@
-//! The clock of the connections, and the progress that a peer makes by it. A connection notes the time several times a
-//! request, so the clock is a number that a task advances, and not a call to the system. It may be a tick late, never
-//! early.
+//! The clock of the connections, and the progress of a peer's reads by it. A connection records the time several times
+//! a request, so the clock is a number that a task advances, and not a system call. It may be a tick late, never early.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// How exact the times of connections are.
+/// The precision of the connections' times.
 pub(super) const TICK: Duration = Duration::from_millis(50);
 
 /// The clock.
@@ -20,12 +19,12 @@ pub(in crate::api) struct Clock {
 }
 
 impl Clock {
-    /// A clock that stands until [`Clock::run`] runs.
+    /// A clock that does not advance until [`Clock::run`] runs.
     pub(in crate::api) fn new() -> Arc<Clock> {
         Arc::new(Clock { start: Instant::now(), now: AtomicU64::new(0) })
     }
 
-    /// Keeps the clock going. Does not end.
+    /// Advances the clock. Does not end.
     pub(in crate::api) async fn run(&self) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -42,24 +41,24 @@ impl Clock {
     }
 }
 
-/// What a peer reads of what it is sent.
+/// The progress of a peer's reads of a response.
 #[derive(Debug, Default)]
 pub(in crate::api) struct WriteProgress {
-    /// How many parts wait for the peer to read them.
+    /// The parts that wait for the peer to read them.
     unsent: AtomicUsize,
     /// When the peer last read something, by the clock.
     at: AtomicU64,
 }
 
 impl WriteProgress {
-    /// Notes that a part waits for the peer.
+    /// Records that a part waits for the peer.
     pub(in crate::api) fn waits(&self, now: u64) {
         if self.unsent.fetch_add(1, Ordering::AcqRel) == 0 {
             self.at.store(now, Ordering::Relaxed);
         }
     }
 
-    /// Notes that the peer read a part, or that the part is dropped. Returns how many waited.
+    /// Records that the peer has read a part, or that the part is dropped. Returns how many waited.
     pub(in crate::api) fn took(&self, now: u64) -> usize {
         self.at.store(now, Ordering::Relaxed);
         self.unsent.fetch_sub(1, Ordering::AcqRel)
@@ -70,7 +69,7 @@ impl WriteProgress {
         self.unsent.load(Ordering::Acquire)
     }
 
-    /// Whether a part waits, and the peer has read nothing for that long.
+    /// Whether a part waits, and the peer has read nothing for `limit`.
     pub(in crate::api) fn is_stalled(&self, now: u64, limit: Duration) -> bool {
         let since = now.saturating_sub(self.at.load(Ordering::Relaxed));
         self.unsent() > 0 && Duration::from_millis(since) >= limit

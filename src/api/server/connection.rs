@@ -1,5 +1,5 @@
-//! The state of one connection: its peer, the requests under way on it, and whether its peer still reads what it is
-//! sent. The accept loop, the socket and the requests share it. Nothing here waits or blocks.
+//! The state of one connection: its peer, its requests in flight, and whether its peer still reads the responses. The
+//! accept loop, the socket and the requests share it. Nothing here waits or blocks.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,8 +13,8 @@ use super::clock::{Clock, TICK, WriteProgress};
 use super::known_host::KnownHost;
 use crate::service::quota::{Peer, Permit};
 
-/// How many parts of answers may wait for the peer before nothing more is read from it: one that sends request after
-/// request and reads nothing would have the answers pile up.
+/// How many parts of responses may wait for the peer before nothing more is read from it. Without the limit, responses
+/// would pile up for a peer that sends requests and reads nothing.
 const MOST_UNSENT: usize = 8;
 
 /// The state of a connection.
@@ -23,30 +23,30 @@ pub(in crate::api) struct Connection {
     /// The peer that opened it.
     peer: Arc<Peer>,
     clock: Arc<Clock>,
-    /// A host that a request on it has named and that the service answers to.
+    /// The host that a request on it has named and that was accepted.
     host: KnownHost,
-    /// Its place among the connections; empty when another one has it.
+    /// Its slot among the connections; empty when it is evicted.
     // std Mutex: held to take it, never across .await
     slot: Mutex<Option<Permit>>,
-    /// How many connections of the port have lost their place and are still open.
+    /// The evicted connections of the port that are still open.
     leaving: Arc<AtomicUsize>,
-    /// How many requests have come so far.
+    /// The requests that have arrived so far.
     requests: AtomicU64,
-    /// How many of them are under way: not answered, or the answer not written to its end.
-    under_way: AtomicUsize,
-    /// Since when none is under way, by the clock.
+    /// The requests in flight: not answered, or the response not completely written.
+    in_flight: AtomicUsize,
+    /// The time since when no request is in flight, by the clock.
     idle_since: AtomicU64,
-    /// What the peer reads of all responses together.
+    /// The progress of the peer's reads of all responses together.
     progress: WriteProgress,
-    /// The answers of a connection that carries several at a time: each makes its own progress.
-    // std Mutex: held to add one or look at all, never across .await
+    /// The responses of a connection that carries several at a time: each has its own progress.
+    // std Mutex: held to add one or check all, never across .await
     answers: Mutex<Vec<Weak<dyn Stallable>>>,
-    /// Whether a request was answered whose body had not come to its end.
+    /// Whether a request was answered whose body was not read to its end.
     has_unread_body: AtomicBool,
-    /// How the connection is told to end, as a number of [`CloseRequest`], and since when, by the clock.
+    /// How the connection is asked to end, as a number of [`CloseRequest`], and since when, by the clock.
     close_request: AtomicU8,
     close_requested_at: AtomicU64,
-    /// Wakes what serves the connection.
+    /// Wakes the task that serves the connection.
     server: AtomicWaker,
     /// Wakes the task that reads from it.
     reader: AtomicWaker,
@@ -60,17 +60,17 @@ impl Drop for Connection {
     }
 }
 
-/// A response on its way, which a peer may stop reading.
+/// A response that a peer may stop reading.
 pub(in crate::api) trait Stallable: std::fmt::Debug + Send + Sync {
-    /// Whether it waits, and the peer has read nothing of it for that long.
+    /// Whether it waits, and the peer has read nothing of it for `limit`.
     fn is_stalled(&self, limit: Duration) -> bool;
 }
 
-/// How a connection is told to end; a later variant outweighs an earlier one.
+/// How a connection is asked to end; a later variant overrides an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(in crate::api) enum CloseRequest {
-    /// It goes on.
+    /// It continues.
     None,
     /// It ends when its requests are answered.
     Graceful,
@@ -79,7 +79,7 @@ pub(in crate::api) enum CloseRequest {
 }
 
 impl Connection {
-    /// A connection that was opened just now.
+    /// A new connection.
     pub(in crate::api) fn new(slot: Permit, clock: &Arc<Clock>, leaving: &Arc<AtomicUsize>) -> Connection {
         let now = clock.now();
         Connection {
@@ -89,7 +89,7 @@ impl Connection {
             slot: Mutex::new(Some(slot)),
             leaving: Arc::clone(leaving),
             requests: AtomicU64::new(0),
-            under_way: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
             idle_since: AtomicU64::new(now),
             progress: WriteProgress::default(),
             answers: Mutex::default(),
@@ -106,52 +106,52 @@ impl Connection {
         &self.peer
     }
 
-    /// A host that a request on it has named and that was accepted.
+    /// The host that a request on it has named and that was accepted.
     pub(in crate::api) fn host(&self) -> &KnownHost {
         &self.host
     }
 
-    /// Notes that a request has come.
+    /// Records the arrival of a request.
     pub(in crate::api) fn begin(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        self.under_way.fetch_add(1, Ordering::AcqRel);
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Notes that a request is answered, and its answer written.
+    /// Records that a request is answered and its response written.
     pub(in crate::api) fn end(&self) {
         self.idle_since.store(self.clock.now(), Ordering::Relaxed);
-        self.under_way.fetch_sub(1, Ordering::AcqRel);
+        self.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// How many requests have come so far.
+    /// The number of requests that have arrived so far.
     pub(in crate::api) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Since when no request is under way; `None` while one is.
+    /// The time since when no request is in flight; `None` while one is.
     pub(in crate::api) fn idle_since(&self) -> Option<Instant> {
-        let is_idle = self.under_way.load(Ordering::Acquire) == 0;
-        // The clock may be a tick late, and no connection is closed before its time.
+        let is_idle = self.in_flight.load(Ordering::Acquire) == 0;
+        // The clock may be a tick late, and no connection may be closed too early.
         let since = || Duration::from_millis(self.idle_since.load(Ordering::Relaxed)) + TICK;
         is_idle.then(|| self.clock.start + since())
     }
 
-    /// Notes that a part of a response waits for the peer.
+    /// Records that a part of a response waits for the peer.
     pub(in crate::api) fn waits(&self) {
         self.progress.waits(self.clock.now());
     }
 
-    /// Notes that the peer read a part of a response, or that the part is dropped.
+    /// Records that the peer has read a part of a response, or that the part is dropped.
     pub(in crate::api) fn took(&self) {
         if self.progress.took(self.clock.now()) == MOST_UNSENT {
             self.reader.wake();
         }
     }
 
-    /// Watches an answer that is one of several at a time.
+    /// Watches the progress of a response on a connection that carries several at a time.
     pub(in crate::api) fn watch(&self, answer: Weak<dyn Stallable>) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        // Grows to twice what is open, and no further.
+        // The list grows to at most twice the number of open responses.
         if answers.len() == answers.capacity() {
             answers.retain(|answer| answer.strong_count() > 0);
         }
@@ -163,25 +163,26 @@ impl Connection {
         self.clock.now()
     }
 
-    /// The same as an instant: not before the real one unless the clock is starved, and a tick behind it at most.
+    /// The time as an instant: at most a tick after the real time, and not before it unless the clock's task is
+    /// starved.
     pub(in crate::api) fn time(&self) -> Instant {
         self.clock.start + Duration::from_millis(self.clock.now()) + TICK
     }
 
-    /// Completes when the peer may be read from: it has taken most of what it was sent.
+    /// Completes when the peer has read most of its responses, so that more may be read from it.
     pub(in crate::api) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.progress.unsent() < MOST_UNSENT {
             return Poll::Ready(());
         }
         self.reader.register(cx.waker());
-        // It may have been taken just before.
+        // The peer may have read a part before the waker was registered.
         match self.progress.unsent() < MOST_UNSENT {
             true => Poll::Ready(()),
             false => Poll::Pending,
         }
     }
 
-    /// Whether a response waits, and the peer has read nothing of it for that long.
+    /// Whether a response waits, and the peer has read nothing of it for `limit`.
     pub(in crate::api) fn is_stalled(&self, limit: Duration) -> bool {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let open: Vec<_> = answers.iter().filter_map(Weak::upgrade).collect();
@@ -190,7 +191,7 @@ impl Connection {
             || open.iter().any(|answer| answer.is_stalled(limit))
     }
 
-    /// Whether the connection was told to end that long ago, and no request is under way on it.
+    /// Whether the connection was asked to end at least `limit` ago, and no request is in flight on it.
     pub(in crate::api) fn is_overdue(&self, limit: Duration) -> bool {
         let since = self.clock.now().saturating_sub(self.close_requested_at.load(Ordering::Relaxed));
         self.close_request() == CloseRequest::Graceful
@@ -198,7 +199,7 @@ impl Connection {
             && self.idle_since().is_some()
     }
 
-    /// Notes that a request was answered before its body had come to its end.
+    /// Records that a request was answered before its body was read to its end.
     pub(in crate::api) fn leave_body_unread(&self) {
         self.has_unread_body.store(true, Ordering::Relaxed);
     }
@@ -208,14 +209,14 @@ impl Connection {
         self.has_unread_body.load(Ordering::Relaxed)
     }
 
-    /// Since when the connection is idle and could give its place away.
+    /// The time since when the connection is idle, unless it is evicted already.
     pub(in crate::api) fn spare_since(&self) -> Option<Instant> {
         let has_slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         self.idle_since().filter(|_| has_slot)
     }
 
-    /// Takes the connection's place away and ends it. A request that came at this very moment is lost with it, as where
-    /// an idle connection is closed.
+    /// Evicts the connection: takes its slot and closes it. A request that arrives at this moment is lost, as on any
+    /// idle connection that closes.
     pub(in crate::api) fn make_room(&self) {
         if self.slot.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
             self.leaving.fetch_add(1, Ordering::AcqRel);
@@ -223,14 +224,14 @@ impl Connection {
         }
     }
 
-    /// Tells the connection to end.
+    /// Asks the connection to end.
     pub(in crate::api) fn close(&self, how: CloseRequest) {
         self.close_requested_at.store(self.clock.now(), Ordering::Relaxed);
         self.close_request.fetch_max(how as u8, Ordering::AcqRel);
         self.server.wake();
     }
 
-    /// How the connection has been told to end.
+    /// How the connection is asked to end.
     fn close_request(&self) -> CloseRequest {
         match self.close_request.load(Ordering::Acquire) {
             0 => CloseRequest::None,
@@ -239,7 +240,7 @@ impl Connection {
         }
     }
 
-    /// Completes when the connection is told to end sooner than `before` says.
+    /// Completes when the connection is asked to end in a way that overrides `before`.
     pub(in crate::api) fn poll_close(
         &self,
         cx: &mut Context<'_>,

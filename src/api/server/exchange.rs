@@ -1,6 +1,6 @@
-//! An exchange: a request and its response, for as long as either takes up memory. It holds the permits, and every part
-//! of the response that waits for the peer keeps the exchange alive: memory is given back when the bytes are written to
-//! the socket, or the connection is gone, and not when a handler returns.
+//! An exchange: a request and its response, while either takes memory. It holds the permits, and every part of the
+//! response that waits for the peer keeps the exchange alive: memory is freed when the bytes are written to the socket,
+//! or the connection is gone, and never when a handler returns.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use super::connection::{Connection, Stallable};
 use crate::error::Error;
 use crate::service::quota::Permit;
 
-/// What a request and its response hold.
+/// The permits of a request and its response.
 #[derive(Debug)]
 pub(in crate::api) struct Exchange {
     connection: Arc<Connection>,
     memory: Option<Permit>,
-    /// Of gRPC, its place among the calls that are there, and among those of its kind.
+    /// For gRPC, its permits among the open calls, and among those of its kind.
     _open: Option<Permit>,
     _call: Option<Permit>,
     progress: WriteProgress,
@@ -29,18 +29,18 @@ impl Exchange {
         Exchange { connection, memory: None, _open: None, _call: None, progress }
     }
 
-    /// The connection that it takes place on.
+    /// The connection of the exchange.
     pub(in crate::api) fn connection(&self) -> &Arc<Connection> {
         &self.connection
     }
 
-    /// Notes that a part of the response waits for the peer.
+    /// Records that a part of the response waits for the peer.
     pub(super) fn waits(&self) {
         self.progress.waits(self.connection.now());
         self.connection.waits();
     }
 
-    /// Notes that the peer read a part of the response, or that the part is dropped.
+    /// Records that the peer has read a part of the response, or that the part is dropped.
     pub(super) fn took(&self) {
         self.progress.took(self.connection.now());
         self.connection.took();
@@ -51,17 +51,17 @@ impl Exchange {
         self.memory = memory;
     }
 
-    /// Holds a place among the calls that are there to the end.
+    /// Holds a permit among the open calls to the end.
     pub(in crate::api) fn hold_open(&mut self, open: Permit) {
         self._open = Some(open);
     }
 
-    /// Holds a place among the calls to the end.
+    /// Holds a permit among the calls of its kind to the end.
     pub(in crate::api) fn hold_call(&mut self, call: Permit) {
         self._call = Some(call);
     }
 
-    /// Holds memory that was taken for the response before, where memory is counted.
+    /// Holds memory that was taken for the response earlier, where memory is counted.
     pub(in crate::api) fn hold_response(&mut self, response: Permit) {
         if let Some(memory) = &mut self.memory {
             memory.merge(response);

@@ -1,5 +1,5 @@
-//! The client that a request comes from, where a proxy stands before the service. A trusted proxy names its client in
-//! `X-Forwarded-For` or `Forwarded` (RFC 7239); from any other peer these headers are ignored.
+//! The client of a request that arrives through a proxy. A trusted proxy names its client in `X-Forwarded-For` or
+//! `Forwarded` (RFC 7239); from any other peer these headers are ignored.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The proxies whose headers about their clients count.
+/// The proxies whose forwarding headers count.
 #[derive(Debug, Clone, Default)]
 pub(in crate::api) struct TrustedProxies(Vec<IpNet>);
 
@@ -26,7 +26,7 @@ impl TrustedProxies {
     }
 
     /// The client behind a trusted proxy: the last address in the list that is not a trusted proxy itself. `None` where
-    /// the proxy does not say.
+    /// the proxy names none.
     pub(in crate::api) fn client(&self, headers: &HeaderMap) -> Option<IpAddr> {
         let listed = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
         let mut addresses: Vec<&str> = listed.flat_map(|text| text.split(',')).collect();
@@ -52,7 +52,7 @@ fn for_parameter(element: &str) -> Option<&str> {
     pairs.find(|(name, _)| name.eq_ignore_ascii_case("for")).map(|(_, value)| value)
 }
 
-/// An address with a port or without, in quotes or brackets or without.
+/// An address, with or without a port, quotes and brackets.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim().trim_matches('"');
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_the_last_address_that_is_no_trusted_proxy() {
+    fn the_client_is_the_last_address_that_is_not_a_trusted_proxy() {
         for (text, expected) in [
             ("192.0.2.7", "192.0.2.7"),
             ("198.51.100.1, 192.0.2.7", "192.0.2.7"),
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_standard_header_says_it_as_well() {
+    fn the_client_is_read_from_the_standard_header_too() {
         for (text, expected) in [
             ("for=192.0.2.7", "192.0.2.7"),
             ("For=\"[2001:db8::1]:4711\";proto=http, for=10.0.0.1;by=10.0.0.2", "2001:db8::1"),

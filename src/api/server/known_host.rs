@@ -1,12 +1,12 @@
-//! The host that a connection has named, remembered so that each further request of the connection is checked by one
-//! comparison. Only a host that was accepted may be put here.
+//! The host that a connection has named. It is remembered so that each further request of the connection is checked by
+//! one comparison. Only an accepted host may be stored here.
 
 use std::sync::OnceLock;
 
 use hyper::header::HeaderValue;
 
-/// A host that a connection has named and that the service answers to, where it is short. In place, not on the heap:
-/// every request looks at it.
+/// The first accepted host of a connection, where it is short. It is stored in place and not on the heap, because every
+/// request compares it.
 #[derive(Debug, Default)]
 pub(in crate::api) struct KnownHost(OnceLock<(u8, [u8; KNOWN_HOST])>);
 
@@ -17,9 +17,9 @@ impl KnownHost {
     /// Remembers a host, where it is short and the first one.
     pub(in crate::api) fn set(&self, host: &HeaderValue) {
         let mut bytes = [0; KNOWN_HOST];
-        if let (Some(place), Ok(size)) = (bytes.get_mut(..host.len()), u8::try_from(host.len())) {
-            place.copy_from_slice(host.as_bytes());
-            // The first one is kept: few clients name another on the same connection.
+        if let (Some(buffer), Ok(size)) = (bytes.get_mut(..host.len()), u8::try_from(host.len())) {
+            buffer.copy_from_slice(host.as_bytes());
+            // The first one stays: few clients name another on the same connection.
             let _ = self.0.set((size, bytes));
         }
     }

@@ -1,6 +1,6 @@
-//! The connections of both protocols. `admission` decides who may open one, `port` accepts and ends them, `connection`
-//! is what all parts know of one, `exchange` the memory of a request and its response. A file here knows neither a
-//! route nor an order.
+//! The connections of both protocols. `admission` decides which are admitted, `port` accepts and ends them,
+//! `connection` holds the state of one, `exchange` the memory of a request and its response. A file here must know
+//! neither a route nor an order.
 
 pub(super) mod admission;
 pub(super) mod clock;

@@ -1,6 +1,6 @@
-//! A port: its accept loop, and the life of its connections. The loop is our own because the ready-made ones have no
-//! limit on connections, and no time limit on heads, idle connections and writes. Each protocol has its port: to tell
-//! the two apart on one port, the server would have to wait for a silent connection.
+//! A port: its accept loop, and the life of its connections. The loop is our own because ready-made ones have no limit
+//! on connections, and no timeouts for heads, idle connections and writes. Each protocol has its port: on a shared port
+//! the server would have to wait for a client's first bytes to learn the protocol.
 
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
@@ -20,11 +20,11 @@ use super::connection::{CloseRequest, Connection};
 use super::tcp::{answer_and_close, set_up};
 use crate::telemetry::limited;
 
-/// How long a connection without a request under way may take to end when the process stops: its peer may be silent.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// How long an idle connection may take to close when the process stops: its peer may be silent.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a peer may read nothing of its responses when the process stops: it does not hold up the stop.
-const LAST_WRITE: Duration = Duration::from_secs(5);
+/// How long a peer may read nothing of its responses when the process stops, so that it does not delay the stop.
+const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The shortest pause between two checks of all connections.
 const SHORTEST_CHECK: Duration = Duration::from_millis(50);
@@ -32,8 +32,8 @@ const SHORTEST_CHECK: Duration = Duration::from_millis(50);
 /// How long the accept loop waits after a failure.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How many connections are rejected with a response at a time; more are closed without one.
-const MAX_REFUSALS: usize = 64;
+/// The most rejections with a response at a time; more connections are closed without one.
+const MAX_REJECTIONS: usize = 64;
 
 /// A port and its connections.
 pub(in crate::api) struct Port {
@@ -42,31 +42,31 @@ pub(in crate::api) struct Port {
     pub(in crate::api) tasks: TaskTracker,
     /// Cancelled when no more connections are accepted.
     pub(in crate::api) closing: CancellationToken,
-    /// What a client gets whose peer has its share of connections; `None`: the connection is closed.
-    refusal: Option<fn() -> Vec<u8>>,
+    /// The response to a client whose peer has used up its share of connections; `None`: the connection is closed.
+    rejection: Option<fn() -> Vec<u8>>,
     write_timeout: Duration,
-    /// Held by each connection that is being rejected.
-    refused: Arc<()>,
+    /// Counts the connections that are being rejected.
+    rejected: Arc<()>,
 }
 
 impl Port {
-    /// A port with those places for connections.
+    /// A port with that admission of connections.
     pub(in crate::api) fn new(
         admission: Admission,
-        refusal: Option<fn() -> Vec<u8>>,
+        rejection: Option<fn() -> Vec<u8>>,
         write_timeout: Duration,
     ) -> Port {
         Port {
             admission: Arc::new(admission),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
-            refusal,
+            rejection,
             write_timeout,
-            refused: Arc::default(),
+            rejected: Arc::default(),
         }
     }
 
-    /// Accepts connections until the port closes, and runs what serves them.
+    /// Accepts connections until the port closes, and runs a server for each.
     pub(in crate::api) async fn accept<C: Future<Output = ()> + Send + 'static>(
         &self,
         listener: TcpListener,
@@ -88,11 +88,12 @@ impl Port {
                         set_up(&stream, self.write_timeout);
                         self.tasks.spawn(serve(stream, connection));
                     }
-                    None => self.refuse(stream, from.ip()),
+                    None => self.reject(stream, from.ip()),
                 },
                 Err(error) => {
-                    // Out of file descriptors, most likely: an idle connection gives one back.
-                    limited!(warn, "accept"; %error, "cannot accept a connection");
+                    // Most likely the process is out of file descriptors: closing an idle connection frees one.
+                    limited!(warn, "accept"; %error, "cannot accept a connection; if the process is out of file \
+                        descriptors, raise their limit or lower MAX_CONNECTIONS");
                     self.admission.make_room();
                     sleep(ACCEPT_PAUSE).await;
                 }
@@ -103,24 +104,24 @@ impl Port {
         self.close(CloseRequest::Graceful);
     }
 
-    /// Tells all connections to end.
+    /// Asks all connections to end.
     pub(in crate::api) fn close(&self, how: CloseRequest) {
         self.admission.each(|connection| connection.close(how));
     }
 
-    /// Cuts off connections whose peers read nothing of their responses, and silent ones when the process stops. Does
-    /// not end.
+    /// Closes connections whose peers read nothing of their responses, and silent ones when the process stops. Does not
+    /// end.
     pub(in crate::api) async fn watch(&self) {
-        let mut checks = interval((self.write_timeout / 4).clamp(SHORTEST_CHECK, GOODBYE));
+        let mut checks = interval((self.write_timeout / 4).clamp(SHORTEST_CHECK, CLOSE_TIMEOUT));
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             checks.tick().await;
             let limit = match self.closing.is_cancelled() {
-                true => self.write_timeout.min(LAST_WRITE),
+                true => self.write_timeout.min(LAST_WRITE_TIMEOUT),
                 false => self.write_timeout,
             };
             self.admission.each(|connection| {
-                if connection.is_stalled(limit) || connection.is_overdue(GOODBYE) {
+                if connection.is_stalled(limit) || connection.is_overdue(CLOSE_TIMEOUT) {
                     connection.close(CloseRequest::Immediate);
                 }
             });
@@ -128,21 +129,21 @@ impl Port {
     }
 
     /// Rejects a connection, without waiting for its request.
-    fn refuse(&self, stream: TcpStream, from: IpAddr) {
-        tracing::debug!(%from, "a peer has its share of connections");
-        if let Some(refusal) = self.refusal
-            && Arc::strong_count(&self.refused) <= MAX_REFUSALS
+    fn reject(&self, stream: TcpStream, from: IpAddr) {
+        tracing::debug!(%from, "a connection is rejected; its peer has used up its share");
+        if let Some(rejection) = self.rejection
+            && Arc::strong_count(&self.rejected) <= MAX_REJECTIONS
         {
-            let refused = Arc::clone(&self.refused);
+            let rejected = Arc::clone(&self.rejected);
             self.tasks.spawn(async move {
-                let _refused = refused;
-                answer_and_close(stream, &refusal()).await;
+                let _rejected = rejected;
+                answer_and_close(stream, &rejection()).await;
             });
         }
     }
 }
 
-/// Serves a connection to its end: its own, or the one that it is told.
+/// Serves a connection until it ends by itself or is asked to end.
 pub(in crate::api) async fn run<C>(mut served: Pin<Box<C>>, connection: &Connection)
 where
     C: GracefulConnection,
@@ -157,7 +158,7 @@ where
             request = ready!(connection.poll_close(cx, request));
             match request {
                 CloseRequest::Immediate => return Poll::Ready(None),
-                // Polled once more, so that it learns of it.
+                // The next poll performs the shutdown.
                 _ => served.as_mut().graceful_shutdown(),
             }
         }

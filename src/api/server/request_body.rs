@@ -1,5 +1,5 @@
-//! The body of an HTTP request. One that is dropped before its end is noted at its connection, because then the peer is
-//! still sending, and the next request cannot be told from the rest of this one.
+//! The body of an HTTP request. A body that is dropped before its end is recorded at its connection: the peer is still
+//! sending then, and the next request cannot be told from the rest of this one.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::connection::Connection;
 /// The largest body, in bytes, of a rejected request that is read and dropped.
 const SMALL_BODY: u64 = 64 << 10;
 
-/// How long that may take.
+/// The timeout for such a body.
 const SKIP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The body.
@@ -38,7 +38,7 @@ impl RequestBody {
     pub(in crate::api) async fn skip_small(mut self) {
         if self.body.size_hint().exact().is_some_and(|size| size <= SMALL_BODY) {
             let skip = async { while let Some(Ok(_)) = self.frame().await {} };
-            // Where it does not come in time, the connection is closed.
+            // Where it does not arrive in time, the connection is closed.
             let _ = timeout(SKIP_TIMEOUT, skip).await;
         }
     }

@@ -1,5 +1,5 @@
-//! The body of a response, handed to the connection in parts. Each part keeps the exchange alive until it is written to
-//! the socket, so memory is given back when the bytes are gone, and not when a handler returns.
+//! The body of a response, which the connection gets in parts. Each part keeps the exchange alive until it is written
+//! to the socket, so memory is freed when the bytes are gone, and never when a handler returns.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,18 +10,17 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::exchange::Exchange;
 
-/// The largest part, in bytes, that is handed on at once. Progress counts by the part, so that a slow peer differs from
-/// one that reads nothing.
+/// The largest part, in bytes. Progress counts by the part, so that a slow peer differs from one that reads nothing.
 const PART: usize = 16 << 10;
 
 /// The body.
 #[derive(Debug)]
 pub(in crate::api) struct ResponseBody<B> {
     body: B,
-    /// What is left of the part that the body gave last.
+    /// The rest of the last frame of the body.
     rest: Bytes,
     exchange: Arc<Exchange>,
-    /// Whether there may be more, and the connection has not asked for it yet.
+    /// Whether there may be more that the connection has not polled for yet.
     is_due: bool,
 }
 
@@ -37,7 +36,7 @@ impl<B: Body> ResponseBody<B> {
 }
 
 impl<B> ResponseBody<B> {
-    /// The next part of what the body gave.
+    /// The next part of the frame.
     fn part(&mut self) -> Frame<Bytes> {
         let part = self.rest.split_to(self.rest.len().min(PART));
         self.exchange.waits();
@@ -61,7 +60,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ResponseBody<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        // The connection asked for more: if nothing comes now, the peer is not the cause.
+        // The connection polls for more, so the peer does not cause a pause from here on.
         self.set_due(false);
         if self.rest.is_empty() {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
@@ -86,7 +85,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ResponseBody<B> {
     fn size_hint(&self) -> SizeHint {
         let (hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
         let mut whole = SizeHint::new();
-        // The upper bound first: it may not lie below the lower one.
+        // The upper bound is set first: it must not be below the lower one.
         if let Some(upper) = hint.upper() {
             whole.set_upper(upper + rest);
         }
@@ -101,7 +100,7 @@ impl<B> Drop for ResponseBody<B> {
     }
 }
 
-/// A part of an answer on its way to the socket.
+/// A part of a response that is not written to the socket yet.
 struct Part {
     bytes: Bytes,
     exchange: Arc<Exchange>,

@@ -199,6 +199,12 @@ fn a_dsn_that_cannot_be_read_is_told_without_the_password() {
     }
 }
 
+/// The log lines about a store and a bus that are not available, and the part that each names.
+const DOWN: [(&str, &str); 2] = [
+    ("not ready; requests fail until the store is available", "store"),
+    ("degraded; events wait in the store until the bus is available", "bus"),
+];
+
 #[tokio::test]
 async fn servers_that_are_away_are_told_by_place_and_setting_and_once() {
     let (place, log) = (Place::new(), NamedTempFile::new().unwrap());
@@ -224,14 +230,14 @@ async fn servers_that_are_away_are_told_by_place_and_setting_and_once() {
     // The log is written by a thread of its own.
     until("a log that tells of both", async || {
         let told = told();
-        ["store", "bus"].iter().all(|part| told.contains(&format!("not ready part=\"{part}\""))).then_some(())
+        DOWN.iter().all(|(line, part)| told.contains(&format!("{line} part=\"{part}\""))).then_some(())
     })
     .await;
     drop(api);
     let told = told();
     assert!(told.contains("Postgres at 127.0.0.1:1 (POSTGRES_DSN): "), "{told}");
-    for part in ["store", "bus"] {
-        let lines = told.lines().filter(|line| line.contains("not ready") && line.contains(part)).count();
+    for (line, part) in DOWN {
+        let lines = told.lines().filter(|logged| logged.contains(line) && logged.contains(part)).count();
         assert_eq!(lines, 1, "{part}: {told}");
     }
 }
