@@ -1,8 +1,8 @@
-//! What became of the events of one publish: each event has one answer, and answers come in groups as the bus learns
-//! them. So an event that waits for a broker keeps back no other event of its batch.
+//! The confirmations of one publish: each event has one answer, and answers arrive in groups, in any order. An event
+//! that waits for a broker therefore does not delay the answers to the other events of its batch.
 //!
-//! A bus notes each answer in a [`Ledger`]. The publisher is woken when the last answer is there, and before that only
-//! where the bus announces what it has noted: one wake for a burst of answers, not one for each.
+//! A bus records each answer in a [`Ledger`]. The publisher wakes when the last answer is recorded, and before that
+//! only when the bus announces new answers: one wake for a burst of answers, not one for each.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,14 +12,14 @@ use futures_util::stream::{self, BoxStream, Stream, StreamExt};
 
 use super::error::PublishError;
 
-/// What the bus says of one event.
+/// Whether the bus took responsibility for one event, or why not.
 pub type Answer = Result<(), PublishError>;
 
-/// Answers with the places that their events have in the batch.
+/// Answers, each with the index of its event in the batch.
 pub type Group = Vec<(usize, Answer)>;
 
-/// The answers to the events of one publish, in groups, in the order in which they come. Each event is answered once;
-/// the stream ends behind the last answer. Dropping it takes nothing back.
+/// The answers to the events of one publish, in groups, in the order in which they arrive. Each event is answered once;
+/// the stream ends behind the last answer. Dropping it does not cancel the publish.
 pub struct Confirmations {
     count: usize,
     groups: BoxStream<'static, Group>,
@@ -34,14 +34,14 @@ impl Confirmations {
         Confirmations { count, groups: groups.boxed() }
     }
 
-    /// Answers that are known already, one for each event in their order.
+    /// Answers that are known already, one for each event, in the order of the events.
     #[must_use]
     pub fn known(answers: Vec<Answer>) -> Confirmations {
         let group: Group = answers.into_iter().enumerate().collect();
         Confirmations::new(group.len(), stream::iter((!group.is_empty()).then_some(group)))
     }
 
-    /// Waits for all answers, and gives them in the order of the events.
+    /// Waits for all answers, and returns them in the order of the events.
     pub async fn all(mut self) -> Vec<Answer> {
         let unanswered = || Err(PublishError::Unavailable("the bus did not answer".to_owned()));
         let mut answers: Vec<Answer> = (0..self.count).map(|_| unanswered()).collect();
@@ -62,9 +62,9 @@ impl Stream for Confirmations {
     }
 }
 
-/// Where a bus notes the answers to one publish.
+/// Where a bus records the answers to one publish.
 pub(in crate::bus) struct Ledger {
-    // std Mutex: held to note or to take answers, never across .await
+    // std Mutex: held to record or to take answers, never across .await
     state: Mutex<State>,
 }
 
@@ -84,8 +84,8 @@ impl Ledger {
         (Arc::clone(&ledger), Answers(ledger))
     }
 
-    /// Notes the answer to one event, each time for another. Says whether the ledger is to be announced: this is the
-    /// first answer since the publisher took some, and not the last one of all.
+    /// Records the answer to one event; the caller answers each event once. Returns whether the caller is to announce
+    /// the ledger: this is the first answer since the publisher took some, and not the last one of all.
     pub(in crate::bus) fn answer(&self, index: usize, answer: Answer) -> bool {
         let mut state = self.lock();
         state.answers.push((index, answer));
@@ -122,7 +122,7 @@ fn wake(mut state: MutexGuard<'_, State>) {
 pub(in crate::bus) struct Answers(Arc<Ledger>);
 
 impl Answers {
-    /// The first failure among the answers that are noted now.
+    /// The first failure among the answers that are recorded now.
     pub(in crate::bus) fn failure(&self) -> Option<PublishError> {
         self.0.lock().answers.iter().find_map(|(_, answer)| answer.clone().err())
     }
@@ -180,7 +180,7 @@ mod tests {
         ledger.announce();
         assert_eq!(wakes.0.load(Ordering::SeqCst), 1, "nothing is new");
         assert!(ledger.answer(1, Ok(())));
-        assert!(!ledger.answer(3, Ok(())), "the last wakes by itself");
+        assert!(!ledger.answer(3, Ok(())), "the last answer wakes the publisher without an announcement");
         assert_eq!(wakes.0.load(Ordering::SeqCst), 2);
         let group = vec![(1, Ok(())), (3, Ok(()))];
         assert_eq!(answers.poll_next_unpin(&mut context), Poll::Ready(Some(group)));

@@ -1,7 +1,7 @@
-//! Where the in-process bus keeps its dead letters: the port [`DeadLetterSink`], and the file that a process alone
-//! uses. The file has JSON lines, one per record that no worker could deal with. It is append-only and synced, so a
-//! record is either still on its way or safely there. Processes that share a store keep their letters in that store;
-//! which sink a bus gets is decided by the wiring, because a bus sees no store.
+//! Where the in-process bus keeps its dead letters: the port [`DeadLetterSink`], and the file of a process that does
+//! not share its store. The file has JSON lines, one per record that no worker could process. It is append-only and
+//! synced: a record is settled only after it is on disk. Processes that share a store keep their letters in that store;
+//! `app` decides which sink a bus gets, because a bus does not know any store.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -19,27 +19,27 @@ use crate::order::Event;
 /// Keeps dead letters for ever.
 #[async_trait]
 pub trait DeadLetterSink: Send + Sync + 'static {
-    /// Keeps a letter. Answers when it is durable.
+    /// Keeps a letter. Returns when it is durable.
     ///
     /// # Errors
-    /// [`PublishError::Unavailable`] where it may not be kept; its record then comes again.
+    /// [`PublishError::Unavailable`] where it may not have been kept; its record is redelivered.
     async fn keep(&self, letter: DeadLetter) -> Result<(), PublishError>;
 
     /// How many letters there are, those of other processes included.
     ///
     /// # Errors
-    /// [`PublishError::Unavailable`] where the sink cannot say.
+    /// [`PublishError::Unavailable`] where the sink cannot be read.
     async fn count(&self) -> Result<u64, PublishError>;
 }
 
-/// A record that no worker could deal with.
+/// A record that no worker could process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Why no worker could.
+    /// Why not.
     pub reason: String,
     /// Where the record came from.
     pub source: Source,
-    /// The record; of an event that travelled in memory, the bytes that it would have had on a wire.
+    /// The record; for an event that was only in memory, the bytes that it would have had on a wire.
     pub record: Record,
 }
 
@@ -66,12 +66,12 @@ pub(in crate::bus) struct DeadLetterFile {
     count: AtomicU64,
 }
 
-/// Where the next record goes.
+/// The end of the file, where the next record is appended.
 struct Tail {
-    /// Open from the first append on, and no longer after one that failed.
+    /// Opened by the first append, and closed by an append that failed.
     file: Option<File>,
-    /// The length of the whole lines. What lies behind them was torn by a crash or a full disk: its record was
-    /// not settled and comes again.
+    /// The length of the whole lines. A crash or a full disk can leave a torn line behind them: its record was not
+    /// settled and is redelivered.
     whole: u64,
 }
 
@@ -116,7 +116,7 @@ impl DeadLetterSink for DeadLetterFile {
 }
 
 impl DeadLetterFile {
-    /// Counts the records of an existing file; the file is made when there is a first one.
+    /// Counts the records of an existing file; the first append creates a file that does not exist.
     pub(in crate::bus) fn open(path: &Path) -> io::Result<DeadLetterFile> {
         let (mut count, mut whole) = (0, 0);
         match File::open(path) {
@@ -155,7 +155,7 @@ impl DeadLetterFile {
             Some(file) => file,
             None => {
                 let file = OpenOptions::new().create(true).append(true).open(&self.path)?;
-                // Shorter than it was: it was taken away, and the records in it with them.
+                // The file is shorter than it was where an operator moved it away, with the records in it.
                 tail.whole = tail.whole.min(file.metadata()?.len());
                 file.set_len(tail.whole)?;
                 file
@@ -170,7 +170,7 @@ impl DeadLetterFile {
     }
 }
 
-/// The record's bytes; an event that travelled in memory gets the ones it would have had on a wire.
+/// The record's bytes; an event that was only in memory gets the bytes that it would have had on a wire.
 fn as_bytes(delivery: &Delivery) -> io::Result<Record> {
     match &delivery.event {
         Ok(event) if delivery.record == Record::default() => encode(event),

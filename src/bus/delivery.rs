@@ -1,5 +1,5 @@
-//! Deliveries: a record in a worker's hands, where it came from, and the receipt by which its bus learns what became of
-//! it.
+//! Deliveries: a record that a worker processes, its source, and the receipt that tells the bus whether the record was
+//! settled or dropped. A delivery that is dropped unsettled is redelivered; the bus must never lose it.
 
 use std::sync::Arc;
 
@@ -8,39 +8,39 @@ use tokio_util::sync::CancellationToken;
 
 use crate::order::{Ack, Event, Undecodable};
 
-/// A record in a worker's hands. One that is dropped unsettled has not been dealt with.
+/// A record that a worker processes. A delivery that is dropped unsettled counts as not processed.
 #[derive(Debug)]
 pub struct Delivery {
-    /// The event, or why the record is none.
+    /// The event, or why the record is not an event.
     pub event: Result<Event, Undecodable>,
     /// Where it came from.
     pub source: Source,
-    /// The record as it came; empty where an event travelled in memory and never was bytes.
+    /// The record as it arrived; empty for an event that was only in memory and never encoded.
     pub record: Record,
-    /// The partition of the ACK topic where the sender listens, if it said so.
+    /// The partition of the ACK topic where the sender listens, if the record names one.
     pub reply_to: Option<i32>,
     pub(in crate::bus) receipt: DeliveryReceipt,
 }
 
-/// An ACK, and where it is waited for.
+/// An ACK, and where its caller waits for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// The ACK.
     pub ack: Ack,
-    /// The partition of the ACK topic where the sender of the event listens; `None`: wherever its key belongs.
+    /// The partition of the ACK topic where the sender of the event listens; `None`: the partition of its key.
     pub to: Option<i32>,
 }
 
-/// A record's place.
+/// Where a record was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The topic.
     pub topic: Arc<str>,
     /// The partition within the topic.
     pub partition: i32,
-    /// The place within the partition.
+    /// The offset within the partition.
     pub offset: i64,
-    /// When the record was made.
+    /// When the record was created.
     pub timestamp: Timestamp,
 }
 
@@ -56,13 +56,13 @@ pub struct Record {
 }
 
 impl Record {
-    /// The headers as borrowed pairs, as the messages read them.
+    /// The headers as borrowed pairs, as the decoders of messages take them.
     pub fn header_pairs(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
     }
 }
 
-/// Tells the bus what became of a delivery: settled, or dropped.
+/// Tells the bus whether a delivery was settled or dropped.
 #[derive(Debug)]
 pub(in crate::bus) struct DeliveryReceipt {
     batch: Arc<dyn Settle>,
@@ -72,16 +72,16 @@ pub(in crate::bus) struct DeliveryReceipt {
 
 /// The bus's side of its receipts.
 pub(in crate::bus) trait Settle: Send + Sync + std::fmt::Debug {
-    /// The delivery of that index has been dealt with, or dropped.
+    /// The delivery of that index was settled, or dropped.
     fn ended(&self, index: usize, settled: bool);
 
     /// Several deliveries have ended, and the last of them now.
     fn announce(&self) {}
 
-    /// The delivery of that index is kept in so many bytes of memory until it can be dealt with.
+    /// The delivery of that index stays in memory, in so many bytes, until it is a dead letter.
     fn kept(&self, _index: usize, _bytes: usize) {}
 
-    /// What the delivery of that index waits for does not work, and may not for long.
+    /// The dead-letter topic refuses the delivery of that index, possibly for a long time.
     fn stuck(&self, _index: usize) {}
 
     /// Cancelled when the deliveries belong to another worker.
@@ -95,7 +95,7 @@ impl DeliveryReceipt {
         DeliveryReceipt { batch, index, settled: false }
     }
 
-    /// The deliveries that came with it.
+    /// The deliveries of the same publish.
     pub(in crate::bus) fn batch(&self) -> &Arc<dyn Settle> {
         &self.batch
     }

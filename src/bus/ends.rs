@@ -1,5 +1,5 @@
-//! How far the workers have come: where the topic of the events ended at one time, and in which partitions they have
-//! not consumed all that lay before. An order's events lie in the partition that the hash of its id names.
+//! The progress of the workers: where the topic of the events ended at one time, and in which partitions the workers
+//! have not consumed all records before that end. The hash of an order's id names the partition of its events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +12,11 @@ const SEED: u32 = 0x9747_b28c;
 const M: u32 = 0x5bd1_e995;
 
 /// Where each partition of the events' topic ended at one time: its number, and the offset of the next record; `None`
-/// where that was not known, because the partition had no leader.
+/// where the partition had no leader.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ends(pub(in crate::bus) BTreeMap<i32, Option<i64>>);
 
-/// The partitions in which the workers have not consumed all that lay before some [`Ends`], as far as it is known.
+/// The partitions in which the workers have not consumed all records before some [`Ends`], as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Behind {
     partitions: BTreeSet<i32>,
@@ -28,25 +28,25 @@ impl Ends {
     /// The partitions whose ends were not known.
     #[must_use]
     pub fn unknown(&self) -> Behind {
-        self.those(self.0.len(), |_, end| end.is_none())
+        self.select(self.0.len(), |_, end| end.is_none())
     }
 
-    /// The partitions of which `is_behind` is true of their number and end, in a topic that has `count` of them now.
+    /// The partitions for which `is_behind(number, end)` is true, in a topic that has `count` partitions now.
     pub(in crate::bus) fn behind(&self, count: usize, is_behind: impl Fn(i32, i64) -> bool) -> Behind {
-        self.those(count, |partition, end| end.is_some_and(|end| is_behind(partition, end)))
+        self.select(count, |partition, end| end.is_some_and(|end| is_behind(partition, end)))
     }
 
-    fn those(&self, count: usize, is_one: impl Fn(i32, Option<i64>) -> bool) -> Behind {
-        let those = self.0.iter().filter(|(partition, end)| is_one(**partition, **end));
+    fn select(&self, count: usize, is_selected: impl Fn(i32, Option<i64>) -> bool) -> Behind {
+        let selected = self.0.iter().filter(|(partition, end)| is_selected(**partition, **end));
         Behind {
-            partitions: those.map(|(partition, _)| *partition).collect(),
+            partitions: selected.map(|(partition, _)| *partition).collect(),
             counts: [self.0.len(), count].into(),
         }
     }
 }
 
 impl Behind {
-    /// These partitions, and the others.
+    /// These partitions and the others together.
     #[must_use]
     pub fn and(mut self, others: Behind) -> Behind {
         self.partitions.extend(others.partitions);
@@ -54,13 +54,14 @@ impl Behind {
         self
     }
 
-    /// Whether the workers have consumed all of it.
+    /// Whether the workers have consumed everything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.partitions.is_empty()
     }
 
-    /// Whether an event of this order may lie there. Where partitions were added meanwhile, in either place.
+    /// Whether an event of this order may lie there. Where partitions were added meanwhile, both the old and the new
+    /// partition of the order count.
     #[must_use]
     pub fn may_hold(&self, order_id: OrderId) -> bool {
         let hash = murmur2(order_id.to_string().as_bytes()) & 0x7fff_ffff;

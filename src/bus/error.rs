@@ -1,4 +1,5 @@
-//! Why a bus does not take an event, and why it cannot serve a worker.
+//! Why a bus does not take an event, and why a worker cannot subscribe to it. Each error says whether the caller may
+//! try again.
 
 use thiserror::Error;
 
@@ -8,15 +9,15 @@ pub enum PublishError {
     /// The bus cannot be reached, or lost the event; publish it again later.
     #[error("the bus is not available: {0}")]
     Unavailable(String),
-    /// The bus will never take this one (too large, for example).
+    /// The bus will never take this event (it is too large, for example).
     #[error("the bus refuses the event: {0}")]
     Refused(String),
 }
 
-/// Why a worker cannot be served.
+/// Why a worker cannot subscribe.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SubscribeError {
-    /// The in-process bus has one worker, and it is there already.
+    /// The in-process bus takes one worker, which has subscribed already.
     #[error("the in-process bus already has its worker")]
     Taken,
     /// The bus cannot be reached.

@@ -1,7 +1,7 @@
-//! The in-process bus: a bounded queue between the relay and the one worker of this process. It keeps nothing
-//! itself, and gives dead letters to a sink: a publish is confirmed only when the worker has settled the event, so
-//! what a killed process had in memory is still pending in the store. It is published again at the next start, or by
-//! another process that shares the store.
+//! The in-process bus: a bounded queue between the relay and the one worker of this process. It persists nothing
+//! itself, and hands dead letters to a sink. It confirms an event only when the worker has settled it: the events that
+//! a killed process had in memory are still pending in the store, and are republished at the next start, or by another
+//! process that shares the store.
 
 use std::fmt;
 use std::io;
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::order::Event;
 
-/// What an event counts besides its payload, so that tiny ones are bounded too.
+/// How many bytes an event counts besides its payload, so that the number of tiny events is bounded too.
 const EVENT_OVERHEAD: usize = 512;
 
 /// The in-process bus.
@@ -36,11 +36,11 @@ pub struct LocalBus {
 }
 
 impl LocalBus {
-    /// Opens the bus with a file for its dead letters, which is made when there is a first one. `capacity` is how many
-    /// bytes of events it holds before a publish waits.
+    /// Opens the bus with a file for its dead letters, which the first dead letter creates. `capacity` is how many
+    /// bytes of events the bus holds before a publish waits.
     ///
     /// # Errors
-    /// The file system's own, where an existing dead-letter file cannot be read.
+    /// The error of the file system, where an existing dead-letter file cannot be read.
     pub fn open(dead_letter_file: &Path, topic: &str, capacity: usize) -> io::Result<Arc<LocalBus>> {
         let file = DeadLetterFile::open(dead_letter_file)?;
         Ok(LocalBus::with_dead_letters(Arc::new(file), topic, capacity))
@@ -67,8 +67,8 @@ impl LocalBus {
         })
     }
 
-    /// Hands the worker a record as a broker would: raw bytes from anywhere, decoded here. Confirmed like a
-    /// published event, when it has been settled.
+    /// Hands the worker a record as a broker would: raw bytes, decoded here. Like a published event, the record is
+    /// confirmed when it is settled.
     ///
     /// # Errors
     /// [`PublishError::Unavailable`] where the worker dropped it.
@@ -79,7 +79,7 @@ impl LocalBus {
         self.deliver(vec![(make, size)]).await.all().await.pop().unwrap_or_else(|| Err(dropped()))
     }
 
-    /// Queues deliveries, each with the size of its payload, as one batch, as soon as there is room for them.
+    /// Queues deliveries, each with the size of its payload, as one batch, as soon as the bus has room for them.
     async fn deliver(&self, batch: Vec<(impl FnOnce(DeliveryReceipt) -> Delivery, usize)>) -> Confirmations {
         let count = batch.len();
         if count == 0 {
@@ -87,14 +87,14 @@ impl LocalBus {
         }
         let sizes: Vec<usize> = batch.iter().map(|(_, size)| size + EVENT_OVERHEAD).collect();
         let size: usize = sizes.iter().sum();
-        // A batch larger than the bus passes alone.
-        let room = u32::try_from(size).unwrap_or(u32::MAX).min(self.capacity);
-        let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(room).await else {
+        // A batch larger than the capacity is the only one in the bus.
+        let counted = u32::try_from(size).unwrap_or(u32::MAX).min(self.capacity);
+        let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(counted).await else {
             return Confirmations::known(vec![Err(dropped()); count]);
         };
         let (ledger, answers) = Ledger::new(count);
-        let room = Mutex::new(Room { permit, beyond: size - room as usize });
-        let batch_of = Arc::new(Batch { ledger, sizes, room });
+        let reserved = Mutex::new(Reservation { permit, beyond: size - counted as usize });
+        let batch_of = Arc::new(Batch { ledger, sizes, reserved });
         let deliveries = batch
             .into_iter()
             .enumerate()
@@ -107,7 +107,7 @@ impl LocalBus {
 }
 
 fn dropped() -> PublishError {
-    PublishError::Unavailable("the worker let go of the event before it was done".to_owned())
+    PublishError::Unavailable("the worker dropped the event before it was processed".to_owned())
 }
 
 #[async_trait]
@@ -172,7 +172,7 @@ impl Bus for LocalBus {
     }
 
     fn on_acks(&self, sink: Arc<dyn AckSink>) {
-        // There is one api in the process; the first sink stays.
+        // A process has one api; the first sink stays.
         let _ = self.sink.set(sink);
     }
 
@@ -187,7 +187,7 @@ impl Bus for LocalBus {
 
 struct LocalSubscription {
     queue: OwnedMutexGuard<mpsc::UnboundedReceiver<Vec<Delivery>>>,
-    /// What the last batch held beyond the limit, in reverse.
+    /// The deliveries of the last batch beyond the limit, in reverse order.
     rest: Vec<Delivery>,
 }
 
@@ -220,19 +220,19 @@ impl Subscription for LocalSubscription {
 struct Batch {
     ledger: Arc<Ledger>,
     sizes: Vec<usize>,
-    // std Mutex: held to give room back, never across .await
-    room: Mutex<Room>,
+    // std Mutex: held to release bytes, never across .await
+    reserved: Mutex<Reservation>,
 }
 
-/// The room that the open deliveries of a batch take.
-struct Room {
+/// The bytes of the bus's capacity that the open deliveries of a batch take.
+struct Reservation {
     permit: OwnedSemaphorePermit,
-    /// How much of the batch is beyond the capacity of the bus.
+    /// How many bytes of the batch are beyond the capacity of the bus.
     beyond: usize,
 }
 
-impl Room {
-    fn give_back(&mut self, size: usize) {
+impl Reservation {
+    fn release(&mut self, size: usize) {
         let beyond = size.min(self.beyond);
         self.beyond -= beyond;
         drop(self.permit.split(size - beyond));
@@ -241,10 +241,10 @@ impl Room {
 
 impl Settle for Batch {
     fn ended(&self, index: usize, settled: bool) {
-        self.room.lock().unwrap_or_else(PoisonError::into_inner).give_back(self.sizes[index]);
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner).release(self.sizes[index]);
         let answer = if settled { Ok(()) } else { Err(dropped()) };
         self.ledger.answer(index, answer);
-        // What is settled is announced by `settle`, when all that was settled together is noted.
+        // `settle` announces the settled deliveries, once per call and not once per delivery.
         if !settled {
             self.ledger.announce();
         }

@@ -1,8 +1,8 @@
-//! The bus: carries events from the api to the worker, and ACKs back. The trait [`Bus`] is what the service
-//! and the worker rely on; one conformance suite holds every implementation to it.
+//! The bus: carries events from the api to the worker, and ACKs back. The service and the worker rely on the trait
+//! [`Bus`] alone; one conformance suite tests every implementation.
 //!
-//! Delivery is at least once: a delivery that is neither settled nor rejected comes again, at the latest
-//! after a restart. ACKs are hints and may be lost; the truth is in the store.
+//! Delivery is at least once: a delivery that is neither settled nor rejected is redelivered, at the latest after a
+//! restart. ACKs are hints and may be lost; the store has the truth.
 
 mod confirmations;
 mod dead_letters;

@@ -1,4 +1,5 @@
-//! The port: what the service and the worker rely on of a bus, and what each bus promises.
+//! The port: the promises that each bus keeps and on which the service and the worker rely. A bus carries events and
+//! ACKs; it must never know the store.
 
 use std::sync::Arc;
 
@@ -13,18 +14,18 @@ use crate::order::{Ack, Event};
 /// Carries events to the worker and ACKs back to the api.
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
-    /// Publishes events. Returns when they are handed over, and waits before that while the bus is full; the events of
-    /// one order keep their order. Each event is then answered by itself, as soon as it is known, when the bus has
-    /// taken responsibility for it: a broker has stored it, or, in process, the worker has settled it. So an event
-    /// whose partition has no leader keeps back no other. Dropping the future, or what it returns, takes nothing back
-    /// that was handed over.
+    /// Publishes events. Waits while the bus is full, and returns when the events are handed over; the events of one
+    /// order keep their order. The returned [`Confirmations`] answer each event separately, as soon as the bus has
+    /// taken responsibility for it: a broker has stored it, or, in process, the worker has settled it. An event whose
+    /// partition has no leader therefore does not delay the answers to others. Dropping the future, or the
+    /// confirmations, does not cancel events that were handed over.
     async fn publish(&self, batch: Vec<Event>) -> Confirmations;
 
-    /// Whether the bus can take events, as far as it knows. Asked before events are claimed for it: an event that this
-    /// process cannot publish is another one's to publish.
+    /// Whether the bus can take events, as far as it knows. The sweep asks this before it claims events: events that
+    /// this process cannot publish are left to another process.
     ///
     /// # Errors
-    /// [`PublishError::Unavailable`] where it is known to be down.
+    /// [`PublishError::Unavailable`] where the bus is known to be down.
     async fn can_publish(&self) -> Result<(), PublishError> {
         Ok(())
     }
@@ -34,66 +35,66 @@ pub trait Bus: Send + Sync + 'static {
         false
     }
 
-    /// Whether open deliveries take so much memory that a delivery which waits for long is better dropped: it comes
-    /// again.
+    /// Whether open deliveries take so much memory that a delivery which waits for long is better dropped and
+    /// redelivered later.
     fn is_crowded(&self) -> bool {
         false
     }
 
-    /// Begins to receive events as one of the workers that share them.
+    /// Subscribes to the events, as one of the workers that share them.
     ///
     /// # Errors
-    /// [`SubscribeError`] where this bus cannot serve (another) worker here.
+    /// [`SubscribeError`] where this bus cannot serve (another) worker in this process.
     async fn subscribe(&self) -> Result<Box<dyn Subscription>, SubscribeError>;
 
-    /// Marks deliveries as dealt with; they do not come again.
+    /// Settles deliveries; they are not redelivered.
     async fn settle(&self, deliveries: Vec<Delivery>);
 
-    /// Puts a record that no worker can deal with into the dead-letter topic, with its bytes, the reason and
-    /// where it came from, and settles it. A bus that can keep the record meanwhile tries again, with growing pauses,
-    /// until the record is there or belongs to another worker; so this may take as long as the topic cannot be written.
+    /// Writes a record that no worker can process to the dead-letter topic, with its bytes, the reason and its source,
+    /// and settles it. A bus that can keep the record meanwhile tries again, with growing pauses, until the record is
+    /// written or its partition is assigned to another worker; this call lasts as long as the topic cannot be written.
     ///
     /// # Errors
-    /// [`PublishError`] where it could not be put there; the delivery comes again.
+    /// [`PublishError`] where the record could not be written; it is redelivered.
     async fn reject(&self, delivery: Delivery, reason: &str) -> Result<(), PublishError>;
 
     /// Sends ACKs to the processes that wait for them.
     ///
     /// # Errors
-    /// [`PublishError`] where the bus did not take them; waiters then ask the store.
+    /// [`PublishError`] where the bus did not take them; the waiting processes then ask the store.
     async fn acknowledge(&self, replies: Vec<Reply>) -> Result<(), PublishError>;
 
-    /// Says who is told of the ACKs that reach this process. The sink must return at once.
+    /// Sets the sink of the ACKs that reach this process; the first one counts. The sink must return at once.
     fn on_acks(&self, sink: Arc<dyn AckSink>);
 
-    /// How many records lie in the dead-letter topic.
+    /// How many records the dead-letter topic holds.
     ///
     /// # Errors
-    /// [`PublishError::Unavailable`] where the bus cannot say.
+    /// [`PublishError::Unavailable`] where the bus cannot be asked.
     async fn dead_letters(&self) -> Result<u64, PublishError>;
 
-    /// How many records of the events' topic the workers have not settled; `None` where no other process
+    /// How many records of the events' topic the workers have not settled; `None` where only the process of the worker
     /// can know.
     ///
     /// # Errors
-    /// [`PublishError::Unavailable`] where the bus cannot say.
+    /// [`PublishError::Unavailable`] where the bus cannot be asked.
     async fn backlog(&self) -> Result<Option<u64>, PublishError> {
         Ok(None)
     }
 
-    /// Where the topic of the events ends now; `None` where the bus keeps none.
+    /// Where the topic of the events ends now; `None` where the bus has no topics.
     ///
     /// # Errors
-    /// [`PublishError::Unavailable`] where the bus cannot say.
+    /// [`PublishError::Unavailable`] where the bus cannot be asked.
     async fn ends(&self) -> Result<Option<Ends>, PublishError> {
         Ok(None)
     }
 
-    /// Where the workers have not consumed all that lay before those ends. Elsewhere they have, or it is gone: an event
-    /// from there whose order is still pending never comes again.
+    /// The partitions in which the workers have not consumed all records before those ends. In all others the records
+    /// are consumed, or lost: an event from there whose order is still pending is never redelivered.
     ///
     /// # Errors
-    /// [`PublishError::Unavailable`] where the bus cannot say.
+    /// [`PublishError::Unavailable`] where the bus cannot be asked.
     async fn behind(&self, ends: &Ends) -> Result<Behind, PublishError> {
         let _ = ends;
         Ok(Behind::default())
@@ -105,30 +106,29 @@ pub trait Bus: Send + Sync + 'static {
     /// [`PublishError::Unavailable`] where it does not; orders then wait in the store.
     async fn check(&self) -> Result<(), PublishError>;
 
-    /// Waits until a part that the bus cannot work without has ended by itself, a thread that panicked for instance,
-    /// and answers its name.
+    /// Waits until a part that the bus cannot work without has ended unexpectedly (a thread that panicked, for
+    /// instance), and returns its name.
     async fn failed(&self) -> &'static str {
         std::future::pending().await
     }
 
-    /// Sends what was handed over and lets go of all connections, within a limit of its own.
+    /// Sends the records that were handed over and closes all connections, within a time limit of the bus.
     async fn close(&self) {}
 }
 
-/// A worker's end of the bus.
+/// A worker's subscription to the events of a bus.
 #[async_trait]
 pub trait Subscription: Send {
-    /// The next deliveries: waits for one, then takes what has arrived besides, up to `limit`. `None` when the
-    /// bus has ended; a worker that was not told to stop then fails.
+    /// The next deliveries: waits for one, then takes all that have arrived, up to `limit`. `None` when the bus has
+    /// ended; a worker that was not asked to stop then fails.
     async fn next(&mut self, limit: usize) -> Option<Vec<Delivery>>;
 
-    /// Leaves the workers that share the events, so that the others need not wait for this one. What has been
-    /// settled stays settled.
+    /// Leaves the group of workers, so that the others need not wait for this one. Settled deliveries stay settled.
     async fn close(self: Box<Self>) {}
 }
 
-/// Is told of ACKs.
+/// Receives ACKs.
 pub trait AckSink: Send + Sync {
-    /// These ACKs have arrived.
+    /// Takes ACKs that have arrived.
     fn acked(&self, acks: Vec<Ack>);
 }

@@ -1,6 +1,6 @@
-//! The partitions that are a worker's, and how they come and go. One that goes to another worker goes in order:
-//! what waits is let go of, what is in hand is waited for, what is settled is committed, and only then it is
-//! given up. So nothing that was settled comes again there.
+//! The assignment: the partitions that the group gives to a worker. When the group revokes a partition, the worker
+//! drops the deliveries that wait, waits for those in progress, and commits what is settled before another worker gets
+//! the partition. So that worker does not receive a settled event again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,17 +13,17 @@ use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 
 use super::client::logs;
 use super::client_errors::{Activity, ClientErrors};
-use super::flow::{Flow, Room};
+use super::flow::{Flow, SharedLoad};
 use super::inbox::Inbox;
 use super::offsets::{Arrival, Load, OffsetTracker};
 use super::records;
 use crate::bus::{Delivery, DeliveryReceipt};
 use crate::telemetry::limited;
 
-/// How long a partition that is given up waits for what is in hand.
-const DRAIN: Duration = Duration::from_secs(5);
+/// How long a revoked partition waits for deliveries in progress.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The partitions that are this worker's.
+/// The partitions that are assigned to this worker.
 pub(super) struct Assignment {
     pub(super) topic: Arc<str>,
     group: String,
@@ -33,17 +33,17 @@ pub(super) struct Assignment {
     pub(super) errors: ClientErrors,
 }
 
-/// The partitions by number.
+/// Assigned partitions by number.
 pub(super) type Partitions = BTreeMap<i32, Partition>;
 
-/// A partition that is this worker's.
+/// A partition that is assigned to this worker.
 #[derive(Default)]
 pub(super) struct Partition {
     pub(super) tracker: Arc<OffsetTracker>,
     pub(super) flow: Flow,
 }
 
-/// Partitions and what became of their records.
+/// Partitions with the trackers of their offsets.
 pub(super) type OffsetTrackers = Vec<(i32, Arc<OffsetTracker>)>;
 
 impl Assignment {
@@ -62,7 +62,7 @@ impl Assignment {
         }
     }
 
-    /// A record as a delivery, unless it has been delivered already.
+    /// The delivery of a record; `None` where it has been delivered already.
     pub(super) fn delivery(&self, message: &BorrowedMessage<'_>) -> Option<Delivery> {
         let (partition, offset) = (message.partition(), message.offset());
         let index = usize::try_from(offset).ok()?;
@@ -73,7 +73,12 @@ impl Assignment {
             Arrival::Known => return None,
             Arrival::Deliver => {}
             Arrival::Restarted => {
-                tracing::warn!(partition, offset, "topic {} begins anew", self.topic);
+                tracing::warn!(
+                    partition,
+                    offset,
+                    "the offsets of topic {} went back: it was made again, or cut",
+                    self.topic
+                );
                 tracker.retire();
                 *tracker = Arc::default();
                 tracker.arrived(offset);
@@ -84,16 +89,17 @@ impl Assignment {
         Some(records::delivery(message, &self.topic, receipt))
     }
 
+    /// The trackers of all assigned partitions.
     pub(super) fn all(&self) -> OffsetTrackers {
         self.partitions().iter().map(|(number, it)| (*number, Arc::clone(&it.tracker))).collect()
     }
 
-    fn of(&self, list: &TopicPartitionList) -> OffsetTrackers {
+    fn trackers_of(&self, list: &TopicPartitionList) -> OffsetTrackers {
         let named = |partition: i32| list.elements().iter().any(|element| element.partition() == partition);
         self.all().into_iter().filter(|(partition, _)| named(*partition)).collect()
     }
 
-    /// Commits what moved since the last time.
+    /// Commits the offsets that moved since the last commit.
     pub(super) fn commit(&self, consumer: &BaseConsumer<Assignment>, mode: CommitMode) {
         self.commit_of(consumer, &self.all(), mode);
     }
@@ -105,7 +111,7 @@ impl Assignment {
                 && let Err(error) =
                     moved.add_partition_offset(&self.topic, *partition, Offset::Offset(offset))
             {
-                tracing::warn!(%error, partition, offset, "no offset to commit");
+                tracing::warn!(%error, partition, offset, "an offset cannot be committed; its events may be redelivered");
             }
         }
         if moved.count() == 0 {
@@ -124,35 +130,39 @@ impl Assignment {
         trackers.iter().for_each(|(_, tracker)| tracker.commit_failed());
     }
 
-    /// The worker's group has this worker, and has it read.
-    pub(super) fn reads(&self) {
+    /// Takes note that the worker is a member of its group and reads.
+    pub(super) fn reading_works(&self) {
         self.errors.worked(Activity::Consume, &self.group);
     }
 
-    /// The worker cannot read, or cannot join its group.
+    /// Takes note that the worker cannot read, or cannot join its group.
     pub(super) fn read_failed(&self, error: &KafkaError) {
         self.errors.failed(Activity::Consume, &self.group, error);
     }
 
-    /// Lets go of partitions in order.
-    pub(super) fn give_up(&self, consumer: &BaseConsumer<Assignment>, trackers: &OffsetTrackers) {
-        trackers.iter().for_each(|(partition, _)| self.inbox.forget(*partition));
-        let deadline = Instant::now() + DRAIN;
+    /// Hands partitions back: drains and commits them before another worker gets them.
+    pub(super) fn hand_back(&self, consumer: &BaseConsumer<Assignment>, trackers: &OffsetTrackers) {
+        trackers.iter().for_each(|(partition, _)| self.inbox.discard(*partition));
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
         for (partition, tracker) in trackers {
             if !tracker.drained(deadline) {
-                tracing::warn!(partition, "a partition was given up with events in hand; they come again");
+                tracing::warn!(
+                    partition,
+                    "a partition was revoked while events were in progress; they will be redelivered"
+                );
             }
         }
-        // Also what an earlier commit was about: whether that one succeeded may not be known yet.
+        // This commit repeats an earlier one, which may have failed without a report yet.
         trackers.iter().for_each(|(_, tracker)| tracker.commit_failed());
         self.commit_of(consumer, trackers, CommitMode::Sync);
-        self.forget(trackers);
+        self.discard(trackers);
     }
 
-    pub(super) fn forget(&self, trackers: &OffsetTrackers) {
+    /// Drops partitions without a commit.
+    pub(super) fn discard(&self, trackers: &OffsetTrackers) {
         for (partition, tracker) in trackers {
             tracker.retire();
-            self.inbox.forget(*partition);
+            self.inbox.discard(*partition);
             self.partitions().remove(partition);
         }
     }
@@ -163,33 +173,33 @@ impl Assignment {
 }
 
 impl Assignment {
-    /// Pauses and resumes partitions as it should be now. With `restate`, those that are to be fetched are resumed also
-    /// where they were resumed before.
+    /// Pauses and resumes partitions as their load demands now. With `restate`, partitions that are to be fetched are
+    /// resumed even if they were resumed before.
     pub(super) fn regulate(&self, consumer: &BaseConsumer<Assignment>, restate: bool) {
         let (mut paused, mut resumed) = (Vec::new(), Vec::new());
         let mut partitions = self.partitions();
         let loads: Vec<Load> = partitions.values().map(|it| it.tracker.load()).collect();
-        let room = Room {
+        let shared = SharedLoad {
             inbox_is_full: self.inbox.is_full(),
             inbox_has_room: self.inbox.has_room(),
             kept_bytes: loads.iter().map(|load| load.kept_bytes).sum(),
         };
         for ((number, it), load) in partitions.iter_mut().zip(loads) {
-            let wish = it.flow.wish(load, room);
-            if it.flow != Flow(Some(wish)) {
-                tell(*number, wish, load, room);
-            } else if !wish || !restate {
+            let fetch = it.flow.should_fetch(load, shared);
+            if it.flow != Flow(Some(fetch)) {
+                log_flow(*number, fetch, load, shared);
+            } else if !fetch || !restate {
                 continue;
             }
-            it.flow = Flow(Some(wish));
-            if wish { &mut resumed } else { &mut paused }.push(*number);
+            it.flow = Flow(Some(fetch));
+            if fetch { &mut resumed } else { &mut paused }.push(*number);
         }
         drop(partitions);
-        self.state(&paused, |list| consumer.pause(list));
-        self.state(&resumed, |list| consumer.resume(list));
+        self.change_flow(&paused, |list| consumer.pause(list));
+        self.change_flow(&resumed, |list| consumer.resume(list));
     }
 
-    fn state(&self, numbers: &[i32], state: impl FnOnce(&TopicPartitionList) -> KafkaResult<()>) {
+    fn change_flow(&self, numbers: &[i32], change: impl FnOnce(&TopicPartitionList) -> KafkaResult<()>) {
         if numbers.is_empty() {
             return;
         }
@@ -197,7 +207,7 @@ impl Assignment {
         for number in numbers {
             list.add_partition(&self.topic, *number);
         }
-        if let Err(error) = state(&list) {
+        if let Err(error) = change(&list) {
             tracing::debug!(%error, ?numbers, "fetching was not paused or resumed yet");
             let mut partitions = self.partitions();
             for number in numbers {
@@ -213,7 +223,7 @@ impl ClientContext for Assignment {
     logs!();
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "the worker's connection");
+        tracing::debug!(%error, reason, "an error of the worker's connection");
     }
 }
 
@@ -221,10 +231,12 @@ impl ConsumerContext for Assignment {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Assignment>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Revoke(list) if consumer.assignment_lost() => {
-                tracing::warn!("the group took this worker for dead; its events come again");
-                self.forget(&self.of(list));
+                tracing::warn!(
+                    "the group removed this worker, which did not respond in time; its unsettled events will be redelivered"
+                );
+                self.discard(&self.trackers_of(list));
             }
-            Rebalance::Revoke(list) => self.give_up(consumer, &self.of(list)),
+            Rebalance::Revoke(list) => self.hand_back(consumer, &self.trackers_of(list)),
             Rebalance::Assign(_) => {}
             Rebalance::Error(error) => tracing::warn!(%error, "the group could not be rebalanced"),
         }
@@ -232,21 +244,21 @@ impl ConsumerContext for Assignment {
 
     fn post_rebalance(&self, consumer: &BaseConsumer<Assignment>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Assign(list) = rebalance {
-            self.reads();
+            self.reading_works();
             for element in list.elements() {
                 self.partitions().insert(element.partition(), Partition::default());
             }
-            // The client remembers of each partition whether it was paused when it was here before.
+            // A partition that was assigned before may still be paused: the client remembers that.
             self.regulate(consumer, false);
         }
     }
 }
 
-/// Logs that a partition is fetched or not from now on.
-fn tell(partition: i32, wish: bool, load: Load, room: Room) {
+/// Logs that a partition is fetched, or not, from now on.
+fn log_flow(partition: i32, fetch: bool, load: Load, shared: SharedLoad) {
     let Load { open, kept_bytes } = load;
-    if wish || room.inbox_is_full || !room.inbox_has_room {
-        let state = if wish { "a partition is fetched" } else { "a partition is not fetched" };
+    if fetch || shared.inbox_is_full || !shared.inbox_has_room {
+        let state = if fetch { "a partition is fetched" } else { "a partition is not fetched" };
         tracing::debug!(partition, open, kept_bytes, "{state}");
     } else {
         limited!(

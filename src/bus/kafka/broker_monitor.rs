@@ -1,7 +1,8 @@
-//! The link: a thread that keeps asking whether Kafka is there and whether the topics are, and makes those that
-//! are not. So a process starts without a broker, finds it when it comes, and says at any time how things are.
+//! The broker monitor: a thread that checks regularly whether Kafka and the topics are available, and makes missing
+//! topics. So a process starts without a broker, and connects when one is available.
 //!
-//! It is the one place that tells in the log that Kafka is away, and that it is back.
+//! Only this file logs that Kafka is not available, and that it is again; other clients log their connection errors for
+//! debugging alone.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
@@ -19,41 +20,41 @@ use super::topics;
 use crate::bus::PublishError;
 use crate::shutdown::Components;
 
-/// How often things are looked at while all is well.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often Kafka is checked while it is available.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
 
-/// How long the client may have something to say, or be asked something, before it is heeded.
-const HEED_EVERY: Duration = Duration::from_millis(50);
+/// How often the thread polls its client for errors, and its channel for questions.
+const POLL_EVERY: Duration = Duration::from_millis(50);
 
-/// How many errors of one client are heard out before it is told that Kafka is away.
-const MOST_ERRORS: usize = 20;
+/// The most errors of one client that are read before Kafka counts as not available.
+const MAX_ERRORS: usize = 20;
 
-/// How many errors of the time before are heard out when Kafka is back.
-const MOST_OLD_ERRORS: usize = 1000;
+/// The most errors of an outage that are read when Kafka is available again.
+const MAX_OLD_ERRORS: usize = 1000;
 
-/// How long a publisher waits for the first look.
-const FIRST_LOOK: Duration = Duration::from_secs(5);
+/// How long a publisher waits for the first check.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a process that only asks does.
-const FIRST_GLANCE: Duration = Duration::from_millis(500);
+/// How long a question about the health waits for the first check.
+const HEALTH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How things are.
+/// What the monitor knows of Kafka.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct State {
-    /// Whether Kafka is there, or why not; `None` before the first look has ended.
+pub(super) struct BrokerState {
+    /// Whether Kafka is available, or why not; `None` before the first check has ended.
     health: Option<Result<(), String>>,
-    /// How many partitions the topic of the ACKs has. Known once all topics are there.
+    /// How many partitions the topic of the ACKs has. Known once all topics exist.
     pub(super) ack_partitions: Option<i32>,
 }
 
-impl State {
-    /// That it is.
+impl BrokerState {
+    /// Kafka is available.
     #[cfg(test)]
-    pub(super) fn up() -> State {
-        State { health: Some(Ok(())), ack_partitions: Some(1) }
+    pub(super) fn up() -> BrokerState {
+        BrokerState { health: Some(Ok(())), ack_partitions: Some(1) }
     }
 
-    /// Whether Kafka is there.
+    /// Whether Kafka is available.
     pub(super) fn is_up(&self) -> bool {
         self.health == Some(Ok(()))
     }
@@ -61,9 +62,9 @@ impl State {
 
 type Answer = Result<u64, PublishError>;
 
-/// The way to the thread, which ends when this is dropped.
+/// The handle of the thread, which ends when this is dropped.
 pub(super) struct BrokerMonitor {
-    state: watch::Receiver<State>,
+    state: watch::Receiver<BrokerState>,
     // std Mutex: held to send, never across .await
     questions: Mutex<Option<mpsc::Sender<oneshot::Sender<Answer>>>>,
 }
@@ -75,14 +76,14 @@ impl BrokerMonitor {
         errors: ClientErrors,
         components: &Components,
     ) -> Result<BrokerMonitor, OpenError> {
-        let (sender, state) = watch::channel(State::default());
-        let heard = Heard { state: sender, brokers: options.brokers.join(","), last: Arc::default(), errors };
-        let client = heard.client(options)?;
+        let (sender, state) = watch::channel(BrokerState::default());
+        let brokers = options.brokers.join(",");
+        let context = MonitorContext { state: sender, brokers, last_error: Arc::default(), errors };
+        let client = context.client(options)?;
         let (questions, asked) = mpsc::channel();
-        let (options, component) =
-            (Arc::clone(options), components.component("the thread that watches the brokers"));
+        let (options, component) = (Arc::clone(options), components.component("the broker monitor"));
         thread::Builder::new()
-            .name("kafka-link".to_owned())
+            .name("kafka-monitor".to_owned())
             .spawn(move || {
                 run(client, &options, &asked);
                 component.ends_in_order();
@@ -91,23 +92,23 @@ impl BrokerMonitor {
         Ok(BrokerMonitor { state, questions: Mutex::new(Some(questions)) })
     }
 
-    /// How things are, and whenever that changes.
-    pub(super) fn watch(&self) -> watch::Receiver<State> {
+    /// The state, with notice of its changes.
+    pub(super) fn watch(&self) -> watch::Receiver<BrokerState> {
         self.state.clone()
     }
 
-    /// How things are. Waits only in the first moments, while it is not known.
+    /// Whether Kafka is available. Waits only for the first check after the start.
     pub(super) async fn health(&self) -> Result<(), PublishError> {
         if self.questions().is_none() {
             return Err(closed());
         }
-        self.first_look(FIRST_GLANCE).await
+        self.first_check(HEALTH_TIMEOUT).await
     }
 
-    async fn first_look(&self, patience: Duration) -> Result<(), PublishError> {
+    async fn first_check(&self, limit: Duration) -> Result<(), PublishError> {
         let mut state = self.state.clone();
-        let looked = timeout(patience, state.wait_for(|state| state.health.is_some())).await;
-        let health = match looked {
+        let checked = timeout(limit, state.wait_for(|state| state.health.is_some())).await;
+        let health = match checked {
             Ok(Ok(state)) => state.health.clone(),
             _ => None,
         };
@@ -116,19 +117,19 @@ impl BrokerMonitor {
             .map_err(PublishError::Unavailable)
     }
 
-    /// Whether records can be handed to the producer: it must not see a topic before it was made. Once they
-    /// are there it may, even while Kafka is away, for it holds on to them for a while.
+    /// Whether records can be handed to the producer, which must not see a topic before it exists. Once the topics
+    /// exist the producer gets records even while Kafka is not available, because it keeps them for a while.
     pub(super) async fn topics(&self) -> Result<(), PublishError> {
         if self.state.borrow().ack_partitions.is_some() {
             return Ok(());
         }
-        self.first_look(FIRST_LOOK).await
+        self.first_check(PUBLISH_TIMEOUT).await
     }
 
     /// How many dead letters there are.
     pub(super) async fn dead_letters(&self) -> Answer {
-        let (asker, answer) = oneshot::channel();
-        let sent = self.questions().as_ref().is_some_and(|questions| questions.send(asker).is_ok());
+        let (sender, answer) = oneshot::channel();
+        let sent = self.questions().as_ref().is_some_and(|questions| questions.send(sender).is_ok());
         if sent { answer.await.unwrap_or_else(|_| Err(closed())) } else { Err(closed()) }
     }
 
@@ -146,41 +147,45 @@ fn closed() -> PublishError {
     PublishError::Unavailable("the bus is closed".to_owned())
 }
 
-fn run(mut client: BaseConsumer<Heard>, options: &Options, asked: &mpsc::Receiver<oneshot::Sender<Answer>>) {
+fn run(
+    mut client: BaseConsumer<MonitorContext>,
+    options: &Options,
+    questions: &mpsc::Receiver<oneshot::Sender<Answer>>,
+) {
     let (mut backoff, mut reported) = (pauses(), topics::Reported::default());
-    let heard = client.client().context().as_ref().clone();
+    let context = client.client().context().as_ref().clone();
     loop {
-        let mut pause = LOOK_EVERY;
+        let mut pause = CHECK_EVERY;
         match topics::ensure(&client, options, &mut reported) {
             Ok(ack_partitions) => {
-                if heard.is_down() {
-                    // What the client has to say of the time before would be taken for news later.
-                    listen(&client, MOST_OLD_ERRORS);
+                if context.is_down() {
+                    // Later, errors of the outage that are still queued would look like new ones.
+                    drain_errors(&client, MAX_OLD_ERRORS);
                 }
-                heard.up(ack_partitions);
+                context.up(ack_partitions);
                 backoff.reset();
                 reported.settings.run(options);
             }
             Err(reason) => {
-                // Why nothing came, the client says itself, and has kept to itself while it was asked.
-                listen(&client, MOST_ERRORS);
-                heard.down(&reason);
+                // The client queues the causes of the failure, which the context keeps as the last error.
+                drain_errors(&client, MAX_ERRORS);
+                context.down(&reason);
                 pause = backoff.pause();
-                // It may have lost its brokers for good, see `liveness`; a new one begins at the beginning.
-                if let Ok(new) = heard.client(options) {
+                // The client may have lost its brokers for good, see `liveness`; a new one begins with the settings.
+                if let Ok(new) = context.client(options) {
                     client = new;
                 }
             }
         }
-        let (began, was_up) = (Instant::now(), heard.is_up());
-        // A connection that breaks ends the pause; what the client has to say is heard meanwhile.
-        while began.elapsed() < pause && heard.is_up() == was_up {
-            let _ = client.poll(HEED_EVERY);
-            match asked.try_recv() {
-                Ok(asker) => {
+        let (began, was_up) = (Instant::now(), context.is_up());
+        // A poll takes errors of the client, and a connection that breaks ends the pause.
+        while began.elapsed() < pause && context.is_up() == was_up {
+            let _ = client.poll(POLL_EVERY);
+            match questions.try_recv() {
+                Ok(sender) => {
                     let answer = topics::dead_letters(&client, options);
-                    // The one that asked may have gone.
-                    let _ = asker.send(answer.map_err(PublishError::Unavailable));
+                    // The caller may have been cancelled.
+                    let _ = sender.send(answer.map_err(PublishError::Unavailable));
                 }
                 Err(mpsc::TryRecvError::Empty) => {}
                 Err(mpsc::TryRecvError::Disconnected) => return,
@@ -189,23 +194,23 @@ fn run(mut client: BaseConsumer<Heard>, options: &Options, asked: &mpsc::Receive
     }
 }
 
-/// Hears what a client has to say, at most so many errors, until it is silent for a moment.
-fn listen(client: &BaseConsumer<Heard>, most: usize) {
-    let _ = (0..most).find(|_| client.poll(HEED_EVERY).is_none());
+/// Reads the queued errors of a client, at most so many.
+fn drain_errors(client: &BaseConsumer<MonitorContext>, limit: usize) {
+    let _ = (0..limit).find(|_| client.poll(POLL_EVERY).is_none());
 }
 
-/// What the thread's clients hear, and what follows from it.
+/// The context of the thread's clients: takes their errors, and publishes the state.
 #[derive(Clone)]
-struct Heard {
-    state: watch::Sender<State>,
+struct MonitorContext {
+    state: watch::Sender<BrokerState>,
     brokers: String,
     // std Mutex: held to keep or take a text, never across .await
-    last: Arc<Mutex<Option<String>>>,
+    last_error: Arc<Mutex<Option<String>>>,
     errors: ClientErrors,
 }
 
-impl Heard {
-    fn client(&self, options: &Options) -> Result<BaseConsumer<Heard>, OpenError> {
+impl MonitorContext {
+    fn client(&self, options: &Options) -> Result<BaseConsumer<MonitorContext>, OpenError> {
         let client = options.client().create_with_context(self.clone()).map_err(|error| not_made(&error))?;
         log_in(&client, options);
         Ok(client)
@@ -220,23 +225,23 @@ impl Heard {
     }
 
     fn up(&self, ack_partitions: Option<i32>) {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let up = State { health: Some(Ok(())), ack_partitions };
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let up = BrokerState { health: Some(Ok(())), ack_partitions };
         if self.state.send_replace(up).health != Some(Ok(())) {
             tracing::info!(brokers = self.brokers, "connected to Kafka");
         }
     }
 
     fn down(&self, reason: &str) {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let reason = last.map_or_else(|| reason.to_owned(), |last| format!("{reason} ({last})"));
-        let mut news = false;
+        let mut changed = false;
         self.state.send_modify(|state| {
-            news = !matches!(state.health, Some(Err(_)));
+            changed = !matches!(state.health, Some(Err(_)));
             state.health = Some(Err(reason.clone()));
         });
-        self.errors.kafka_is_away();
-        if news {
+        self.errors.kafka_is_unavailable();
+        if changed {
             tracing::warn!(reason, "Kafka is not available; events wait in the store until it is");
         } else {
             tracing::debug!(reason, "Kafka is still not available");
@@ -244,16 +249,16 @@ impl Heard {
     }
 }
 
-impl ClientContext for Heard {
+impl ClientContext for MonitorContext {
     logs!();
 
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.down(&topics::silence(&self.brokers));
+            self.down(&topics::no_answer(&self.brokers));
         } else {
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
         }
     }
 }
 
-impl ConsumerContext for Heard {}
+impl ConsumerContext for MonitorContext {}

@@ -1,8 +1,8 @@
-//! How Kafka is reached: the options of the bus, and the configuration that every client of the process begins
-//! with. Nothing here connects.
+//! How to reach Kafka: the options of the bus, and the configuration that every client of the process begins with.
+//! Nothing here connects.
 //!
-//! What librdkafka logs goes through [`log`]. Each of its clients says of each broker, over and over, that it
-//! cannot connect; the link says that once, so here it is for debugging alone.
+//! The lines of librdkafka's log go through [`log`]. Each of its clients logs repeatedly for each broker that it cannot
+//! connect; the broker monitor logs that once, so here it is for debugging alone.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,32 +20,33 @@ use crate::config::{AckRead, Compression, KafkaSecurity, SaslMechanism, Settings
 use crate::order::WRITTEN_OUT;
 
 /// How long a broker may take to answer.
-pub(super) const ANSWER: Duration = Duration::from_secs(4);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The first pause before a broker is asked again, and the longest one.
+/// The first pause before a retry, and the longest one.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
 
-/// The pauses before a broker is asked again.
+/// The pauses between retries.
 pub(super) const fn pauses() -> Backoff {
     Backoff::new(PAUSES[0], PAUSES[1])
 }
 
-/// Why a login with OAUTHBEARER does without: such a client takes its token when it is polled, and these are not.
-pub(super) const NO_TOKEN: &str = "that takes another login than OAUTHBEARER";
+/// Why admin clients are not used with an OAUTHBEARER login: a client takes its token when it is polled, and an admin
+/// client is not polled.
+pub(super) const NO_TOKEN: &str = "that requires a login other than OAUTHBEARER";
 
-/// What a record holds besides its payload: other fields, key, headers.
+/// The most bytes that a record has besides its payload: other fields, key, headers.
 const RECORD_OVERHEAD: usize = 64 * 1024;
 
-/// The largest `message.max.bytes` that librdkafka takes.
+/// The largest `message.max.bytes` that librdkafka allows.
 const LARGEST_MESSAGE: usize = 1_000_000_000;
 
 /// How long a client is polled to take its token.
-const TOKEN: Duration = Duration::from_millis(50);
+const TOKEN_POLL: Duration = Duration::from_millis(50);
 
-/// What librdkafka calls the lines about a connection that fails, times out or is closed.
-const CONNECTION: [&str; 5] = ["FAIL", "ERROR", "REQTMOUT", "TIMEOUT", "CONNECT"];
+/// librdkafka's facilities of log lines about a connection that fails, times out or is closed.
+const CONNECTION_FACILITIES: [&str; 5] = ["FAIL", "ERROR", "REQTMOUT", "TIMEOUT", "CONNECT"];
 
-/// Gives a context the log of this room, and the token of a login with OAUTHBEARER.
+/// Gives a client context the log of this folder, and the token of an OAUTHBEARER login.
 macro_rules! logs {
     () => {
         const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
@@ -68,27 +69,27 @@ pub(super) use logs;
 /// Where Kafka is, and what this process does there.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The brokers to begin with, as `host:port`.
+    /// The bootstrap brokers, as `host:port`.
     pub brokers: Vec<String>,
-    /// What this process is called in the logs and quotas of the brokers.
+    /// The name of this process in the logs and quotas of the brokers.
     pub client_id: String,
-    /// The rack of this process, for reads from a replica near it; empty: none.
+    /// The rack of this process, for reads from the nearest replica; empty: none.
     pub rack: String,
     /// The consumer group that the workers share.
     pub group: String,
     /// The name of the worker as a static member of that group; empty: it is not one.
     pub group_instance: String,
-    /// The topic of the events; its dead letters go to the same name with `.dlq`.
+    /// The topic of the events; the topic of the dead letters has the same name with `.dlq`.
     pub events_topic: String,
     /// The topic of the ACKs.
     pub ack_topic: String,
-    /// Whether topics that do not exist are made; a process that only looks makes none.
+    /// Whether missing topics are created; a process that only reads creates none.
     pub make_topics: bool,
-    /// How many partitions the topic of the events gets where it does not exist.
+    /// How many partitions the topic of the events gets when it is created.
     pub events_partitions: u32,
-    /// How many partitions the topic of the ACKs gets where it does not exist.
+    /// How many partitions the topic of the ACKs gets when it is created.
     pub ack_partitions: u32,
-    /// How many copies of a topic are made; 0: as many as there are brokers, at most 3.
+    /// How many replicas a topic gets when it is created; 0: as many as there are brokers, at most 3.
     pub replication: u8,
     /// Which ACKs this process reads, where it waits for any.
     pub ack_read: AckRead,
@@ -111,18 +112,18 @@ pub struct Security {
     pub username: String,
     /// The password of the login.
     pub password: Option<SecretString>,
-    /// The file of the certificates that are trusted; `None`: those of the system.
+    /// The file of the trusted certificates; `None`: those of the system.
     pub ca_file: Option<PathBuf>,
-    /// The certificate by which the brokers know this client; `None`: none.
+    /// The certificate that authenticates this client to the brokers; `None`: none.
     pub client_certificate: Option<ClientCertificate>,
-    /// The file of the token of a login with OAUTHBEARER.
+    /// The file of the token of an OAUTHBEARER login.
     pub token_file: Option<PathBuf>,
 }
 
 /// A client's certificate.
 #[derive(Debug, Clone)]
 pub struct ClientCertificate {
-    /// Its file.
+    /// The file of the certificate.
     pub file: PathBuf,
     /// The file of its private key.
     pub key_file: PathBuf,
@@ -131,19 +132,20 @@ pub struct ClientCertificate {
 }
 
 impl Security {
-    /// Whether the login is done with a token.
+    /// Whether the login uses a token.
     pub(super) fn has_token(&self) -> bool {
         self.protocol.has_login() && self.mechanism == SaslMechanism::OAuthBearer
     }
 }
 
-/// Why the bus cannot be opened at all: its options make no client. A broker that is away is no reason.
+/// Why the bus cannot be opened: a Kafka client cannot be created with its options. An unavailable broker is not a
+/// reason.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("no Kafka client can be made with these settings: {0}")]
+#[error("a Kafka client cannot be created with these settings: {0}")]
 pub struct OpenError(pub(super) String);
 
 impl Options {
-    /// What the settings say, for a process of that role.
+    /// The options that the settings name, for a process of that role.
     #[must_use]
     pub fn of(settings: &Settings, role: &str, make_topics: bool) -> Options {
         let certificate = settings.kafka_client_cert_file.clone().zip(settings.kafka_client_key_file.clone());
@@ -182,20 +184,20 @@ impl Options {
         format!("{}.dlq", self.events_topic)
     }
 
-    /// The largest event in bytes: its payload, whose `id` may be nearly all of it and stands beside it again. Where
-    /// Postgres has written the payload it has a blank behind each `,` and `:`, which is at most half as much again of
-    /// what is not the `id`, and its numbers have no exponents.
+    /// The largest event in bytes. An event repeats the `id` of its payload, which may be nearly the whole payload. A
+    /// payload that Postgres has written has a space behind each `,` and `:`, which adds at most half of the payload
+    /// without the `id`, and numbers without exponents.
     pub(super) fn largest_event(&self) -> usize {
         let payload_and_id = self.body_limit.saturating_mul(2).saturating_add(WRITTEN_OUT);
         payload_and_id.saturating_add(RECORD_OVERHEAD).min(LARGEST_MESSAGE)
     }
 
-    /// The largest dead letter in bytes: the largest event, and where it came from.
+    /// The largest dead letter in bytes: the largest event, with the headers about its source.
     pub(super) fn largest_record(&self) -> usize {
         self.largest_event().saturating_add(RECORD_OVERHEAD).min(LARGEST_MESSAGE)
     }
 
-    /// What every client begins with.
+    /// The configuration that every client begins with.
     pub(super) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
@@ -205,10 +207,10 @@ impl Options {
             .set("security.protocol", self.security.protocol.as_str())
             .set("socket.keepalive.enable", "true")
             .set("socket.connection.setup.timeout.ms", "10000")
-            // A broker that was away for an hour is found again within a second or two.
+            // A client reconnects within two seconds, even to a broker that was away for an hour.
             .set("reconnect.backoff.ms", "100")
             .set("reconnect.backoff.max.ms", "2000")
-            // Partitions that were added, and topics that were made again, are seen within that time.
+            // A client notices added partitions, and topics that were made again, within that time.
             .set("topic.metadata.refresh.interval.ms", "30000")
             .set_log_level(RDKafkaLogLevel::Info);
         if let Some(file) = &self.security.ca_file {
@@ -223,7 +225,7 @@ impl Options {
             }
         }
         if self.security.has_token() {
-            // librdkafka hands the file's name to whom it asks for the token.
+            // librdkafka passes the file's name to the function that reads the token.
             let file = self.security.token_file.as_ref().map(|file| file.to_string_lossy());
             config
                 .set("sasl.mechanism", self.security.mechanism.as_str())
@@ -239,27 +241,27 @@ impl Options {
     }
 }
 
-/// A client that only asks.
-pub(super) struct Asking;
+/// The context of a client that only reads metadata, offsets or settings.
+pub(super) struct QueryContext;
 
-impl ClientContext for Asking {
+impl ClientContext for QueryContext {
     logs!();
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "a connection that only asks");
+        tracing::debug!(%error, reason, "an error of a query connection");
     }
 }
 
-impl ConsumerContext for Asking {}
+impl ConsumerContext for QueryContext {}
 
-/// Has a client take the token of its login, if it needs one: it takes it only when it is polled.
+/// Polls a client whose login needs a token: a client takes its token only when it is polled.
 pub(super) fn log_in<C: ConsumerContext>(client: &BaseConsumer<C>, options: &Options) {
     if options.security.has_token() {
-        let _ = client.poll(TOKEN);
+        let _ = client.poll(TOKEN_POLL);
     }
 }
 
-/// Why a client could not be made.
+/// The error of a client that could not be created.
 pub(super) fn not_made(error: &KafkaError) -> OpenError {
     OpenError(match error {
         KafkaError::ClientConfig(_, why, key, _) => format!("{key}: {why}"),
@@ -268,12 +270,12 @@ pub(super) fn not_made(error: &KafkaError) -> OpenError {
     })
 }
 
-/// What an error of a publish means: whether the record is at fault, or the way to the broker.
+/// What an error of a publish means: whether the record is at fault, or the broker is not available.
 pub(super) fn refusal(error: &KafkaError) -> PublishError {
     let text = |code: RDKafkaErrorCode| code.to_string();
     match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
-            PublishError::Refused("it is larger than the topic takes".to_owned())
+            PublishError::Refused("it is larger than the topic allows".to_owned())
         }
         Some(code @ RDKafkaErrorCode::InvalidRecord) => PublishError::Refused(text(code)),
         Some(RDKafkaErrorCode::MessageTimedOut) => {
@@ -284,11 +286,11 @@ pub(super) fn refusal(error: &KafkaError) -> PublishError {
     }
 }
 
-/// Takes a line of librdkafka's log.
+/// Logs a line of librdkafka.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {
     const TARGET: &str = "orderstream::bus::kafka";
     match level {
-        _ if CONNECTION.contains(&facility) => tracing::debug!(target: TARGET, facility, "{line}"),
+        _ if CONNECTION_FACILITIES.contains(&facility) => tracing::debug!(target: TARGET, facility, "{line}"),
         RDKafkaLogLevel::Info | RDKafkaLogLevel::Notice | RDKafkaLogLevel::Debug => {
             tracing::debug!(target: TARGET, facility, "{line}");
         }

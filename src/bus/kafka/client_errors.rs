@@ -1,8 +1,9 @@
-//! What the clients of this process cannot do now: publish to a topic, read as a member of the group, commit, read
-//! ACKs. The last error of each is kept here, logged once when it begins and once when it ends, and part of readiness.
+//! What the Kafka clients of this process fail to do now: publish to a topic, read as a member of the group, commit, or
+//! read ACKs. The last error of each activity is kept here, logged once when it begins and once when it ends, and part
+//! of readiness.
 //!
-//! A connection that fails is not among them: the link tells of Kafka as a whole. An error that may pass by itself, as
-//! those around the restart of a broker, counts when it comes again after a while and nothing has worked in between.
+//! A connection that fails does not count here: the broker monitor reports Kafka as a whole. A transient error, as
+//! around the restart of a broker, counts when it repeats after a while and the activity has not worked in between.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,11 +16,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use crate::bus::PublishError;
 
-/// For how long an error that may pass has to come again.
-const LASTING: Duration = Duration::from_secs(8);
+/// How long a transient error must repeat before it counts.
+const TRANSIENT_FOR: Duration = Duration::from_secs(8);
 
-/// After how long without a repetition an error counts as gone: the clients repeat what they cannot do sooner.
-const FORGOTTEN: Duration = Duration::from_secs(90);
+/// After how long without a repetition an error counts as ended. The clients retry sooner than that.
+const EXPIRY: Duration = Duration::from_secs(90);
 
 /// What a client does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +31,7 @@ pub(super) enum Activity {
     Consume,
     /// The worker's consumer commits offsets for a group.
     Commit,
-    /// The reader of ACKs reads a topic.
+    /// The ACK listener reads a topic.
     ReadAcks,
 }
 
@@ -40,7 +41,7 @@ pub(super) struct ClientErrors(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    /// Whether there is an error at all: what works is said with every record.
+    /// Whether there is an error at all: `worked` is called for every record, and must not take the lock.
     any: AtomicBool,
     // std Mutex: held for a look at the map, never across .await
     failures: Mutex<Failures>,
@@ -49,7 +50,7 @@ struct Inner {
 /// By activity, and by its topic or group.
 type Failures = BTreeMap<(Activity, String), Failure>;
 
-/// What does not work, and since when.
+/// An activity that fails, and since when.
 struct Failure {
     code: Option<Code>,
     error: String,
@@ -57,7 +58,7 @@ struct Failure {
     since: Timestamp,
     last: Instant,
     /// Whether it was logged, and is part of readiness.
-    is_told: bool,
+    is_logged: bool,
 }
 
 impl ClientErrors {
@@ -67,9 +68,9 @@ impl ClientErrors {
     }
 
     fn failed_at(&self, activity: Activity, subject: &str, error: &KafkaError, now: Instant) {
-        tracing::debug!(%error, ?activity, subject, "a client of Kafka");
+        tracing::debug!(%error, ?activity, subject, "an error of a Kafka client");
         let code = error.rdkafka_error_code();
-        if is_for_others(code) {
+        if is_reported_elsewhere(code) {
             return;
         }
         let mut failures = self.lock();
@@ -79,26 +80,26 @@ impl ClientErrors {
             began: now,
             since: Timestamp::now(),
             last: now,
-            is_told: false,
+            is_logged: false,
         });
-        let is_news = !failure.is_told || failure.code != code;
+        let is_new = !failure.is_logged || failure.code != code;
         failure.last = now;
-        if is_news && (is_definite(code) || failure.is_told || now - failure.began >= LASTING) {
-            (failure.code, failure.error, failure.is_told) = (code, error.to_string(), true);
-            let told = Logged { activity, subject, failure };
-            tracing::warn!(code = ?code, "{told}");
+        if is_new && (is_permanent(code) || failure.is_logged || now - failure.began >= TRANSIENT_FOR) {
+            (failure.code, failure.error, failure.is_logged) = (code, error.to_string(), true);
+            let line = Logged { activity, subject, failure };
+            tracing::warn!(code = ?code, "{line}");
         }
         self.0.any.store(true, Ordering::Release);
     }
 
-    /// Takes note that something works, which ends its error.
+    /// Takes note that an activity works, which ends its error.
     pub(super) fn worked(&self, activity: Activity, subject: &str) {
         if !self.is_any() {
             return;
         }
         let mut failures = self.lock();
         if let Some(failure) = failures.remove(&(activity, subject.to_owned()))
-            && failure.is_told
+            && failure.is_logged
         {
             tracing::info!("{} {subject} works again", activity.name());
         }
@@ -110,15 +111,16 @@ impl ClientErrors {
         self.0.any.load(Ordering::Acquire)
     }
 
-    /// Kafka as a whole is away: what failed for that reason begins anew when it is back.
-    pub(super) fn kafka_is_away(&self) {
-        self.lock().retain(|_, failure| failure.is_told);
+    /// Kafka as a whole is not available: transient errors that were not logged yet are dropped, as the outage is their
+    /// cause.
+    pub(super) fn kafka_is_unavailable(&self) {
+        self.lock().retain(|_, failure| failure.is_logged);
     }
 
     /// Whether all clients work.
     ///
     /// # Errors
-    /// [`PublishError::Unavailable`] with what does not, since when, and what to do.
+    /// [`PublishError::Unavailable`] with each activity that fails, since when, and what to do.
     pub(super) fn check(&self) -> Result<(), PublishError> {
         self.check_at(Instant::now())
     }
@@ -129,19 +131,20 @@ impl ClientErrors {
         }
         let mut failures = self.lock();
         failures.retain(|(activity, subject), failure| {
-            let is_gone = now.saturating_duration_since(failure.last) >= FORGOTTEN;
-            if is_gone && failure.is_told {
+            let is_expired = now.saturating_duration_since(failure.last) >= EXPIRY;
+            if is_expired && failure.is_logged {
                 tracing::info!("{} {subject} has not failed for a while", activity.name());
             }
-            !is_gone
+            !is_expired
         });
         self.0.any.store(!failures.is_empty(), Ordering::Release);
-        let told =
-            failures.iter().filter(|(_, failure)| failure.is_told).map(|((activity, subject), failure)| {
+        let logged = failures.iter().filter(|(_, failure)| failure.is_logged);
+        let lines: Vec<String> = logged
+            .map(|((activity, subject), failure)| {
                 Logged { activity: *activity, subject, failure }.to_string()
-            });
-        let told: Vec<String> = told.collect();
-        if told.is_empty() { Ok(()) } else { Err(PublishError::Unavailable(told.join("; "))) }
+            })
+            .collect();
+        if lines.is_empty() { Ok(()) } else { Err(PublishError::Unavailable(lines.join("; "))) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Failures> {
@@ -170,12 +173,12 @@ struct Logged<'a> {
 impl fmt::Display for Logged<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Logged { activity, subject, failure } = self;
-        let advice = failure.code.map_or(ASK_THE_BROKERS, advice);
+        let advice = failure.code.map_or(SEE_BROKER_LOGS, advice);
         write!(f, "{} {subject} fails since {}: {}; {advice}", activity.name(), failure.since, failure.error)
     }
 }
 
-const ASK_THE_BROKERS: &str = "look into the log of the brokers";
+const SEE_BROKER_LOGS: &str = "see the logs of the brokers";
 
 /// What an operator can do.
 fn advice(code: Code) -> &'static str {
@@ -196,7 +199,7 @@ fn advice(code: Code) -> &'static str {
             "the brokers must allow a session of 10 s: change group.min.session.timeout.ms or \
              group.max.session.timeout.ms"
         }
-        Code::PolicyViolation => "a policy of the brokers forbids it: look into their log",
+        Code::PolicyViolation => "a policy of the brokers forbids it: see their logs",
         Code::MessageTimedOut | Code::NotEnoughReplicas | Code::NotEnoughReplicasAfterAppend => {
             "the topic takes no records: see whether its partitions have a leader, and as many replicas in sync as its \
              min.insync.replicas demands"
@@ -208,14 +211,14 @@ fn advice(code: Code) -> &'static str {
             "the topic is missing or was made again: create it, or restart this process to have it made"
         }
         Code::PollExceeded => {
-            "this process stood still for minutes: see whether it has enough processors and memory"
+            "this process did not poll for minutes: see whether it has enough processors and memory"
         }
-        _ => ASK_THE_BROKERS,
+        _ => SEE_BROKER_LOGS,
     }
 }
 
-/// Whether an error does not pass by itself.
-fn is_definite(code: Option<Code>) -> bool {
+/// Whether an error does not end without an operator.
+fn is_permanent(code: Option<Code>) -> bool {
     matches!(
         code,
         Some(
@@ -231,8 +234,8 @@ fn is_definite(code: Option<Code>) -> bool {
     )
 }
 
-/// Whether an error is about the connection, which the link tells of, or about one record.
-fn is_for_others(code: Option<Code>) -> bool {
+/// Whether an error is about the connection, which the broker monitor reports, or about one record.
+fn is_reported_elsewhere(code: Option<Code>) -> bool {
     matches!(
         code,
         Some(
@@ -263,52 +266,52 @@ mod tests {
         KafkaError::MessageProduction(code)
     }
 
-    fn told(errors: &ClientErrors, now: Instant) -> String {
+    fn reported(errors: &ClientErrors, now: Instant) -> String {
         errors.check_at(now).err().map(|error| error.to_string()).unwrap_or_default()
     }
 
     #[test]
-    fn an_error_that_does_not_pass_counts_at_once_and_ends_when_it_works() {
+    fn a_permanent_error_counts_at_once_and_ends_when_the_activity_works() {
         let (errors, now) = (ClientErrors::default(), Instant::now());
         errors.failed_at(Activity::Publish, TOPIC, &error(Code::InvalidTimestamp), now);
-        let text = told(&errors, now);
+        let text = reported(&errors, now);
         assert!(text.contains("publishing to topic orders.events fails since 2"), "{text}");
         assert!(text.contains("message.timestamp.after.max.ms"), "{text}");
         errors.worked(Activity::Publish, "orders.ack");
-        assert_ne!(told(&errors, now), "");
+        assert_ne!(reported(&errors, now), "");
         errors.worked(Activity::Publish, TOPIC);
-        assert_eq!((told(&errors, now), errors.is_any()), (String::new(), false));
+        assert_eq!((reported(&errors, now), errors.is_any()), (String::new(), false));
     }
 
     #[test]
-    fn an_error_that_may_pass_counts_when_it_lasts() {
+    fn a_transient_error_counts_when_it_lasts() {
         let (errors, now) = (ClientErrors::default(), Instant::now());
         let fail = |after| {
             let error = error(Code::MessageTimedOut);
             errors.failed_at(Activity::Publish, TOPIC, &error, now + after);
         };
         fail(Duration::ZERO);
-        fail(LASTING - Duration::from_secs(1));
-        assert_eq!(told(&errors, now), "");
-        errors.kafka_is_away();
-        fail(LASTING);
-        fail(LASTING + Duration::from_secs(1));
-        assert_eq!(told(&errors, now), "", "an outage was in between");
-        fail(2 * LASTING);
-        assert!(told(&errors, now + 2 * LASTING).contains("min.insync.replicas"));
-        errors.kafka_is_away();
-        assert_ne!(told(&errors, now + 2 * LASTING), "", "it was told before the outage");
-        assert_eq!(told(&errors, now + 2 * LASTING + FORGOTTEN), "");
+        fail(TRANSIENT_FOR - Duration::from_secs(1));
+        assert_eq!(reported(&errors, now), "");
+        errors.kafka_is_unavailable();
+        fail(TRANSIENT_FOR);
+        fail(TRANSIENT_FOR + Duration::from_secs(1));
+        assert_eq!(reported(&errors, now), "", "an outage was in between");
+        fail(2 * TRANSIENT_FOR);
+        assert!(reported(&errors, now + 2 * TRANSIENT_FOR).contains("min.insync.replicas"));
+        errors.kafka_is_unavailable();
+        assert_ne!(reported(&errors, now + 2 * TRANSIENT_FOR), "", "it was logged before the outage");
+        assert_eq!(reported(&errors, now + 2 * TRANSIENT_FOR + EXPIRY), "");
     }
 
     #[test]
-    fn connections_and_records_are_not_told_here() {
+    fn errors_of_connections_and_of_single_records_do_not_count() {
         let (errors, now) = (ClientErrors::default(), Instant::now());
         for code in [Code::AllBrokersDown, Code::BrokerTransportFailure, Code::MessageSizeTooLarge] {
-            for after in [Duration::ZERO, LASTING] {
+            for after in [Duration::ZERO, TRANSIENT_FOR] {
                 errors.failed_at(Activity::Consume, "order-workers", &error(code), now + after);
             }
         }
-        assert_eq!((told(&errors, now), errors.is_any()), (String::new(), false));
+        assert_eq!((reported(&errors, now), errors.is_any()), (String::new(), false));
     }
 }

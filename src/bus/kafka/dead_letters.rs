@@ -1,10 +1,10 @@
-//! Dead letters: a record that no worker can deal with, as it was, with headers that say why it is here and
-//! where it came from. A letter that is too large for its topic is sent again with its value cut, for nothing
-//! may stop the partition behind a record.
+//! Dead letters: records that no worker can process, unchanged, with headers for the reason and the source. A letter
+//! that is too large for its topic is written with its value cut, because a single record must never stop the partition
+//! behind it.
 //!
-//! While the topic cannot be written, the record stays in memory and is tried again with growing pauses; one record
-//! tries for all. It is not read again: that would fetch everything behind it again, too. How much is kept is bounded
-//! by `flow`.
+//! While the topic cannot be written, the record stays in memory and is written again with growing pauses; one record
+//! probes the topic for all. Reading it again from its partition instead would fetch all records behind it, too. `flow`
+//! bounds how much is kept.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,35 +21,34 @@ use crate::telemetry::limited;
 
 /// Names of the headers of a dead letter.
 mod name {
-    /// Why it is one.
+    /// Why the record is a dead letter.
     pub(super) const REASON: &str = "dlq-reason";
-    /// Where its record came from.
+    /// Where the record was read.
     pub(super) const TOPIC: &str = "dlq-topic";
     pub(super) const PARTITION: &str = "dlq-partition";
     pub(super) const OFFSET: &str = "dlq-offset";
-    /// When its record was made, as RFC 3339.
+    /// When the record was created, as RFC 3339.
     pub(super) const TIMESTAMP: &str = "dlq-timestamp";
-    /// How long its record's value was, where the letter has only the beginning of it.
+    /// The length of the record's value, where the letter has only its beginning.
     pub(super) const CUT: &str = "dlq-value-length";
 }
 
-/// How much of a key and of a value a letter keeps that was too large.
-const KEPT: usize = 8 * 1024;
+/// How many bytes of the key and of the value a cut letter keeps.
+const CUT_BYTES: usize = 8 * 1024;
 
-/// In how many bytes letters may be under way at a time: while their topic cannot be written they must leave room for
-/// events and ACKs.
-const UNDER_WAY: usize = 8 << 20;
+/// The most bytes of letters in flight: while their topic cannot be written they must leave room for events and ACKs.
+const MAX_IN_FLIGHT_BYTES: usize = 8 << 20;
 
-/// The least that a letter counts for, so that there are not too many small ones under way.
-const LEAST: usize = 64 << 10;
+/// How many bytes a letter counts at least, which bounds the number of small letters in flight.
+const MIN_COUNTED_BYTES: usize = 64 << 10;
 
-/// The topic of the dead letters, and the room for those that are under way.
+/// The topic of the dead letters, and the limit of those in flight.
 pub(super) struct DeadLetters {
     topic: Arc<str>,
     room: Semaphore,
     /// Whether the last attempt failed.
-    is_shut: AtomicBool,
-    /// Held by the record that tries meanwhile.
+    is_failing: AtomicBool,
+    /// Held by the record that probes the topic while it fails.
     probe: Mutex<Backoff>,
 }
 
@@ -57,16 +56,16 @@ impl DeadLetters {
     pub(super) fn new(topic: String) -> DeadLetters {
         DeadLetters {
             topic: topic.into(),
-            room: Semaphore::new(UNDER_WAY),
-            is_shut: AtomicBool::new(false),
+            room: Semaphore::new(MAX_IN_FLIGHT_BYTES),
+            is_failing: AtomicBool::new(false),
             probe: Mutex::new(pauses()),
         }
     }
 
-    /// Puts a record into the topic, as often as it takes, and waits until a broker has it.
+    /// Writes a record to the topic, with retries, and returns when a broker has stored it.
     ///
     /// # Errors
-    /// [`PublishError::Unavailable`] where the record belongs to another worker before that; that one reads it.
+    /// [`PublishError::Unavailable`] where the record's partition is assigned to another worker first, which reads it.
     pub(super) async fn take(
         &self,
         producer: &Producer,
@@ -85,7 +84,7 @@ impl DeadLetters {
                     topic,
                     ?source,
                     %error,
-                    "a dead letter was not written; it is kept, and tried again until its topic takes it"
+                    "a dead letter was not written; it is kept in memory and written again until its topic accepts it"
                 );
                 sleep(backoff.pause()).await;
             }
@@ -93,13 +92,13 @@ impl DeadLetters {
         tokio::select! {
             biased;
             () = unwanted.cancelled() => {
-                Err(PublishError::Unavailable("its partition is not this worker's any more".to_owned()))
+                Err(PublishError::Unavailable("its partition is not assigned to this worker any more".to_owned()))
             }
             () = written => Ok(()),
         }
     }
 
-    /// Tries once: at once while the topic takes letters, else after a pause and only one record at a time.
+    /// Tries once: without a pause while the topic accepts letters, else after a pause and only one record at a time.
     async fn attempt(
         &self,
         producer: &Producer,
@@ -107,36 +106,36 @@ impl DeadLetters {
         reason: &str,
     ) -> Result<(), PublishError> {
         loop {
-            if self.is_shut() {
+            if self.is_failing() {
                 delivery.receipt.stuck();
                 let mut backoff = self.probe.lock().await;
-                if self.is_shut() {
+                if self.is_failing() {
                     sleep(backoff.pause()).await;
                     let answer = publish(producer, &self.topic, delivery, reason).await;
                     if answer.is_ok() {
-                        self.is_shut.store(false, Ordering::Relaxed);
+                        self.is_failing.store(false, Ordering::Relaxed);
                         backoff.reset();
                     }
                     return answer;
                 }
             }
-            let permits = size(&delivery.record).clamp(LEAST, UNDER_WAY);
-            // It is never closed.
+            let permits = size(&delivery.record).clamp(MIN_COUNTED_BYTES, MAX_IN_FLIGHT_BYTES);
+            // The semaphore is never closed, so this cannot fail.
             let _room = self.room.acquire_many(u32::try_from(permits).unwrap_or(u32::MAX)).await;
-            if !self.is_shut() {
+            if !self.is_failing() {
                 let answer = publish(producer, &self.topic, delivery, reason).await;
-                self.is_shut.fetch_or(answer.is_err(), Ordering::Relaxed);
+                self.is_failing.fetch_or(answer.is_err(), Ordering::Relaxed);
                 return answer;
             }
         }
     }
 
-    fn is_shut(&self) -> bool {
-        self.is_shut.load(Ordering::Relaxed)
+    fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
     }
 }
 
-/// Puts a record where dead letters are, and waits until a broker has it.
+/// Writes a record to the topic once, whole or else cut, and waits until a broker has stored it.
 async fn publish(
     producer: &Producer,
     topic: &Arc<str>,
@@ -146,19 +145,24 @@ async fn publish(
     let Delivery { record, source, .. } = delivery;
     match producer.publish(&whole(topic, record, source, reason)).await {
         Err(PublishError::Refused(why)) => {
-            limited!(warn, "cut dead letter"; ?source, why, "a dead letter is cut, for it is refused as it is");
+            limited!(
+                warn, "cut dead letter";
+                ?source,
+                why,
+                "a dead letter is cut, because its topic refuses it whole"
+            );
         }
         answer => return answer,
     }
     match producer.publish(&cut(topic, record, source, reason)).await {
         Err(PublishError::Refused(why)) => {
-            // The topic does not take this one; the record stays where it came from.
+            // The record is settled all the same, or its partition would stop. It stays in its source topic.
             limited!(
                 error, "no dead letter";
                 ?source,
                 reason,
                 why,
-                "a record has no dead letter, for even its beginning is refused"
+                "a record has no dead letter, because the topic refuses even its beginning"
             );
             Ok(())
         }
@@ -172,9 +176,9 @@ fn whole(topic: &Arc<str>, record: &Record, source: &Source, reason: &str) -> Ou
     Outgoing { topic: Arc::clone(topic), partition: None, record }
 }
 
-/// Without the record's own headers: they may be what is too large.
+/// A letter without the record's own headers, which may be the part that is too large.
 fn cut(topic: &Arc<str>, record: &Record, source: &Source, reason: &str) -> Outgoing {
-    let beginning = |bytes: &Vec<u8>| bytes[..bytes.len().min(KEPT)].to_vec();
+    let beginning = |bytes: &Vec<u8>| bytes[..bytes.len().min(CUT_BYTES)].to_vec();
     let mut headers = vec![header(name::CUT, record.value.len().to_string())];
     headers.extend(labels(source, reason));
     let record = Record { key: record.key.as_ref().map(beginning), headers, value: beginning(&record.value) };

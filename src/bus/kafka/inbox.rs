@@ -1,5 +1,6 @@
-//! What has arrived for a worker and waits for its hands: the one thing between the thread that polls and the
-//! tasks that work. It is bounded in bytes and in count, not by refusing but by saying that it is full.
+//! The inbox: deliveries that have arrived and wait for a worker task. It connects the polling thread with the worker
+//! tasks. It is bounded in bytes and in count: it never refuses a delivery, but reports that it is full, and the
+//! consumer pauses its partitions.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,13 +11,13 @@ use super::records::size;
 use crate::bus::Delivery;
 
 /// How many deliveries may wait before no more are fetched.
-const MOST: usize = 8192;
+const MAX_DELIVERIES: usize = 8192;
 
-/// How many bytes of them.
-const MOST_BYTES: usize = 16 << 20;
+/// How many bytes of deliveries may wait before no more are fetched.
+const MAX_BYTES: usize = 16 << 20;
 
-/// How many bytes a hand gets at a time, if it is more than one delivery.
-const HANDFUL: usize = 8 << 20;
+/// The most bytes that the worker gets in one call, unless one delivery is larger.
+const MAX_BATCH_BYTES: usize = 8 << 20;
 
 /// The deliveries that wait.
 #[derive(Default)]
@@ -34,10 +35,10 @@ struct State {
 }
 
 impl Inbox {
-    /// Takes in a delivery, and wakes nobody: there may be more behind it.
+    /// Adds a delivery without waking the worker, because more may follow.
     pub(super) fn push(&self, delivery: Delivery) {
         let mut state = self.lock();
-        // After the end it is let go of here, which tells its tracker, so not under the lock.
+        // After the end the delivery is dropped here. That locks its tracker, so it must not happen under this lock.
         if state.ended {
             drop(state);
         } else {
@@ -46,13 +47,12 @@ impl Inbox {
         }
     }
 
-    /// Wakes whoever waits for what was taken in.
+    /// Wakes the worker task that waits for deliveries.
     pub(super) fn announce(&self) {
         self.arrived.notify_one();
     }
 
-    /// Waits for a delivery, then takes up to `limit`; `None` when nothing comes any more. Dropping the future
-    /// takes nothing.
+    /// Waits for a delivery, then takes up to `limit`; `None` after the end. A dropped future has taken nothing.
     pub(super) async fn next(&self, limit: usize) -> Option<Vec<Delivery>> {
         loop {
             {
@@ -64,7 +64,7 @@ impl Inbox {
                     return None;
                 }
             }
-            // A push in between has left its mark: the wait ends at once.
+            // `Notify` keeps an announcement from before the wait, which then ends at once.
             self.arrived.notified().await;
         }
     }
@@ -72,34 +72,34 @@ impl Inbox {
     /// Whether no more should be fetched.
     pub(super) fn is_full(&self) -> bool {
         let state = self.lock();
-        state.waiting.len() >= MOST || state.bytes >= MOST_BYTES
+        state.waiting.len() >= MAX_DELIVERIES || state.bytes >= MAX_BYTES
     }
 
-    /// Whether fetching may go on after it was full.
+    /// Whether fetching may resume after the inbox was full.
     pub(super) fn has_room(&self) -> bool {
         let state = self.lock();
-        state.waiting.len() < MOST / 2 && state.bytes < MOST_BYTES / 2
+        state.waiting.len() < MAX_DELIVERIES / 2 && state.bytes < MAX_BYTES / 2
     }
 
-    /// Lets go of what waits from a partition.
-    pub(super) fn forget(&self, partition: i32) {
+    /// Drops the waiting deliveries of a partition.
+    pub(super) fn discard(&self, partition: i32) {
         let mut state = self.lock();
-        let (gone, waiting): (VecDeque<_>, VecDeque<_>) =
+        let (dropped, waiting): (VecDeque<_>, VecDeque<_>) =
             state.waiting.drain(..).partition(|delivery| delivery.source.partition == partition);
-        state.bytes -= gone.iter().map(|delivery| size(&delivery.record)).sum::<usize>();
+        state.bytes -= dropped.iter().map(|delivery| size(&delivery.record)).sum::<usize>();
         state.waiting = waiting;
         drop(state);
-        // Their trackers are told without the lock.
-        drop(gone);
+        // Dropping a delivery locks its tracker, so it must not happen under this lock.
+        drop(dropped);
     }
 
-    /// Lets go of everything: nothing comes any more.
+    /// Ends the inbox: drops all deliveries, and those that arrive later.
     pub(super) fn end(&self) {
         let mut state = self.lock();
-        let gone = std::mem::take(&mut state.waiting);
+        let dropped = std::mem::take(&mut state.waiting);
         (state.bytes, state.ended) = (0, true);
         drop(state);
-        drop(gone);
+        drop(dropped);
         self.arrived.notify_one();
     }
 
@@ -113,7 +113,7 @@ impl State {
         let (mut count, mut bytes) = (0, 0);
         for delivery in self.waiting.iter().take(limit) {
             bytes += size(&delivery.record);
-            if count > 0 && bytes > HANDFUL {
+            if count > 0 && bytes > MAX_BATCH_BYTES {
                 bytes -= size(&delivery.record);
                 break;
             }

@@ -1,11 +1,11 @@
-//! The bus over Kafka. Events, ACKs and dead letters have a topic each; a publish is confirmed when the broker
-//! has stored the record on all its replicas, and a worker's progress is committed after its effect. Without a
-//! broker the bus opens all the same, says what is missing, and finds it when it comes.
+//! The bus over Kafka. Events, ACKs and dead letters have a topic each; a publish is confirmed when the broker has
+//! stored the record on all its in-sync replicas, and a worker's offsets are committed after its effect. Without a
+//! broker the bus opens all the same, reports what is missing, and connects when a broker is available.
 //!
-//! Everything that blocks is on threads of its own: the link (is Kafka there?), the producers, the reader of
-//! ACKs, and one consumer for each worker.
+//! All blocking calls are on threads of their own: the broker monitor, the producers, the ACK listener, and one
+//! consumer for each worker.
 
-mod ack_reader;
+mod ack_listener;
 mod acks;
 mod assignment;
 mod backlog;
@@ -53,7 +53,7 @@ use crate::shutdown::Components;
 pub struct KafkaBus {
     options: Arc<Options>,
     topics: Topics,
-    link: BrokerMonitor,
+    monitor: BrokerMonitor,
     producer: Arc<Producer>,
     dead_letters: DeadLetters,
     acks: AckTopic,
@@ -67,24 +67,24 @@ struct Topics {
 }
 
 impl KafkaBus {
-    /// Opens the bus and returns at once: the brokers are looked for in the background, and topics that do not
-    /// exist are made when one is found. Needs no runtime.
+    /// Opens the bus and returns at once: it connects in the background, and creates missing topics then. Needs no
+    /// runtime.
     ///
     /// # Errors
-    /// [`OpenError`] where the options make no client. That no broker answers is no error.
+    /// [`OpenError`] where the options are not valid for a client. An unavailable broker is not an error.
     pub fn open(options: Options) -> Result<Arc<KafkaBus>, OpenError> {
         let topics =
             Topics { events: options.events_topic.as_str().into(), acks: options.ack_topic.as_str().into() };
         let (options, errors, components) =
             (Arc::new(options), ClientErrors::default(), Components::default());
-        let link = BrokerMonitor::open(&options, errors.clone(), &components)?;
-        let producer = Producer::open(&options, link.watch(), errors.clone(), &components)?;
+        let monitor = BrokerMonitor::open(&options, errors.clone(), &components)?;
+        let producer = Producer::open(&options, monitor.watch(), errors.clone(), &components)?;
         let dead_letters = DeadLetters::new(options.dead_letter_topic());
-        let acks = AckTopic::new(&options, link.watch(), errors.clone(), &components);
-        Ok(Arc::new(KafkaBus { options, topics, link, producer, dead_letters, acks, errors, components }))
+        let acks = AckTopic::new(&options, monitor.watch(), errors.clone(), &components);
+        Ok(Arc::new(KafkaBus { options, topics, monitor, producer, dead_letters, acks, errors, components }))
     }
 
-    /// Asks the brokers something that blocks.
+    /// Runs a blocking question to the brokers.
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Options) -> Result<T, PublishError> + Send + 'static,
@@ -102,7 +102,7 @@ impl Bus for KafkaBus {
         if batch.is_empty() {
             return Confirmations::known(Vec::new());
         }
-        if let Err(error) = self.link.topics().await {
+        if let Err(error) = self.monitor.topics().await {
             return Confirmations::known(vec![Err(error); count]);
         }
         let reply_to = self.acks.partition().await;
@@ -120,19 +120,19 @@ impl Bus for KafkaBus {
         let refused = stream::iter((!refused.is_empty()).then_some(refused));
         let answered = self.producer.publish_all(records).await;
         let answered = answered.map(move |mut group| {
-            group.iter_mut().for_each(|(place, _)| *place = indexes[*place]);
+            group.iter_mut().for_each(|(index, _)| *index = indexes[*index]);
             group
         });
         Confirmations::new(count, refused.chain(answered))
     }
 
     async fn can_publish(&self) -> Result<(), PublishError> {
-        self.link.health().await
+        self.monitor.health().await
     }
 
     async fn subscribe(&self) -> Result<Box<dyn Subscription>, SubscribeError> {
-        let (topic, link) = (&self.topics.events, self.link.watch());
-        let subscription = KafkaSubscription::start(&self.options, topic, link, self.errors.clone())?;
+        let (topic, state) = (&self.topics.events, self.monitor.watch());
+        let subscription = KafkaSubscription::start(&self.options, topic, state, self.errors.clone())?;
         Ok(Box::new(subscription))
     }
 
@@ -146,20 +146,20 @@ impl Bus for KafkaBus {
         Ok(())
     }
 
-    /// Hands the ACKs over and waits for no broker. An ACK is a hint, and settling waits for this: it must not
-    /// wait for another round trip as well.
+    /// Hands the ACKs over and does not wait for a broker. An ACK is a hint, and settling waits for this call: it must
+    /// not last a round trip more.
     async fn acknowledge(&self, replies: Vec<Reply>) -> Result<(), PublishError> {
         if replies.is_empty() {
             return Ok(());
         }
-        self.link.topics().await?;
+        self.monitor.topics().await?;
         let records = replies
             .iter()
             .map(|reply| Outgoing::ack(&self.topics.acks, reply))
             .collect::<Result<Vec<_>, _>>()?;
         if let Some(own) = self.acks.partition().await {
             let mine = replies.into_iter().filter(|reply| reply.to == Some(own));
-            self.acks.tell(mine.map(|reply| reply.ack).collect());
+            self.acks.deliver_locally(mine.map(|reply| reply.ack).collect());
         }
         self.producer.send(&records).await
     }
@@ -169,7 +169,7 @@ impl Bus for KafkaBus {
     }
 
     async fn dead_letters(&self) -> Result<u64, PublishError> {
-        self.link.dead_letters().await
+        self.monitor.dead_letters().await
     }
 
     async fn backlog(&self) -> Result<Option<u64>, PublishError> {
@@ -186,7 +186,7 @@ impl Bus for KafkaBus {
     }
 
     async fn check(&self) -> Result<(), PublishError> {
-        self.link.health().await?;
+        self.monitor.health().await?;
         self.errors.check()?;
         self.acks.check()
     }
@@ -198,6 +198,6 @@ impl Bus for KafkaBus {
     async fn close(&self) {
         self.producer.close().await;
         self.acks.close();
-        self.link.close();
+        self.monitor.close();
     }
 }

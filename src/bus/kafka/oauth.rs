@@ -1,6 +1,6 @@
-//! The token of a login with OAUTHBEARER: a JWT in a file, which another program renews, as Kubernetes renews the token
-//! of a service account. Each of librdkafka's clients asks for the token when it is made, and again before it expires;
-//! the file is read each time. What is wrong with it is said without a word of its content.
+//! The token of an OAUTHBEARER login: a JWT in a file, which another program renews, as Kubernetes renews the token of
+//! a service account. Each of librdkafka's clients asks for the token when it is created, and again before it expires;
+//! the file is read each time. Errors about the token never quote its content.
 //!
 //! The token is not verified here: that is the broker's task.
 
@@ -10,21 +10,21 @@ use std::fs;
 use rdkafka::client::OAuthToken;
 use serde::Deserialize;
 
-/// What the client must know of a token.
+/// The claims that the client needs.
 #[derive(Deserialize)]
 struct Claims {
-    /// Whom it names.
+    /// The principal.
     sub: String,
-    /// When it expires, in seconds since 1970.
+    /// When the token expires, in seconds since 1970.
     exp: f64,
 }
 
 /// Reads the token in a file.
 pub(super) fn token(file: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-    let file = file.ok_or("there is no file of a token (KAFKA_OAUTH_TOKEN_FILE)")?;
-    let told = |why: &str| format!("the token in {file} (KAFKA_OAUTH_TOKEN_FILE) cannot be used: {why}");
-    let token = fs::read_to_string(file).map_err(|error| told(&error.to_string()))?;
-    Ok(read(token.trim()).map_err(told)?)
+    let file = file.ok_or("the file of the token is not set (KAFKA_OAUTH_TOKEN_FILE)")?;
+    let failed = |why: &str| format!("the token in {file} (KAFKA_OAUTH_TOKEN_FILE) cannot be used: {why}");
+    let token = fs::read_to_string(file).map_err(|error| failed(&error.to_string()))?;
+    Ok(read(token.trim()).map_err(failed)?)
 }
 
 fn read(token: &str) -> Result<OAuthToken, &'static str> {
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_jwt_gives_its_subject_and_its_end() {
+    fn a_jwt_gives_its_subject_and_its_expiry() {
         // {"sub":"orders","exp":1760000000.5}
         let token = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJvcmRlcnMiLCJleHAiOjE3NjAwMDAwMDAuNX0.";
         let read = read(token).map_err(str::to_owned).unwrap();
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_jwt_is_refused_without_its_text() {
+    fn the_error_for_an_invalid_jwt_does_not_quote_it() {
         for (text, why) in [
             ("", "not a JWT"),
             ("secret", "not a JWT"),
@@ -88,13 +88,13 @@ mod tests {
             ("a.e30.c", "`sub`"),
             ("a..c", "`sub`"),
         ] {
-            let said = read(text).err().unwrap();
-            assert!(said.contains(why) && !said.contains("secret"), "{said}");
+            let error = read(text).err().unwrap();
+            assert!(error.contains(why) && !error.contains("secret"), "{error}");
         }
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
-        let said = token(file.to_str()).err().unwrap().to_string();
-        assert!(said.contains("KAFKA_OAUTH_TOKEN_FILE") && said.contains("No such file"), "{said}");
+        let error = token(file.to_str()).err().unwrap().to_string();
+        assert!(error.contains("KAFKA_OAUTH_TOKEN_FILE") && error.contains("No such file"), "{error}");
     }
 
     #[test]

@@ -1,11 +1,10 @@
-//! What became of the records of one partition, from their arrival to their settling. A worker has several
-//! batches in hand and settles them in any order, so an offset may be committed only when everything before it
-//! is settled. A delivery that is dropped unsettled is lost here, and its record is to be read again; those
-//! around it are not.
+//! The offset tracker: the state of the records of one partition, from arrival to commit. Worker tasks settle batches
+//! in any order, so an offset may be committed only when everything below it is settled. When a delivery is dropped
+//! unsettled, its record must be read again, but not the records around it.
 //!
 //! A record that waits for the dead-letter topic is kept in memory: it counts as open, in bytes too, and is not read
-//! again. A tracker lives as long as the partition is this worker's; when it is retired, what is settled late counts
-//! no more.
+//! again. A tracker is used while its partition is assigned to this worker; after it is retired, a late settle must not
+//! move the offset to commit.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -16,72 +15,73 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::Settle;
 
-/// How long a record that is read again may take to arrive before it is asked for once more.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a record that is read again may take to arrive before the consumer seeks once more.
+const READ_AGAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often an offset that does not move is committed again: nothing tells of a commit that failed on its way, as it
-/// may while the group is rebalanced.
-const COMMIT_AGAIN: Duration = Duration::from_secs(5);
+/// How often an offset that does not move is committed again: a commit can fail without a report, for example while the
+/// group is rebalanced.
+const REPEAT_COMMIT: Duration = Duration::from_secs(5);
 
 /// The records of one partition.
 #[derive(Debug, Default)]
 pub(super) struct OffsetTracker {
-    // std Mutex: held for one record or one look, never across .await
+    // std Mutex: held for one record or one look-up, never across .await
     state: Mutex<State>,
     settled: Condvar,
-    /// Cancelled when it is retired.
+    /// Cancelled when the tracker is retired.
     retired: CancellationToken,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// What has arrived and cannot be committed yet, by rising offset.
+    /// Records that have arrived and cannot be committed yet, by rising offset.
     open: VecDeque<(i64, Stage)>,
-    /// Behind the last record that arrived; `None` before the first.
+    /// The offset behind the last record that arrived; `None` before the first.
     end: Option<i64>,
-    /// What has been committed, or is about to be, and when.
+    /// The last offset that was handed out to be committed, and when.
     committed: Option<(i64, Instant)>,
-    /// What is read for the second time, since a dropped delivery had the partition read again.
-    again: Range<i64>,
-    /// How many deliveries are under way, without those that are stuck.
-    in_hand: usize,
-    /// In how many bytes deliveries are kept.
+    /// The offsets that the consumer reads for the second time, after it sought back for a dropped delivery.
+    rereading: Range<i64>,
+    /// How many deliveries are in progress, without those that are stuck.
+    in_progress: usize,
+    /// How many bytes of deliveries are kept for the dead-letter topic.
     kept_bytes: usize,
     retired: bool,
 }
 
-/// How much a partition holds on to.
+/// How many records and bytes a partition keeps open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Load {
-    /// How many records lie between the last commit and the last arrival.
+    /// How many records lie between the offset to commit and the last arrival.
     pub(super) open: usize,
-    /// In how many bytes records are kept that wait for the dead-letter topic.
+    /// How many bytes of records wait for the dead-letter topic.
     pub(super) kept_bytes: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// A delivery is under way.
-    InHand,
-    /// The same, and it is kept in so many bytes until it is a dead letter.
+    /// The delivery is in progress.
+    InProgress,
+    /// The same, and so many bytes are kept until the record is a dead letter.
     Kept(usize),
-    /// The same, but that was tried in vain.
+    /// The same, after a failed attempt to write the dead letter.
     Stuck(usize),
+    /// The delivery is settled.
     Settled,
-    /// Its delivery was dropped; the record must be read again.
+    /// The delivery was dropped; the record must be read again.
     Lost,
-    /// It is being read again, since then.
-    Asked(Instant),
+    /// The consumer sought back at that time to read the record again.
+    Requested(Instant),
 }
 
 /// What to do with a record that arrives.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
-    /// It is to be delivered.
+    /// It must be delivered.
     Deliver,
     /// It has been delivered already.
     Known,
-    /// It lies before what has been dealt with: the topic was made again, or cut.
+    /// Its offset is below the committed ones: the topic was made again, or cut.
     Restarted,
 }
 
@@ -90,19 +90,19 @@ impl OffsetTracker {
     pub(super) fn arrived(&self, offset: i64) -> Arrival {
         let mut state = self.lock();
         if state.end.is_none_or(|end| offset >= end) {
-            state.again = Range::default();
-            state.open.push_back((offset, Stage::InHand));
+            state.rereading = Range::default();
+            state.open.push_back((offset, Stage::InProgress));
             state.end = Some(offset + 1);
         } else {
             match state.find(offset) {
-                Ok(at) if matches!(state.open[at].1, Stage::Lost | Stage::Asked(_)) => {
-                    state.open[at].1 = Stage::InHand;
+                Ok(at) if matches!(state.open[at].1, Stage::Lost | Stage::Requested(_)) => {
+                    state.open[at].1 = Stage::InProgress;
                 }
-                Err(0) if !state.again.contains(&offset) => return Arrival::Restarted,
+                Err(0) if !state.rereading.contains(&offset) => return Arrival::Restarted,
                 _ => return Arrival::Known,
             }
         }
-        state.in_hand += 1;
+        state.in_progress += 1;
         Arrival::Deliver
     }
 
@@ -111,21 +111,21 @@ impl OffsetTracker {
         self.lock().end
     }
 
-    /// The offset to commit, where it moved since the last call, or was committed a while ago.
+    /// The offset to commit, if it moved since the last call, or if the last commit was a while ago.
     pub(super) fn to_commit(&self) -> Option<i64> {
         self.to_commit_at(Instant::now())
     }
 
     fn to_commit_at(&self, now: Instant) -> Option<i64> {
         let mut state = self.lock();
-        let position = state.position()?;
+        let next = state.next_to_commit()?;
         let is_recent =
-            |(at, when): (i64, Instant)| at == position && now.saturating_duration_since(when) < COMMIT_AGAIN;
+            |(at, when): (i64, Instant)| at == next && now.saturating_duration_since(when) < REPEAT_COMMIT;
         if state.committed.is_some_and(is_recent) {
             return None;
         }
-        state.committed = Some((position, now));
-        Some(position)
+        state.committed = Some((next, now));
+        Some(next)
     }
 
     /// The last commit failed; the next one includes it.
@@ -133,50 +133,50 @@ impl OffsetTracker {
         self.lock().committed = None;
     }
 
-    /// Where to read again from: the lowest record whose delivery was dropped. What follows it counts as asked
-    /// for; `None` where nothing was dropped since.
+    /// The offset to seek back to: the lowest record whose delivery was dropped. All dropped records count as requested
+    /// then. `None` where nothing was dropped since the last call.
     pub(super) fn to_read_again(&self, now: Instant) -> Option<i64> {
         let mut state = self.lock();
-        let overdue = |stage: Stage| matches!(stage, Stage::Asked(at) if now.duration_since(at) >= PATIENCE);
+        let overdue = |stage: Stage| matches!(stage, Stage::Requested(at) if now.duration_since(at) >= READ_AGAIN_TIMEOUT);
         if !state.open.iter().any(|(_, stage)| *stage == Stage::Lost || overdue(*stage)) {
             return None;
         }
-        let missing = |stage: Stage| matches!(stage, Stage::Lost | Stage::Asked(_));
+        let missing = |stage: Stage| matches!(stage, Stage::Lost | Stage::Requested(_));
         let first = state.open.iter().find(|(_, stage)| missing(*stage)).map(|(offset, _)| *offset)?;
-        state.again = first..state.end.unwrap_or(first);
+        state.rereading = first..state.end.unwrap_or(first);
         state.open.iter_mut().filter(|(_, stage)| missing(*stage)).for_each(|entry| {
-            entry.1 = Stage::Asked(now);
+            entry.1 = Stage::Requested(now);
         });
         Some(first)
     }
 
-    /// The log begins there now: what was before it and is missing never comes again.
+    /// Takes note that the partition begins at this offset now: dropped records below it cannot be read again.
     pub(super) fn begins_at(&self, offset: i64) {
         let mut state = self.lock();
         for (at, stage) in &mut state.open {
-            if *at < offset && matches!(stage, Stage::Lost | Stage::Asked(_)) {
+            if *at < offset && matches!(stage, Stage::Lost | Stage::Requested(_)) {
                 *stage = Stage::Settled;
             }
         }
         state.advance();
     }
 
-    /// How much it holds on to.
+    /// How many records and bytes are open.
     pub(super) fn load(&self) -> Load {
         let state = self.lock();
         Load { open: state.open.len(), kept_bytes: state.kept_bytes }
     }
 
-    /// Waits until nothing of the partition is in a worker's hands, at most until `deadline`. What is stuck is not
-    /// waited for.
+    /// Blocks until no delivery of the partition is in progress, at most until `deadline`, and returns whether that is
+    /// so. It does not wait for deliveries that are stuck.
     pub(super) fn drained(&self, deadline: Instant) -> bool {
         let state = self.lock();
         let left = deadline.saturating_duration_since(Instant::now());
-        let waited = self.settled.wait_timeout_while(state, left, |state| state.in_hand > 0);
-        waited.unwrap_or_else(PoisonError::into_inner).0.in_hand == 0
+        let waited = self.settled.wait_timeout_while(state, left, |state| state.in_progress > 0);
+        waited.unwrap_or_else(PoisonError::into_inner).0.in_progress == 0
     }
 
-    /// The partition is not this worker's any more.
+    /// Takes note that the partition is not assigned to this worker any more.
     pub(super) fn retire(&self) {
         self.lock().retired = true;
         self.retired.cancel();
@@ -192,11 +192,12 @@ impl State {
         self.open.binary_search_by_key(&offset, |(offset, _)| *offset)
     }
 
-    fn position(&self) -> Option<i64> {
+    /// The lowest offset that is not settled.
+    fn next_to_commit(&self) -> Option<i64> {
         self.open.front().map(|(offset, _)| *offset).or(self.end)
     }
 
-    /// Lets go of what is settled at the front.
+    /// Drops settled records at the front.
     fn advance(&mut self) {
         while self.open.front().is_some_and(|(_, stage)| *stage == Stage::Settled) {
             self.open.pop_front();
@@ -204,21 +205,21 @@ impl State {
     }
 }
 
-/// The index of a delivery is its offset.
+/// Settles deliveries whose index is their offset.
 impl Settle for OffsetTracker {
     fn ended(&self, index: usize, settled: bool) {
         let mut state = self.lock();
         if let Ok(at) = state.find(index as i64) {
             match state.open[at].1 {
-                Stage::InHand => state.in_hand -= 1,
+                Stage::InProgress => state.in_progress -= 1,
                 Stage::Kept(bytes) => {
-                    state.in_hand -= 1;
+                    state.in_progress -= 1;
                     state.kept_bytes -= bytes;
                 }
                 Stage::Stuck(bytes) => state.kept_bytes -= bytes,
-                Stage::Settled | Stage::Lost | Stage::Asked(_) => {}
+                Stage::Settled | Stage::Lost | Stage::Requested(_) => {}
             }
-            // After it was retired the record stays where it is, so that nothing more is committed.
+            // In a retired tracker the record stays open, so that the offset to commit does not move.
             state.open[at].1 = match (state.retired, settled) {
                 (false, true) => Stage::Settled,
                 _ => Stage::Lost,
@@ -232,7 +233,7 @@ impl Settle for OffsetTracker {
     fn kept(&self, index: usize, bytes: usize) {
         let mut state = self.lock();
         if let Ok(at) = state.find(index as i64)
-            && state.open[at].1 == Stage::InHand
+            && state.open[at].1 == Stage::InProgress
         {
             state.open[at].1 = Stage::Kept(bytes);
             state.kept_bytes += bytes;
@@ -245,7 +246,7 @@ impl Settle for OffsetTracker {
             && let Stage::Kept(bytes) = state.open[at].1
         {
             state.open[at].1 = Stage::Stuck(bytes);
-            state.in_hand -= 1;
+            state.in_progress -= 1;
         }
         drop(state);
         self.settled.notify_all();
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_has_nothing_unsettled_before_it_is_committed() {
+    fn an_offset_is_committed_when_everything_below_it_is_settled() {
         let tracker = delivered([10, 11, 14]);
         assert_eq!(tracker.to_commit(), Some(10));
         tracker.ended(11, true);
@@ -282,11 +283,11 @@ mod tests {
         tracker.commit_failed();
         let now = Instant::now();
         assert_eq!((tracker.to_commit_at(now), tracker.to_commit_at(now)), (Some(15), None));
-        assert_eq!(tracker.to_commit_at(now + COMMIT_AGAIN), Some(15), "nothing told that it succeeded");
+        assert_eq!(tracker.to_commit_at(now + REPEAT_COMMIT), Some(15), "its success was not reported");
     }
 
     #[test]
-    fn what_is_dropped_is_read_again_and_what_is_around_it_is_not() {
+    fn dropped_records_are_read_again_and_the_records_around_them_are_not() {
         let tracker = delivered(0..5);
         let now = Instant::now();
         tracker.ended(2, true);
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_settled_while_it_was_read_again_is_known() {
+    fn records_that_were_settled_while_they_were_read_again_are_known() {
         let tracker = delivered(0..3);
         tracker.ended(0, false);
         assert_eq!(tracker.to_read_again(Instant::now()), Some(0));
@@ -320,21 +321,21 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_come_is_asked_for_again_unless_the_log_has_forgotten_it() {
+    fn a_record_that_does_not_arrive_is_requested_again_unless_the_log_lost_it() {
         let tracker = delivered(0..2);
         let now = Instant::now();
         tracker.ended(0, false);
         assert_eq!(tracker.to_read_again(now), Some(0));
-        assert_eq!(tracker.to_read_again(now + PATIENCE), Some(0));
+        assert_eq!(tracker.to_read_again(now + READ_AGAIN_TIMEOUT), Some(0));
         tracker.ended(1, false);
-        assert_eq!(tracker.to_read_again(now + PATIENCE), Some(0));
+        assert_eq!(tracker.to_read_again(now + READ_AGAIN_TIMEOUT), Some(0));
         tracker.begins_at(1);
         assert_eq!(tracker.to_commit(), Some(1));
         assert_eq!(tracker.arrived(1), Arrival::Deliver);
     }
 
     #[test]
-    fn what_is_kept_counts_until_it_is_settled_and_holds_up_no_handover_once_it_is_stuck() {
+    fn kept_records_count_until_they_are_settled_and_stuck_ones_do_not_delay_a_handover() {
         let tracker = delivered(0..3);
         tracker.kept(0, 700);
         tracker.kept(1, 800);
@@ -364,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_settled_after_the_partition_was_given_away_counts_no_more() {
+    fn a_settle_after_the_partition_was_handed_back_does_not_count() {
         let tracker = delivered(0..2);
         tracker.ended(0, true);
         assert!(!tracker.drained(Instant::now()));

@@ -1,5 +1,6 @@
-//! The two producers, each on a thread of its own, and what they report: of each record whether a broker has stored it,
-//! and of themselves whether they may recover.
+//! The two producers, each served by a thread of its own, and their reports: for each record whether a broker has
+//! stored it, and for each producer whether it is unhealthy, so that it must be replaced. Every record gets exactly one
+//! answer, even if librdkafka drops it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 use rdkafka::{ClientContext, Message};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::broker_monitor::State;
+use super::broker_monitor::BrokerState;
 use super::client::{OpenError, Options, logs, not_made, refusal};
 use super::client_errors::{Activity, ClientErrors};
 use super::records::Outgoing;
@@ -27,26 +28,28 @@ const BATCH_LINGER_MS: &str = "0.5";
 /// How long a record may take until a broker has confirmed it.
 const DELIVERY_TIMEOUT_MS: &str = "10000";
 
-/// How long the answers to a part of a batch may wait to be announced together. No caller waits for them: they end what
-/// the store keeps for the relay. The answers to a whole batch do not wait.
+/// How long the answers to a part of a batch may wait to be announced together. No caller waits for them: they only
+/// shorten the outbox. The answers to a whole batch do not wait.
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(100);
 
-/// After how long without any confirmation a producer counts as unhealthy whose records time out.
+/// After how long without a confirmation a producer whose records time out counts as unhealthy.
 const STALLED: Duration = Duration::from_secs(30);
 
-/// How long a producer may take to answer when it is probed.
-const PROBE: Duration = Duration::from_secs(2);
+/// How long a producer may take to answer a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the last records may take when the producer is closed.
-pub(super) const FLUSH: Duration = Duration::from_secs(5);
+pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The two producers. Each belongs to a thread, which ends when no other part holds the producer.
+/// The two producers: one for lone records and one for batches. Each has a thread, which ends when no other part holds
+/// the producer.
 pub(super) struct Pair {
     pub(super) lone: Arc<BaseProducer<Reports>>,
     pub(super) batch: Arc<BaseProducer<Reports>>,
 }
 
-/// A partition that does not exist is a reply to a process that is gone or never was: its key says where else.
+/// Hands a record to librdkafka. Where its partition does not exist (the process that it replies to has ended), the
+/// record goes to the partition of its key.
 pub(super) fn enqueue(
     producer: &BaseProducer<Reports>,
     outgoing: &Outgoing,
@@ -68,20 +71,20 @@ pub(super) fn enqueue(
     Err((error, message.delivery_opaque))
 }
 
-/// That nothing is published any more.
+/// The error of a bus that is closed.
 pub(super) fn closed() -> PublishError {
     PublishError::Unavailable("the bus is closed".to_owned())
 }
 
 impl Pair {
-    /// Makes the producers. They connect in the background.
+    /// Creates the producers. They connect in the background.
     pub(super) fn open(
         options: &Arc<Options>,
-        link: &watch::Receiver<State>,
+        broker_state: &watch::Receiver<BrokerState>,
         errors: &ClientErrors,
         components: &Components,
     ) -> Result<Pair, OpenError> {
-        let make = |linger_ms| producer(options, linger_ms, (link, errors), components);
+        let make = |linger_ms| producer(options, linger_ms, (broker_state, errors), components);
         Ok(Pair { lone: make("0")?, batch: make(BATCH_LINGER_MS)? })
     }
 
@@ -90,7 +93,7 @@ impl Pair {
         [&self.lone, &self.batch]
     }
 
-    /// Whether one of them may not recover.
+    /// Whether one of them is unhealthy.
     pub(super) fn is_unhealthy(&self) -> bool {
         self.both().into_iter().any(|it| it.context().health.unhealthy.load(Ordering::Relaxed))
     }
@@ -99,7 +102,7 @@ impl Pair {
 fn producer(
     options: &Arc<Options>,
     linger_ms: &str,
-    (link, errors): (&watch::Receiver<State>, &ClientErrors),
+    (broker_state, errors): (&watch::Receiver<BrokerState>, &ClientErrors),
     components: &Components,
 ) -> Result<Arc<BaseProducer<Reports>>, OpenError> {
     let mut config = options.client();
@@ -109,22 +112,23 @@ fn producer(
         .set("compression.codec", options.compression.as_str())
         .set("linger.ms", linger_ms)
         .set("delivery.timeout.ms", DELIVERY_TIMEOUT_MS)
-        // As the Java clients do it, so that an order has one partition for all writers.
+        // The partitioner of the Java clients, so that all writers use the same partition for an order.
         .set("partitioner", "murmur2_random")
         .set("message.max.bytes", options.largest_record().to_string())
-        // Both beyond what the room holds, and it may hold one batch of any size besides.
+        // Both limits are beyond `producer::MAX_IN_FLIGHT_BYTES`, which one batch of any size may exceed.
         .set("queue.buffering.max.messages", "1000000")
         .set("queue.buffering.max.kbytes", "1048576");
-    let reports = Reports { errors: errors.clone(), health: Health::default(), news: Mutex::default() };
+    let reports =
+        Reports { errors: errors.clone(), health: Health::default(), unannounced: Mutex::default() };
     let producer: BaseProducer<Reports> =
         config.create_with_context(reports).map_err(|error| not_made(&error))?;
     let producer = Arc::new(producer);
-    let (served, options, link) = (Arc::clone(&producer), Arc::clone(options), link.clone());
-    let component = components.component("the thread of a producer");
+    let (served, options, broker_state) = (Arc::clone(&producer), Arc::clone(options), broker_state.clone());
+    let component = components.component("the thread of a Kafka producer");
     thread::Builder::new()
         .name("kafka-producer".to_owned())
         .spawn(move || {
-            serve(&served, &options.events_topic, &link);
+            serve(&served, &options.events_topic, &broker_state);
             component.ends_in_order();
         })
         .map_err(|error| OpenError(error.to_string()))?;
@@ -132,7 +136,7 @@ fn producer(
 }
 
 /// Serves a producer until no other part of the bus holds it.
-fn serve(producer: &Arc<BaseProducer<Reports>>, topic: &str, link: &watch::Receiver<State>) {
+fn serve(producer: &Arc<BaseProducer<Reports>>, topic: &str, broker_state: &watch::Receiver<BrokerState>) {
     let reports = producer.context();
     let mut last_confirmed = Instant::now();
     while Arc::strong_count(producer) > 1 {
@@ -141,10 +145,10 @@ fn serve(producer: &Arc<BaseProducer<Reports>>, topic: &str, link: &watch::Recei
         if reports.health.confirmed.swap(false, Ordering::Relaxed) {
             last_confirmed = Instant::now();
         }
-        // One partition without a leader makes records time out, too, and no new producer would help there.
-        if reports.health.timed_out.load(Ordering::Relaxed) && link.borrow().is_up() {
+        // Records also time out while their partition has no leader; a new producer would not help then.
+        if reports.health.timed_out.load(Ordering::Relaxed) && broker_state.borrow().is_up() {
             reports.health.timed_out.store(false, Ordering::Relaxed);
-            let is_unhealthy = match producer.client().fetch_metadata(Some(topic), PROBE) {
+            let is_unhealthy = match producer.client().fetch_metadata(Some(topic), PROBE_TIMEOUT) {
                 Ok(found) => last_confirmed.elapsed() > STALLED && has_leaders(&found),
                 Err(_) => true,
             };
@@ -153,8 +157,8 @@ fn serve(producer: &Arc<BaseProducer<Reports>>, topic: &str, link: &watch::Recei
             }
         }
     }
-    // To let go of a producer blocks, so it is done here, where nothing else waits.
-    let _ = producer.flush(FLUSH);
+    // Dropping a producer blocks, so it happens on this thread, for which nothing else waits.
+    let _ = producer.flush(FLUSH_TIMEOUT);
     reports.announce();
 }
 
@@ -163,28 +167,28 @@ fn has_leaders(found: &Metadata) -> bool {
     found.topics().iter().flat_map(MetadataTopic::partitions).all(|partition| partition.leader() >= 0)
 }
 
-/// Is told by librdkafka what became of each record.
+/// Receives librdkafka's report about each record.
 pub(super) struct Reports {
     errors: ClientErrors,
     pub(super) health: Health,
-    /// The ledgers with answers that are to be announced when the burst is over.
+    /// The ledgers that are to be announced when the burst of reports is over.
     // std Mutex: held to add or to take a ledger, never across .await
-    news: Mutex<Vec<Arc<Ledger>>>,
+    unannounced: Mutex<Vec<Arc<Ledger>>>,
 }
 
-/// What the reports say about the producer itself.
+/// What the reports show about the producer itself.
 #[derive(Default)]
 pub(super) struct Health {
-    /// A record was confirmed since the thread looked.
+    /// A record was confirmed since the thread's last look.
     confirmed: AtomicBool,
-    /// A record timed out since the thread looked.
+    /// A record timed out since the thread's last look.
     timed_out: AtomicBool,
-    /// The producer may not recover.
+    /// The producer will probably not recover, and must be replaced.
     unhealthy: AtomicBool,
 }
 
 impl Health {
-    /// Notes why a record was not taken, or not stored.
+    /// Takes note of the error of a record that was not accepted, or not stored.
     pub(super) fn failed(&self, error: &KafkaError) {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::Fatal) => self.unhealthy.store(true, Ordering::Relaxed),
@@ -196,8 +200,8 @@ impl Health {
 
 impl Reports {
     fn announce(&self) {
-        let news = std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner));
-        news.iter().for_each(|ledger| ledger.announce());
+        let ledgers = std::mem::take(&mut *self.unannounced.lock().unwrap_or_else(PoisonError::into_inner));
+        ledgers.iter().for_each(|ledger| ledger.announce());
     }
 }
 
@@ -205,7 +209,7 @@ impl ClientContext for Reports {
     logs!();
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "a producer's connection");
+        tracing::debug!(%error, reason, "an error of a producer's connection");
     }
 }
 
@@ -228,12 +232,12 @@ impl ProducerContext for Reports {
             }
         };
         if let Some(ledger) = token.answer(answer) {
-            self.news.lock().unwrap_or_else(PoisonError::into_inner).push(ledger);
+            self.unannounced.lock().unwrap_or_else(PoisonError::into_inner).push(ledger);
         }
     }
 }
 
-/// One record of a batch, and the room that it takes.
+/// One record of a batch, and the bytes in flight that it takes.
 pub(super) struct DeliveryToken {
     ledger: Option<Arc<Ledger>>,
     index: usize,
@@ -241,7 +245,7 @@ pub(super) struct DeliveryToken {
 }
 
 impl DeliveryToken {
-    /// A record that is about to be handed over, by its place in its batch.
+    /// A record that is about to be handed over, by its index in its batch.
     pub(super) fn new(
         ledger: &Arc<Ledger>,
         index: usize,
@@ -250,7 +254,7 @@ impl DeliveryToken {
         Box::new(DeliveryToken { ledger: Some(Arc::clone(ledger)), index, _room: room })
     }
 
-    /// Notes what became of the record; answers the ledger where it is to be announced.
+    /// Records the answer; returns the ledger if it is to be announced.
     pub(super) fn answer(&mut self, answer: Answer) -> Option<Arc<Ledger>> {
         if let Err(error) = &answer {
             tracing::debug!(%error, "a record was not published");
@@ -261,7 +265,7 @@ impl DeliveryToken {
 }
 
 impl Drop for DeliveryToken {
-    /// A record that librdkafka lets go of without a report is not published.
+    /// A record that librdkafka drops without a report is not published.
     fn drop(&mut self) {
         if let Some(ledger) = self.answer(Err(closed())) {
             ledger.announce();

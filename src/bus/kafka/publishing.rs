@@ -1,6 +1,6 @@
-//! Records that were handed over together, until each has its answer. A broker refuses together what came to it
-//! together, so a record that is refused with others is published again by itself: then it is seen which one is at
-//! fault. That keeps back no answer to the other records.
+//! Records that were handed over together, until each has its answer. A broker refuses all records of a request
+//! together, so a record that was refused with others is published again by itself, which shows the record at fault.
+//! That must not delay the answers to the other records.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ use crate::bus::{Answer, Group, PublishError};
 /// Records that wait for their answers, and the answers as a stream.
 struct Publishing {
     producer: Arc<Producer>,
-    /// A record that is stored is not kept any longer.
+    /// The records without an answer, by their index.
     records: Vec<Option<Outgoing>>,
     answers: Answers,
     alone: bool,
@@ -28,7 +28,7 @@ struct Publishing {
 }
 
 impl Producer {
-    /// Publishes records together, and answers for each, by its place among them, when a broker has stored it.
+    /// Publishes records together. The stream answers for each record, by its index, when a broker has stored it.
     pub(super) async fn publish_all(
         self: &Arc<Producer>,
         records: Vec<Outgoing>,
@@ -43,13 +43,13 @@ impl Producer {
 }
 
 impl Publishing {
-    /// Records in the order of their answers; `alone` says that there is one record, and that it was sent by itself.
+    /// Records, and the stream of their answers; `alone` where each record was sent in a request of its own.
     fn new(producer: Arc<Producer>, records: Vec<Outgoing>, answers: Answers, alone: bool) -> Publishing {
         let records = records.into_iter().map(Some).collect();
         Publishing { producer, records, answers, alone, refused: VecDeque::new(), again: None }
     }
 
-    /// The answers that are final. The records of the others are published again.
+    /// The final answers of a group. Records that were refused with others are queued to be published again.
     fn sort(&mut self, group: Group) -> Group {
         let mut answered = Group::with_capacity(group.len());
         for (index, answer) in group {
@@ -63,7 +63,7 @@ impl Publishing {
         answered
     }
 
-    /// Publishes the records that were refused, one after the other: side by side they would be together again.
+    /// Publishes the refused records one after the other: side by side they would share a request again.
     fn publish_again(&mut self, context: &mut Context<'_>) -> Poll<Option<Group>> {
         if self.again.is_none() {
             let Some((index, record)) = self.refused.pop_front() else { return Poll::Ready(None) };

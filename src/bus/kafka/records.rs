@@ -1,5 +1,5 @@
-//! Records on their way out, and what is read from those that came in. Whatever bytes a record holds, reading
-//! it neither fails nor panics.
+//! Encodes records to publish, and decodes records that were read. Reading a record never fails and never panics, with
+//! any bytes: a record that is not an event is a delivery that says so.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,22 +12,22 @@ use crate::bus::{Delivery, DeliveryReceipt, PublishError, Record, Reply, Source}
 use crate::order::header::REPLY_PARTITION;
 use crate::order::{Event, OrderId};
 
-/// What a record counts besides its bytes, so that tiny ones are bounded too.
+/// How many bytes a record counts besides its own, so that the number of tiny records is bounded too.
 const OVERHEAD: usize = 512;
 
-/// Stands for the name of a header that is not UTF-8.
+/// Replaces the name of a header that is not UTF-8.
 const UNREADABLE: &str = "(not UTF-8)";
 
 /// A record to be published.
 pub(super) struct Outgoing {
     pub(super) topic: Arc<str>,
-    /// `None`: where its key belongs.
+    /// `None`: the partition of its key.
     pub(super) partition: Option<i32>,
     pub(super) record: Record,
 }
 
 impl Outgoing {
-    /// An event, and where its ACK is waited for.
+    /// An event, and the partition where its sender listens for the ACK.
     pub(super) fn event(
         topic: &Arc<str>,
         event: &Event,
@@ -40,14 +40,14 @@ impl Outgoing {
         Ok(Outgoing { topic: Arc::clone(topic), partition: None, record })
     }
 
-    /// An ACK for where it is waited for.
+    /// An ACK, to the partition where the event's sender listens.
     pub(super) fn ack(topic: &Arc<str>, Reply { ack, to }: &Reply) -> Result<Outgoing, PublishError> {
         let value = ack.encode().map_err(unencodable)?;
         let record = Record { key: Some(key(ack.order_id)), headers: headers(ack.headers()), value };
         Ok(Outgoing { topic: Arc::clone(topic), partition: *to, record })
     }
 
-    /// The headers as the client takes them.
+    /// The headers in the form of the client.
     pub(super) fn headers(&self) -> OwnedHeaders {
         self.record.header_pairs().fold(OwnedHeaders::new(), |headers, (key, value)| {
             headers.insert(Header { key, value: Some(value) })
@@ -55,7 +55,7 @@ impl Outgoing {
     }
 }
 
-/// A header of ours.
+/// A header, owned.
 pub(super) fn header(name: &str, value: impl Into<Vec<u8>>) -> (String, Vec<u8>) {
     (name.to_owned(), value.into())
 }
@@ -69,7 +69,7 @@ fn key(order_id: OrderId) -> Vec<u8> {
 }
 
 fn unencodable(error: serde_json::Error) -> PublishError {
-    PublishError::Refused(format!("it has no JSON: {error}"))
+    PublishError::Refused(format!("it cannot be encoded as JSON: {error}"))
 }
 
 /// A record of the events' topic as a worker gets it.
@@ -94,13 +94,13 @@ pub(super) fn delivery(
     Delivery { event, source, record, reply_to, receipt }
 }
 
-/// What a record counts where records are bounded.
+/// How many bytes a record counts where records are bounded.
 pub(super) fn size(record: &Record) -> usize {
     let headers: usize = record.header_pairs().map(|(name, value)| name.len() + value.len()).sum();
     record.key.as_ref().map_or(0, Vec::len) + headers + record.value.len() + OVERHEAD
 }
 
-/// The bytes of a record. A value that is null is empty here.
+/// The bytes of a record. A null value is empty here.
 pub(super) fn record(message: &BorrowedMessage<'_>) -> Record {
     Record {
         key: message.key().map(<[u8]>::to_vec),
@@ -111,7 +111,7 @@ pub(super) fn record(message: &BorrowedMessage<'_>) -> Record {
 
 fn read_headers(headers: &impl Headers) -> Vec<(String, Vec<u8>)> {
     let read = |index| {
-        // The client panics at a name that is not UTF-8, and anybody may write one.
+        // The client panics at a name that is not UTF-8, which any producer may write.
         let header = catch_unwind(AssertUnwindSafe(|| headers.try_get(index)));
         header.map_or_else(
             |_| Some((UNREADABLE.to_owned(), Vec::new())),
@@ -121,7 +121,7 @@ fn read_headers(headers: &impl Headers) -> Vec<(String, Vec<u8>)> {
     (0..headers.count()).filter_map(read).collect()
 }
 
-/// When a record was made. One that does not say so has always the same time, because ids are made of it.
+/// When a record was created. A record without a time has always the same one, because ids are made of it.
 fn timestamp(message: &BorrowedMessage<'_>) -> Timestamp {
     let millis = message.timestamp().to_millis().unwrap_or_default();
     Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
@@ -131,10 +131,10 @@ fn timestamp(message: &BorrowedMessage<'_>) -> Timestamp {
 mod tests {
     use super::*;
 
-    /// Headers of which the second makes the client panic, as a name does that is not UTF-8.
-    struct Odd;
+    /// Three headers; the second makes the client panic, as a name that is not UTF-8 does.
+    struct PanickingHeaders;
 
-    impl Headers for Odd {
+    impl Headers for PanickingHeaders {
         fn count(&self) -> usize {
             3
         }
@@ -146,8 +146,8 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_cannot_be_read_hides_no_other() {
+    fn a_header_that_cannot_be_read_does_not_hide_others() {
         let expected = [header("name", "value"), header(UNREADABLE, ""), header("name", "")];
-        assert_eq!(read_headers(&Odd), expected);
+        assert_eq!(read_headers(&PanickingHeaders), expected);
     }
 }

@@ -1,5 +1,5 @@
-//! The worker's end of the bus: starts the consumer's thread, takes deliveries from the inbox, and ends the
-//! thread. However it ends, the consumer leaves its group, so that the other workers need not wait for it.
+//! A worker's subscription: starts the consumer's thread, takes deliveries from the inbox, and stops the thread.
+//! However it ends, the consumer leaves its group, so that the other workers need not wait for its session to end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,17 +10,17 @@ use async_trait::async_trait;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-use super::broker_monitor::State;
+use super::broker_monitor::BrokerState;
 use super::client::Options;
 use super::client_errors::ClientErrors;
 use super::consumer::ConsumerThread;
 use super::inbox::Inbox;
 use crate::bus::{Delivery, SubscribeError, Subscription};
 
-/// How long the consumer may take to commit and to leave, when it is closed.
-const LEAVE: Duration = Duration::from_secs(15);
+/// How long the consumer may take to commit and to leave its group.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A worker's end of the bus. Dropping it ends the thread, and does not wait for it.
+/// A worker's subscription. Dropping it stops the thread, and does not wait for its end.
 pub(super) struct KafkaSubscription {
     inbox: Arc<Inbox>,
     stop: Arc<AtomicBool>,
@@ -28,19 +28,24 @@ pub(super) struct KafkaSubscription {
 }
 
 impl KafkaSubscription {
-    /// Starts a consumer on a thread of its own. It waits there for Kafka, and for the topics.
+    /// Starts a consumer on a thread of its own, which waits for Kafka and for the topics.
     pub(super) fn start(
         options: &Options,
         topic: &Arc<str>,
-        link: watch::Receiver<State>,
+        broker_state: watch::Receiver<BrokerState>,
         errors: ClientErrors,
     ) -> Result<KafkaSubscription, SubscribeError> {
         let (inbox, stop) = (Arc::new(Inbox::default()), Arc::new(AtomicBool::new(false)));
-        let worker =
-            ConsumerThread::open(options, topic, (link, errors), Arc::clone(&inbox), Arc::clone(&stop))
-                .map_err(|error| SubscribeError::Unavailable(error.to_string()))?;
+        let worker = ConsumerThread::open(
+            options,
+            topic,
+            (broker_state, errors),
+            Arc::clone(&inbox),
+            Arc::clone(&stop),
+        )
+        .map_err(|error| SubscribeError::Unavailable(error.to_string()))?;
         let (leaving, left) = oneshot::channel();
-        let end = End { inbox: Arc::clone(&inbox), _leaving: leaving };
+        let end = EndSignal { inbox: Arc::clone(&inbox), _leaving: leaving };
         thread::Builder::new()
             .name("kafka-worker".to_owned())
             .spawn(move || {
@@ -52,13 +57,13 @@ impl KafkaSubscription {
     }
 }
 
-/// Says that the thread has ended, also where it panicked.
-struct End {
+/// Signals the end of the thread when it is dropped, even by a panic.
+struct EndSignal {
     inbox: Arc<Inbox>,
     _leaving: oneshot::Sender<()>,
 }
 
-impl Drop for End {
+impl Drop for EndSignal {
     fn drop(&mut self) {
         self.inbox.end();
     }
@@ -73,9 +78,11 @@ impl Subscription for KafkaSubscription {
     async fn close(mut self: Box<Self>) {
         self.stop.store(true, Ordering::Relaxed);
         self.inbox.end();
-        // The sender is dropped, and never sends.
-        if timeout(LEAVE, &mut self.left).await.is_err() {
-            tracing::warn!("the worker has not left its group in time; it is left behind");
+        // The sender never sends: its drop ends this wait.
+        if timeout(LEAVE_TIMEOUT, &mut self.left).await.is_err() {
+            tracing::warn!(
+                "the worker has not left its group in time; its partitions wait for the end of its session"
+            );
         }
     }
 }

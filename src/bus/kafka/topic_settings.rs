@@ -1,25 +1,25 @@
-//! The settings of the topics: those that a topic gets when it is made, and a check of topics that exist already. A
-//! setting that can lose records or stop a topic is reported once, with the remedy, and never changed: other services
-//! may rely on it.
+//! The settings of the topics: those that a topic gets when it is created, and a check of topics that exist already. A
+//! setting that can lose records or stop a topic is reported once, with the remedy, and never changed, because other
+//! services may rely on it.
 //!
-//! Reading settings takes an ACL of its own in Kafka (`DescribeConfigs`). Without it the check is left out.
+//! Reading settings requires an ACL of its own in Kafka (`DescribeConfigs`). Without it the check is skipped.
 
 use std::collections::HashMap;
 
 use rdkafka::admin::{AdminClient, AdminOptions, OwnedResourceSpecifier, ResourceSpecifier};
 
-use super::client::{ANSWER, Asking, NO_TOKEN, Options};
+use super::client::{ANSWER_TIMEOUT, NO_TOKEN, Options, QueryContext};
 
-/// What a topic must take in any case: the limit is one of batches, and the client's grow to 1,000,000 bytes.
+/// The least `max.message.bytes` of a topic: that limit applies to batches, and the client's grow to 1,000,000 bytes.
 const LARGEST_BATCH: usize = 1 << 20;
 
 /// How long events are kept, in milliseconds: seven days.
 const EVENTS_KEPT: i64 = 7 * 24 * 60 * 60 * 1000;
 
-/// How long ACKs are kept, in milliseconds: an hour. They are read at once, or never.
+/// How long ACKs are kept, in milliseconds: an hour. The ACK listener reads them at once, or never.
 const ACKS_KEPT: i64 = 60 * 60 * 1000;
 
-/// What a topic is for.
+/// What a topic carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     Events,
@@ -27,7 +27,7 @@ pub(super) enum Purpose {
     DeadLetters,
 }
 
-/// A topic's name, purpose, and the largest record that it must take.
+/// A topic's name, purpose, and the largest record that it must accept.
 #[derive(Debug, Clone)]
 pub(super) struct Topic {
     pub(super) name: String,
@@ -36,16 +36,16 @@ pub(super) struct Topic {
 }
 
 impl Topic {
-    /// The settings that it gets where it is made in so many copies.
-    pub(super) fn settings(&self, copies: usize) -> Vec<(&'static str, String)> {
+    /// The settings that it gets when it is created with so many replicas.
+    pub(super) fn settings(&self, replicas: usize) -> Vec<(&'static str, String)> {
         let largest = self.largest_record.max(LARGEST_BATCH).to_string();
         let mut settings = vec![("max.message.bytes", largest), ("cleanup.policy", "delete".to_owned())];
-        if copies >= 3 {
+        if replicas >= 3 {
             settings.push(("min.insync.replicas", "2".to_owned()));
         }
         match self.purpose {
             Purpose::Events => settings.push(("retention.ms", EVENTS_KEPT.to_string())),
-            // Only a closed segment is dropped; by default one is open for a week.
+            // Kafka drops closed segments only; by default a segment stays open for a week.
             Purpose::Acks => {
                 settings.extend(["retention.ms", "segment.ms"].map(|it| (it, ACKS_KEPT.to_string())))
             }
@@ -56,8 +56,8 @@ impl Topic {
         settings
     }
 
-    /// What is wrong with settings that the topic has, with the remedy, a line each.
-    fn problems(&self, copies: usize, found: &HashMap<&str, &str>) -> Vec<String> {
+    /// The problems of the topic's settings, each a line with the remedy.
+    fn problems(&self, replicas: usize, found: &HashMap<&str, &str>) -> Vec<String> {
         let number = |name: &str| found.get(name).and_then(|value| value.parse::<i64>().ok());
         let mut problems = Vec::new();
         let mut problem = |setting: &str, why: String| {
@@ -81,7 +81,8 @@ impl Topic {
         let retention = number("retention.ms");
         match self.purpose {
             Purpose::Events if retention.is_some_and(|it| (0..EVENTS_KEPT).contains(&it)) => {
-                let why = "events that no worker has read are dropped then, and their orders stay pending";
+                let why =
+                    "events that no worker has read are dropped after that, and their orders stay pending";
                 problem("retention.ms", format!("{why}; set it to {EVENTS_KEPT} (7 days) or more, or to -1"));
             }
             Purpose::DeadLetters => {
@@ -89,7 +90,8 @@ impl Topic {
                     if number(setting).is_some_and(|it| it >= 0) {
                         problem(
                             setting,
-                            "dead letters that are not dealt with yet are dropped; set it to -1".to_owned(),
+                            "dead letters are dropped before an operator has seen them; set it to -1"
+                                .to_owned(),
                         );
                     }
                 }
@@ -99,19 +101,19 @@ impl Topic {
         let compacts =
             found.get("cleanup.policy").is_some_and(|it| it.split(',').any(|it| it.trim() == "compact"));
         if compacts && self.purpose != Purpose::Acks {
-            let why = "compaction drops all records of an order but the last, unread ones too";
+            let why = "compaction drops all records of an order but the last, even unread ones";
             problem("cleanup.policy", format!("{why}; set it to delete"));
         }
-        let copies = i64::try_from(copies).unwrap_or(i64::MAX);
-        if number("min.insync.replicas").is_some_and(|least| least > copies) {
-            let why = format!("a partition has {copies} replicas, and brokers may refuse each record");
-            problem("min.insync.replicas", format!("{why}; set it to {copies} or less, or add replicas"));
+        let replicas = i64::try_from(replicas).unwrap_or(i64::MAX);
+        if number("min.insync.replicas").is_some_and(|least| least > replicas) {
+            let why = format!("a partition has {replicas} replicas, and brokers may refuse each record");
+            problem("min.insync.replicas", format!("{why}; set it to {replicas} or less, or add replicas"));
         }
         problems
     }
 }
 
-/// Topics that exist already, with their copies, and whether their settings were looked at.
+/// Topics that existed already, with their replicas, and whether their settings were checked.
 #[derive(Default)]
 pub(super) struct Check {
     topics: Vec<(Topic, usize)>,
@@ -119,15 +121,15 @@ pub(super) struct Check {
 }
 
 impl Check {
-    /// A topic is there that was not made by this process.
-    pub(super) fn found(&mut self, topic: &Topic, copies: usize) {
+    /// Adds a topic that existed before this process.
+    pub(super) fn found(&mut self, topic: &Topic, replicas: usize) {
         if !self.done && self.topics.iter().all(|(known, _)| known.name != topic.name) {
-            self.topics.push((topic.clone(), copies));
+            self.topics.push((topic.clone(), replicas));
         }
     }
 
-    /// Looks at the settings of the topics that were found, once. Blocks; where no broker answers, it is done when this
-    /// is called again.
+    /// Checks the settings of the topics that were found, once. Blocks; where no broker answers, the next call checks
+    /// them.
     pub(super) fn run(&mut self, options: &Options) {
         if self.done || !options.make_topics || self.topics.is_empty() {
             return;
@@ -147,17 +149,17 @@ impl Check {
     }
 
     fn problems(&self, options: &Options) -> Result<Vec<String>, String> {
-        // Its own client, for a moment: an admin client serves no log, so its lines would pile up.
-        let admin: AdminClient<Asking> =
-            options.client().create_with_context(Asking).map_err(|error| error.to_string())?;
+        // A client for this call alone: an admin client does not serve its log, so lines would pile up in it.
+        let admin: AdminClient<QueryContext> =
+            options.client().create_with_context(QueryContext).map_err(|error| error.to_string())?;
         let names: Vec<_> =
             self.topics.iter().map(|(topic, _)| ResourceSpecifier::Topic(&topic.name)).collect();
-        let patience = AdminOptions::new().request_timeout(Some(ANSWER));
+        let options = AdminOptions::new().request_timeout(Some(ANSWER_TIMEOUT));
         let runtime =
             tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
         let answers =
-            runtime.block_on(admin.describe_configs(&names, &patience)).map_err(|error| error.to_string())?;
-        // The client hides why the broker refuses to tell of a topic: there are no settings then.
+            runtime.block_on(admin.describe_configs(&names, &options)).map_err(|error| error.to_string())?;
+        // The client does not report why the broker refuses: the settings are empty then.
         let mut problems = Vec::new();
         let (read, unread): (Vec<_>, Vec<_>) = answers
             .into_iter()
@@ -172,12 +174,12 @@ impl Check {
         }
         for resource in read.into_iter().flatten() {
             let OwnedResourceSpecifier::Topic(name) = &resource.specifier else { continue };
-            let Some((topic, copies)) = self.topics.iter().find(|(topic, _)| topic.name == *name) else {
+            let Some((topic, replicas)) = self.topics.iter().find(|(topic, _)| topic.name == *name) else {
                 continue;
             };
             let values =
                 resource.entries.iter().filter_map(|it| Some((it.name.as_str(), it.value.as_deref()?)));
-            problems.extend(topic.problems(*copies, &values.collect()));
+            problems.extend(topic.problems(*replicas, &values.collect()));
         }
         Ok(problems)
     }
@@ -191,8 +193,8 @@ mod tests {
         Topic { name: "t".to_owned(), purpose, largest_record: 3_000_000 }
     }
 
-    /// What the settings of a topic are called wrong for.
-    fn wrong(purpose: Purpose, change: &[(&'static str, &'static str)]) -> Vec<String> {
+    /// The problems of a topic as it is created, with changed settings.
+    fn problems_with(purpose: Purpose, change: &[(&'static str, &'static str)]) -> Vec<String> {
         let topic = topic(purpose);
         let made = topic.settings(3);
         let mut found: HashMap<&str, &str> =
@@ -202,9 +204,9 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_as_it_is_made_has_no_problem() {
+    fn a_topic_as_it_is_created_has_no_problem() {
         for purpose in [Purpose::Events, Purpose::Acks, Purpose::DeadLetters] {
-            assert_eq!(wrong(purpose, &[]), [""; 0], "{purpose:?}");
+            assert_eq!(problems_with(purpose, &[]), [""; 0], "{purpose:?}");
         }
         assert_eq!(
             topic(Purpose::Events).problems(1, &HashMap::new()),
@@ -233,7 +235,7 @@ mod tests {
             (Acks, ("min.insync.replicas", "4"), "set it to 3 or less, or add replicas"),
         ];
         for (purpose, (setting, value), remedy) in cases {
-            let problems = wrong(purpose, &[(setting, value)]);
+            let problems = problems_with(purpose, &[(setting, value)]);
             assert_eq!(problems.len(), 1, "{problems:?}");
             assert!(problems[0].starts_with(&format!("topic t has {setting}={value}: ")), "{problems:?}");
             assert!(problems[0].ends_with(remedy), "{problems:?}");
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_loses_nothing_is_no_problem() {
+    fn a_setting_that_loses_nothing_is_not_a_problem() {
         use Purpose::{Acks, DeadLetters, Events};
         for (purpose, setting) in [
             (Events, ("retention.ms", "-1")),
@@ -252,7 +254,7 @@ mod tests {
             (Acks, ("retention.ms", "60000")),
             (DeadLetters, ("min.insync.replicas", "3")),
         ] {
-            assert_eq!(wrong(purpose, &[setting]), [""; 0], "{setting:?}");
+            assert_eq!(problems_with(purpose, &[setting]), [""; 0], "{setting:?}");
         }
     }
 }

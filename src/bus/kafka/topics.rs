@@ -1,8 +1,8 @@
-//! The topics of the bus: made where they do not exist, and used as they are where they do. A difference from
-//! what the options say is reported once and never changed: other services may rely on it.
+//! The topics of the bus: created where they are missing, and used unchanged where they exist. A difference from the
+//! options is reported once and never repaired, because other services may rely on it.
 //!
-//! These functions block, and are called by the link's own thread. They ask as a consumer, because a producer
-//! that asks for a topic makes the broker create it, with the broker's idea of its partitions.
+//! These functions block; the broker monitor's thread calls them. They read metadata as a consumer, because a producer
+//! that asks for a topic makes the broker create it, with the broker's default of partitions.
 
 use std::time::Duration;
 
@@ -11,37 +11,37 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::client::{ANSWER, Asking, NO_TOKEN, Options};
+use super::client::{ANSWER_TIMEOUT, NO_TOKEN, Options, QueryContext};
 use super::topic_settings::{Check, Purpose, Topic};
 
-/// The most copies that are made without being asked for.
-const MOST_COPIES: usize = 3;
+/// The most replicas of a topic where the options do not name a number.
+const MAX_DEFAULT_REPLICAS: usize = 3;
 
-/// How often a topic that was just made is looked for before it counts as missing.
-const LOOKS: u32 = 100;
+/// How often a topic that was just created is looked up before it counts as missing.
+const MAX_LOOK_UPS: u32 = 100;
 
-/// A topic that there must be.
+/// A topic that must exist.
 struct Wanted {
     topic: Topic,
     partitions: i32,
 }
 
-/// A topic as it is.
+/// A topic that exists.
 struct Found {
     partitions: i32,
-    copies: usize,
+    replicas: usize,
 }
 
-/// What was found out about the topics and was reported, so that it is reported once.
+/// The findings about topics that were reported, so that each is reported once.
 #[derive(Default)]
 pub(super) struct Reported {
     differences: Vec<String>,
-    /// The settings of the topics that were there already.
+    /// The check of the settings of topics that existed already.
     pub(super) settings: Check,
 }
 
-/// Makes the topics that are missing, unless the options forbid it, and answers how many partitions that of the ACKs
-/// has; `None` where it is missing and stays so.
+/// Creates missing topics, unless the options forbid it, and returns how many partitions the topic of the ACKs has;
+/// `None` where it is missing and is not created.
 pub(super) fn ensure<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     options: &Options,
@@ -66,48 +66,49 @@ fn ensure_one<C: ConsumerContext>(
     reported: &mut Reported,
 ) -> Result<Option<Found>, String> {
     let failed = |error: KafkaError| why(&error, options, &wanted.topic.name);
-    let (found, brokers) = look(client, &wanted.topic.name).map_err(failed)?;
-    let copies = match usize::from(options.replication) {
-        0 => brokers.clamp(1, MOST_COPIES),
-        copies => copies,
+    let (found, brokers) = look_up(client, &wanted.topic.name).map_err(failed)?;
+    let replicas = match usize::from(options.replication) {
+        0 => brokers.clamp(1, MAX_DEFAULT_REPLICAS),
+        replicas => replicas,
     };
     if let Some(found) = found {
-        // More copies than there would be by default are not a mistake.
-        let enough = if options.replication == 0 { found.copies >= copies } else { found.copies == copies };
+        // More replicas than the default are not a mistake.
+        let enough =
+            if options.replication == 0 { found.replicas >= replicas } else { found.replicas == replicas };
         if found.partitions != wanted.partitions || !enough {
             let difference = format!(
-                "topic {} has {} partitions in {} copies, not {} in {copies}; it is used as it is",
-                wanted.topic.name, found.partitions, found.copies, wanted.partitions
+                "topic {} has {} partitions and {} replicas, not {} and {replicas}; it is used unchanged",
+                wanted.topic.name, found.partitions, found.replicas, wanted.partitions
             );
             if !reported.differences.contains(&difference) {
                 tracing::warn!("{difference}");
                 reported.differences.push(difference);
             }
         }
-        reported.settings.found(&wanted.topic, found.copies);
+        reported.settings.found(&wanted.topic, found.replicas);
         return Ok(Some(found));
     }
     if !options.make_topics {
         return Ok(None);
     }
-    create(options, wanted, copies)?;
-    tracing::info!(partitions = wanted.partitions, copies, "made the topic {}", wanted.topic.name);
-    // Every broker must have heard of it before a client relies on it.
-    for _ in 0..LOOKS {
-        if let (Some(found), _) = look(client, &wanted.topic.name).map_err(failed)? {
+    create(options, wanted, replicas)?;
+    tracing::info!(partitions = wanted.partitions, replicas, "created the topic {}", wanted.topic.name);
+    // Every broker must know the topic before a client relies on it.
+    for _ in 0..MAX_LOOK_UPS {
+        if let (Some(found), _) = look_up(client, &wanted.topic.name).map_err(failed)? {
             return Ok(Some(found));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    Err(format!("topic {} was made and is not there yet", wanted.topic.name))
+    Err(format!("topic {} was created and is not available yet", wanted.topic.name))
 }
 
 /// The topic, once each of its partitions has a leader, and how many brokers there are.
-fn look<C: ConsumerContext>(
+fn look_up<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     name: &str,
 ) -> Result<(Option<Found>, usize), KafkaError> {
-    let metadata = client.fetch_metadata(Some(name), ANSWER)?;
+    let metadata = client.fetch_metadata(Some(name), ANSWER_TIMEOUT)?;
     let brokers = metadata.brokers().len();
     let Some(topic) = metadata.topics().first() else { return Ok((None, brokers)) };
     match topic.error() {
@@ -116,40 +117,41 @@ fn look<C: ConsumerContext>(
         Some(error) => return Err(KafkaError::MetadataFetch(error.into())),
     }
     let partitions = topic.partitions();
-    let copies = partitions.iter().map(|partition| partition.replicas().len()).min();
-    let (Some(copies), Ok(count)) = (copies, i32::try_from(partitions.len())) else {
+    let replicas = partitions.iter().map(|partition| partition.replicas().len()).min();
+    let (Some(replicas), Ok(count)) = (replicas, i32::try_from(partitions.len())) else {
         return Ok((None, brokers));
     };
-    Ok((Some(Found { partitions: count, copies }), brokers))
+    Ok((Some(Found { partitions: count, replicas }), brokers))
 }
 
-fn create(options: &Options, wanted: &Wanted, copies: usize) -> Result<(), String> {
-    let failed = |why: String| format!("topic {} cannot be made: {why}", wanted.topic.name);
+fn create(options: &Options, wanted: &Wanted, replicas: usize) -> Result<(), String> {
+    let failed = |why: String| format!("topic {} cannot be created: {why}", wanted.topic.name);
     if options.security.has_token() {
-        return Err(failed(format!("{NO_TOKEN}; make it with {} partitions", wanted.partitions)));
+        return Err(failed(format!("{NO_TOKEN}; create it with {} partitions", wanted.partitions)));
     }
-    // Its own client, for a moment: an admin client serves no log, so its lines would pile up.
-    let admin: AdminClient<Asking> =
-        options.client().create_with_context(Asking).map_err(|error| failed(error.to_string()))?;
-    let settings = wanted.topic.settings(copies);
-    let copies = TopicReplication::Fixed(i32::try_from(copies).unwrap_or(i32::MAX));
-    let topic = NewTopic::new(&wanted.topic.name, wanted.partitions, copies);
+    // A client for this call alone: an admin client does not serve its log, so lines would pile up in it.
+    let admin: AdminClient<QueryContext> =
+        options.client().create_with_context(QueryContext).map_err(|error| failed(error.to_string()))?;
+    let settings = wanted.topic.settings(replicas);
+    let replicas = TopicReplication::Fixed(i32::try_from(replicas).unwrap_or(i32::MAX));
+    let topic = NewTopic::new(&wanted.topic.name, wanted.partitions, replicas);
     let topic = settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
-    let patience = AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER));
+    let options =
+        AdminOptions::new().request_timeout(Some(ANSWER_TIMEOUT)).operation_timeout(Some(ANSWER_TIMEOUT));
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let results = runtime
         .map_err(|error| failed(error.to_string()))?
-        .block_on(admin.create_topics([&topic], &patience))
+        .block_on(admin.create_topics([&topic], &options))
         .map_err(|error| failed(error.to_string()))?;
     match results.into_iter().next() {
-        // Another process may have been faster.
+        // Another process may have created it first.
         Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
         Some(Err((_, code))) => Err(failed(code.to_string())),
         None => Err(failed("the broker did not answer".to_owned())),
     }
 }
 
-/// How many dead letters there are: 0 where their topic is not there.
+/// How many dead letters there are: 0 where their topic does not exist.
 pub(super) fn dead_letters<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     options: &Options,
@@ -158,18 +160,18 @@ pub(super) fn dead_letters<C: ConsumerContext>(
     count(client, &topic).map_err(|error| why(&error, options, &topic))
 }
 
-/// How many records lie in a topic: 0 where there is none.
+/// How many records a topic holds: 0 where it does not exist.
 fn count<C: ConsumerContext>(client: &BaseConsumer<C>, topic: &str) -> Result<u64, KafkaError> {
-    let (found, _) = look(client, topic)?;
+    let (found, _) = look_up(client, topic)?;
     let mut records = 0;
     for partition in 0..found.map_or(0, |found| found.partitions) {
-        let (low, high) = client.fetch_watermarks(topic, partition, ANSWER)?;
+        let (low, high) = client.fetch_watermarks(topic, partition, ANSWER_TIMEOUT)?;
         records += u64::try_from(high - low).unwrap_or_default();
     }
     Ok(records)
 }
 
-/// What an error means that came of asking about a topic.
+/// What the error of a question about a topic means.
 fn why(error: &KafkaError, options: &Options, topic: &str) -> String {
     match error.rdkafka_error_code() {
         Some(
@@ -177,13 +179,13 @@ fn why(error: &KafkaError, options: &Options, topic: &str) -> String {
             | RDKafkaErrorCode::AllBrokersDown
             | RDKafkaErrorCode::OperationTimedOut
             | RDKafkaErrorCode::Resolve,
-        ) => silence(&options.brokers.join(",")),
+        ) => no_answer(&options.brokers.join(",")),
         Some(code) => format!("topic {topic}: {code}"),
         None => format!("topic {topic}: {error}"),
     }
 }
 
-/// That Kafka is not there.
-pub(super) fn silence(brokers: &str) -> String {
+/// The text for a Kafka that does not answer.
+pub(super) fn no_answer(brokers: &str) -> String {
     format!("no Kafka broker answers at {brokers} (KAFKA_BROKERS)")
 }

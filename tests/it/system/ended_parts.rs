@@ -191,5 +191,5 @@ async fn a_reader_of_acks_that_panics_fails_the_process() {
     other.acknowledge(replies).await.unwrap();
     let ended = within("the end of the process", running).await.expect("its tasks are looked after");
     let failure = format!("{:#}", ended.expect_err("a thread that ended is a failure"));
-    assert!(failure.contains("the backends failed: the reader of ACKs ended by itself"), "{failure}");
+    assert!(failure.contains("the backends failed: the ACK listener ended by itself"), "{failure}");
 }

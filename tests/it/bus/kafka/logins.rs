@@ -191,7 +191,7 @@ async fn a_token_lets_in_whoever_has_one_that_is_valid_and_its_file_is_read_agai
     std::fs::write(&file, token(60)).unwrap();
     unavailable_because(
         &bus,
-        &format!("topic {events} cannot be made: that takes another login than OAUTHBEARER"),
+        &format!("topic {events} cannot be created: that requires a login other than OAUTHBEARER"),
     )
     .await;
     for topic in [events, acks, &test_topics.dead_letter_topic()] {

@@ -71,7 +71,10 @@ async fn a_worker_that_stops_while_its_broker_is_away_does_not_wait_for_it() {
     .await;
     cluster.workers.remove(0).stop().await;
     // It did not wait for its last commits until its session was over.
-    assert_eq!(["session timed out", "left behind"].map(|text| cluster.logged("worker", text)), [0, 0]);
+    assert_eq!(
+        ["session timed out", "has not left its group"].map(|text| cluster.logged("worker", text)),
+        [0, 0]
+    );
     servers.up(Server::Kafka);
     cluster.start_worker().await;
     cluster.finish(&told, 0).await;
