@@ -53,7 +53,7 @@ async fn clean(
     let Some(keys_before) = before(now, KEY_RETENTION) else { return Ok(()) };
     let steps_before = history.and_then(|kept| before(now, kept)).map(|before| clock.jumps.limit(before));
     let keys_before = clock.jumps.limit(keys_before);
-    clock.jumps.forget(steps_before.map_or(keys_before, |before| before.min(keys_before)));
+    clock.jumps.drop_upto(steps_before.map_or(keys_before, |before| before.min(keys_before)));
     let batch = if store.is_shared() { LARGE_BATCH } else { BATCH };
     loop {
         let begun = Instant::now();

@@ -1,23 +1,24 @@
-//! What becomes of the requests of a batch: carried out, carried out before, or refused.
+//! The outcomes of the requests of a batch: applied, replayed because the idempotency key was used before, or refused
+//! with the reason. A store never reports an outcome before it is durable.
 
 use crate::order::{Event, OrderId, Status, UserId, Version};
 
-/// How many bytes of payload the deletions of a batch bring back. What is deleted may be a thousand orders of a MB.
-pub const BROUGHT_BACK: usize = 4 << 20;
+/// The most bytes of payload that the deletions of a batch return for their events: a batch may delete a thousand
+/// orders of a MB.
+pub const MAX_RETURNED_BYTES: usize = 4 << 20;
 
-/// What became of a request that was not refused.
+/// The outcome of a request that was not refused.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Accepted {
-    /// It was carried out. The event tells of it.
+    /// It was applied, with this event.
     Applied(Event),
-    /// It was carried out, and its event is still in the store, because those of the batch are enough: a deletion
-    /// beyond [`BROUGHT_BACK`].
+    /// It was applied, and the sweep makes its event from the store: a deletion beyond [`MAX_RETURNED_BYTES`].
     AppliedWithoutEvent(ReplayedOutcome),
-    /// A request of that key and content had been carried out before.
+    /// A request with the same key and content was applied before.
     Replayed(ReplayedOutcome),
 }
 
-/// What a request did, now or when it came the first time.
+/// What a request did, now or when its key was used first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplayedOutcome {
     /// The order.
@@ -28,25 +29,25 @@ pub struct ReplayedOutcome {
     pub status: Status,
 }
 
-/// Why one request of a batch was not carried out.
+/// Why one request of a batch was not applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// No such order, or another user's.
-    #[error("no such order, or another user's")]
+    /// The order does not exist, or belongs to another user.
+    #[error("the order does not exist, or belongs to another user")]
     NotFound,
     /// The order is deleted.
     #[error("the order is deleted")]
     Deleted,
-    /// The order has another version than the command names.
+    /// The order has a version other than the command's precondition.
     #[error("the order has version {current}")]
     Changed {
-        /// The version that it has.
+        /// The order's version.
         current: Version,
     },
-    /// A creation's id is taken.
-    #[error("an order of this id exists")]
+    /// A creation has a duplicate key: an order with its id exists.
+    #[error("an order with this id exists")]
     Exists {
-        /// Whose that order is.
+        /// The owner of that order.
         user_id: UserId,
         /// Its version.
         version: Version,
@@ -56,13 +57,13 @@ pub enum Refusal {
     /// The key was used for a request with another content.
     #[error("the key was used for another request")]
     KeyReused,
-    /// This row, and no other, cannot be stored.
+    /// This row cannot be stored; the others of the batch can.
     #[error("the row cannot be stored: {0}")]
     BadRow(String),
-    /// The order's row, as another program left it, cannot take any command.
+    /// The order's row, as another program left it, cannot take a command.
     #[error("the order's row is damaged: {0}")]
     Damaged(String),
-    /// The order was changed again and again meanwhile.
-    #[error("the order does not stand still")]
+    /// Other processes changed the order during every attempt.
+    #[error("other processes changed the order during every attempt")]
     Unsteady,
 }

@@ -1,38 +1,38 @@
-//! What the worker did about an event, and what became of it in the store.
+//! Completions: the worker's results for events, the precondition on which each applies, and its outcome in the store.
 
 use jiff::Timestamp;
 
 use crate::order::{Amount, OrderId, Payload, Status, UserId, Version};
 
-/// What the worker did about an event.
+/// The worker's result for an event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Completion {
     /// The order.
     pub order_id: OrderId,
-    /// What the completion builds on.
+    /// The state of the order on which the completion applies.
     pub precondition: Precondition,
     /// The status the order takes.
     pub status: Status,
-    /// The amount it takes; `None` leaves it.
+    /// The amount the order takes; `None` leaves it unchanged.
     pub amount: Option<Amount>,
-    /// Why, where the status is [`Status::Failed`].
+    /// The reason, where the status is [`Status::Failed`].
     pub reason: Option<String>,
 }
 
-/// Which state of an order a completion builds on.
+/// The state of an order on which a completion applies.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Precondition {
-    /// That version. Applies while it is the newest and unprocessed; makes it processed.
+    /// This version. Applies while it is the newest and unprocessed, and marks it processed.
     Version(Version),
-    /// An event from a service that knows no versions, sent at that time. Applies unless such an event of the
-    /// same or a later time was applied, or a version of the same or a later time was completed before: our own
-    /// events may come back without their headers. Leaves the versions alone.
+    /// An event without a version, from another service, sent at that time. Applies unless such an event of the same or
+    /// a later time was applied, or a version of the same or a later time was completed: a service may send our own
+    /// events back without their headers. Leaves the versions unchanged.
     Unversioned(Timestamp),
-    /// An event that asks for a new order. Creates it, as processed, unless that id exists already.
+    /// An event that requests a new order. Creates the order, as processed, unless its id exists already.
     Creation(Box<Creation>),
 }
 
-/// The order that an event from outside asks for.
+/// The order that an event of another service requests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Creation {
     /// Its owner.
@@ -41,21 +41,21 @@ pub struct Creation {
     pub payload: Payload,
 }
 
-/// What became of a completion.
+/// The outcome of a completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Completed {
     /// It was applied.
     Applied,
-    /// The order is past it; nothing changed.
+    /// The order has a newer version or is processed already; nothing changed.
     Stale,
-    /// There is no such order.
+    /// The order does not exist.
     Unknown,
 }
 
-/// How far an order has been processed.
+/// An order's processed version and its status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Processed {
-    /// The newest version that was applied.
+    /// The newest version that the worker has applied.
     pub version: Version,
     /// The order's status now.
     pub status: Status,

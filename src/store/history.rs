@@ -1,5 +1,8 @@
-//! The history: what happened to orders, step by step, for those who read it and those who follow it. Empty where the
-//! store keeps none.
+//! The history: the accepted commands and outcomes of orders, for callers who read them and streams that follow them.
+//! It is empty where the store keeps no history.
+//!
+//! History events become visible in the order of their offsets: a reader that continues behind its last offset must
+//! never miss one.
 
 use async_trait::async_trait;
 
@@ -7,10 +10,10 @@ use super::error::Error;
 use super::order_history_page::OrderHistoryPage;
 use crate::order::{HistoryCursor, HistoryEvent, HistoryOffset, HistoryPage, OrderId, Scope, Version};
 
-/// Reads the history. For callers who ask for it, the feed and its followers.
+/// Reads the history. For reads of single orders, the feed and its streams.
 #[async_trait]
 pub trait History: Send + Sync + 'static {
-    /// The steps of an order's history behind a cursor that belong to the next so many versions, or the first
+    /// An order's history events behind a cursor that belong to the next so many versions, or the first
     /// [`MAX_PAGE_EVENTS`](crate::store::MAX_PAGE_EVENTS) of them. Empty where the store keeps no history.
     ///
     /// # Errors
@@ -22,8 +25,8 @@ pub trait History: Send + Sync + 'static {
         versions: u32,
     ) -> Result<OrderHistoryPage, Error>;
 
-    /// The newest step of an order, if it belongs to that version or a later one. `None` where the store keeps no
-    /// history.
+    /// The newest history event of an order, if it belongs to that version or a later one. `None` where the store keeps
+    /// no history.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -33,22 +36,22 @@ pub trait History: Send + Sync + 'static {
         version: Version,
     ) -> Result<Option<HistoryEvent>, Error>;
 
-    /// Steps behind a place in the history, by ascending sequence, at most `limit`; looks at a bounded number of
-    /// others. No step will ever become visible before the place that this answers as `upto`.
+    /// History events of a scope behind an offset, by ascending offset, at most `limit`; scans a bounded number of
+    /// others. No event ever becomes visible at or before the returned `upto` later.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     async fn history_page(&self, of: Scope, after: HistoryOffset, limit: usize)
     -> Result<HistoryPage, Error>;
 
-    /// Where the history ends now: all steps to come are behind this place.
+    /// The end of the history now: all later events have a higher offset.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     async fn history_end(&self) -> Result<HistoryOffset, Error>;
 
-    /// A place that no step has come behind so far. It is behind [`History::history_end`] where steps can be seen while
-    /// others are still being written before them.
+    /// An offset that no event has exceeded so far. It is higher than [`History::history_end`] where events are visible
+    /// while others with lower offsets are still being written.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -56,8 +59,8 @@ pub trait History: Send + Sync + 'static {
         self.history_end().await
     }
 
-    /// The place of the newest step that was dropped: a reader that has come less far may have missed some. The first
-    /// place there is, where none was.
+    /// The offset of the newest event that the retention job dropped: a reader at a lower offset may have missed some.
+    /// The lowest offset, where none was dropped.
     ///
     /// # Errors
     /// [`Error::Unavailable`].

@@ -1,40 +1,40 @@
-//! Jumps of a clock: how far it went ahead while hardly any time passed. What is kept for a time must not count a jump
-//! as time that it was kept: the limit for what was written before one is earlier by as much.
+//! Jumps of a clock: how far it went ahead while little time passed. Retention must not count a jump as time: for rows
+//! that were written before a jump, the limit of age is earlier by as much.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// How far a clock may run ahead of the time that passed. More is a jump.
+/// How far a clock may run ahead of the passed time. More counts as a jump.
 pub const JUMP: Duration = Duration::from_mins(1);
 
 /// The jumps of a clock that still matter, the oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Jumps(Vec<Jump>);
 
-/// One of them.
+/// A jump of a clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Jump {
     /// The time right after it, in microseconds.
     pub at: i64,
-    /// How far it went, in microseconds.
+    /// How far the clock went, in microseconds.
     pub by: i64,
 }
 
 impl Jumps {
-    /// Those of that list, in any order.
+    /// Makes the jumps of a list in any order.
     #[must_use]
     pub fn of(mut jumps: Vec<Jump>) -> Jumps {
         jumps.sort_unstable_by_key(|jump| jump.at);
         Jumps(jumps)
     }
 
-    /// Adds the newest one.
+    /// Adds the newest jump.
     pub fn add(&mut self, jump: Jump) {
         self.0.push(jump);
     }
 
-    /// The limit for what was written before `before`, without the time that only jumps made pass.
+    /// The limit of age `before`, moved back by the jumps that lie behind it.
     #[must_use]
     pub fn limit(&self, before: Timestamp) -> Timestamp {
         let mut limit = before.as_microsecond();
@@ -50,8 +50,8 @@ impl Jumps {
         Timestamp::from_microsecond(limit).unwrap_or(Timestamp::MIN)
     }
 
-    /// Drops the jumps up to a time, which no later limit needs. Answers whether there were any.
-    pub fn forget(&mut self, upto: Timestamp) -> bool {
+    /// Drops the jumps up to a time, which no later limit needs. Returns whether there were any.
+    pub fn drop_upto(&mut self, upto: Timestamp) -> bool {
         let before = self.0.len();
         self.0.retain(|jump| jump.at > upto.as_microsecond());
         self.0.len() < before
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_before_a_jump_is_old_only_by_the_time_that_passed() {
+    fn rows_from_before_a_jump_age_only_by_the_passed_time() {
         let jumps = Jumps::of(vec![Jump { at: 5_000, by: 1_000 }, Jump { at: 2_000, by: 500 }]);
         for (before, limit) in
             [(6_000, 6_000), (5_000, 5_000), (4_999, 3_999), (3_100, 2_100), (2_900, 1_400)]
@@ -80,11 +80,11 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_is_forgotten_when_no_limit_needs_it() {
+    fn a_jump_is_dropped_when_no_limit_needs_it() {
         let mut jumps = Jumps::default();
         jumps.add(Jump { at: 10, by: 5 });
-        assert!(!jumps.forget(at(9)));
+        assert!(!jumps.drop_upto(at(9)));
         assert_eq!(jumps.limit(at(9)), at(4));
-        assert!(jumps.forget(at(10)) && jumps == Jumps::default());
+        assert!(jumps.drop_upto(at(10)) && jumps == Jumps::default());
     }
 }

@@ -1,23 +1,23 @@
-//! Lists: many orders at once, page by page. No page is larger, and no look at the table longer, than a bound that does
-//! not depend on how many orders there are.
+//! Lists: many orders, page by page. The size of a page and the number of rows that are scanned for it have limits that
+//! do not depend on the number of orders.
 
 use async_trait::async_trait;
 
 use super::error::{Damaged, Error};
 use crate::order::{Filter, ListCursor, Order, OrderId, Page};
 
-/// Reads many orders. For callers who list orders, and the checker.
+/// Reads many orders. For requests that list orders, and for the checker.
 #[async_trait]
 pub trait Lists: Send + Sync + 'static {
-    /// A page of the orders that fit a filter, from behind `after` on, the newest first. Looks at a bounded number of
-    /// orders and bytes in a table of any size: a page may be short, or empty, and still have a next one.
+    /// A page of the orders that match a filter, behind the cursor `after`, the newest first. Scans a bounded number of
+    /// orders and bytes: a page may be short, or empty, and still have a next page.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     async fn list(&self, filter: &Filter, after: Option<ListCursor>, limit: usize) -> Result<Page, Error>;
 
-    /// Orders by ascending id, from behind `after` on, at most `limit`: a whole-table scan for the checker. A row that
-    /// cannot be read stands in its place.
+    /// Orders by ascending id, behind `after`, at most `limit`: a whole-table scan for the checker. A row that cannot
+    /// be read is an error at its position.
     ///
     /// # Errors
     /// [`Error::Unavailable`].

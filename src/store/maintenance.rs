@@ -1,33 +1,34 @@
-//! Maintenance: the store's clock, what is dropped after a time, whether the store works, and its end.
+//! Maintenance: the store's clock, the cleaning of old keys and history events, the check whether the store works, and
+//! the close.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::error::Error;
 
-/// Looks after a store. For retention, readiness, and the process that opened it.
+/// Maintains a store. For the retention job, readiness, and the process that opened the store.
 #[async_trait]
 pub trait Maintenance: Send + Sync + 'static {
-    /// The store's time now: the clock of every time that it keeps.
+    /// The store's time now: all times in the store are from this clock.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     async fn now(&self) -> Result<Timestamp, Error>;
 
-    /// Whether other processes may be working with the same orders.
+    /// Whether other processes may work with the same orders.
     fn is_shared(&self) -> bool {
         false
     }
 
-    /// Drops keys and steps that were written before these times, the oldest first, at most `limit` of each. Answers
-    /// how many were dropped.
+    /// Drops keys and history events that were written before these times, the oldest first, at most `limit` of each.
+    /// Returns how many were dropped.
     ///
     /// # Errors
-    /// [`Error`]; what was not dropped is dropped later.
+    /// [`Error`]; the next call drops the rest.
     async fn clean(
         &self,
         keys_before: Timestamp,
-        steps_before: Option<Timestamp>,
+        events_before: Option<Timestamp>,
         limit: usize,
     ) -> Result<usize, Error>;
 
@@ -37,11 +38,11 @@ pub trait Maintenance: Send + Sync + 'static {
     /// [`Error::Unavailable`] where it cannot.
     async fn check(&self) -> Result<(), Error>;
 
-    /// Waits until a part that the store cannot work without has ended by itself, and answers its name.
+    /// Waits until a part that the store cannot work without has ended unexpectedly, and returns its name.
     async fn failed(&self) -> &'static str {
         std::future::pending().await
     }
 
-    /// Finishes what was handed over before and lets go of all files and connections. Later calls fail.
+    /// Finishes the work that was handed over and closes all files and connections. Later calls fail.
     async fn close(&self);
 }

@@ -1,6 +1,6 @@
-//! The store: where orders are kept. A backend satisfies [`Store`], which is five traits for five kinds of users; each
-//! user takes the one that it needs. Each implementation keeps the promises written at the verbs, and one conformance
-//! suite holds all of them to it. All times come from the store's own clock, in microseconds.
+//! The store: keeps orders. A backend implements [`Store`], which consists of five traits for five kinds of users; each
+//! user takes the trait that it needs. Each backend keeps the promises in the comments of the methods, and one
+//! conformance suite tests all backends. All times come from the store's own clock, in microseconds.
 
 mod accepted;
 mod completion;
@@ -17,7 +17,7 @@ mod pending;
 pub mod postgres;
 pub mod sqlite;
 
-pub use accepted::{Accepted, BROUGHT_BACK, Refusal, ReplayedOutcome};
+pub use accepted::{Accepted, MAX_RETURNED_BYTES, Refusal, ReplayedOutcome};
 pub use completion::{Completed, Completion, Creation, Precondition, Processed};
 pub use error::{Damaged, Error};
 pub use history::History;
@@ -26,10 +26,10 @@ pub use maintenance::Maintenance;
 pub use order_history_page::{MAX_PAGE_EVENTS, OrderHistoryPage};
 pub use orders::Orders;
 pub use outbox::Outbox;
-use pending::Place;
+use pending::Position;
 pub use pending::{MissingEntry, MissingPage, PendingCursor, PendingPage, Postponed, Unpublishable};
 
-/// Keeps orders: all that a backend does.
+/// All that a backend implements.
 pub trait Store: Orders + Outbox + History + Lists + Maintenance {}
 
 impl<T: Orders + Outbox + History + Lists + Maintenance> Store for T {}

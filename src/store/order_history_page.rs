@@ -1,30 +1,32 @@
-//! A part of an order's history that fits into one answer, however often other services change an order within one of
-//! its versions.
+//! A page of an order's history. Its size has a limit, even where other services change an order many times within one
+//! of its versions.
 
 use crate::order::{HistoryCursor, HistoryEvent, HistoryOffset, Version};
 
-/// The most steps in a part. A version has two of its own, and one for each event of a service that knows no versions.
+/// The most history events in a page. A version has two of its own, and one for each event without a version that
+/// another service sent.
 pub const MAX_PAGE_EVENTS: usize = 500;
 
-/// Steps of whole versions, or of one that has more than [`MAX_PAGE_EVENTS`].
+/// The history events of whole versions, or a part of a version that has more than [`MAX_PAGE_EVENTS`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct OrderHistoryPage {
-    /// The steps, by ascending version and sequence.
+    /// The history events, by ascending version and offset.
     pub events: Vec<HistoryEvent>,
-    /// Where the next part begins, where this one had no room for all that were asked for.
+    /// The cursor of the next page, where this one has no room for all requested versions.
     pub next: Option<HistoryCursor>,
 }
 
-/// A row of the history. Of a step that cannot be read, the place is known.
+/// A row of the history. The offset is known even where the event cannot be read.
 pub(super) struct Found {
     pub(super) version: Version,
     pub(super) offset: HistoryOffset,
-    pub(super) step: Option<HistoryEvent>,
+    pub(super) event: Option<HistoryEvent>,
 }
 
 impl OrderHistoryPage {
-    /// Of what was found, by ascending version and sequence. Where that is more than [`MAX_PAGE_EVENTS`], the last version is
-    /// left to the next part, so that an outcome and its request are in one; unless there is no other version.
+    /// Makes a page of rows by ascending version and offset. Where they are more than [`MAX_PAGE_EVENTS`], the last
+    /// version is left to the next page, so that an outcome and its command are on one page, unless it is the only
+    /// version.
     pub(super) fn of(mut found: Vec<Found>) -> OrderHistoryPage {
         let mut next = None;
         if found.len() > MAX_PAGE_EVENTS {
@@ -37,7 +39,7 @@ impl OrderHistoryPage {
                 next = found.last().map(|last| HistoryCursor::within(last.version, last.offset));
             }
         }
-        OrderHistoryPage { events: found.into_iter().filter_map(|found| found.step).collect(), next }
+        OrderHistoryPage { events: found.into_iter().filter_map(|found| found.event).collect(), next }
     }
 }
 
@@ -45,19 +47,19 @@ impl OrderHistoryPage {
 mod tests {
     use super::*;
 
-    /// Where the next part begins behind one of so many steps of each version, from 1 on.
+    /// The next cursor of a page with so many events of each version, from 1 on.
     fn next(counts: &[usize]) -> Option<HistoryCursor> {
         let versions = (1..).zip(counts).flat_map(|(version, count)| vec![version; *count]);
-        let found = (1..).zip(versions).map(|(place, version)| Found {
+        let found = (1..).zip(versions).map(|(offset, version)| Found {
             version,
-            offset: HistoryOffset(place, 0),
-            step: None,
+            offset: HistoryOffset(offset, 0),
+            event: None,
         });
         OrderHistoryPage::of(found.take(MAX_PAGE_EVENTS + 1).collect()).next
     }
 
     #[test]
-    fn a_part_ends_behind_a_whole_version_where_it_can() {
+    fn a_page_ends_behind_a_whole_version_where_it_can() {
         let most = MAX_PAGE_EVENTS as u64;
         let (behind, within) = (HistoryCursor::behind, HistoryCursor::within);
         assert_eq!(next(&[]), None);

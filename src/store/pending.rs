@@ -1,5 +1,5 @@
-//! What a store says of orders that wait for the worker: their events, page by page, and those whose events are no
-//! longer in the store because the bus has confirmed them.
+//! Pending orders, page by page: their events, and the pending orders with a missing outbox entry, because the bus has
+//! confirmed their events. A cursor belongs to the store that made it.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use jiff::Timestamp;
 
 use crate::order::{Event, OrderId, Status, UserId, Version};
 
-/// A place in the list of pending orders; only its store can read it.
+/// A cursor in the list of pending orders; only its store can read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PendingCursor(pub(in crate::store) Place);
+pub struct PendingCursor(pub(in crate::store) Position);
 
-/// What a cursor is to each store.
+/// The content of a cursor, for each kind of store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) enum Place {
-    /// Behind that row of those that changed at that microsecond.
+pub(in crate::store) enum Position {
+    /// Behind that row among those that changed at that microsecond.
     Changed { at: i64, row: i64 },
     /// Behind that version of that order.
     Key { order_id: OrderId, version: Version },
@@ -23,15 +23,15 @@ pub(in crate::store) enum Place {
 /// A page of [`Outbox::pending`](super::Outbox::pending).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PendingPage {
-    /// The events, rebuilt from the orders.
+    /// The events, made from the orders.
     pub events: Vec<Event>,
-    /// Orders whose events can never be made, while all else of their rows can be read.
+    /// Orders whose events can never be made, though the rest of their rows can be read.
     pub unpublishable: Vec<Unpublishable>,
     /// Where the next page begins; `None` after the last one.
     pub next: Option<PendingCursor>,
 }
 
-/// A pending version of an order of which no event can be made.
+/// A pending version whose event cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unpublishable {
     /// The order.
@@ -66,13 +66,13 @@ pub struct MissingEntry {
     pub updated_at: Option<Timestamp>,
 }
 
-/// A pending version of an order that is to be published again later.
+/// A pending version that is to be republished later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Postponed {
     /// The order.
     pub order_id: OrderId,
     /// The version that is pending.
     pub version: Version,
-    /// How much later.
+    /// After how long.
     pub by: Duration,
 }

@@ -1,6 +1,6 @@
-//! Reading rows with payloads in bounded bites. How long the payloads of a page are is known only when they come, so
-//! rows are taken one by one, and no more of them are kept when they are long enough together. A row on which the
-//! server fails ends the bite in front of it.
+//! Reads rows with payloads in bounded chunks. The length of the payloads is known only when they arrive, so rows are
+//! taken one by one, and reading ends when they are long enough together. A row on which the server fails ends the
+//! chunk in front of it.
 
 use std::pin::pin;
 
@@ -11,26 +11,26 @@ use tokio_postgres::{Client, Row, Statement};
 use super::failure::Failure;
 use super::rows::PAYLOAD;
 
-/// How many bytes of payload are enough.
-const ENOUGH: usize = 8 << 20;
+/// At how many bytes of payload a chunk ends.
+const CHUNK_BYTES: usize = 8 << 20;
 
-/// How many times fewer rows are asked for where one of them is at fault. A page of a thousand is alone after three.
-const FEWER: usize = 10;
+/// By how much the number of rows is divided when one of them is at fault. A page of a thousand needs three divisions.
+const DIVISOR: usize = 10;
 
 /// The first rows of a statement.
-pub(super) struct Bite {
+pub(super) struct Chunk {
     /// The rows, in the statement's order.
     pub(super) rows: Vec<Row>,
-    /// Whether there may be others behind them, which were not kept.
+    /// Whether more rows may follow, which were not read.
     pub(super) is_cut: bool,
 }
 
-/// Reads the rows of a statement whose columns begin with those of orders.
+/// Reads a chunk of a statement whose columns begin with those of orders.
 pub(super) async fn read(
     client: &Client,
     statement: &Statement,
     parameters: &[&(dyn ToSql + Sync)],
-) -> Result<Bite, Failure> {
+) -> Result<Chunk, Failure> {
     let mut stream = pin!(client.query_raw(statement, parameters.iter().copied()).await?);
     let (mut rows, mut bytes) = (Vec::new(), 0);
     loop {
@@ -38,20 +38,20 @@ pub(super) async fn read(
             Ok(Some(row)) => {
                 bytes += row.try_get::<_, Option<&str>>(PAYLOAD)?.map_or(0, str::len);
                 rows.push(row);
-                if bytes > ENOUGH {
-                    return Ok(Bite { rows, is_cut: true });
+                if bytes > CHUNK_BYTES {
+                    return Ok(Chunk { rows, is_cut: true });
                 }
             }
-            Ok(None) => return Ok(Bite { rows, is_cut: false }),
-            Err(failure) if failure.may_be_about_a_row() && !rows.is_empty() => {
-                return Ok(Bite { rows, is_cut: true });
+            Ok(None) => return Ok(Chunk { rows, is_cut: false }),
+            Err(failure) if failure.may_concern_a_row() && !rows.is_empty() => {
+                return Ok(Chunk { rows, is_cut: true });
             }
             Err(failure) => return Err(failure),
         }
     }
 }
 
-/// How many rows to ask for instead of so many, where one of them is at fault; `None` where it is alone.
+/// How many rows to request instead of so many when one of them is at fault; `None` where it is a single row.
 pub(super) fn fewer(limit: usize) -> Option<usize> {
-    (limit > 1).then(|| (limit / FEWER).max(1))
+    (limit > 1).then(|| (limit / DIVISOR).max(1))
 }

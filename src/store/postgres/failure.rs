@@ -1,37 +1,38 @@
-//! What a failure means: from SQLSTATE, or from the lack of one, to what is known about the batch. An error that
-//! the server sent for a statement undid it. A connection that ended before the answer leaves the outcome open.
+//! Failures: translates SQLSTATE, or its absence, into what is known about a batch. An error that the server sent for a
+//! statement has undone the statement. A connection that ended before the answer leaves the outcome unknown, and must
+//! never be reported as "nothing happened".
 
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::order::OrderId;
 use crate::store::{Damaged, Error};
 
-/// What keeps the keys of requests apart.
-const KEYS: &str = "orders_keys_pkey";
+/// The constraint that makes keys of requests unique.
+const KEYS_CONSTRAINT: &str = "orders_keys_pkey";
 
 /// A failure on a connection.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The driver's or the server's.
+    /// An error of the driver or the server.
     Postgres(tokio_postgres::Error),
-    /// A row that no version of this program wrote.
+    /// A row that this program cannot read.
     Damaged(Damaged),
-    /// The server takes no writes now.
+    /// The server does not accept writes now.
     ReadOnly,
-    /// The server is a standby, whose rows may be older than what was confirmed.
+    /// The server is a standby, whose rows may be older than confirmed writes.
     Standby,
-    /// The server, or what is in front of it, cannot be worked with as it is set up.
+    /// The configuration of the server, or of a pooler in front of it, does not allow to use it.
     Unusable(String),
-    /// None of several hosts could be connected to, and why not each.
+    /// All of several hosts failed, with the failure of each.
     Hosts(Vec<(String, Failure)>),
-    /// A COMMIT undid its transaction, although none of its statements failed.
-    Undone,
+    /// A COMMIT rolled its transaction back, although none of its statements failed.
+    RolledBack,
     /// No answer in time.
     Timeout,
-    /// A row that the schema has is not there.
+    /// A row is missing that the migrations have written.
     Missing(&'static str),
-    /// Something of the batch was done before, and nobody can be told what.
-    Halfway(Box<Failure>),
+    /// A part of the batch may be durable already, and the outcomes are lost.
+    PartlyApplied(Box<Failure>),
 }
 
 impl From<tokio_postgres::Error> for Failure {
@@ -41,7 +42,7 @@ impl From<tokio_postgres::Error> for Failure {
 }
 
 impl Failure {
-    /// Why none of these hosts could be connected to.
+    /// The failure of all of these hosts.
     pub(super) fn of_hosts(mut failures: Vec<(String, Failure)>) -> Failure {
         match failures.len() {
             1 => failures.swap_remove(0).1,
@@ -49,7 +50,7 @@ impl Failure {
         }
     }
 
-    /// Whether a server says that it is starting, and will take connections.
+    /// Whether a server is starting, and will accept connections soon.
     pub(super) fn is_starting(&self) -> bool {
         match self {
             Failure::Hosts(hosts) => hosts.iter().any(|(_, failure)| failure.is_starting()),
@@ -57,7 +58,7 @@ impl Failure {
         }
     }
 
-    /// Why there is nothing that waiting could change.
+    /// The reason, where waiting cannot help.
     pub(super) fn unusable(&self) -> Option<&str> {
         match self {
             Failure::Unusable(reason) => Some(reason),
@@ -66,56 +67,57 @@ impl Failure {
         }
     }
 
-    /// What it means where a part of the batch is durable already.
-    pub(super) fn halfway(self) -> Failure {
+    /// The failure of a batch of which a part is durable already.
+    pub(super) fn partly_applied(self) -> Failure {
         match self {
-            Failure::Halfway(_) => self,
-            failure => Failure::Halfway(Box::new(failure)),
+            Failure::PartlyApplied(_) => self,
+            failure => Failure::PartlyApplied(Box::new(failure)),
         }
     }
 
     fn server(&self) -> Option<&DbError> {
         match self {
             Failure::Postgres(error) => error.as_db_error(),
-            // Whatever the server says, it does not mean that nothing happened.
+            // Of a batch that is partly applied, no error of the server means that nothing happened.
             _ => None,
         }
     }
 
-    /// Whether doing the same again at once may work, and nothing has happened yet.
-    pub(super) fn is_passing(&self) -> bool {
+    /// Whether an immediate retry may succeed, and nothing has happened.
+    pub(super) fn is_transient(&self) -> bool {
         let codes = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
-        // Another process used the key at the same moment, and was faster.
-        self.server().is_some_and(|error| codes.contains(error.code())) || self.is_about_a_taken(true)
+        // A duplicate key of a request: another process used the key at the same moment, and was faster.
+        self.server().is_some_and(|error| codes.contains(error.code())) || self.is_duplicate(true)
     }
 
-    /// Whether the id of a new order is taken, and nothing has happened yet.
-    pub(super) fn is_about_a_taken_id(&self) -> bool {
-        self.is_about_a_taken(false)
+    /// Whether the id of a new order exists already, and nothing has happened.
+    pub(super) fn is_duplicate_id(&self) -> bool {
+        self.is_duplicate(false)
     }
 
     /// Whether the disk of the server is full, and nothing has happened.
-    pub(super) fn is_about_a_full_disk(&self) -> bool {
+    pub(super) fn is_disk_full(&self) -> bool {
         self.server().is_some_and(|error| *error.code() == SqlState::DISK_FULL)
     }
 
-    fn is_about_a_taken(&self, key: bool) -> bool {
+    fn is_duplicate(&self, key: bool) -> bool {
         self.server().is_some_and(|error| {
-            *error.code() == SqlState::UNIQUE_VIOLATION && (error.constraint() == Some(KEYS)) == key
+            *error.code() == SqlState::UNIQUE_VIOLATION
+                && (error.constraint() == Some(KEYS_CONSTRAINT)) == key
         })
     }
 
-    /// Whether the connection is of no more use: it has ended, its server takes no writes (any more), or what
-    /// was prepared on it is out of date.
+    /// Whether the connection must be replaced: it has ended, its server does not accept writes, or its prepared
+    /// statements are out of date.
     pub(super) fn ends_connection(&self) -> bool {
         match self {
-            Failure::Damaged(_) | Failure::Missing(_) | Failure::Undone => false,
+            Failure::Damaged(_) | Failure::Missing(_) | Failure::RolledBack => false,
             Failure::Timeout
             | Failure::ReadOnly
             | Failure::Standby
             | Failure::Unusable(_)
             | Failure::Hosts(_) => true,
-            Failure::Halfway(failure) => failure.ends_connection(),
+            Failure::PartlyApplied(failure) => failure.ends_connection(),
             Failure::Postgres(error) => error.as_db_error().is_none_or(|error| {
                 let codes = [
                     SqlState::READ_ONLY_SQL_TRANSACTION,
@@ -129,12 +131,12 @@ impl Failure {
         }
     }
 
-    /// What a caller learns whose write failed.
+    /// The error for the caller of a write.
     pub(super) fn of_write(self) -> Error {
         match self.server() {
-            // It may have been committed just before.
+            // The server may have committed just before.
             Some(error) if is_fatal(error) => Error::OutcomeUnknown(self.to_string()),
-            Some(error) if is_about_a_row(error) => Error::BadBatch(self.to_string()),
+            Some(error) if is_row_error(error) => Error::BadBatch(self.to_string()),
             Some(_) => Error::Unavailable(self.to_string()),
             None => match self {
                 Failure::Damaged(_)
@@ -143,15 +145,15 @@ impl Failure {
                 | Failure::Standby
                 | Failure::Unusable(_)
                 | Failure::Hosts(_)
-                | Failure::Undone => Error::Unavailable(self.to_string()),
-                Failure::Postgres(_) | Failure::Timeout | Failure::Halfway(_) => {
+                | Failure::RolledBack => Error::Unavailable(self.to_string()),
+                Failure::Postgres(_) | Failure::Timeout | Failure::PartlyApplied(_) => {
                     Error::OutcomeUnknown(self.to_string())
                 }
             },
         }
     }
 
-    /// What a caller learns whose read failed.
+    /// The error for the caller of a read.
     pub(super) fn of_read(self) -> Error {
         match self {
             Failure::Damaged(damaged) => Error::Damaged(damaged),
@@ -159,9 +161,9 @@ impl Failure {
         }
     }
 
-    /// Whether one of the rows that were to be read may be at fault: the server cannot make its text, finds it
-    /// corrupted, or takes too long for all of them.
-    pub(super) fn may_be_about_a_row(&self) -> bool {
+    /// Whether one of the requested rows may be at fault: the server cannot make its text, finds it corrupted, or takes
+    /// too long for all of them.
+    pub(super) fn may_concern_a_row(&self) -> bool {
         self.server().is_some_and(|error| {
             let code = error.code();
             !is_fatal(error)
@@ -169,15 +171,15 @@ impl Failure {
         })
     }
 
-    /// Whether one row is at fault, and nothing else can be.
-    pub(super) fn is_about_one_row(&self) -> bool {
-        self.may_be_about_a_row()
+    /// Whether a row is certainly at fault.
+    pub(super) fn concerns_a_row(&self) -> bool {
+        self.may_concern_a_row()
             && self.server().is_some_and(|error| *error.code() != SqlState::QUERY_CANCELED)
     }
 
-    /// What it means where that was the only row.
+    /// The failure of a statement that reads the row of this order alone.
     pub(super) fn about(self, order_id: OrderId) -> Failure {
-        match self.is_about_one_row() {
+        match self.concerns_a_row() {
             true => {
                 Failure::Damaged(Damaged { order_id, what: format!("the server cannot read it: {self}") })
             }
@@ -202,31 +204,31 @@ impl std::fmt::Display for Failure {
                 },
             },
             Failure::Damaged(damaged) => damaged.fmt(f),
-            Failure::ReadOnly => f.write_str("the server takes no writes now"),
+            Failure::ReadOnly => f.write_str("the server does not accept writes now"),
             Failure::Standby => f.write_str(
                 "the server is a standby, which may lag behind; name the primary in POSTGRES_DSN, too, or set \
                  POSTGRES_READ_FROM=any",
             ),
             Failure::Unusable(reason) => f.write_str(reason),
             Failure::Hosts(hosts) => {
-                let told: Vec<String> =
+                let lines: Vec<String> =
                     hosts.iter().map(|(host, failure)| format!("{host}: {failure}")).collect();
-                f.write_str(&told.join("; "))
+                f.write_str(&lines.join("; "))
             }
-            Failure::Undone => f.write_str("the server undid the transaction at its commit"),
+            Failure::RolledBack => f.write_str("the server rolled the transaction back at its commit"),
             Failure::Timeout => f.write_str("the server did not answer in time"),
             Failure::Missing(what) => f.write_str(what),
-            Failure::Halfway(failure) => failure.fmt(f),
+            Failure::PartlyApplied(failure) => failure.fmt(f),
         }
     }
 }
 
-/// Whether the server ended the session with it.
+/// Whether the server ended the session with this error.
 fn is_fatal(error: &DbError) -> bool {
     matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
 }
 
-/// Data that the table cannot hold: classes 22 (data exception), 23 (integrity constraint), 54 (program limit).
-fn is_about_a_row(error: &DbError) -> bool {
+/// Whether the table cannot hold the data: classes 22 (data exception), 23 (integrity constraint), 54 (program limit).
+fn is_row_error(error: &DbError) -> bool {
     ["22", "23", "54"].contains(&&error.code().code()[..2])
 }

@@ -1,6 +1,6 @@
-//! The shared store: Postgres, for any number of processes. Each batch is one statement over arrays on a
-//! connection of its own kind, and an order's outbox row is written by the very statement that writes the order.
-//! An answer says what is known: done, nothing happened, or not known.
+//! The shared store: Postgres, for any number of processes. Each batch is one statement over arrays on a connection of
+//! its own kind, and the statement that writes an order also writes its outbox row. Each result says what is known:
+//! done, nothing happened, or outcome unknown.
 
 mod bounded;
 mod connection;

@@ -1,4 +1,4 @@
-//! How to reach Postgres, and how long to wait for it.
+//! The options of the Postgres store: how to reach the server, with how many connections, and how long to wait for it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,9 +10,10 @@ use crate::config::ReadFrom;
 pub struct Options {
     /// A `postgres://` URL or libpq's `key=value` pairs, with libpq's `sslmode` and `sslrootcert`.
     pub dsn: String,
-    /// How many connections carry commands, and how many completions: what one waits for, another works through.
+    /// The number of connections for commands, and the same number for completions: while one waits for a lock, another
+    /// works.
     pub write_connections: usize,
-    /// How many connections reads share.
+    /// The number of connections that reads share.
     pub read_connections: usize,
     /// How long opening a connection may take.
     pub connect_timeout: Duration,
@@ -20,7 +21,7 @@ pub struct Options {
     pub statement_timeout: Duration,
     /// Whether to keep a history.
     pub history: bool,
-    /// The file that the DSN was read from, if any. It is read again when no connection can be opened.
+    /// The file that the DSN was read from, if any. The store reads it again when no connection can be opened.
     pub dsn_file: Option<PathBuf>,
     /// Which server reads go to.
     pub read_from: ReadFrom,

@@ -1,25 +1,25 @@
-//! The text of a payload, unless it is too long. `jsonb` keeps `1e-9000` in a dozen bytes and writes it out in full, so
-//! a small row can be megabytes of text, or more than the gigabyte that the server can make at all, which fails the
-//! whole statement. This program accepts no such payload any more; older versions and other services have stored some.
+//! SQL for the text of a payload, unless the text is too long. `jsonb` stores `1e-9000` in a dozen bytes and writes it
+//! out in full, so a small row can be megabytes of text, or more than the server's limit of a gigabyte, which fails the
+//! whole statement. This program does not accept such payloads any more; older versions and other services stored some.
 //!
-//! What the text costs is therefore known before it is made. A small value is written out at once; one of medium size
-//! is written out, and measured before it is sent; only a large one is searched for long numbers first, which takes
-//! longer than to write it.
+//! The size of the text is therefore checked before the text is made. A small value is written out at once; a medium
+//! one is written out, and measured before it is sent; only a large one is searched for long numbers first, which takes
+//! longer than writing it out.
 
-/// What a reader is told of a row whose payload has no text. The order can be deleted, or given another payload.
+/// The damage of a row whose payload is too long. The order can be deleted, or get another payload.
 pub(super) const TOO_LONG: &str = "its payload is too long when its numbers are written out";
 
-/// SQL for the text of a `jsonb` payload: `null` where there is none, and NULL where it is too long.
+/// SQL for the text of a `jsonb` payload: `null` where the payload is missing, and NULL where the text is too long.
 ///
-/// No number takes fewer than some sixteen bytes, or more than 150 kB of text. So up to 512 bytes are not much more
-/// than 4 MiB of text, and up to 32 KiB are within what the server can make; sent is 1 MiB of that, since an accepted
-/// payload of that size is shorter. Beyond, the numbers that may be long are added up: very large, very small, or zero
-/// with decimals; of them, too, 1 MiB may be what their bytes do not account for. At 128 MiB nothing that is in a
-/// string, where one byte becomes six at most, is more than the server can make.
+/// A number takes at least some sixteen bytes of `jsonb`, and at most 150 kB of text. So 512 bytes are at most about 4
+/// MiB of text, and 32 KiB are within the server's limit; of those, texts up to 1 MiB are sent, because an accepted
+/// payload of that size is shorter. Beyond 32 KiB the lengths of numbers that may be long are added up (very large,
+/// very small, or zero with decimals); they may exceed their bytes by 1 MiB. Up to 128 MiB strings, in which one byte
+/// becomes at most six, stay within the server's limit.
 ///
-/// The path asks for usual numbers first, which makes it twice as fast; what is not a number compares as unknown, and
-/// is not found. `jsonb_path_query_first` only copies a value that is compressed or kept elsewhere, so that it is
-/// fetched once.
+/// The path tests for usual numbers first, which makes it twice as fast; a value that is not a number compares as
+/// unknown, and is not found. `jsonb_path_query_first` copies a value that is compressed or out of line, so that it is
+/// fetched only once.
 macro_rules! payload_text {
     ($payload:literal) => {
         concat!(

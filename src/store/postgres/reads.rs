@@ -1,5 +1,5 @@
-//! The statements that read. Several callers share a connection: the driver sends what they ask for one behind the
-//! other and hands each its answer.
+//! The statements that read orders. Several callers share a connection: the driver pipelines their statements and hands
+//! each caller its result.
 
 use std::collections::HashMap;
 
@@ -18,8 +18,8 @@ use crate::order::{Order, OrderId, UserId};
 use crate::store::damage::DamageLog;
 use crate::store::{Damaged, Processed};
 
-/// A user's newest order of an external id. The index holds the beginning of the text, and its collation; the rest of
-/// the condition is the truth.
+/// A user's newest order of an external id. The first comparison uses the index, which holds the beginning of the text
+/// in its own collation; the others decide.
 const BY_EXTERNAL_ID: &str = "FROM orders o
       WHERE left(o.payload ->> 'id', 500) = left($1, 500) COLLATE \"C\" AND o.user_id = $2 AND o.payload ->> 'id' = $1
         AND jsonb_typeof(o.payload -> 'id') IN ('string', 'number')
@@ -98,7 +98,7 @@ impl Reads {
         external_id: &str,
         user_id: UserId,
     ) -> Result<Option<Order>, Failure> {
-        // No payload has it: Postgres's texts hold no NUL, and ours no empty external id.
+        // No payload matches: a text of Postgres cannot hold a NUL, and an external id is never empty.
         if external_id.is_empty() || external_id.contains('\0') {
             return Ok(None);
         }
@@ -107,10 +107,10 @@ impl Reads {
             Ok(found) => return found.as_ref().map(order).transpose(),
             Err(error) => Failure::from(error),
         };
-        if !failure.is_about_one_row() {
+        if !failure.concerns_a_row() {
             return Err(failure);
         }
-        // Which one it is can be told without reading the whole of it, and reading it tells what it suffers from.
+        // The server can find the id without the damaged value; reading the order by its id returns the damage.
         match self.client.query_opt(&self.find_id, &[&external_id, &user_id]).await? {
             Some(found) => self.get(order_id(found.try_get(0)?)).await,
             None => Ok(None),
@@ -131,10 +131,8 @@ impl Reads {
         for row in &rows {
             match readable(processed(row))? {
                 Ok((id, processed)) => drop(found.insert(id, processed)),
-                // The others do not wait until it is mended.
-                Err(damaged) => {
-                    self.damage.tell(&damaged, "callers cannot be told how far an order has come")
-                }
+                // A damaged row must not fail the others.
+                Err(damaged) => self.damage.log(&damaged, "the processed version of an order cannot be read"),
             }
         }
         Ok(orders.iter().map(|id| found.get(id).copied()).collect())
@@ -151,12 +149,12 @@ impl Reads {
             Some(after) => bounded::read(&self.client, &self.scan_on, &[&count, &uuid(after)]).await,
         };
         match (read, bounded::fewer(limit)) {
-            (Ok(bite), _) => bite.rows.iter().map(order).map(readable).collect(),
-            // Fewer at a time, until the row that is at fault is alone.
-            (Err(failure), Some(fewer)) if failure.may_be_about_a_row() => {
+            (Ok(chunk), _) => chunk.rows.iter().map(order).map(readable).collect(),
+            // Fewer rows at a time, until the row at fault is alone.
+            (Err(failure), Some(fewer)) if failure.may_concern_a_row() => {
                 Box::pin(self.scan(after, fewer)).await
             }
-            (Err(failure), None) if failure.may_be_about_a_row() => {
+            (Err(failure), None) if failure.may_concern_a_row() => {
                 let next = self.client.query_opt(&self.next, &[&after.map(uuid)]).await?;
                 let order_id = |row: &Row| Ok::<_, Failure>(order_id(row.try_get(0)?));
                 let what = format!("the server cannot read it: {failure}");

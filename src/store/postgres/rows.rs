@@ -1,4 +1,5 @@
-//! Rows to values and back. Another service may have written a row, so columns that we always fill may be null.
+//! Converts rows to values, and values to parameters. Another service may have written a row, so columns that this
+//! program always fills may be null, and a value that cannot be read must only fail its own row.
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
@@ -9,8 +10,8 @@ use super::payload_text::{TOO_LONG, payload_text};
 use crate::order::{Amount, Order, OrderId, Payload, Status, UserId};
 use crate::store::Damaged;
 
-/// The processed version of an order in a table that is called `o`. Where another service's worker has finished it,
-/// which our own writes never do without saying so, that is its version.
+/// SQL for the processed version of an order in table `o`. A final status without a mark of our own writes means that
+/// another service's worker has finished the order: then its version is processed.
 macro_rules! processed_version {
     () => {
         "CASE WHEN o.status IN ('done', 'failed', 'cancelled') AND o.overtaken_version IS DISTINCT FROM o.version \
@@ -20,8 +21,8 @@ macro_rules! processed_version {
 
 pub(super) use processed_version;
 
-/// SQL for the text of an amount: NULL where there is none, and a text that is not a number where it is longer than any
-/// that this program writes. `numeric` keeps `1e131071` in ten bytes, and has NaN and infinity.
+/// SQL for the text of an amount: NULL where it is missing, and a text that is not a number where it is longer than
+/// this program writes. `numeric` stores `1e131071` in ten bytes, and has NaN and infinity.
 macro_rules! amount_text {
     ($amount:literal) => {
         concat!(
@@ -40,7 +41,7 @@ macro_rules! amount_text {
 
 pub(super) use amount_text;
 
-/// The columns that [`order`] reads, in its order, of a table that is called `o`.
+/// The columns that [`order`] reads, in its order, of table `o`.
 pub(super) const COLUMNS: &str = concat!(
     "o.order_id, o.user_id, o.status, o.version, ",
     processed_version!(),
@@ -54,8 +55,8 @@ pub(super) const COLUMNS: &str = concat!(
      coalesce(o.updated_at <> o.own_at, true), o.bucket"
 );
 
-/// The same for an event, which tells no more of an order than its owner, status, version, payload and last change:
-/// an event can be made although the rest of the row, or the time of that change, cannot be read.
+/// The same for an event, which holds only the owner, status, version, payload and last change of an order: an event
+/// can be made although the rest of the row, or the time of that change, cannot be read.
 pub(super) const EVENT_COLUMNS: &str = concat!(
     "o.order_id, o.user_id, o.status, o.version, o.processed_version, to_timestamp(0), \
      CASE WHEN coalesce(o.updated_at, o.created_at, 'epoch') BETWEEN '0001-01-01' AND '9999-12-01' \
@@ -65,19 +66,19 @@ pub(super) const EVENT_COLUMNS: &str = concat!(
     ", CASE WHEN jsonb_typeof(o.payload -> 'id') IN ('string', 'number') THEN o.payload ->> 'id' ELSE '' END, true, 0"
 );
 
-/// [`EVENT_COLUMNS`] without a look at the payload's content: for an order whose payload the server cannot read.
+/// [`EVENT_COLUMNS`] without the payload: for an order whose payload the server cannot read.
 pub(super) fn event_columns_but_payload() -> String {
     EVENT_COLUMNS.replacen(payload_text!("o.payload"), "NULL::text", 1)
 }
 
-/// Which of them is the text of the payload.
+/// The index of the payload's text among the columns.
 pub(super) const PAYLOAD: usize = 10;
 
-/// How many columns they are.
+/// The number of columns.
 pub(super) const COLUMN_COUNT: usize = 14;
 
-/// Reads an order from a row of [`COLUMNS`]. A value that no version of this program wrote is an error that names
-/// the order, and so is a payload that is too long.
+/// Reads an order from a row of [`COLUMNS`]. A value that this program does not know is an error that names the order,
+/// and so is a payload that is too long.
 pub(super) fn order(row: &Row) -> Result<Order, Failure> {
     match order_but_payload(row)? {
         (order, true) => Ok(order),
@@ -85,14 +86,14 @@ pub(super) fn order(row: &Row) -> Result<Order, Failure> {
     }
 }
 
-/// The same, with `null` for a payload that is too long, and whether it is there.
+/// The same, with `null` for a payload that is too long, and whether the payload was read.
 pub(super) fn order_but_payload(row: &Row) -> Result<(Order, bool), Failure> {
     let id = order_id(row.try_get(0)?);
     let time = |column, name: &str| {
         let time = row.try_get::<_, Option<Timestamp>>(column);
         time.map_err(|_| damaged(id, format!("its {name} is out of the range of times")))
     };
-    let there = |time: Option<Timestamp>| time.unwrap_or(Timestamp::UNIX_EPOCH);
+    let or_epoch = |time: Option<Timestamp>| time.unwrap_or(Timestamp::UNIX_EPOCH);
     let amount: &str = row.try_get(8)?;
     let payload: Option<&str> = row.try_get(PAYLOAD)?;
     let order = Order {
@@ -101,8 +102,8 @@ pub(super) fn order_but_payload(row: &Row) -> Result<(Order, bool), Failure> {
         status: status(row, 2, id)?,
         version: row.try_get(3)?,
         processed_version: row.try_get(4)?,
-        created_at: there(time(5, "created_at")?),
-        updated_at: there(time(6, "updated_at")?),
+        created_at: or_epoch(time(5, "created_at")?),
+        updated_at: or_epoch(time(6, "updated_at")?),
         deleted_at: time(7, "deleted_at")?,
         amount: Amount::parse(amount).ok_or_else(|| {
             damaged(
@@ -124,12 +125,12 @@ pub(super) fn status(row: &Row, column: usize, id: OrderId) -> Result<Status, Fa
     Status::parse(name).ok_or_else(|| damaged(id, format!("its status {name:?} is unknown")))
 }
 
-/// What is wrong with an order's row.
+/// The failure of a damaged row.
 pub(super) fn damaged(order_id: OrderId, what: String) -> Failure {
     Failure::Damaged(Damaged { order_id, what })
 }
 
-/// A value, or what is wrong with its row. Only what concerns the whole batch is an error.
+/// Separates damaged rows from failures of the whole statement.
 pub(super) fn readable<T>(read: Result<T, Failure>) -> Result<Result<T, Damaged>, Failure> {
     match read {
         Ok(value) => Ok(Ok(value)),
@@ -160,19 +161,19 @@ pub(super) fn user_id(id: Uuid) -> UserId {
 
 /// The statuses from which an order may become `target`, as a SQL list.
 pub(super) fn sources(target: Status) -> String {
-    // NULL is in no list, and keeps an empty one legal SQL.
+    // NULL matches nothing, and keeps an empty list legal SQL.
     target.sources().map(|status| format!("'{status}', ")).collect::<String>() + "NULL"
 }
 
-/// The statuses from which an order may not become `target`, as a SQL list. There is always one: what is deleted stays
-/// so.
+/// The statuses from which an order may not become `target`, as a SQL list. It is never empty: a deleted order stays
+/// deleted.
 pub(super) fn others(target: Status) -> String {
     let sources: Vec<Status> = target.sources().collect();
     let others = Status::ALL.into_iter().filter(|status| !sources.contains(status));
     others.map(|status| format!("'{status}'")).collect::<Vec<_>>().join(", ")
 }
 
-/// The times that Postgres and we can both hold, the years 1 to 9999: for whoever asks for everything.
+/// The range of times that both Postgres and this program can hold: the years 1 to 9999.
 pub(super) const TIMES: [Timestamp; 2] =
     [Timestamp::constant(-62_135_596_800, 0), Timestamp::constant(253_370_764_800, 0)];
 

@@ -1,5 +1,5 @@
-//! The store in a Postgres database: how it is opened, and which connections it has. What it does as a store is in
-//! `orders`, `outbox`, `history`, `lists` and `maintenance`.
+//! The store in a Postgres database: how it is opened, and which connections it has. The traits of a store are
+//! implemented in `orders`, `outbox`, `history`, `lists` and `maintenance`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,16 +21,16 @@ use super::orders::completions::Completions;
 use super::outbox::entries::Outbox;
 use super::reads::Reads;
 
-/// For how long a server is looked at before a process starts. One that is silent is not waited for.
-const FIRST_LOOK: Duration = Duration::from_secs(2);
+/// How long the check of the server before the start may take. A process starts without a server that does not answer.
+const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a Postgres store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The DSN is not one.
+    /// The DSN cannot be used.
     #[error("POSTGRES_DSN cannot be used")]
     Dsn(#[from] DsnError),
-    /// The server, or what is in front of it, cannot be worked with, and waiting does not change that.
+    /// The server, or a pooler in front of it, cannot be used, and waiting does not change that.
     #[error("{0}")]
     Unusable(String),
 }
@@ -41,18 +41,18 @@ pub struct PostgresStore {
     pub(super) commands: ConnectionPool<Commands>,
     pub(super) completions: ConnectionPool<Completions>,
     pub(super) outbox: PooledConnection<Outbox>,
-    /// The sweep's own: what waits for it does not wait for the marks of what was published.
+    /// The sweep's own connection: a sweep does not wait for events that are being marked published.
     pub(super) sweep: PooledConnection<Outbox>,
     pub(super) cleaning: PooledConnection<Cleaning>,
     pub(super) checking: PooledConnection<Checking>,
-    /// Opened when there is a first one to keep.
+    /// Opened by the first dead letter.
     pub(super) dead_letters: PooledConnection<DeadLetters>,
     pub(super) reads: ConnectionPool<Reads>,
 }
 
 impl PostgresStore {
-    /// Takes the options. Connections are opened when they are first needed, and anew whenever they break: a
-    /// server that is away is no error here.
+    /// Creates the store. Connections are opened when they are first needed, and replaced when they break: an
+    /// unavailable server is not an error here.
     ///
     /// # Errors
     /// [`OpenError`] where the DSN cannot be used.
@@ -71,13 +71,13 @@ impl PostgresStore {
         })
     }
 
-    /// Connects once, to refuse a server that can never be worked with: one behind a pooler that shares connections
-    /// between transactions, or one that loses confirmed orders in a crash. One that is away is not refused.
+    /// Connects once, to refuse a server that can never be used: one behind a pooler that shares connections between
+    /// transactions, or one that loses confirmed orders in a crash. An unavailable server is not refused.
     ///
     /// # Errors
     /// [`OpenError::Unusable`] with the reason.
     pub async fn refuse_unusable(&self) -> Result<(), OpenError> {
-        match timeout(FIRST_LOOK, self.server.connect(Purpose::Write)).await {
+        match timeout(FIRST_CHECK_TIMEOUT, self.server.connect(Purpose::Write)).await {
             Ok(Err(failure)) if failure.unusable().is_some() => {
                 Err(OpenError::Unusable(self.server.unreachable(&failure)))
             }
@@ -85,8 +85,8 @@ impl PostgresStore {
         }
     }
 
-    /// Brings the database's schema to this program's version, one process at a time, beside those who work there. A
-    /// table that another service made is adopted as it is.
+    /// Brings the database's schema to this program's version, one process at a time, while other processes work. A
+    /// table that another service created is adopted unchanged.
     ///
     /// # Errors
     /// [`MigrateError`].
@@ -94,7 +94,7 @@ impl PostgresStore {
         migrations::run(&self.server, false).await
     }
 
-    /// The same, and drops what only the release before uses: none of its processes may be running.
+    /// The same, and drops what only the previous release uses: none of its processes may be running.
     ///
     /// # Errors
     /// [`MigrateError`].
@@ -102,7 +102,7 @@ impl PostgresStore {
         migrations::run(&self.server, true).await
     }
 
-    /// The steps that a migration would take, and their locks, as text. Changes nothing.
+    /// The statements that a migration would run, and their locks, as text. Changes nothing.
     ///
     /// # Errors
     /// [`MigrateError`].

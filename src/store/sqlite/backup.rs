@@ -1,10 +1,9 @@
-//! Copies of a whole store in one file, made beside a process that works with it, and put back. A copy is made under
-//! another name, checked and synced, and gets its own name last, so a file of that name is always complete.
+//! Backup and restore: a copy of a whole store in one file, made while a process works with the store. A copy is made
+//! under another name, checked and synced, and gets its own name last, so a file with that name is always complete.
 //!
 //! SQLite's online backup copies the pages, in steps, from one snapshot on a connection of its own: writers never wait
-//! for it, and the WAL keeps what they write meanwhile. `VACUUM INTO` would build every table and index anew, in one
-//! step that cannot pause for the server. The dead letters, which are in a file of their own, go into the copy as a
-//! table.
+//! for it, and the WAL keeps their writes. `VACUUM INTO` would rebuild every table and index, in one step that cannot
+//! pause for the server. The dead letters, which have a file of their own, are a table in the copy.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -24,35 +23,35 @@ use crate::shutdown::{PartialFile, PartialFiles};
 /// How many pages are copied in a step: 2 MiB at 4 KiB a page.
 const STEP: i32 = 512;
 
-/// After how many steps what was copied is synced, so that the disk never has to take much at once.
+/// After how many steps the copy is synced, so that the disk never has to write much at once.
 const SYNC_EVERY: u32 = 32;
 
-/// How much of the dead letters is in a row.
+/// How many bytes of dead letters are in a row of the copy.
 const PART: usize = 1 << 20;
 
-/// What the files of a database end with.
+/// The endings of a database's files.
 const ENDINGS: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
-/// A copy that does not have its name yet. It is removed where it is dropped before that.
+/// A copy without its final name. Dropping it removes the files.
 pub struct StoreCopy {
     partial: PathBuf,
-    place: PathBuf,
+    target: PathBuf,
     may_replace: bool,
-    /// Of a copy that is put back: the file for the dead letters, and the lock of the folder.
+    /// For a restore: the file for the dead letters, and the lock of the folder.
     folder: Option<(PathBuf, Lock)>,
     files: PartialFiles,
-    _noted: [PartialFile; ENDINGS.len()],
+    _registered: [PartialFile; ENDINGS.len()],
 }
 
 impl StoreCopy {
-    /// Copies the store of a folder, and its dead letters, for `place`.
+    /// Backs up the store of a folder, and its dead letters, to `target`.
     ///
     /// # Errors
     /// [`CopyError`].
     pub fn of_store(
         folder: &Path,
         dead_letters: &Path,
-        place: &Path,
+        target: &Path,
         may_replace: bool,
         files: &PartialFiles,
     ) -> Result<StoreCopy, CopyError> {
@@ -60,12 +59,12 @@ impl StoreCopy {
         if !file.exists() {
             return Err(OpenError::Missing { folder: folder.to_owned() }.into());
         }
-        let copy = StoreCopy::begin(place, may_replace, None, files)?;
+        let copy = StoreCopy::begin(target, may_replace, None, files)?;
         copy.copy_pages(&file)?;
         let mut connection = copy.connect()?;
-        // After the orders: none of theirs is missing.
+        // After the orders, so that no dead letter of a copied order is missing.
         match fs::read(dead_letters) {
-            Ok(text) => copy.told(keep_dead_letters(&mut connection, &text))?,
+            Ok(text) => copy.naming_file(store_dead_letters(&mut connection, &text))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(CopyError::Io { file: dead_letters.to_owned(), error }),
         }
@@ -73,7 +72,7 @@ impl StoreCopy {
         Ok(copy)
     }
 
-    /// Copies such a file into a folder that no process works in, to be the store there.
+    /// Restores a backup into a folder that no process works in.
     ///
     /// # Errors
     /// [`CopyError`].
@@ -101,40 +100,40 @@ impl StoreCopy {
     }
 
     fn begin(
-        place: &Path,
+        target: &Path,
         may_replace: bool,
         folder: Option<(PathBuf, Lock)>,
         files: &PartialFiles,
     ) -> Result<StoreCopy, CopyError> {
-        let partial = marker::beside(place, &format!(".{}.partial", std::process::id()));
-        let noted = ENDINGS.map(|ending| files.begin(&marker::beside(&partial, ending)));
-        let (place, files) = (place.to_owned(), files.clone());
-        let copy = StoreCopy { partial, place, may_replace, folder, files, _noted: noted };
-        copy.require_room()?;
+        let partial = marker::beside(target, &format!(".{}.partial", std::process::id()));
+        let registered = ENDINGS.map(|ending| files.begin(&marker::beside(&partial, ending)));
+        let (target, files) = (target.to_owned(), files.clone());
+        let copy = StoreCopy { partial, target, may_replace, folder, files, _registered: registered };
+        copy.require_free_name()?;
         Ok(copy)
     }
 
-    /// Refuses to replace what is there. A WAL alone would be taken for one of the copy.
-    fn require_room(&self) -> Result<(), CopyError> {
-        let files = ["", "-wal", "-journal"].map(|ending| marker::beside(&self.place, ending));
+    /// Refuses to replace existing files. A WAL alone counts, because SQLite would apply it to the copy.
+    fn require_free_name(&self) -> Result<(), CopyError> {
+        let files = ["", "-wal", "-journal"].map(|ending| marker::beside(&self.target, ending));
         match files.into_iter().find(|file| file.exists()) {
             Some(file) if !self.may_replace => Err(CopyError::Exists { file }),
             _ => Ok(()),
         }
     }
 
-    /// Copies every page, as it is at one moment.
+    /// Copies every page from one snapshot.
     fn copy_pages(&self, from: &Path) -> Result<(), CopyError> {
         marker::require_wal(from)?;
         let source = schema::open_reader(from).map_err(|error| match error {
             OpenError::Sqlite(error) => CopyError::Sqlite { file: from.to_owned(), error },
             other => CopyError::Open(other),
         })?;
-        let mut target = self.told(Connection::open(&self.partial))?;
+        let mut target = self.naming_file(Connection::open(&self.partial))?;
         let mut copy = || -> rusqlite::Result<()> {
-            // Nothing reads it before it is complete, and it is removed where it does not get there.
+            // Neither a journal nor syncs are needed: the copy is removed where it is not completed.
             target.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
-            // One snapshot for all steps: without it a write of the server would begin the copy anew.
+            // One snapshot for all steps: without it a write of the server would restart the copy.
             source.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;")?;
             let backup = Backup::new(&source, &mut target)?;
             for step in 1_u32.. {
@@ -143,10 +142,10 @@ impl StoreCopy {
                     break;
                 }
                 if step.is_multiple_of(SYNC_EVERY) {
-                    // What fails here fails at the end, too.
+                    // An error here repeats at the end.
                     let _ = File::open(&self.partial).and_then(|file| file.sync_data());
                 }
-                // Half of the time the disk is the server's alone.
+                // Leaves half of the time to the server's use of the disk.
                 thread::sleep(begun.elapsed());
             }
             Ok(())
@@ -154,24 +153,26 @@ impl StoreCopy {
         copy().map_err(|error| CopyError::Sqlite { file: from.to_owned(), error })
     }
 
-    /// Opens the copy to finish it: it is a file without a WAL and without a mark.
+    /// Opens the copy to complete it, without a WAL and without a mark.
     fn connect(&self) -> Result<Connection, CopyError> {
-        let connection = self.told(Connection::open(&self.partial))?;
-        self.told(connection.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA application_id = 0;"))?;
+        let connection = self.naming_file(Connection::open(&self.partial))?;
+        self.naming_file(
+            connection.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA application_id = 0;"),
+        )?;
         Ok(connection)
     }
 
     /// Has SQLite check every page and index of the copy.
     fn check(&self, connection: &Connection, from: &Path) -> Result<(), CopyError> {
         let found: String =
-            self.told(connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)))?;
+            self.naming_file(connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)))?;
         match found.as_str() {
             "ok" => Ok(()),
             _ => Err(CopyError::Damaged { file: from.to_owned(), what: found }),
         }
     }
 
-    fn told<T>(&self, result: rusqlite::Result<T>) -> Result<T, CopyError> {
+    fn naming_file<T>(&self, result: rusqlite::Result<T>) -> Result<T, CopyError> {
         result.map_err(|error| CopyError::Sqlite { file: self.partial.clone(), error })
     }
 
@@ -183,19 +184,19 @@ impl StoreCopy {
         SqliteStore::read(self.partial.clone())
     }
 
-    /// How many dead letters there are in the copy.
+    /// How many dead letters the copy has.
     ///
     /// # Errors
     /// [`CopyError`].
     pub fn dead_letters(&self) -> Result<u64, CopyError> {
-        let text = self.told(Connection::open(&self.partial).and_then(|it| dead_letters(&it)))?;
+        let text = self.naming_file(Connection::open(&self.partial).and_then(|it| dead_letters(&it)))?;
         Ok(text.iter().filter(|byte| **byte == b'\n').count() as u64)
     }
 
-    /// Gives the copy its name, once all of it is on the disk.
+    /// Gives the copy its final name, once all of it is on the disk.
     ///
     /// # Errors
-    /// [`CopyError`]; what was there before is there still, or, where it was to be replaced, is without its WAL.
+    /// [`CopyError`]; the files from before remain, but a database that was to be replaced may have lost its WAL.
     pub fn finish(self) -> Result<(), CopyError> {
         self.files.whole(|| self.give_name())
     }
@@ -206,23 +207,23 @@ impl StoreCopy {
             move |error| CopyError::Io { file, error }
         };
         if let Some((file, _)) = &self.folder {
-            self.put_dead_letters_back(file).map_err(io(file))?;
+            self.restore_dead_letters(file).map_err(io(file))?;
         }
-        let folder = folder_of(&self.place);
+        let folder = folder_of(&self.target);
         File::open(&self.partial).and_then(|file| file.sync_all()).map_err(io(&self.partial))?;
-        self.require_room()?;
+        self.require_free_name()?;
         for ending in ["-wal", "-shm", "-journal"] {
-            let file = marker::beside(&self.place, ending);
+            let file = marker::beside(&self.target, ending);
             remove(&file).map_err(io(&file))?;
         }
-        // In this order also after a power cut: a WAL of what was there before would damage the copy.
+        // Synced in this order, because of power cuts: an old WAL would damage the copy.
         sync_folder(folder).map_err(io(folder))?;
-        fs::rename(&self.partial, &self.place).map_err(io(&self.place))?;
+        fs::rename(&self.partial, &self.target).map_err(io(&self.target))?;
         sync_folder(folder).map_err(io(folder))
     }
 
     /// Moves the dead letters from the copy into their file.
-    fn put_dead_letters_back(&self, file: &Path) -> io::Result<()> {
+    fn restore_dead_letters(&self, file: &Path) -> io::Result<()> {
         let other = |error: rusqlite::Error| io::Error::other(error);
         let connection = Connection::open(&self.partial).map_err(other)?;
         let text = dead_letters(&connection).map_err(other)?;
@@ -241,21 +242,22 @@ impl StoreCopy {
 impl Drop for StoreCopy {
     fn drop(&mut self) {
         for ending in ENDINGS {
-            // It has its name already, or the rest of it does no harm.
+            // The copy has its final name already, or its remains do no harm.
             let _ = remove(&marker::beside(&self.partial, ending));
         }
     }
 }
 
-/// Keeps whole lines of dead letters in a table.
-fn keep_dead_letters(connection: &mut Connection, text: &[u8]) -> rusqlite::Result<()> {
+/// Stores the whole lines of dead letters in a table.
+fn store_dead_letters(connection: &mut Connection, text: &[u8]) -> rusqlite::Result<()> {
     let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let step = connection.transaction()?;
-    step.execute_batch("CREATE TABLE dead_letters (seq INTEGER PRIMARY KEY, part BLOB NOT NULL) STRICT")?;
+    let transaction = connection.transaction()?;
+    transaction
+        .execute_batch("CREATE TABLE dead_letters (seq INTEGER PRIMARY KEY, part BLOB NOT NULL) STRICT")?;
     for part in text[..whole].chunks(PART) {
-        step.execute("INSERT INTO dead_letters (part) VALUES (?1)", [part])?;
+        transaction.execute("INSERT INTO dead_letters (part) VALUES (?1)", [part])?;
     }
-    step.commit()
+    transaction.commit()
 }
 
 fn dead_letters(connection: &Connection) -> rusqlite::Result<Vec<u8>> {

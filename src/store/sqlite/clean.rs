@@ -1,11 +1,11 @@
-//! Cleaning: what is kept for a time only is numbered in the order of its arrival, and so in the order of its times;
-//! what is too old stands at the beginning.
+//! Finds old rows. Keys and history events are numbered in the order of their arrival, and so in the order of their
+//! times: the oldest rows have the lowest numbers.
 
 use jiff::Timestamp;
 use rusqlite::Statement;
 
-/// The rows that were written before a time, the oldest first and at most `limit`: how many, and the last of them. The
-/// query answers number and time of at most `?1` rows, the oldest first.
+/// How many rows were written before a time, at most `limit`, and the number of the last of them. The query returns the
+/// numbers and times of at most `?1` rows, the oldest first.
 pub(super) fn oldest(
     query: &mut Statement<'_>,
     before: Timestamp,

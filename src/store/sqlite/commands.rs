@@ -1,4 +1,5 @@
-//! Requests: what a command writes, the key that is kept with it, and why one is refused.
+//! Applies requests in the writer's transaction: the order's row, then its index entries, key and history event. A
+//! refused request must write nothing; a failure after the order's row fails the whole transaction.
 
 use jiff::Timestamp;
 use rusqlite::{ErrorCode, OptionalExtension, params};
@@ -6,39 +7,39 @@ use rusqlite::{ErrorCode, OptionalExtension, params};
 use super::rows::readable;
 use super::statements::Statements;
 use crate::order::{Command, Event, OrderId, Payload, Request, Status, UserId, Version};
-use crate::store::{Accepted, BROUGHT_BACK, Refusal, ReplayedOutcome};
+use crate::store::{Accepted, MAX_RETURNED_BYTES, Refusal, ReplayedOutcome};
 
-/// What a command has done to an order.
+/// The change of an order by a command.
 struct Change {
     user_id: UserId,
     version: Version,
     status: Status,
-    /// What the order holds; `None` where the batch has brought back enough.
+    /// The order's payload; `None` where the batch has returned enough bytes.
     payload: Option<Payload>,
     /// The number of the order's row.
     row: i64,
-    /// The external id that it had, where it has got another one.
+    /// The order's previous external id, where it has changed.
     external_before: Option<String>,
 }
 
 impl Statements<'_> {
-    /// Carries out a batch of requests; an error fails the whole transaction.
+    /// Applies a batch of requests; an error fails the whole transaction.
     pub(super) fn apply(&mut self, batch: &[Request]) -> rusqlite::Result<Vec<Result<Accepted, Refusal>>> {
-        let (now, mut brought_back) = (self.clock.now(), 0);
-        batch.iter().map(|request| self.apply_one(request, now, &mut brought_back)).collect()
+        let (now, mut returned_bytes) = (self.clock.now(), 0);
+        batch.iter().map(|request| self.apply_one(request, now, &mut returned_bytes)).collect()
     }
 
     fn apply_one(
         &mut self,
         request: &Request,
         now: Timestamp,
-        brought_back: &mut usize,
+        returned_bytes: &mut usize,
     ) -> rusqlite::Result<Result<Accepted, Refusal>> {
         if let Some(key) = &request.key {
             match readable(self.keys.find(&key.digest))? {
                 Ok(None) => {}
                 Ok(Some(used)) if used.content == key.content => {
-                    return Ok(Ok(Accepted::Replayed(used.earlier)));
+                    return Ok(Ok(Accepted::Replayed(used.outcome)));
                 }
                 Ok(Some(_)) => return Ok(Err(Refusal::KeyReused)),
                 Err(damaged) => return Ok(Err(Refusal::BadRow(damaged.to_string()))),
@@ -46,11 +47,11 @@ impl Statements<'_> {
         }
         let order_id = request.command.order_id();
         let Change { user_id, version, status, payload, row, external_before } =
-            match bad_row(self.change(&request.command, now, brought_back))? {
+            match bad_row(self.change(&request.command, now, returned_bytes))? {
                 Ok(change) => change,
                 Err(refusal) => return Ok(Err(refusal)),
             };
-        // The order's row is written, and the rest belongs to it: what fails now fails the whole transaction.
+        // The order's row is written, so a failure from here on must fail the whole transaction.
         match (&request.command, &payload) {
             (Command::Create { .. }, Some(payload)) => {
                 self.external_ids.created(user_id, payload.external_id(), row)?;
@@ -77,12 +78,12 @@ impl Statements<'_> {
         })))
     }
 
-    /// Writes the order's own row: one statement, which does all of it or nothing.
+    /// Writes the order's own row, with one statement.
     fn change(
         &mut self,
         command: &Command,
         now: Timestamp,
-        brought_back: &mut usize,
+        returned_bytes: &mut usize,
     ) -> rusqlite::Result<Result<Change, Refusal>> {
         let at = now.as_microsecond();
         let change = match command {
@@ -119,15 +120,15 @@ impl Statements<'_> {
                 let change =
                     self.delete.query_row(params![order_id.as_bytes(), user, if_version, at], |row| {
                         let (text, external_id) = (row.get_ref(3)?.as_str()?, row.get_ref(2)?.as_str()?);
-                        let is_brought = *brought_back + text.len() <= BROUGHT_BACK;
-                        if is_brought {
-                            *brought_back += text.len();
+                        let is_returned = *returned_bytes + text.len() <= MAX_RETURNED_BYTES;
+                        if is_returned {
+                            *returned_bytes += text.len();
                         }
                         Ok(Change {
                             user_id: UserId::from_bytes(row.get(1)?),
                             version: row.get(0)?,
                             status: Status::Deleted,
-                            payload: is_brought.then(|| Payload::from_store(text, external_id)),
+                            payload: is_returned.then(|| Payload::from_store(text, external_id)),
                             row: row.get(4)?,
                             external_before: None,
                         })
@@ -141,17 +142,17 @@ impl Statements<'_> {
         }
     }
 
-    /// The external id of an order, where it is another one than that. RETURNING would tell the new one only.
+    /// The external id of an order, where it differs from the new one. RETURNING would return only the new one.
     fn external_before(&mut self, order_id: OrderId, external_id: &str) -> rusqlite::Result<Option<String>> {
         let before = self.external_id.query_row([order_id.as_bytes()], |row| {
-            // What cannot be read is in no index.
+            // An external id that cannot be read has no entry in the index.
             let before = row.get_ref(0)?.as_str().unwrap_or_default();
             Ok((before != external_id).then(|| before.to_owned()))
         });
         before.optional().map(Option::flatten)
     }
 
-    /// Why an order did not take a command. The transaction still sees what the command saw.
+    /// The reason why an order did not take a command. The transaction still sees what the command saw.
     fn explain(&mut self, command: &Command) -> rusqlite::Result<Refusal> {
         let found = self.look.query_row([command.order_id().as_bytes()], |row| {
             Ok((UserId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?))
@@ -173,12 +174,12 @@ impl Statements<'_> {
             {
                 Refusal::Changed { current }
             }
-            _ => Refusal::Damaged(format!("nothing may follow the status {status:?} of its row")),
+            _ => Refusal::Damaged(format!("its status {status:?} cannot change")),
         })
     }
 }
 
-/// Tells a row that SQLite will not take from a failure of the database.
+/// Separates rows that SQLite refuses from failures of the database.
 fn bad_row<T>(result: rusqlite::Result<Result<T, Refusal>>) -> rusqlite::Result<Result<T, Refusal>> {
     match result {
         Err(rusqlite::Error::SqliteFailure(error, message))

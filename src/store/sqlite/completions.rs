@@ -1,4 +1,4 @@
-//! Completions: what the worker has done, recorded where the order is not past it.
+//! Records completions in the writer's transaction. A completion that is not newer than its order must change nothing.
 
 use jiff::Timestamp;
 use rusqlite::params;
@@ -36,7 +36,7 @@ impl Statements<'_> {
         Ok(Completed::Applied)
     }
 
-    /// Makes the order that an event asks for, as processed; `false` where its id is taken.
+    /// Creates the order that an event requests, as processed; `false` where its id exists already.
     fn create(
         &mut self,
         completion: &Completion,

@@ -1,6 +1,6 @@
-//! The condition of the writing thread: whether its last write failed, and whether one hangs. Readiness reads it and
-//! never waits behind a command. What a failed write means, and how the thread finds out by itself that it can write
-//! again, is said here, too.
+//! The condition of the writing thread: whether its last write failed, and whether a write hangs. Readiness reads it,
+//! and must never wait for a write. This file also decides what a failed commit means, and probes whether the thread
+//! can write again.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -13,42 +13,43 @@ use rusqlite::{Connection, ErrorCode, ffi};
 use super::schema;
 use crate::store::Error;
 
-/// How often the thread looks whether it can write again.
+/// How often the thread probes whether it can write again.
 pub(super) const PROBE_EVERY: Duration = Duration::from_secs(1);
 
-/// After how long a write that has not ended counts as hanging.
-const STALL: Duration = Duration::from_secs(3);
+/// After how long a write counts as hanging.
+const STALLED_AFTER: Duration = Duration::from_secs(3);
 
-/// How much room there must be on the disk before writes count as possible again: that of a large batch.
-const ROOM: usize = 4 << 20;
+/// How many bytes must be free on the disk before writes count as possible again: the size of a large batch.
+const PROBE_BYTES: usize = 4 << 20;
 
-/// What the thread says of itself.
+/// The condition, which the thread sets and readiness reads.
 #[derive(Default)]
 pub(super) struct Condition {
-    // std Mutex: held to copy a few words, never while anything is written
+    // std Mutex: held to copy a few values, never while the store is written
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// When the write began that has not ended.
+    /// When the current write began.
     begun: Option<Instant>,
-    /// Why the last write failed; until a probe has succeeded.
+    /// Why the last write failed, until a probe succeeds.
     failure: Option<String>,
 }
 
 impl Condition {
-    /// A write begins.
+    /// Takes note that a write begins.
     pub(super) fn begin(&self) {
         self.lock().begun = Some(Instant::now());
     }
 
-    /// It has ended. A success ends no failure: a small write may fit where a large one does not.
+    /// Takes note that the write has ended. A success does not end a failure: a small write may fit on a disk where a
+    /// large one does not.
     pub(super) fn end<T>(&self, outcome: &Result<T, Error>) {
         let mut state = self.lock();
         state.begun = None;
         let Err(error) = outcome else { return };
-        // One line, however many callers meet it.
+        // One line, however many writes fail.
         if state.failure.is_none() {
             tracing::error!(%error, "writes fail; the writer tries again every second");
         }
@@ -66,7 +67,7 @@ impl Condition {
         self.lock().failure.is_some()
     }
 
-    /// Looks whether writes are possible again.
+    /// Probes whether writes are possible again.
     pub(super) fn probe(&self, connection: &Connection) {
         self.begin();
         let probed = probe(connection);
@@ -84,7 +85,7 @@ impl Condition {
         }
     }
 
-    /// Whether the store can be written to, as far as the thread knows.
+    /// Whether the store can be written to, as of the last write or probe.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -92,7 +93,7 @@ impl Condition {
         let state = self.lock();
         match (&state.failure, state.begun.map(|begun| begun.elapsed())) {
             (Some(failure), _) => Err(Error::Unavailable(failure.clone())),
-            (None, Some(since)) if since > STALL => {
+            (None, Some(since)) if since > STALLED_AFTER => {
                 Err(Error::Unavailable(format!("a write has not ended for {} seconds", since.as_secs())))
             }
             (None, _) => Ok(()),
@@ -104,9 +105,9 @@ impl Condition {
     }
 }
 
-/// What a failed COMMIT means. SQLite has rolled the transaction back; what is open is whether the disk holds it all
-/// the same, and shows it after a crash. Where a part of it was not written, no: it is not valid without all of its
-/// parts. Where all of it was written and the disk did not confirm it, the outcome is not known.
+/// What a failed COMMIT means. SQLite has rolled the transaction back, but the disk may hold it all the same, and a
+/// crash would bring it back. If a part of it was not written, that cannot happen: the transaction is valid only as a
+/// whole. If all of it was written and the disk did not confirm it, the outcome is not known.
 pub(super) fn of_commit(error: &rusqlite::Error) -> Error {
     let nothing_happened = match error {
         rusqlite::Error::SqliteFailure(error, _) => match error.code {
@@ -126,7 +127,7 @@ pub(super) fn of_commit(error: &rusqlite::Error) -> Error {
 fn probe(connection: &Connection) -> Result<(), String> {
     if let Some(folder) = connection.path().and_then(|file| Path::new(file).parent()) {
         let file = folder.join("PROBE");
-        let written = take_room(&file);
+        let written = write_probe_file(&file);
         let removed = fs::remove_file(&file);
         written.and(removed).map_err(|error| format!("the data folder cannot be written to: {error}"))?;
     }
@@ -134,16 +135,16 @@ fn probe(connection: &Connection) -> Result<(), String> {
     let sql = format!("BEGIN IMMEDIATE; PRAGMA user_version = {version}; COMMIT");
     let written = connection.execute_batch(&sql);
     if !connection.is_autocommit() {
-        // Where that fails too, the next BEGIN says so.
+        // If that fails too, the next BEGIN fails.
         let _ = connection.execute_batch("ROLLBACK");
     }
     written.map_err(|error| error.to_string())
 }
 
-fn take_room(file: &Path) -> io::Result<()> {
+fn write_probe_file(file: &Path) -> io::Result<()> {
     let mut file = File::create(file)?;
-    // Not zeros, of which a file system may make nothing.
-    file.write_all(&vec![b'x'; ROOM])?;
+    // Not zeros, for which a file system may not allocate blocks.
+    file.write_all(&vec![b'x'; PROBE_BYTES])?;
     file.sync_all()
 }
 
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_over_when_a_probe_succeeds() {
+    fn a_failure_ends_when_a_probe_succeeds() {
         let folder = tempfile::tempdir().unwrap();
         let connection = schema::open_writer(&folder.path().join("orders.db")).unwrap();
         let condition = Condition::default();
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_finds_no_room_changes_nothing() {
+    fn a_probe_on_a_full_disk_changes_nothing() {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("PRAGMA max_page_count = 1; CREATE TABLE a (b)").unwrap_err();
         let condition = Condition::default();

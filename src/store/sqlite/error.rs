@@ -1,4 +1,4 @@
-//! Why a data folder cannot be used, and why a copy of it is not made or put back.
+//! The errors of opening a data folder, and of backup and restore. Each names the file or folder, and what to do.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ pub enum OpenError {
         /// The folder.
         folder: PathBuf,
     },
-    /// It was made by a newer version of this program.
+    /// A newer version of this program made it.
     #[error(
         "the data folder has schema version {found} and this program knows {known}; use a newer orderstream"
     )]
@@ -22,7 +22,7 @@ pub enum OpenError {
         /// Ours.
         known: u32,
     },
-    /// It was made by an older version of this program, and has not been migrated.
+    /// An older version of this program made it, and it has not been migrated.
     #[error(
         "the data folder has schema version {found} and this program needs {known}; run `orderstream migrate` first"
     )]
@@ -32,11 +32,11 @@ pub enum OpenError {
         /// Ours.
         known: u32,
     },
-    /// Its database was in use when it was copied, and the copy lacks the WAL.
+    /// Its database was copied while it was in use, without the WAL.
     #[error(
-        "{} is a copy of a database that was in use, and its newest orders are missing: they are in {0}-wal, which is \
-         not there; copy both while the server is stopped, or make the copy with `orderstream backup`; where another \
-         program (a sqlite3 shell) has emptied the WAL after a crash, or what is missing may be lost, run \
+        "{} is a copy of a database that was in use, and its newest orders are missing: they are in {0}-wal, which does \
+         not exist; copy both while the server is stopped, or make the copy with `orderstream backup`; if another \
+         program (a sqlite3 shell) has emptied the WAL after a crash, or the missing orders may be lost, run \
          `orderstream migrate --accept-missing-wal` once",
         file.display()
     )]
@@ -44,16 +44,16 @@ pub enum OpenError {
         /// The database file.
         file: PathBuf,
     },
-    /// The SQLite that is linked in is not safe.
+    /// The linked SQLite is not safe.
     #[error(
-        "this program is linked with SQLite {version}, which can lose committed orders when its WAL begins anew; build \
+        "this program is linked with SQLite {version}, which can lose committed orders when its WAL is restarted; build \
          it with SQLite 3.51.3 or newer, as the bundled one is: without LIBSQLITE3_SYS_USE_PKG_CONFIG"
     )]
     OldSqlite {
         /// Its version.
         version: &'static str,
     },
-    /// There is no database in it.
+    /// It has no database.
     #[error("there is no order database in {}; set DATA_DIR to the folder that `orderstream up` used", folder.display())]
     Missing {
         /// The folder.
@@ -64,7 +64,7 @@ pub enum OpenError {
     Io {
         /// The folder.
         folder: PathBuf,
-        /// What it says.
+        /// The error of the file system.
         error: io::Error,
     },
     /// SQLite refuses.
@@ -72,20 +72,20 @@ pub enum OpenError {
     Sqlite(#[from] rusqlite::Error),
 }
 
-/// Why a copy was not made or put back.
+/// Why a backup or restore failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     /// The store cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// There is a file in the place of the copy.
-    #[error("{} exists; choose another place, or replace it with --force", file.display())]
+    /// The target exists.
+    #[error("{} exists; choose another file, or replace it with --force", file.display())]
     Exists {
         /// The file.
         file: PathBuf,
     },
-    /// There is nothing to copy.
-    #[error("{} is not there", file.display())]
+    /// The backup does not exist.
+    #[error("{} does not exist", file.display())]
     Missing {
         /// The file.
         file: PathBuf,
@@ -101,7 +101,7 @@ pub enum CopyError {
     Io {
         /// The file.
         file: PathBuf,
-        /// What it says.
+        /// The error of the file system.
         error: io::Error,
     },
     /// SQLite refuses.
@@ -109,10 +109,10 @@ pub enum CopyError {
     Sqlite {
         /// The file.
         file: PathBuf,
-        /// What it says.
+        /// The error of SQLite.
         error: rusqlite::Error,
     },
-    /// What was copied is damaged.
+    /// The copied database is damaged.
     #[error("the copy of {} is damaged, and was removed: {what}", file.display())]
     Damaged {
         /// The file that was copied.

@@ -1,10 +1,9 @@
-//! The index of orders by user, and by user and external id: one table of digests, filled as [`Index`] says. An order
-//! stands in it under the empty external id from its creation on, and under the external id that it has.
+//! The index of orders by user, and by user and external id: one table of digests, filled by an [`Index`]. An order has
+//! an entry under the empty external id, for its user, and one under its external id.
 //!
-//! Orders of one age stand together, in segments of some millions: to merge entries touches the pages of the newest
-//! segment and no more, however many orders there are, and the writer never waits long for it. A look-up goes through
-//! the segments, newest first, and ends with what it looks for. Orders from before this are in a table of their own,
-//! which has no segments.
+//! Orders of one age are in one key segment, of some millions: a merge only touches the pages of the newest segment,
+//! with any number of orders, so the writer never waits long for it. A look-up goes through the segments, newest first,
+//! and ends with the first match. Orders from before this layout are in a table of their own without segments.
 
 use std::sync::Arc;
 
@@ -17,22 +16,22 @@ use crate::order::{Order, UserId};
 
 const TABLE: &str = "order_entries";
 
-/// The table of orders from before there were segments.
+/// The table of orders from before the segments.
 const OLD_TABLE: &str = "external_ids";
 
-/// Four million orders are in a segment. More would spread a merge over more pages, fewer would cost more looks.
+/// A segment has four million orders. More would spread a merge over more pages, fewer would cost more look-ups.
 const SEGMENT_BITS: u32 = 22;
 
-/// So many bits of a digest are in a key, below the number of the segment.
+/// How many bits of a digest are in a key, below the number of the segment.
 const DIGEST_BITS: u32 = 48;
 
-/// How many orders are read at once to give those of an older schema their users' entries.
+/// How many orders of an older schema are read at once to add their users' entries.
 const BACKFILL: i64 = 500_000;
 
-/// How many candidates are looked at together where the first one is not it.
+/// How many further candidates are read at once where the first one does not match.
 const CANDIDATES: usize = 64;
 
-/// Eight bytes of a SHA-1 over user and external id, by way of a UUIDv5: short, whatever the length of the id.
+/// Eight bytes of a SHA-1 over user and external id, by way of a UUIDv5: short with an id of any length.
 fn digest(user_id: UserId, external_id: &str) -> i64 {
     let digest = Uuid::new_v5(&Uuid::from_bytes(*user_id.as_bytes()), external_id.as_bytes());
     digest.as_u64_pair().0.cast_signed()
@@ -61,7 +60,7 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<Memtable> {
     Ok(Memtable::new(entries))
 }
 
-/// Enters the orders that the old table covers under their users: version 1 of the schema had no such entries.
+/// Adds the users' entries of the orders that the old table covers: version 1 of the schema had no such entries.
 pub(super) fn backfill(connection: &Connection) -> rusqlite::Result<()> {
     let upto = index::covered(connection, OLD_TABLE)?;
     let mut insert = connection.prepare("INSERT OR IGNORE INTO external_ids (key, seq) VALUES (?1, ?2)")?;
@@ -72,7 +71,7 @@ pub(super) fn backfill(connection: &Connection) -> rusqlite::Result<()> {
         let entries = query
             .query_map([after, end], |row| Ok((digest(UserId::from_bytes(row.get(0)?), ""), row.get(1)?)))?;
         let mut entries = entries.collect::<rusqlite::Result<Vec<Entry>>>()?;
-        // Sorted, they touch each page once.
+        // Sorted entries touch each page once.
         entries.sort_unstable();
         for entry in entries {
             insert.execute(entry)?;
@@ -95,7 +94,7 @@ pub(super) fn find(
     let mut row = connection.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM orders WHERE seq = ?1 AND external_id = ?2 AND user_id = ?3"
     ))?;
-    // Almost always the first one is it; others have another id by now, or the same digest by chance.
+    // The first candidate matches almost always; others have another id since, or the same digest by chance.
     let (mut below, mut count) = (i64::MAX, 1);
     loop {
         let candidates = rows(connection, memtable, (user_id, Some(external_id)), (0, below), count)?;
@@ -110,8 +109,8 @@ pub(super) fn find(
     }
 }
 
-/// Rows from `from` on and below `below` that have, or had, that external id, or are that user's where there is none:
-/// the newest first, at most `count`.
+/// Rows from `from` on and below `below` that have, or had, that external id of that user, or belong to the user where
+/// none is named: the newest first, at most `count`.
 pub(super) fn rows(
     connection: &Connection,
     memtable: &Memtable,
@@ -131,7 +130,7 @@ pub(super) fn rows(
     let (lowest, mut found) = (from.max(base + 1), Vec::new());
     for segment in (segment(lowest)..=segment(newest.min(below.saturating_sub(1)))).rev() {
         let (key, left) = (key(segment, digest), count - found.len());
-        // First the young: what is no longer among them is in the table by the time that it is read.
+        // The memtable first: an entry that has left it is in the table by the time that the table is read.
         let mut rows = memtable.rows(key, lowest, below, left);
         for row in table.query_map(params![key, lowest, below, left as i64], |row| row.get(0))? {
             rows.push(row?);
@@ -179,14 +178,14 @@ impl<'c> ExternalIds<'c> {
         })
     }
 
-    /// Notes a new order.
+    /// Adds the entries of a new order.
     pub(super) fn created(&mut self, user_id: UserId, external_id: &str, seq: i64) -> rusqlite::Result<()> {
-        self.note(digest(user_id, ""), seq)?;
-        // Under the empty one it stands already.
-        if external_id.is_empty() { Ok(()) } else { self.note(digest(user_id, external_id), seq) }
+        self.add(digest(user_id, ""), seq)?;
+        // The user's entry is the one of an empty external id.
+        if external_id.is_empty() { Ok(()) } else { self.add(digest(user_id, external_id), seq) }
     }
 
-    /// Notes that an order has got an external id in the place of another; `None` where that stayed.
+    /// Replaces the entry of an order whose external id has changed; `None` where it has not.
     pub(super) fn updated(
         &mut self,
         user_id: UserId,
@@ -199,17 +198,17 @@ impl<'c> ExternalIds<'c> {
             if seq <= self.base {
                 self.remove_old.execute([digest, seq])?;
             } else {
-                self.index.left(key(segment(seq), digest), seq)?;
+                self.index.remove(key(segment(seq), digest), seq)?;
             }
         }
-        if now.is_empty() { Ok(()) } else { self.note(digest(user_id, now), seq) }
+        if now.is_empty() { Ok(()) } else { self.add(digest(user_id, now), seq) }
     }
 
-    fn note(&mut self, digest: i64, seq: i64) -> rusqlite::Result<()> {
+    fn add(&mut self, digest: i64, seq: i64) -> rusqlite::Result<()> {
         if seq <= self.base {
             return self.insert_old.execute([digest, seq]).map(drop);
         }
-        self.index.note(key(segment(seq), digest), seq)
+        self.index.add(key(segment(seq), digest), seq)
     }
 
     /// See [`Index::begin`].

@@ -1,4 +1,4 @@
-//! The data folder: where the database is in it, and the lock that keeps a second process out.
+//! The data folder: the path of its database, and the lock that refuses a second process.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -10,17 +10,17 @@ pub(super) fn database_file(folder: &Path) -> PathBuf {
     folder.join("orders.db")
 }
 
-/// The lock of a folder. The operating system lets go of it when the process dies.
+/// The lock of a folder. The operating system releases it when the process ends.
 pub(super) struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing the file is not enough: a process that is being started beside us holds a copy until its exec.
+        // Closing the file is not enough: a child process that is being started holds a copy until its exec.
         let _ = self.0.unlock();
     }
 }
 
-/// Takes the folder for this process.
+/// Locks the folder for this process.
 pub(super) fn lock(folder: &Path) -> Result<Lock, OpenError> {
     let refused = |error| OpenError::Io { folder: folder.to_owned(), error };
     fs::create_dir_all(folder).map_err(refused)?;

@@ -1,5 +1,5 @@
-//! The writer's side of the history: steps are numbered by the one thread that writes, so they become visible in the
-//! order of their numbers. A number is never given out twice, also when the newest steps have been dropped.
+//! Writes the history in the embedded store. The one writing thread numbers the events, so they become visible in the
+//! order of their numbers. A number must never be used twice, even when the newest events have been dropped.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Statement, params};
@@ -8,7 +8,7 @@ use super::clean;
 use crate::order::{Cause, Status, Version};
 use crate::store::{Completion, Precondition};
 
-/// The writer's side. Cleans, but writes nothing, where no history is wanted.
+/// The writer's side. Without `is_wanted` it writes nothing, and still cleans.
 pub(super) struct History<'c> {
     is_wanted: bool,
     command: Statement<'c>,
@@ -16,7 +16,7 @@ pub(super) struct History<'c> {
     oldest: Statement<'c>,
     drop: Statement<'c>,
     dropped: Statement<'c>,
-    /// The number of the next step.
+    /// The number of the next event.
     next: i64,
 }
 
@@ -27,7 +27,7 @@ impl<'c> History<'c> {
             command: connection.prepare(
                 "INSERT INTO history (seq, order_seq, version, at, cause, status) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?,
-            // Where the status stayed another one, so did amount and reason.
+            // Where the order did not take the status, it took neither amount nor reason.
             completion: connection.prepare(
                 "INSERT INTO history (seq, order_seq, version, at, cause, status, amount, reason)
                  SELECT ?1, seq, version, ?3, ?4, status, CASE status WHEN ?5 THEN ?6 END,
@@ -41,7 +41,7 @@ impl<'c> History<'c> {
         })
     }
 
-    /// Writes the step of a command that was carried out on the order of that row.
+    /// Writes the event of a command that was applied to the order of that row.
     pub(super) fn commanded(
         &mut self,
         row: i64,
@@ -57,7 +57,7 @@ impl<'c> History<'c> {
         Ok(())
     }
 
-    /// Writes the step of a completion that the order has taken.
+    /// Writes the event of a completion that was applied.
     pub(super) fn completed(
         &mut self,
         completion: &Completion,
@@ -77,7 +77,7 @@ impl<'c> History<'c> {
         Ok(())
     }
 
-    /// Drops the oldest steps, and answers how many.
+    /// Drops the oldest events, and returns how many.
     pub(super) fn clean(&mut self, before: Timestamp, limit: usize) -> rusqlite::Result<usize> {
         let (count, last) = clean::oldest(&mut self.oldest, before, limit)?;
         if let Some(last) = last {
@@ -88,7 +88,7 @@ impl<'c> History<'c> {
     }
 }
 
-/// A cause as the table has it: there is one in every row.
+/// A cause as the table stores it: a single letter, because every row has one.
 pub(super) fn letter(cause: Cause) -> &'static str {
     match cause {
         Cause::Command => "c",
@@ -97,7 +97,7 @@ pub(super) fn letter(cause: Cause) -> &'static str {
     }
 }
 
-/// The number of the newest step there ever was.
+/// The number of the newest event ever written.
 pub(super) fn newest(connection: &Connection) -> rusqlite::Result<i64> {
     let mut query = connection.prepare_cached(
         "SELECT max(coalesce((SELECT max(seq) FROM history), 0), (SELECT seq FROM history_dropped))",

@@ -1,28 +1,28 @@
-//! An index whose keys arrive in no order. To write each entry with its row would touch a page of its own: more bytes
-//! than the row itself. Entries of young rows are therefore kept in memory, sorted, and go into a table many at a
-//! time, in slices that ride on the transactions of other writes. Nothing is lost by that: a table beside it says up
-//! to which row it covers, and the entries of all younger rows are made from the rows when the store is opened.
+//! An index whose keys arrive in random order. Writing each entry with its row would write a page of its own: more
+//! bytes than the row itself. So entries of new rows are kept in a memtable, sorted, and are merged into a table many
+//! at a time, in slices within the transactions of other writes. A crash loses nothing: a second table stores up to
+//! which row the index covers, and the entries of all newer rows are made from the rows when the store is opened.
 //!
-//! An entry is a hint. Whoever follows one compares the row, which may have another key since, or be gone.
+//! An entry is a hint. The reader must compare the row, which may have another key since, or be deleted.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rusqlite::{Connection, Statement};
 
-/// How many young entries are kept before they are merged into the table.
-const MEMTABLE: usize = 131_072;
+/// How many entries the memtable holds before they are merged into the table.
+const MEMTABLE_ENTRIES: usize = 131_072;
 
-/// How many entries that are gone are passed over in memory before they are taken out.
-const GONE: usize = 1_024;
+/// How many removed entries are skipped in memory before they are deleted there.
+const MAX_REMOVED: usize = 1_024;
 
-/// The fewest entries of a slice; more where more new ones arrive than that.
-const SLICE: usize = 512;
+/// The fewest entries of a slice; it is larger where more new entries arrive.
+const MIN_SLICE: usize = 512;
 
 /// A key, and a row that has or had it.
 pub(super) type Entry = (i64, i64);
 
-/// The entries that the table does not hold for certain. Shared by the writer and the readers.
+/// The entries that may not be in the table yet. The writer and the readers share it.
 pub(super) struct Memtable {
     // std RwLock: held for a few searches, to merge runs, or shared with readers for a slice; never across .await
     entries: RwLock<Entries>,
@@ -30,18 +30,18 @@ pub(super) struct Memtable {
 
 #[derive(Default)]
 struct Entries {
-    /// Since the last merge began.
+    /// Entries since the last merge began.
     current: Runs,
-    /// On their way into the table, sorted.
+    /// Entries that are being merged into the table, sorted.
     merging: Vec<Entry>,
-    /// Those among them whose rows have given the key up: they are passed over, and not merged.
-    gone: HashSet<Entry>,
-    /// How many have gone since they were last taken out.
-    gone_since: usize,
+    /// Entries whose rows do not have the key any more: they are skipped, and not merged.
+    removed: HashSet<Entry>,
+    /// How many were removed since they were last deleted from `current`.
+    removed_since: usize,
 }
 
-/// Entries in sorted runs, each more than twice as long as the next: to add some costs a few merges of what lies side
-/// by side in memory, where a tree would look for the place of each.
+/// Entries in sorted runs, each more than twice as long as the next. Adding a batch merges a few adjacent runs, where a
+/// tree would search for each entry.
 #[derive(Default)]
 struct Runs(Vec<Vec<Entry>>);
 
@@ -58,13 +58,13 @@ impl Runs {
         self.0.iter().map(Vec::len).sum()
     }
 
-    /// Everything, sorted; leaves nothing.
+    /// Takes all entries, sorted.
     fn take(&mut self) -> Vec<Entry> {
         self.0.drain(..).rev().reduce(|run, longer| merged(longer, &run)).unwrap_or_default()
     }
 }
 
-/// One run of two. The sort finds the runs, and merges them.
+/// Merges two runs into one. The stable sort detects the runs, so it only merges them.
 fn merged(mut run: Vec<Entry>, other: &[Entry]) -> Vec<Entry> {
     run.extend_from_slice(other);
     run.sort();
@@ -73,7 +73,7 @@ fn merged(mut run: Vec<Entry>, other: &[Entry]) -> Vec<Entry> {
 }
 
 impl Memtable {
-    /// Those of the rows that the table does not cover.
+    /// A memtable of the entries that the table does not cover.
     pub(super) fn new(entries: Vec<Entry>) -> Memtable {
         let mut current = Runs::default();
         current.add(entries);
@@ -87,7 +87,7 @@ impl Memtable {
         for run in entries.current.0.iter().chain([&entries.merging]) {
             let end = run.partition_point(|entry| *entry < (key, below));
             let newest = run[..end].iter().rev().take_while(|entry| **entry >= (key, from));
-            let newest = newest.filter(|entry| !entries.gone.contains(entry));
+            let newest = newest.filter(|entry| !entries.removed.contains(entry));
             rows.extend(newest.take(count).map(|(_, row)| *row));
         }
         newest_first(&mut rows, count);
@@ -95,7 +95,7 @@ impl Memtable {
     }
 }
 
-/// Sorts rows, drops those that come twice and keeps so many.
+/// Sorts rows, drops duplicates and keeps so many.
 pub(super) fn newest_first(rows: &mut Vec<i64>, count: usize) {
     rows.sort_unstable_by(|one, other| other.cmp(one));
     rows.dedup();
@@ -106,24 +106,24 @@ pub(super) fn newest_first(rows: &mut Vec<i64>, count: usize) {
 pub(super) struct Index<'c> {
     memtable: Arc<Memtable>,
     insert: Statement<'c>,
-    remove: Statement<'c>,
+    delete: Statement<'c>,
     cover: Statement<'c>,
     select: Statement<'c>,
-    /// Entries of the transaction under way.
+    /// New entries of the current transaction.
     fresh: Vec<Entry>,
-    /// Of the transaction under way: entries in memory that are gone (true), or are there again (false).
+    /// Entries in memory that the current transaction removes (true), or adds again (false).
     changes: HashMap<Entry, bool>,
-    /// The newest row of the last merge that began: entries of older rows go straight into the table.
+    /// The newest row of the last merge that began: entries of older rows go directly into the table.
     upto: i64,
-    /// The newest row there is.
+    /// The newest row.
     newest: i64,
     /// How many entries of the merge are in the table.
     merged: usize,
-    /// How far it will have come after the transaction under way.
+    /// The progress of the merge in the current transaction.
     merging: Progress,
 }
 
-/// What a transaction does for the merge.
+/// The part of the merge that a transaction contains.
 enum Progress {
     Nothing,
     Slice(usize),
@@ -131,7 +131,7 @@ enum Progress {
 }
 
 impl<'c> Index<'c> {
-    /// The index in the table of that name, of rows up to `newest`.
+    /// The index in the table with that name, of rows up to `newest`.
     pub(super) fn prepare(
         connection: &'c Connection,
         table: &str,
@@ -142,7 +142,7 @@ impl<'c> Index<'c> {
             memtable,
             insert: connection
                 .prepare(&format!("INSERT OR IGNORE INTO {table} (key, seq) VALUES (?1, ?2)"))?,
-            remove: connection.prepare(&format!("DELETE FROM {table} WHERE key = ?1 AND seq = ?2"))?,
+            delete: connection.prepare(&format!("DELETE FROM {table} WHERE key = ?1 AND seq = ?2"))?,
             cover: connection.prepare(&format!("UPDATE {table}_upto SET seq = ?1"))?,
             select: connection.prepare(&format!("SELECT seq FROM {table} WHERE key = ?1"))?,
             fresh: Vec::new(),
@@ -154,31 +154,31 @@ impl<'c> Index<'c> {
         })
     }
 
-    /// Begins a transaction: forgets what one that failed has left.
+    /// Begins a transaction: drops what a failed one has left.
     pub(super) fn begin(&mut self) {
         self.fresh.clear();
         self.changes.clear();
         self.merging = Progress::Nothing;
     }
 
-    /// Notes that a row has, or has got, that key.
-    pub(super) fn note(&mut self, key: i64, row: i64) -> rusqlite::Result<()> {
+    /// Adds the entry of a row with that key.
+    pub(super) fn add(&mut self, key: i64, row: i64) -> rusqlite::Result<()> {
         self.newest = self.newest.max(row);
-        if self.may_be_gone((key, row)) {
+        if self.may_be_removed((key, row)) {
             self.changes.insert((key, row), false);
         }
         if row <= self.upto {
-            // At the next start nobody would look for it among the young.
+            // The next start would not load it into the memtable.
             return self.insert.execute((key, row)).map(drop);
         }
         self.fresh.push((key, row));
         Ok(())
     }
 
-    /// Notes that a row has given up that key, so that those who look for the key do not meet it.
-    pub(super) fn left(&mut self, key: i64, row: i64) -> rusqlite::Result<()> {
+    /// Removes the entry of a row that does not have that key any more, so that look-ups do not read the row.
+    pub(super) fn remove(&mut self, key: i64, row: i64) -> rusqlite::Result<()> {
         if row <= self.upto {
-            self.remove.execute((key, row))?;
+            self.delete.execute((key, row))?;
         }
         if row > self.upto || self.is_merging() {
             self.changes.insert((key, row), true);
@@ -190,13 +190,13 @@ impl<'c> Index<'c> {
         !self.memtable.entries.read().unwrap_or_else(PoisonError::into_inner).merging.is_empty()
     }
 
-    fn may_be_gone(&self, entry: Entry) -> bool {
+    fn may_be_removed(&self, entry: Entry) -> bool {
         let entries = self.memtable.entries.read().unwrap_or_else(PoisonError::into_inner);
-        self.changes.contains_key(&entry) || entries.gone.contains(&entry)
+        self.changes.contains_key(&entry) || entries.removed.contains(&entry)
     }
 
-    /// The rows that have, or had, that key, in no order; some may come twice. Those of the transaction under way are
-    /// among them.
+    /// The rows that have, or had, that key, including those of the current transaction, in no order and with possible
+    /// duplicates.
     pub(super) fn rows(&mut self, key: i64) -> rusqlite::Result<Vec<i64>> {
         let mut rows = self.memtable.rows(key, i64::MIN, i64::MAX, usize::MAX);
         rows.extend(self.fresh.iter().filter(|entry| entry.0 == key).map(|entry| entry.1));
@@ -209,15 +209,15 @@ impl<'c> Index<'c> {
 
     /// Adds a slice of the merge to the transaction that is about to be committed.
     pub(super) fn merge(&mut self) -> rusqlite::Result<()> {
-        let size = SLICE.max(2 * self.fresh.len());
+        let size = MIN_SLICE.max(2 * self.fresh.len());
         let entries = self.memtable.entries.read().unwrap_or_else(PoisonError::into_inner);
         if entries.merging.is_empty() {
             return Ok(());
         }
         let end = entries.merging.len().min(self.merged + size);
         for entry in &entries.merging[self.merged..end] {
-            let is_gone = self.changes.get(entry).copied();
-            if !is_gone.unwrap_or_else(|| entries.gone.contains(entry)) {
+            let is_removed = self.changes.get(entry).copied();
+            if !is_removed.unwrap_or_else(|| entries.removed.contains(entry)) {
                 self.insert.execute(*entry)?;
             }
         }
@@ -231,26 +231,27 @@ impl<'c> Index<'c> {
         Ok(())
     }
 
-    /// The transaction is committed: its entries may be found now. Begins a merge when there are enough of them.
+    /// Takes note that the transaction is committed, and makes its entries visible. Begins a merge when the memtable is
+    /// full.
     pub(super) fn committed(&mut self) {
         let mut entries = self.memtable.entries.write().unwrap_or_else(PoisonError::into_inner);
-        let Entries { current, merging, gone, gone_since } = &mut *entries;
+        let Entries { current, merging, removed, removed_since } = &mut *entries;
         if !self.changes.is_empty() {
             self.fresh.retain(|entry| self.changes.get(entry) != Some(&true));
-            for (entry, is_gone) in self.changes.drain() {
-                let changed = if is_gone { gone.insert(entry) } else { gone.remove(&entry) };
-                *gone_since += usize::from(changed && is_gone);
+            for (entry, is_removed) in self.changes.drain() {
+                let changed = if is_removed { removed.insert(entry) } else { removed.remove(&entry) };
+                *removed_since += usize::from(changed && is_removed);
             }
         }
         if !self.fresh.is_empty() {
             current.add(std::mem::take(&mut self.fresh));
         }
-        if *gone_since >= GONE {
-            *gone_since = 0;
+        if *removed_since >= MAX_REMOVED {
+            *removed_since = 0;
             let mut left = current.take();
-            left.retain(|entry| !gone.contains(entry));
+            left.retain(|entry| !removed.contains(entry));
             current.add(left);
-            gone.retain(|entry| merging.binary_search(entry).is_ok());
+            removed.retain(|entry| merging.binary_search(entry).is_ok());
         }
         match self.merging {
             Progress::Nothing => {}
@@ -258,18 +259,18 @@ impl<'c> Index<'c> {
             Progress::Finish => {
                 self.merged = 0;
                 merging.clear();
-                gone.retain(|(_, row)| *row > self.upto);
+                removed.retain(|(_, row)| *row > self.upto);
             }
         }
-        if merging.is_empty() && current.len() >= MEMTABLE {
+        if merging.is_empty() && current.len() >= MEMTABLE_ENTRIES {
             *merging = current.take();
-            merging.retain(|entry| !gone.remove(entry));
+            merging.retain(|entry| !removed.remove(entry));
             self.upto = self.newest;
         }
     }
 }
 
-/// The newest row that the table of that name covers.
+/// The newest row that the table with that name covers.
 pub(super) fn covered(connection: &Connection, table: &str) -> rusqlite::Result<i64> {
     connection.query_row(&format!("SELECT seq FROM {table}_upto"), [], |row| row.get(0))
 }
@@ -279,8 +280,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn young_rows_are_found_in_whatever_runs_they_lie() {
-        // Batches of many sizes, with keys in no order; one entry in ten comes twice.
+    fn entries_are_found_in_all_runs() {
+        // Batches of many sizes, with keys in no order; one entry in ten is a duplicate.
         let entry = |n: i64| (n * 7_919 % 101, n / 10 * 10 + n % 9);
         let mut runs = Runs::default();
         let mut known = Vec::new();
@@ -311,8 +312,9 @@ mod tests {
             }
         }
     }
+
     #[test]
-    fn an_entry_that_was_given_up_is_neither_found_nor_merged_unless_it_comes_back() {
+    fn a_removed_entry_is_neither_found_nor_merged_unless_it_is_added_again() {
         let connection = Connection::open_in_memory().unwrap();
         connection
             .execute_batch(
@@ -327,34 +329,35 @@ mod tests {
             index.committed();
             index.begin();
         };
-        for row in 1..=(MEMTABLE as i64) {
-            index.note(7, row).unwrap();
+        for row in 1..=(MEMTABLE_ENTRIES as i64) {
+            index.add(7, row).unwrap();
         }
-        for row in [3, 5, MEMTABLE as i64] {
-            index.left(7, row).unwrap();
+        for row in [3, 5, MEMTABLE_ENTRIES as i64] {
+            index.remove(7, row).unwrap();
         }
-        index.note(7, 5).unwrap();
+        index.add(7, 5).unwrap();
         commit(&mut index);
         assert_eq!(memtable.rows(7, 0, 7, 10), [6, 5, 4, 2, 1]);
-        // One more entry: the merge begins, and takes many slices. Meanwhile a merged one and a later one go.
-        index.note(7, MEMTABLE as i64 + 1).unwrap();
-        index.note(7, MEMTABLE as i64 + 2).unwrap();
+        // More entries: the merge begins, and takes many slices. Meanwhile a merged entry and a later one are removed.
+        index.add(7, MEMTABLE_ENTRIES as i64 + 1).unwrap();
+        index.add(7, MEMTABLE_ENTRIES as i64 + 2).unwrap();
         commit(&mut index);
         commit(&mut index);
         for row in [1, 100_000, 100_001] {
-            index.left(7, row).unwrap();
+            index.remove(7, row).unwrap();
         }
-        index.note(7, 100_001).unwrap();
-        // What a rolled back transaction noted counts for nothing.
+        index.add(7, 100_001).unwrap();
+        // The removal of a transaction that was rolled back does not count.
         commit(&mut index);
-        index.left(7, 6).unwrap();
+        index.remove(7, 6).unwrap();
         index.begin();
         connection.execute("INSERT OR IGNORE INTO t VALUES (7, 6)", []).unwrap();
         while index.is_merging() {
             commit(&mut index);
         }
         let found: HashSet<i64> = index.rows(7).unwrap().into_iter().collect();
-        let missing: Vec<i64> = (1..=(MEMTABLE as i64) + 2).filter(|row| !found.contains(row)).collect();
-        assert_eq!(missing, [1, 3, 100_000, MEMTABLE as i64]);
+        let missing: Vec<i64> =
+            (1..=(MEMTABLE_ENTRIES as i64) + 2).filter(|row| !found.contains(row)).collect();
+        assert_eq!(missing, [1, 3, 100_000, MEMTABLE_ENTRIES as i64]);
     }
 }

@@ -1,6 +1,6 @@
-//! The keys of requests: what each did, in the order of their arrival, and an [`Index`] of their digests. Keys of one
-//! age stand together in the index, in shelves: a key is looked for on each shelf, newest first, and a shelf of which
-//! all keys have been dropped is cleared from one end to the other, a few pages at a time.
+//! The keys of requests: the outcome of each request, in the order of their arrival, and an [`Index`] of the keys'
+//! digests. Keys of one age are in one key segment of the index: a look-up goes through the segments, newest first, and
+//! when all keys of a segment have been dropped its entries are deleted, a few pages at a time.
 
 use std::sync::Arc;
 
@@ -15,22 +15,22 @@ use crate::store::ReplayedOutcome;
 
 const TABLE: &str = "key_entries";
 
-/// Two million keys stand on a shelf. More would spread a merge over more pages; fewer would have a day's keys stand
-/// on more shelves, and each costs a look.
+/// A segment has two million keys. More would spread a merge over more pages; fewer would spread a day's keys over more
+/// segments, each of which costs a look-up.
 const SEGMENT_BITS: u32 = 21;
 
-/// Of a digest, so many bits stand in the index.
+/// How many bits of a digest are in the index.
 const DIGEST_BITS: u32 = 48;
 
 /// A key that was used.
 pub(super) struct Used {
-    /// Of which content it was the key.
+    /// The digest of the request's content.
     pub(super) content: [u8; 16],
-    /// What the request did.
-    pub(super) earlier: ReplayedOutcome,
+    /// The outcome of the request.
+    pub(super) outcome: ReplayedOutcome,
 }
 
-/// The writer's side: nobody else reads keys.
+/// The keys. Only the writer reads them.
 pub(super) struct Keys<'c> {
     index: Index<'c>,
     select: Statement<'c>,
@@ -40,9 +40,9 @@ pub(super) struct Keys<'c> {
     clear: Statement<'c>,
     /// The number of the next key.
     next: i64,
-    /// No key has a lower number.
+    /// The lowest number of a key.
     first: i64,
-    /// The same, once the transaction under way is committed.
+    /// The same, once the current transaction is committed.
     first_after: Option<i64>,
 }
 
@@ -50,8 +50,8 @@ fn segment(seq: i64) -> i64 {
     seq >> SEGMENT_BITS
 }
 
-/// Where a digest stands on a shelf.
-fn place(segment: i64, digest: &[u8; 16]) -> i64 {
+/// The key of a digest in a segment of the index.
+fn index_key(segment: i64, digest: &[u8; 16]) -> i64 {
     let digest =
         digest.iter().take(DIGEST_BITS as usize / 8).fold(0, |bits, byte| bits << 8 | i64::from(*byte));
     segment << DIGEST_BITS | digest
@@ -62,14 +62,14 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<Memtable> {
     let mut query = connection.prepare("SELECT seq, digest FROM keys WHERE seq > ?1")?;
     let entries = query.query_map([index::covered(connection, TABLE)?], |row| {
         let seq = row.get(0)?;
-        Ok((place(segment(seq), &row.get(1)?), seq))
+        Ok((index_key(segment(seq), &row.get(1)?), seq))
     })?;
     Ok(Memtable::new(entries.collect::<rusqlite::Result<_>>()?))
 }
 
 impl<'c> Keys<'c> {
     pub(super) fn prepare(connection: &'c Connection, memtable: Arc<Memtable>) -> rusqlite::Result<Keys<'c>> {
-        // Above what the index covers, also where all keys have been dropped: only young ones are kept in memory.
+        // Above what the index covers, even where all keys have been dropped: the memtable holds only newer entries.
         let newest = connection.query_row("SELECT coalesce(max(seq), 0) FROM keys", [], |row| row.get(0))?;
         let newest = index::covered(connection, TABLE)?.max(newest);
         let first: Option<i64> = connection.query_row("SELECT min(seq) FROM keys", [], |row| row.get(0))?;
@@ -94,15 +94,15 @@ impl<'c> Keys<'c> {
         })
     }
 
-    /// What the key was used for, if it was.
+    /// The earlier use of a key, if any.
     pub(super) fn find(&mut self, digest: &[u8; 16]) -> rusqlite::Result<Option<Used>> {
         for segment in (segment(self.first)..=segment(self.next)).rev() {
-            for seq in self.index.rows(place(segment, digest))? {
+            for seq in self.index.rows(index_key(segment, digest))? {
                 let found = self.select.query_row(params![seq, digest], |row| {
                     let order_id = OrderId::from_bytes(row.get(1)?);
                     let status = known_status(row, 3, order_id)?;
-                    let earlier = ReplayedOutcome { order_id, version: row.get(2)?, status };
-                    Ok(Used { content: row.get(0)?, earlier })
+                    let outcome = ReplayedOutcome { order_id, version: row.get(2)?, status };
+                    Ok(Used { content: row.get(0)?, outcome })
                 });
                 if let Some(used) = found.optional()? {
                     return Ok(Some(used));
@@ -112,17 +112,17 @@ impl<'c> Keys<'c> {
         Ok(None)
     }
 
-    /// Keeps what the request of a key did.
+    /// Stores a key with the outcome of its request.
     pub(super) fn keep(&mut self, key: &Key, did: &ReplayedOutcome, at: Timestamp) -> rusqlite::Result<()> {
         let seq = self.next;
         let (order_id, status) = (did.order_id.as_bytes(), did.status.as_str());
         let row = params![seq, key.digest, key.content, order_id, did.version, status, at.as_microsecond()];
         self.insert.execute(row)?;
         self.next += 1;
-        self.index.note(place(segment(seq), &key.digest), seq)
+        self.index.add(index_key(segment(seq), &key.digest), seq)
     }
 
-    /// Drops the oldest keys, and entries of shelves that are empty. Answers how many keys.
+    /// Drops the oldest keys, and the entries of empty segments. Returns how many keys were dropped.
     pub(super) fn clean(&mut self, before: Timestamp, limit: usize) -> rusqlite::Result<usize> {
         let (count, last) = clean::oldest(&mut self.oldest, before, limit)?;
         if let Some(last) = last {
@@ -130,9 +130,9 @@ impl<'c> Keys<'c> {
             self.first_after = Some(last + 1);
         }
         let first = self.first_after.unwrap_or(self.first);
-        // Faster than keys are dropped, so that this ends.
+        // More entries than keys, so that the deletion keeps up.
         let entries = i64::try_from(limit).unwrap_or(i64::MAX).saturating_mul(2);
-        self.clear.execute([place(segment(first), &[0; 16]), entries])?;
+        self.clear.execute([index_key(segment(first), &[0; 16]), entries])?;
         Ok(count)
     }
 
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_found_on_every_shelf_and_an_empty_shelf_is_cleared() {
+    fn keys_are_found_in_every_segment_and_an_empty_segment_is_cleared() {
         let connection = Connection::open_in_memory().unwrap();
         for sql in [
             include_str!("../../../migrations/sqlite/0001_orders.up.sql"),
@@ -172,7 +172,7 @@ mod tests {
         ] {
             connection.execute_batch(sql).unwrap();
         }
-        // Entries go straight into the table, as if they had been merged.
+        // Entries go directly into the table, as if they had been merged.
         connection.execute("UPDATE key_entries_upto SET seq = ?1", [1_i64 << 40]).unwrap();
         let mut keys = Keys::prepare(&connection, Arc::new(load(&connection).unwrap())).unwrap();
         (keys.first, keys.next) = ((1 << SEGMENT_BITS) - 3, (1 << SEGMENT_BITS) - 3);
@@ -183,7 +183,7 @@ mod tests {
         }
         let found = |keys: &mut Keys<'_>| -> Vec<u8> {
             let is_known = |keys: &mut Keys<'_>, n| match keys.find(&[n; 16]).unwrap() {
-                Some(used) => used.content == [n; 16] && used.earlier == did,
+                Some(used) => used.content == [n; 16] && used.outcome == did,
                 None => false,
             };
             (0..7).filter(|n| is_known(keys, *n)).collect()

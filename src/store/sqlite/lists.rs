@@ -1,6 +1,6 @@
-//! Lists of orders, the newest first. Orders are numbered in the order of their arrival, so a place in a list is a
-//! number, for every filter. A page takes two steps: the numbers of orders that may fit, by the index of users and
-//! external ids or just one after the other; then the orders themselves, until there are enough of them.
+//! Lists of orders, the newest first. Orders are numbered in the order of their arrival, so a cursor is a number, with
+//! any filter. A page takes two queries: one for the numbers of orders that may match, from the index of users and
+//! external ids or one after the other; then the orders themselves, until the page is full.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::external;
 use super::index::Memtable;
-use super::rows::{COLUMNS, ENOUGH, order, readable};
+use super::rows::{COLUMNS, MAX_READ_BYTES, order, readable};
 use super::search::created_at;
 use super::store::SqliteStore;
 use crate::order::{Filter, ListCursor, Order, OrderId, Page, Status, UserId};
 use crate::store::damage::DamageLog;
 use crate::store::{Damaged, Error, Lists};
 
-/// How many orders are looked at, at most, for a page of those that fit.
-const LOOKED_AT: usize = 2_000;
+/// The most orders that are scanned for a page.
+const MAX_SCANNED: usize = 2_000;
 
-/// A page that has so many bytes of payload is full.
+/// A page with so many bytes of payload is full.
 const PAGE_BYTES: usize = 4 << 20;
 
 #[async_trait]
@@ -45,7 +45,7 @@ fn list(
     limit: usize,
 ) -> rusqlite::Result<Page> {
     let candidates = candidates(connection, memtable, filter, after)?;
-    // Only what fits is read to its end: behind these columns stands the payload.
+    // SQL tests the filter, so that the payload, which is behind these columns, is read only of matching rows.
     let mut query = connection.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM orders
          WHERE seq = ?1 AND (?2 IS NULL OR user_id = ?2) AND (?3 IS NULL OR status = ?3)
@@ -61,21 +61,21 @@ fn list(
                 bytes += order.payload.as_str().len();
                 orders.push(order);
             }
-            // The others do not wait until it is mended.
-            Some(Err(damaged)) => damage.tell(&damaged, "an order is missing in lists"),
+            // A damaged row must not hide the others.
+            Some(Err(damaged)) => damage.log(&damaged, "an order is missing in lists"),
             _ => {}
         }
         let is_last = count == candidates.len();
         let is_full = orders.len() >= limit.max(1) || bytes >= PAGE_BYTES;
-        if is_last && count == LOOKED_AT || is_full && !is_last {
+        if is_last && count == MAX_SCANNED || is_full && !is_last {
             return Ok(Page { orders, next: Some(ListCursor { major: *seq, minor: [0; 16] }) });
         }
     }
     Ok(Page { orders, next: None })
 }
 
-/// Numbers of orders that may fit, from behind a place on: the newest first. Only where there are as many as may be
-/// looked at can there be more.
+/// Numbers of orders that may match, behind a cursor, the newest first, at most [`MAX_SCANNED`]. There may be more only
+/// where there are so many.
 fn candidates(
     connection: &Connection,
     memtable: &Memtable,
@@ -85,14 +85,14 @@ fn candidates(
     let since = |time: jiff::Timestamp| created_at(connection, time.as_microsecond());
     let from = filter.created_from.map(since).transpose()?.unwrap_or(0);
     let end = filter.created_before.map(since).transpose()?.unwrap_or(i64::MAX);
-    let below = end.min(after.map_or(i64::MAX, |place| place.major));
+    let below = end.min(after.map_or(i64::MAX, |cursor| cursor.major));
     if let Some(user_id) = filter.user_id {
-        let whose = (user_id, filter.external_id.as_deref());
-        return external::rows(connection, memtable, whose, (from, below), LOOKED_AT);
+        let owner = (user_id, filter.external_id.as_deref());
+        return external::rows(connection, memtable, owner, (from, below), MAX_SCANNED);
     }
     let mut query = connection
         .prepare_cached("SELECT seq FROM orders WHERE seq >= ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3")?;
-    query.query_map(params![from, below, LOOKED_AT as i64], |row| row.get(0))?.collect()
+    query.query_map(params![from, below, MAX_SCANNED as i64], |row| row.get(0))?.collect()
 }
 
 fn scan(
@@ -106,7 +106,7 @@ fn scan(
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query_map(params![after, limit as i64], |row| readable(order(row)))?;
     let (mut found, mut bytes) = (Vec::new(), 0);
-    while bytes < ENOUGH
+    while bytes < MAX_READ_BYTES
         && let Some(row) = rows.next().transpose()?
     {
         bytes += row.as_ref().map_or(0, |order| order.payload.as_str().len());

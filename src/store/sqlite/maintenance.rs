@@ -1,4 +1,5 @@
-//! Looking after the embedded store: its clock, what is dropped after a time, whether its thread writes, and its end.
+//! Maintenance of the embedded store: its clock, the cleaning of old rows, the check of the writing thread, and the
+//! close.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -15,10 +16,10 @@ impl Maintenance for SqliteStore {
     async fn clean(
         &self,
         keys_before: Timestamp,
-        steps_before: Option<Timestamp>,
+        events_before: Option<Timestamp>,
         limit: usize,
     ) -> Result<usize, Error> {
-        self.writer()?.clean(keys_before, steps_before, limit).await
+        self.writer()?.clean(keys_before, events_before, limit).await
     }
 
     async fn check(&self) -> Result<(), Error> {

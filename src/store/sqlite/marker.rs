@@ -1,9 +1,9 @@
-//! A mark in the database file that says whether it is complete by itself. While a store is open, its newest orders are
-//! in the WAL, so a copy of the file alone lacks them, and looks like a whole database. The mark is the
-//! `application_id` of the file's header, set while the store is open: a marked file without a WAL beside it lacks
-//! something. A process that was killed leaves the mark and the WAL, which is fine.
+//! A mark in the database file that shows whether the file is complete without its WAL. While a store is open, its
+//! newest orders are in the WAL, so a copy of the file alone lacks them, but looks like a whole database. The mark is
+//! the `application_id` of the file's header, set while the store is open: a marked file without a WAL is incomplete. A
+//! killed process leaves both the mark and the WAL, which is complete.
 //!
-//! The mark holds the schema cookie of the header. SQLite changes the cookie in the copies that it makes itself (a
+//! The mark contains the schema cookie of the header. SQLite changes the cookie in the copies that it makes itself (a
 //! backup, `VACUUM INTO`), which are complete: there the mark does not count.
 
 use std::ffi::OsString;
@@ -16,10 +16,10 @@ use rusqlite::config::DbConfig;
 
 use super::error::OpenError;
 
-/// The upper half of a mark: "OS". The lower half is that of the schema cookie.
+/// The upper half of a mark: "OS". The lower half is the lower half of the schema cookie.
 const MARK: u32 = 0x4f53_0000;
 
-/// How long the header of a database file is, and where it has the schema cookie and the `application_id`.
+/// The length of a database file's header, and the offsets of the schema cookie and of the `application_id` in it.
 const HEADER: usize = 100;
 const COOKIE_AT: usize = 40;
 const APPLICATION_ID_AT: usize = 68;
@@ -28,8 +28,8 @@ fn mark(cookie: u32) -> u32 {
     MARK | cookie & 0xffff
 }
 
-/// Refuses a database file that lacks what was in its WAL. To be called before SQLite opens the file: that makes a WAL,
-/// and to close a file that SQLite has open in this process would let go of its locks.
+/// Refuses a database file that lacks its WAL. The caller must call this before SQLite opens the file: SQLite creates a
+/// WAL, and closing a file that SQLite has open in this process releases its locks.
 pub(super) fn require_wal(file: &Path) -> Result<(), OpenError> {
     let folder = || file.parent().unwrap_or(file).to_owned();
     match lacks_wal(file) {
@@ -46,7 +46,7 @@ fn lacks_wal(file: &Path) -> io::Result<bool> {
     let mut header = [0; HEADER];
     match File::open(file).and_then(|mut file| file.read_exact(&mut header)) {
         Ok(()) => Ok(number(&header, APPLICATION_ID_AT) == mark(number(&header, COOKIE_AT))),
-        // A file that is not there, or is empty, is a new database.
+        // A file that does not exist, or is empty, is a new database.
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {
             Ok(false)
         }
@@ -66,7 +66,7 @@ pub(super) fn beside(file: &Path, ending: &str) -> PathBuf {
     path.into()
 }
 
-/// Marks the database as open, in the file itself as far as no reader is in the way.
+/// Marks the database as open. The checkpoint writes the mark to the file, unless a reader prevents that.
 pub(super) fn set(connection: &Connection) -> rusqlite::Result<()> {
     let cookie: u32 = connection.pragma_query_value(None, "schema_version", |row| row.get(0))?;
     let found: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
@@ -77,7 +77,7 @@ pub(super) fn set(connection: &Connection) -> rusqlite::Result<()> {
     checkpoint(connection)
 }
 
-/// Takes the mark away: the last connection that is closed leaves all in the file. Where that fails, the WAL stays.
+/// Removes the mark, and lets the last closed connection copy the WAL into the file. If that fails, the WAL stays.
 pub(super) fn clear(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "application_id", 0)?;
     checkpoint(connection)?;

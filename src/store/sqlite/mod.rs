@@ -1,6 +1,6 @@
-//! The embedded store: SQLite in a folder of its own. One thread owns the connection that writes and commits
-//! all that has queued up while it was busy in one transaction, with one fsync; reads run beside it on
-//! connections of their own. A second process that opens the folder is refused.
+//! The embedded store: SQLite in a folder of its own. One thread owns the writing connection, and commits all queued
+//! batches in one transaction with one fsync; reads run on connections of their own. A second process that opens the
+//! folder is refused.
 
 mod backup;
 mod checkpoint;

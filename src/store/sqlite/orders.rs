@@ -1,4 +1,4 @@
-//! Orders in the embedded store: what is written goes to the writer's queue, what is read to a reading connection.
+//! Orders in the embedded store: writes go to the writer's queue, and reads to a reading connection.
 
 use std::sync::Arc;
 
@@ -57,9 +57,9 @@ fn processed_versions(
         });
         Ok(match found.optional()? {
             Some(Ok(processed)) => Some(processed),
-            // The others do not wait until it is mended.
+            // A damaged row must not fail the others.
             Some(Err(damaged)) => {
-                damage.tell(&damaged, "callers cannot be told how far an order has come");
+                damage.log(&damaged, "the processed version of an order cannot be read");
                 None
             }
             None => None,

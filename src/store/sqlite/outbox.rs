@@ -1,5 +1,6 @@
 //! Pending orders in the embedded store. It needs no outbox table: an order whose version is above its processed one is
-//! pending, a partial index finds it, and a confirmation of the in-process bus means that the worker has settled it.
+//! pending, a partial index finds it, and a confirmation of the in-process bus means that the worker has settled the
+//! event.
 
 use std::sync::Arc;
 
@@ -8,10 +9,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::clock;
-use super::rows::{COLUMNS, ENOUGH, order, readable};
+use super::rows::{COLUMNS, MAX_READ_BYTES, order, readable};
 use super::store::SqliteStore;
 use crate::store::damage::DamageLog;
-use crate::store::pending::Place;
+use crate::store::pending::Position;
 use crate::store::{Error, Outbox, PendingCursor, PendingPage};
 
 #[async_trait]
@@ -27,7 +28,8 @@ impl Outbox for SqliteStore {
     }
 }
 
-/// Events of orders that are pending since `before`, or since a time above `ahead`: that of the system's clock.
+/// Events of orders that are pending since before `before`, or since a time after `ahead`, the time of the system's
+/// clock.
 fn pending(
     connection: &Connection,
     damage: &DamageLog,
@@ -35,7 +37,7 @@ fn pending(
     after: Option<PendingCursor>,
     limit: usize,
 ) -> rusqlite::Result<PendingPage> {
-    // A time ahead of the clock says nothing about how long the order has waited.
+    // A time ahead of the system's clock does not show how long the order has waited, so the order counts as old.
     let sql = format!(
         "SELECT {COLUMNS}, seq FROM orders INDEXED BY orders_pending
          WHERE processed_version < version AND (updated_at < ?1 OR updated_at > ?5)
@@ -43,14 +45,14 @@ fn pending(
          ORDER BY updated_at, seq LIMIT ?4"
     );
     let (at, row) = match after {
-        Some(PendingCursor(Place::Changed { at, row })) => (at, row),
-        // No cursor of ours: from the beginning.
+        Some(PendingCursor(Position::Changed { at, row })) => (at, row),
+        // A cursor of another store: from the beginning.
         _ => (i64::MIN, 0),
     };
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params![before.as_microsecond(), at, row, limit as i64, ahead])?;
     let (mut events, mut last, mut count, mut bytes) = (Vec::new(), None, 0, 0);
-    while bytes < ENOUGH
+    while bytes < MAX_READ_BYTES
         && let Some(row) = rows.next()?
     {
         match readable(order(row))? {
@@ -58,15 +60,15 @@ fn pending(
                 bytes += order.payload.as_str().len();
                 events.push(order.into_event());
             }
-            // The others do not wait until it is mended.
-            Err(damaged) => damage.tell(&damaged, "an event cannot be made"),
+            // A damaged row must not delay the others.
+            Err(damaged) => damage.log(&damaged, "the event of an order cannot be made"),
         }
-        last = Some(PendingCursor(Place::Changed { at: row.get(6)?, row: row.get(13)? }));
+        last = Some(PendingCursor(Position::Changed { at: row.get(6)?, row: row.get(13)? }));
         count += 1;
     }
     Ok(PendingPage {
         events,
         unpublishable: Vec::new(),
-        next: last.filter(|_| count == limit || bytes >= ENOUGH),
+        next: last.filter(|_| count == limit || bytes >= MAX_READ_BYTES),
     })
 }

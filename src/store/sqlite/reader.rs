@@ -1,4 +1,4 @@
-//! The reading side: a few connections of their own, used from blocking threads, never from an async one.
+//! The readers: a few connections that only read, used on blocking threads, never on an async one.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +10,11 @@ use super::rows::readable;
 use super::schema;
 use crate::store::Error;
 
-/// More would not read faster: each holds a page cache, and a read takes microseconds.
+/// How many reading connections there may be. More would not be faster: a read takes microseconds, and each connection
+/// has a page cache.
 const CONNECTIONS: usize = 4;
 
-/// Reading connections, opened as they are needed and kept.
+/// Reading connections, opened when they are needed and then kept.
 pub(super) struct Readers {
     file: PathBuf,
     // std Mutex: held for a push or a pop, never across .await
@@ -26,7 +27,7 @@ impl Readers {
         Readers { file, idle: Arc::default(), permits: Arc::new(Semaphore::new(CONNECTIONS)) }
     }
 
-    /// Runs a query on an idle connection, waiting for one if need be.
+    /// Runs a query on an idle connection; waits for one if all are busy.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -58,7 +59,7 @@ impl Readers {
     }
 }
 
-/// What a caller learns whose read failed. Only a read of one row fails because of it.
+/// The error for the caller of a read. A damaged row only fails a read of that row.
 fn failed(error: rusqlite::Error) -> Error {
     match readable::<()>(Err(error)) {
         Ok(Err(damaged)) => Error::Damaged(damaged),

@@ -1,5 +1,5 @@
-//! Opens database files: the pragmas that make a commit durable, and the migrations. A file remembers in
-//! `user_version` how many migrations it has seen.
+//! Opens database files, with the pragmas that make a commit durable, and migrates them. The pragma `user_version` of a
+//! file is the number of its applied migrations.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::error::OpenError;
 use super::{external, marker};
 
-/// A migration: its statements, and what the program does after them in the same transaction.
+/// A migration: its statements, and code that runs after them in the same transaction.
 type Migration = (&'static str, fn(&Connection) -> rusqlite::Result<()>);
 
 /// The migrations, oldest first. Files that were released never change; new ones are added at the end.
@@ -24,17 +24,17 @@ const MIGRATIONS: [Migration; 5] = [
 /// The number of migrations that this program knows: the schema version it works with.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
 
-/// From how many pages on the WAL is reported, and its file is cut when it begins anew: 256 MiB at 4 KiB a page.
+/// From how many pages on a large WAL is logged, and its file is truncated at its restart: 256 MiB at 4 KiB a page.
 pub(super) const LARGE: i64 = 65_536;
 
 /// The same in bytes.
 const LARGE_BYTES: i64 = LARGE * 4096;
 
-/// The oldest SQLite that is safe. In older ones the WAL, when it began anew beside a checkpoint, could lose committed
-/// transactions.
+/// The oldest safe version of SQLite. Older ones can lose committed transactions when the WAL is restarted during a
+/// checkpoint.
 const OLDEST: i32 = 3_051_003;
 
-/// Refuses a SQLite that may lose orders. The one that is built in is new enough; a build may link another one.
+/// Refuses a SQLite that may lose orders. The bundled one is new enough, but a build may link another one.
 fn require_sqlite(number: i32, version: &'static str) -> Result<(), OpenError> {
     if number < OLDEST { Err(OpenError::OldSqlite { version }) } else { Ok(()) }
 }
@@ -67,20 +67,20 @@ pub(super) fn open_reader(file: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-/// Brings a database to this program's version and answers how many migrations that took.
+/// Brings a database to this program's version and returns how many migrations were applied.
 pub(super) fn migrate(connection: &mut Connection) -> Result<u32, OpenError> {
     let seen = version(connection)?;
     for (version, (sql, finish)) in (1..).zip(MIGRATIONS).skip(seen as usize) {
-        let step = connection.transaction()?;
-        step.execute_batch(sql)?;
-        finish(&step)?;
-        step.pragma_update(None, "user_version", version)?;
-        step.commit()?;
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(sql)?;
+        finish(&transaction)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
     }
     Ok(VERSION - seen)
 }
 
-/// The version of an existing database; one from a newer program is refused.
+/// The version of an existing database; one of a newer program is refused.
 pub(super) fn version(connection: &Connection) -> Result<u32, OpenError> {
     let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found > VERSION { Err(OpenError::TooNew { found, known: VERSION }) } else { Ok(found) }

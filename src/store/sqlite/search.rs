@@ -1,10 +1,10 @@
-//! Binary search among rows: what is numbered in the order of its arrival has ascending times, and is found by them
-//! without an index.
+//! Binary search among rows: rows that are numbered in the order of their arrival have ascending times, so they are
+//! found by time without an index.
 
 use rusqlite::{Connection, OptionalExtension};
 
-/// The lowest number from `from` on for which a condition holds that holds for all above it, too; `end` where it holds
-/// for none below that.
+/// The lowest number from `from` on for which a condition holds; `end` where it holds for none below. The condition
+/// must hold for all numbers above one for which it holds.
 pub(super) fn lowest(
     from: i64,
     end: i64,
@@ -18,8 +18,8 @@ pub(super) fn lowest(
     Ok(from)
 }
 
-/// The number of the first order that was created at that time, in microseconds, or later; one above the newest where
-/// none was.
+/// The number of the first order that was created at that time, in microseconds, or later; one above the newest number
+/// where none was.
 pub(super) fn created_at(connection: &Connection, time: i64) -> rusqlite::Result<i64> {
     let mut next =
         connection.prepare_cached("SELECT created_at FROM orders WHERE seq >= ?1 ORDER BY seq LIMIT 1")?;
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lowest_number_that_fits_is_found_wherever_it_is() {
+    fn the_lowest_matching_number_is_found_at_every_position() {
         for end in 0..20 {
             for wanted in 0..=end {
                 assert_eq!(lowest(0, end, |number| Ok(number >= wanted)), Ok(wanted), "{wanted} of {end}");

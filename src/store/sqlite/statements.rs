@@ -1,5 +1,5 @@
-//! The statements that write, prepared once and run inside the writer's transaction. Each is conditional on
-//! the state it needs, and what may follow what is taken from [`Status::LEGAL`].
+//! The statements that write, prepared once and run within the writer's transaction. Each is conditional on the state
+//! that it needs; [`Status::LEGAL`] names the legal changes of a status.
 
 use std::sync::Arc;
 
@@ -14,15 +14,15 @@ use super::keys::Keys;
 use super::transitions::{finish_sql, may_become, overtake_sql};
 use crate::order::{OrderId, Payload, Status, UserId, Version};
 
-/// What the statements share with the rest of the store.
+/// The parts that the statements share with the rest of the store.
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) clock: Arc<Clock>,
-    /// Entries of external ids and users.
-    pub(super) young_orders: Arc<Memtable>,
-    /// Entries of keys.
-    pub(super) young_keys: Arc<Memtable>,
-    /// Whether steps are written.
+    /// The memtable of the index of users and external ids.
+    pub(super) order_memtable: Arc<Memtable>,
+    /// The memtable of the index of keys.
+    pub(super) key_memtable: Arc<Memtable>,
+    /// Whether history events are written.
     pub(super) history: bool,
 }
 
@@ -51,7 +51,7 @@ impl<'c> Statements<'c> {
             Status::ALL.into_iter().map(|status| connection.prepare(&sql(status))).collect()
         };
         Ok(Statements {
-            // IMMEDIATE: a transaction that turns into a writer half-way would fail at once if it met another.
+            // IMMEDIATE: a reading transaction that begins to write fails at once if another one writes.
             begin: connection.prepare("BEGIN IMMEDIATE")?,
             commit: connection.prepare("COMMIT")?,
             insert: connection.prepare(
@@ -79,8 +79,8 @@ impl<'c> Statements<'c> {
             external_id: connection.prepare("SELECT external_id FROM orders WHERE order_id = ?1")?,
             finish: each(finish_sql)?,
             overtake: each(overtake_sql)?,
-            external_ids: ExternalIds::prepare(connection, shared.young_orders)?,
-            keys: Keys::prepare(connection, shared.young_keys)?,
+            external_ids: ExternalIds::prepare(connection, shared.order_memtable)?,
+            keys: Keys::prepare(connection, shared.key_memtable)?,
             history: History::prepare(connection, shared.history)?,
             clock: shared.clock,
             jumps: JumpTable::prepare(connection)?,
@@ -93,7 +93,7 @@ impl<'c> Statements<'c> {
         self.begin.execute([]).map(drop)
     }
 
-    /// The last step before the commit: a slice of each index goes into its table, and so do jumps of the clock.
+    /// Called last before the commit: merges a slice of each index into its table, and stores jumps of the clock.
     pub(super) fn merge(&mut self) -> rusqlite::Result<()> {
         self.external_ids.merge()?;
         self.keys.merge()?;
@@ -108,24 +108,24 @@ impl<'c> Statements<'c> {
         Ok(())
     }
 
-    /// Drops keys and steps that are too old, by the time that really passed. Answers how many of each.
+    /// Drops old keys and history events; jumps of the clock do not count. Returns how many of each.
     pub(super) fn clean(
         &mut self,
         keys_before: Timestamp,
-        steps_before: Option<Timestamp>,
+        events_before: Option<Timestamp>,
         limit: usize,
     ) -> rusqlite::Result<(usize, usize)> {
         let keys_before = self.clock.limit(keys_before);
-        let steps_before = steps_before.map(|before| self.clock.limit(before));
-        let oldest = steps_before.map_or(keys_before, |before| before.min(keys_before));
-        self.jumps.forget(&self.clock, oldest)?;
+        let events_before = events_before.map(|before| self.clock.limit(before));
+        let oldest = events_before.map_or(keys_before, |before| before.min(keys_before));
+        self.jumps.drop_upto(&self.clock, oldest)?;
         let keys = self.keys.clean(keys_before, limit)?;
-        let steps = steps_before.map_or(Ok(0), |before| self.history.clean(before, limit))?;
-        Ok((keys, steps))
+        let events = events_before.map_or(Ok(0), |before| self.history.clean(before, limit))?;
+        Ok((keys, events))
     }
 
-    /// Inserts an order of version 1: status, processed version, time, amount and reason. Answers the number of its
-    /// row; `None` where the id is taken.
+    /// Inserts an order of version 1, with status, processed version, time, amount and reason. Returns the number of
+    /// its row; `None` where the id exists already.
     pub(super) fn insert(
         &mut self,
         order_id: OrderId,

@@ -1,5 +1,5 @@
-//! The store in a folder: how it is opened, and what it is made of. One thread owns the connection that writes; reads
-//! run beside it on connections of their own. What it does as a store is in `orders`, `outbox`, `history`, `lists` and
+//! The store in a data folder: how it is opened, and its parts. One thread owns the writing connection; reads run on
+//! connections of their own. The traits of a store are implemented in `orders`, `outbox`, `history`, `lists` and
 //! `maintenance`.
 
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::shutdown::Components;
 use crate::store::Error;
 use crate::store::damage::DamageLog;
 
-/// The store in a folder.
+/// The store in a data folder.
 pub struct SqliteStore {
     pub(super) readers: Readers,
     pub(super) memtable: Arc<Memtable>,
@@ -30,8 +30,8 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens a data folder, making and migrating it as needed. The folder stays locked until the store is
-    /// closed or the process ends, however it ends.
+    /// Opens a data folder, and creates and migrates it as needed. The folder stays locked until the store is closed or
+    /// the process ends in any way.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -39,8 +39,8 @@ impl SqliteStore {
         SqliteStore::open_with(folder, true)
     }
 
-    /// The same, with the choice whether to keep a history. Without one no step is written and none is read; those
-    /// that are there from before stay until they are cleaned away.
+    /// The same, with the choice whether to keep a history. Without one, history events are neither written nor read;
+    /// earlier ones stay until the retention job drops them.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -55,8 +55,8 @@ impl SqliteStore {
         let memtable = Arc::new(external::load(&connection)?);
         let shared = Shared {
             clock: Arc::clone(&clock),
-            young_orders: Arc::clone(&memtable),
-            young_keys: Arc::new(keys::load(&connection)?),
+            order_memtable: Arc::clone(&memtable),
+            key_memtable: Arc::new(keys::load(&connection)?),
             history,
         };
         let components = Components::default();
@@ -73,11 +73,11 @@ impl SqliteStore {
         })
     }
 
-    /// Opens a data folder for reading only, beside a process that may be working in it. By user and by external id it
-    /// finds the orders that were there when it was opened; everything else it reads as it is.
+    /// Opens a data folder for reading only, while another process may work in it. Look-ups by user and by external id
+    /// find the orders from before the opening; all other reads see the current state.
     ///
     /// # Errors
-    /// [`OpenError`]; also where the folder holds no database, or one that has not been migrated.
+    /// [`OpenError`], including a folder without a database, or with one that has not been migrated.
     pub fn open_read_only(folder: &Path) -> Result<SqliteStore, OpenError> {
         SqliteStore::read(database_file(folder))
     }
@@ -110,7 +110,7 @@ impl SqliteStore {
         })
     }
 
-    /// Makes and migrates a data folder, and answers how many migrations were applied and the version now. A database
+    /// Creates and migrates a data folder. Returns how many migrations were applied, and the version now. A database
     /// that lacks its WAL is refused unless the caller accepts that.
     ///
     /// # Errors
@@ -127,7 +127,7 @@ impl SqliteStore {
         Ok((applied, schema::VERSION))
     }
 
-    /// The thread that writes; a store that was opened for reading only has none.
+    /// The writing thread; an error in a store that was opened for reading only.
     pub(super) fn writer(&self) -> Result<&Writer, Error> {
         self.writer
             .as_ref()

@@ -1,11 +1,11 @@
-//! The statements of completions, one text per target status: what an order may become is taken from [`Status::LEGAL`].
+//! The SQL of completions, one statement per target status; [`Status::LEGAL`] names the legal changes of a status.
 
 use std::iter;
 
 use crate::order::Status;
 
-/// A completion of a version: moves `processed_version`, and the rest where the order may take that status. The
-/// time of the version is noted, so that an event without a version that is no newer changes nothing.
+/// A completion of a version: sets `processed_version`, and the other columns where the order may take the status. It
+/// stores the time of the version in `source_at`, so that an event without a version that is not newer changes nothing.
 pub(super) fn finish_sql(target: Status) -> String {
     let legal = is_or_may_become(target);
     format!(
@@ -19,9 +19,9 @@ pub(super) fn finish_sql(target: Status) -> String {
     )
 }
 
-/// A completion without a version: in the order of the events' own times, and only where the order may take
-/// that status. To stay as it is is no step, but for a deleted order, which nothing touches. The time of the change is
-/// a new one, by which its entity tag differs.
+/// A completion without a version: applies in the order of the events' own times, and only where the order may take the
+/// status or has it already; a deleted order does not change. `updated_at` always increases, so that the entity tag
+/// changes.
 pub(super) fn overtake_sql(target: Status) -> String {
     format!(
         "UPDATE orders SET source_at = ?2, touched = 1, updated_at = max(updated_at + 1, ?3), status = '{target}',
@@ -33,7 +33,7 @@ pub(super) fn overtake_sql(target: Status) -> String {
     )
 }
 
-/// A deletion notes its time, once.
+/// The column for the time of the first deletion.
 fn deleted_at(target: Status) -> &'static str {
     if target == Status::Deleted { ", deleted_at = coalesce(deleted_at, ?3)" } else { "" }
 }
@@ -48,9 +48,9 @@ fn is_or_may_become(target: Status) -> String {
     status_is_one_of(iter::once(target).chain(target.sources()))
 }
 
-/// Not by IN: of a list of more than two SQLite makes a table, each time that it runs.
+/// Not by IN: for a list of more than two SQLite builds a table, at each run.
 fn status_is_one_of(statuses: impl Iterator<Item = Status>) -> String {
     let cases: String = statuses.map(|status| format!(" WHEN '{status}' THEN 1")).collect();
-    // Nothing equals NULL, and so no list is too short.
+    // WHEN NULL never matches, and keeps an empty list legal SQL.
     format!("CASE status WHEN NULL THEN 1{cases} ELSE 0 END")
 }

@@ -1,6 +1,6 @@
-//! The writing side: one thread, one connection. It takes every batch that queued up while it was busy,
-//! carries them out in one transaction and answers all of them after the one fsync. Under load the groups
-//! grow and an order costs a fraction of an fsync; a lone order waits for no other.
+//! The writer: one thread with one connection. It applies all batches that queued up meanwhile in one transaction, and
+//! answers them after its one fsync. Under load these groups grow, and an order costs a fraction of an fsync; a lone
+//! order does not wait for others. Nothing may be answered before the commit.
 
 use std::iter;
 use std::path::PathBuf;
@@ -23,23 +23,23 @@ use crate::order::Request;
 use crate::shutdown::Components;
 use crate::store::{Accepted, Completed, Completion, Error, Refusal};
 
-/// How many rows are dropped in one transaction: commits that arrive meanwhile wait for it.
-const CLEANED_AT_ONCE: usize = 1_000;
+/// How many rows are dropped in one transaction: commands that arrive meanwhile wait for it.
+const CLEAN_BATCH: usize = 1_000;
 
 type Applied = Vec<Result<Accepted, Refusal>>;
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
-/// Something for the writing thread to do.
+/// A job for the writing thread.
 enum Job {
     Apply(Arc<[Request]>, Reply<Applied>),
     Complete(Arc<[Completion]>, Reply<Vec<Completed>>),
-    Clean { keys_before: Timestamp, steps_before: Option<Timestamp>, limit: usize, reply: Reply<Cleaned> },
+    Clean { keys_before: Timestamp, events_before: Option<Timestamp>, limit: usize, reply: Reply<Cleaned> },
 }
 
-/// How many keys and steps were dropped.
+/// How many keys and history events were dropped.
 type Cleaned = (usize, usize);
 
-/// What came of a job, to be told after the commit.
+/// The outcome of a job, which is sent after the commit.
 enum Outcome {
     Applied(Applied),
     Completed(Vec<Completed>),
@@ -47,17 +47,17 @@ enum Outcome {
 }
 
 impl Job {
-    fn carry_out(&self, statements: &mut Statements<'_>) -> rusqlite::Result<Outcome> {
+    fn run(&self, statements: &mut Statements<'_>) -> rusqlite::Result<Outcome> {
         Ok(match self {
             Job::Apply(batch, _) => Outcome::Applied(statements.apply(batch)?),
             Job::Complete(batch, _) => Outcome::Completed(statements.complete(batch)?),
-            Job::Clean { keys_before, steps_before, limit, .. } => {
-                Outcome::Cleaned(statements.clean(*keys_before, *steps_before, *limit)?)
+            Job::Clean { keys_before, events_before, limit, .. } => {
+                Outcome::Cleaned(statements.clean(*keys_before, *events_before, *limit)?)
             }
         })
     }
 
-    /// The one that asked may have gone; then the outcome is dropped.
+    /// Sends the outcome; it is dropped where the caller was cancelled.
     fn answer(self, outcome: Outcome) {
         match (self, outcome) {
             (Job::Apply(_, reply), Outcome::Applied(results)) => drop(reply.send(Ok(results))),
@@ -87,7 +87,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. It holds the folder's lock as long as it lives.
+    /// Starts the thread, which holds the folder's lock until its end.
     pub(super) fn start(
         connection: Connection,
         shared: Shared,
@@ -95,7 +95,7 @@ impl Writer {
         lock: Lock,
         components: &Components,
     ) -> Result<Writer, OpenError> {
-        // The statements are prepared on the thread; here only whether that works is checked.
+        // The thread prepares the statements again, because they borrow its connection; this only reports errors early.
         Statements::prepare(&connection, shared.clone())?;
         Writer::spawn(connection, shared, checkpoints, lock, components)
     }
@@ -114,7 +114,7 @@ impl Writer {
         let thread = thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(move || {
-                // Moved in here, so that a panic drops it first of all.
+                // Moved here, so that a panic drops it first.
                 let component = component;
                 if write(&connection, shared, &queue, &checkpoints, &own) {
                     component.ends_in_order();
@@ -138,45 +138,44 @@ impl Writer {
         self.call(|reply| Job::Complete(batch, reply)).await
     }
 
-    /// Drops keys and steps that are too old, some in each transaction, so that others come in between. Answers how
-    /// many.
+    /// Drops old keys and history events, some in each transaction, so that commands run in between. Returns how many.
     pub(super) async fn clean(
         &self,
         keys_before: Timestamp,
-        steps_before: Option<Timestamp>,
+        events_before: Option<Timestamp>,
         limit: usize,
     ) -> Result<usize, Error> {
         let (mut dropped, mut left) = (0, limit);
         while left > 0 {
-            let limit = left.min(CLEANED_AT_ONCE);
-            let (keys, steps) =
-                self.call(|reply| Job::Clean { keys_before, steps_before, limit, reply }).await?;
-            dropped += keys + steps;
+            let limit = left.min(CLEAN_BATCH);
+            let (keys, events) =
+                self.call(|reply| Job::Clean { keys_before, events_before, limit, reply }).await?;
+            dropped += keys + events;
             left -= limit;
-            if keys < limit && steps < limit {
+            if keys < limit && events < limit {
                 break;
             }
         }
         Ok(dropped)
     }
 
-    /// Whether the thread lives and can write, as far as it knows. Waits for no command.
+    /// Whether the thread runs and can write, as of its last write or probe. Does not wait for commands.
     pub(super) fn check(&self) -> Result<(), Error> {
         match &*self.thread.lock().unwrap_or_else(PoisonError::into_inner) {
             None => Err(closed()),
             Some(thread) if thread.is_finished() => {
-                Err(Error::Unavailable("the writing thread has died".to_owned()))
+                Err(Error::Unavailable("the writing thread has ended".to_owned()))
             }
             Some(_) => self.condition.check(),
         }
     }
 
-    /// Lets the thread finish what it has, and waits for it.
+    /// Waits until the thread has finished its jobs and ended.
     pub(super) async fn close(&self) {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            // A panic of the thread has been reported where it happened.
+            // The panic hook has logged a panic of the thread.
             let _ = tokio::task::spawn_blocking(|| thread.join()).await;
         }
     }
@@ -187,8 +186,8 @@ impl Writer {
             Some(jobs) => jobs.send(job(reply)).map_err(|_| closed())?,
             None => return Err(closed()),
         }
-        // The thread answers every job it took unless it died in the middle of the transaction.
-        answer.await.map_err(|_| Error::OutcomeUnknown("the writing thread has died".to_owned()))?
+        // The thread answers every job, unless it panicked in the middle of the transaction.
+        answer.await.map_err(|_| Error::OutcomeUnknown("the writing thread has ended".to_owned()))?
     }
 }
 
@@ -196,7 +195,7 @@ fn closed() -> Error {
     Error::Unavailable("the store is closed".to_owned())
 }
 
-/// The thread: ends when the last sender is gone and the queue is empty; `false` where it ends before that.
+/// The thread: runs until the last sender is dropped and the queue is empty; returns `false` where it ends earlier.
 fn write(
     connection: &Connection,
     shared: Shared,
@@ -211,7 +210,7 @@ fn write(
             return false;
         }
     };
-    // Where writes fail: when to look whether they are possible again, whether commands come or not.
+    // Where writes fail: when to probe them, even while no commands arrive.
     let mut probe_at: Option<Instant> = None;
     loop {
         let arrived = match probe_at {
@@ -233,7 +232,7 @@ fn write(
     }
 }
 
-/// Carries out all that is queued, the first job and those behind it.
+/// Runs all queued jobs, the first one and those behind it.
 fn work(
     connection: &Connection,
     statements: &mut Statements<'_>,
@@ -242,7 +241,7 @@ fn work(
     checkpoints: &Checkpoints,
     condition: &Condition,
 ) {
-    // No command waits for cleaning.
+    // Cleaning runs last, so that commands do not wait for it.
     let (cleaning, group): (Vec<Job>, Vec<Job>) =
         iter::once(first).chain(queue.try_iter()).partition(|job| matches!(job, Job::Clean { .. }));
     for group in iter::once(group).chain(cleaning.into_iter().map(|job| vec![job])) {
@@ -260,7 +259,7 @@ fn work(
     }
 }
 
-/// Carries out a group in one transaction. Nothing of it is visible or promised before this returns.
+/// Runs a group of jobs in one transaction. Nothing of it is visible or answered before this returns.
 fn transact(
     connection: &Connection,
     statements: &mut Statements<'_>,
@@ -269,7 +268,7 @@ fn transact(
     let unavailable = |error: rusqlite::Error| Error::Unavailable(error.to_string());
     let outcome = statements
         .begin()
-        .and_then(|()| group.iter().map(|job| job.carry_out(statements)).collect())
+        .and_then(|()| group.iter().map(|job| job.run(statements)).collect())
         .and_then(|outcomes: Vec<Outcome>| statements.merge().map(|()| outcomes))
         .map_err(unavailable)
         .and_then(|outcomes| match statements.commit() {
@@ -277,7 +276,7 @@ fn transact(
             Err(error) => Err(of_commit(&error)),
         });
     if outcome.is_err() && !connection.is_autocommit() {
-        // Where the rollback fails too, the next BEGIN will say so.
+        // If the rollback fails too, the next BEGIN fails.
         let _ = connection.execute_batch("ROLLBACK");
     }
     outcome
@@ -291,15 +290,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_writer_that_cannot_begin_is_told_by_its_name() {
+    async fn a_writer_that_cannot_start_is_reported_by_its_name() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("orders.db");
         let mut whole = schema::open_writer(&file).unwrap();
         schema::migrate(&mut whole).unwrap();
         let shared = Shared {
             clock: Arc::new(Clock::load(&whole).unwrap()),
-            young_orders: Arc::new(external::load(&whole).unwrap()),
-            young_keys: Arc::new(keys::load(&whole).unwrap()),
+            order_memtable: Arc::new(external::load(&whole).unwrap()),
+            key_memtable: Arc::new(keys::load(&whole).unwrap()),
             history: true,
         };
         let components = Components::default();

@@ -147,7 +147,7 @@ async fn dead_letters_are_in_a_backup_and_what_is_not_a_backup_is_refused() {
         assert!(!nothing.path().join("orders.db").exists());
     }
     fs::remove_file(&file).unwrap();
-    assert!(run(nothing.path(), &["restore", name]).refused(2).contains("is not there"));
+    assert!(run(nothing.path(), &["restore", name]).refused(2).contains("does not exist"));
     assert!(run(nothing.path(), &["backup", name]).refused(2).contains("there is no order database"));
     assert_eq!(names(nothing.path()), ["LOCK"]);
 }

@@ -1,6 +1,6 @@
-//! The DSN, as libpq reads it. The driver does not know `sslmode=verify-ca`, `sslmode=verify-full` and
-//! `sslrootcert`; they are taken out here, and everything else is the driver's. No message repeats the DSN: it may
-//! hold a password.
+//! Parses the DSN as libpq does. The driver does not know `sslmode=verify-ca`, `sslmode=verify-full` and `sslrootcert`;
+//! this file removes them, and the driver parses the rest. A message must never quote the DSN, which may hold a
+//! password.
 
 use std::path::PathBuf;
 
@@ -13,53 +13,53 @@ use tokio_postgres::config::{Host, SslMode};
 pub(in crate::store::postgres) struct Dsn {
     pub(in crate::store::postgres) config: Config,
     pub(super) verify: Verify,
-    /// Where the certificates are of the authorities that may have signed the server's.
+    /// The certificates of the authorities that may have signed the server's certificate.
     pub(super) root_cert: Option<RootCert>,
 }
 
-/// What of the server's certificate is verified.
+/// How much of the server's certificate is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verify {
-    /// Nothing: the connection is secret, but to whom is not known.
+    /// Nothing: the connection is encrypted, but the server is not authenticated.
     Nothing,
-    /// That a trusted authority signed it.
+    /// A trusted authority signed it.
     Authority,
-    /// And that it is the name we connect to.
+    /// A trusted authority signed it, and it has the name of the host.
     AuthorityAndName,
 }
 
-/// Whom `sslrootcert` has us trust.
+/// The trusted authorities of `sslrootcert`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RootCert {
-    /// Those in a file, in PEM.
+    /// The certificates in a file, in PEM.
     File(PathBuf),
-    /// Those that the system trusts.
+    /// The authorities that the system trusts.
     System,
 }
 
-/// One host of a DSN.
-pub(in crate::store::postgres) struct Place {
+/// One host of a DSN, with the configuration to connect to it.
+pub(in crate::store::postgres) struct HostConfig {
     /// Host and port, for messages.
     pub(in crate::store::postgres) name: String,
     /// The DSN with this host alone.
     pub(in crate::store::postgres) config: Config,
 }
 
-/// Why a text is no DSN.
+/// Why a DSN cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DsnError {
     /// The driver cannot read it.
     #[error("{0}; write it as postgres://user:password@host:5432/database")]
     Syntax(tokio_postgres::Error),
-    /// `sslmode` is none of libpq's.
+    /// `sslmode` has a value that libpq does not know.
     #[error("sslmode {0:?} is unknown; write disable, prefer, require, verify-ca or verify-full")]
     SslMode(String),
-    /// Verification without anything to verify by.
+    /// `sslmode` demands a verification, and `sslrootcert` is missing.
     #[error(
         "sslmode={0} needs sslrootcert=FILE, the certificates (PEM) of the authorities to trust, or sslrootcert=system"
     )]
     NoRootCert(String),
-    /// The system's authorities sign for every name in the world.
+    /// `sslmode` does not verify the name, and the system's authorities sign for any name.
     #[error(
         "sslmode={0} is too weak for sslrootcert=system: those authorities sign for any name; write verify-full, or \
          leave sslmode out"
@@ -104,7 +104,7 @@ impl Dsn {
             }
             ("disable", _) => (SslMode::Disable, Verify::Nothing),
             ("prefer", _) => (SslMode::Prefer, Verify::Nothing),
-            // As libpq does: a DSN that names authorities asks for the check.
+            // As libpq does: a DSN that names authorities demands the check.
             ("require", None) => (SslMode::Require, Verify::Nothing),
             ("require" | "verify-ca", Some(_)) => (SslMode::Require, Verify::Authority),
             ("verify-full", Some(_)) => (SslMode::Require, Verify::AuthorityAndName),
@@ -117,15 +117,15 @@ impl Dsn {
 }
 
 /// The hosts of a configuration, each with a configuration of its own.
-pub(in crate::store::postgres) fn places(config: &Config) -> Vec<Place> {
+pub(in crate::store::postgres) fn host_configs(config: &Config) -> Vec<HostConfig> {
     let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
     let count = hosts.len().max(addresses.len());
-    // What does not fit together is the driver's to refuse, as a whole.
+    // The driver refuses lists that do not match, with its own message.
     let is_uneven = !hosts.is_empty() && !addresses.is_empty() && hosts.len() != addresses.len();
     if count == 0 || is_uneven || (ports.len() > 1 && ports.len() != count) {
-        return vec![Place { name: "the host of the DSN".to_owned(), config: config.clone() }];
+        return vec![HostConfig { name: "the host of the DSN".to_owned(), config: config.clone() }];
     }
-    let place = |at: usize| {
+    let host = |at: usize| {
         let mut alone = without_hosts(config);
         // As libpq does: one port for all, or one for each.
         let port = *ports.get(at).or_else(|| ports.first()).unwrap_or(&5432);
@@ -144,12 +144,12 @@ pub(in crate::store::postgres) fn places(config: &Config) -> Vec<Place> {
             }
             None => addresses.get(at).map(ToString::to_string).unwrap_or_default(),
         };
-        Place { name: format!("{name}:{port}"), config: alone }
+        HostConfig { name: format!("{name}:{port}"), config: alone }
     };
-    (0..count).map(place).collect()
+    (0..count).map(host).collect()
 }
 
-/// All of a configuration but where to.
+/// A copy of a configuration without its hosts and ports.
 fn without_hosts(config: &Config) -> Config {
     let mut copy = Config::new();
     config.get_user().map(|user| copy.user(user));
@@ -169,7 +169,7 @@ fn without_hosts(config: &Config) -> Config {
     copy
 }
 
-/// What is read here and not by the driver.
+/// A parameter that this file reads instead of the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Key {
     SslMode,
@@ -186,7 +186,7 @@ impl Key {
     }
 }
 
-/// Takes our parameters out of a URL's query.
+/// Splits our parameters from a URL's query.
 fn split_url(text: &str) -> (String, Vec<(Key, String)>) {
     let Some((base, query)) = text.split_once('?') else { return (text.to_owned(), Vec::new()) };
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -201,7 +201,7 @@ fn split_url(text: &str) -> (String, Vec<(Key, String)>) {
     (rest, ours)
 }
 
-/// Takes our pairs out of libpq's `key=value` form, where a value may stand in quotes and a backslash escapes.
+/// Splits our pairs from libpq's `key=value` form, where a value may be quoted and a backslash escapes.
 fn split_pairs(text: &str) -> (String, Vec<(Key, String)>) {
     let (mut ours, mut theirs) = (Vec::new(), String::new());
     let mut rest = text.trim_start();
@@ -224,7 +224,7 @@ fn split_pairs(text: &str) -> (String, Vec<(Key, String)>) {
     (theirs, ours)
 }
 
-/// The value at the beginning of a text, and how many bytes it takes there.
+/// The value at the beginning of a text, and its length there in bytes.
 fn value_of(text: &str) -> (String, usize) {
     let quoted = text.starts_with('\'');
     let mut value = String::new();
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_driver_does_not_know_is_taken_out_of_both_forms() {
+    fn parameters_that_the_driver_does_not_know_are_removed_from_both_forms() {
         for text in [
             "postgres://u:p%20w@h:7/d?sslmode=verify-full&application_name=x&sslrootcert=%2Fca%20s%2Fr.pem",
             "host=h port = 7 user=u password='p w' dbname=d sslmode=verify-full sslrootcert='/ca s/r.pem' application_name=x",
@@ -278,12 +278,12 @@ mod tests {
     }
 
     #[test]
-    fn each_host_has_a_configuration_of_its_own_and_all_else_in_common() {
+    fn each_host_has_a_configuration_of_its_own_with_all_other_parameters() {
         let text = "postgres://u:pw@one,two:7/d?application_name=x&options=-cgeqo%3Doff&keepalives_idle=9";
         let parsed = Dsn::parse(text).unwrap();
-        let places = places(&parsed.config);
-        assert_eq!(places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>(), ["one:5432", "two:7"]);
-        for Place { config, .. } in &places {
+        let hosts = host_configs(&parsed.config);
+        assert_eq!(hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>(), ["one:5432", "two:7"]);
+        for HostConfig { config, .. } in &hosts {
             assert_eq!((config.get_hosts().len(), config.get_ports().len()), (1, 1));
             assert_eq!(config.get_password(), Some(b"pw".as_slice()));
             assert_eq!(config.get_options(), Some("-cgeqo=off"));
@@ -291,12 +291,12 @@ mod tests {
         }
         let together = Dsn::parse("host=one,two hostaddr=127.0.0.1,127.0.0.2 port=7,8 user=u").unwrap();
         let names: Vec<String> =
-            super::places(&together.config).into_iter().map(|place| place.name).collect();
+            super::host_configs(&together.config).into_iter().map(|host| host.name).collect();
         assert_eq!(names, ["one:7", "two:8"]);
     }
 
     #[test]
-    fn what_cannot_be_used_is_said_without_the_password() {
+    fn errors_do_not_quote_the_password() {
         for (text, word) in [
             ("postgres://u:secret@h/d?sslmode=always", "verify-full"),
             ("postgres://u:secret@h/d?sslmode=verify-ca", "sslrootcert=FILE"),

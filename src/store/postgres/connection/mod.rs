@@ -1,5 +1,5 @@
-//! Connections to Postgres: which server they go to, how a session is set up, and how they are made anew when they
-//! break.
+//! Connections to Postgres: which server they go to, how a session is set up, and how broken connections are replaced.
+//! No other folder opens a connection.
 
 pub(super) mod dsn;
 mod load;

@@ -1,5 +1,5 @@
-//! The connections of one kind. Work is given to the one that has the least to do, and to another one where that was
-//! down: the server may have room for some of them alone.
+//! A pool of connections of one kind. Work goes to the connection with the least load, and to another one where that is
+//! down: the server may accept only some of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,32 +13,32 @@ use super::server::Server;
 use crate::store::Error;
 use crate::store::postgres::failure::Failure;
 
-/// For how long after the beginning further connections are tried for work that some have refused; one is in any case.
-const TAKEOVER: Duration = Duration::from_secs(1);
+/// For how long refused work is tried on further connections. A second connection is tried in any case.
+const RETRY_FOR: Duration = Duration::from_secs(1);
 
-/// Connections of one kind, used in turn.
+/// Connections of one kind.
 pub(in crate::store::postgres) struct ConnectionPool<S> {
     pool: Vec<PooledConnection<S>>,
     next: AtomicUsize,
 }
 
 impl<S: Prepare> ConnectionPool<S> {
-    /// So many, of which none is open yet.
+    /// A pool of so many connections, none of them open yet.
     pub(in crate::store::postgres) fn new(server: &Arc<Server>, count: usize) -> ConnectionPool<S> {
         let pool = (0..count.max(1)).map(|_| PooledConnection::new(Arc::clone(server))).collect();
         ConnectionPool { pool, next: AtomicUsize::new(0) }
     }
 
-    /// The one with the least to do, in turn where several have; rather one that answers than one that has not for a
-    /// while, and one that is down last of all. A statement that waits, for a row that another session has locked,
-    /// holds up its own connection alone. Of those that have refused a piece of work, none is given it again.
+    /// The connection with the least load, in turn where several have the same; without those that refused this work
+    /// already. A connection that answers comes before one that has not answered for a while, and one that is down
+    /// comes last. So a statement that waits for a locked row delays its own connection alone.
     fn next(&self, refused: &[usize]) -> Option<usize> {
         let (count, first) = (self.pool.len(), self.next.fetch_add(1, Ordering::Relaxed));
         let in_turn = (0..count).map(|at| (first + at) % count).filter(|at| !refused.contains(at));
-        in_turn.min_by_key(|at| self.pool[*at].load())
+        in_turn.min_by_key(|at| self.pool[*at].burden())
     }
 
-    /// Does work that writes. Where nothing happened because its connection is down, another one gets it.
+    /// Runs work that writes. Where a connection is down, so that nothing happened, another one gets the work.
     pub(in crate::store::postgres) async fn write<T, F>(
         &self,
         work: impl Fn(Arc<S>) -> F + Send + Sync,
@@ -55,7 +55,7 @@ impl<S: Prepare> ConnectionPool<S> {
         }
     }
 
-    /// Does work that only reads; the same holds for it.
+    /// Runs work that only reads, with the same rule.
     pub(in crate::store::postgres) async fn read<T, F>(
         &self,
         work: impl Fn(Arc<S>) -> F + Send + Sync,
@@ -72,18 +72,18 @@ impl<S: Prepare> ConnectionPool<S> {
         }
     }
 
-    /// All of them.
+    /// All connections.
     pub(in crate::store::postgres) fn all(&self) -> &[PooledConnection<S>] {
         &self.pool
     }
 
-    /// Closes all of them.
+    /// Closes all connections.
     pub(in crate::store::postgres) async fn close(&self) {
         join_all(self.pool.iter().map(PooledConnection::close)).await;
     }
 }
 
-/// The search for a connection that does a piece of work. The server may have room for some of them alone.
+/// The search for a connection for a piece of work.
 struct Search {
     at: usize,
     begun: Instant,
@@ -97,12 +97,12 @@ impl Search {
         Search { at: first.unwrap_or(0), begun: now, since: now, refused: Vec::new() }
     }
 
-    /// Whether the next connection gets the work, because this one was down and refused it. Not for long: where all
-    /// wait for a server that is silent, so would each caller, again and again.
+    /// Whether another connection gets the work, because this one was down and refused it. Only for a limited time:
+    /// where the server does not answer at all, the caller would wait for the timeout of each connection.
     fn goes_on<S: Prepare, T>(&mut self, pool: &ConnectionPool<S>, outcome: &Result<T, Error>) -> bool {
         let is_refused =
             matches!(outcome, Err(Error::Unavailable(_))) && pool.pool[self.at].was_down_after(self.since);
-        if !is_refused || (self.begun.elapsed() > TAKEOVER && !self.refused.is_empty()) {
+        if !is_refused || (self.begun.elapsed() > RETRY_FOR && !self.refused.is_empty()) {
             return false;
         }
         self.refused.push(self.at);

@@ -1,6 +1,8 @@
-//! Connections that are made anew when they break. A link is one connection with its prepared statements; whoever
-//! needs it while it is down and not yet due for another try is told so at once, so that a server that is away
-//! costs nobody more than one timeout.
+//! A pooled connection: one connection with its prepared statements, which is replaced when it breaks. While it is down
+//! and its next attempt is not due, calls fail at once, so that an unavailable server costs a caller at most one
+//! timeout.
+//!
+//! A write must never be repeated unless it is certain that nothing of it happened.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -13,7 +15,7 @@ use tokio_postgres::Client;
 
 use super::load::{Burden, Load};
 use super::server::Server;
-use super::session::{Purpose, SILENCE};
+use super::session::{ANSWER_MARGIN, Purpose};
 use crate::backoff::{doubled, jittered};
 use crate::store::Error;
 use crate::store::postgres::failure::Failure;
@@ -25,22 +27,22 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How often a statement that lost against another transaction is tried.
-const ATTEMPTS: u32 = 5;
+/// How often a statement is tried that lost against a concurrent transaction.
+const MAX_ATTEMPTS: u32 = 5;
 
-/// Plans for small batches over a partitioned table. A generic plan is made once, and one that was made for an empty
-/// table would read it from end to end for ever after. What is left is a nested loop over the primary key, pruned when
-/// it runs, which is right for an empty table and for a full one. The statements help: they compare the key with
-/// `ANY (ARRAY[id])`, which says the same as `=` and rules out a walk through the whole index, too.
+/// Plans for small batches over a partitioned table. A generic plan is made once, and a plan that was made for an empty
+/// table would scan a full one for ever. These settings leave a nested loop over the primary key with run-time pruning,
+/// which is right for empty and for full tables. The statements compare the key with `ANY (ARRAY[id])`, which means the
+/// same as `=` and also prevents a scan of the whole index.
 const SMALL_BATCHES: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;
      SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_bitmapscan = off";
 
-/// What is prepared on a connection of one kind.
+/// The prepared statements of a connection of one kind.
 pub(in crate::store::postgres) trait Prepare: Sized + Send + Sync {
-    /// Whether it runs small batches against the table of orders, and must reach a server that takes writes.
+    /// Whether it runs small batches against the table of orders, and needs a server that accepts writes.
     const WRITES: bool;
 
-    /// Prepares the statements of this kind, of those that write a history where there is to be one.
+    /// Prepares the statements of this kind; with `history`, those that also write history events.
     fn prepare(
         client: Client,
         history: bool,
@@ -62,7 +64,7 @@ async fn open<S: Prepare>(server: &Server) -> Result<S, Failure> {
     timeout(server.connect_timeout, preparing).await.unwrap_or(Err(Failure::Timeout))
 }
 
-/// One connection of a kind, for ever.
+/// One connection of a kind, replaced whenever it breaks.
 pub(in crate::store::postgres) struct PooledConnection<S> {
     server: Arc<Server>,
     state: Mutex<State<S>>,
@@ -76,8 +78,8 @@ struct State<S> {
     failures: u32,
     retry_at: Instant,
     last_error: String,
-    /// When a connection that did not answer was last given up for a new one. Its server ends it later.
-    given_up: Option<Instant>,
+    /// When a connection that did not answer was last replaced. Its server ends it later.
+    replaced_at: Option<Instant>,
 }
 
 impl<S: Prepare> PooledConnection<S> {
@@ -90,16 +92,16 @@ impl<S: Prepare> PooledConnection<S> {
                 failures: 0,
                 retry_at,
                 last_error: String::new(),
-                given_up: None,
+                replaced_at: None,
             }),
             load: Load::new(),
             turn: std::sync::Mutex::new(()),
         }
     }
 
-    /// What is to be said against giving work to it.
-    pub(super) fn load(&self) -> Burden {
-        self.load.look()
+    /// The reasons against giving work to this connection.
+    pub(super) fn burden(&self) -> Burden {
+        self.load.burden()
     }
 
     /// Whether it was down at that time or later.
@@ -113,21 +115,24 @@ impl<S: Prepare> PooledConnection<S> {
         if self.server.is_closed() {
             return Err(Error::Unavailable("the store is closed".to_owned()));
         }
-        // One at a time: where all wait for a lock, further connections would wait, too, and the server has few.
+        // One replacement at a time: where all wait for a lock, new connections would wait, too, and the server has
+        // few.
         let is_suspect = self.load.is_suspect()
-            && state.given_up.is_none_or(|at| at.elapsed() > self.server.statement_timeout + SILENCE);
+            && state
+                .replaced_at
+                .is_none_or(|at| at.elapsed() > self.server.statement_timeout + ANSWER_MARGIN);
         let is_usable = |session: &&Arc<S>| !is_suspect && !session.client().is_closed();
         if let Some(session) = state.session.as_ref().filter(is_usable) {
             return Ok(Arc::clone(session));
         }
         if is_suspect && state.session.is_some() {
-            state.given_up = Some(Instant::now());
+            state.replaced_at = Some(Instant::now());
         }
         state.session = None;
         if state.failures > 0 && Instant::now() < state.retry_at {
             return Err(Error::Unavailable(state.last_error.clone()));
         }
-        // No longer than that, also where this is cancelled.
+        // The mark has an end, in case this call is cancelled.
         self.load.set_down_for(self.server.longest_connect() + self.server.connect_timeout);
         let opened = open::<S>(&self.server).await;
         let down_for = if opened.is_ok() { Duration::ZERO } else { pause(state.failures) };
@@ -144,7 +149,7 @@ impl<S: Prepare> PooledConnection<S> {
             Err(failure) => {
                 let reason = self.server.unreachable(&failure);
                 if state.failures == 0 {
-                    tracing::warn!("{reason}; trying again and again");
+                    tracing::warn!("{reason}; it is tried again until it succeeds");
                 }
                 state.retry_at = Instant::now() + down_for;
                 state.failures = state.failures.saturating_add(1);
@@ -154,7 +159,7 @@ impl<S: Prepare> PooledConnection<S> {
         }
     }
 
-    /// Does work that writes; what lost against another transaction, again.
+    /// Runs work that writes. Work that lost against a concurrent transaction is repeated.
     pub(in crate::store::postgres) async fn write<T, F>(
         &self,
         work: impl Fn(Arc<S>) -> F + Send,
@@ -167,9 +172,9 @@ impl<S: Prepare> PooledConnection<S> {
             let session = self.session().await?;
             match self.watched(work(Arc::clone(&session)), &session).await {
                 Ok(done) => return Ok(done),
-                Err(failure) if failure.is_passing() && attempt < ATTEMPTS => attempt += 1,
+                Err(failure) if failure.is_transient() && attempt < MAX_ATTEMPTS => attempt += 1,
                 Err(failure) => {
-                    if failure.is_about_a_full_disk() {
+                    if failure.is_disk_full() {
                         self.server.set_full(true);
                     }
                     return Err(failure.of_write());
@@ -178,8 +183,8 @@ impl<S: Prepare> PooledConnection<S> {
         }
     }
 
-    /// Does work that only reads, or that may be done twice. A connection that proves to have ended while nobody
-    /// used it, after a restart of the server for instance, costs one more try.
+    /// Runs work that only reads, or that may be done twice. It is repeated once on a new connection where this one has
+    /// ended, possibly while it was idle.
     pub(in crate::store::postgres) async fn read<T, F>(
         &self,
         work: impl Fn(Arc<S>) -> F + Send,
@@ -197,14 +202,14 @@ impl<S: Prepare> PooledConnection<S> {
         }
     }
 
-    /// Waits no longer than the server itself would, and lets go of a connection that is of no more use.
+    /// Waits a little longer than the server's own limit, and drops a connection that cannot be used any more.
     async fn watched<T>(
         &self,
         work: impl Future<Output = Result<T, Failure>> + Send,
         session: &Arc<S>,
     ) -> Result<T, Failure> {
-        let _under_way = self.load.begin();
-        let outcome = timeout(self.server.statement_timeout + SILENCE, self.in_turn(work)).await;
+        let _in_flight = self.load.begin();
+        let outcome = timeout(self.server.statement_timeout + ANSWER_MARGIN, self.in_turn(work)).await;
         if outcome.is_ok() {
             self.load.answered();
         }
@@ -212,8 +217,8 @@ impl<S: Prepare> PooledConnection<S> {
         if let Err(failure) = &outcome
             && failure.ends_connection()
         {
-            limited!(warn, "Postgres connection"; %failure, "a connection to Postgres is given up");
-            // What it refused is for another one.
+            limited!(warn, "Postgres connection"; %failure, "a connection to Postgres is replaced");
+            // The pool gives the next work to another connection.
             self.load.set_down_at_least_for(FIRST_PAUSE);
             let mut state = self.state.lock().await;
             // Another task may have opened the next one already.
@@ -222,8 +227,8 @@ impl<S: Prepare> PooledConnection<S> {
         outcome
     }
 
-    /// Polls one piece of work at a time: what it sends in one poll, a transaction for instance, lies on the connection
-    /// as one, and no other thread's statement within. Reads send no transactions, and need no turn.
+    /// Polls one piece of work at a time, so that statements which it sends in one poll, as those of a transaction, are
+    /// not mixed with another thread's statements. Reads do not send transactions, and need no turn.
     async fn in_turn<T>(&self, work: impl Future<Output = T> + Send) -> T {
         let mut work = pin!(work);
         poll_fn(|context| {
@@ -233,13 +238,13 @@ impl<S: Prepare> PooledConnection<S> {
         .await
     }
 
-    /// Lets go of the connection.
+    /// Closes the connection.
     pub(in crate::store::postgres) async fn close(&self) {
         self.state.lock().await.session = None;
     }
 }
 
-/// How long to wait after so many failures, so that many processes do not come back together.
+/// The pause after so many failures, with jitter, so that many processes do not reconnect at the same time.
 fn pause(failures: u32) -> Duration {
     jittered(doubled(FIRST_PAUSE, failures, LONGEST_PAUSE))
 }

@@ -1,6 +1,6 @@
-//! Where connections go, and what a session is set to before it does any work. Each host of a DSN has its own limit
-//! of time: one that is silent keeps nothing from the next. Where a DSN comes from a file, the file is read again when
-//! no connection can be opened, so that a changed password needs no restart.
+//! The server: opens connections to the hosts of the DSN. Each host has its own time limit, so that a host that does
+//! not answer does not delay the next one. A DSN from a file is read again when no connection can be opened, so that a
+//! changed password does not need a restart.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,21 +13,21 @@ use tokio::time::timeout;
 use tokio_postgres::Client;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::dsn::{Dsn, DsnError, Place, places};
+use super::dsn::{Dsn, DsnError, HostConfig, host_configs};
 use super::pooler;
 use super::session;
-use super::session::{Purpose, SILENCE, open};
+use super::session::{ANSWER_MARGIN, Purpose, open};
 use super::tls;
 use crate::config::ReadFrom;
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::options::Options;
 
-/// How long a host is tried alone, at most, before the next one of the DSN is tried beside it.
+/// How long a host is tried alone, at most, before the next host of the DSN is tried in parallel.
 const HEAD_START: Duration = Duration::from_secs(1);
 
-/// Where connections go, and what they all share.
+/// The server that connections go to, and the settings that they share.
 pub(in crate::store::postgres) struct Server {
-    // std RwLock: held to copy or replace a pointer, never across .await
+    // std RwLock: held to clone or replace a pointer, never across .await
     target: RwLock<Arc<Target>>,
     dsn_file: Option<PathBuf>,
     read_from: ReadFrom,
@@ -35,18 +35,18 @@ pub(in crate::store::postgres) struct Server {
     pub(in crate::store::postgres) connect_timeout: Duration,
     pub(in crate::store::postgres) history: bool,
     closed: AtomicBool,
-    /// Whether a write failed because the disk was full, and no check has found room since.
+    /// Whether a write failed because the disk was full, and no check has found space since.
     full: AtomicBool,
 }
 
-/// What a DSN says.
+/// A DSN, parsed.
 struct Target {
     dsn: String,
-    places: Vec<Place>,
+    hosts: Vec<HostConfig>,
     tls: MakeRustlsConnect,
-    /// The place that was the primary when a connection was opened last: it is tried first.
+    /// The host that was the primary when the last connection was opened; it is tried first.
     primary: AtomicUsize,
-    /// Whether connections are known to be the server's own, and not shared by transactions of others.
+    /// Whether it is known that no pooler shares connections between transactions.
     is_unshared: AtomicBool,
 }
 
@@ -55,17 +55,17 @@ impl Target {
         let parsed = Dsn::parse(dsn)?;
         let tls = tls::connector(&parsed)?;
         let mut config = parsed.config;
-        // A peer that vanished without a word is noticed in well under a minute.
+        // A lost peer is noticed in well under a minute.
         config.keepalives_idle(Duration::from_secs(10)).keepalives_interval(Duration::from_secs(5));
-        config.keepalives_retries(3).tcp_user_timeout(statement_timeout + SILENCE);
-        // A name may stand for several addresses; the driver tries them one after the other.
+        config.keepalives_retries(3).tcp_user_timeout(statement_timeout + ANSWER_MARGIN);
+        // A name may have several addresses; the driver tries them one after the other.
         config.connect_timeout(HEAD_START);
         if config.get_application_name().is_none() {
             config.application_name("orderstream");
         }
         Ok(Target {
             dsn: dsn.to_owned(),
-            places: places(&config),
+            hosts: host_configs(&config),
             tls,
             primary: AtomicUsize::new(0),
             is_unshared: AtomicBool::new(false),
@@ -87,11 +87,11 @@ impl Server {
         })
     }
 
-    /// Why there is no connection, and where to.
+    /// The message for a failure to connect, with the hosts.
     pub(in crate::store::postgres) fn unreachable(&self, failure: &Failure) -> String {
         let target = self.target();
-        let places: Vec<&str> = target.places.iter().map(|place| place.name.as_str()).collect();
-        format!("Postgres at {} (POSTGRES_DSN): {failure}", places.join(", "))
+        let hosts: Vec<&str> = target.hosts.iter().map(|host| host.name.as_str()).collect();
+        format!("Postgres at {} (POSTGRES_DSN): {failure}", hosts.join(", "))
     }
 
     /// Refuses further connections.
@@ -104,17 +104,17 @@ impl Server {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Whether the disk was full when something was to be written.
+    /// Whether the server's disk was full at the last write.
     pub(in crate::store::postgres) fn is_full(&self) -> bool {
         self.full.load(Ordering::Relaxed)
     }
 
-    /// Notes whether the disk is full.
+    /// Sets whether the server's disk is full.
     pub(in crate::store::postgres) fn set_full(&self, is_full: bool) {
         self.full.store(is_full, Ordering::Relaxed);
     }
 
-    /// What a connection for reads is for, by the settings.
+    /// The purpose of a connection for reads, by the settings.
     pub(in crate::store::postgres) fn reads(&self) -> Purpose {
         match self.read_from {
             ReadFrom::Primary => Purpose::Read,
@@ -122,9 +122,9 @@ impl Server {
         }
     }
 
-    /// The longest time that opening a connection takes.
+    /// The longest time that opening a connection may take.
     pub(super) fn longest_connect(&self) -> Duration {
-        let others = self.target().places.len().saturating_sub(1);
+        let others = self.target().hosts.len().saturating_sub(1);
         let others = u32::try_from(others).unwrap_or(u32::MAX);
         self.connect_timeout.saturating_add(HEAD_START.saturating_mul(others))
     }
@@ -133,7 +133,7 @@ impl Server {
         Arc::clone(&self.target.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Opens a connection, within the time that opening may take on each host.
+    /// Opens a connection, with the time limit of each host. After a failure the file of the DSN is read again.
     pub(in crate::store::postgres) async fn connect(&self, purpose: Purpose) -> Result<Client, Failure> {
         let target = self.target();
         let failure = match self.connect_to_any(&target, purpose).await {
@@ -146,21 +146,21 @@ impl Server {
         }
     }
 
-    /// What the file of the DSN says by now, if that is something else.
+    /// The new content of the DSN's file, if it has changed.
     fn changed(&self, known: &Target) -> Option<Arc<Target>> {
         let file = self.dsn_file.as_deref()?;
-        // A file of one line, after a connection failed: no caller waits for it noticeably.
+        // Blocking is fine here: the file has one line, and a connection has just failed.
         let text = std::fs::read_to_string(file)
-            .inspect_err(|error| tracing::warn!(%error, "the file of POSTGRES_DSN cannot be read again"))
+            .inspect_err(|error| tracing::warn!(%error, "the file of POSTGRES_DSN cannot be read; the DSN from before stays in use"))
             .ok()?;
         let dsn = text.trim_end_matches(['\r', '\n']);
         let current = self.target();
         if current.dsn == dsn {
-            // Another connection may have read it a moment ago.
+            // Another connection may have read the new DSN already.
             return (current.dsn != known.dsn).then_some(current);
         }
         let target = Target::new(dsn, self.statement_timeout)
-            .inspect_err(|error| tracing::warn!("POSTGRES_DSN was changed in its file: {error}"))
+            .inspect_err(|error| tracing::warn!("POSTGRES_DSN was changed in its file and cannot be used; the DSN from before stays in use: {error}"))
             .ok()?;
         let target = Arc::new(target);
         *self.target.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&target);
@@ -169,9 +169,9 @@ impl Server {
     }
 
     /// Tries the hosts in their order, the last known primary first. A host that has not answered after a while is
-    /// waited for beside the next one.
+    /// tried in parallel with the next one.
     async fn connect_to_any(&self, target: &Target, purpose: Purpose) -> Result<Client, Failure> {
-        let count = target.places.len();
+        let count = target.hosts.len();
         let first = match purpose {
             Purpose::Write | Purpose::Read => target.primary.load(Ordering::Relaxed),
             Purpose::ReadAnywhere => 0,
@@ -193,7 +193,7 @@ impl Server {
                     }
                     return Ok(client);
                 }
-                Ok(Some((at, Err(failure)))) => failures.push((target.places[at].name.clone(), failure)),
+                Ok(Some((at, Err(failure)))) => failures.push((target.hosts[at].name.clone(), failure)),
                 Ok(None) if is_last => return Err(Failure::of_hosts(failures)),
                 Ok(None) => {}
             }
@@ -201,10 +201,10 @@ impl Server {
     }
 
     async fn connect_to(&self, target: &Target, at: usize, purpose: Purpose) -> Result<Client, Failure> {
-        let config = &target.places[at].config;
+        let config = &target.hosts[at].config;
         let connecting = async {
             if !target.is_unshared.load(Ordering::Relaxed) {
-                // Before anything is set: what is set on a shared connection, others find there.
+                // Before anything is set: other clients would find the settings on a shared connection.
                 pooler::refuse_shared(config, &target.tls).await?;
                 target.is_unshared.store(true, Ordering::Relaxed);
             }

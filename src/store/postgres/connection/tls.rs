@@ -1,5 +1,5 @@
-//! TLS to Postgres, with rustls. What is verified follows `sslmode` as libpq has it: nothing unless authorities are
-//! named, then the chain of certificates, and with `verify-full` the server's name too.
+//! TLS to Postgres, with rustls. The verification follows `sslmode` as in libpq: nothing unless the DSN names
+//! authorities, then the chain of certificates, and with `verify-full` the server's name, too.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::dsn::{Dsn, DsnError, RootCert, Verify};
 
-/// The way to make TLS connections that a DSN asks for.
+/// The TLS connector for a DSN.
 pub(super) fn connector(dsn: &Dsn) -> Result<MakeRustlsConnect, DsnError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        // The versions are the provider's own.
+        // Cannot fail: the versions are the provider's own.
         .map_err(|error| refused(Path::new(""), &error))?;
     let trust = match &dsn.root_cert {
         Some(RootCert::File(path)) if dsn.verify != Verify::Nothing => Some(trust(path, &provider)?),
@@ -46,8 +46,8 @@ fn trust(path: &Path, provider: &Arc<CryptoProvider>) -> Result<Trust, DsnError>
     Ok(Trust { certificates, chain: chain.map_err(|error| refused(path, &error))? })
 }
 
-/// The authorities that the system trusts, or those in `SSL_CERT_FILE` and `SSL_CERT_DIR`, as OpenSSL has it. One that
-/// cannot be read keeps nothing from the others.
+/// The authorities that the system trusts, or those in `SSL_CERT_FILE` and `SSL_CERT_DIR`, as in OpenSSL. A certificate
+/// that cannot be read is skipped.
 fn system_trust(provider: &Arc<CryptoProvider>) -> Result<Trust, DsnError> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
@@ -65,14 +65,14 @@ fn refused(path: &Path, reason: &dyn std::fmt::Display) -> DsnError {
     DsnError::RootCert { path: path.to_owned(), reason: reason.to_string() }
 }
 
-/// Whom `sslrootcert` has us trust.
+/// The trusted certificates of `sslrootcert`.
 #[derive(Debug)]
 struct Trust {
     certificates: Vec<CertificateDer<'static>>,
     chain: Arc<WebPkiServerVerifier>,
 }
 
-/// Verifies as much as `sslmode` says.
+/// Verifies what `sslmode` demands.
 #[derive(Debug)]
 struct Verifier {
     verify: Verify,
@@ -93,8 +93,8 @@ impl ServerCertVerifier for Verifier {
         let chained =
             trust.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         let verdict = match chained {
-            // What Postgres' manual has one make first is an authority's certificate that the server shows itself,
-            // which is no link of any chain. A DSN that names it trusts it; its dates were looked at before that.
+            // By the first recipe of Postgres' manual a server presents a self-signed certificate of an authority,
+            // which is not part of a chain. A DSN that names it trusts it; rustls has checked its dates already.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
                 if trust.certificates.contains(end_entity) =>
             {

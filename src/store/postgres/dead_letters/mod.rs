@@ -1,4 +1,4 @@
-//! Dead letters in the database: how the store keeps and counts them.
+//! Dead letters in the database: keeps and counts them, for processes that share a store and have no broker.
 
 mod table;
 
@@ -13,11 +13,11 @@ pub use self::table::DeadLetter;
 pub(super) use self::table::DeadLetters;
 
 impl PostgresStore {
-    /// Keeps a dead letter in the database, for ever. Answers when it is durable. Keeping it again is harmless: it is
-    /// there twice then.
+    /// Keeps a dead letter in the database, for ever. Returns when it is durable. A retry is harmless: the letter is
+    /// then kept twice.
     ///
     /// # Errors
-    /// [`Error`] where it may not be there.
+    /// [`Error`] where it may not have been kept.
     pub async fn keep_dead_letter(&self, letter: &DeadLetter<'_>) -> Result<(), Error> {
         self.dead_letters.read(|session: Arc<DeadLetters>| async move { session.keep(letter).await }).await
     }

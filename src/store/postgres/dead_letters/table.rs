@@ -1,6 +1,5 @@
-//! The dead letters of processes that share a database without a broker: rows of a table, which all of them see. They
-//! are kept for ever, as in a topic of Kafka. A letter may be there twice, where a process was killed between keeping
-//! it and settling its record.
+//! The table of dead letters, for processes that share a database without a broker. Letters are kept for ever, as in a
+//! topic of Kafka. A letter may be kept twice, where a process was killed between keeping it and settling its record.
 
 use jiff::Timestamp;
 use tokio_postgres::{Client, Statement};
@@ -9,35 +8,35 @@ use crate::store::postgres::connection::pooled_connection::Prepare;
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::within;
 
-/// The longest value that is kept whole.
-const LONGEST: usize = 64 << 20;
+/// The longest value that is kept whole, in bytes.
+const MAX_WHOLE_BYTES: usize = 64 << 20;
 
-/// How much is kept of a value that is longer.
-const KEPT: usize = 8 << 10;
+/// How many bytes of a longer value are kept.
+const CUT_BYTES: usize = 8 << 10;
 
 const KEEP: &str = "
 INSERT INTO orders_dead_letters (reason, source_topic, source_partition, source_offset, source_timestamp, key,
                                  header_names, header_values, value, cut_from)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 
-/// A record that no worker could deal with.
+/// A record that no worker could process.
 #[derive(Debug, Clone, Copy)]
 pub struct DeadLetter<'a> {
-    /// Why no worker could.
+    /// Why not.
     pub reason: &'a str,
-    /// The topic that the record came from.
+    /// The topic of the record.
     pub topic: &'a str,
     /// Its partition within the topic.
     pub partition: i32,
-    /// Its place within the partition.
+    /// Its offset within the partition.
     pub offset: i64,
-    /// When it was made.
+    /// When it was created.
     pub timestamp: Timestamp,
     /// Its key, if it has one.
     pub key: Option<&'a [u8]>,
     /// Its headers, names and values.
     pub headers: &'a [(String, Vec<u8>)],
-    /// Its value. Of a very long one the beginning is kept, and the length.
+    /// Its value. Only the beginning of a very long value is kept, with the length.
     pub value: &'a [u8],
 }
 
@@ -66,7 +65,7 @@ impl DeadLetters {
         let names: Vec<String> = letter.headers.iter().map(|(name, _)| text(name)).collect();
         let values: Vec<&[u8]> = letter.headers.iter().map(|(_, value)| value.as_slice()).collect();
         let (value, cut_from) = match letter.value.len() {
-            length if length > LONGEST => (&letter.value[..KEPT], i64::try_from(length).ok()),
+            length if length > MAX_WHOLE_BYTES => (&letter.value[..CUT_BYTES], i64::try_from(length).ok()),
             _ => (letter.value, None),
         };
         let (reason, topic, timestamp) = (text(letter.reason), text(letter.topic), within(letter.timestamp));
@@ -81,7 +80,7 @@ impl DeadLetters {
     }
 }
 
-/// Postgres has no NUL in a text.
+/// Replaces NUL, which a text of Postgres cannot hold.
 fn text(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }

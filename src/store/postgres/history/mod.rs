@@ -1,4 +1,4 @@
-//! The history in Postgres: rows that the writing statements add, and the connections that read them.
+//! The history in Postgres: the statements of commands and completions add its rows, and the pool of reads reads them.
 
 pub(super) mod reading;
 pub(super) mod writing;

@@ -1,7 +1,7 @@
-//! The statements that read steps. Transactions
-//! commit in another order than they begin, and a reader that comes back asks for what is behind the last place
-//! alone. So a place begins with the number of the transaction that wrote it, and no reader goes beyond the oldest
-//! transaction that is still under way, anywhere on the server: whatever is before it has been decided.
+//! The statements that read history events. Transactions commit in another order than they begin, and a reader
+//! continues behind its last offset. So an offset begins with the number of the transaction that wrote the event, and a
+//! reader must not go beyond the oldest transaction in progress anywhere on the server, the edge: all transactions
+//! before it have committed or rolled back.
 
 use futures_util::future::try_join_all;
 use tokio_postgres::{Client, Row, Statement};
@@ -17,27 +17,27 @@ use crate::store::postgres::rows::{
 use crate::store::{MAX_PAGE_EVENTS, OrderHistoryPage};
 use crate::telemetry::limited;
 
-/// How many steps are looked at, at most, for those of a user.
-const LOOKED_AT: usize = 10_000;
+/// The most events that are scanned for a page of one user's events.
+const MAX_SCANNED: usize = 10_000;
 
-/// Nothing before it will change any more.
+/// The number of the oldest transaction in progress. All events before it are final.
 const EDGE: &str = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + origin AS edge
                       FROM orders_history_origin WHERE single";
 
-/// No transaction that is done has a number from there on, whatever is still under way before it. A standby does not
-/// know them all.
+/// A number that no ended transaction has reached, though some before it may be in progress. A standby does not know
+/// all transactions.
 const NEXT: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN 9223372036854775807
                                 ELSE pg_snapshot_xmax(pg_current_snapshot())::text::bigint + origin END
                       FROM orders_history_origin WHERE single";
 
-/// The columns that [`step`] reads.
+/// The columns that [`event`] reads.
 const COLUMNS: &str = concat!(
     "h.place, h.seq, h.order_id, h.user_id, h.version, h.at, h.cause, h.status, ",
     amount_text!("h.amount"),
     ", left(h.reason, 1000)"
 );
 
-/// How many columns stand before them in a page: the edge, and the last place that was looked at.
+/// How many columns precede them in a page: the edge, and the last offset that was scanned.
 const BEFORE: usize = 3;
 
 /// The statements that read the history.
@@ -57,12 +57,13 @@ impl History {
         client: &Client,
     ) -> Result<History, tokio_postgres::Error> {
         let behind = "(h.place, h.seq) > ($1, $2) AND h.place < (SELECT edge FROM edge)";
-        // The edge comes with each row, and also where there is none: it is the snapshot's of the very statement. The
-        // texts are made outside, of the rows that are left, and not of all that are sorted.
-        let page = |last: &str, steps: &str| {
+        // Each row has the edge, and a page without events has one row for it, because it must be from the statement's
+        // own snapshot. The texts are made in the outer query, for the rows of the page and not for all that are
+        // sorted.
+        let page = |last: &str, events: &str| {
             format!(
                 "WITH edge AS MATERIALIZED ({EDGE}){last}
-                 SELECT edge.edge, {}, {COLUMNS} FROM edge LEFT JOIN LATERAL ({steps}) AS h ON true ORDER BY h.place, h.seq",
+                 SELECT edge.edge, {}, {COLUMNS} FROM edge LEFT JOIN LATERAL ({events}) AS h ON true ORDER BY h.place, h.seq",
                 if last.is_empty() { "NULL::bigint, NULL::bigint" } else { "(SELECT place FROM last), (SELECT seq FROM last)" }
             )
         };
@@ -72,7 +73,7 @@ impl History {
                  SELECT h.place, h.seq FROM orders_history h WHERE {behind}
                   ORDER BY h.place, h.seq OFFSET {} LIMIT 1
              )",
-            LOOKED_AT - 1
+            MAX_SCANNED - 1
         );
         let sql = [
             format!(
@@ -89,12 +90,12 @@ impl History {
                           ORDER BY version DESC, place DESC, seq DESC LIMIT 1) AS h"
             ),
             page("", &format!("{select} ORDER BY h.place, h.seq LIMIT $3")),
-            // Looks at as many as the order has.
+            // Scans the events of the order alone.
             page("", &format!("{select} AND h.order_id = $4 ORDER BY h.place, h.seq LIMIT $3")),
             page(
                 &last,
                 &format!(
-                    "SELECT h.* FROM ({select} ORDER BY h.place, h.seq LIMIT {LOOKED_AT}) AS h
+                    "SELECT h.* FROM ({select} ORDER BY h.place, h.seq LIMIT {MAX_SCANNED}) AS h
                       WHERE h.user_id = $4 ORDER BY h.place, h.seq LIMIT $3"
                 ),
             ),
@@ -108,7 +109,7 @@ impl History {
         Ok(History { of_order, newest_history_event, all, orders, users, edge, next, dropped })
     }
 
-    /// The steps of some of an order's versions, also those at places that others are still being written before.
+    /// The history events of some of an order's versions, even beyond the edge.
     pub(super) async fn of_order(
         &self,
         client: &Client,
@@ -121,12 +122,12 @@ impl History {
         let mut found = Vec::with_capacity(rows.len());
         for row in &rows {
             let offset = offset_of(row.try_get(0)?, row.try_get(1)?);
-            found.push(Found { version: row.try_get(4)?, offset, step: readable_step(row, 0)? });
+            found.push(Found { version: row.try_get(4)?, offset, event: readable_event(row, 0)? });
         }
         Ok(OrderHistoryPage::of(found))
     }
 
-    /// The newest step of an order, if it is one of that version or a later one.
+    /// The newest history event of an order, if it belongs to that version or a later one.
     pub(super) async fn newest_history_event(
         &self,
         client: &Client,
@@ -134,12 +135,12 @@ impl History {
         version: Version,
     ) -> Result<Option<HistoryEvent>, Failure> {
         match client.query_opt(&self.newest_history_event, &[&uuid(id), &version]).await? {
-            Some(row) => readable_step(&row, 0),
+            Some(row) => readable_event(&row, 0),
             None => Ok(None),
         }
     }
 
-    /// The steps behind a place.
+    /// The history events of a scope behind an offset.
     pub(in crate::store::postgres) async fn history_page(
         &self,
         client: &Client,
@@ -155,7 +156,7 @@ impl History {
         };
         let first = rows.first().ok_or_else(no_origin)?;
         let edge: i64 = first.try_get(0)?;
-        let looked_at = match (first.try_get(1)?, first.try_get(2)?) {
+        let last_scanned = match (first.try_get(1)?, first.try_get(2)?) {
             (Some(place), Some(seq)) => Some(offset_of(place, seq)),
             _ => None,
         };
@@ -165,26 +166,26 @@ impl History {
             Some(row) if found.len() >= limit => {
                 Some(offset_of(row.try_get(BEFORE)?, row.try_get(BEFORE + 1)?))
             }
-            _ => looked_at,
+            _ => last_scanned,
         };
         let (upto, more) = last.map_or((offset_of(edge - 1, i64::MAX), false), |last| (last, true));
-        // Who asks beyond the edge has the place from elsewhere, and keeps it.
-        let read = found.into_iter().filter_map(|row| readable_step(row, BEFORE).transpose());
+        // A reader may be beyond the edge already, with an offset from another node; its offset must not go back.
+        let read = found.into_iter().filter_map(|row| readable_event(row, BEFORE).transpose());
         let events = read.collect::<Result<_, Failure>>()?;
         Ok(HistoryPage { events, upto: upto.max(after), more })
     }
 
-    /// The place that all steps to come are behind.
+    /// The end of the history: all later events have a higher offset.
     pub(in crate::store::postgres) async fn end(&self, client: &Client) -> Result<HistoryOffset, Failure> {
         before(&self.edge, client).await
     }
 
-    /// The place that no step is behind yet.
+    /// An offset that no event has exceeded so far.
     pub(in crate::store::postgres) async fn newest(&self, client: &Client) -> Result<HistoryOffset, Failure> {
         before(&self.next, client).await
     }
 
-    /// The place of the newest step that was dropped.
+    /// The offset of the newest event that was dropped.
     pub(in crate::store::postgres) async fn dropped(
         &self,
         client: &Client,
@@ -196,40 +197,40 @@ impl History {
     }
 }
 
-/// The last place before the transaction whose number this statement tells.
+/// The last offset before the transaction whose number the statement returns.
 async fn before(transaction: &Statement, client: &Client) -> Result<HistoryOffset, Failure> {
     let row = client.query_opt(transaction, &[]).await?.ok_or_else(no_origin)?;
     Ok(offset_of(row.try_get::<_, i64>(0)? - 1, i64::MAX))
 }
 
-/// A place as parameters.
-fn numbers(place: HistoryOffset) -> (i64, i64) {
+/// An offset as parameters.
+fn numbers(offset: HistoryOffset) -> (i64, i64) {
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    (number(place.0), number(place.1))
+    (number(offset.0), number(offset.1))
 }
 
 fn offset_of(place: i64, seq: i64) -> HistoryOffset {
     HistoryOffset(place.cast_unsigned(), seq.cast_unsigned())
 }
 
-/// The step of a row. One that no version of this program wrote is reported and passed over.
-fn readable_step(row: &Row, from: usize) -> Result<Option<HistoryEvent>, Failure> {
-    let step = readable(step(row, from))?;
-    Ok(step
+/// The history event of a row. A damaged one is logged and skipped, so that it does not hide the others.
+fn readable_event(row: &Row, from: usize) -> Result<Option<HistoryEvent>, Failure> {
+    let event = readable(event(row, from))?;
+    Ok(event
         .inspect_err(
-            |damaged| limited!(error, "damaged step"; %damaged, "a step of the history cannot be read"),
+            |damaged| limited!(error, "damaged history event"; %damaged, "a history event cannot be read; it is left out"),
         )
         .ok())
 }
 
-/// Reads a step from the columns of a row, from that one on.
-fn step(row: &Row, from: usize) -> Result<HistoryEvent, Failure> {
+/// Reads a history event from the columns of a row, from the column `from` on.
+fn event(row: &Row, from: usize) -> Result<HistoryEvent, Failure> {
     let id = order_id(row.try_get(from + 2)?);
     let cause: &str = row.try_get(from + 6)?;
     let amount = match row.try_get::<_, Option<&str>>(from + 8)? {
         None => None,
         Some(text) => Some(Amount::parse(text).ok_or_else(|| {
-            damaged(id, "a step's amount is not a number of at most 1,000 digits".to_owned())
+            damaged(id, "a history event's amount is not a number of at most 1,000 digits".to_owned())
         })?),
     };
     Ok(HistoryEvent {
@@ -239,16 +240,16 @@ fn step(row: &Row, from: usize) -> Result<HistoryEvent, Failure> {
         version: row.try_get(from + 4)?,
         at: row
             .try_get(from + 5)
-            .map_err(|_| damaged(id, "a step's time is out of the range of times".to_owned()))?,
+            .map_err(|_| damaged(id, "a history event's time is out of the range of times".to_owned()))?,
         cause: Cause::parse(cause)
-            .ok_or_else(|| damaged(id, format!("a step's cause {cause:?} is unknown")))?,
+            .ok_or_else(|| damaged(id, format!("a history event's cause {cause:?} is unknown")))?,
         status: status(row, from + 7, id)?,
         amount,
         reason: row.try_get(from + 9)?,
     })
 }
 
-/// The table of the origin has been emptied.
+/// The failure of a table of origins that another program has emptied.
 fn no_origin() -> Failure {
     Failure::Missing("the row of orders_history_origin is missing; run `orderstream migrate`")
 }

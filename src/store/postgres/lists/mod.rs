@@ -1,4 +1,4 @@
-//! Lists in Postgres: pages of orders that fit a filter, and the checker's scan.
+//! Lists in Postgres: pages of orders that match a filter, and the checker's scan.
 
 pub(super) mod pages;
 

@@ -1,6 +1,6 @@
-//! Lists of orders, the newest first. A page is found in two steps: the keys of orders that fit, among a bounded
-//! number of those that follow in the index; then the orders themselves, in bites, until there are enough bytes. An
-//! order without a time of creation, or with one that is no time we know, is in no list.
+//! Pages of orders, the newest first. A page takes two queries: one for the keys of matching orders, among a bounded
+//! number of those that follow in the index; then the orders themselves, in chunks, until the page has enough bytes.
+//! Orders without a time of creation, or with one that cannot be read, are not in lists.
 
 use std::collections::HashMap;
 
@@ -17,14 +17,14 @@ use crate::store::postgres::bounded;
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::{COLUMNS, TIMES, order, order_id, readable, user_uuid, uuid, within};
 
-/// How many orders are looked at, at most, for a page of those that fit.
-const LOOKED_AT: usize = 2_000;
+/// The most orders that are scanned for a page.
+const MAX_SCANNED: usize = 2_000;
 
-/// How many bytes of payload a page holds, at most, unless its first order alone is larger.
-const PAGE_BYTES: usize = 4 << 20;
+/// The most bytes of payload on a page, unless its first order alone is larger.
+const MAX_PAGE_BYTES: usize = 4 << 20;
 
-/// How many bytes of payload are read at once, as the server keeps them: compressed where they are long.
-const BITE_BYTES: i64 = 256 << 10;
+/// The most bytes of payload that are read at once, in their stored size: compressed where they are long.
+const MAX_CHUNK_BYTES: i64 = 256 << 10;
 
 /// The statements that list.
 pub(in crate::store::postgres) struct Lists {
@@ -35,24 +35,24 @@ pub(in crate::store::postgres) struct Lists {
     damage: DamageLog,
 }
 
-/// An order that fitted when it was looked for.
+/// The key of an order that matched in the first query.
 struct Candidate {
-    place: Place,
+    key: SortKey,
     stored_bytes: i64,
 }
 
-/// When an order was created, and which one it is.
+/// The sort key of lists: when an order was created, and its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place(Timestamp, OrderId);
+struct SortKey(Timestamp, OrderId);
 
-/// By the index of times. Parameters 1 to 3 say between which places, in this and the following.
+/// By the index of times. In this and the following, parameters 1 to 3 are the bounds of the sort keys.
 const ALL: [&str; 2] = [
     "orders o WHERE (o.created_at, o.order_id) < ($1, $2) AND o.created_at >= $3",
     "o.created_at DESC, o.order_id DESC",
 ];
 
-/// By the index of users. The comparisons and the order name the user, too: that is the same, and no other index will
-/// do, which would be walked past all other users' orders.
+/// By the index of users. The comparisons and the order name the user, too: the result is the same, but only this index
+/// fits; a scan of another one would read all other users' orders.
 const USERS: [&str; 2] = [
     "orders o WHERE (o.user_id, o.created_at, o.order_id) < ($7, $1, $2)
         AND (o.user_id, o.created_at, o.order_id) >= ($7, $3, '00000000-0000-0000-0000-000000000000'::uuid)
@@ -60,7 +60,7 @@ const USERS: [&str; 2] = [
     "o.user_id DESC, o.created_at DESC, o.order_id DESC",
 ];
 
-/// By the index of external ids, and no other.
+/// By the index of external ids; OFFSET 0 keeps the planner from choosing another one.
 const EXTERNAL: [&str; 2] = [
     "(SELECT * FROM orders o
        WHERE left(o.payload ->> 'id', 500) = left($8, 500) COLLATE \"C\" AND o.user_id = $7 AND o.payload ->> 'id' = $8
@@ -69,13 +69,13 @@ const EXTERNAL: [&str; 2] = [
     "o.created_at DESC, o.order_id DESC",
 ];
 
-/// The keys of the orders that fit. Where they are fewer than asked for, also the place up to which was looked, if the
-/// list goes on behind it.
+/// The keys of the matching orders. Where they are fewer than requested, also the key at which the scan ended, if the
+/// list continues behind it.
 fn sql([source, sort]: [&str; 2]) -> String {
     format!(
         "WITH page AS MATERIALIZED (
              SELECT o.created_at, o.order_id, coalesce(pg_column_size(o.payload), 0)::int8 AS size
-               FROM (SELECT o.* FROM {source} ORDER BY {sort} LIMIT {LOOKED_AT}) AS o
+               FROM (SELECT o.* FROM {source} ORDER BY {sort} LIMIT {MAX_SCANNED}) AS o
               WHERE ($4::text IS NULL OR o.status = $4) AND ($5::bool OR o.status <> 'deleted')
               ORDER BY {sort} LIMIT $6
          )
@@ -85,7 +85,7 @@ fn sql([source, sort]: [&str; 2]) -> String {
            FROM (SELECT o.created_at, o.order_id FROM {source} ORDER BY {sort} OFFSET {} LIMIT 1) AS edge
           WHERE (SELECT count(*) FROM page) < $6
           ORDER BY 1 DESC, 2 DESC",
-        LOOKED_AT - 1
+        MAX_SCANNED - 1
     )
 }
 
@@ -98,7 +98,7 @@ impl Lists {
         Ok(Lists { all, users, external, orders, damage: DamageLog::default() })
     }
 
-    /// A page of the orders that fit.
+    /// A page of matching orders.
     pub(in crate::store::postgres) async fn page(
         &self,
         client: &Client,
@@ -106,56 +106,56 @@ impl Lists {
         after: Option<ListCursor>,
         limit: usize,
     ) -> Result<Page, Failure> {
-        // No payload has it: Postgres's texts hold no NUL, and ours no empty external id.
+        // No payload matches: a text of Postgres cannot hold a NUL, and an external id is never empty.
         if filter.external_id.as_deref().is_some_and(|id| id.is_empty() || id.contains('\0')) {
             return Ok(Page { orders: Vec::new(), next: None });
         }
         let (mut candidates, mut edge) = self.candidates(client, filter, after, limit).await?;
         if candidates.len() > limit {
             candidates.truncate(limit);
-            edge = candidates.last().map(|candidate| candidate.place);
+            edge = candidates.last().map(|candidate| candidate.key);
         }
         let (mut orders, mut bytes) = (Vec::new(), 0);
         let mut rest = &candidates[..];
         let mut last = None;
         while !rest.is_empty() {
-            let (mut size, mut found) = (bite(rest), None);
+            let (mut size, mut found) = (chunk_size(rest), None);
             while found.is_none() {
                 found = self.orders(client, &rest[..size]).await?;
                 if found.is_none() {
                     size = bounded::fewer(size).unwrap_or(1);
                 }
             }
-            let (bite, behind) = rest.split_at(size);
+            let (chunk, behind) = rest.split_at(size);
             let mut found = found.unwrap_or_default();
-            for candidate in bite {
-                // It may have changed since.
-                if let Some(order) = found.remove(&candidate.place.1).filter(|order| filter.admits(order)) {
+            for candidate in chunk {
+                // The order may have changed since the first query.
+                if let Some(order) = found.remove(&candidate.key.1).filter(|order| filter.admits(order)) {
                     bytes += order.payload.as_str().len();
-                    if bytes > PAGE_BYTES && !orders.is_empty() {
-                        return Ok(Page { orders, next: last.map(Place::position) });
+                    if bytes > MAX_PAGE_BYTES && !orders.is_empty() {
+                        return Ok(Page { orders, next: last.map(SortKey::cursor) });
                     }
                     orders.push(order);
                 }
-                last = Some(candidate.place);
+                last = Some(candidate.key);
             }
             rest = behind;
         }
-        Ok(Page { orders, next: edge.map(Place::position) })
+        Ok(Page { orders, next: edge.map(SortKey::cursor) })
     }
 
-    /// The orders that fit, one more than asked for if there are; and where to go on if there are not, unless that is
-    /// the end.
+    /// The keys of matching orders, one more than requested if they exist; and the key behind which the scan continues,
+    /// if they do not and the list has not ended.
     async fn candidates(
         &self,
         client: &Client,
         filter: &Filter,
         after: Option<ListCursor>,
         limit: usize,
-    ) -> Result<(Vec<Candidate>, Option<Place>), Failure> {
-        let nobody = OrderId::from_bytes([0; 16]);
-        let before = Place(within(filter.created_before.unwrap_or(TIMES[1])), nobody);
-        let Place(at, id) = after.map_or(before, |after| Place::of(after).min(before));
+    ) -> Result<(Vec<Candidate>, Option<SortKey>), Failure> {
+        let lowest = OrderId::from_bytes([0; 16]);
+        let before = SortKey(within(filter.created_before.unwrap_or(TIMES[1])), lowest);
+        let SortKey(at, id) = after.map_or(before, |after| SortKey::of(after).min(before));
         let (id, from) = (uuid(id), within(filter.created_from.unwrap_or(TIMES[0])));
         let status = filter.status.map(|status| status.as_str());
         let count = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
@@ -175,31 +175,31 @@ impl Lists {
         };
         let (mut candidates, mut edge) = (Vec::new(), None);
         for row in &client.query(statement, &parameters).await? {
-            let place = Place(row.try_get(0)?, order_id(row.try_get(1)?));
+            let key = SortKey(row.try_get(0)?, order_id(row.try_get(1)?));
             match row.try_get(2)? {
-                Some(stored_bytes) => candidates.push(Candidate { place, stored_bytes }),
-                None => edge = Some(place),
+                Some(stored_bytes) => candidates.push(Candidate { key, stored_bytes }),
+                None => edge = Some(key),
             }
         }
         Ok((candidates, edge))
     }
 
-    /// Those of the orders that can be read; `None` where they are too many, because they are long, or because the
-    /// server fails on one of them.
+    /// The readable orders of a chunk; `None` where the chunk must be smaller, because the payloads are long, or
+    /// because the server fails on one of them.
     async fn orders(
         &self,
         client: &Client,
-        bite: &[Candidate],
+        chunk: &[Candidate],
     ) -> Result<Option<HashMap<OrderId, Order>>, Failure> {
-        let ids: Vec<Uuid> = bite.iter().map(|candidate| uuid(candidate.place.1)).collect();
+        let ids: Vec<Uuid> = chunk.iter().map(|candidate| uuid(candidate.key.1)).collect();
         let mut orders = HashMap::with_capacity(ids.len());
         let rows = match bounded::read(client, &self.orders, &[&ids]).await {
-            Ok(read) if read.is_cut && bite.len() > 1 => return Ok(None),
-            Err(failure) if failure.may_be_about_a_row() && bite.len() > 1 => return Ok(None),
-            Err(failure) if failure.may_be_about_a_row() => {
+            Ok(read) if read.is_cut && chunk.len() > 1 => return Ok(None),
+            Err(failure) if failure.may_concern_a_row() && chunk.len() > 1 => return Ok(None),
+            Err(failure) if failure.may_concern_a_row() => {
                 let what = format!("the server cannot read it: {failure}");
-                for candidate in bite {
-                    self.missing(&Damaged { order_id: candidate.place.1, what: what.clone() });
+                for candidate in chunk {
+                    self.missing(&Damaged { order_id: candidate.key.1, what: what.clone() });
                 }
                 return Ok(Some(orders));
             }
@@ -215,28 +215,28 @@ impl Lists {
     }
 
     fn missing(&self, damaged: &Damaged) {
-        self.damage.tell(damaged, "an order is missing in lists");
+        self.damage.log(damaged, "an order is missing in lists");
     }
 }
 
 /// How many of the candidates to read at once: one, or as many as are small enough together.
-fn bite(candidates: &[Candidate]) -> usize {
+fn chunk_size(candidates: &[Candidate]) -> usize {
     let mut bytes = 0;
     let fits = |candidate: &&Candidate| {
         bytes += candidate.stored_bytes;
-        bytes <= BITE_BYTES
+        bytes <= MAX_CHUNK_BYTES
     };
     candidates.iter().take_while(fits).count().max(1)
 }
 
-impl Place {
-    fn of(position: ListCursor) -> Place {
-        let end = if position.major < 0 { TIMES[0] } else { TIMES[1] };
-        let at = Timestamp::from_microsecond(position.major).unwrap_or(end);
-        Place(within(at), OrderId::from_bytes(position.minor))
+impl SortKey {
+    fn of(cursor: ListCursor) -> SortKey {
+        let end = if cursor.major < 0 { TIMES[0] } else { TIMES[1] };
+        let at = Timestamp::from_microsecond(cursor.major).unwrap_or(end);
+        SortKey(within(at), OrderId::from_bytes(cursor.minor))
     }
 
-    fn position(self) -> ListCursor {
+    fn cursor(self) -> ListCursor {
         ListCursor { major: self.0.as_microsecond(), minor: *self.1.as_bytes() }
     }
 }

@@ -1,18 +1,18 @@
-//! Whether the server takes writes, asked on a connection of its own: no command waits behind the question, and it
-//! waits behind no command.
+//! Checks whether the server accepts writes. It has a connection of its own, so that commands and checks do not wait
+//! for each other.
 
 use tokio_postgres::{Client, Statement};
 
 use crate::store::postgres::connection::pooled_connection::Prepare;
 use crate::store::postgres::failure::Failure;
 
-/// A connection that asks.
+/// A connection for checks.
 pub(in crate::store::postgres) struct Checking {
     client: Client,
     check: Statement,
 }
 
-/// Fails where a table is missing, too.
+/// Also fails where a table is missing.
 const CHECK: &str = "
 SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool
   FROM (SELECT 1) AS one
@@ -23,8 +23,8 @@ SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool
   LEFT JOIN (SELECT 1 FROM orders_expansions LIMIT 1) AS six ON true
   LEFT JOIN (SELECT 1 FROM orders_dead_letters LIMIT 1) AS seven ON true";
 
-/// Takes as much room on the disk as a large batch does, in rows too short to be compressed, and gives it back.
-const TAKE_ROOM: &str = "
+/// Allocates as much space on the disk as a large batch, in rows too short to be compressed, and frees it.
+const ALLOCATE: &str = "
 CREATE TEMP TABLE orderstream_room ON COMMIT DROP AS SELECT repeat('x', 1900) AS filler FROM generate_series(1, 2200)";
 
 impl Prepare for Checking {
@@ -41,7 +41,7 @@ impl Prepare for Checking {
 }
 
 impl Checking {
-    /// Whether this server takes writes, and has the tables.
+    /// Whether the server accepts writes, and has the tables.
     pub(in crate::store::postgres) async fn run(&self) -> Result<(), Failure> {
         let row = self.client.query_one(&self.check, &[]).await?;
         match row.try_get(0)? {
@@ -50,11 +50,11 @@ impl Checking {
         }
     }
 
-    /// Whether a disk that was full has room again.
-    pub(super) async fn take_room(&self) -> Result<(), Failure> {
-        match self.client.batch_execute(TAKE_ROOM).await.map_err(Failure::from) {
-            // It says nothing about the disk: a login may not make temporary tables, for instance.
-            Err(failure) if !failure.is_about_a_full_disk() && !failure.ends_connection() => Ok(()),
+    /// Whether a disk that was full has space again.
+    pub(super) async fn find_space(&self) -> Result<(), Failure> {
+        match self.client.batch_execute(ALLOCATE).await.map_err(Failure::from) {
+            // Such a failure is not about the disk: the login may not create temporary tables, for instance.
+            Err(failure) if !failure.is_disk_full() && !failure.ends_connection() => Ok(()),
             outcome => outcome,
         }
     }

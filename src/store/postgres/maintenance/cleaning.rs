@@ -1,4 +1,5 @@
-//! Dropping what is kept for a time only, on a connection of its own: no other work waits behind it.
+//! Drops old keys and history events for the retention job, on a connection of its own, so that other work does not
+//! wait for it.
 
 use jiff::Timestamp;
 use tokio_postgres::{Client, Statement};
@@ -7,22 +8,22 @@ use crate::store::postgres::connection::pooled_connection::Prepare;
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::within;
 
-/// A connection that cleans.
+/// A connection for the cleaning.
 pub(in crate::store::postgres) struct Cleaning {
     client: Client,
     keys: Statement,
     history_events: Statement,
 }
 
-/// Keys that another process is dropping at this moment are left to it.
+/// Skips keys that another process is dropping at this moment.
 const KEYS: &str = "
 DELETE FROM orders_keys WHERE digest = ANY (ARRAY(
     SELECT digest FROM orders_keys WHERE created_at < $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
-/// In the order of their places, up to the first that is too young, so that never one is left that is before one that
-/// was dropped. Two processes that drop the same steps meet them in the order in which they lie.
-/// The newest of them is noted, for readers who come back later.
-const STEPS: &str = "
+/// Drops events in the order of their offsets, up to the first one that is young enough, so that no event remains
+/// before a dropped one. Two processes that drop the same events lock them in the same order. The offset of the newest
+/// dropped event is stored, for readers that continue later.
+const EVENTS: &str = "
 WITH gone AS (
     DELETE FROM orders_history WHERE ctid = ANY (ARRAY(
         SELECT row FROM (
@@ -41,7 +42,7 @@ impl Prepare for Cleaning {
     const WRITES: bool = true;
 
     async fn prepare(client: Client, _: bool) -> Result<Cleaning, tokio_postgres::Error> {
-        let (keys, history_events) = tokio::try_join!(client.prepare(KEYS), client.prepare(STEPS))?;
+        let (keys, history_events) = tokio::try_join!(client.prepare(KEYS), client.prepare(EVENTS))?;
         Ok(Cleaning { client, keys, history_events })
     }
 
@@ -51,22 +52,22 @@ impl Prepare for Cleaning {
 }
 
 impl Cleaning {
-    /// Drops keys and steps that were written before a time each, at most so many of each. Answers how many.
+    /// Drops keys and history events that were written before these times, at most `limit` of each. Returns how many.
     pub(in crate::store::postgres) async fn run(
         &self,
         keys_before: Timestamp,
-        steps_before: Option<Timestamp>,
+        events_before: Option<Timestamp>,
         limit: usize,
     ) -> Result<usize, Failure> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let keys = self.client.execute(&self.keys, &[&within(keys_before), &limit]).await?;
-        let steps = match steps_before {
+        let events = match events_before {
             None => 0,
             Some(before) => {
                 let row = self.client.query_one(&self.history_events, &[&within(before), &limit]).await?;
                 row.try_get::<_, i64>(0)?.unsigned_abs()
             }
         };
-        Ok(usize::try_from(keys + steps).unwrap_or(usize::MAX))
+        Ok(usize::try_from(keys + events).unwrap_or(usize::MAX))
     }
 }

@@ -1,4 +1,4 @@
-//! Looking after the store in Postgres: its clock, what is dropped after a time, whether it takes writes, and its end.
+//! Maintenance of the store in Postgres: its clock, the cleaning of old rows, the check for writes, and the close.
 
 pub(super) mod checking;
 pub(super) mod cleaning;
@@ -15,8 +15,8 @@ use self::cleaning::Cleaning;
 use super::store::PostgresStore;
 use crate::store::{Error, Maintenance};
 
-/// How long a check waits for the server: long enough to connect anew.
-const CHECK_LIMIT: Duration = Duration::from_secs(10);
+/// How long a check waits for the server: long enough to open a new connection.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[async_trait]
 impl Maintenance for PostgresStore {
@@ -31,11 +31,11 @@ impl Maintenance for PostgresStore {
     async fn clean(
         &self,
         keys_before: Timestamp,
-        steps_before: Option<Timestamp>,
+        events_before: Option<Timestamp>,
         limit: usize,
     ) -> Result<usize, Error> {
         let clean =
-            |session: Arc<Cleaning>| async move { session.run(keys_before, steps_before, limit).await };
+            |session: Arc<Cleaning>| async move { session.run(keys_before, events_before, limit).await };
         self.cleaning.read(clean).await
     }
 
@@ -43,18 +43,18 @@ impl Maintenance for PostgresStore {
         let was_full = self.server.is_full();
         let check = |session: Arc<Checking>| async move {
             session.run().await?;
-            if was_full { session.take_room().await } else { Ok(()) }
+            if was_full { session.find_space().await } else { Ok(()) }
         };
         let checked = async {
             self.checking.read(check).await?;
-            // Opened where they are not, and asked nothing: no caller is the first to wait for them.
-            for link in self.commands.all() {
-                link.session().await?;
+            // Opens closed connections, so that no command has to wait for that.
+            for connection in self.commands.all() {
+                connection.session().await?;
             }
             Ok(())
         };
-        let silence = || Err(Error::Unavailable("Postgres does not answer".to_owned()));
-        timeout(CHECK_LIMIT, checked).await.unwrap_or_else(|_| silence())?;
+        let no_answer = || Err(Error::Unavailable("Postgres does not answer".to_owned()));
+        timeout(CHECK_TIMEOUT, checked).await.unwrap_or_else(|_| no_answer())?;
         if was_full {
             self.server.set_full(false);
         }

@@ -1,7 +1,7 @@
-//! The schema: plain files that also work with `psql -f`, applied in their order by one process at a time. From the
-//! third on each notes itself in a ledger; the first two, which another service may have applied, are known by what
-//! they made. On tables of some size a file is carried out statement by statement, beside those who work there. What
-//! the release before still uses is dropped only on request, or where that release has never been.
+//! The migrations: plain SQL files that also work with `psql -f`, applied in their order by one process at a time. From
+//! the third on, each records itself in a ledger; the first two, which another service may have applied, are recognized
+//! by their tables and columns. On large tables a file is applied statement by statement, while other processes work.
+//! What the previous release still uses is dropped only on request, or where that release has never run.
 
 mod online;
 mod statements;
@@ -36,21 +36,22 @@ const KNOWN: u32 = MIGRATIONS.len() as u32;
 /// The index that only the previous release uses.
 pub const SUPERSEDED: &str = "orders_external_id";
 
-/// The lock that kept two processes of earlier releases from migrating one database: the first eight bytes of
-/// "orderstream". Held for short transactions alone: one who waits for it would hold up an index that is being built.
+/// The lock with which earlier releases prevent that two processes migrate one database: the first eight bytes of
+/// "orderstream". Held for short transactions only: a process that waits for it would delay an index that is being
+/// built.
 const LOCK: i64 = 0x6f72_6465_7273_7472;
 
-/// The lock that keeps two processes from migrating one schema, held to the end: "orde", and which schema it is.
+/// The lock that prevents that two processes migrate one schema, held to the end: "orde", and the schema.
 const ONE_AT_A_TIME: &str = "pg_try_advisory_lock(1869767781, hashtext(current_schema()))";
 
-/// How often a process that waits for the lock asks for it.
-const ASK: Duration = Duration::from_millis(50);
+/// The pause between attempts to get the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a migration may take: it may build an index over all orders.
-const LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a statement may take: it may build an index over all orders.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How often a server that is starting is asked again.
-const STARTING: Duration = Duration::from_millis(500);
+/// The pause between attempts to connect to a server that is starting.
+const CONNECT_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a migration did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,18 +60,18 @@ pub struct Migrated {
     pub applied: u32,
     /// The schema's version after them.
     pub version: u32,
-    /// Whether something is left that only the release before uses, for `orderstream migrate --finish` to drop.
+    /// Whether something is left that only the previous release uses, and `orderstream migrate --finish` drops.
     pub is_unfinished: bool,
 }
 
-/// Why the schema was not brought to this program's version. What had been applied before stays applied, and trying
-/// again goes on from there.
+/// Why the schema was not brought to this program's version. Statements that were applied stay applied, and a retry
+/// continues behind them.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// The database cannot be reached.
     #[error("{0}")]
     Unreachable(String),
-    /// It was made by a newer version of this program.
+    /// A newer version of this program made the schema.
     #[error(
         "the database has schema version {found} and this program knows {known}; use a newer orderstream"
     )]
@@ -80,15 +81,15 @@ pub enum MigrateError {
         /// Ours.
         known: u32,
     },
-    /// A migration failed. What it had not done yet it does when it is run again.
-    #[error("migration {version} failed, and goes on from there when it is run again: {reason}")]
+    /// A migration failed. A retry continues where it failed.
+    #[error("migration {version} failed, and continues there when it is run again: {reason}")]
     Failed {
         /// Its number.
         version: u32,
-        /// What the server says.
+        /// The message of the server.
         reason: String,
     },
-    /// The server failed otherwise.
+    /// The server failed in another way.
     #[error("{0}")]
     Server(String),
 }
@@ -99,7 +100,7 @@ impl From<Failure> for MigrateError {
     }
 }
 
-/// Brings the database to this program's version. With `finish`, also drops what only the release before uses.
+/// Brings the database to this program's version. With `finish`, also drops what only the previous release uses.
 pub(super) async fn run(server: &Server, finish: bool) -> Result<Migrated, MigrateError> {
     let client = prepared(server).await?;
     lock(&client).await?;
@@ -116,13 +117,13 @@ pub(super) async fn run(server: &Server, finish: bool) -> Result<Migrated, Migra
     if finish || !found.has_ledger {
         online::in_short(&client, &drop_superseded()).await?;
     }
-    settle(&client).await?;
+    adjust_origin(&client).await?;
     let is_unfinished = is_unfinished(&client).await?;
-    // The lock goes with the connection.
+    // The lock ends with the connection.
     Ok(Migrated { applied: KNOWN - found.applied, version: KNOWN, is_unfinished })
 }
 
-/// What [`run`] would do, a line or two for each step.
+/// What [`run`] would do, one or two lines for each statement.
 pub(super) async fn plan(server: &Server, finish: bool) -> Result<Vec<String>, MigrateError> {
     let client = prepared(server).await?;
     let found = version(&client).await?;
@@ -134,7 +135,8 @@ pub(super) async fn plan(server: &Server, finish: bool) -> Result<Vec<String>, M
         lines.push(small.to_owned());
     }
     for (version, sql) in (1..).zip(MIGRATIONS).skip(found.applied as usize) {
-        lines.extend(steps(found, sql).iter().map(|statement| format!("{version:04}  {statement:#}")));
+        let statements = needed_statements(found, sql);
+        lines.extend(statements.iter().map(|statement| format!("{version:04}  {statement:#}")));
     }
     if finish || !found.has_ledger {
         let why = if finish { "--finish" } else { "no previous release has used this database" };
@@ -148,8 +150,8 @@ fn drop_superseded() -> String {
     format!("DROP INDEX IF EXISTS {SUPERSEDED}")
 }
 
-/// The statements of a file that are needed: where the release before has never been, its index is not built first.
-fn steps(found: Found, sql: &str) -> Vec<Statement> {
+/// The statements of a file that are needed: where the previous release has never run, its index is not built.
+fn needed_statements(found: Found, sql: &str) -> Vec<Statement> {
     let is_needed = |statement: &Statement| match statement {
         Statement::Index(index) => found.has_ledger || index.name != SUPERSEDED,
         _ => true,
@@ -158,7 +160,7 @@ fn steps(found: Found, sql: &str) -> Vec<Statement> {
 }
 
 async fn apply_online(client: &Client, found: Found, version: u32, sql: &str) -> Result<(), Failure> {
-    for statement in steps(found, sql) {
+    for statement in needed_statements(found, sql) {
         tracing::info!("migration {version}: {statement}");
         online::run(client, &statement).await?;
     }
@@ -177,28 +179,28 @@ fn check(found: Found) -> Result<(), MigrateError> {
 async fn prepared(server: &Server) -> Result<Client, MigrateError> {
     let client = connect(server).await?;
     let settings =
-        format!("SET statement_timeout = {}; SET client_min_messages = warning", LIMIT.as_millis());
+        format!("SET statement_timeout = {}; SET client_min_messages = warning", STATEMENT_TIMEOUT.as_millis());
     client.batch_execute(&settings).await.map_err(Failure::from)?;
     Ok(client)
 }
 
-/// Waits until no other process migrates. Asked again and again, and not waited for within a statement: the snapshot of
-/// that would hold up an index that the other process builds.
+/// Waits until no other process migrates. It polls the lock instead of waiting within a statement, whose snapshot would
+/// delay an index that the other process builds.
 async fn lock(client: &Client) -> Result<(), Failure> {
     let sql = format!("SELECT coalesce({ONE_AT_A_TIME}, true)");
     while !client.query_one(&sql, &[]).await?.try_get::<_, bool>(0)? {
-        sleep(ASK).await;
+        sleep(LOCK_PAUSE).await;
     }
     Ok(())
 }
 
-/// Whether something is left that only the release before uses.
+/// Whether something is left that only the previous release uses.
 async fn is_unfinished(client: &Client) -> Result<bool, Failure> {
     let sql = "SELECT to_regclass($1) IS NOT NULL";
     Ok(client.query_one(sql, &[&SUPERSEDED]).await?.try_get(0)?)
 }
 
-/// Opens a connection. A server that is starting is waited for: it may have much to recover from.
+/// Opens a connection. Waits for a server that is starting, which may take long to recover.
 async fn connect(server: &Server) -> Result<Client, MigrateError> {
     let log = LogOnce::default();
     loop {
@@ -213,30 +215,30 @@ async fn connect(server: &Server) -> Result<Client, MigrateError> {
         if log.failed() {
             tracing::warn!("{reason}; waiting until the server has started");
         }
-        sleep(STARTING).await;
+        sleep(CONNECT_PAUSE).await;
     }
 }
 
-/// Has the places of the history go on growing where a server has taken over another one's dump, and so counts its
-/// transactions from another number.
-async fn settle(client: &Client) -> Result<(), Failure> {
+/// Keeps the offsets of the history growing where another server has restored the database, whose transactions have
+/// other numbers: it moves the origin that is added to them.
+async fn adjust_origin(client: &Client) -> Result<(), Failure> {
     let sql =
         "SELECT system_identifier, cluster FROM pg_control_system(), orders_history_origin WHERE single";
     let row = match client.query_opt(sql, &[]).await {
-        // Where a login may not see the number of the server, it cannot be told.
+        // A login without the privilege to read the server's identifier cannot detect another server.
         Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => return Ok(()),
         row => row?,
     };
     let Some(row) = row else {
         client.batch_execute("INSERT INTO orders_history_origin (origin, cluster) VALUES (0, 0)").await?;
-        return Box::pin(settle(client)).await;
+        return Box::pin(adjust_origin(client)).await;
     };
-    let (here, noted): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
-    if noted == Some(here) {
+    let (here, recorded): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+    if recorded == Some(here) {
         return Ok(());
     }
-    // No step is written meanwhile: a writer that waits here sees the new origin.
-    let place = match noted {
+    // The lock stops writers, so that those that wait see the new origin.
+    let place = match recorded {
         None => "origin",
         Some(_) => {
             "greatest(origin, (SELECT max(place) FROM orders_history), (SELECT max(history_place) FROM orders))"
@@ -249,7 +251,7 @@ async fn settle(client: &Client) -> Result<(), Failure> {
     online::in_short(client, &sql).await
 }
 
-/// What a database has.
+/// The state of a database's schema.
 #[derive(Debug, Clone, Copy)]
 struct Found {
     /// The newest migration that was applied.
@@ -258,8 +260,8 @@ struct Found {
     has_ledger: bool,
 }
 
-/// The version of the schema as it is: by the ledgers, or by what the files before them made. What a newer release has
-/// added in a way that this one can work beside does not count.
+/// The version of the schema: from the ledgers, or from the tables and columns of the files before the ledger.
+/// Additions of a newer release that this one can work with do not count.
 async fn version(client: &Client) -> Result<Found, Failure> {
     let sql = "SELECT to_regclass('orders') IS NOT NULL, to_regclass('orders_migrations') IS NOT NULL,
                       EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('orders')

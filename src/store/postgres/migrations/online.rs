@@ -1,6 +1,6 @@
-//! Carries out a migration on tables that are in use. No reader or writer waits for longer than a lock is asked
-//! for, which is a second: an index is built beside them, rows change in batches, and what needs a strong lock gives up
-//! and comes again. Each statement can be repeated, so a migration that was killed goes on where it was.
+//! Applies a migration to tables that are in use. A reader or writer must not wait longer than the lock timeout of a
+//! second: an index is built concurrently, rows change in batches, and a statement that needs a strong lock ends at the
+//! timeout and is tried again. Each statement can be repeated, so a migration that was killed continues.
 
 use std::time::Duration;
 
@@ -12,20 +12,20 @@ use uuid::Uuid;
 use super::statements::{Index, Statement, Update};
 use crate::store::postgres::failure::Failure;
 
-/// How long a lock is waited for. Others queue behind the one that waits.
-const LOCK_LIMIT: Duration = Duration::from_secs(1);
+/// How long a statement waits for a lock. Other processes queue behind it meanwhile.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a statement comes again and again for a lock that it does not get.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// For how long a statement is tried again that does not get its lock.
+const RETRY_FOR: Duration = Duration::from_secs(10 * 60);
 
-/// The pause after the first attempt, and the longest one; the others have the table to themselves meanwhile.
+/// The pause after the first attempt, and the longest one, in which others use the table.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
 
 /// How many rows change in one transaction.
 const BATCH: u32 = 5_000;
 
-/// Up to how many bytes a table is changed in one go: an index of that is built in an instant.
-const SMALL: i64 = 8 << 20;
+/// Up to how many bytes of tables a migration is one transaction: an index of them is built in an instant.
+const SMALL_BYTES: i64 = 8 << 20;
 
 /// Whether the tables are so small that a whole migration delays no other process.
 pub(super) async fn is_small(client: &Client) -> Result<bool, Failure> {
@@ -33,10 +33,10 @@ pub(super) async fn is_small(client: &Client) -> Result<bool, Failure> {
                    SELECT inhrelid AS oid FROM pg_inherits WHERE inhparent = to_regclass('orders')
                    UNION ALL SELECT to_regclass('orders') UNION ALL SELECT to_regclass('orders_history')
                    UNION ALL SELECT to_regclass('orders_keys')) AS t WHERE t.oid IS NOT NULL";
-    Ok(client.query_one(sql, &[]).await?.try_get::<_, i64>(0)? <= SMALL)
+    Ok(client.query_one(sql, &[]).await?.try_get::<_, i64>(0)? <= SMALL_BYTES)
 }
 
-/// Carries out a statement.
+/// Applies a statement.
 pub(in crate::store::postgres) async fn run(client: &Client, statement: &Statement) -> Result<(), Failure> {
     match statement {
         Statement::Short(sql) => in_short(client, sql).await,
@@ -46,29 +46,30 @@ pub(in crate::store::postgres) async fn run(client: &Client, statement: &Stateme
     }
 }
 
-/// Carries out SQL in one transaction that gives up soon where it waits for a lock, and comes again.
+/// Runs SQL in one transaction with a short lock timeout, and retries it.
 pub(super) async fn in_short(client: &Client, sql: &str) -> Result<(), Failure> {
-    let transaction = format!("BEGIN; SET LOCAL lock_timeout = {};\n{sql};\nCOMMIT", LOCK_LIMIT.as_millis());
+    let transaction =
+        format!("BEGIN; SET LOCAL lock_timeout = {};\n{sql};\nCOMMIT", LOCK_TIMEOUT.as_millis());
     let (begun, mut pause) = (Instant::now(), PAUSES[0]);
     loop {
         let Err(error) = client.batch_execute(&transaction).await else { return Ok(()) };
-        let is_locked = is_about_a_lock(&error) && begun.elapsed() < PATIENCE;
+        let is_locked = is_lock_failure(&error) && begun.elapsed() < RETRY_FOR;
         if !is_locked {
             return Err(error.into());
         }
         client.batch_execute("ROLLBACK").await?;
-        tracing::info!(%error, "a migration waits for a lock, and tries again");
+        tracing::info!(%error, "a migration did not get a lock; it is tried again");
         sleep(pause).await;
         pause = (pause * 2).min(PAUSES[1]);
     }
 }
 
-fn is_about_a_lock(error: &tokio_postgres::Error) -> bool {
+fn is_lock_failure(error: &tokio_postgres::Error) -> bool {
     let codes = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
     error.code().is_some_and(|code| codes.contains(code))
 }
 
-/// Builds an index beside readers and writers. On a partitioned table: on each partition, and then as one.
+/// Builds an index concurrently. On a partitioned table: on each partition, and then as one.
 async fn build(client: &Client, index: &Index) -> Result<(), Failure> {
     if is_valid(client, &index.name).await? == Some(true) {
         return Ok(());
@@ -82,7 +83,7 @@ async fn build(client: &Client, index: &Index) -> Result<(), Failure> {
     let mut parts = Vec::with_capacity(partitions.len());
     for (number, row) in (1..).zip(&partitions) {
         let table: String = row.try_get(0)?;
-        tracing::info!("builds the index {} on {table}, {number} of {}", index.name, partitions.len());
+        tracing::info!("building the index {} on {table}, {number} of {}", index.name, partitions.len());
         let name = format!("{table}_{}", index.name.trim_start_matches("orders_"));
         build_concurrently(client, &Index { name: name.clone(), table, ..index.clone() }).await?;
         parts.push(name);
@@ -91,7 +92,7 @@ async fn build(client: &Client, index: &Index) -> Result<(), Failure> {
     let unique = if *is_unique { "UNIQUE " } else { "" };
     in_short(client, &format!("CREATE {unique}INDEX IF NOT EXISTS {name} ON ONLY {table} {rest}")).await?;
     for part in parts {
-        // Attached already, where this was done before: that is no error.
+        // An index that is attached already is not an error.
         in_short(client, &format!("ALTER INDEX {name} ATTACH PARTITION {part}")).await?;
     }
     Ok(())
@@ -104,7 +105,7 @@ async fn build_concurrently(client: &Client, index: &Index) -> Result<(), Failur
     loop {
         match is_valid(client, name).await? {
             Some(true) => return Ok(()),
-            // What is left of an attempt that was ended: no query uses it, and every write pays for it.
+            // Left by an interrupted attempt: no query uses it, but every write updates it.
             Some(false) => {
                 client.batch_execute(&format!("DROP INDEX CONCURRENTLY IF EXISTS {name}")).await?;
             }
@@ -113,13 +114,13 @@ async fn build_concurrently(client: &Client, index: &Index) -> Result<(), Failur
         let sql = format!("CREATE {unique}INDEX CONCURRENTLY {name} ON {table} {rest}");
         match client.batch_execute(&sql).await {
             Ok(()) => return Ok(()),
-            Err(error) if is_about_a_lock(&error) && begun.elapsed() < PATIENCE => sleep(PAUSES[0]).await,
+            Err(error) if is_lock_failure(&error) && begun.elapsed() < RETRY_FOR => sleep(PAUSES[0]).await,
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// Whether an index can be used; `None` where there is none of that name.
+/// Whether an index can be used; `None` where it does not exist.
 async fn is_valid(client: &Client, name: &str) -> Result<Option<bool>, Failure> {
     let sql = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)";
     Ok(client.query_opt(sql, &[&name]).await?.map(|row| row.try_get(0)).transpose()?)

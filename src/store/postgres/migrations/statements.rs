@@ -1,18 +1,18 @@
-//! A migration's file, statement by statement: how each is carried out on tables that are in use, and which locks it
-//! takes. The files are plain SQL for `psql`; what is read here is the little of it that they use.
+//! Splits a migration's file into statements, and decides how each is applied to tables that are in use, with which
+//! locks. The files are plain SQL for `psql`; this file parses only the syntax that they use.
 
 use std::fmt;
 
 /// A statement of a migration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store::postgres) enum Statement {
-    /// An index. Built beside writers, on each partition by itself.
+    /// An index. Built concurrently, on each partition separately.
     Index(Index),
     /// A change of rows, in batches by the table's key.
     Update(Update),
-    /// Statistics; no writer waits for it.
+    /// Statistics; writers do not wait for it.
     Analyze(String),
-    /// Anything else: short, in a transaction of its own, and given up soon where it waits for a lock.
+    /// Any other statement: short, in a transaction of its own with a short lock timeout.
     Short(String),
 }
 
@@ -22,14 +22,14 @@ pub(super) struct Index {
     pub(super) is_unique: bool,
     pub(in crate::store::postgres) name: String,
     pub(in crate::store::postgres) table: String,
-    /// All behind the table's name.
+    /// The text behind the table's name.
     pub(in crate::store::postgres) rest: String,
 }
 
 /// An UPDATE of orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store::postgres) struct Update {
-    /// All in front of WHERE.
+    /// The text in front of WHERE.
     pub(super) head: String,
     pub(in crate::store::postgres) condition: String,
 }
@@ -87,7 +87,7 @@ impl fmt::Display for Statement {
         };
         let words: Vec<&str> = what.split_whitespace().collect();
         let mut line = words.join(" ");
-        if let Some((end, _)) = line.char_indices().nth(LONGEST).filter(|_| !f.alternate()) {
+        if let Some((end, _)) = line.char_indices().nth(MAX_SHOWN).filter(|_| !f.alternate()) {
             line.truncate(end);
             line += "...";
         }
@@ -96,7 +96,7 @@ impl fmt::Display for Statement {
 }
 
 /// How many characters of a statement a line of the log shows.
-const LONGEST: usize = 100;
+const MAX_SHOWN: usize = 100;
 
 /// `CREATE [UNIQUE] INDEX IF NOT EXISTS name ON table rest`, as the files write it.
 fn index(sql: &str, is_unique: bool) -> Option<Index> {
@@ -130,7 +130,7 @@ pub(super) fn of_file(sql: &str) -> Vec<Statement> {
                 rest = &rest[1..];
                 continue;
             }
-            // A comment within a body stays in it: it ends with its line.
+            // A comment within a quoted body is part of the body.
             _ => c.len_utf8(),
         };
         current.push_str(&rest[..length]);
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_taken_apart_where_its_statements_end() {
+    fn a_file_is_split_at_the_ends_of_its_statements() {
         let sql = "-- It's one; comment.\nCREATE TABLE a (b text DEFAULT ';--'); -- end\n\
                    DO $$ BEGIN\n  -- It's; no end.\n  PERFORM 'x;'; END $$;\nANALYZE a;\n";
         assert_eq!(
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_long_on_a_large_table_is_known() {
+    fn indexes_and_updates_are_recognized() {
         let sql = "CREATE UNIQUE INDEX IF NOT EXISTS i ON orders (left(a, 5) COLLATE \"C\", b) WHERE b IS NOT NULL;\n\
                    UPDATE orders SET a = coalesce(b, now())\n WHERE a IS NULL AND b = 'x';";
         let [Statement::Index(index), Statement::Update(update)] = &of_file(sql)[..] else {

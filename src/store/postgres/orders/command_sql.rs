@@ -1,24 +1,25 @@
-//! The text of the statements that carry out commands: one for all commands of a kind, which writes all that becomes
-//! durable with the orders. What a batch does not need, keys for instance, is not in its statement.
+//! The SQL of the statements that apply commands: one statement for all commands of a kind, which writes everything
+//! that becomes durable with the orders: outbox rows, keys, history events. Parts that a batch does not need, keys for
+//! instance, are not in its statement.
 
 use futures_util::future::try_join_all;
 use tokio_postgres::{Client, Statement};
 
 use crate::order::{Cause, Status, Version};
-use crate::store::postgres::history::writing::{own_place, placed, told};
+use crate::store::postgres::history::writing::{history_insert, history_place, own_place};
 use crate::store::postgres::payload_text::payload_text;
 use crate::store::postgres::rows::{others, sources};
 
-/// What a statement does beside changing orders and noting them in the outbox.
+/// The parts of a statement beside the change of orders and their outbox rows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extras {
-    /// Carries out nothing whose key was used before, and keeps the keys of what it carries out. Two columns more.
+    /// Skips commands whose keys were used before, and stores the keys of the others. Two more parameters.
     pub(in crate::store::postgres) keys: bool,
-    /// Writes the history.
+    /// Writes history events.
     pub(in crate::store::postgres) history: bool,
 }
 
-/// A statement for batches without a key, and one for those with keys.
+/// A statement for batches without keys, and one for batches with keys.
 pub(super) struct Pair(pub(super) [Statement; 2]);
 
 impl Pair {
@@ -39,38 +40,38 @@ impl Extras {
         if self.keys { sql } else { "" }
     }
 
-    fn step(self, sql: &'static str) -> &'static str {
+    fn history(self, sql: &'static str) -> &'static str {
         if self.history { sql } else { "" }
     }
 
-    fn told(self) -> String {
-        if self.history { told(Cause::Command, "NULL, NULL") } else { String::new() }
+    fn history_insert(self) -> String {
+        if self.history { history_insert(Cause::Command, "NULL, NULL") } else { String::new() }
     }
 }
 
-/// Whether a key is new to the statement. One that another transaction uses at the same moment violates its
-/// uniqueness, which undoes the statement. NOT EXISTS would say the same, but becomes a join, and the plan of a join
-/// that was made for an empty table walks through all keys for each one.
+/// Whether a key is new. A key that another transaction uses at the same moment violates the uniqueness, which undoes
+/// the statement. NOT EXISTS would mean the same but becomes a join, and a join that was planned for an empty table
+/// scans all keys for each command.
 const IS_FRESH: &str = "(SELECT k.digest FROM orders_keys k WHERE k.digest = ANY (ARRAY[c.digest])) IS NULL";
 
-/// Keeps the keys of an UPDATE, whose rows carry them. One that another transaction keeps at the same moment is waited
-/// for, so all statements keep them in one order.
-const KEPT: &str = ", kept AS (
+/// Stores the keys of an UPDATE, whose rows contain them. The insert waits for another transaction that stores the same
+/// key, so all statements insert in the same order, or they could deadlock.
+const STORE_KEYS: &str = ", kept AS (
     INSERT INTO orders_keys (digest, content, order_id, version, status)
     SELECT digest, content, order_id, version, status FROM put WHERE digest IS NOT NULL ORDER BY digest
 )";
 
-/// Makes orders whose ids are all new; one that is taken violates its uniqueness, which undoes the statement.
+/// Creates orders whose ids are all new; a duplicate key undoes the statement.
 pub(super) fn create(with: Extras) -> String {
     creation(with, "")
 }
 
-/// Makes those orders whose ids are new.
+/// Creates those orders whose ids are new.
 pub(super) fn create_if_new(with: Extras) -> String {
     creation(with, "ON CONFLICT (order_id) DO NOTHING")
 }
 
-/// The times are the transaction's own: one for the whole batch. Names the orders only where some were refused.
+/// All times are the transaction's. The result lists the orders only where some were refused.
 fn creation(with: Extras, on_conflict: &str) -> String {
     let place = if with.history { format!(", {}", own_place()) } else { String::new() };
     format!(
@@ -81,18 +82,18 @@ fn creation(with: Extras, on_conflict: &str) -> String {
                FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int4[]{digests})
                     AS c (id, user_id, payload, bucket{digest}){is_fresh}
              {on_conflict}
-             RETURNING order_id{step}
+             RETURNING order_id{history_columns}
          ), noted AS (
              INSERT INTO orders_outbox (order_id, version) SELECT order_id, 1 FROM put
-         ){kept}{told}
+         ){kept}{history_insert}
          SELECT now(), CASE WHEN count(*) < cardinality($1) THEN coalesce(array_agg(order_id), ARRAY[]::uuid[]) END
            FROM put",
-        place_column = with.step(", history_place"),
+        place_column = with.history(", history_place"),
         digests = with.key(", $5::uuid[]"),
         digest = with.key(", digest"),
         is_fresh = if with.keys { format!(" WHERE {IS_FRESH}") } else { String::new() },
-        step = with.step(", user_id, version, updated_at, status, history_place"),
-        // IS TRUE keeps the condition a hash table: as a join, it would be a loop in a loop.
+        history_columns = with.history(", user_id, version, updated_at, status, history_place"),
+        // IS TRUE keeps the condition a hash table: as a join, it would be a nested loop.
         kept = with.key(
             ", kept AS (
                  INSERT INTO orders_keys (digest, content, order_id, version, status)
@@ -102,16 +103,16 @@ fn creation(with: Extras, on_conflict: &str) -> String {
                   ORDER BY k.digest
              )"
         ),
-        told = with.told(),
+        history_insert = with.history_insert(),
     )
 }
 
-/// When a change happens that is not to lie before the last one. A time that none of ours can follow, `infinity` for
-/// instance, has been set by another service, and ends here.
+/// The time of a change, never before the last one. A time that cannot be exceeded, `infinity` for instance, was
+/// written by another service, and is replaced.
 const NEXT_TIME: &str =
     "CASE WHEN o.updated_at < '9999-12-01' THEN greatest(o.updated_at, now()) ELSE now() END";
 
-/// When an order was deleted first. A time that cannot be read has been set by another program, and ends here.
+/// The time of an order's first deletion. A time that cannot be read was written by another program, and is replaced.
 const FIRST_DELETION: &str =
     "CASE WHEN o.deleted_at BETWEEN '0001-01-01' AND '9999-12-01' THEN o.deleted_at ELSE now() END";
 
@@ -125,28 +126,28 @@ pub(in crate::store::postgres) fn update(with: Extras) -> String {
                FROM unnest($1::uuid[], $2::uuid[], $3::int8[], $4::text[]{keys})
                     AS c (id, user_id, version, payload{key})
               WHERE {condition}
-             RETURNING o.order_id, o.version, o.user_id, o.updated_at, o.status{step}{key}
+             RETURNING o.order_id, o.version, o.user_id, o.updated_at, o.status{history_columns}{key}
          ), noted AS (
              INSERT INTO orders_outbox (order_id, version) SELECT order_id, version FROM put
-         ){kept}{told}
+         ){kept}{history_insert}
          SELECT order_id, version, user_id, updated_at FROM put",
-        placed = placed(with.history),
+        placed = history_place(with.history),
         keys = with.key(", $5::uuid[], $6::uuid[]"),
         key = with.key(", digest, content"),
         condition = condition(Status::Processing, with),
-        step = with.step(", o.history_place"),
-        kept = with.key(KEPT),
-        told = with.told(),
+        history_columns = with.history(", o.history_place"),
+        kept = with.key(STORE_KEYS),
+        history_insert = with.history_insert(),
     )
 }
 
-/// Deletes, and answers what the orders held; NULL where that is too long.
+/// Deletes, and returns the payloads of the orders; NULL where a payload is too long.
 pub(super) fn delete(with: Extras) -> String {
     deletion(with, payload_text!("payload"))
 }
 
-/// Deletes orders whose content the server cannot tell, and answers NULL for it.
-pub(super) fn delete_unseen(with: Extras) -> String {
+/// Deletes orders whose payloads the server cannot read, and returns NULL for them.
+pub(super) fn delete_unread(with: Extras) -> String {
     deletion(with, "NULL::text")
 }
 
@@ -158,25 +159,25 @@ fn deletion(with: Extras, payload: &str) -> String {
                     deleted_at = {FIRST_DELETION}{placed}
                FROM unnest($1::uuid[], $2::uuid[], $3::int8[]{keys}) AS c (id, user_id, version{key})
               WHERE {condition}
-             RETURNING o.order_id, o.version, o.user_id, o.updated_at, o.status, o.payload{step}{key}
+             RETURNING o.order_id, o.version, o.user_id, o.updated_at, o.status, o.payload{history_columns}{key}
          ), noted AS (
              INSERT INTO orders_outbox (order_id, version) SELECT order_id, version FROM put
-         ){kept}{told}
+         ){kept}{history_insert}
          SELECT order_id, version, user_id, updated_at, {payload},
                 CASE WHEN jsonb_typeof(payload -> 'id') IN ('string', 'number') THEN payload ->> 'id' ELSE '' END
            FROM put",
-        placed = placed(with.history),
+        placed = history_place(with.history),
         keys = with.key(", $4::uuid[], $5::uuid[]"),
         key = with.key(", digest, content"),
         condition = condition(Status::Deleted, with),
-        step = with.step(", o.history_place"),
-        kept = with.key(KEPT),
-        told = with.told(),
+        history_columns = with.history(", o.history_place"),
+        kept = with.key(STORE_KEYS),
+        history_insert = with.history_insert(),
     )
 }
 
-/// What must hold of an order for a command to change it. An order with a status that another program made up takes
-/// commands, but no update where `deleted_at` says that it was deleted.
+/// The condition for a command to change an order. An order with an unknown status, written by another program, takes
+/// commands, but no update where `deleted_at` is set.
 fn condition(target: Status, with: Extras) -> String {
     let not_deleted = match target {
         Status::Deleted => String::new(),
@@ -191,8 +192,8 @@ fn condition(target: Status, with: Extras) -> String {
     )
 }
 
-/// The lowest version of an order; lower ones are another program's.
+/// The lowest version of an order; only another program writes lower ones.
 pub(super) const FIRST_VERSION: Version = 1;
 
-/// The highest version of an order that a command can raise by one.
+/// The highest version that a command can increase.
 pub(super) const LAST_VERSION: Version = Version::MAX - 1;

@@ -1,7 +1,6 @@
-//! Carries out commands: one statement for all creations of a batch, one for all updates, one for all deletions, each
-//! with its outbox rows, keys and steps. A batch of several kinds is one transaction, so an error always means that
-//! nothing of the batch happened. What a statement left out is looked up afterwards, to say why
-//! ([`Refusals`]).
+//! Applies commands: one statement for all creations of a batch, one for all updates, one for all deletions, each with
+//! its outbox rows, keys and history events. A batch of several kinds is one transaction, so an error always means that
+//! nothing of the batch happened. For commands that a statement skipped, [`Refusals`] looks up the reason afterwards.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -12,7 +11,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, RowStream};
 use uuid::Uuid;
 
-use super::command_sql::{Pair, create, create_if_new, delete, delete_unseen, update};
+use super::command_sql::{Pair, create, create_if_new, delete, delete_unread, update};
 use super::locks::Locks;
 use super::refusals::{Known, Refusals};
 use super::transaction;
@@ -20,15 +19,15 @@ use crate::order::{Command, Event, Key, OrderId, Payload, Request, Status, UserI
 use crate::store::postgres::connection::pooled_connection::Prepare;
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::{order_id, user_id, user_uuid, uuid};
-use crate::store::{Accepted, BROUGHT_BACK, Refusal, ReplayedOutcome};
+use crate::store::{Accepted, MAX_RETURNED_BYTES, Refusal, ReplayedOutcome};
 
-/// How often a request is tried again whose refusal has lost its reason by the time that it is looked for.
-const ROUNDS: usize = 5;
+/// How often a request is tried whose reason for the refusal is gone when it is looked up.
+const MAX_ATTEMPTS: usize = 5;
 
 type Answer = Result<Accepted, Refusal>;
-type Answers = HashMap<OrderId, Kept>;
+type AcceptedRows = HashMap<OrderId, AcceptedRow>;
 
-/// A connection that carries out commands.
+/// A connection that applies commands.
 pub(in crate::store::postgres) struct Commands {
     client: Client,
     create: Pair,
@@ -40,7 +39,7 @@ pub(in crate::store::postgres) struct Commands {
     history: bool,
 }
 
-/// A command as its statement takes it.
+/// The parameters of a command.
 struct Item<'a> {
     id: OrderId,
     user_id: Option<UserId>,
@@ -49,8 +48,8 @@ struct Item<'a> {
     key: Option<Key>,
 }
 
-/// What a statement says of an order whose command was accepted.
-struct Kept {
+/// The result row of an accepted command.
+struct AcceptedRow {
     version: Version,
     user_id: UserId,
     at: Timestamp,
@@ -59,11 +58,11 @@ struct Kept {
 
 /// The content of an order whose command was accepted.
 enum Content {
-    /// That of the command.
+    /// The payload of the command.
     Sent,
-    /// What a deleted order held.
-    Held(Payload),
-    /// What a deleted order held stays in the store: the batch has brought back enough.
+    /// The payload of a deleted order.
+    Returned(Payload),
+    /// The payload of a deleted order, left in the store because the batch has returned enough bytes.
     Left,
 }
 
@@ -89,18 +88,18 @@ impl Prepare for Commands {
 }
 
 impl Commands {
-    /// Carries out a batch.
+    /// Applies a batch.
     pub(super) async fn apply(&self, batch: &[Request]) -> Result<Vec<Answer>, Failure> {
         let mut answers: Vec<Option<Answer>> = batch.iter().map(|_| None).collect();
-        for round in 0..ROUNDS {
+        for attempt in 0..MAX_ATTEMPTS {
             let open: Vec<usize> = (0..batch.len()).filter(|at| answers[*at].is_none()).collect();
             if open.is_empty() {
                 break;
             }
             let requests: Vec<&Request> = open.iter().map(|at| &batch[*at]).collect();
-            let given = self.round(&requests).await;
-            // Something may be durable already.
-            let given = if round == 0 { given? } else { given.map_err(Failure::halfway)? };
+            let given = self.attempt(&requests).await;
+            // After the first attempt a part of the batch may be durable.
+            let given = if attempt == 0 { given? } else { given.map_err(Failure::partly_applied)? };
             for (at, answer) in open.into_iter().zip(given) {
                 answers[at] = answer;
             }
@@ -108,8 +107,8 @@ impl Commands {
         Ok(answers.into_iter().map(|answer| answer.unwrap_or(Err(Refusal::Unsteady))).collect())
     }
 
-    /// Carries out each request once. No answer where it was not carried out and nothing says why any more.
-    async fn round(&self, requests: &[&Request]) -> Result<Vec<Option<Answer>>, Failure> {
+    /// Tries each request once. `None` for a request that was refused and whose reason is gone.
+    async fn attempt(&self, requests: &[&Request]) -> Result<Vec<Option<Answer>>, Failure> {
         let (mut creations, mut updates, mut deletions) = (Vec::new(), Vec::new(), Vec::new());
         for request in requests {
             let item = Item::of(request);
@@ -119,16 +118,16 @@ impl Commands {
                 Command::Delete { .. } => deletions.push(item),
             }
         }
-        // Every batch takes its rows in the order of their ids, so no two batches wait for each other in a circle. The
-        // creations come first: one whose id is taken waits for a transaction that changes that order, and the batch
-        // must hold no changed row meanwhile.
+        // Every batch locks its rows in the order of their ids, so that two batches cannot deadlock. The creations come
+        // first: a creation with a duplicate key waits for a transaction that changes that order, and the batch must
+        // not hold a changed row meanwhile.
         for kind in [&mut creations, &mut updates, &mut deletions] {
             kind.sort_unstable_by_key(|item| item.id);
         }
         let kinds = [creations.is_empty(), updates.is_empty(), deletions.is_empty()];
         let several = kinds.iter().filter(|empty| !**empty).count() > 1;
         let work = async {
-            // Not try_join: what comes behind the statement that failed only says that the transaction is broken.
+            // Not try_join: statements behind the one that failed only report that the transaction is aborted.
             let (created, locked, updated, deleted) = tokio::join!(
                 biased;
                 self.create(&creations, several),
@@ -142,35 +141,35 @@ impl Commands {
         };
         let (created, updated, deleted) = transaction::around(&self.client, several, work).await?;
 
-        let mut kept = created;
-        kept.extend(updated);
-        kept.extend(deleted);
+        let mut accepted = created;
+        accepted.extend(updated);
+        accepted.extend(deleted);
         let refused: Vec<&Request> = requests
             .iter()
-            .filter(|request| !kept.contains_key(&request.command.order_id()))
+            .filter(|request| !accepted.contains_key(&request.command.order_id()))
             .copied()
             .collect();
         let known = match refused.is_empty() {
             true => Known::default(),
-            false => match self.refusals.look(&self.client, &refused).await {
-                Err(failure) if !kept.is_empty() => return Err(failure.halfway()),
+            false => match self.refusals.look_up(&self.client, &refused).await {
+                Err(failure) if !accepted.is_empty() => return Err(failure.partly_applied()),
                 known => known?,
             },
         };
         Ok(requests
             .iter()
-            .map(|request| match kept.remove(&request.command.order_id()) {
-                Some(kept) => Some(Ok(kept.accepted(&request.command))),
+            .map(|request| match accepted.remove(&request.command.order_id()) {
+                Some(row) => Some(Ok(row.outcome(&request.command))),
                 None => known.answer(request),
             })
             .collect())
     }
 
-    /// Makes orders. Next to no id is taken, and to reckon with it costs every order something: so only a batch that
-    /// meets one is made that way, or one that would lose what others did in its transaction.
-    async fn create(&self, batch: &[Item<'_>], in_transaction: bool) -> Result<Answers, Failure> {
+    /// Creates orders. Duplicate keys are very rare, and ON CONFLICT makes every insert slower. So it is only used for
+    /// a batch that has a duplicate key, or for one within a transaction, which a duplicate key would roll back.
+    async fn create(&self, batch: &[Item<'_>], in_transaction: bool) -> Result<AcceptedRows, Failure> {
         if batch.is_empty() {
-            return Ok(Answers::new());
+            return Ok(AcceptedRows::new());
         }
         let ids = ids(batch);
         let users: Vec<Option<Uuid>> = batch.iter().map(|item| item.user_id.map(user_uuid)).collect();
@@ -183,7 +182,7 @@ impl Commands {
         let row = match in_transaction {
             true => create(&self.create_if_new).await?,
             false => match create(&self.create).await {
-                Err(failure) if failure.is_about_a_taken_id() => create(&self.create_if_new).await?,
+                Err(failure) if failure.is_duplicate_id() => create(&self.create_if_new).await?,
                 made => made?,
             },
         };
@@ -191,18 +190,18 @@ impl Commands {
         let at: Timestamp = row.try_get(0)?;
         let created: Option<Vec<Uuid>> = row.try_get(1)?;
         let is_created = |id: OrderId| created.as_ref().is_none_or(|created| created.contains(&uuid(id)));
-        let kept = |item: &Item<'_>| {
-            Some((item.id, Kept { version: 1, user_id: item.user_id?, at, content: Content::Sent }))
+        let accepted = |item: &Item<'_>| {
+            Some((item.id, AcceptedRow { version: 1, user_id: item.user_id?, at, content: Content::Sent }))
         };
-        Ok(batch.iter().filter(|item| is_created(item.id)).filter_map(kept).collect())
+        Ok(batch.iter().filter(|item| is_created(item.id)).filter_map(accepted).collect())
     }
 
-    async fn delete(&self, batch: &[Item<'_>], in_transaction: bool) -> Result<Answers, Failure> {
+    async fn delete(&self, batch: &[Item<'_>], in_transaction: bool) -> Result<AcceptedRows, Failure> {
         match self.change(&self.delete, batch, false).await {
-            // One of several comes again alone, unless the server's own data are damaged.
-            Err(failure) if batch.len() == 1 && !in_transaction && failure.is_about_one_row() => {
-                let unseen = Pair::prepare(&self.client, self.history, delete_unseen).await?;
-                self.change(&unseen, batch, false).await
+            // A failure of a larger batch is not handled here: the caller halves the batch until the row is alone.
+            Err(failure) if batch.len() == 1 && !in_transaction && failure.concerns_a_row() => {
+                let unread = Pair::prepare(&self.client, self.history, delete_unread).await?;
+                self.change(&unread, batch, false).await
             }
             deleted => deleted,
         }
@@ -213,9 +212,9 @@ impl Commands {
         statements: &Pair,
         batch: &[Item<'_>],
         with_payloads: bool,
-    ) -> Result<Answers, Failure> {
+    ) -> Result<AcceptedRows, Failure> {
         if batch.is_empty() {
-            return Ok(Answers::new());
+            return Ok(AcceptedRows::new());
         }
         let ids = ids(batch);
         let users: Vec<Option<Uuid>> = batch.iter().map(|item| item.user_id.map(user_uuid)).collect();
@@ -225,17 +224,17 @@ impl Commands {
         if with_payloads {
             parameters.push(&payloads);
         }
-        // One by one: what deleted orders held may be much together.
+        // One row at a time: the payloads of deleted orders may be large together.
         let mut rows = pin!(self.run(statements, batch, parameters).await?);
-        let (mut answers, mut brought_back) = (Answers::with_capacity(batch.len()), 0);
-        while let Some(row) = rows.try_next().await? {
-            let (id, kept) = changed(&row, &mut brought_back)?;
-            answers.insert(id, kept);
+        let (mut answers, mut returned_bytes) = (AcceptedRows::with_capacity(batch.len()), 0);
+        while let Some(found) = rows.try_next().await? {
+            let (id, row) = changed(&found, &mut returned_bytes)?;
+            answers.insert(id, row);
         }
         Ok(answers)
     }
 
-    /// Runs the one of two statements that the batch needs.
+    /// Runs the statement with keys, or the one without, as the batch needs.
     async fn run(
         &self,
         Pair([plain, keyed]): &Pair,
@@ -274,15 +273,15 @@ fn payloads<'a>(batch: &[Item<'a>]) -> Vec<Option<&'a str>> {
     batch.iter().map(|item| item.payload.map(Payload::as_str)).collect()
 }
 
-/// A row of an update or a deletion.
-fn changed(row: &Row, brought_back: &mut usize) -> Result<(OrderId, Kept), Failure> {
+/// Reads a result row of an update or a deletion.
+fn changed(row: &Row, returned_bytes: &mut usize) -> Result<(OrderId, AcceptedRow), Failure> {
     let content = match row.len() {
-        // An order whose payload is too long to be told is deleted like any other.
+        // An order whose payload is too long to be read is deleted like any other.
         6 => {
             let text = row.try_get::<_, Option<&str>>(4)?.unwrap_or("null");
-            if *brought_back + text.len() <= BROUGHT_BACK {
-                *brought_back += text.len();
-                Content::Held(Payload::from_store(text, row.try_get(5)?))
+            if *returned_bytes + text.len() <= MAX_RETURNED_BYTES {
+                *returned_bytes += text.len();
+                Content::Returned(Payload::from_store(text, row.try_get(5)?))
             } else {
                 Content::Left
             }
@@ -290,12 +289,12 @@ fn changed(row: &Row, brought_back: &mut usize) -> Result<(OrderId, Kept), Failu
         _ => Content::Sent,
     };
     let (version, user_id, at) = (row.try_get(1)?, user_id(row.try_get(2)?), row.try_get(3)?);
-    Ok((order_id(row.try_get(0)?), Kept { version, user_id, at, content }))
+    Ok((order_id(row.try_get(0)?), AcceptedRow { version, user_id, at, content }))
 }
 
-impl Kept {
-    /// What became of a command that was accepted.
-    fn accepted(self, command: &Command) -> Accepted {
+impl AcceptedRow {
+    /// The outcome of the accepted command.
+    fn outcome(self, command: &Command) -> Accepted {
         let (order_id, version) = (command.order_id(), self.version);
         let (status, sent) = match command {
             Command::Create { payload, .. } => (Status::New, Some(payload)),
@@ -304,7 +303,7 @@ impl Kept {
         };
         let payload = match (sent, self.content) {
             (Some(sent), _) => sent.clone(),
-            (None, Content::Held(held)) => held,
+            (None, Content::Returned(returned)) => returned,
             (None, Content::Sent | Content::Left) => {
                 return Accepted::AppliedWithoutEvent(ReplayedOutcome { order_id, version, status });
             }

@@ -1,6 +1,5 @@
-//! The statements that record what the worker did: one for all completions of a kind that make their orders the
-//! same status. What may follow what is taken from [`Status::LEGAL`], and what is no newer than the order changes
-//! nothing.
+//! Records completions: one statement for all completions of a kind that set the same status. [`Status::LEGAL`] names
+//! the legal changes of a status. A completion that is not newer than the order must change nothing.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -15,7 +14,7 @@ use super::transaction;
 use crate::order::{Cause, OrderId, Status};
 use crate::store::postgres::connection::pooled_connection::Prepare;
 use crate::store::postgres::failure::Failure;
-use crate::store::postgres::history::writing::{own_place, placed, told};
+use crate::store::postgres::history::writing::{history_insert, history_place, own_place};
 use crate::store::postgres::rows::{order_id, sources, user_uuid, uuid};
 use crate::store::{Completed, Completion, Creation, Precondition};
 
@@ -28,8 +27,8 @@ pub(in crate::store::postgres) struct Completions {
     exist: Statement,
 }
 
-/// What a completion builds on, as far as its statement is concerned. Statements run in this order: a creation may wait
-/// for a transaction that changes the order of its id, and the batch must hold no changed row meanwhile.
+/// The kind of a completion, by its precondition. Statements run in this order: a creation may wait for a transaction
+/// that changes the order of its id, and the batch must not hold a changed row meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Create,
@@ -39,7 +38,7 @@ enum Kind {
 
 const KINDS: [Kind; 3] = [Kind::Create, Kind::Finish, Kind::Overtake];
 
-/// The completions of a kind that make their orders the same status, by its place in [`Status::ALL`].
+/// The completions of a kind that set the same status, by its index in [`Status::ALL`].
 type Group<'a> = ((Kind, usize), Vec<&'a Completion>);
 
 impl Prepare for Completions {
@@ -74,32 +73,32 @@ impl Kind {
             Kind::Overtake => (overtake_sql(target, history), Cause::Event),
             Kind::Create => (create_sql(target, history), Cause::Event),
         };
-        let (returning, told) = match (history, self) {
+        let (returning, history_insert) = match (history, self) {
             (false, _) => ("order_id".to_owned(), String::new()),
             (true, Kind::Create) => {
-                let step = "order_id, user_id, version, updated_at, status, history_place, amount, reason";
-                (step.to_owned(), told(cause, "amount, reason"))
+                let columns = "order_id, user_id, version, updated_at, status, history_place, amount, reason";
+                (columns.to_owned(), history_insert(cause, "amount, reason"))
             }
-            // Where the order may not take the status, it takes neither amount nor reason.
+            // An order that may not take the status takes neither amount nor reason.
             (true, Kind::Finish | Kind::Overtake) => {
-                let step = format!(
+                let columns = format!(
                     "o.order_id, o.user_id, o.version, o.updated_at, o.status, o.history_place,
                      CASE WHEN o.status = '{target}' THEN c.amount::numeric END AS step_amount,
                      CASE WHEN o.status = '{target}' THEN c.reason END AS step_reason"
                 );
-                (step, told(cause, "step_amount, step_reason"))
+                (columns, history_insert(cause, "step_amount, step_reason"))
             }
         };
-        // Names the orders only where some were not touched.
+        // The result lists the orders only where some were not changed.
         format!(
-            "WITH put AS ({statement} RETURNING {returning}){told}
+            "WITH put AS ({statement} RETURNING {returning}){history_insert}
              SELECT CASE WHEN count(*) < cardinality($1) THEN coalesce(array_agg(order_id), ARRAY[]::uuid[]) END FROM put"
         )
     }
 }
 
-/// A completion of a version: moves `processed_version`, and the rest where the order may take that status. The
-/// time of the version is noted, so that an event without a version that is no newer changes nothing.
+/// A completion of a version: sets `processed_version`, and the other columns where the order may take the status. It
+/// stores the time of the version in `source_at`, so that an event without a version that is not newer changes nothing.
 fn finish_sql(target: Status, history: bool) -> String {
     let legal = format!("o.status IN ('{target}', {})", sources(target));
     format!(
@@ -111,15 +110,15 @@ fn finish_sql(target: Status, history: bool) -> String {
            FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int8[]) AS c (id, amount, reason, version)
           WHERE o.order_id = ANY (ARRAY[c.id]) AND o.version = c.version AND o.processed_version < o.version",
         deleted_at = deleted_at(target),
-        placed = placed(history)
+        placed = history_place(history)
     )
 }
 
-/// A completion without a version: in the order of the events' own times, and only where the order may take that
-/// status. To stay as it is is no step, but for a deleted order, which nothing touches. A row that counts as
-/// processed and is still `new` or `processing` was written by another service: its events are for it, whatever
-/// that machine's clock says. One that such a service has deleted gets its time of deletion with the event, once. The
-/// time of the change is a new one, by which its entity tag differs.
+/// A completion without a version: applies in the order of the events' own times, and only where the order may take the
+/// status or has it already; a deleted order does not change. A row that counts as processed and is still `new` or
+/// `processing` was written by another service, and takes its events with any time, because that machine's clock may
+/// differ. An order that such a service has deleted gets its time of deletion with the event, once. `updated_at` always
+/// increases, so that the entity tag changes.
 fn overtake_sql(target: Status, history: bool) -> String {
     let undated = match target {
         Status::Deleted => "OR (o.status = 'deleted' AND o.deleted_at IS NULL)",
@@ -136,12 +135,12 @@ fn overtake_sql(target: Status, history: bool) -> String {
                       OR (o.processed_version = o.version AND o.status IN ('new', 'processing')))
                  {undated})",
         deleted_at = deleted_at(target),
-        placed = placed(history),
+        placed = history_place(history),
         sources = sources(target)
     )
 }
 
-/// A new order that an event asks for: as processed as it will ever be, and nothing to publish.
+/// Creates the order that an event requests: processed already, and without an event to publish.
 fn create_sql(target: Status, history: bool) -> String {
     let (column, place) = match history {
         true => (", history_place", format!(", {}", own_place())),
@@ -158,7 +157,7 @@ fn create_sql(target: Status, history: bool) -> String {
     )
 }
 
-/// A deletion notes its time, once.
+/// The column for the time of the first deletion.
 fn deleted_at(target: Status) -> &'static str {
     if target == Status::Deleted { ", deleted_at = coalesce(o.deleted_at, now())" } else { "" }
 }
@@ -172,14 +171,14 @@ impl Completions {
         }
         let mut groups: Vec<Group<'_>> = groups.into_iter().collect();
         for (_, group) in &mut groups {
-            // Every batch takes its rows in the order of their ids, so no two batches wait for each other in a circle.
+            // Every batch locks its rows in the order of their ids, so that two batches cannot deadlock.
             group.sort_unstable_by_key(|completion| completion.order_id);
         }
         let changes = groups.partition_point(|((kind, _), _)| *kind == Kind::Create);
         let (creations, changes) = groups.split_at(changes);
         let ids = changes.iter().map(|(_, group)| group.iter().map(|done| uuid(done.order_id)).collect());
         let work = async {
-            // Not try_join: what comes behind the statement that failed only says that the transaction is broken.
+            // Not try_join: statements behind the one that failed only report that the transaction is aborted.
             let (created, locked, changed) = tokio::join!(
                 biased;
                 self.run_all(creations),
@@ -190,24 +189,24 @@ impl Completions {
             locked?;
             Ok([created, changed?].concat())
         };
-        let untouched = transaction::around(&self.client, groups.len() > 1, work).await?;
-        let untouched: HashSet<OrderId> = untouched.into_iter().collect();
-        let existing = if untouched.is_empty() { HashSet::new() } else { self.existing(&untouched).await? };
+        let unchanged = transaction::around(&self.client, groups.len() > 1, work).await?;
+        let unchanged: HashSet<OrderId> = unchanged.into_iter().collect();
+        let existing = if unchanged.is_empty() { HashSet::new() } else { self.existing(&unchanged).await? };
         let outcome = |completion: &Completion| match &completion.order_id {
-            id if !untouched.contains(id) => Completed::Applied,
+            id if !unchanged.contains(id) => Completed::Applied,
             id if existing.contains(id) => Completed::Stale,
             _ => Completed::Unknown,
         };
         Ok(batch.iter().map(outcome).collect())
     }
 
-    /// Runs the statements of groups, and answers the orders that they did not touch.
+    /// Runs the statements of groups, and returns the orders that they did not change.
     async fn run_all(&self, groups: &[Group<'_>]) -> Result<Vec<OrderId>, Failure> {
         let done = join_all(groups.iter().map(|group| self.run(group))).await;
         Ok(done.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
     }
 
-    /// Runs the statement of a group and answers the orders that it did not touch.
+    /// Runs the statement of a group, and returns the orders that it did not change.
     async fn run(&self, ((kind, target), group): &Group<'_>) -> Result<Vec<OrderId>, Failure> {
         let ids: Vec<Uuid> = group.iter().map(|completion| uuid(completion.order_id)).collect();
         let amounts: Vec<Option<String>> =
@@ -237,9 +236,9 @@ impl Completions {
                 run(&[&users, &payloads, &buckets]).await?
             }
         };
-        let Some(touched) = row.try_get::<_, Option<Vec<Uuid>>>(0)? else { return Ok(Vec::new()) };
-        let touched: HashSet<OrderId> = touched.into_iter().map(order_id).collect();
-        Ok(group.iter().map(|completion| completion.order_id).filter(|id| !touched.contains(id)).collect())
+        let Some(changed) = row.try_get::<_, Option<Vec<Uuid>>>(0)? else { return Ok(Vec::new()) };
+        let changed: HashSet<OrderId> = changed.into_iter().map(order_id).collect();
+        Ok(group.iter().map(|completion| completion.order_id).filter(|id| !changed.contains(id)).collect())
     }
 
     /// Which of these orders exist.
@@ -250,7 +249,7 @@ impl Completions {
     }
 }
 
-/// A processor's words; Postgres has no NUL in a text.
+/// The processor's reason; a text of Postgres cannot hold a NUL.
 fn reason(completion: &Completion) -> Option<String> {
     completion.reason.as_ref().map(|reason| reason.replace('\0', "\u{fffd}"))
 }

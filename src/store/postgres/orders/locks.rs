@@ -1,6 +1,6 @@
-//! Locks on the rows of a transaction. A batch whose changes take several statements locks the rows of all of them
-//! first, in the order of their ids. Without that, one batch could hold order 5 and wait for order 3 while another one
-//! holds 3 and waits for 5: a deadlock, which the server ends after a second by failing one of them.
+//! Locks on the rows of a transaction. A batch with several statements locks the rows of all of them first, in the
+//! order of their ids. Without that, one batch could hold order 5 and wait for order 3 while another one holds 3 and
+//! waits for 5: a deadlock, which the server ends after a second by failing one of the two.
 
 use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
@@ -10,19 +10,19 @@ use crate::store::postgres::failure::Failure;
 /// The statement that locks rows.
 pub(super) struct Locks(Statement);
 
-/// The lock is the one that the update of a row takes. A nested loop meets the rows in the order of the array; an ORDER
-/// BY would add a sort, or a walk through the whole table while that is empty.
+/// Takes the lock that an update of the row takes. A nested loop reads the rows in the order of the array; an ORDER BY
+/// would add a sort, or a plan that scans the whole table.
 const TAKE: &str = "SELECT FROM unnest($1::uuid[]) AS c (id) JOIN orders o ON o.order_id = ANY (ARRAY[c.id])
     FOR NO KEY UPDATE OF o";
 
 impl Locks {
-    /// Prepares it.
+    /// Prepares the statement.
     pub(in crate::store::postgres) async fn prepare(client: &Client) -> Result<Locks, tokio_postgres::Error> {
         Ok(Locks(client.prepare(TAKE).await?))
     }
 
-    /// Locks the orders of several statements that follow in the same transaction. One statement locks its own rows in
-    /// its own order, and sends nothing here.
+    /// Locks the orders of several statements that follow in the same transaction. A single statement locks its own
+    /// rows in order, so nothing is sent for it.
     pub(in crate::store::postgres) async fn take(
         &self,
         client: &Client,

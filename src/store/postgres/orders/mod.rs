@@ -1,4 +1,5 @@
-//! Orders in Postgres: a batch of commands or completions is one transaction on a connection of its own kind.
+//! Orders in Postgres: a batch of commands or completions is one transaction on a connection of its own kind, and
+//! single orders are read on the pool of reads.
 
 mod command_sql;
 pub(super) mod commands;
@@ -46,7 +47,7 @@ impl Orders for PostgresStore {
     }
 
     async fn processed_versions(&self, orders: &[OrderId]) -> Result<Vec<Option<Processed>>, Error> {
-        let look = |session: Arc<Reads>| async move { session.processed_versions(orders).await };
-        self.reads.read(look).await
+        let read = |session: Arc<Reads>| async move { session.processed_versions(orders).await };
+        self.reads.read(read).await
     }
 }

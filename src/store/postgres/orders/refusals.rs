@@ -1,5 +1,6 @@
-//! Why requests were not carried out. The statements of commands do not return a reason, so the orders and keys of
-//! these requests are looked up afterwards. They may have changed again by then.
+//! The reasons why requests were refused. The statements of commands do not return a reason, so the orders and keys of
+//! refused requests are looked up afterwards. They may have changed since; then there is no reason, and the caller
+//! tries the request again.
 
 use std::collections::HashMap;
 
@@ -12,13 +13,13 @@ use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::{order_id, status, user_id, uuid};
 use crate::store::{Accepted, Refusal, ReplayedOutcome};
 
-/// The statements that look it up.
+/// The statements that look up orders and keys.
 pub(super) struct Refusals {
     orders: Statement,
     keys: Statement,
 }
 
-/// What was found about requests that were not carried out.
+/// The orders and keys of refused requests.
 #[derive(Default)]
 pub(super) struct Known {
     orders: HashMap<OrderId, Found>,
@@ -26,18 +27,18 @@ pub(super) struct Known {
     keys: HashMap<[u8; 16], Used>,
 }
 
-/// What there is to say of an order whose command was refused.
+/// The state of an order whose command was refused.
 #[derive(Clone, Copy)]
 struct Found {
     user_id: UserId,
     version: Version,
-    /// Its status, if it is one that we know.
+    /// Its status; `None` where it is unknown.
     status: Option<Status>,
     /// Whether it has a time of deletion.
     has_deletion_time: bool,
 }
 
-/// What was kept with a key: the digest of the content, and what the request did.
+/// What is stored with a key: the digest of the content, and the outcome of the request.
 type Used = ([u8; 16], ReplayedOutcome);
 
 impl Refusals {
@@ -56,8 +57,8 @@ impl Refusals {
         Ok(Refusals { orders, keys })
     }
 
-    /// Why these requests were not carried out, as far as it can still be seen.
-    pub(in crate::store::postgres) async fn look(
+    /// Looks up the orders and keys of refused requests.
+    pub(in crate::store::postgres) async fn look_up(
         &self,
         client: &Client,
         refused: &[&Request],
@@ -81,14 +82,14 @@ impl Refusals {
 }
 
 impl Found {
-    /// Whether the order was deleted, also where another program has made up a status since.
+    /// Whether the order was deleted, even if another program has written an unknown status since.
     fn was_deleted(self) -> bool {
         self.status.map_or(self.has_deletion_time, |status| status == Status::Deleted)
     }
 }
 
 impl Known {
-    /// The answer to a request that was not carried out; `None` where the reason is gone by now.
+    /// The answer to a refused request; `None` where the reason is gone.
     pub(in crate::store::postgres) fn answer(&self, request: &Request) -> Option<Result<Accepted, Refusal>> {
         if let Some((content, earlier)) = request.key.and_then(|key| self.keys.get(&key.digest)) {
             let is_same = request.key.is_some_and(|key| key.content == *content);
@@ -112,7 +113,7 @@ impl Known {
             Some(Found { version, .. }) if !(FIRST_VERSION..=LAST_VERSION).contains(&version) => {
                 Refusal::Damaged(format!("its version {version} is out of range"))
             }
-            // An order with a status that is not known can still be deleted.
+            // An order with an unknown status can still be deleted.
             Some(found) if found.was_deleted() && matches!(request.command, Command::Update { .. }) => {
                 Refusal::Deleted
             }

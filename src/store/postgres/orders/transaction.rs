@@ -1,4 +1,5 @@
-//! Several statements as one transaction, in one round trip: everything is sent before the first answer is read.
+//! Several statements as one transaction, in one round trip: everything is sent before the first answer is read. An
+//! error must mean that nothing of the transaction happened, or that its outcome is not known.
 
 use tokio_postgres::Client;
 
@@ -17,9 +18,9 @@ pub(super) async fn around<T>(
     if !needed {
         return statements.await;
     }
-    // Polled, and so sent, in this order. Not try_join: the COMMIT must be sent also where a statement fails. The
-    // driver hides whether a COMMIT was answered with a ROLLBACK; the statement in front of it fails in a transaction
-    // that is lost, so the two tell together.
+    // Polled, and so sent, in this order. Not try_join: the COMMIT must be sent even where a statement fails. The
+    // driver does not report that the server answered the COMMIT with a ROLLBACK; but the SELECT in front of it fails
+    // in an aborted transaction, so both together show it.
     let (begun, done, intact, ended) = tokio::join!(
         biased;
         client.batch_execute("BEGIN"),
@@ -32,7 +33,7 @@ pub(super) async fn around<T>(
     ended?;
     match intact {
         Ok(()) => Ok(done),
-        Err(error) if error.as_db_error().is_some() => Err(Failure::Undone),
+        Err(error) if error.as_db_error().is_some() => Err(Failure::RolledBack),
         Err(error) => Err(error.into()),
     }
 }

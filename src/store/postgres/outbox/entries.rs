@@ -1,6 +1,6 @@
-//! The outbox: which versions are committed and not yet confirmed by the broker. A row lives for milliseconds; what
-//! stays is found here by any process. The event itself is made from the order, so a row whose order has moved on,
-//! or is done, has nothing more to say and is removed by the process that finds it.
+//! The rows of the outbox: versions that are committed and not confirmed by the broker yet. Most rows exist for
+//! milliseconds; any process finds those that remain. The event is made from the order, so a row whose order has a
+//! newer version, or is processed, is obsolete, and the process that finds it removes it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -24,16 +24,16 @@ use crate::store::postgres::rows::{
     COLUMN_COUNT, EVENT_COLUMNS, event_columns_but_payload, order_but_payload, order_id, readable, uuid,
     within,
 };
-use crate::store::{Damaged, PendingCursor, PendingPage, Place, Unpublishable};
+use crate::store::{Damaged, PendingCursor, PendingPage, Position, Unpublishable};
 
-/// A connection that keeps the outbox.
+/// A connection that reads and writes the outbox.
 pub(in crate::store::postgres) struct Outbox {
     client: Client,
     remove: Statement,
     claim: Statement,
     pending: Statement,
     next: Statement,
-    // std Mutex: held for a look or a note, never across .await
+    // std Mutex: held to read or to set the floor, never across .await
     floor: Mutex<Floor>,
     damage: DamageLog,
     now: Statement,
@@ -64,20 +64,20 @@ impl Prepare for Outbox {
 }
 
 impl Outbox {
-    /// Removes rows that have been published.
+    /// Removes the rows of published events.
     pub(in crate::store::postgres) async fn remove(
         &self,
         events: &[(OrderId, Version)],
     ) -> Result<(), Failure> {
         let mut events = events.to_vec();
-        // In one order everywhere, so that two batches never wait for each other in a circle.
+        // In the order of the keys, as everywhere, so that two batches cannot deadlock.
         events.sort_unstable();
         let (ids, versions) = columns(&events);
         self.client.execute(&self.remove, &[&ids, &versions]).await?;
         Ok(())
     }
 
-    /// Takes rows up, and answers which.
+    /// Claims rows, and returns for each whether the caller has it.
     pub(super) async fn claim(&self, events: &[(OrderId, Version)]) -> Result<Vec<bool>, Failure> {
         let (ids, versions) = columns(events);
         let rows = self.client.query(&self.claim, &[&ids, &versions]).await?;
@@ -86,14 +86,14 @@ impl Outbox {
         Ok(events.iter().map(|event| mine.contains(event)).collect())
     }
 
-    /// A page of what is pending and no process has claimed.
+    /// A page of pending events that no process has claimed.
     pub(super) async fn pending(
         &self,
         before: Timestamp,
         after: Option<PendingCursor>,
         limit: usize,
     ) -> Result<PendingPage, Failure> {
-        if let Some(PendingCursor(Place::Key { order_id, version })) = after {
+        if let Some(PendingCursor(Position::Key { order_id, version })) = after {
             return Ok(self.page(before, (uuid(order_id), version), limit).await?.0);
         }
         let began = Instant::now();
@@ -102,12 +102,12 @@ impl Outbox {
         if start == FIRST {
             let (ended, mut floor) =
                 (Instant::now(), self.floor.lock().unwrap_or_else(PoisonError::into_inner));
-            floor.walked(ended, ended - began, before, first.map(|(id, version)| (uuid(id), version)));
+            floor.scanned(ended, ended - began, before, first.map(|(id, version)| (uuid(id), version)));
         }
         Ok(page)
     }
 
-    /// A page from behind a key on, and the first row of it.
+    /// A page behind a key, and the key of its first row.
     async fn page(
         &self,
         before: Timestamp,
@@ -117,27 +117,26 @@ impl Outbox {
         let bounds = (within(before), after_id, after_version);
         let parameters: [&(dyn ToSql + Sync); 4] = [&bounds.0, &bounds.1, &bounds.2, &(limit as i64)];
         let read = bounded::read(&self.client, &self.pending, &parameters).await;
-        let bite = match (read, bounded::fewer(limit)) {
-            // Fewer at a time, until the row that is at fault is alone.
-            (Err(failure), Some(fewer)) if failure.may_be_about_a_row() => {
+        let chunk = match (read, bounded::fewer(limit)) {
+            // Fewer rows at a time, until the row at fault is alone.
+            (Err(failure), Some(fewer)) if failure.may_concern_a_row() => {
                 return Box::pin(self.page(before, (after_id, after_version), fewer)).await;
             }
-            (Err(failure), None) if failure.may_be_about_a_row() => {
+            (Err(failure), None) if failure.may_concern_a_row() => {
                 let [before, after_id, after_version, _] = parameters;
-                let page = self.pass_over([before, after_id, after_version], &failure).await?;
-                // The page's own row lies behind all that was passed over.
+                let page = self.skip_row([before, after_id, after_version], &failure).await?;
                 let first = page.next;
                 return Ok((page, first.and_then(key_of)));
             }
             (read, _) => read?,
         };
         let (mut page, mut obsolete, mut first, mut last) = (PendingPage::default(), Vec::new(), None, None);
-        for row in &bite.rows {
+        for row in &chunk.rows {
             let key = (order_id(row.try_get(COLUMN_COUNT)?), row.try_get(COLUMN_COUNT + 1)?);
             match row.try_get(COLUMN_COUNT + 2)? {
                 Some(true) => self.pending_row(row, key, &mut page)?,
                 Some(false) => obsolete.push(key),
-                // The checker tells of a row without its order; the sweep passes over it.
+                // A row without its order: the checker reports it, and the sweep skips it.
                 None => {}
             }
             first = first.or(Some(key));
@@ -146,11 +145,11 @@ impl Outbox {
         if !obsolete.is_empty() {
             self.remove(&obsolete).await?;
         }
-        page.next = last.filter(|_| bite.is_cut || bite.rows.len() == limit).map(cursor);
+        page.next = last.filter(|_| chunk.is_cut || chunk.rows.len() == limit).map(cursor);
         Ok((page, first))
     }
 
-    /// Adds what there is to publish of an order.
+    /// Adds the event of an order, or the reason why it cannot be published.
     fn pending_row(
         &self,
         row: &Row,
@@ -165,15 +164,15 @@ impl Outbox {
             Ok(_) => {
                 page.unpublishable.push(Unpublishable { order_id, version, reason: TOO_LONG.to_owned() });
             }
-            // The others do not wait until it is mended.
-            Err(damaged) => self.damage.tell(&damaged, "an event cannot be made"),
+            // A damaged row must not delay the others.
+            Err(damaged) => self.damage.log(&damaged, "the event of an order cannot be made"),
         }
         Ok(())
     }
 
-    /// A page of the next row alone, whose order the server cannot read: of nothing, unless that order is deleted. A
-    /// row whose event has been processed or overtaken is removed.
-    async fn pass_over(
+    /// A page of the next row alone, whose order the server cannot read. The page is empty, unless that order is
+    /// deleted, because a deletion needs no payload. An obsolete row is removed.
+    async fn skip_row(
         &self,
         bounds: [&(dyn ToSql + Sync); 3],
         failure: &Failure,
@@ -185,22 +184,22 @@ impl Outbox {
         let mut page = PendingPage { next: Some(cursor(key)), ..PendingPage::default() };
         match self.without_payload(bounds).await {
             Some((of, _, false)) if of == key => self.remove(&[key]).await?,
-            // A timeout may have had another cause, and the payload is there the next time.
+            // Only if the row is certainly at fault: after a timeout the next sweep may read the payload.
             Some((of, Some(order), true))
-                if of == key && order.status == Status::Deleted && failure.is_about_one_row() =>
+                if of == key && order.status == Status::Deleted && failure.concerns_a_row() =>
             {
                 page.events.push(order.into_event());
             }
             _ => {
                 let what = format!("the server cannot read it: {failure}");
-                self.damage.tell(&Damaged { order_id: key.0, what }, "an event cannot be made");
+                self.damage.log(&Damaged { order_id: key.0, what }, "the event of an order cannot be made");
             }
         }
         Ok(page)
     }
 
-    /// The next row, its order without the payload where the rest of it can be read, and whether its event has yet to
-    /// be processed, and no newer one has.
+    /// The next row, its order without the payload where the rest of it can be read, and whether the row is still
+    /// pending.
     async fn without_payload(
         &self,
         [before, after_id, after_version]: [&(dyn ToSql + Sync); 3],
@@ -220,13 +219,13 @@ impl Outbox {
 
 fn key_of(cursor: PendingCursor) -> Option<(OrderId, Version)> {
     match cursor {
-        PendingCursor(Place::Key { order_id, version }) => Some((order_id, version)),
-        PendingCursor(Place::Changed { .. }) => None,
+        PendingCursor(Position::Key { order_id, version }) => Some((order_id, version)),
+        PendingCursor(Position::Changed { .. }) => None,
     }
 }
 
 fn cursor((order_id, version): (OrderId, Version)) -> PendingCursor {
-    PendingCursor(Place::Key { order_id, version })
+    PendingCursor(Position::Key { order_id, version })
 }
 
 fn columns(events: &[(OrderId, Version)]) -> (Vec<Uuid>, Vec<Version>) {

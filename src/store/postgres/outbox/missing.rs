@@ -1,6 +1,6 @@
-//! Pending orders that the outbox does not name: the bus has confirmed their events. Where the bus lost them since,
-//! their rows come back into the outbox from here. The table is walked by its key, a bounded number of rows at a time:
-//! an index of what is pending would cost every command and every completion.
+//! Missing outbox entries: pending orders without a row in the outbox, because the bus has confirmed their events.
+//! Where the bus has lost the events since, this file puts the rows back. It scans the orders by their key, a bounded
+//! number of rows at a time: an index of pending orders would slow down every command and every completion.
 
 use jiff::Timestamp;
 use tokio_postgres::{Client, Row, Statement};
@@ -9,16 +9,16 @@ use uuid::Uuid;
 use crate::order::{OrderId, Status, Version};
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::{order_id, processed_version, user_id, uuid, within};
-use crate::store::{MissingEntry, MissingPage, PendingCursor, Place, Postponed};
+use crate::store::{MissingEntry, MissingPage, PendingCursor, Position, Postponed};
 
-/// The statements about missing rows.
+/// The statements for missing outbox entries.
 pub(in crate::store::postgres) struct Missing {
     find: Statement,
     add: Statement,
     postpone: Statement,
 }
 
-/// A page of the table, and of it what is pending without an outbox row; behind it the last row of a full page.
+/// The orders of a page that are pending and have no outbox row; after them the last row of a full page, as the cursor.
 const FIND: &str = concat!(
     "WITH o AS (SELECT order_id, version, processed_version, overtaken_version, user_id, status, updated_at
                   FROM orders WHERE order_id > $2 ORDER BY order_id LIMIT $3)
@@ -33,7 +33,7 @@ const FIND: &str = concat!(
      (SELECT order_id, NULL, NULL, NULL, NULL, true FROM o ORDER BY order_id OFFSET $3 - 1 LIMIT 1)"
 );
 
-/// Only what is still pending; where another process was faster, its row stays.
+/// Adds rows for versions that are still pending; where another process was faster, its row stays.
 const ADD: &str = "INSERT INTO orders_outbox (order_id, version, created_at)
     SELECT o.order_id, o.version, now() - interval '1 minute'
       FROM unnest($1::uuid[], $2::int8[]) AS k (order_id, version)
@@ -42,8 +42,8 @@ const ADD: &str = "INSERT INTO orders_outbox (order_id, version, created_at)
      ORDER BY o.order_id
         ON CONFLICT (order_id, version) DO NOTHING";
 
-/// A row that looks claimed, until it is due. Its two times are equal, which those of a row that was claimed are not:
-/// so a mark of an earlier publish, however late, does not take it for that.
+/// Adds rows that count as claimed until they are due. Their two times are equal, which those of a claimed row never
+/// are: so an earlier publish that is marked late does not remove them.
 const POSTPONE: &str = "INSERT INTO orders_outbox (order_id, version, created_at, claimed_until)
     SELECT o.order_id, o.version, due, due
       FROM unnest($1::uuid[], $2::int8[], $3::float8[]) AS k (order_id, version, seconds)
@@ -63,7 +63,7 @@ impl Missing {
         Ok(Missing { find, add, postpone })
     }
 
-    /// What is missing among so many rows behind the cursor.
+    /// The missing entries among so many orders behind the cursor.
     pub(in crate::store::postgres) async fn find(
         &self,
         client: &Client,
@@ -72,7 +72,7 @@ impl Missing {
         rows: usize,
     ) -> Result<MissingPage, Failure> {
         let after = match after {
-            Some(PendingCursor(Place::Key { order_id, .. })) => uuid(order_id),
+            Some(PendingCursor(Position::Key { order_id, .. })) => uuid(order_id),
             _ => Uuid::nil(),
         };
         let found = client.query(&self.find, &[&within(before), &after, &(rows as i64)]).await?;
@@ -81,16 +81,16 @@ impl Missing {
             match row.try_get(5)? {
                 true => {
                     let order_id = order_id(row.try_get(0)?);
-                    page.next = Some(PendingCursor(Place::Key { order_id, version: 0 }));
+                    page.next = Some(PendingCursor(Position::Key { order_id, version: 0 }));
                 }
-                // A row that cannot be read is the checker's to report.
+                // The checker reports rows that cannot be read.
                 false => page.entries.extend(entry(row)?),
             }
         }
         Ok(page)
     }
 
-    /// Puts rows back into the outbox; answers how many.
+    /// Puts rows back into the outbox; returns how many were added.
     pub(in crate::store::postgres) async fn add(
         &self,
         client: &Client,
@@ -101,7 +101,7 @@ impl Missing {
         Ok(client.execute(&self.add, &[&ids, &versions]).await? as usize)
     }
 
-    /// Puts rows back that are due later.
+    /// Puts rows into the outbox that are due later.
     pub(super) async fn postpone(&self, client: &Client, orders: &[Postponed]) -> Result<(), Failure> {
         let ids: Vec<Uuid> = orders.iter().map(|it| uuid(it.order_id)).collect();
         let versions: Vec<Version> = orders.iter().map(|it| it.version).collect();

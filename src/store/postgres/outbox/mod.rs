@@ -1,5 +1,6 @@
 //! The outbox in Postgres: a narrow table whose rows are written with their orders and deleted when the broker has
-//! confirmed. Two connections of one kind: what the sweep asks for does not wait for the marks of what was published.
+//! confirmed the events. The sweep has a connection of its own, so that it does not wait for events that are being
+//! marked published.
 
 pub(super) mod entries;
 mod floor;
@@ -18,8 +19,8 @@ use super::store::PostgresStore;
 use crate::order::{OrderId, Version};
 use crate::store::{Error, MissingPage, Outbox, PendingCursor, PendingPage, Postponed};
 
-/// After how many rows the search for rows that are missing ends.
-const MOST_FOUND: usize = 1_000;
+/// After how many orphans their search ends.
+const MAX_ORPHANS: usize = 1_000;
 
 #[async_trait]
 impl Outbox for PostgresStore {
@@ -51,7 +52,7 @@ impl Outbox for PostgresStore {
         let postpone = |session: Arc<entries::Outbox>| async move {
             session.missing.postpone(session.client(), orders).await
         };
-        // The sweep does not wait for them.
+        // Not on the sweep's connection: the sweep must not wait for this.
         self.outbox.read(postpone).await
     }
 
@@ -76,11 +77,11 @@ impl Outbox for PostgresStore {
 
     async fn outbox_orphans(&self) -> Result<Vec<OrderId>, Error> {
         let (mut found, mut after) = (Vec::new(), Some(survey::START));
-        while let Some(from) = after.filter(|_| found.len() < MOST_FOUND) {
-            let look = |reads: Arc<Reads>| async move { reads.survey.orphans(reads.client(), from).await };
-            let part = self.reads.read(look).await?;
-            found.extend(part.rows);
-            after = part.next;
+        while let Some(from) = after.filter(|_| found.len() < MAX_ORPHANS) {
+            let find = |reads: Arc<Reads>| async move { reads.survey.orphans(reads.client(), from).await };
+            let page = self.reads.read(find).await?;
+            found.extend(page.rows);
+            after = page.next;
         }
         Ok(found)
     }

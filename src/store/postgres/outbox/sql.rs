@@ -1,17 +1,16 @@
-//! The statements of the outbox: which rows are removed, taken up, and found by a sweep.
+//! The SQL of the outbox: statements that remove rows, claim rows, and find rows for the sweep.
 
-/// For how long a process that has taken a row up is left alone with it, in seconds: as long as a publish takes to
-/// fail.
+/// How long a claim lasts, in seconds: as long as a publish takes to fail.
 const CLAIM_SECONDS: u32 = 10;
 
-/// Leaves out a row that was postponed, whose two times are equal: a worker has had its event, and is to have it again.
+/// Keeps postponed rows, whose two times are equal: a worker has had their events, and is to get them again.
 pub(super) const REMOVE: &str =
     "DELETE FROM orders_outbox b USING unnest($1::uuid[], $2::int8[]) AS k (order_id, version)
      WHERE b.order_id = ANY (ARRAY[k.order_id]) AND b.version = k.version
        AND b.claimed_until IS DISTINCT FROM b.created_at";
 
-/// Whether no process has a row now. A claim that ends later than any does was made before the server's clock went
-/// back.
+/// Whether a row is not claimed now. A claim with an impossibly late end was made before the server's clock went back,
+/// and does not count.
 macro_rules! unclaimed {
     ($row:literal) => {
         concat!(
@@ -26,7 +25,7 @@ macro_rules! unclaimed {
     };
 }
 
-/// Rows that another process is taking up at this moment are its own, and not waited for.
+/// Claims rows. It skips rows that another process is claiming at this moment.
 pub(super) fn claim_sql() -> String {
     format!(
         "UPDATE orders_outbox b SET claimed_until = clock_timestamp() + interval '{CLAIM_SECONDS} seconds'
@@ -40,10 +39,10 @@ pub(super) fn claim_sql() -> String {
     )
 }
 
-/// Rows that no process has taken up, from behind a key on. By the key, which grows with time: a table of millions is
-/// walked page by page, without an index for it.
+/// Unclaimed rows behind a key, by the key, which grows with time: a table of millions is scanned page by page, without
+/// a further index.
 ///
-/// A row from the future was written before the server's clock went back: it is as old as any.
+/// A row with a time in the future was written before the server's clock went back, and counts as old.
 pub(super) fn waiting(limit: &str) -> String {
     format!(
         "orders_outbox WHERE (created_at < $1 OR created_at > clock_timestamp() + interval '1 minute') AND (order_id, version) > ($2, $3)
@@ -53,7 +52,7 @@ pub(super) fn waiting(limit: &str) -> String {
     )
 }
 
-/// Events that are pending and that no process has taken up, and for each row whether it still is.
+/// Unclaimed rows with the columns of their events, and for each row whether it is still pending.
 pub(super) fn pending_sql(columns: &str) -> String {
     format!(
         "SELECT {columns}, b.order_id, b.version, o.version = b.version AND o.processed_version < o.version

@@ -1,5 +1,5 @@
-//! What the checker asks of whole tables, a bounded number of rows in each statement: so that none runs into the limit
-//! of time, however large a table is, and little is in memory at a time.
+//! Scans of the whole outbox for the checker, with a bounded number of rows in each statement, so that a statement
+//! stays within its time limit and its memory with a table of any size.
 
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
@@ -8,28 +8,28 @@ use crate::order::{OrderId, Version};
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::{order_id, uuid};
 
-/// How many rows of the outbox one statement looks at.
-const LOOKED_AT: i64 = 20_000;
+/// How many rows of the outbox one statement scans.
+const MAX_SCANNED: i64 = 20_000;
 
-/// The statement that looks for rows without an order.
+/// The statement that finds rows without an order.
 pub(in crate::store::postgres) struct Survey {
     orphans: Statement,
 }
 
-/// Where a part of the survey begins: behind that row.
+/// The row behind which a page begins.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store::postgres) struct After(Uuid, Version);
 
-/// In front of every row.
+/// Before every row.
 pub(super) const START: After = After(Uuid::nil(), Version::MIN);
 
-/// What one statement found, and where the next one begins; `None` at the end.
+/// A page, and where the next one begins; `None` at the end.
 pub(in crate::store::postgres) struct Found<T> {
     pub(in crate::store::postgres) rows: Vec<T>,
     pub(in crate::store::postgres) next: Option<After>,
 }
 
-/// The last row that is looked at comes in any case, without an order where it has one.
+/// The rows without an order, and the last row of a full page as the cursor, marked `false`.
 const ORPHANS: &str = "
 WITH page AS MATERIALIZED (
     SELECT order_id, version FROM orders_outbox WHERE (order_id, version) > ($1, $2)
@@ -48,14 +48,14 @@ impl Survey {
         Ok(Survey { orphans: client.prepare(ORPHANS).await? })
     }
 
-    /// The orders of outbox rows whose order is not there.
+    /// The ids in outbox rows whose orders do not exist.
     pub(super) async fn orphans(
         &self,
         client: &Client,
         After(after, version): After,
     ) -> Result<Found<OrderId>, Failure> {
         let (mut found, mut next) = (Vec::new(), None);
-        for row in client.query(&self.orphans, &[&after, &version, &LOOKED_AT]).await? {
+        for row in client.query(&self.orphans, &[&after, &version, &MAX_SCANNED]).await? {
             let id = order_id(row.try_get(0)?);
             match is_orphan(&row)? {
                 true => found.push(id),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use orderstream::order::{Event, OrderId, Request, Status};
-use orderstream::store::{Accepted, BROUGHT_BACK, Completed, Store};
+use orderstream::store::{Accepted, Completed, MAX_RETURNED_BYTES, Store};
 
 use super::{accept, apply_all, complete, create, creation, deletion, done, row, some_user, update};
 
@@ -56,7 +56,7 @@ pub(crate) async fn deletions_that_would_bring_back_too_much_leave_their_events_
     store: Arc<dyn Store>,
 ) {
     const COUNT: usize = 12;
-    let text = format!("\"{}\"", "x".repeat(BROUGHT_BACK / 8));
+    let text = format!("\"{}\"", "x".repeat(MAX_RETURNED_BYTES / 8));
     let mut ids = Vec::new();
     for _ in 0..COUNT {
         let id = create(&*store, some_user(), &text).await;
@@ -84,7 +84,10 @@ pub(crate) async fn deletions_that_would_bring_back_too_much_leave_their_events_
             Accepted::Replayed(earlier) => panic!("{earlier:?}"),
         }
     }
-    assert!(brought > BROUGHT_BACK / 2 && brought <= BROUGHT_BACK && left > 0, "{brought}, {left} left");
+    assert!(
+        brought > MAX_RETURNED_BYTES / 2 && brought <= MAX_RETURNED_BYTES && left > 0,
+        "{brought}, {left} left"
+    );
     let mut pending = walk(&*store, far(), COUNT).await;
     assert!(pending.iter().all(|event| event.status == Status::Deleted));
     assert_eq!(pending.iter().filter(|event| event.payload.as_str() == text).count(), COUNT);
