@@ -1,4 +1,4 @@
--- Orders, spread over four partitions by the hash of their id. Drops nothing.
+-- The orders, in four partitions by the hash of their id. Drops nothing.
 CREATE TABLE IF NOT EXISTS orders (
     order_id    uuid        PRIMARY KEY,
     user_id     uuid        NOT NULL,

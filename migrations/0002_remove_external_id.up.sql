@@ -1,2 +1,2 @@
--- The external id is found in the payload; its column goes, and every index over it goes with it.
+-- Drops the column of the external id, with its indexes: the payload has the external id.
 ALTER TABLE orders DROP COLUMN IF EXISTS external_id;

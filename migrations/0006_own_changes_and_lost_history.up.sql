@@ -1,17 +1,18 @@
--- When this program last changed an order, and how much of the history is no longer kept. Leaves every order as it is
--- read. May be applied again; by hand best in one transaction (psql -1 -f).
+-- When this program last changed an order, and which history events were dropped. Orders read the same as before. May
+-- be applied again; by hand best in one transaction (psql -1 -f).
 
--- The time of the newest change by a command or its outcome. Where it is not updated_at, another service, or one of its
--- events, has changed the order since. No index covers it: the worker's update touches none.
+-- The time of the newest change by a command or its outcome. Where it differs from updated_at, another service, or one
+-- of its events, has changed the order since. No index covers it, so that the worker's update changes no index.
 ALTER TABLE orders ADD COLUMN IF NOT EXISTS own_at timestamptz;
 
--- The place of the newest step of the history that was dropped: a reader that has come less far has lost some.
+-- The offset of the newest history event that was dropped: a reader at a lower offset has missed some.
 CREATE TABLE IF NOT EXISTS orders_history_dropped (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
     place  bigint  NOT NULL,
     seq    bigint  NOT NULL
 );
--- Before this table, nothing noted what was dropped: where the oldest step is not the first, something was before it.
+-- Before this table, dropped events were not recorded: where the oldest event is not the first, earlier ones were
+-- dropped.
 INSERT INTO orders_history_dropped (place, seq)
 SELECT coalesce(max(place), 0), coalesce(max(seq) - 1, 0)
   FROM (SELECT place, seq FROM orders_history ORDER BY place, seq LIMIT 1) AS oldest
@@ -20,5 +21,5 @@ SELECT coalesce(max(place), 0), coalesce(max(seq) - 1, 0)
 
 INSERT INTO orders_migrations (version) VALUES (6) ON CONFLICT DO NOTHING;
 
--- A plan for an empty table would be kept.
+-- Without statistics, a plan for an empty table would stay in use.
 ANALYZE orders_history_dropped;

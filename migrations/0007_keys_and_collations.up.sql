@@ -1,8 +1,8 @@
--- A primary key for the history, and an index of external ids that no change of the server's collations can damage.
--- Leaves every order as it is, and the release before works beside it. May be applied again. By hand it holds up
--- writers while it builds the indexes; `orderstream migrate` does not.
+-- A primary key for the history, and an index of external ids that a change of the server's collations cannot damage.
+-- Changes no order, and the previous release can work with it. May be applied again. By hand it blocks writers while it
+-- builds the indexes; `orderstream migrate` does not.
 
--- A page of a history begins within a version without reading what is before it. And a table in a publication takes
+-- A page of a history can begin within a version without reading earlier rows. And a table in a publication accepts
 -- deletions only with a key that identifies its rows.
 CREATE UNIQUE INDEX IF NOT EXISTS orders_history_pkey ON orders_history (order_id, version, place, seq);
 DO $$
@@ -12,20 +12,20 @@ BEGIN
     END IF;
 END
 $$;
--- The key begins with the same columns.
+-- The primary key begins with the same columns.
 DROP INDEX IF EXISTS orders_history_order;
 
--- By external id, as bytes: the order of the database's own collation may change with its libraries. The release before
--- looks into orders_external_id, which stays for it; `orderstream migrate --finish` drops that one.
+-- By external id, as bytes: the order of the database's own collation may change with its libraries. The previous
+-- release uses orders_external_id, which stays for it; `orderstream migrate --finish` drops that index.
 CREATE INDEX IF NOT EXISTS orders_by_external_id ON orders (left(payload ->> 'id', 500) COLLATE "C", user_id);
 
--- A ledger of what the release before can work beside: it would refuse a higher number in the other one.
+-- A ledger of migrations that the previous release can work with: it would refuse a higher number in the other ledger.
 CREATE TABLE IF NOT EXISTS orders_expansions (
     version    integer     PRIMARY KEY,
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 INSERT INTO orders_expansions (version) VALUES (7) ON CONFLICT DO NOTHING;
 
--- A plan for other indexes would be kept.
+-- Without new statistics, a plan for other indexes would stay in use.
 ANALYZE orders;
 ANALYZE orders_history;

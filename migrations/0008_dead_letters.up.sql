@@ -1,12 +1,12 @@
--- The dead letters of processes that share this database without a broker. Leaves every other table as it is, and the
--- release before works beside it. May be applied again.
+-- The dead letters of processes that share this database without a broker. Changes no other table, and the previous
+-- release can work with it. May be applied again.
 
--- A record that no worker could deal with, for ever: what to do about it is an operator's decision.
+-- Records that no worker could process. They are kept for ever: an operator decides about them.
 CREATE TABLE IF NOT EXISTS orders_dead_letters (
     id               bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     kept_at          timestamptz NOT NULL DEFAULT now(),
     reason           text        NOT NULL,
-    -- Where the record came from, and when it was made. A process counts the offsets of its own events from 0.
+    -- The source of the record, and when it was created. A process counts the offsets of its own events from 0.
     source_topic     text        NOT NULL,
     source_partition integer     NOT NULL,
     source_offset    bigint      NOT NULL,
@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS orders_dead_letters (
     header_names     text[]      NOT NULL,
     header_values    bytea[]     NOT NULL,
     value            bytea       NOT NULL,
-    -- How long the value was, where only its beginning is kept.
+    -- The length of the value, where only its beginning is kept.
     cut_from         bigint
 );
 

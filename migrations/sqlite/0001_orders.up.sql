@@ -22,9 +22,9 @@ CREATE TABLE orders (
 
 CREATE UNIQUE INDEX orders_by_id ON orders (order_id);
 
--- The index of external ids: a digest of user and external id, and a row that has or had them. It covers the
--- orders up to the row that external_ids_upto names; the program keeps the entries of younger ones in memory and
--- merges them many at a time, because their keys come in no order and each would touch a page of its own.
+-- The index of external ids: a digest of user and external id, and a row that has or had them. It covers the orders up
+-- to the row in external_ids_upto; the program keeps the entries of newer ones in a memtable and merges them many at a
+-- time, because their keys arrive in random order and each would change a page of its own.
 CREATE TABLE external_ids (
     key INTEGER NOT NULL,
     seq INTEGER NOT NULL,
@@ -37,5 +37,5 @@ CREATE TABLE external_ids_upto (
 
 INSERT INTO external_ids_upto (seq) VALUES (0);
 
--- The outbox: what the worker has not dealt with. Nearly always nearly empty.
+-- The outbox: orders that the worker has not processed yet. It is nearly always nearly empty.
 CREATE INDEX orders_pending ON orders (updated_at) WHERE processed_version < version;

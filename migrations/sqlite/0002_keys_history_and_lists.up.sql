@@ -1,7 +1,7 @@
--- Keys of requests, the history, and lists of a user's orders. Leaves every order as it is.
+-- Keys of requests, the history, and lists of a user's orders. Changes no order.
 
--- What a request did that carried a key. A key is valid as long as its row is there; rows are dropped from the oldest
--- on. The digest has no index of its own, see key_entries.
+-- The outcomes of requests with a key. A key is valid while its row exists; rows are dropped from the oldest on. The
+-- digest has no index of its own, see key_entries.
 CREATE TABLE keys (
     seq        INTEGER PRIMARY KEY,
     digest     BLOB    NOT NULL,
@@ -12,8 +12,8 @@ CREATE TABLE keys (
     created_at INTEGER NOT NULL
 ) STRICT;
 
--- The index of keys, made like external_ids: its entries come in no order, and are merged many at a time. Keys of one
--- age stand together (the upper bits of `key` are those of `seq`), so that old ones are dropped page by page.
+-- The index of keys, made like external_ids: its entries arrive in random order, and are merged many at a time. Keys of
+-- one age are together (the upper bits of `key` are those of `seq`), so that old ones are dropped page by page.
 CREATE TABLE key_entries (
     key INTEGER NOT NULL,
     seq INTEGER NOT NULL,
@@ -26,7 +26,7 @@ CREATE TABLE key_entries_upto (
 
 INSERT INTO key_entries_upto (seq) VALUES (0);
 
--- One row for each command that was accepted and each outcome that was recorded, in the order in which they became
+-- One row (history event) for each accepted command and each recorded outcome, in the order in which they became
 -- visible. Rows are added, never changed, and dropped from the oldest on.
 CREATE TABLE history (
     seq      INTEGER PRIMARY KEY,
@@ -43,12 +43,12 @@ CREATE TABLE history (
 
 CREATE INDEX history_by_order ON history (order_id, version);
 
--- The newest row that was dropped: numbers are never given out again, also when all rows are gone.
+-- The newest row that was dropped: a number is never used twice, even when all rows have been dropped.
 CREATE TABLE history_dropped (
     seq INTEGER NOT NULL
 ) STRICT;
 
 INSERT INTO history_dropped (seq) VALUES (0);
 
--- A user's orders stand in external_ids, too, under the empty external id, which no order is looked for by. The
--- program adds the entries of the orders that the table covers right after this.
+-- A user's orders have entries in external_ids, too, under the empty external id, which is never looked up as such.
+-- After this file the program adds these entries for the orders that the table covers.

@@ -1,5 +1,5 @@
--- Steps of the history name their order by its seq: shorter than its id and its user, and so is the index. Keeps every
--- step, and its number.
+-- History events name their order by its seq: that is shorter than its id and its user, and makes the index shorter.
+-- Keeps every event, and its number.
 DROP INDEX history_by_order;
 ALTER TABLE history RENAME TO longer_history;
 

@@ -1,2 +1,2 @@
--- Whether an event of a service that knows no versions changed the order last: 1, or null. Leaves every order as it is.
+-- Whether an event without a version, of another service, changed the order last: 1, or null. Changes no order.
 ALTER TABLE orders ADD COLUMN touched INTEGER;
