@@ -100,18 +100,22 @@ impl DeliveryReceipt {
         &self.batch
     }
 
+    /// Settles the delivery.
     pub(in crate::bus) fn settle(mut self) {
         self.settled = true;
     }
 
+    /// Counts the bytes of a delivery that waits for the dead-letter topic.
     pub(in crate::bus) fn keep(&self, bytes: usize) {
         self.batch.kept(self.index, bytes);
     }
 
+    /// Takes note that the dead-letter topic refuses the delivery.
     pub(in crate::bus) fn stuck(&self) {
         self.batch.stuck(self.index);
     }
 
+    /// Cancelled when the delivery belongs to another worker.
     pub(in crate::bus) fn unwanted(&self) -> CancellationToken {
         self.batch.unwanted()
     }

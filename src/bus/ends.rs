@@ -1,5 +1,6 @@
 //! The progress of the workers: where the topic of the events ended at one time, and in which partitions the workers
-//! have not consumed all records before that end. The hash of an order's id names the partition of its events.
+//! have not consumed all records before that end. The hash of an order's id names the partition of its events. It
+//! relies on the partitioner of Kafka's Java client, which all writers of the topic must use.
 
 use std::collections::{BTreeMap, BTreeSet};
 

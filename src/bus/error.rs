@@ -1,5 +1,5 @@
 //! Why a bus does not take an event, and why a worker cannot subscribe to it. Each error says whether the caller may
-//! try again.
+//! try again. Both implementations use these errors.
 
 use thiserror::Error;
 

@@ -1,5 +1,5 @@
 //! The port: the promises that each bus keeps and on which the service and the worker rely. A bus carries events and
-//! ACKs; it must never know the store.
+//! ACKs; it must never know the store. The conformance suite tests these promises.
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 //! The outcomes of the requests of a batch: applied, replayed because the idempotency key was used before, or refused
-//! with the reason. A store never reports an outcome before it is durable.
+//! with the reason. A store never reports an outcome before it is durable. The committer maps these outcomes to
+//! answers; this file must not know HTTP or gRPC.
 
 use crate::order::{Event, OrderId, Status, UserId, Version};
 

@@ -1,4 +1,6 @@
 //! Completions: the worker's results for events, the precondition on which each applies, and its outcome in the store.
+//! The worker makes completions, and each backend applies them with one conditional statement. A completion whose
+//! precondition does not hold must change nothing.
 
 use jiff::Timestamp;
 

@@ -1,5 +1,5 @@
 //! Logs rows that cannot be read, each once and not every time that a list or the sweep reads it, because such a row
-//! stays until an operator repairs it.
+//! stays until an operator repairs it. Memory is bounded: the set of logged rows is cleared when it is full.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};

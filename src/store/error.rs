@@ -1,5 +1,6 @@
 //! The errors of the store: why a call fails as a whole, and rows that cannot be read. Each error says whether
-//! something of the batch may have happened, so that the caller knows whether a retry is safe.
+//! something of the batch may have happened, so that the caller knows whether a retry is safe. A store must never
+//! report that nothing happened unless that is certain.
 
 use crate::order::OrderId;
 

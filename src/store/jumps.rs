@@ -1,5 +1,6 @@
 //! Jumps of a clock: how far it went ahead while little time passed. Retention must not count a jump as time: for rows
-//! that were written before a jump, the limit of age is earlier by as much.
+//! that were written before a jump, the limit of age is earlier by as much. Both backends' clocks use this. Nothing may
+//! be dropped earlier than its time because of a jump.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! Lists: many orders, page by page. The size of a page and the number of rows that are scanned for it have limits that
-//! do not depend on the number of orders.
+//! do not depend on the number of orders. A cursor belongs to the store that made it. A row that cannot be read must
+//! never fail a whole page.
 
 use async_trait::async_trait;
 

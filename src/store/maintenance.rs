@@ -1,5 +1,5 @@
 //! Maintenance: the store's clock, the cleaning of old keys and history events, the check whether the store works, and
-//! the close.
+//! the close. A close must not lose work that was handed over before.
 
 use async_trait::async_trait;
 use jiff::Timestamp;

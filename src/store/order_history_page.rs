@@ -1,5 +1,5 @@
 //! A page of an order's history. Its size has a limit, even where other services change an order many times within one
-//! of its versions.
+//! of its versions. A page must never end between a command and its outcome where it can end behind a whole version.
 
 use crate::order::{HistoryCursor, HistoryEvent, HistoryOffset, Version};
 

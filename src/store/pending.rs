@@ -1,5 +1,5 @@
 //! Pending orders, page by page: their events, and the pending orders with a missing outbox entry, because the bus has
-//! confirmed their events. A cursor belongs to the store that made it.
+//! confirmed their events. A cursor belongs to the store that made it. Callers must hand it back unchanged.
 
 use std::time::Duration;
 

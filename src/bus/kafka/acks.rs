@@ -1,5 +1,6 @@
 //! The ACKs that this process waits for: their sink, and the partition of the ACK topic that its events name. An event
-//! names a partition only when the offset to read from is known, so the ACK of such an event cannot be missed.
+//! names a partition only when the offset to read from is known, so the ACK of such an event cannot be missed. The sink
+//! must return at once, because the listener's thread calls it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -1,5 +1,6 @@
 //! The backlog: the committed offsets of the workers' group, as the brokers have them. The checker and the relay read
-//! them from outside the group: before they count the backlog, or republish events. These functions block.
+//! them from outside the group: before they count the backlog, or republish events. These functions block. They never
+//! join the group, so that they cannot cause a rebalance.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

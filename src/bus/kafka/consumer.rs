@@ -126,7 +126,7 @@ impl ConsumerThread {
                 return Some("does not respond");
             }
             let is_tick = last_tick.elapsed() >= TICK;
-            // Polling goes on while nothing is fetched, or the group would remove this worker.
+            // Polling continues while nothing is fetched, or the group would remove this worker.
             self.assignment().regulate(&self.consumer, is_tick);
             if is_tick {
                 last_tick = Instant::now();

@@ -67,7 +67,7 @@ impl Failure {
         }
     }
 
-    /// The failure of a batch of which a part is durable already.
+    /// The failure of a batch that is partly durable already.
     pub(super) fn partly_applied(self) -> Failure {
         match self {
             Failure::PartlyApplied(_) => self,

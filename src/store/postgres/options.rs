@@ -1,4 +1,5 @@
 //! The options of the Postgres store: how to reach the server, with how many connections, and how long to wait for it.
+//! The settings fill them; `app` passes them to the store. The DSN may hold a password, so it must never be logged.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,5 +1,5 @@
 //! The statements that read orders. Several callers share a connection: the driver pipelines their statements and hands
-//! each caller its result.
+//! each caller its result. A damaged row must only fail a read of that row.
 
 use std::collections::HashMap;
 
@@ -88,11 +88,13 @@ impl Prepare for Reads {
 }
 
 impl Reads {
+    /// The order of an id.
     pub(super) async fn get(&self, id: OrderId) -> Result<Option<Order>, Failure> {
         let row = self.client.query_opt(&self.get, &[&uuid(id)]).await;
         row.map_err(|error| Failure::from(error).about(id))?.as_ref().map(order).transpose()
     }
 
+    /// A user's newest order of an external id.
     pub(super) async fn find_by_external(
         &self,
         external_id: &str,
@@ -117,6 +119,7 @@ impl Reads {
         }
     }
 
+    /// The processed versions of orders; `None` for orders that do not exist or are damaged.
     pub(super) async fn processed_versions(
         &self,
         orders: &[OrderId],
@@ -138,6 +141,7 @@ impl Reads {
         Ok(orders.iter().map(|id| found.get(id).copied()).collect())
     }
 
+    /// Orders behind an id, for the checker; a damaged row is an error at its position.
     pub(super) async fn scan(
         &self,
         after: Option<OrderId>,

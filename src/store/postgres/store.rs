@@ -1,5 +1,6 @@
 //! The store in a Postgres database: how it is opened, and which connections it has. The traits of a store are
-//! implemented in `orders`, `outbox`, `history`, `lists` and `maintenance`.
+//! implemented in `orders`, `outbox`, `history`, `lists` and `maintenance`. Opening the store connects to nothing, so
+//! that a process starts while Postgres is not available.
 
 use std::sync::Arc;
 use std::time::Duration;

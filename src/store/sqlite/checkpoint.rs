@@ -165,7 +165,7 @@ impl Size {
                 tracing::warn!(
                     mib,
                     "the WAL is large and grows with each write, because a reader keeps an old snapshot: a shell with \
-                     an open transaction, a backup, or a VACUUM INTO; end it; writes go on, and take space on the disk"
+                     an open transaction, a backup, or a VACUUM INTO; end it; writes continue, and take space on the disk"
                 );
             }
         } else if self.is_large && pages < RESTART_PAGES {

@@ -1,5 +1,6 @@
 //! Finds old rows. Keys and history events are numbered in the order of their arrival, and so in the order of their
-//! times: the oldest rows have the lowest numbers.
+//! times: the oldest rows have the lowest numbers. It relies on the store's clock, which never runs backwards, and
+//! deletes nothing itself.
 
 use jiff::Timestamp;
 use rusqlite::Statement;

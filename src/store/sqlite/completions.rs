@@ -1,4 +1,6 @@
 //! Records completions in the writer's transaction. A completion that is not newer than its order must change nothing.
+//! It relies on the conditional statements of `transitions`, and writes a history event for each completion that
+//! applied.
 
 use jiff::Timestamp;
 use rusqlite::params;

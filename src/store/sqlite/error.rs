@@ -1,4 +1,5 @@
-//! The errors of opening a data folder, and of backup and restore. Each names the file or folder, and what to do.
+//! The errors of opening a data folder, and of backup and restore. Each names the file or folder, and what to do. An
+//! operator reads these texts at the start of a process, so each must be understandable without the code.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! The data folder: the path of its database, and the lock that refuses a second process.
+//! The data folder: the path of its database, and the lock that refuses a second process. The database relies on the
+//! lock: two writing processes would each have a memtable of the index, and neither would find the other's entries.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! Reads the history in the embedded store. Events become visible in the order of their numbers, which are their
-//! offsets, so a reader that continues behind its last offset does not miss one.
+//! offsets, so a reader that continues behind its last offset does not miss one. A damaged event must not hide the
+//! others.
 
 use async_trait::async_trait;
 use jiff::Timestamp;

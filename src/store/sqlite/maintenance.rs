@@ -1,5 +1,5 @@
 //! Maintenance of the embedded store: its clock, the cleaning of old rows, the check of the writing thread, and the
-//! close.
+//! close. A store that was opened for reading only refuses to clean.
 
 use async_trait::async_trait;
 use jiff::Timestamp;

@@ -1,4 +1,5 @@
-//! Orders in the embedded store: writes go to the writer's queue, and reads to a reading connection.
+//! Orders in the embedded store: writes go to the writer's queue, and reads to a reading connection. A call waits for
+//! the commit of its batch, or for a free reading connection.
 
 use std::sync::Arc;
 

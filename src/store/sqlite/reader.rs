@@ -1,4 +1,5 @@
-//! The readers: a few connections that only read, used on blocking threads, never on an async one.
+//! The readers: a few connections that only read, used on blocking threads, never on an async one. They see committed
+//! transactions only, and do not wait for the writer. A connection whose query failed must not be used again.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,5 @@
 //! Opens database files, with the pragmas that make a commit durable, and migrates them. The pragma `user_version` of a
-//! file is the number of its applied migrations.
+//! file is the number of its applied migrations. A released migration must never change its statements.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,5 +1,5 @@
 //! Binary search among rows: rows that are numbered in the order of their arrival have ascending times, so they are
-//! found by time without an index.
+//! found by time without an index. They rely on the store's clock, which never runs backwards.
 
 use rusqlite::{Connection, OptionalExtension};
 

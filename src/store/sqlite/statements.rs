@@ -1,5 +1,6 @@
 //! The statements that write, prepared once and run within the writer's transaction. Each is conditional on the state
-//! that it needs; [`Status::LEGAL`] names the legal changes of a status.
+//! that it needs; [`Status::LEGAL`] names the legal changes of a status. No statement may run outside of a transaction
+//! of the writer.
 
 use std::sync::Arc;
 
@@ -87,6 +88,7 @@ impl<'c> Statements<'c> {
         })
     }
 
+    /// Begins a transaction, without what a failed one has left.
     pub(super) fn begin(&mut self) -> rusqlite::Result<()> {
         self.external_ids.begin();
         self.keys.begin();
@@ -100,6 +102,7 @@ impl<'c> Statements<'c> {
         self.jumps.save(&self.clock)
     }
 
+    /// Commits the transaction, and makes its index entries visible.
     pub(super) fn commit(&mut self) -> rusqlite::Result<()> {
         self.commit.execute([])?;
         self.external_ids.committed();

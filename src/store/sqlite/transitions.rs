@@ -1,4 +1,6 @@
-//! The SQL of completions, one statement per target status; [`Status::LEGAL`] names the legal changes of a status.
+//! The SQL of completions, one statement per target status; [`Status::LEGAL`] names the legal changes of a status. The
+//! writer prepares them once. A statement must change nothing where its precondition does not hold, and never a deleted
+//! order's status.
 
 use std::iter;
 

@@ -130,10 +130,12 @@ impl Writer {
         Ok(Writer { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)), condition })
     }
 
+    /// Applies requests, and waits for their commit.
     pub(super) async fn apply(&self, batch: Arc<[Request]>) -> Result<Applied, Error> {
         self.call(|reply| Job::Apply(batch, reply)).await
     }
 
+    /// Records completions, and waits for their commit.
     pub(super) async fn complete(&self, batch: Arc<[Completion]>) -> Result<Vec<Completed>, Error> {
         self.call(|reply| Job::Complete(batch, reply)).await
     }

@@ -79,6 +79,7 @@ pub enum DsnError {
 }
 
 impl Dsn {
+    /// Parses a URL or libpq's `key=value` pairs.
     pub(in crate::store::postgres) fn parse(text: &str) -> Result<Dsn, DsnError> {
         let is_url = text.starts_with("postgres://") || text.starts_with("postgresql://");
         let (rest, pairs) = if is_url { split_url(text) } else { split_pairs(text) };

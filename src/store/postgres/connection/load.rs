@@ -1,5 +1,6 @@
 //! The load of a connection to Postgres: the work in flight and the age of the last answer. The pool uses it to choose
-//! a connection, and to notice a connection that does not answer any more.
+//! a connection, and to notice a connection that does not answer any more. All of it is atomic numbers: choosing a
+//! connection must not take a lock.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! A pool of connections of one kind. Work goes to the connection with the least load, and to another one where that is
-//! down: the server may accept only some of them.
+//! down: the server may accept only some of them. Work that may have happened must never be given to a second
+//! connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

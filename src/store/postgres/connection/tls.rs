@@ -1,5 +1,6 @@
 //! TLS to Postgres, with rustls. The verification follows `sslmode` as in libpq: nothing unless the DSN names
-//! authorities, then the chain of certificates, and with `verify-full` the server's name, too.
+//! authorities, then the chain of certificates, and with `verify-full` the server's name, too. A certificate that does
+//! not pass the demanded verification must always fail the connection.
 
 use std::path::Path;
 use std::sync::Arc;

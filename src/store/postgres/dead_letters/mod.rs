@@ -1,4 +1,6 @@
-//! Dead letters in the database: keeps and counts them, for processes that share a store and have no broker.
+//! Dead letters in the database: keeps and counts them, for processes that share a store and have no broker. The
+//! in-process bus of such a process uses it through a sink that `app` wires. A dead letter must be durable before its
+//! record is settled.
 
 mod table;
 

@@ -1,5 +1,6 @@
 //! The table of dead letters, for processes that share a database without a broker. Letters are kept for ever, as in a
 //! topic of Kafka. A letter may be kept twice, where a process was killed between keeping it and settling its record.
+//! The table must never be cleaned by this program: an operator decides about dead letters.
 
 use jiff::Timestamp;
 use tokio_postgres::{Client, Statement};

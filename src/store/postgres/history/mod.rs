@@ -1,4 +1,6 @@
 //! The history in Postgres: the statements of commands and completions add its rows, and the pool of reads reads them.
+//! `writing` has the SQL that they add, and `reading` the statements that read. Both rely on offsets that begin with
+//! the number of the writing transaction.
 
 pub(super) mod reading;
 pub(super) mod writing;

@@ -1,5 +1,6 @@
 //! SQL for statements that write history events. Transactions commit in another order than they begin, so an offset
-//! begins with the number of the transaction that wrote the event. The column `place` holds that number.
+//! begins with the number of the transaction that wrote the event. The column `place` holds that number. A statement
+//! must never write an event with an offset below one that readers have passed.
 
 use crate::order::Cause;
 

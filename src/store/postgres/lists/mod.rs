@@ -1,4 +1,6 @@
-//! Lists in Postgres: pages of orders that match a filter, and the checker's scan.
+//! Lists in Postgres: pages of orders that match a filter, and the checker's scan. Both run on the pool of reads. The
+//! size of a page and the rows that are scanned for it have limits, so that a statement stays within its timeout with a
+//! table of any size.
 
 pub(super) mod pages;
 

@@ -1,5 +1,5 @@
 //! Checks whether the server accepts writes. It has a connection of its own, so that commands and checks do not wait
-//! for each other.
+//! for each other. A check must not change anything.
 
 use tokio_postgres::{Client, Statement};
 

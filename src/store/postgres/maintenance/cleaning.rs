@@ -1,5 +1,5 @@
 //! Drops old keys and history events for the retention job, on a connection of its own, so that other work does not
-//! wait for it.
+//! wait for it. It must never drop an event while an older one remains, because readers could not notice the gap.
 
 use jiff::Timestamp;
 use tokio_postgres::{Client, Statement};

@@ -1,4 +1,5 @@
 //! Maintenance of the store in Postgres: its clock, the cleaning of old rows, the check for writes, and the close.
+//! Cleaning and checks have connections of their own, so that commands and completions do not wait for them.
 
 pub(super) mod checking;
 pub(super) mod cleaning;

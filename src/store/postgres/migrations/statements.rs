@@ -1,5 +1,6 @@
 //! Splits a migration's file into statements, and decides how each is applied to tables that are in use, with which
-//! locks. The files are plain SQL for `psql`; this file parses only the syntax that they use.
+//! locks. The files are plain SQL for `psql`; this file parses only the syntax that they use. A statement that it does
+//! not recognize is applied as a short one.
 
 use std::fmt;
 

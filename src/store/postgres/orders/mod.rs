@@ -1,5 +1,5 @@
 //! Orders in Postgres: a batch of commands or completions is one transaction on a connection of its own kind, and
-//! single orders are read on the pool of reads.
+//! single orders are read on the pool of reads. A write is repeated only where nothing of it happened.
 
 mod command_sql;
 pub(super) mod commands;

@@ -1,4 +1,6 @@
-//! The SQL of the outbox: statements that remove rows, claim rows, and find rows for the sweep.
+//! The SQL of the outbox: statements that remove rows, claim rows, and find rows for the sweep. All of them use the key
+//! of the table, which has no other index, and take rows in the order of the key. A statement must not wait for a row
+//! that another process has locked for a claim.
 
 /// How long a claim lasts, in seconds: as long as a publish takes to fail.
 const CLAIM_SECONDS: u32 = 10;

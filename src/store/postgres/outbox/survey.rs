@@ -1,5 +1,5 @@
 //! Scans of the whole outbox for the checker, with a bounded number of rows in each statement, so that a statement
-//! stays within its time limit and its memory with a table of any size.
+//! stays within its time limit and its memory with a table of any size. It only reads, on the pool of reads.
 
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
