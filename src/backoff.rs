@@ -1,11 +1,12 @@
-//! Pauses before something is tried again: each is twice as long as the one before, up to a limit, and each is cut by
-//! chance, so that processes that lost the same server do not come back to it together. A leaf: any room may use it.
+//! Pauses before a retry: each is twice as long as the one before, up to a limit, and randomly shortened (jitter), so
+//! that processes that lost the same server do not reconnect at the same time. A leaf: any room may use it, and it
+//! imports none.
 
 use std::time::Duration;
 
 use uuid::Uuid;
 
-/// The next pause of something that is tried until it works.
+/// The pauses of an operation that is retried until it works.
 #[derive(Debug)]
 pub struct Backoff {
     first: Duration,
@@ -14,7 +15,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Pauses that begin at `first` and double up to `longest`, before they are cut.
+    /// Pauses that begin at `first` and double up to `longest`, before they are shortened.
     #[must_use]
     pub const fn new(first: Duration, longest: Duration) -> Backoff {
         Backoff { first, longest, next: first }
@@ -27,7 +28,7 @@ impl Backoff {
         jittered(pause)
     }
 
-    /// Something worked: the next pause is the first again.
+    /// The operation worked: the next pause is the first again.
     pub fn reset(&mut self) {
         self.next = self.first;
     }
@@ -47,13 +48,13 @@ pub fn jittered(pause: Duration) -> Duration {
     half + half.mul_f64(f64::from(random(1000)) / 1000.0)
 }
 
-/// A pause, up to a quarter shorter or longer: for what is done again and again, and not by all processes at once.
+/// A pause, up to a quarter shorter or longer: for periodic work that processes must not do all at once.
 #[must_use]
 pub fn spread(pause: Duration) -> Duration {
     pause * 3 / 4 + (pause / 2).mul_f64(f64::from(random(1000)) / 1000.0)
 }
 
-/// A number by chance, below that one, which must not be 0.
+/// A random number below `below`, which must not be 0.
 #[must_use]
 pub fn random(below: u32) -> u32 {
     // The last 32 bits of a UUIDv7 are random.
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn chance_reaches_every_number_and_none_beyond() {
+    fn a_random_number_reaches_each_value_below_its_limit() {
         let mut seen = [false; 4];
         while seen != [true; 4] {
             seen[random(4) as usize] = true;

@@ -1,6 +1,6 @@
-//! Callers who wait for an ACK. A waiter is registered after its commit and before its event can be published,
-//! so an early ACK is never missed. An ACK is only a hint and may be lost: one watch asks the store about all
-//! waiters whose ACK is late, and answers those whose time is up.
+//! Callers who wait for an ACK. A waiter is registered after its commit and before its event can be published, so an
+//! early ACK is never missed. An ACK is only a hint and may be lost: one watch asks the store about all waiters whose
+//! ACK is late, and answers those whose wait is over.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,20 +22,20 @@ use crate::telemetry::limited;
 /// How often the watch looks; also how exact the end of a wait is.
 const TICK: Duration = Duration::from_millis(50);
 
-/// After how long without an ACK the store is asked: at first, next, and from then on.
+/// How long after the commit, and after each check, the store is asked about a missing ACK: first, second, then always.
 const CHECKS: [Duration; 3] =
     [Duration::from_millis(250), Duration::from_millis(750), Duration::from_secs(2)];
 
-/// How often the store is asked for those whose ACK may go to another process.
-const FOLLOW: Duration = Duration::from_millis(100);
+/// How often the store is asked about versions whose ACK may go to another process.
+const FOLLOW_PERIOD: Duration = Duration::from_millis(100);
 
-/// How many looks at the store are under way at once. Further callers are looked for when one has ended.
-const LOOKS: usize = 4;
+/// How many checks of the store run at once. Further callers are checked when one has ended.
+const MAX_CHECKS: usize = 4;
 
-/// How long the store may take to answer a look.
-const LOOK_LIMIT: Duration = Duration::from_secs(5);
+/// How long the store may take to answer a check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Who waits, by order. Two requests on one order wait for a version each.
+/// The waiting callers, by order. Two requests on one order wait for a version each.
 #[derive(Default)]
 pub(super) struct AckWaiters {
     // std Mutex: held for a few map operations of a whole batch, never across .await
@@ -49,15 +49,16 @@ pub(super) struct Waiter {
     until: Instant,
     check_at: Instant,
     checks: usize,
-    /// What it holds up; `None` for a caller who did not bring the version about, and is content with a newer one.
+    /// Keeps the batch in flight; `None` for a caller whose request did not make the version: a newer one answers it,
+    /// too.
     under_way: Option<UnderWay>,
 }
 
-/// Held by every caller of a batch who has not been answered.
+/// Held by each caller of a batch who has not been answered.
 pub(super) type UnderWay = mpsc::Sender<std::convert::Infallible>;
 
 impl Waiter {
-    /// A caller who waits until `until` to hear more than this receipt.
+    /// A caller who waits until `until` for more than this receipt.
     pub(super) fn new(
         receipt: CommandReceipt,
         reply: oneshot::Sender<Result<CommandReceipt, Error>>,
@@ -80,18 +81,18 @@ impl Waiter {
     fn pause(&self) -> Duration {
         match self.under_way {
             Some(_) => CHECKS[self.checks.min(CHECKS.len() - 1)],
-            None => FOLLOW,
+            None => FOLLOW_PERIOD,
         }
     }
 
     fn answer(self, progress: Progress) {
-        // The one that asked may have gone.
+        // The caller may have left.
         let _ = self.reply.send(Ok(CommandReceipt { progress, ..self.receipt }));
     }
 }
 
 impl AckWaiters {
-    /// Registers a batch. Must come before the events of the batch are handed on.
+    /// Registers a batch. Must come before the events of the batch go to the relay.
     pub(super) fn register(&self, waiters: Vec<Waiter>) {
         let mut waiting = self.lock();
         for waiter in waiters {
@@ -99,7 +100,7 @@ impl AckWaiters {
         }
     }
 
-    /// Registers a caller who waits, until `until`, for a version that another request brought about.
+    /// Registers a caller who waits, until `until`, for a version that another request made.
     pub(super) fn follow(
         &self,
         order_id: OrderId,
@@ -109,30 +110,30 @@ impl AckWaiters {
         let (reply, answer) = oneshot::channel();
         let (change, progress) = (Change::Updated, Progress::Pending);
         let receipt = CommandReceipt { order_id, version, change, progress, replayed: true };
-        let check_at = Instant::now() + FOLLOW;
+        let check_at = Instant::now() + FOLLOW_PERIOD;
         self.register(vec![Waiter { receipt, reply, until, check_at, checks: 0, under_way: None }]);
         answer
     }
 
-    /// Asks the store about late ACKs and ends waits that are over, for ever. A store that does not answer delays the
-    /// end of no wait.
+    /// Asks the store about late ACKs and ends waits that are over. Never returns. A store that does not answer does
+    /// not delay the end of a wait.
     pub(super) async fn watch(&self, store: &dyn Orders, cache: &dyn Cache) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut looks = FuturesUnordered::new();
+        let mut checks = FuturesUnordered::new();
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                Some(()) = looks.next() => continue,
+                Some(()) = checks.next() => continue,
             }
             let now = Instant::now();
             for waiter in self.take(|waiter| waiter.until <= now || waiter.reply.is_closed()) {
                 waiter.answer(Progress::Pending);
             }
-            if looks.len() < LOOKS {
+            if checks.len() < MAX_CHECKS {
                 let late = self.late(now);
                 if !late.is_empty() {
-                    looks.push(async move { self.look(&late, store, cache).await });
+                    checks.push(async move { self.check(&late, store, cache).await });
                 }
             }
         }
@@ -140,20 +141,20 @@ impl AckWaiters {
 
     /// Asks the store about orders, and answers those whose version has been processed. The callers whom it takes out
     /// lose their answer where this is dropped; let it end.
-    pub(super) async fn look(&self, orders: &[OrderId], store: &dyn Orders, cache: &dyn Cache) {
-        let looked = timeout(LOOK_LIMIT, store.processed_versions(orders)).await;
-        let looked = looked.map_err(|_| "it did not answer in time".to_owned());
-        let states = match looked.and_then(|looked| looked.map_err(|error| error.to_string())) {
+    pub(super) async fn check(&self, orders: &[OrderId], store: &dyn Orders, cache: &dyn Cache) {
+        let checked = timeout(CHECK_TIMEOUT, store.processed_versions(orders)).await;
+        let checked = checked.map_err(|_| "it did not answer in time".to_owned());
+        let states = match checked.and_then(|checked| checked.map_err(|error| error.to_string())) {
             Ok(states) => states,
             Err(reason) => {
-                // The store is away: later ACKs and looks may still find out.
+                // Later ACKs and checks may still answer these callers.
                 limited!(warn, "late ACKs"; reason, "the store cannot be asked about late acknowledgements");
                 return;
             }
         };
         let found: Vec<(Waiter, Progress)> =
             orders.iter().zip(states).flat_map(|(id, state)| self.found(*id, state)).collect();
-        // The store knows it before the worker has come to this.
+        // The worker may not have invalidated these orders yet.
         invalidate(cache, found.iter().map(|(waiter, _)| waiter.receipt.order_id)).await;
         found.into_iter().for_each(|(waiter, progress)| waiter.answer(progress));
     }
@@ -175,13 +176,13 @@ impl AckWaiters {
         late
     }
 
-    /// Takes everyone whose version has been processed, and what the store's state of the order is an answer of.
+    /// Takes the waiters whose version has been processed, each with its outcome.
     fn found(&self, order_id: OrderId, state: Option<Processed>) -> Vec<(Waiter, Progress)> {
         let Some(Processed { version, status }) = state else { return Vec::new() };
         let taken = self.take_of(order_id, |waiter| waiter.receipt.version <= version).into_iter();
         let with_progress = |waiter: Waiter| match status {
             Status::Failed if waiter.receipt.version == version => (waiter, Progress::Failed),
-            // An older version than the newest was dealt with, also where the newest has failed.
+            // An older version counts as processed, also where the newest has failed.
             _ => (waiter, Progress::Processed),
         };
         taken.map(with_progress).collect()
@@ -212,8 +213,8 @@ impl AckWaiters {
 }
 
 impl AckSink for AckWaiters {
-    /// An ACK answers the waiter of its version alone, and those who follow an order up to it; one without a version,
-    /// from a worker that knows none, answers all waiters of its order.
+    /// An ACK answers the waiter of its version, and callers who follow the order up to that version. An ACK without a
+    /// version comes from a worker that knows none, and answers all waiters of its order.
     fn acked(&self, acks: Vec<Ack>) {
         for ack in acks {
             let progress = match ack.status {

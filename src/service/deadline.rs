@@ -1,5 +1,5 @@
-//! How long a caller waits: for the worker, as the caller asked and as far as the service is set to wait, and for the
-//! answer itself, which comes in time also where the store does not.
+//! Wait policies and deadlines: how long a caller waits for the worker, by its request and the service's settings, and
+//! until when it is answered. The answer is in time also where the store does not respond.
 
 use std::time::{Duration, Instant};
 
@@ -20,11 +20,11 @@ pub enum WaitPolicy {
 }
 
 /// How long a commit, or a read of the store, may take at least before its caller is answered: a caller who does not
-/// wait for the worker (`wait=0`, or a short limit of the service) still learns what the store says.
+/// wait for the worker (`wait=0`, or a short limit of the service) still learns the store's answer.
 pub(super) const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
 
-/// How much of the time of a caller who is shown the order is left for a last look at the store.
-const LAST_LOOK: Duration = Duration::from_millis(200);
+/// The time that is kept for a last read of the store where the caller is shown the order.
+const LAST_READ: Duration = Duration::from_millis(200);
 
 /// Until when a caller is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,13 +50,13 @@ impl Deadline {
         self.ack.is_none_or(|until| until <= Instant::now())
     }
 
-    /// The same for a caller who is shown the order: the wait for the worker ends early enough for a last look at the
-    /// store, which is not to make the answer late.
+    /// The same for a caller who is shown the order: the wait for the worker ends early enough for a last read of the
+    /// store, so that this read does not make the answer late.
     #[must_use]
     pub fn with_last_look(self) -> Deadline {
         // That is never before now: the answer has SHORTEST_LIMIT at least.
-        let look = self.answer - LAST_LOOK;
-        Deadline { ack: self.ack.map(|until| until.min(look)), ..self }
+        let read_at = self.answer - LAST_READ;
+        Deadline { ack: self.ack.map(|until| until.min(read_at)), ..self }
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_last_look_has_its_time_within_the_wait_and_takes_little_of_it() {
+    fn a_last_read_has_its_time_within_the_wait_and_takes_little_of_it() {
         let now = Instant::now();
         for (wait, least) in [(1_000, 800), (2_000, 1_800), (30_000, 29_800), (900, 800), (400, 400), (0, 0)]
         {

@@ -1,4 +1,6 @@
-//! Intake: takes a command, has it made durable, and answers with what really happened to it.
+//! Intake: takes a command, has the committer make it durable, and answers with its outcome. It promises that an
+//! accepted command is durable when the caller is answered, and that a caller who leaves loses only the answer. It must
+//! never answer later than the deadline.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -16,22 +18,22 @@ use super::wiring::Service;
 use crate::error::Error;
 use crate::order::{Command, OrderId, Put, Request, Version, needs_user};
 
-/// What may become of a [`Put`].
+/// What a [`Put`] may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutMode {
-    /// The order is made, or its content replaced.
+    /// It creates the order, or replaces its content.
     Upsert,
-    /// The order is made; one that exists is left alone.
+    /// It creates the order, and does not change one that exists.
     CreateOnly,
-    /// Its content is replaced; one that does not exist is not made.
+    /// It replaces the order's content, and does not create one.
     UpdateOnly,
 }
 
 impl Service {
     /// Carries out a request, whose memory is held until it is committed, refused or withdrawn. Answers when the worker
-    /// is done with it, or with [`Progress::Pending`] when the caller's
-    /// patience is at its end. A caller who goes away in between loses only the answer. A request of a key that was
-    /// used before is answered with what happened then, once the worker is done with that.
+    /// has processed it, or with [`Progress::Pending`] when the wait is over. A caller who leaves before loses only the
+    /// answer. A request whose idempotency key was used before gets the replayed outcome, once the worker has processed
+    /// that.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Deleted`], [`Error::PreconditionFailed`], [`Error::KeyReused`],
@@ -47,8 +49,7 @@ impl Service {
         self.submit_by(request, self.deadline(wait_policy), memory).await
     }
 
-    /// The same, with a deadline that several calls share. The request is queued at once, whenever its outcome is asked
-    /// for.
+    /// The same, with a deadline that several calls share. The request is queued at once, before the future is polled.
     ///
     /// # Errors
     /// As [`Service::submit`].
@@ -69,7 +70,7 @@ impl Service {
         }
     }
 
-    /// What becomes of a command that is queued.
+    /// The outcome of a queued command.
     async fn outcome(
         &self,
         order_id: OrderId,
@@ -79,7 +80,7 @@ impl Service {
     ) -> Result<CommandReceipt, Error> {
         let answered = match timeout_at(deadline.answer.into(), &mut answer).await {
             Ok(Ok(answered)) => answered,
-            // It is late, or the one who would have answered is gone.
+            // The deadline has passed, or the committer has ended.
             _ => match slot.withdraw() {
                 Withdrawal::NothingStored => Err(Error::Unavailable),
                 Withdrawal::Stored(receipt) => Ok(CommandReceipt { progress: Progress::Pending, ..receipt }),
@@ -97,7 +98,7 @@ impl Service {
         Ok(receipt)
     }
 
-    /// Gives an order that its caller named the content that the caller sends. Sending it again makes no second order.
+    /// Gives the order of that id the content that the caller sends. A repeated put does not create a second order.
     ///
     /// # Errors
     /// As [`Service::submit`]; [`Error::Exists`] where an order is there that must not be, and
@@ -123,7 +124,7 @@ impl Service {
         // An order has an owner, and belongs to its owner for ever.
         let user_id = user_id.ok_or_else(needs_user)?;
         match self.submit_by(create(user_id).into(), deadline, memory.into()).await {
-            // Another request was faster, or the order is another user's: an update tells which.
+            // Another request was faster, or the order is another user's: an update finds out which.
             Err(Error::PreconditionFailed { .. } | Error::Exists { .. }) => {
                 self.submit_by(update.into(), deadline, memory.into()).await
             }
@@ -138,19 +139,19 @@ impl Service {
         }
     }
 
-    /// Waits until the worker is done with that version of an order or a newer one. Asks the store once, and waits for
+    /// Waits until the worker has processed that version of an order or a newer one. Asks the store once, and waits for
     /// its answer until `asked_until` also where the wait itself is over before.
     async fn processed(&self, of: (OrderId, Version), until: Instant, asked_until: Instant) -> Progress {
         let (order_id, version) = of;
-        // Registered first: what happens between the look and the wait is not missed.
+        // Registered first, so that an ACK between the check and the wait is not missed.
         let mut answer = self.acks.follow(order_id, version, asked_until);
         let (acks, store, cache) = (Arc::clone(&self.acks), Arc::clone(&self.store), Arc::clone(&self.cache));
-        // A task of its own: a look that has taken callers out answers them, also where this caller goes away.
-        let look = tokio::spawn(async move { acks.look(&[order_id], &*store, &*cache).await });
+        // A task of its own: a check that has taken callers out answers them, also where this caller leaves.
+        let check = tokio::spawn(async move { acks.check(&[order_id], &*store, &*cache).await });
         let answered = tokio::select! {
             biased;
             answered = &mut answer => Some(answered),
-            _ = timeout_at(asked_until.into(), look) => None,
+            _ = timeout_at(asked_until.into(), check) => None,
         };
         let answered = match answered {
             Some(answered) => Some(answered),

@@ -1,7 +1,7 @@
 //! The service: what api processes run, and what both protocols call. An order enters through `intake`, is made durable
-//! by the committer, and travels through the relay to the bus; its caller is woken by the ACK of a worker. Each hop
-//! carries a batch. This room knows the traits of the store, the bus and the cache and none of their implementations,
-//! and no protocol. It does not know the worker or the checker.
+//! by the committer, and goes through the relay to the bus; the ACK of a worker wakes its caller. Each hop carries a
+//! batch. This room relies on the traits of the store, the bus and the cache. It must never import an implementation of
+//! them, a protocol, the worker or the checker.
 
 mod ack_waiters;
 mod committer;

@@ -1,6 +1,6 @@
-//! Readiness: whether the service can take orders and carry them on. Each part is checked once for all callers, by a
-//! task that no caller's leaving ends, and the outcome counts for a moment. A part that does not answer in time is not
-//! available; its check goes on, and no second one is begun beside it.
+//! Readiness: whether the service can take orders and publish them. Each backend is checked once for all callers, by a
+//! task that continues when a caller leaves, and the outcome is reused for a moment. A backend that does not answer in
+//! time is unavailable; its check continues, and a second one does not begin beside it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,32 +12,32 @@ use crate::bus::Bus;
 use crate::cache::Cache;
 use crate::store::Maintenance;
 
-/// How long the outcome of a check counts.
+/// How long the outcome of a check is reused.
 const FRESH: Duration = Duration::from_millis(250);
 
-/// How long a part may take to answer, counted from the begin of its check.
-const LIMIT: Duration = Duration::from_millis(750);
+/// How long a backend may take to answer, counted from the begin of its check.
+const TIMEOUT: Duration = Duration::from_millis(750);
 
-/// Whether the service can take orders, and carry them on.
+/// Whether the service can take orders, and publish them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readiness {
     /// Without the store nothing can be accepted.
     pub store: Result<(), String>,
     /// Without the bus orders are accepted and wait.
     pub bus: Result<(), String>,
-    /// Without the cache reads go to the store; `None` where none is wanted.
+    /// Without the cache reads go to the store; `None` where no cache is configured.
     pub cache: Option<Result<(), String>>,
 }
 
-/// The parts that a process depends on, and their checks. The processes of both roles have them.
+/// The backends that a process depends on, and their checks. Api and worker processes have them.
 pub struct Checks {
-    parts: (Arc<dyn Maintenance>, Arc<dyn Bus>, Arc<dyn Cache>),
+    backends: (Arc<dyn Maintenance>, Arc<dyn Bus>, Arc<dyn Cache>),
     store: Check,
     bus: Check,
     cache: Check,
 }
 
-/// The newest check of a part.
+/// The newest check of a backend.
 #[derive(Default)]
 struct Check {
     // std Mutex: held to look at the newest check or to begin one, never across .await
@@ -54,7 +54,7 @@ struct Running {
 type Outcome = (Instant, Result<(), String>);
 
 impl Running {
-    /// Whether it is worth waiting for, or has ended a moment ago.
+    /// Whether it still runs, or has ended a moment ago.
     fn counts(&self) -> bool {
         match &*self.outcome.borrow() {
             Some((at, _)) => at.elapsed() < FRESH,
@@ -71,10 +71,10 @@ impl Check {
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
         let Running { begun, mut outcome } = self.newest(check);
-        let outcome = timeout_at((begun + LIMIT).into(), outcome.wait_for(Option::is_some)).await;
+        let outcome = timeout_at((begun + TIMEOUT).into(), outcome.wait_for(Option::is_some)).await;
         match outcome {
             Ok(Ok(outcome)) => outcome.as_ref().map_or(Ok(()), |(_, outcome)| outcome.clone()),
-            Ok(Err(_)) => Err("its check failed".to_owned()),
+            Ok(Err(_)) => Err("the check failed".to_owned()),
             Err(_) => Err("it did not answer in time".to_owned()),
         }
     }
@@ -98,16 +98,16 @@ impl Check {
 }
 
 impl Checks {
-    /// The checks of these parts.
+    /// The checks of these backends.
     #[must_use]
     pub fn new(store: Arc<dyn Maintenance>, bus: Arc<dyn Bus>, cache: Arc<dyn Cache>) -> Checks {
-        let parts = (store, bus, cache);
-        Checks { parts, store: Check::default(), bus: Check::default(), cache: Check::default() }
+        let backends = (store, bus, cache);
+        Checks { backends, store: Check::default(), bus: Check::default(), cache: Check::default() }
     }
 
-    /// Whether each part works now. Answers within a second.
+    /// Whether each backend works now. Answers within a second.
     pub async fn readiness(&self) -> Readiness {
-        let (store, bus, cache) = &self.parts;
+        let (store, bus, cache) = &self.backends;
         let store = self.store.outcome(|| {
             let store = Arc::clone(store);
             async move { store.check().await.map_err(|error| error.to_string()) }

@@ -16,12 +16,12 @@ use crate::telemetry::limited;
 /// The longest time that a plain read may take.
 const LONGEST_READ: Duration = Duration::from_secs(10);
 
-/// What the cache says of an order that it does not hold.
+/// The cache's answer for an order that it does not hold.
 #[derive(Debug)]
 pub struct Missed(Option<Lease>);
 
 impl Service {
-    /// The copy of an order that the cache holds, deleted or not; else what [`Service::get`] goes on from.
+    /// The copy of an order that the cache holds, deleted or not; else what [`Service::get`] needs.
     ///
     /// # Errors
     /// [`Missed`] where there is no copy, or no cache.
@@ -38,7 +38,7 @@ impl Service {
         !self.cache.is_off()
     }
 
-    /// The order of that id, deleted or not, from the store. The cache has it from then on.
+    /// The order of that id, deleted or not, from the store. Fills the cache with it.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Unreadable`], [`Error::Unavailable`].
@@ -76,7 +76,7 @@ impl Service {
         self.in_time(async { self.store.list(filter, after, limit).await.map_err(read_failed) }).await
     }
 
-    /// Until when a plain read is answered that begins now.
+    /// The latest time of the answer to a plain read that begins now.
     #[must_use]
     pub fn reads_until(&self) -> Instant {
         Instant::now() + self.longest_read()
@@ -86,7 +86,7 @@ impl Service {
         self.ack_wait_timeout.clamp(SHORTEST_LIMIT, LONGEST_READ)
     }
 
-    /// Bounds a read of the store, for which no caller waits longer than for a write.
+    /// Bounds a read of the store: a caller does not wait longer for it than for a write.
     pub(super) async fn in_time<T>(&self, read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let limit = self.longest_read();
         timeout(limit, read).await.unwrap_or_else(|_| {
@@ -96,7 +96,7 @@ impl Service {
     }
 }
 
-/// What a caller is told where the store cannot be read. The log has the reason.
+/// The answer to a caller where the store cannot be read. The log has the reason.
 pub(super) fn read_failed(error: store::Error) -> Error {
     limited!(error, "read"; %error, "a read failed");
     match error {

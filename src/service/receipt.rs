@@ -14,14 +14,14 @@ pub struct CommandReceipt {
     pub change: Change,
     /// How far it had come when the answer was given.
     pub progress: Progress,
-    /// Whether it was carried out earlier, when a request of the same key came.
+    /// Whether an earlier request of the same idempotency key carried it out.
     pub replayed: bool,
 }
 
 /// What a command did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// A new order is there.
+    /// The order is new.
     Created,
     /// The order has new content.
     Updated,
@@ -32,7 +32,7 @@ pub enum Change {
 /// How far a command had come when it was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// The worker is done with it.
+    /// The worker has processed it.
     Processed,
     /// The worker could not process it; the order says why.
     Failed,

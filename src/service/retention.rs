@@ -1,8 +1,8 @@
-//! Retention: has the store drop what is kept for a time only, a little at a time, so that no writer waits
-//! for it. What it does not come to in one run it does in the next; every process on a store may have one.
+//! Retention: has the store drop old idempotency keys and history events, a bounded batch at a time, so that writers do
+//! not wait long for it. Each process on a store may run this job: a batch that one has dropped is gone for the others.
 //!
-//! Where the store's clock jumps ahead, what was written before is not older by that: it is kept until the time that
-//! this process has seen pass says that it is old.
+//! Where the store's clock jumps ahead, rows that were written before are not older by that: they are kept until this
+//! process has seen that much time pass.
 
 use std::time::Duration;
 
@@ -12,32 +12,34 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use crate::store::jumps::{JUMP, Jump, Jumps};
 use crate::store::{self, Maintenance};
 
-/// How long the key of a request is kept at least: a request that comes again later is a new one.
+/// How long an idempotency key is kept at least: a request that is repeated later is a new one.
 pub const KEY_RETENTION: Duration = Duration::from_hours(24);
 
 /// How often the retention job runs.
-const TURN: Duration = Duration::from_secs(10);
+const PERIOD: Duration = Duration::from_secs(10);
 
-/// How many keys, and steps, are dropped in one go from a store of this process's own, which does nothing else
-/// meanwhile.
+/// How many keys, and history events, are dropped in one go from the embedded store, which does nothing else meanwhile.
 const BATCH: usize = 1000;
 
 /// The same from a store that does other work meanwhile. 20,000 orders in a second have as many keys and twice as many
-/// steps, and dropping must keep up with that: 10,000 of each take some 150 ms.
+/// history events, and dropping must keep up with that: 10,000 of each take some 150 ms.
 const LARGE_BATCH: usize = 10_000;
 
-/// How long the others have the store to themselves after such a batch, at most.
-const BREATH: Duration = Duration::from_millis(100);
+/// The longest pause after such a batch, in which the store works for its other clients.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Cleans for ever; `history` is how long steps are kept, where any are.
+/// Cleans periodically and never returns; `history` is how long history events are kept, where there are any.
 pub(super) async fn run(store: &dyn Maintenance, history: Option<Duration>) {
-    let mut turns = interval(TURN);
-    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut clock = StoreClock::default();
     loop {
-        turns.tick().await;
+        ticks.tick().await;
         if let Err(error) = clean(store, history, &mut clock).await {
-            tracing::warn!(%error, "old keys and steps cannot be dropped; the next turn tries again");
+            tracing::warn!(
+                %error,
+                "old idempotency keys and history events cannot be dropped; the next run tries again"
+            );
         }
     }
 }
@@ -51,18 +53,18 @@ async fn clean(
     let now = store.now().await?;
     clock.see(now, Instant::now());
     let Some(keys_before) = before(now, KEY_RETENTION) else { return Ok(()) };
-    let steps_before = history.and_then(|kept| before(now, kept)).map(|before| clock.jumps.limit(before));
+    let events_before = history.and_then(|kept| before(now, kept)).map(|before| clock.jumps.limit(before));
     let keys_before = clock.jumps.limit(keys_before);
-    clock.jumps.drop_upto(steps_before.map_or(keys_before, |before| before.min(keys_before)));
+    clock.jumps.drop_upto(events_before.map_or(keys_before, |before| before.min(keys_before)));
     let batch = if store.is_shared() { LARGE_BATCH } else { BATCH };
     loop {
         let begun = Instant::now();
-        if store.clean(keys_before, steps_before, batch).await? < batch {
+        if store.clean(keys_before, events_before, batch).await? < batch {
             return Ok(());
         }
-        // A store of many processes is busy for four fifths of the time at most, as long as it lags behind.
-        let breath = if store.is_shared() { (begun.elapsed() / 4).min(BREATH) } else { BREATH };
-        sleep(breath).await;
+        // While it lags behind, a shared store is busy with this for four fifths of the time at most.
+        let pause = if store.is_shared() { (begun.elapsed() / 4).min(LONGEST_PAUSE) } else { LONGEST_PAUSE };
+        sleep(pause).await;
     }
 }
 
@@ -85,14 +87,14 @@ impl StoreClock {
             let seconds = by / 1_000_000;
             tracing::warn!(
                 seconds,
-                "the store's clock jumped ahead; old keys and steps are kept longer by that"
+                "the store's clock jumped ahead; old idempotency keys and history events are kept longer by that"
             );
             self.jumps.add(Jump { at: now.as_microsecond(), by });
         }
     }
 }
 
-/// The time that long ago; `None` where no store can hold anything so old.
+/// The time that long ago; `None` where a store cannot hold anything so old.
 fn before(now: Timestamp, kept: Duration) -> Option<Timestamp> {
     now.checked_sub(kept).ok().filter(|time| *time > Timestamp::UNIX_EPOCH)
 }

@@ -1,5 +1,5 @@
-//! Turns to read from the store or the cache. What a read brings is only known when it is there, so that the number of
-//! reads is bounded until what they bring is counted; a reader that finds no turn waits for one.
+//! Turns to read from the store or the cache. The size of a result is known only when it is there. So the number of
+//! reads is bounded until the memory of their results is counted; a reader waits where no turn is free.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub struct Taken {
 }
 
 impl Peer {
-    /// Waits for a turn: first for one of the peer's own, so that no peer stands in the way of another.
+    /// Waits for a turn: first for one of the peer's own, so that a peer cannot use up the turns of others.
     pub async fn turn(self: &Arc<Peer>, turn: Turn) -> Taken {
         Taken { _turns: self.permits_for(turn).await, _peer: Arc::clone(self) }
     }

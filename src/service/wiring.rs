@@ -1,6 +1,6 @@
-//! The service and its background tasks, wired together. [`Service`] is the handle that both protocols call; what it
-//! does is in `intake`, `reads` and `follow`. [`Background`] runs the committer, the relay, the watch over waiting
-//! callers, the feed and retention; nothing moves before it runs.
+//! The service and its background tasks, wired together. [`Service`] is the handle that both protocols call; its
+//! methods are in `intake`, `reads` and `follow`. [`Background`] runs the committer, the relay, the watch over waiting
+//! callers, the notifier and the retention job; nothing is committed or published before it runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +18,13 @@ use crate::cache::Cache;
 use crate::shutdown::named;
 use crate::store::Store;
 
-/// What callers reach the service by. Cheap to share.
+/// The handle by which callers reach the service. Cheap to share.
 pub struct Service {
     pub(super) store: Arc<dyn Store>,
     pub(super) cache: Arc<dyn Cache>,
     pub(super) committer: Committer,
     pub(super) acks: Arc<AckWaiters>,
-    pub(super) feed: Arc<Notifier>,
+    pub(super) notifier: Arc<Notifier>,
     checks: Arc<Checks>,
     pub(super) ack_wait: bool,
     pub(super) ack_wait_timeout: Duration,
@@ -34,32 +34,31 @@ pub struct Service {
 /// How the service behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Whether a caller waits for the worker's ACK, unless it says otherwise; else it is answered as soon as the order
+    /// Whether a caller waits for the worker's ACK unless it asks otherwise. Else it is answered as soon as the order
     /// is durable.
     pub ack_wait: bool,
     /// How long a caller waits at most.
     pub ack_wait_timeout: Duration,
-    /// How long steps of the history are kept; `None` where the store keeps no history.
+    /// How long history events are kept; `None` where the store does not keep a history.
     pub history: Option<Duration>,
-    /// How long an order must have been pending without progress until its event is published again; `None`: it never
-    /// is.
+    /// How long an order must have been pending without progress until its event is republished; `None`: never.
     pub republish_after: Option<Duration>,
 }
 
-/// The parts of the service that run by themselves: committer, relay, the watch over waiting callers, the feed of those
-/// who follow orders, and retention.
+/// The background tasks of the service: committer, relay, the watch over waiting callers, the notifier of streams, and
+/// the retention job.
 pub struct Background {
     committer: committer::Runner,
     relay: relay::Runner,
     acks: Arc<AckWaiters>,
-    feed: Arc<Notifier>,
+    notifier: Arc<Notifier>,
     store: Arc<dyn Store>,
     cache: Arc<dyn Cache>,
     history: Option<Duration>,
 }
 
 impl Service {
-    /// Wires the service. Nothing moves until [`Background::run`] does.
+    /// Wires the service. Nothing is committed or published until [`Background::run`] runs.
     pub fn new(
         store: Arc<dyn Store>,
         bus: Arc<dyn Bus>,
@@ -78,12 +77,12 @@ impl Service {
             acks: Arc::clone(&acks),
             relay,
         });
-        let feed = Arc::new(Notifier::default());
+        let notifier = Arc::new(Notifier::default());
         let background = Background {
             committer: committer_runner,
             relay: relay_runner,
             acks: Arc::clone(&acks),
-            feed: Arc::clone(&feed),
+            notifier: Arc::clone(&notifier),
             store: Arc::clone(&store),
             cache: Arc::clone(&cache),
             history,
@@ -91,11 +90,11 @@ impl Service {
         let checks = Checks::new(Arc::<dyn Store>::clone(&store), bus, Arc::clone(&cache));
         let checks = Arc::new(checks);
         let service =
-            Service { store, cache, committer, acks, feed, checks, ack_wait, ack_wait_timeout, history };
+            Service { store, cache, committer, acks, notifier, checks, ack_wait, ack_wait_timeout, history };
         (Arc::new(service), background)
     }
 
-    /// Whether each part that the service depends on works.
+    /// The checks of the backends that the service depends on.
     #[must_use]
     pub fn checks(&self) -> Arc<Checks> {
         Arc::clone(&self.checks)
@@ -103,19 +102,19 @@ impl Service {
 }
 
 impl Background {
-    /// Runs until `shutdown`, then finishes what callers and the worker still wait for. Returns once every
-    /// event under way has been confirmed; the caller puts a deadline around it.
+    /// Runs until `shutdown`, then finishes the work that callers and the worker still wait for. Returns once the bus
+    /// has confirmed each event in flight; the caller puts a deadline around it.
     pub async fn run(self, shutdown: CancellationToken) {
-        // The relay ends after the committer, when the bus has confirmed what they handed on.
+        // The relay ends after the committer, when the bus has confirmed their events.
         let watch = named("the watch over waiting callers", self.acks.watch(&*self.store, &*self.cache));
-        let feed = named("the feed of those who follow orders", self.feed.run(&*self.store));
+        let notifier = named("the notifier of streams", self.notifier.run(&*self.store));
         let retention = named("the retention job", retention::run(&*self.store, self.history));
         let committer = named("the committer", self.committer.run(shutdown.clone()));
         let work = async { tokio::join!(committer, self.relay.run(shutdown)) };
         tokio::select! {
             _ = work => {}
             () = watch => {}
-            () = feed => {}
+            () = notifier => {}
             () = retention => {}
         }
     }

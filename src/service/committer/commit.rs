@@ -1,5 +1,6 @@
-//! Commits one batch: hands it to the store, has the cache drop what changed, and answers or registers every caller.
-//! The events of a batch go to the relay only after its callers are registered, so that no ACK is missed.
+//! Commits one batch: hands it to the store, invalidates the cached orders that it changed, and answers or registers
+//! every caller. The events of a batch must go to the relay only after its callers are registered: an ACK that arrives
+//! before would be missed.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::service::relay::Relay;
 use crate::store::{self, Accepted, Orders, Refusal};
 use crate::telemetry::limited;
 
-/// What committing a batch takes.
+/// What a commit needs.
 pub(in crate::service) struct Commit {
     pub(in crate::service) store: Arc<dyn Orders>,
     /// Whether other processes may be working with the same orders.
@@ -41,20 +42,20 @@ impl Taken {
 
 impl Commit {
     /// Commits a batch and answers, or registers, every caller of it; the channel ends when all have been answered.
-    /// Halves a batch that one row spoils, so that only that row fails.
+    /// Halves a batch that the store refuses for one of its rows, so that only that row fails.
     pub(in crate::service) async fn run(&self, batch: Vec<Taken>) -> mpsc::Receiver<Infallible> {
         let (under_way, answered) = mpsc::channel(1);
-        let mut parts = vec![batch];
-        while let Some(mut batch) = parts.pop() {
+        let mut batches = vec![batch];
+        while let Some(mut batch) = batches.pop() {
             let requests: Arc<[Request]> = batch.iter().map(|taken| taken.request().clone()).collect();
             match self.store.apply(requests).await {
                 Ok(results) => {
                     self.invalidate(&batch).await;
-                    self.hand_on(batch, results, &under_way);
+                    self.forward(batch, results, &under_way);
                 }
                 Err(store::Error::BadBatch(_)) if batch.len() > 1 => {
                     let second = batch.split_off(batch.len() / 2);
-                    parts.extend([second, batch]);
+                    batches.extend([second, batch]);
                 }
                 Err(error) => {
                     if matches!(error, store::Error::OutcomeUnknown(_)) {
@@ -67,23 +68,23 @@ impl Commit {
         answered
     }
 
-    /// Has the cache drop what the batch was about; also where a command was refused, for that too tells its caller
-    /// where the order stands. No process has a copy of an order that is being created.
+    /// Invalidates the orders of the batch, also where a command was refused: a refusal tells its caller the order's
+    /// state, too. An order that is being created is not in the cache yet.
     async fn invalidate(&self, batch: &[Taken]) {
         let commands = batch.iter().map(|taken| &taken.request().command);
         let changes = commands.filter(|command| !matches!(command, Command::Create { .. }));
         invalidate(&*self.cache, changes.map(Command::order_id)).await;
     }
 
-    /// Answers those who were refused, registers those who wait, and only then lets the events go.
-    fn hand_on(&self, batch: Vec<Taken>, results: Vec<Result<Accepted, Refusal>>, under_way: &UnderWay) {
+    /// Answers refused commands, registers waiting callers, and only then hands the events to the relay.
+    fn forward(&self, batch: Vec<Taken>, results: Vec<Result<Accepted, Refusal>>, under_way: &UnderWay) {
         let now = Instant::now();
         let mut waiters = Vec::with_capacity(batch.len());
         let mut events = Vec::with_capacity(batch.len());
-        let mut is_left = false;
+        let mut has_unsent = false;
         for (Taken { command, slot }, result) in batch.into_iter().zip(results) {
             let PendingCommand { request, wait_until, reply, memory } = command;
-            // The payload is in the event from here on, which the relay counts.
+            // From here on the relay counts the payload, as part of the event.
             drop(memory);
             let receipt = match result {
                 Ok(Accepted::Applied(event)) => {
@@ -92,10 +93,10 @@ impl Commit {
                     receipt
                 }
                 Ok(Accepted::AppliedWithoutEvent(done)) => {
-                    is_left = true;
+                    has_unsent = true;
                     Some(CommandReceipt { replayed: false, ..CommandReceipt::of_replay(&done) })
                 }
-                // The request that made it happen has its event published.
+                // The relay publishes, or has published, the event of the first request.
                 Ok(Accepted::Replayed(earlier)) => {
                     let _ = reply.send(Ok(CommandReceipt::of_replay(&earlier)));
                     continue;
@@ -120,7 +121,7 @@ impl Commit {
         }
         self.acks.register(waiters);
         self.relay.forward(events);
-        if is_left {
+        if has_unsent {
             self.relay.fetch();
         }
     }
@@ -129,7 +130,7 @@ impl Commit {
 fn fail(batch: Vec<Taken>, error: &store::Error) {
     for Taken { command: PendingCommand { request, reply, .. }, .. } in batch {
         let error = match error {
-            // What a write reports that it cannot read is not its own order.
+            // The row that a write reports as damaged is not the command's own.
             store::Error::Unavailable(_) | store::Error::Damaged(_) => Error::Unavailable,
             store::Error::OutcomeUnknown(_) => Error::OutcomeUnknown { order_id: request.command.order_id() },
             store::Error::BadBatch(_) => cannot_be_stored(&request.command),
@@ -146,7 +147,7 @@ fn refused(refusal: Refusal, command: &Command) -> Error {
         Refusal::Changed { current } => Error::PreconditionFailed { order_id, current: Some(current) },
         Refusal::KeyReused => Error::KeyReused,
         Refusal::Exists { user_id, version, deleted } => match command {
-            Command::Create { user_id: asker, .. } if *asker != user_id => {
+            Command::Create { user_id: caller, .. } if *caller != user_id => {
                 Error::PreconditionFailed { order_id, current: None }
             }
             _ if deleted => Error::Deleted { order_id },
@@ -164,7 +165,7 @@ fn refused(refusal: Refusal, command: &Command) -> Error {
     }
 }
 
-/// A command without a payload can only meet a row that is damaged.
+/// A command without a payload cannot be stored only where its row is damaged.
 fn cannot_be_stored(command: &Command) -> Error {
     match command {
         Command::Delete { order_id, .. } => Error::Unreadable { order_id: *order_id },

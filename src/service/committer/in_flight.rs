@@ -1,9 +1,9 @@
-//! In-flight orders and keys: the orders and idempotency keys that a batch is about, from its forming to its commit. A
-//! command for one of them waits in a queue of that order or key, outside of every batch, so that a busy order delays
-//! no other. A queue is first in, first out, and bounded.
+//! In-flight orders and keys: the orders and idempotency keys of a batch, from its forming to its commit. A command for
+//! one of them waits in a queue of that order or key, outside of every batch, so that an order with many commands does
+//! not delay others. A queue is first in, first out, and bounded.
 //!
-//! A command takes its order first and its key second. Who holds a key therefore waits for nothing more, and two
-//! commands never wait for each other.
+//! A command takes its order first and its key second. A command that holds a key therefore holds all that it needs,
+//! and two commands never wait for each other (no deadlock).
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -19,7 +19,7 @@ use crate::service::quota::Permit;
 /// How many commands wait for one order, or for one key. Two batches of 1,000 commands for one order fit.
 const QUEUE: usize = 2_048;
 
-/// How many commands wait for orders and keys together: three quarters of all that may be queued. The rest is left to
+/// How many commands wait for orders and keys together: three quarters of all that may be queued. The rest is for
 /// commands that need not wait. By default, one peer's share of the queue is less.
 const MOST_WAITING: usize = MOST_QUEUED / 4 * 3;
 
@@ -32,8 +32,8 @@ pub(super) struct Queued {
     /// What the command counts towards the size of a batch.
     pub(super) bytes: usize,
     pub(super) slot: Arc<Slot>,
-    /// The command's place in its peer's share of the queue.
-    pub(super) _place: Option<Permit>,
+    /// Counts the command towards its peer's share of the queue.
+    pub(super) _permit: Option<Permit>,
 }
 
 /// The order and the key that a command needs.
@@ -68,8 +68,8 @@ impl InFlight {
     /// Takes in a command that has arrived. It becomes ready, waits, or is turned away.
     pub(super) fn admit(&mut self, command: Queued) {
         let order_id = command.held.order_id;
-        if let Some(line) = busy(&mut self.orders, order_id) {
-            wait(line, command, &self.load, &mut self.waiting);
+        if let Some(queue) = queue_if_in_flight(&mut self.orders, order_id) {
+            wait(queue, command, &self.load, &mut self.waiting);
         } else if !self.take_key(command) {
             self.release_order(order_id);
         }
@@ -85,7 +85,7 @@ impl InFlight {
         self.ready.len()
     }
 
-    /// Gives back what a command held. The next commands that waited for it become ready.
+    /// Releases the order and the key of a command. The next commands that waited for them become ready.
     pub(super) fn release(&mut self, held: Held) {
         if let Some(key) = held.key {
             self.release_key(key);
@@ -95,8 +95,8 @@ impl InFlight {
 
     /// Has a command that holds its order take its key. `false` where the command was turned away.
     fn take_key(&mut self, command: Queued) -> bool {
-        match command.held.key.and_then(|key| busy(&mut self.keys, key)) {
-            Some(line) => wait(line, command, &self.load, &mut self.waiting),
+        match command.held.key.and_then(|key| queue_if_in_flight(&mut self.keys, key)) {
+            Some(queue) => wait(queue, command, &self.load, &mut self.waiting),
             None => {
                 self.ready.push_back(command);
                 true
@@ -127,10 +127,13 @@ impl InFlight {
     }
 }
 
-/// The queue of an order or key that is busy. `None` where it was free; from now on it is busy.
-fn busy<K: Eq + Hash>(lines: &mut HashMap<K, VecDeque<Queued>>, of: K) -> Option<&mut VecDeque<Queued>> {
-    match lines.entry(of) {
-        Entry::Occupied(line) => Some(line.into_mut()),
+/// The queue of an order or key in flight. `None` where it was free; it is in flight from now on.
+fn queue_if_in_flight<K: Eq + Hash>(
+    queues: &mut HashMap<K, VecDeque<Queued>>,
+    of: K,
+) -> Option<&mut VecDeque<Queued>> {
+    match queues.entry(of) {
+        Entry::Occupied(queue) => Some(queue.into_mut()),
         Entry::Vacant(free) => {
             // An empty queue allocates nothing.
             free.insert(VecDeque::new());
@@ -140,10 +143,10 @@ fn busy<K: Eq + Hash>(lines: &mut HashMap<K, VecDeque<Queued>>, of: K) -> Option
 }
 
 /// The first command of a queue. Where there is none, the order or key is free from now on.
-fn next<K: Eq + Hash>(lines: &mut HashMap<K, VecDeque<Queued>>, of: K) -> Option<Queued> {
-    match lines.entry(of) {
-        Entry::Occupied(mut line) => line.get_mut().pop_front().or_else(|| {
-            line.remove();
+fn next<K: Eq + Hash>(queues: &mut HashMap<K, VecDeque<Queued>>, of: K) -> Option<Queued> {
+    match queues.entry(of) {
+        Entry::Occupied(mut queue) => queue.get_mut().pop_front().or_else(|| {
+            queue.remove();
             None
         }),
         Entry::Vacant(_) => None,
@@ -151,10 +154,10 @@ fn next<K: Eq + Hash>(lines: &mut HashMap<K, VecDeque<Queued>>, of: K) -> Option
 }
 
 /// Puts a command into a queue. `false` where the queue is full and the command was turned away.
-fn wait(line: &mut VecDeque<Queued>, command: Queued, load: &Load, waiting: &mut usize) -> bool {
-    if line.len() < QUEUE && *waiting < MOST_WAITING {
+fn wait(queue: &mut VecDeque<Queued>, command: Queued, load: &Load, waiting: &mut usize) -> bool {
+    if queue.len() < QUEUE && *waiting < MOST_WAITING {
         *waiting += 1;
-        line.push_back(command);
+        queue.push_back(command);
         return true;
     }
     load.leave();
@@ -189,7 +192,7 @@ mod tests {
             Bench { in_flight: InFlight::new(Arc::clone(&load)), load, answers: Vec::new() }
         }
 
-        /// A command for an order, under a key where one is given, that arrives.
+        /// Admits a command for an order, under a key where one is given.
         fn arrives(&mut self, order_id: OrderId, key: Option<u8>) -> Arc<Slot> {
             let command = Command::Delete { order_id, user_id: None, if_version: None };
             let key = key.map(|key| Key { digest: [key; 16], content: [0; 16] });
@@ -204,7 +207,7 @@ mod tests {
                 reply,
                 memory: HeldMemory::Nothing,
             }));
-            self.in_flight.admit(Queued { held, bytes: 1, slot: Arc::clone(&slot), _place: None });
+            self.in_flight.admit(Queued { held, bytes: 1, slot: Arc::clone(&slot), _permit: None });
             slot
         }
 
@@ -256,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_needs_a_busy_key_keeps_its_place_in_the_queue_of_its_order() {
+    fn a_command_that_needs_a_key_in_flight_keeps_its_place_in_the_queue_of_its_order() {
         let ([a, b], mut bench) = (orders(), Bench::new());
         bench.arrives(a, Some(1));
         bench.arrives(b, Some(1));
@@ -273,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_that_need_the_orders_and_keys_of_each_other_do_not_wait_for_ever() {
+    fn commands_that_need_the_orders_and_keys_of_each_other_do_not_deadlock() {
         let ([a, b], mut bench) = (orders(), Bench::new());
         for (order_id, key) in [(a, 1), (b, 2), (a, 2), (b, 1), (a, 1), (b, 2)] {
             bench.arrives(order_id, Some(key));
@@ -292,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_was_withdrawn_gives_back_what_it_held() {
+    fn a_withdrawn_command_releases_its_order_and_key() {
         let ([a, b], mut bench) = (orders(), Bench::new());
         bench.arrives(a, Some(1));
         let waits_for_the_key = bench.arrives(b, Some(1));

@@ -1,22 +1,21 @@
-//! How many commands may be queued, and how many are. The committer and the queues of busy orders and keys share one
-//! count, so that a flood is turned away at one bound.
+//! How many commands may be queued, and how many are. The committer's queue and those of orders and keys in flight
+//! share one count, so that there is one bound at which further commands are turned away.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// How many commands are queued before the next one is turned away: those that have just arrived, and those that wait
-/// for an order or a key.
+/// How many commands may be queued, those that wait for an order or a key included. The next one is turned away.
 pub const MOST_QUEUED: usize = 16_384;
 
-/// How long a caller is asked to stay away when the service is full.
+/// The `Retry-After` of a caller who is turned away.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How many commands are queued: those that have just arrived, and those that wait for an order or a key.
+/// How many commands are queued, those that wait for an order or a key included.
 #[derive(Default)]
 pub(super) struct Load(AtomicUsize);
 
 impl Load {
-    /// Counts one more; `false`, and nothing is counted, where there are so many already.
+    /// Counts one more. Answers `false`, and counts nothing, where the limit is reached.
     pub(super) fn enter(&self, limit: usize) -> bool {
         let is_free = self.0.fetch_add(1, Ordering::Relaxed) < limit;
         if !is_free {

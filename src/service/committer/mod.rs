@@ -1,6 +1,6 @@
 //! The committer: group commit. It commits the commands that arrive while its last batches are being committed as the
-//! next batch: no timer, so a lone command waits for no other, and the batches grow with the load. A batch holds an
-//! order and an idempotency key at most once; a command for one that is in flight waits outside of the batch.
+//! next batch. There is no timer: a lone command is committed at once, and batches grow with the load. A batch must
+//! hold an order and an idempotency key at most once; a command for one that is in flight waits outside of the batch.
 
 mod commit;
 mod in_flight;
@@ -31,27 +31,27 @@ pub(super) use self::pending::{PendingCommand, Slot, Withdrawal};
 /// The most commands in a batch. Far above what 256 connections can fill; it bounds a transaction.
 const BATCH: usize = 1024;
 
-/// How many bytes a batch may hold before no further command joins it. The store holds all of it once more.
+/// How many bytes a batch may hold before it is full. The store holds a second copy of all of it.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// What a command counts besides its payload.
+/// The bytes that a command counts besides its payload.
 const COMMAND_OVERHEAD: usize = 256;
 
-/// How many batches are in flight, from the commit to the answer: one that is being committed, others on their way to
-/// the worker and back, so that no part idles. What arrives meanwhile is the next batch; more batches would only be
-/// smaller, and every hop pays by the batch.
+/// The in-flight window: how many batches are between their commit and their ACKs. One is being committed, others are
+/// on their way to the worker and back, so that store and worker do not idle. The commands that arrive meanwhile are
+/// the next batch; more batches would only be smaller, and each hop has a cost per batch.
 const MAX_IN_FLIGHT_BATCHES: usize = 3;
 
-/// How long after its commit a batch of a shared store counts as in flight, answered or not: what takes longer waits
-/// for something that larger batches would not hurry.
+/// How long after its commit a batch of a shared store counts as in flight, answered or not: a batch that takes longer
+/// waits for something that larger batches would not speed up.
 const MAX_IN_FLIGHT_TIME: Duration = Duration::from_millis(15);
 
-/// How often a batch waits for further commands at most, so that the committer under a flood goes on.
+/// How often a batch waits for further commands at most, so that the committer makes progress under a constant flow.
 const MAX_COALESCE_ROUNDS: usize = 32;
 
 /// The way into the committer.
 pub(super) struct Committer {
-    // One committer fills every batch best: the store has one writer, and a second one would only halve the batches.
+    // One committer, because a second one would only halve the batches: the store has one writer.
     queue: mpsc::UnboundedSender<Queued>,
     load: Arc<Load>,
 }
@@ -75,14 +75,14 @@ pub(super) fn new(commit: Commit) -> (Committer, Runner) {
 impl Committer {
     /// Queues a command. The slot is its caller's way to withdraw it.
     pub(super) fn submit(&self, command: PendingCommand) -> Result<Arc<Slot>, Error> {
-        // The channel itself has no bound; this is its bound, and that of the queues behind it.
-        let place = command.memory.peer().map(|peer| peer.take(Resource::Commands, 1)).transpose()?;
+        // The channel itself is unbounded; `load` bounds it, together with the queues behind it.
+        let permit = command.memory.peer().map(|peer| peer.take(Resource::Commands, 1)).transpose()?;
         if !self.load.enter(MOST_QUEUED) {
             return Err(Error::Overloaded { retry_after: RETRY_AFTER });
         }
         let (held, bytes) = (Held::of(&command.request), bytes(&command.request));
         let slot = Arc::new(Slot::new(command));
-        match self.queue.send(Queued { held, bytes, slot: Arc::clone(&slot), _place: place }) {
+        match self.queue.send(Queued { held, bytes, slot: Arc::clone(&slot), _permit: permit }) {
             Ok(()) => Ok(slot),
             Err(_) => {
                 self.load.leave();
@@ -92,7 +92,7 @@ impl Committer {
     }
 }
 
-/// What a request counts towards the size of a batch.
+/// The bytes that a request counts towards the size of a batch.
 fn bytes(request: &Request) -> usize {
     let payload = match &request.command {
         Command::Create { payload, .. } | Command::Update { payload, .. } => payload.as_str().len(),
@@ -106,7 +106,7 @@ impl Runner {
     pub(super) async fn run(self, shutdown: CancellationToken) {
         let Runner { mut queue, load, mut in_flight, commit } = self;
         let (mut committing, mut unanswered) = (FuturesUnordered::new(), FuturesUnordered::new());
-        // Only where a batch has a long way to go does it pay to have larger ones.
+        // Larger batches are worth a wait only where a batch has a long way: to a shared store.
         let is_shared = commit.is_shared;
         let mut open = true;
         loop {
@@ -141,7 +141,7 @@ impl Runner {
     }
 }
 
-/// Forms a batch: first of the commands that waited for an order or a key, then of those that have arrived.
+/// Forms a batch: first of commands that waited for an order or a key, then of those that have arrived.
 fn next_batch(
     queue: &mut mpsc::UnboundedReceiver<Queued>,
     in_flight: &mut InFlight,
@@ -170,8 +170,9 @@ fn next_batch(
     (batch, taken)
 }
 
-/// Yields until no new commands arrive, while there is no hurry because other batches are in flight: an answered batch
-/// brings many callers back, one just after the other, and the first of them should not go alone.
+/// Yields until no new commands arrive. Called while other batches are in flight, when there is time for it: after an
+/// answered batch many callers send their next command, one just after the other, and the first command should not make
+/// a batch of its own.
 async fn coalesce(queue: &mpsc::UnboundedReceiver<Queued>) {
     for _ in 0..MAX_COALESCE_ROUNDS {
         let before = queue.len();

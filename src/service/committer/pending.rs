@@ -1,6 +1,6 @@
 //! A command between its caller and the committer. The caller can withdraw a command until the committer hands it to
-//! the store; from then on the caller learns how far the command has come. A withdrawn command releases its payload at
-//! once, also where the committer cannot look at its queue because the store hangs.
+//! the store; from then on the caller learns the command's progress. A withdrawn command must release its payload at
+//! once, also while the committer does not read its queue because the store hangs.
 
 use std::mem::replace;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,11 +19,11 @@ pub(in crate::service) struct PendingCommand {
     /// Until when the caller waits for the ACK; `None`: the caller waits for the commit alone.
     pub(in crate::service) wait_until: Option<Instant>,
     pub(in crate::service) reply: oneshot::Sender<Result<CommandReceipt, Error>>,
-    /// The memory that the command takes up, until it is committed, refused or withdrawn.
+    /// The memory that the command holds, until it is committed, refused or withdrawn.
     pub(in crate::service) memory: HeldMemory,
 }
 
-/// The place of a command that its caller and the committer share.
+/// Holds a command for its caller and the committer: the one that takes it first has it.
 pub(in crate::service) struct Slot {
     // std Mutex: held to move a value in or out, never across .await
     state: Mutex<State>,
@@ -31,18 +31,18 @@ pub(in crate::service) struct Slot {
 
 enum State {
     Queued(PendingCommand),
-    /// The store has it.
+    /// The committer has handed it to the store.
     Taken,
     /// It is durable, and waits for its ACK.
     Committed(CommandReceipt),
     Withdrawn,
 }
 
-/// How far a command had come when its caller stopped waiting.
+/// The progress of a command when its caller stopped waiting.
 pub(in crate::service) enum Withdrawal {
-    /// The store never saw it and never will.
+    /// The command has not been handed to the store, and will not be.
     NothingStored,
-    /// The store has it and has not answered.
+    /// The command was handed to the store, which has not answered.
     NotKnown,
     /// It is durable.
     Stored(CommandReceipt),
@@ -66,12 +66,12 @@ impl Slot {
         }
     }
 
-    /// Notes that the command is durable.
+    /// Records that the command is durable.
     pub(in crate::service) fn commit(&self, receipt: CommandReceipt) {
         *self.lock() = State::Committed(receipt);
     }
 
-    /// Takes the command back where it is still queued, and answers how far it has come.
+    /// Takes the command back where it is still queued, and answers its progress.
     pub(in crate::service) fn withdraw(&self) -> Withdrawal {
         let mut state = self.lock();
         match replace(&mut *state, State::Withdrawn) {

@@ -1,6 +1,5 @@
-//! Following orders: what happened to an order, and the streams of what happens next. A follower is a place in the
-//! history; what it has read up to is all that it is, and a client that comes back with that place goes on where it
-//! ended.
+//! Following orders: an order's history, and the streams of the history events to come. A follower's whole state is the
+//! offset up to which it has read, so a client that reconnects with that offset continues behind it.
 
 mod follower;
 pub(super) mod notifier;
@@ -11,7 +10,7 @@ use std::sync::Arc;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 
-use self::follower::{Follower, Place, going_on};
+use self::follower::{Follower, Subject, first_offset};
 use super::quota::Peer;
 use super::reads::read_failed;
 use super::wiring::Service;
@@ -21,33 +20,33 @@ use crate::store::Store;
 
 pub use self::follower::News;
 
-/// Steps as they become visible, by ascending sequence, in pages that are never empty. It has no end.
+/// History events as they become visible, by ascending offset, in pages that are never empty. The stream does not end.
 pub type Pages = Pin<Box<dyn Stream<Item = News> + Send>>;
 
-/// What a follower gets.
+/// The stream of a follower, and where it begins.
 pub struct Following {
-    /// Behind which place the pages begin; `None` where the first one is there already.
+    /// The offset behind which the pages begin; `None` where the first event is known already.
     pub after: Option<HistoryOffset>,
-    /// The place behind which the follower wanted to go on, where steps behind it are no longer kept: the pages then
-    /// begin behind the last of those. Or one that this history has not come to, as after a backup was restored: the
-    /// pages then begin at the history's end.
+    /// The offset behind which the follower wanted to continue, where it cannot: events behind it have been dropped,
+    /// and the pages begin behind the last of those; or the history has not reached it, as after a backup was restored,
+    /// and the pages begin at the history's end.
     pub lost_from: Option<HistoryOffset>,
-    /// The steps.
+    /// The history events.
     pub pages: Pages,
 }
 
-/// A part of an order's history.
+/// A page of an order's history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct History {
-    /// Its steps, by ascending version and sequence.
+    /// Its history events, by ascending version and offset.
     pub events: Vec<HistoryEvent>,
-    /// Where the next part begins; `None` after the last one.
+    /// The cursor of the next page; `None` after the last one.
     pub next: Option<HistoryCursor>,
 }
 
 impl Service {
-    /// What happened to an order behind a cursor, in at most so many versions. May be empty, and still have a next
-    /// part, where the oldest steps are no longer kept.
+    /// The history events of an order behind a cursor, in at most `versions` versions. A page may be empty and still
+    /// have a next one, where the oldest events have been dropped.
     ///
     /// # Errors
     /// [`Error::HistoryOff`], [`Error::NotFound`], [`Error::Unavailable`].
@@ -65,8 +64,8 @@ impl Service {
         Ok(History { events: page.events, next })
     }
 
-    /// The steps of an order behind a place; without a place, its newest one and those to come. Pages are read when it
-    /// is the turn of that peer.
+    /// The history events of an order behind an offset; without an offset, its newest event and those to come. Pages
+    /// are read when it is the turn of that peer.
     ///
     /// # Errors
     /// [`Error::HistoryOff`], [`Error::NotFound`], [`Error::Unavailable`].
@@ -76,23 +75,26 @@ impl Service {
         after: Option<HistoryOffset>,
         peer: Arc<Peer>,
     ) -> Result<Following, Error> {
-        // Registered first: what happens while the newest step is looked up is not missed.
-        let place =
-            Place { feed: self.feed.subscribe(Scope::Order(order_id)), whose: Scope::Order(order_id), peer };
+        // Registered first, so that an event that is written while the newest one is read is not missed.
+        let subject = Subject {
+            calls: self.notifier.subscribe(Scope::Order(order_id)),
+            scope: Scope::Order(order_id),
+            peer,
+        };
         let newest = self.history_of(order_id).await?;
         if let Some(after) = after {
-            return self.pages_behind(place, after).await;
+            return self.pages_behind(subject, after).await;
         }
         let end = self.history_end().await?;
         let read = async { self.store.newest_history_event(order_id, newest).await.map_err(read_failed) };
         let first = self.in_time(read).await?;
-        // One that is no longer kept, or never was, leaves nothing to begin with.
-        let after = first.as_ref().map_or(end, |step| step.offset);
-        Ok(self.pages(place, after, first))
+        // Where the newest event was dropped, or never recorded, the stream begins at the end.
+        let after = first.as_ref().map_or(end, |event| event.offset);
+        Ok(self.pages(subject, after, first))
     }
 
-    /// The steps of a user's orders behind a place; without a place, those to come. Pages are read when it is the turn
-    /// of that peer.
+    /// The history events of a user's orders behind an offset; without an offset, those to come. Pages are read when it
+    /// is the turn of that peer.
     ///
     /// # Errors
     /// [`Error::HistoryOff`], [`Error::Unavailable`].
@@ -103,18 +105,21 @@ impl Service {
         peer: Arc<Peer>,
     ) -> Result<Following, Error> {
         self.history.ok_or(Error::HistoryOff)?;
-        let place =
-            Place { feed: self.feed.subscribe(Scope::User(user_id)), whose: Scope::User(user_id), peer };
+        let subject = Subject {
+            calls: self.notifier.subscribe(Scope::User(user_id)),
+            scope: Scope::User(user_id),
+            peer,
+        };
         match after {
-            Some(after) => self.pages_behind(place, after).await,
+            Some(after) => self.pages_behind(subject, after).await,
             None => {
                 let end = self.history_end().await?;
-                Ok(self.pages(place, end, None))
+                Ok(self.pages(subject, end, None))
             }
         }
     }
 
-    /// The version of an order whose history is asked for. Not from the cache: a copy may be older than the history.
+    /// The version of an order whose history is read. Not from the cache: a copy may be older than the history.
     async fn history_of(&self, order_id: OrderId) -> Result<Version, Error> {
         self.history.ok_or(Error::HistoryOff)?;
         let found = self.in_time(async { self.store.get(order_id).await.map_err(read_failed) }).await?;
@@ -125,16 +130,17 @@ impl Service {
         self.in_time(async { self.store.history_end().await.map_err(read_failed) }).await
     }
 
-    /// The pages of a follower who comes back to where it was.
-    async fn pages_behind(&self, place: Place, after: HistoryOffset) -> Result<Following, Error> {
-        let begin = self.in_time(async { going_on(&*self.store, after).await.map_err(read_failed) }).await?;
-        let following = self.pages(place, begin, None);
+    /// The pages of a follower that continues behind an offset.
+    async fn pages_behind(&self, subject: Subject, after: HistoryOffset) -> Result<Following, Error> {
+        let begin =
+            self.in_time(async { first_offset(&*self.store, after).await.map_err(read_failed) }).await?;
+        let following = self.pages(subject, begin, None);
         Ok(Following { lost_from: (after != begin).then_some(after), ..following })
     }
 
-    fn pages(&self, place: Place, after: HistoryOffset, first: Option<HistoryEvent>) -> Following {
+    fn pages(&self, subject: Subject, after: HistoryOffset, first: Option<HistoryEvent>) -> Following {
         let begun = first.is_none().then_some(after);
-        let follower = Follower::new(Arc::<dyn Store>::clone(&self.store), place, after, first);
+        let follower = Follower::new(Arc::<dyn Store>::clone(&self.store), subject, after, first);
         let pages = unfold(follower, |mut follower| async move { Some((follower.page().await, follower)) });
         Following { after: begun, lost_from: None, pages: Box::pin(pages) }
     }

@@ -1,9 +1,9 @@
-//! The feed: tells those who follow orders that there are new steps to read. One task per process looks at the whole
-//! history, only while there are followers, and rings; nothing but a place goes over, so that a slow reader holds
-//! nobody up. It asks the store and no channel of this process, for other processes write there, too.
+//! The notifier: tells followers of orders that there are new history events to read. One task per process reads the
+//! whole history, only while there are followers, and notifies them. It passes on offsets and no events, so that a slow
+//! reader does not delay others. It reads the store, because other processes write there, too.
 //!
-//! A follower registers first and reads then. What becomes visible behind the place where the hub was when it
-//! began to read rings for it, so nothing can be missed in between.
+//! A follower must register first and read then: events that become visible behind the notifier's offset at that time
+//! cause a call, so that none is missed in between.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,33 +16,33 @@ use crate::order::{HistoryOffset, HistoryPage, Scope};
 use crate::store::{self, History};
 use crate::telemetry::LogOnce;
 
-/// How long to wait after the history's end before looking again.
+/// How long to wait at the history's end before the next read.
 const POLL: Duration = Duration::from_millis(100);
 
-/// How many steps are looked at in one go.
+/// How many history events are read at a time.
 const PAGE: usize = 500;
 
-/// How long to wait after a failure of the store, or where it has less than was seen of it before.
+/// How long to wait after a failure of the store, or where it has fewer events than it had before.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
-/// Rings for those who follow orders.
+/// Notifies followers of orders.
 #[derive(Default)]
 pub(in crate::service) struct Notifier {
     // std Mutex: held for a few map operations, never across .await
     state: Mutex<State>,
-    /// A follower came.
-    came: Notify,
+    /// A follower has registered.
+    registered: Notify,
     looking: LogOnce,
     reading: LogOnce,
 }
 
 #[derive(Default)]
 struct State {
-    /// How far the hub has looked; `None` where it does not look because there are no listeners.
-    place: Option<HistoryOffset>,
-    /// How often it has begun.
+    /// The offset up to which the notifier has read; `None` while it does not read because there are no listeners.
+    offset: Option<HistoryOffset>,
+    /// How often the notifier has started to read.
     begun: u64,
-    /// How often a follower has found the hub's place lost.
+    /// How often a follower has found the notifier's offset lost.
     losses: u64,
     listeners: HashMap<Scope, Vec<Listener>>,
     last_id: u64,
@@ -50,7 +50,7 @@ struct State {
 
 struct Listener {
     id: u64,
-    /// The place behind which there may be steps that it has not read; `None`: there are none.
+    /// The offset behind which there may be events that it has not read; `None`: there are none.
     from: Option<HistoryOffset>,
     notify: Arc<Notify>,
 }
@@ -58,43 +58,43 @@ struct Listener {
 /// A call to read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Call {
-    /// There is nothing to read up to this place, for one who had read all when it listened the last time.
+    /// There are no events up to this offset for a follower that had read all at its last call.
     pub(super) from: HistoryOffset,
-    /// A follower that has read all that is there now has read all up to this place. `None`: the hub does not look yet,
+    /// A follower that reads all events of now has read all up to this offset. `None`: the notifier does not read yet,
     /// and calls once more when it does.
     pub(super) upto: Option<HistoryOffset>,
-    /// How often the hub had begun to look then. Both places are of the history as it was when it began.
+    /// How often the notifier had started to read. Both offsets are of the history as it was at that start.
     pub(super) begun: u64,
 }
 
-/// A place among those whom the hub rings for. Ends when it is dropped.
+/// The registration of a follower. Ends when it is dropped.
 pub(super) struct Subscription {
     notifier: Arc<Notifier>,
-    whose: Scope,
+    scope: Scope,
     id: u64,
     notify: Arc<Notify>,
 }
 
 impl Notifier {
     /// Registers a follower; the first call comes at once.
-    pub(super) fn subscribe(self: &Arc<Self>, whose: Scope) -> Subscription {
+    pub(super) fn subscribe(self: &Arc<Self>, scope: Scope) -> Subscription {
         let notify = Arc::new(Notify::new());
         let mut state = self.lock();
         state.last_id += 1;
         let id = state.last_id;
         let listener = Listener { id, from: Some(HistoryOffset::default()), notify: Arc::clone(&notify) };
-        state.listeners.entry(whose).or_default().push(listener);
+        state.listeners.entry(scope).or_default().push(listener);
         drop(state);
-        self.came.notify_one();
-        Subscription { notifier: Arc::clone(self), whose, id, notify }
+        self.registered.notify_one();
+        Subscription { notifier: Arc::clone(self), scope, id, notify }
     }
 
-    /// Looks and rings, for ever.
+    /// Reads and notifies. Never returns.
     pub(in crate::service) async fn run(&self, store: &dyn History) {
         loop {
-            self.somebody().await;
+            self.wait_for_listener().await;
             let looked = self.look(store).await;
-            tell(&self.looking, looked.as_ref().err());
+            log_outcome(&self.looking, looked.as_ref().err());
             match looked {
                 Ok(true) => {}
                 Ok(false) => sleep(POLL).await,
@@ -103,73 +103,73 @@ impl Notifier {
         }
     }
 
-    /// Waits for a listener. While there is none, the place is forgotten.
-    async fn somebody(&self) {
+    /// Waits for a listener. While there are none, there is not an offset either.
+    async fn wait_for_listener(&self) {
         loop {
             {
                 let mut state = self.lock();
                 if !state.listeners.is_empty() {
                     return;
                 }
-                state.place = None;
+                state.offset = None;
             }
-            self.came.notified().await;
+            self.registered.notified().await;
         }
     }
 
-    /// Looks at the next page, and answers whether there is more.
+    /// Reads the next page, and answers whether there is more.
     async fn look(&self, store: &dyn History) -> Result<bool, store::Error> {
-        let (place, losses) = {
+        let (offset, losses) = {
             let state = self.lock();
-            (state.place, state.losses)
+            (state.offset, state.losses)
         };
-        match place {
+        match offset {
             None => {
                 let end = store.history_end().await?;
                 self.begin(end, losses);
                 Ok(true)
             }
-            Some(place) => {
-                let page = store.history_page(Scope::All, place, PAGE).await?;
-                if page.upto == place && store.history_newest().await? < place {
-                    // The store has lost its end, as after a backup was restored. Begins anew.
-                    self.lock().place = None;
+            Some(offset) => {
+                let page = store.history_page(Scope::All, offset, PAGE).await?;
+                if page.upto == offset && store.history_newest().await? < offset {
+                    // The history has lost its end, as after a backup was restored: start anew.
+                    self.lock().offset = None;
                     return Ok(false);
                 }
-                self.ring(place, &page);
+                self.notify(offset, &page);
                 Ok(page.more)
             }
         }
     }
 
-    /// Begins to look behind a place, unless a loss was found since that place was read. Its listeners must have read
-    /// what comes before it.
+    /// Starts to read behind `end`, unless a loss was found since `end` was read. Calls all listeners: they must read
+    /// the events before it.
     fn begin(&self, end: HistoryOffset, losses: u64) {
         let mut state = self.lock();
         if state.losses != losses {
             return;
         }
-        state.place = Some(end);
+        state.offset = Some(end);
         state.begun += 1;
-        state.listeners.values_mut().flatten().for_each(|listener| listener.ring(HistoryOffset::default()));
+        state.listeners.values_mut().flatten().for_each(|listener| listener.notify(HistoryOffset::default()));
     }
 
-    /// Rings for those whom a page is about, which was read from behind `before`.
-    fn ring(&self, before: HistoryOffset, page: &HistoryPage) {
+    /// Notifies the listeners of the events of a page that was read from behind `before`.
+    fn notify(&self, before: HistoryOffset, page: &HistoryPage) {
         let mut state = self.lock();
-        if state.place != Some(before) {
-            // A reset was made meanwhile: these places may be lost, and all are called when it begins anew.
+        if state.offset != Some(before) {
+            // A reset was made meanwhile: these offsets may be lost, and all listeners are called at the next start.
             return;
         }
         let mut from = before;
-        for step in &page.events {
-            for whose in [Scope::Order(step.order_id), Scope::User(step.user_id)] {
-                let listeners = state.listeners.get_mut(&whose).into_iter().flatten();
-                listeners.for_each(|listener| listener.ring(from));
+        for event in &page.events {
+            for scope in [Scope::Order(event.order_id), Scope::User(event.user_id)] {
+                let listeners = state.listeners.get_mut(&scope).into_iter().flatten();
+                listeners.for_each(|listener| listener.notify(from));
             }
-            from = step.offset;
+            from = event.offset;
         }
-        state.place = Some(page.upto);
+        state.offset = Some(page.upto);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -178,8 +178,8 @@ impl Notifier {
 }
 
 impl Listener {
-    fn ring(&mut self, from: HistoryOffset) {
-        // Of several calls the first one reaches back the furthest.
+    fn notify(&mut self, from: HistoryOffset) {
+        // The earliest of several calls counts.
         self.from = Some(self.from.map_or(from, |earlier| earlier.min(from)));
         self.notify.notify_one();
     }
@@ -196,19 +196,20 @@ impl Subscription {
         }
     }
 
-    /// Tells the log how reading went, which is one line for all who read.
-    pub(super) fn tell(&self, error: Option<&store::Error>) {
-        tell(&self.notifier.reading, error);
+    /// Logs the outcome of a read, once for all followers.
+    pub(super) fn log(&self, error: Option<&store::Error>) {
+        log_outcome(&self.notifier.reading, error);
     }
 
-    /// Tells the hub that the history has lost its end, and ends there now. Answers how often the hub had begun when it
-    /// last named a place that is lost. Where it stands at one, it begins anew: what comes up to there rang for none.
+    /// Reports that the history has lost its end, and ends at `end` now. Answers how often the notifier had started
+    /// when it last named a lost offset. Where its own offset is lost, it starts anew: events up to there would notify
+    /// nothing.
     pub(super) fn lost(&self, end: HistoryOffset) -> u64 {
         let mut state = self.notifier.lock();
-        match state.place {
-            Some(place) if place <= end => state.begun.saturating_sub(1),
+        match state.offset {
+            Some(offset) if offset <= end => state.begun.saturating_sub(1),
             _ => {
-                state.place = None;
+                state.offset = None;
                 state.losses += 1;
                 state.begun
             }
@@ -217,9 +218,9 @@ impl Subscription {
 
     fn take(&self) -> Option<Call> {
         let mut state = self.notifier.lock();
-        let (upto, begun) = (state.place, state.begun);
+        let (upto, begun) = (state.offset, state.begun);
         let listener =
-            state.listeners.get_mut(&self.whose)?.iter_mut().find(|listener| listener.id == self.id)?;
+            state.listeners.get_mut(&self.scope)?.iter_mut().find(|listener| listener.id == self.id)?;
         listener.from.take().map(|from| Call { from, upto, begun })
     }
 }
@@ -227,20 +228,20 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut state = self.notifier.lock();
-        if let Some(listeners) = state.listeners.get_mut(&self.whose) {
+        if let Some(listeners) = state.listeners.get_mut(&self.scope) {
             listeners.retain(|listener| listener.id != self.id);
             if listeners.is_empty() {
-                state.listeners.remove(&self.whose);
+                state.listeners.remove(&self.scope);
             }
         }
     }
 }
 
-/// Tells the log of an outage of the history, and of its end.
-fn tell(log: &LogOnce, error: Option<&store::Error>) {
+/// Logs an outage of the history, and its end, once each.
+fn log_outcome(log: &LogOnce, error: Option<&store::Error>) {
     match error {
         Some(error) if log.failed() => {
-            tracing::warn!(%error, "the history cannot be read; those who follow orders wait");
+            tracing::warn!(%error, "the history cannot be read; streams of orders wait");
         }
         None if log.worked() => tracing::info!("the history can be read again"),
         _ => {}
@@ -256,9 +257,9 @@ mod tests {
         UserId::from_bytes([n; 16])
     }
 
-    fn page(steps: &[(u64, u8)], upto: u64) -> HistoryPage {
-        let step = |(place, owner): &(u64, u8)| HistoryEvent {
-            offset: HistoryOffset(*place, 0),
+    fn page(events: &[(u64, u8)], upto: u64) -> HistoryPage {
+        let event = |(offset, owner): &(u64, u8)| HistoryEvent {
+            offset: HistoryOffset(*offset, 0),
             order_id: OrderId::generate(),
             user_id: user(*owner),
             version: 1,
@@ -268,16 +269,16 @@ mod tests {
             amount: None,
             reason: None,
         };
-        HistoryPage { events: steps.iter().map(step).collect(), upto: HistoryOffset(upto, 0), more: false }
+        HistoryPage { events: events.iter().map(event).collect(), upto: HistoryOffset(upto, 0), more: false }
     }
 
     fn call(from: u64, upto: Option<u64>) -> Option<Call> {
         let begun = u64::from(upto.is_some());
-        Some(Call { from: HistoryOffset(from, 0), upto: upto.map(|place| HistoryOffset(place, 0)), begun })
+        Some(Call { from: HistoryOffset(from, 0), upto: upto.map(|offset| HistoryOffset(offset, 0)), begun })
     }
 
     #[test]
-    fn whoever_comes_reads_at_once_and_again_when_the_hub_begins_to_look() {
+    fn a_follower_reads_at_once_and_again_when_the_notifier_starts() {
         let notifier = Arc::new(Notifier::default());
         let early = notifier.subscribe(Scope::User(user(1)));
         assert_eq!((early.take(), early.take()), (call(0, None), None));
@@ -288,39 +289,39 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_one_is_left_alone_and_may_jump_when_it_is_called() {
+    fn a_follower_without_events_is_not_called_and_may_skip_ahead_at_its_next_call() {
         let notifier = Arc::new(Notifier::default());
-        let [busy, quiet] = [1, 2].map(|n| notifier.subscribe(Scope::User(user(n))));
+        let [active, quiet] = [1, 2].map(|n| notifier.subscribe(Scope::User(user(n))));
         notifier.begin(HistoryOffset(10, 0), 0);
-        assert_eq!((busy.take(), quiet.take()), (call(0, Some(10)), call(0, Some(10))));
-        notifier.ring(HistoryOffset(10, 0), &page(&[(11, 1), (12, 1), (15, 1)], 20));
-        assert_eq!((busy.take(), quiet.take()), (call(10, Some(20)), None));
-        notifier.ring(HistoryOffset(20, 0), &page(&[(21, 1), (22, 2), (23, 2)], 23));
-        notifier.ring(HistoryOffset(23, 0), &page(&[(24, 2)], 30));
-        assert_eq!((busy.take(), quiet.take()), (call(20, Some(30)), call(21, Some(30))));
+        assert_eq!((active.take(), quiet.take()), (call(0, Some(10)), call(0, Some(10))));
+        notifier.notify(HistoryOffset(10, 0), &page(&[(11, 1), (12, 1), (15, 1)], 20));
+        assert_eq!((active.take(), quiet.take()), (call(10, Some(20)), None));
+        notifier.notify(HistoryOffset(20, 0), &page(&[(21, 1), (22, 2), (23, 2)], 23));
+        notifier.notify(HistoryOffset(23, 0), &page(&[(24, 2)], 30));
+        assert_eq!((active.take(), quiet.take()), (call(20, Some(30)), call(21, Some(30))));
     }
 
     #[test]
-    fn after_a_loss_the_hub_begins_anew_unless_it_has() {
+    fn after_a_loss_the_notifier_starts_anew_unless_it_has() {
         let notifier = Arc::new(Notifier::default());
         let one = notifier.subscribe(Scope::User(user(1)));
         notifier.begin(HistoryOffset(10, 0), 0);
-        // Its place is lost. What it names until it begins anew may be lost, too.
-        assert_eq!((one.lost(HistoryOffset(5, 0)), notifier.lock().place), (1, None));
+        // Its offset is lost. The offsets that it names until it starts anew may be lost, too.
+        assert_eq!((one.lost(HistoryOffset(5, 0)), notifier.lock().offset), (1, None));
         // Reads that began before the loss do not undo the reset.
-        notifier.ring(HistoryOffset(10, 0), &page(&[(11, 1)], 11));
+        notifier.notify(HistoryOffset(10, 0), &page(&[(11, 1)], 11));
         notifier.begin(HistoryOffset(10, 0), 0);
-        assert_eq!((one.take().map(|call| call.begun), notifier.lock().place), (Some(1), None));
-        notifier.ring(HistoryOffset(10, 0), &page(&[(12, 1)], 12));
+        assert_eq!((one.take().map(|call| call.begun), notifier.lock().offset), (Some(1), None));
+        notifier.notify(HistoryOffset(10, 0), &page(&[(12, 1)], 12));
         assert_eq!(one.take(), None);
         notifier.begin(HistoryOffset(5, 0), 1);
         assert_eq!(one.take().map(|call| call.begun), Some(2));
-        // One who finds out later trusts it.
-        assert_eq!((one.lost(HistoryOffset(5, 0)), notifier.lock().place), (1, Some(HistoryOffset(5, 0))));
+        // A follower that finds the loss later trusts it.
+        assert_eq!((one.lost(HistoryOffset(5, 0)), notifier.lock().offset), (1, Some(HistoryOffset(5, 0))));
     }
 
     #[test]
-    fn who_has_gone_leaves_nothing_behind() {
+    fn a_dropped_subscription_is_removed() {
         let notifier = Arc::new(Notifier::default());
         let [first, second] = [1, 1].map(|n| notifier.subscribe(Scope::User(user(n))));
         drop(first);

@@ -1,6 +1,6 @@
-//! What there is a limited amount of, how much there is of it, and how much of that one peer may hold.
+//! The limited resources, the amount of each, and the share of it that one peer may hold.
 
-/// What there is a limited amount of.
+/// A resource of a limited amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource {
     /// Bytes of memory.
@@ -9,17 +9,17 @@ pub enum Resource {
     HttpConnections,
     /// Connections to the gRPC port.
     GrpcConnections,
-    /// Calls of gRPC under way, over all connections.
+    /// gRPC calls in flight, over all connections.
     Calls,
-    /// Long calls of gRPC that answer no order: health watches and reflection.
+    /// Long gRPC calls that are not about orders: health watches and reflection.
     Watches,
     /// Streams of order changes.
     Streams,
-    /// Calls of gRPC that ask how the service is.
+    /// gRPC health checks.
     Checks,
-    /// All calls of gRPC that are there, those that are refused as well.
+    /// All open gRPC calls, also those that are refused.
     OpenCalls,
-    /// Commands that are queued to be committed, or wait for an order or a key that is busy.
+    /// Commands that are queued to be committed, or wait for an order or a key in flight.
     Commands,
 }
 
@@ -36,8 +36,8 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// A limit of which one peer may hold a share, in percent, and `floor` units at least: a share of little would keep
-    /// a single caller from what it may do.
+    /// A limit with a share for one peer, in percent, and `floor` units at least: a share of a small total would be too
+    /// little for a single caller.
     #[must_use]
     pub fn shared(total: usize, percent: u8, floor: usize) -> Limit {
         let share = (total as u128 * u128::from(percent.min(100)) / 100) as usize;

@@ -1,4 +1,6 @@
-//! Quotas: what all callers may hold together, and what one peer may hold of it.
+//! Quotas: what all callers may hold together, and what one peer may hold of it. A permit counts until it is dropped,
+//! so that nothing is counted twice or forgotten. A peer must never hold more than its share, except one that speaks
+//! for others, which counts for the total alone.
 
 mod limits;
 mod peers;

@@ -1,5 +1,5 @@
-//! All resources and the peers that hold something of them. A peer that comes back while anything of it is still held
-//! is the same peer, so a new connection gives no new share.
+//! All resources and the peers that hold something of them. A peer that reconnects while it still holds a permit is the
+//! same peer, so a new connection does not bring a new share.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -34,9 +34,9 @@ impl Quotas {
         Arc::new(Quotas { limits, used: Default::default(), turns: Turns::new(1), peers: Mutex::default() })
     }
 
-    /// The peer of that address. An IPv6 address counts with its whole /64, which is what one subscriber has. One that
-    /// speaks for others, as a proxy does, has no share and counts for the total alone; its network does not count with
-    /// it.
+    /// The peer of that address. An IPv6 address counts with its whole /64, which is what one subscriber has. An
+    /// address that speaks for others, as a proxy does, does not have a share and counts for the total alone; the rest
+    /// of its network is not part of it.
     pub fn peer(self: &Arc<Quotas>, address: IpAddr, speaks_for_others: bool) -> Arc<Peer> {
         let address = match speaks_for_others {
             true => address.to_canonical(),
@@ -66,22 +66,22 @@ impl Quotas {
         self.used[resource as usize].load(Ordering::Relaxed)
     }
 
-    /// Whether no peer holds anything.
+    /// Whether all permits have been dropped.
     #[cfg(test)]
     pub(super) fn has_no_peer(&self) -> bool {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    fn forget(&self, key: (IpAddr, bool)) {
+    fn remove(&self, key: (IpAddr, bool)) {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        // It may belong to a new peer already.
+        // The key may belong to a new peer already.
         if peers.get(&key).is_some_and(|peer| peer.strong_count() == 0) {
             peers.remove(&key);
         }
     }
 }
 
-/// One who holds something: a client, or all clients behind one address.
+/// A holder of permits: a client, or all clients behind one address.
 #[derive(Debug)]
 pub struct Peer {
     address: IpAddr,
@@ -92,7 +92,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Whether others stand behind it.
+    /// Whether it speaks for other clients, as a proxy does.
     #[must_use]
     pub fn speaks_for_others(&self) -> bool {
         self.speaks_for_others
@@ -106,8 +106,8 @@ impl Peer {
 }
 
 impl Peer {
-    /// The semaphores of a read that may bring much: first the peer's own, so that no peer stands in the way of
-    /// another.
+    /// The semaphores of a read that may return much: first the peer's own, so that a peer cannot use up the turns of
+    /// others.
     pub(in crate::service) async fn permits_for(&self, turn: Turn) -> [Option<OwnedSemaphorePermit>; 2] {
         [self.turns.next(turn).await, self.quotas.turns.next(turn).await]
     }
@@ -115,7 +115,7 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        self.quotas.forget((self.address, self.speaks_for_others));
+        self.quotas.remove((self.address, self.speaks_for_others));
     }
 }
 

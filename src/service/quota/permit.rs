@@ -1,5 +1,5 @@
-//! Permits: a [`Permit`] is held for as long as the thing that it stands for exists: bytes in memory, a connection, a
-//! call, a stream. Dropping it gives its units back.
+//! Permits: a [`Permit`] is held for as long as its resource is in use: bytes in memory, a connection, a call, a
+//! stream. Dropping it returns its units.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,16 +46,16 @@ impl Permit {
         Ok(())
     }
 
-    /// Gives units back, so that no more than these are left.
+    /// Returns units, so that at most this many are left.
     pub fn shrink_to(&mut self, units: usize) {
-        let back = self.units.saturating_sub(units);
-        if back == 0 {
+        let returned = self.units.saturating_sub(units);
+        if returned == 0 {
             return;
         }
         let at = self.resource as usize;
-        self.peer.used[at].fetch_sub(back, Ordering::Relaxed);
-        self.peer.quotas().used[at].fetch_sub(back, Ordering::Relaxed);
-        self.units -= back;
+        self.peer.used[at].fetch_sub(returned, Ordering::Relaxed);
+        self.peer.quotas().used[at].fetch_sub(returned, Ordering::Relaxed);
+        self.units -= returned;
     }
 
     /// Takes over the units of another permit of the same peer and resource.
@@ -71,20 +71,20 @@ impl Drop for Permit {
     }
 }
 
-/// What one command holds: a permit of its own, or one that it shares with other tries of the same request.
+/// The memory permit of a command: its own, or one that it shares with other attempts of the same request.
 #[derive(Debug, Default)]
 pub enum HeldMemory {
-    /// Nothing that is counted.
+    /// The memory is not counted.
     #[default]
     Nothing,
     /// A permit of its own.
     Own(Permit),
-    /// One that others hold, too.
+    /// A permit that other commands hold, too.
     Shared(Arc<Permit>),
 }
 
 impl HeldMemory {
-    /// The peer that holds it; `None` where nothing is counted.
+    /// The peer that holds it; `None` where the memory is not counted.
     #[must_use]
     pub fn peer(&self) -> Option<&Arc<Peer>> {
         match self {
@@ -119,8 +119,8 @@ impl Peer {
     }
 }
 
-/// Adds to a count unless it would exceed the limit. Added first and looked at then: two that meet at the limit may
-/// both be refused, and never both be let in.
+/// Adds to a count unless it would exceed the limit. It adds first and compares then: two calls that meet at the limit
+/// may both be refused, but are never both accepted.
 fn add(used: &AtomicUsize, units: usize, limit: usize) -> Result<(), Error> {
     let before = used.fetch_add(units, Ordering::Relaxed);
     if before.saturating_add(units) <= limit {

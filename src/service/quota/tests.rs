@@ -1,4 +1,4 @@
-//! Quotas hold what they promise: shares and totals, merged permits, peers that come back, turns.
+//! Tests of quotas: shares and totals, merged permits, peers that reconnect, turns.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ fn permits_are_merged_without_a_unit_gained_or_lost() {
 }
 
 #[test]
-fn a_turn_counts_until_it_ends_also_where_its_peer_is_gone_and_comes_back() {
+fn a_turn_counts_until_it_ends_also_where_its_peer_reconnects() {
     let quotas = quotas();
     let turn = |peer: Arc<Peer>| async move { peer.turn(Turn::Page).now_or_never() };
     let peer = || quotas.peer(address("10.0.0.1"), false);
@@ -71,12 +71,12 @@ fn a_proxy_and_its_neighbours_of_one_network_are_peers_of_their_own() {
 }
 
 #[test]
-fn a_peer_that_comes_back_has_what_it_still_holds() {
+fn a_peer_that_reconnects_still_holds_its_permits() {
     let quotas = quotas();
     let held = quotas.peer(address("10.0.0.1"), false).take(Resource::Memory, 6).unwrap();
     assert!(quotas.peer(address("10.0.0.1"), false).take(Resource::Memory, 1).is_err());
     drop(held);
-    assert!(quotas.has_no_peer(), "a peer that holds nothing is forgotten");
+    assert!(quotas.has_no_peer(), "a peer that holds nothing is removed");
     assert!(quotas.peer(address("10.0.0.1"), false).take(Resource::Memory, 6).is_ok());
 }
 

@@ -1,19 +1,20 @@
-//! The kinds of reads that may bring much, and how many of each may go on at a time.
+//! The kinds of reads that may return much, and how many of each may run at a time.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A read that may bring much.
+/// A read that may return much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
     /// Of one order: up to some MiB.
     Order,
     /// Of a page of orders: several MiB.
     Page,
-    /// Of a page of steps, for a stream: little, but a peer has many streams, and all of them may read at once.
+    /// Of a page of history events, for a stream: little, but a peer has many streams, and all of them may read at
+    /// once.
     Steps,
-    /// Of a copy in the cache: as much as of an order. A store that does not answer does not hold it up.
+    /// Of a copy in the cache: as much as of an order. A store that does not answer does not delay it.
     Copy,
 }
 
@@ -28,12 +29,12 @@ const TURNS: [usize; KINDS] = [32, 4, 4, 16];
 pub(super) struct Turns([Arc<Semaphore>; KINDS]);
 
 impl Turns {
-    /// All turns, or one part of so many.
+    /// All turns, or one of `parts` equal shares of them.
     pub(super) fn new(parts: usize) -> Turns {
         Turns(TURNS.map(|count| Arc::new(Semaphore::new(count / parts))))
     }
 
-    /// Waits for a turn. They are never closed, so there always is one.
+    /// Waits for a turn. The semaphores are never closed, so the answer is never `None`.
     pub(super) async fn next(&self, turn: Turn) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.0[turn as usize]).acquire_owned().await.ok()
     }

@@ -1,5 +1,6 @@
-//! Marks events published in the store: gathers what the bus has confirmed and hands it over in one statement for many.
-//! An event that cannot be marked now is tried again until the store takes it; no caller waits for that.
+//! Marks events published in the store: coalesces the keys that the bus has confirmed and marks many in one statement.
+//! A key that cannot be marked now is retried until the store takes it; callers do not wait for that. An event must not
+//! be marked before the bus has confirmed it.
 
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use super::outstanding::Key;
 use super::publisher::Publisher;
 use crate::telemetry::limited;
 
-/// How long confirmed events are gathered before they are marked.
-const GATHER: Duration = Duration::from_millis(30);
+/// How long confirmed events are coalesced before they are marked.
+const COALESCE_TIME: Duration = Duration::from_millis(30);
 
 /// The most events in one statement.
 const CHUNK: usize = 2048;
@@ -23,7 +24,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Marks what arrives, until all is published; then marks the rest, and tries each of it once.
+/// Marks the events that arrive, until `published` says that all are; then marks the rest, each tried once.
 pub(super) async fn run(
     publisher: &Publisher,
     mut confirmed: mpsc::UnboundedReceiver<Vec<Key>>,
@@ -37,9 +38,9 @@ pub(super) async fn run(
                 Some(batch) = confirmed.recv() => keys = batch,
                 () = published.cancelled() => break,
             }
-            rest(GATHER, &published).await;
+            rest(COALESCE_TIME, &published).await;
         }
-        gather(&mut confirmed, &mut keys);
+        coalesce(&mut confirmed, &mut keys);
         if mark(publisher, &mut keys).await {
             pause = FIRST_PAUSE;
         } else if published.is_cancelled() {
@@ -49,11 +50,11 @@ pub(super) async fn run(
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
-    gather(&mut confirmed, &mut keys);
+    coalesce(&mut confirmed, &mut keys);
     mark(publisher, &mut keys).await;
 }
 
-/// Sleeps, and no longer once all is published.
+/// Sleeps, and stops once all events are published.
 async fn rest(pause: Duration, published: &CancellationToken) {
     tokio::select! {
         () = sleep(pause) => {}
@@ -61,19 +62,19 @@ async fn rest(pause: Duration, published: &CancellationToken) {
     }
 }
 
-/// Adds what else has been confirmed.
-fn gather(confirmed: &mut mpsc::UnboundedReceiver<Vec<Key>>, keys: &mut Vec<Key>) {
+/// Adds the keys that have been confirmed meanwhile.
+fn coalesce(confirmed: &mut mpsc::UnboundedReceiver<Vec<Key>>, keys: &mut Vec<Key>) {
     while let Ok(batch) = confirmed.try_recv() {
         keys.extend(batch);
     }
 }
 
-/// Marks the events, a chunk at a time; answers whether all of them are. What is not stays in `keys`.
+/// Marks the events, a chunk at a time; answers whether all are marked. The others stay in `keys`.
 async fn mark(publisher: &Publisher, keys: &mut Vec<Key>) -> bool {
     while !keys.is_empty() {
         let chunk = &keys[keys.len().saturating_sub(CHUNK)..];
         if let Err(error) = publisher.store.published(chunk).await {
-            limited!(warn, "published"; %error, "events cannot be marked published; it is tried again");
+            limited!(warn, "published"; %error, "events cannot be marked published; the relay tries again");
             return false;
         }
         publisher.outstanding.marked(chunk);

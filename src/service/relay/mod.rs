@@ -1,9 +1,9 @@
-//! The relay: carries committed events to the bus. The fast path publishes what the committer has just committed; the
-//! sweep finds in the store what the fast path left behind; a third task marks published what the bus has confirmed,
-//! and a fourth looks for what the bus has lost since. What the relay holds in memory is bounded.
+//! The relay: publishes committed events. The fast path publishes events that the committer has just committed; the
+//! sweep finds in the store the events that the fast path did not publish; a third task marks events published once the
+//! bus has confirmed them, and a fourth republishes events that the bus has lost since. The relay's memory is bounded.
 //!
-//! They run beside each other, each with its own connection to a shared store: a statement that hangs holds up
-//! its own task alone.
+//! These tasks run concurrently, each with its own connection to a shared store: a statement that hangs delays its own
+//! task alone. An event must never be published before its commit.
 
 mod marking;
 mod outstanding;
@@ -47,7 +47,8 @@ pub(super) struct Runner {
     republish_after: Option<Duration>,
 }
 
-/// A relay. Orders that have been pending for `republish_after` without progress are looked after, unless it is `None`.
+/// A relay. It republishes the events of orders that have been pending for `republish_after` without progress, unless
+/// that is `None`.
 pub(super) fn new(
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
@@ -61,8 +62,8 @@ pub(super) fn new(
 }
 
 impl Relay {
-    /// Hands over events that have just been committed. Never waits: where the relay is full, they stay
-    /// behind in the store and the sweep fetches them.
+    /// Hands over events that have just been committed. Never waits: where the relay's memory is full, they stay in the
+    /// store and the sweep fetches them.
     pub(super) fn forward(&self, events: Vec<Event>) {
         if events.is_empty() {
             return;
@@ -75,14 +76,14 @@ impl Relay {
         }
     }
 
-    /// Has the sweep fetch what was left in the store.
+    /// Has the sweep fetch the events that were left in the store.
     pub(super) fn fetch(&self) {
         self.publisher.left_behind.notify_one();
     }
 }
 
 impl Runner {
-    /// Runs until `shutdown`, then until the committer has ended and the bus has confirmed what is in flight.
+    /// Runs until `shutdown`, then until the committer has ended and the bus has answered for all events in flight.
     pub(super) async fn run(self, shutdown: CancellationToken) {
         let Runner { fast, publisher, to_mark, republish_after } = self;
         let published = CancellationToken::new();
@@ -105,7 +106,7 @@ impl Runner {
     }
 }
 
-/// Publishes what the committer hands over, until it has ended and the bus has answered.
+/// Publishes the events that the committer hands over, until it has ended and the bus has answered.
 async fn forward_all(mut fast: mpsc::UnboundedReceiver<Publish>) {
     let mut in_flight: FuturesUnordered<Publish> = FuturesUnordered::new();
     loop {

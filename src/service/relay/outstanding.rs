@@ -1,6 +1,6 @@
-//! The events that this process has handed to the bus, by order: the sweep passes over them. An event is in flight
-//! until the bus answers. A confirmed one stays here until the store stops calling it pending, so that no process
-//! publishes the same event twice on its own account.
+//! The outstanding events: those that this process has handed to the bus, by order. The sweep skips them. An event is
+//! in flight until the bus answers. A confirmed one stays here until the store no longer lists it as pending, so that
+//! this process does not publish an event twice.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,17 +11,17 @@ use crate::order::{OrderId, Version};
 /// An event: the order and the version that it is about.
 pub(super) type Key = (OrderId, Version);
 
-/// How long a confirmed event stays although no sweep has seen it: a sweep leaves young orders out.
-const YOUNG: Duration = Duration::from_secs(10);
+/// How long a confirmed event stays although the sweep has not seen it: the sweep leaves new orders out.
+const MIN_AGE: Duration = Duration::from_secs(10);
 
-/// When the store stops calling an event pending.
+/// Until when the store lists an event as pending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PendingUntil {
-    /// When the bus has confirmed it: a confirmation means that the worker has settled it.
+    /// Until the bus has confirmed it: a confirmation means that the worker has settled it.
     Confirmed,
-    /// When it is marked published.
+    /// Until it is marked published.
     MarkedPublished,
-    /// When the worker has completed it. Only the next sweeps show that.
+    /// Until the worker has completed it. Only the next sweeps show that.
     Processed,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Outstanding {
 #[derive(Default)]
 struct Events {
     by_order: HashMap<OrderId, Entry>,
-    /// What ended while a sweep reads a page: the page may hold it as pending.
+    /// The events that ended while a sweep reads a page: the page may list them as pending.
     ended_meanwhile: Option<HashSet<Key>>,
 }
 
@@ -58,9 +58,9 @@ impl Outstanding {
         let mut events = self.lock();
         for (order_id, version) in keys {
             let entry = Entry { version: *version, confirmed: None, seen: None };
-            let place = events.by_order.entry(*order_id);
-            // A sweep may come with an older version than the fast path has begun meanwhile.
-            place.and_modify(|it| *it = if it.version > *version { *it } else { entry }).or_insert(entry);
+            let slot = events.by_order.entry(*order_id);
+            // The sweep may have read an older version than the fast path has begun meanwhile.
+            slot.and_modify(|it| *it = if it.version > *version { *it } else { entry }).or_insert(entry);
         }
     }
 
@@ -92,7 +92,7 @@ impl Outstanding {
         }
     }
 
-    /// At most so many of the wanted events that were confirmed before then and are still outstanding.
+    /// The wanted events that were confirmed before `then` and are still outstanding, at most `most` of them.
     pub(super) fn confirmed_before(
         &self,
         then: Instant,
@@ -104,19 +104,20 @@ impl Outstanding {
         old.map(|(order_id, entry)| (*order_id, entry.version)).filter(is_wanted).take(most).collect()
     }
 
-    /// Has the sweep publish confirmed events again, where they are still pending; answers how many may be.
+    /// Removes confirmed events, so that the sweep republishes those that are still pending; answers how many were
+    /// removed.
     pub(super) fn give_back(&self, keys: &[Key]) -> usize {
         let mut events = self.lock();
         keys.iter().filter(|key| events.remove(**key)).count()
     }
 
-    /// A sweep is about to read a page, to ask about each of its events with [`Outstanding::has`]. What is read before
-    /// an event ends counts as outstanding until then.
+    /// Called before the sweep reads a page and asks about each of its events with [`Outstanding::has`]. An event that
+    /// ends meanwhile counts as outstanding until [`Outstanding::end_page`].
     pub(super) fn begin_page(&self) {
         self.lock().ended_meanwhile = Some(HashSet::new());
     }
 
-    /// The sweep has asked.
+    /// Called when the sweep has asked about all events of its page.
     pub(super) fn end_page(&self) {
         self.lock().ended_meanwhile = None;
     }
@@ -131,14 +132,15 @@ impl Outstanding {
         events.ended_meanwhile.as_ref().is_some_and(|ended| ended.contains(&key))
     }
 
-    /// A sweep that began then has looked at all that is pending. What it has not seen is processed.
+    /// Called when a sweep that began at `began` has read all pending events. The events that it has not seen are
+    /// processed.
     pub(super) fn swept(&self, began: Instant) {
         if self.until != PendingUntil::Processed {
             return;
         }
         self.lock().by_order.retain(|_, entry| {
-            let is_young = |at: Instant| began.saturating_duration_since(at) < YOUNG;
-            entry.seen.is_some_and(|at| at >= began) || entry.confirmed.is_none_or(is_young)
+            let is_new = |at: Instant| began.saturating_duration_since(at) < MIN_AGE;
+            entry.seen.is_some_and(|at| at >= began) || entry.confirmed.is_none_or(is_new)
         });
     }
 
@@ -148,7 +150,7 @@ impl Outstanding {
 }
 
 impl Events {
-    /// The entry of an event, unless a newer version of its order has taken its place.
+    /// The entry of an event, unless a newer version of its order has replaced it.
     fn entry(&mut self, (order_id, version): Key) -> Option<&mut Entry> {
         self.by_order.get_mut(&order_id).filter(|entry| entry.version == version)
     }
@@ -158,7 +160,7 @@ impl Events {
         self.entry(key).is_some() && self.by_order.remove(&key.0).is_some()
     }
 
-    /// Removes an event that the store no longer calls pending.
+    /// Removes an event that the store no longer lists as pending.
     fn end(&mut self, key: Key) {
         self.remove(key);
         if let Some(ended) = &mut self.ended_meanwhile {
@@ -182,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_outstanding_until_the_store_stops_calling_it_pending() {
+    fn an_event_is_outstanding_until_the_store_no_longer_lists_it_as_pending() {
         let (id, version) = key(3);
         for (until, after_confirmation, after_mark) in [
             (PendingUntil::Confirmed, false, false),
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_version_does_not_take_the_place_of_a_newer_one() {
+    fn an_older_version_does_not_replace_a_newer_one() {
         let (id, _) = key(1);
         let events = outstanding(PendingUntil::MarkedPublished, &[(id, 2)]);
         events.begin(&[(id, 1)]);
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_failed_is_not_outstanding_and_an_older_answer_says_nothing_of_a_newer_version() {
+    fn an_event_that_failed_is_not_outstanding_and_an_older_answer_does_not_remove_a_newer_version() {
         let (id, _) = key(1);
         let events = outstanding(PendingUntil::MarkedPublished, &[(id, 1)]);
         events.begin(&[(id, 2)]);
@@ -229,13 +231,13 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_removes_what_it_has_not_seen_and_nothing_young_or_in_flight() {
+    fn a_sweep_removes_events_that_it_has_not_seen_but_none_that_are_new_or_in_flight() {
         let [processed, pending, in_flight] = [key(1), key(1), key(1)];
         let events = outstanding(PendingUntil::Processed, &[processed, pending, in_flight]);
         events.confirmed(&[processed, pending]);
         events.swept(Instant::now());
-        assert!(events.lock().by_order.len() == 3, "all are young");
-        let began = Instant::now() + YOUNG;
+        assert!(events.lock().by_order.len() == 3, "all are new");
+        let began = Instant::now() + MIN_AGE;
         events.lock().by_order.get_mut(&pending.0).unwrap().seen = Some(began);
         events.swept(began);
         let left = events.lock();

@@ -1,6 +1,6 @@
 //! The publisher: hands events to the bus, and acts on the answer to each. A confirmed event is marked published, one
-//! that the bus will never take fails its order, and any other stays pending for the sweep. The fast path and the sweep
-//! share one publisher, and with it one budget of memory and one view of what is outstanding.
+//! that the bus refuses for good marks its order failed, and any other stays pending for the sweep. The fast path and
+//! the sweep share one publisher, and with it one memory budget and one set of outstanding events.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,10 +15,10 @@ use crate::order::{Event, Status};
 use crate::store::{Completion, Precondition, Store};
 use crate::telemetry::limited;
 
-/// How many bytes of events are in memory at a time; the rest waits in the store.
+/// How many bytes of events are in memory at a time; the others wait in the store.
 const BUDGET: usize = 16 << 20;
 
-/// What an event counts besides its payload.
+/// The bytes that an event counts besides its payload.
 const EVENT_OVERHEAD: usize = 512;
 
 /// Publishes events for the fast path and for the sweep.
@@ -35,7 +35,7 @@ pub(super) struct Publisher {
     to_mark: mpsc::UnboundedSender<Vec<Key>>,
 }
 
-/// What came of the events of one publish.
+/// The outcome of one publish.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Outcome {
     /// How many the bus confirmed or refused for good.
@@ -45,7 +45,7 @@ pub(super) struct Outcome {
 }
 
 impl Publisher {
-    /// A publisher, and where it puts the keys of what is to be marked published.
+    /// A publisher, and the channel of the events that it wants marked published.
     pub(super) fn new(
         store: Arc<dyn Store>,
         bus: Arc<dyn Bus>,
@@ -70,12 +70,12 @@ impl Publisher {
         (Arc::new(publisher), marks)
     }
 
-    /// Memory for these events, unless the budget is spent.
+    /// Memory for these events, unless the budget is used up.
     pub(super) fn reserve(&self, events: &[Event]) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.budget).try_acquire_many_owned(size(events)).ok()
     }
 
-    /// Memory for as many of these events as there is room for now, at least for one: waits for that.
+    /// Waits for memory for the first of these events; takes as many further ones as there is room for now.
     pub(super) async fn reserve_some(&self, events: &[Event]) -> Option<(usize, OwnedSemaphorePermit)> {
         let first = events.first()?;
         let mut permit =
@@ -103,7 +103,7 @@ impl Publisher {
         async move {
             let (mut outcome, mut answers) = (Outcome::default(), this.bus.publish(events).await);
             while let Some(group) = answers.next().await {
-                // Each event gives its part of the budget back by itself: one may wait long for its broker.
+                // Each event releases its memory by itself, because one may wait long for its broker.
                 let freed: usize = group.iter().map(|(index, _)| sizes[*index]).sum();
                 drop(permit.split(freed.min(permit.num_permits())));
                 this.act_on(&keys, group, &mut outcome).await;
@@ -144,11 +144,11 @@ impl Publisher {
     /// Has events marked published.
     fn published(&self, keys: Vec<Key>) {
         self.outstanding.confirmed(&keys);
-        // The task that marks them outlives the publisher's users.
+        // The task that marks them ends after the publisher's users.
         drop(self.to_mark.send(keys));
     }
 
-    /// Marks orders failed whose events cannot be made, or the bus will never take, with the reason of each.
+    /// Marks orders failed whose events cannot be built, or the bus refuses for good, with the reason of each.
     pub(super) async fn mark_failed(&self, refused: Vec<(Key, String)>) {
         if refused.is_empty() {
             return;
@@ -162,13 +162,17 @@ impl Publisher {
             }
             Err(error) => {
                 self.outstanding.failed(keys);
-                limited!(error, "mark failed"; %error, "cannot mark orders failed that cannot be published; they will be tried again");
+                limited!(
+                    error, "mark failed";
+                    %error,
+                    "orders that cannot be published cannot be marked failed; the relay tries again"
+                );
             }
         }
     }
 }
 
-/// The memory that events count.
+/// The bytes that events count, in memory.
 fn size(events: &[Event]) -> u32 {
     let size: usize = events.iter().map(size_of).sum();
     // A batch above the whole budget passes when nothing else is in flight.
@@ -184,9 +188,13 @@ pub(super) fn keys(events: &[Event]) -> Vec<Key> {
     events.iter().filter_map(|event| Some((event.order_id?, event.version?))).collect()
 }
 
-/// The completion of an order whose event will never be published: it fails, with the reason.
+/// The completion of an order whose event cannot be published: it fails, with the reason.
 fn failure((order_id, version): Key, reason: &str) -> Completion {
-    limited!(error, "refused event"; %order_id, version, reason, "the event cannot be published; the order is marked failed");
+    limited!(
+        error, "refused event";
+        %order_id, version, reason,
+        "the event cannot be published; the order is marked failed"
+    );
     Completion {
         order_id,
         precondition: Precondition::Version(version),

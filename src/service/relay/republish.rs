@@ -1,10 +1,10 @@
-//! Publishes again what the bus has confirmed and lost: by its retention, a topic that was deleted or made anew, an
-//! unclean election of a leader, a lost disk. The store still calls such an order pending, and no outbox entry names
-//! it.
+//! Republishes events that the bus has confirmed and then lost: by its retention, a topic that was deleted or created
+//! anew, an unclean leader election, a lost disk. The store still lists such an order as pending, and its outbox entry
+//! is missing.
 //!
-//! An order is not lost only because it waits long: its event may be in a backlog. So the task notes where the topic
-//! ends, and watches such orders until the workers have consumed all that lay before, each partition by itself. What is
-//! pending even then is lost, and goes back to the sweep at a limited rate.
+//! An order that waits long is not yet a lost one: its event may be in a backlog. So the task records the end of the
+//! topic, and watches such orders until the workers have consumed all records before it, each partition by itself. The
+//! events of orders that are pending even then are lost, and go back to the sweep at a limited rate.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,29 +21,31 @@ use crate::order::OrderId;
 use crate::store::{self, Processed};
 use crate::telemetry::LogOnce;
 
-/// How many rows of the store are looked at in one statement.
+/// How many rows of the store one statement reads.
 const ROWS: usize = 5000;
 
-/// How many times as long as such a statement took the store has for itself afterwards.
+/// The pause after such a statement, in multiples of its time: the store works for its other clients.
 const REST_FACTOR: u32 = 9;
 
-/// The most orders that one search finds; the next one finds the others.
+/// The most orders that one search finds; the next search finds the others.
 const MOST: usize = 10_000;
 
 /// The most orders that are watched at a time.
 const MOST_WATCHED: usize = 10 * MOST;
 
-/// How many orders go back to the sweep at a time, and the pause between: 500 each second.
+/// How many orders go back to the sweep at a time. With [`PAUSE`] that makes 500 a second.
 const CHUNK: usize = 100;
+
+/// The pause after each chunk.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The longest pause between two looks at how far the workers have come.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// The longest pause between two checks of the workers' progress.
+const LONGEST_CHECK_PERIOD: Duration = Duration::from_secs(10);
 
-/// How many times as long as usual an order is left alone at most that was republished and is pending again.
+/// The longest pause before an order is republished once more, in multiples of `republish_after`.
 const LONGEST_FACTOR: u32 = 64;
 
-/// Why a round ended early.
+/// Why a pass ended early.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
@@ -52,19 +54,19 @@ enum Failure {
     Bus(#[from] PublishError),
 }
 
-/// Republishes what was lost.
+/// Republishes lost events.
 pub(super) struct Republisher {
     publisher: Arc<Publisher>,
     /// How long an order must have been pending without progress.
     after: Duration,
-    /// What may be lost, the oldest first.
+    /// The orders whose events may be lost, the oldest first.
     watches: Vec<Watch>,
-    /// What was republished and is pending all the same: how often, and when.
+    /// The orders that were republished and are still pending: how often, and when.
     tried: HashMap<Key, (u32, Instant)>,
 }
 
-/// Orders that were pending when the topic ended there. What is still pending when the workers have come so far is
-/// lost.
+/// Orders that were pending when the topic ended at `ends`. The events of those that are still pending when the workers
+/// have come to these ends are lost.
 struct Watch {
     ends: Ends,
     keys: HashSet<Key>,
@@ -83,22 +85,23 @@ impl Republisher {
         }
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = self.rounds() => {}
+            () = self.passes() => {}
         }
     }
 
-    async fn rounds(&mut self) {
+    async fn passes(&mut self) {
         let (mut next_search, log) = (Instant::now() + spread(self.after), LogOnce::default());
         loop {
             let pause = next_search.saturating_duration_since(Instant::now());
             let is_watching = !self.watches.is_empty();
-            sleep(if is_watching { pause.min((self.after / 10).min(LOOK_EVERY)) } else { pause }).await;
+            sleep(if is_watching { pause.min((self.after / 10).min(LONGEST_CHECK_PERIOD)) } else { pause })
+                .await;
             let searches = Instant::now() >= next_search;
-            match self.round(searches).await {
+            match self.pass(searches).await {
                 Ok(()) => drop(log.worked()),
-                // Once, however long it goes on: the store and the bus tell of themselves.
+                // Logged once for the whole outage, because the store and the bus log it themselves.
                 Err(error) if log.failed() => {
-                    tracing::warn!(%error, "cannot look for lost events; it is tried again");
+                    tracing::warn!(%error, "cannot look for lost events; the relay tries again");
                 }
                 Err(error) => tracing::debug!(%error, "cannot look for lost events yet"),
             }
@@ -108,29 +111,29 @@ impl Republisher {
         }
     }
 
-    /// Republishes what has proved to be lost, and where it is time for it, searches for what may be.
-    async fn round(&mut self, searches: bool) -> Result<(), Failure> {
-        let behind = self.look().await?;
+    /// Republishes events that are known to be lost; where `searches`, looks for further orders whose events may be.
+    async fn pass(&mut self, searches: bool) -> Result<(), Failure> {
+        let behind = self.check_watches().await?;
         let watched: usize = self.watches.iter().map(|watch| watch.keys.len()).sum();
         if searches && watched < MOST_WATCHED {
             let due = self.due(&behind).await?;
-            // In this order: an event that was confirmed before lies before that end.
+            // In this order: an event that was confirmed before is before that end.
             if !due.is_empty()
                 && let Some(ends) = self.publisher.bus.ends().await?
             {
-                // Of a partition without a leader, nothing can be said; the next search asks again.
+                // The end of a partition without a leader is unknown; the next search asks again.
                 let unknown = ends.unknown();
                 let keys = due.into_iter().filter(|key| !unknown.may_hold(key.0)).collect();
                 self.watches.push(Watch { ends, keys });
-                self.look().await?;
+                self.check_watches().await?;
             }
         }
         Ok(())
     }
 
-    /// Republishes those of the watched orders that the workers have come past. Answers where they have not come past
-    /// others: what lies there is in a backlog.
-    async fn look(&mut self) -> Result<Behind, Failure> {
+    /// Republishes the watched orders that the workers have passed without processing them. Answers where the workers
+    /// have not passed yet: events there are in a backlog.
+    async fn check_watches(&mut self) -> Result<Behind, Failure> {
         let (mut at, mut backlog) = (0, Behind::default());
         while let Some(watch) = self.watches.get_mut(at) {
             let behind = self.publisher.bus.behind(&watch.ends).await?;
@@ -160,15 +163,15 @@ impl Republisher {
         if count > 0 {
             tracing::warn!(
                 count,
-                "published orders again whose events the bus had confirmed and lost; look at the retention of the \
-                 events' topic and at the brokers' logs"
+                "republished orders whose events the bus had confirmed and lost; check the retention of the events' \
+                 topic and the brokers' logs"
             );
         }
         Ok(())
     }
 
-    /// Orders that have been pending for long, whose events the bus has confirmed, and that were not republished
-    /// lately; without those that lie in a backlog.
+    /// The orders that have been pending for long, whose events the bus has confirmed, and that were not republished
+    /// lately; without those in the backlog.
     async fn due(&mut self, backlog: &Behind) -> Result<Vec<Key>, store::Error> {
         let store = &*self.publisher.store;
         if !store.has_outbox() {
@@ -198,12 +201,12 @@ impl Republisher {
                 return Ok(due);
             }
             if after.is_none() {
-                // What is not pending any more needs no memory.
+                // Entries of orders that are no longer pending are dropped.
                 let due_now: HashSet<&Key> = due.iter().collect();
                 self.tried.retain(|key, _| waiting.contains(key) || due_now.contains(key));
                 return Ok(due);
             }
-            // The store is left to others for most of the time.
+            // Most of the time the store works for its other clients.
             sleep(began.elapsed() * REST_FACTOR).await;
         }
     }
@@ -215,7 +218,7 @@ impl Republisher {
         is_rested && !backlog.may_hold(key.0) && !self.watches.iter().any(|watch| watch.keys.contains(key))
     }
 
-    /// Those that the workers have not processed.
+    /// The orders among these that the workers have not processed.
     async fn pending(&self, keys: &[Key]) -> Result<Vec<Key>, store::Error> {
         let ids: Vec<OrderId> = keys.iter().map(|(order_id, _)| *order_id).collect();
         let states = self.publisher.store.processed_versions(&ids).await?;
@@ -225,7 +228,7 @@ impl Republisher {
         Ok(keys.iter().zip(states).filter_map(is_pending).collect())
     }
 
-    /// Gives those that are still pending back to the sweep; answers how many.
+    /// Gives the orders that are still pending back to the sweep; answers how many.
     async fn give_back(&self, keys: &[Key]) -> Result<usize, store::Error> {
         let (store, publisher) = (&*self.publisher.store, &*self.publisher);
         let given = match store.has_outbox() {

@@ -1,9 +1,9 @@
-//! The sweep: finds in the store what the fast path left behind, and publishes it. That is everything pending at start,
-//! what did not fit into memory, what the bus did not take, and what a killed process left.
+//! The sweep: finds pending events in the store that the fast path did not publish, and publishes them: all that is
+//! pending at start, events that did not fit into memory, that the bus did not take, or that a killed process left.
 //!
-//! A claim keeps other processes away from an event for a while, so a process claims only what it can publish: nothing
-//! while its bus is known to be down, and a little at first, and after a failure, until the bus has confirmed
-//! something. The sweep rests in proportion to the time that the store worked for it.
+//! A claim keeps other processes from publishing an event for a while. So a process must claim only what it can
+//! publish: nothing while its bus is known to be down, and little at first, and after a failure, until the bus has
+//! confirmed an event. The sweep pauses in proportion to the time that the store worked for it.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -20,52 +20,52 @@ use crate::order::Event;
 use crate::store::{self, PendingPage};
 use crate::telemetry::limited;
 
-/// How long the sweep rests when nothing calls for it.
-const REST: Duration = Duration::from_secs(2);
+/// How long the sweep pauses unless the fast path wakes it.
+const PERIOD: Duration = Duration::from_secs(2);
 
-/// How many times as long as the store worked the sweep rests at least.
+/// The shortest pause, in multiples of the time that the store worked for the last pass.
 const REST_FACTOR: u32 = 4;
 
-/// The longest rest.
-const LONGEST_REST: Duration = Duration::from_secs(60);
+/// The longest such pause.
+const LONGEST_PERIOD: Duration = Duration::from_secs(60);
 
-/// How long an order must have been pending before the sweep takes it from the fast path.
+/// How long an order must have been pending before the sweep publishes it instead of the fast path.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// How many events the sweep reads at once: few, because each may carry a payload of a MiB.
 const PAGE: usize = 64;
 
-/// The rest after a publish of which nothing was confirmed: longer than a claim lasts, so that other processes come
-/// before the next try. Each next one is twice as long.
+/// The pause after a publish without any confirmation: longer than a claim lasts, so that other processes can publish
+/// these events before the next attempt. Each next one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(12);
 
 /// The longest such rest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Publishes what is pending, again and again.
+/// Publishes pending events, in pass after pass.
 pub(super) struct Sweep {
     publisher: Arc<Publisher>,
     publishing: JoinSet<Outcome>,
     trust: Trust,
-    /// How long the store worked for the current pass.
+    /// The time that the store worked for the current pass.
     worked: Duration,
 }
 
-/// What the bus is trusted to take, by what came of the last publishes.
+/// How much the sweep publishes at a time, by the outcomes of the last publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trust {
-    /// It has taken nothing yet: one page is published, and its outcome awaited.
+    /// The bus has not answered yet: the sweep publishes one page, and waits for its outcome.
     Untried,
-    /// It takes events.
+    /// The bus takes events.
     Full,
-    /// It took nothing the last time, when so many events had been confirmed altogether: one event is tried after that
-    /// pause.
+    /// The bus took nothing the last time, when `confirmations` events had been confirmed altogether: the sweep tries
+    /// one event after `pause`.
     Lost { confirmations: u64, pause: Duration },
 }
 
 impl Sweep {
     pub(super) fn new(publisher: Arc<Publisher>) -> Sweep {
-        // Where the worker confirms, an event may take as long as its processing.
+        // Where the worker confirms, an answer takes as long as the processing: the sweep does not wait for it.
         let trust = if publisher.bus.confirms_processing() { Trust::Full } else { Trust::Untried };
         Sweep { publisher, publishing: JoinSet::new(), trust, worked: Duration::ZERO }
     }
@@ -83,7 +83,7 @@ impl Sweep {
     }
 
     async fn sweep(&mut self) {
-        // At first everything: what an earlier process left pending.
+        // The first pass takes orders of any age: those that an earlier process left pending.
         let mut age = Duration::ZERO;
         loop {
             self.worked = Duration::ZERO;
@@ -92,18 +92,18 @@ impl Sweep {
                 Ok(count) => limited!(info, "sweep"; count, "republishing orders that were left pending"),
                 Err(error) => tracing::warn!(%error, "cannot look for pending orders"),
             }
-            age = self.rest().await;
+            age = self.pause().await;
         }
     }
 
-    /// Rests; answers how old the orders must be that the next pass takes.
-    async fn rest(&mut self) -> Duration {
-        let least = (self.worked * REST_FACTOR).min(LONGEST_REST);
+    /// Pauses; answers how old an order must be for the next pass.
+    async fn pause(&mut self) -> Duration {
+        let least = (self.worked * REST_FACTOR).min(LONGEST_PERIOD);
         if let Trust::Lost { pause, .. } = self.trust {
             sleep(spread(pause.max(least))).await;
             return GRACE;
         }
-        let until = Instant::now() + spread(REST.max(least));
+        let until = Instant::now() + spread(PERIOD.max(least));
         sleep(least).await;
         tokio::select! {
             () = sleep(until.saturating_duration_since(Instant::now())) => GRACE,
@@ -111,7 +111,7 @@ impl Sweep {
         }
     }
 
-    /// Publishes what has been pending for that long; answers how many events that were.
+    /// Publishes events that have been pending for that long; answers how many.
     async fn pass(&mut self, age: Duration) -> Result<usize, store::Error> {
         let (mut count, mut after, began) = (0, None, Instant::now());
         self.regain();
@@ -123,8 +123,8 @@ impl Sweep {
             }
             let (events, next) = self.page(before, after).await?;
             (count, after) = (count + self.publish(events).await?, next);
-            let goes_on = self.is_trusted().await;
-            if after.is_none() || !goes_on {
+            let may_continue = self.is_trusted().await;
+            if after.is_none() || !may_continue {
                 break;
             }
         }
@@ -139,15 +139,15 @@ impl Sweep {
         if !self.publisher.store.is_shared() {
             return Ok(Timestamp::now() - age);
         }
-        // By the store's clock, not by this machine's; and what is young is in flight in another process.
+        // By the store's clock, not by this machine's; a new order may be in flight in another process.
         let began = Instant::now();
         let now = self.publisher.store.now().await;
         self.worked += began.elapsed();
         Ok(now? - GRACE)
     }
 
-    /// The next page of what is pending and was not handed over by this process already; orders of which no event can
-    /// be made are marked failed.
+    /// The next page of pending events without those that are outstanding here. Orders whose event cannot be built are
+    /// marked failed.
     async fn page(
         &mut self,
         before: Timestamp,
@@ -172,14 +172,14 @@ impl Sweep {
     /// Publishes events as memory allows.
     async fn publish(&mut self, mut events: Vec<Event>) -> Result<usize, store::Error> {
         if matches!(self.trust, Trust::Lost { .. }) && events.len() > 1 {
-            // Any of them: the first may be the one that the bus does not take.
+            // A random one: the first may be the one that the bus does not take.
             events = vec![events.swap_remove(random(events.len() as u32) as usize)];
         }
         let mut count = 0;
         while let Some((fitting, permit)) = self.publisher.reserve_some(&events).await {
             let rest = events.split_off(fitting);
             let mut mine = self.claim(std::mem::replace(&mut events, rest)).await?;
-            // The fast path may have begun a newer version while memory or the claim was waited for.
+            // The fast path may have begun a newer version during the wait for memory or for the claim.
             mine.retain(|event| self.is_new(event));
             if !mine.is_empty() {
                 count += mine.len();
@@ -194,7 +194,7 @@ impl Sweep {
         !self.publisher.outstanding.has(order_id, version)
     }
 
-    /// Leaves out what another process has taken up.
+    /// Leaves out the events that another process has claimed.
     async fn claim(&mut self, events: Vec<Event>) -> Result<Vec<Event>, store::Error> {
         let began = Instant::now();
         let mine = self.publisher.store.claim(&keys(&events)).await;
@@ -202,18 +202,19 @@ impl Sweep {
         Ok(events.into_iter().zip(mine?).filter_map(|(event, mine)| mine.then_some(event)).collect())
     }
 
-    /// Whether the pass may go on, by what came of what it published.
+    /// Whether the pass may continue, by the outcomes of its publishes.
     async fn is_trusted(&mut self) -> bool {
         while let Some(outcome) = match self.trust {
             Trust::Full => self.publishing.try_join_next(),
             Trust::Untried | Trust::Lost { .. } => self.publishing.join_next().await,
         } {
-            self.heed(published(outcome));
+            self.update_trust(published(outcome));
         }
         !matches!(self.trust, Trust::Lost { .. })
     }
 
-    fn heed(&mut self, outcome: Outcome) {
+    /// Adjusts the trust to the outcome of a publish.
+    fn update_trust(&mut self, outcome: Outcome) {
         if outcome.answered > 0 {
             self.trust = Trust::Full;
         } else if outcome.unavailable > 0 && !self.publisher.bus.confirms_processing() {
@@ -225,7 +226,7 @@ impl Sweep {
         }
     }
 
-    /// Trusts the bus again where it has confirmed anything since it lost that trust.
+    /// Trusts the bus again where it has confirmed an event since its last failure.
     fn regain(&mut self) {
         if let Trust::Lost { confirmations, .. } = self.trust
             && self.publisher.confirmations() > confirmations
@@ -235,8 +236,7 @@ impl Sweep {
     }
 }
 
-/// What came of a publish. A panic there is one of the sweep: the events that it left would count as under way for
-/// ever.
+/// The outcome of a publish. A panic of its task panics the sweep, too: its events would stay outstanding for ever.
 fn published(outcome: Result<Outcome, JoinError>) -> Outcome {
     outcome.unwrap_or_else(|error| match error.try_into_panic() {
         Ok(panic) => resume_unwind(panic),
