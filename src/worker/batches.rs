@@ -1,7 +1,7 @@
-//! The worker: takes what has arrived, processes it, records the whole batch in one write, sends the ACKs, and
-//! only then settles. A worker killed at any point has its deliveries come again, and they change nothing that
-//! was recorded. A bad record goes to the dead-letter topic and the rest moves on; a store that is away stops
-//! everything until it is back.
+//! The worker: takes the deliveries that have arrived, processes them, records the whole batch in one write, sends the
+//! ACKs, and only then settles. It must never settle before that: the deliveries of a killed worker are redelivered,
+//! and change nothing that was recorded. A bad record goes to the dead-letter topic and the others continue; while the
+//! store is unavailable, the worker waits for it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,14 +24,14 @@ use crate::store::Store;
 /// The most events in a batch.
 const BATCH: usize = 1024;
 
-/// How many batches are worked on at a time: while one is being recorded, the next is processed and queued. They
+/// The worker tasks, each with a batch of its own: while one records its batch, the next processes its own. Two batches
 /// may be about the same order; its versions keep them apart.
 const WORKER_TASKS: usize = 3;
 
-/// How long a write waits for the orders of other calls that left their batches.
-const GATHER: Duration = Duration::from_millis(10);
+/// How long the orders of calls that left their batches are coalesced before they are written.
+const COALESCE_TIME: Duration = Duration::from_millis(10);
 
-/// A worker and what it works with.
+/// A worker and its backends.
 pub struct Worker {
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
@@ -42,7 +42,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker that has not begun.
+    /// A worker that has not started.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
@@ -55,21 +55,21 @@ impl Worker {
         Worker { store, bus, processor, options, recorder, stopping: CancellationToken::new() }
     }
 
-    /// Has the worker try no order again once its process is `stopping`, where other parts of the process wait until
-    /// the worker has dealt with what they have published.
+    /// Ends the worker's retries once its process is `stopping`: where the bus is in this process, the relay waits
+    /// until the worker has settled its events.
     #[must_use]
     pub fn trying_again_until(mut self, stopping: CancellationToken) -> Worker {
         self.stopping = stopping;
         self
     }
 
-    /// Works until `shutdown`, and finishes the batch in hand.
+    /// Works until `shutdown`, and finishes the batches in progress.
     ///
     /// # Errors
-    /// [`WorkError`] where the bus cannot serve this worker, or a part of it ends by itself; then it stops in order.
+    /// [`WorkError`] where the bus cannot serve this worker, or a task of it ends by itself; then it stops in order.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), WorkError> {
         let subscription = Mutex::new(self.bus.subscribe().await?);
-        let (told, shutdown, components) =
+        let (requested, shutdown, components) =
             (&shutdown, shutdown.child_token(), self.recorder.rejects.components());
         let last_tries = match self.bus.confirms_processing() {
             true => self.stopping.clone(),
@@ -99,18 +99,18 @@ impl Worker {
             _ = working => {}
             () = watched => {}
         }
-        // Before it is closed, which ends the consumer.
-        let is_early = !told.is_cancelled();
+        // Before the subscription is closed, because that ends the consumer.
+        let is_early = !requested.is_cancelled();
         subscription.into_inner().close().await;
         self.recorder.rejects.ended().await;
         match components.has_failed() {
-            Some(part) => Err(WorkError::Component(part)),
+            Some(component) => Err(WorkError::Component(component)),
             None if is_early => Err(WorkError::Consumer),
             None => Ok(()),
         }
     }
 
-    /// Takes what has arrived and works on it, again and again.
+    /// A worker task: takes a batch and works on it, in a loop.
     async fn worker_task(
         &self,
         subscription: &Mutex<Box<dyn Subscription>>,
@@ -124,13 +124,13 @@ impl Worker {
                 () = shutdown.cancelled() => return,
                 deliveries = next => deliveries,
             };
-            // Nothing comes any more: the others end, too.
+            // The consumer has ended: the other tasks end, too.
             let Some(deliveries) = deliveries else { return shutdown.cancel() };
             self.work(deliveries, processing, shutdown).await;
         }
     }
 
-    /// Records the orders whose calls of the processor left their batches, until all calls have ended.
+    /// Records the orders of processor calls that left their batches, until all calls have ended.
     async fn record_late(
         &self,
         mut late: mpsc::UnboundedReceiver<Done>,
@@ -144,8 +144,8 @@ impl Worker {
                 _ = late.recv_many(&mut waiting, BATCH) => {}
                 () = ended.cancelled() => return,
             }
-            // Calls that waited for the same thing end together: their orders take one write.
-            sleep(GATHER).await;
+            // Calls that waited for the same resource end together: their orders take one write.
+            sleep(COALESCE_TIME).await;
             while let Ok(done) = late.try_recv() {
                 waiting.push(done);
             }
@@ -172,7 +172,7 @@ impl Worker {
                 }
             }
         }
-        // Orders that are here once do not wait for those whose newest version is waited for.
+        // Orders that the batch holds once do not wait for those that it holds more than once.
         let (repeated, single) = repeated(tasks);
         tokio::join!(
             self.work_on(single, PROMPT, processing, shutdown),
@@ -190,7 +190,7 @@ impl Worker {
     ) {
         let began = Instant::now();
         // An order may be in the batch twice, but not in one write. Its newest version goes first: when that is
-        // recorded, the older ones are overtaken and take no write of their own.
+        // recorded, the older ones are overtaken and need no write of their own.
         let (mut recorded, mut processed) = (Vec::new(), HashMap::new());
         while !tasks.is_empty() {
             let (sub_batch, rest) = newest(tasks);

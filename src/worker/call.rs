@@ -1,5 +1,6 @@
-//! One call of the processor, with a limit of time, and what follows where it fails for a passing reason: it is made
-//! again after growing pauses, or its order waits where it takes no memory.
+//! One call of the processor, with a timeout, and its retries where it fails for a transient reason: after growing
+//! pauses, from memory; or later, from the store, which keeps the order meanwhile. A call must never end without an
+//! outcome, a retry, or a redelivery of its event.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -21,29 +22,29 @@ use crate::order::{Amount, Event, OrderId, Status};
 use crate::store::{Completion, Creation, Postponed, Precondition};
 use crate::telemetry::limited;
 
-/// How many calls may go on outside of their batches; beyond that the worker takes no more deliveries.
+/// How many calls may run outside of their batches; with more, the worker does not take further deliveries.
 pub(super) const MOST_LATE: usize = 8192;
 
-/// Where fewer may go on than that, none waits in memory to be made again.
+/// Where fewer free permits than this are left, a call does not wait in memory for its retry.
 const SCARCE: usize = MOST_LATE / 2;
 
-/// The first pause before a call is made again.
+/// The first pause before a retry.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// How long an order is tried again from memory where the store can keep it, and there is room.
+/// How long an order is retried from memory where the store can keep it, and there is room.
 const LONGEST_IN_MEMORY: Duration = Duration::from_secs(15);
 
-/// How long the store keeps an order at least. Longer than any claim: a row that waits for its time is never taken for
-/// one that was just published.
+/// How long the store keeps an order at least. Longer than any claim, so that a postponed row is not mistaken for one
+/// that was just published.
 const SHORTEST_KEPT: Duration = Duration::from_secs(15);
 
-/// For how long an order is tried again at least, however old its change is.
-const LEAST: Duration = Duration::from_secs(60);
+/// For how long an order is retried at least, however old its change is.
+const SHORTEST_RETRY: Duration = Duration::from_secs(60);
 
-/// How long a call may go on after the worker was told to stop.
+/// How long a call may run after the worker was told to stop.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// How many characters of a processor's reason are recorded: every list and history repeats them.
@@ -57,37 +58,37 @@ pub(super) struct Caller {
     pub(super) processor: Arc<dyn Processor>,
     pub(super) options: Options,
     pub(super) shutdown: CancellationToken,
-    /// When nothing is tried again any more.
+    /// Cancelled when nothing is retried any more.
     pub(super) last_tries: CancellationToken,
 }
 
-/// A task under way: `None` where it is not to be recorded.
+/// A running task: `None` where it is not to be recorded.
 pub(super) type Call = BoxFuture<'static, Option<Done>>;
 
 impl Caller {
-    /// Has an order processed; the call has begun when it is polled.
+    /// Has an order processed. The call begins at the first poll.
     pub(super) fn call(self: Arc<Self>, (order_id, delivery): Task) -> Call {
         Box::pin(async move {
             let status = match &delivery.event {
                 Ok(event) if is_work(event) => return self.process(order_id, delivery).await,
                 Ok(event) => event.status,
-                // The worker rejects such records before.
+                // The worker has rejected such records before.
                 Err(_) => return None,
             };
             Some(done(order_id, delivery, (status, None, None)))
         })
     }
 
-    /// Asks the processor until there is an outcome.
+    /// Calls the processor until there is an outcome.
     async fn process(&self, order_id: OrderId, delivery: Delivery) -> Option<Done> {
         let began = Instant::now();
         loop {
             let Ok(event) = &delivery.event else { return None };
             let answer = tokio::select! {
-                // First: most calls end at once, and then nothing waits for the stop.
+                // The call first: most calls end at once, also when the worker stops.
                 biased;
                 answer = self.ask(event) => answer,
-                // The delivery comes again.
+                // The event is redelivered.
                 () = self.stopped() => return None,
             };
             let reason = match answer {
@@ -96,27 +97,31 @@ impl Caller {
                 Err(ProcessError::Transient(reason)) => reason,
             };
             let (age, tried, retry_for) = (age(event), began.elapsed(), self.options.retry_for);
-            // An event that comes late, behind a backlog, is tried for a while all the same.
-            if age >= retry_for && tried >= retry_for.min(LEAST) {
+            // An event that arrives late, behind a backlog, is still retried for a while.
+            if age >= retry_for && tried >= retry_for.min(SHORTEST_RETRY) {
                 let reason = format!("{reason} (it was tried again until {retry_for:?} after the change)");
                 return Some(failed(order_id, delivery, &reason));
             }
             let pause = (tried / 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-            limited!(warn, "processor"; %order_id, version = event.version, reason, "processing failed; it is tried again");
+            limited!(
+                warn, "processor";
+                %order_id, version = event.version, reason,
+                "processing failed; the worker tries again"
+            );
             let is_scarce = self.room.available_permits() < SCARCE || self.bus.is_crowded();
             if is_scarce || (age < retry_for && tried >= LONGEST_IN_MEMORY) {
                 if self.keep(order_id, event, age).await {
                     self.bus.settle(vec![delivery]).await;
                     return None;
                 }
-                // Where the bus is in this process, the sweep brings it again.
+                // Where the bus is in this process, the sweep republishes the event.
                 if is_scarce && self.bus.confirms_processing() {
                     return None;
                 }
             }
             tokio::select! {
                 () = sleep(pause) => {}
-                // The delivery comes again.
+                // The event is redelivered.
                 () = self.last_tries.cancelled() => return None,
                 () = self.shutdown.cancelled() => return None,
             }
@@ -129,7 +134,7 @@ impl Caller {
         sleep(GRACE).await;
     }
 
-    /// One call. A panic of the processor fails the order and nothing else.
+    /// One call. A panic of the processor fails its order alone.
     async fn ask(&self, event: &Event) -> Result<Amount, ProcessError> {
         let call = AssertUnwindSafe(self.processor.process(event)).catch_unwind();
         match timeout(self.options.timeout, call).await {
@@ -152,7 +157,7 @@ impl Caller {
     }
 }
 
-/// Whether the processor is to be asked.
+/// Whether the processor must be called.
 fn is_work(event: &Event) -> bool {
     match event.status {
         Status::New | Status::Processing | Status::Done | Status::Failed => true,

@@ -1,8 +1,8 @@
-//! Has the store keep orders that are to be tried again later. Many fail together, when what they need is away: those
-//! that come while a write is under way take the next one together.
+//! Postpones orders in the store that are retried later. Many fail at the same time, when a service that they need is
+//! unavailable. So the orders that arrive during a write share the next write.
 //!
-//! The writes go on in tasks of their own. A call that waits here may not be polled for a while, and would hold up the
-//! others if the write were its own.
+//! The writes run in tasks of their own: a call that waits here may not be polled for a while, and would delay the
+//! others if it did the write itself.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ pub(super) struct Keeper {
     queue: Mutex<Queue>,
 }
 
-/// What waits to be written.
+/// The orders that wait to be written.
 #[derive(Default)]
 struct Queue {
     waiting: Vec<(Postponed, oneshot::Sender<bool>)>,
@@ -39,10 +39,10 @@ impl Keeper {
         if !self.store.has_outbox() {
             return false;
         }
-        let (tell, is_kept) = oneshot::channel();
+        let (reply, is_kept) = oneshot::channel();
         let is_first = {
             let mut queue = self.queue();
-            queue.waiting.push((order, tell));
+            queue.waiting.push((order, reply));
             !std::mem::replace(&mut queue.is_writing, true)
         };
         if is_first {
@@ -51,28 +51,32 @@ impl Keeper {
         is_kept.await.unwrap_or(false)
     }
 
-    /// Writes until nothing waits, the oldest first.
+    /// Writes until the queue is empty, the oldest first.
     async fn write_all(self: Arc<Self>) {
         let _ended = Ended(Arc::clone(&self));
         while let Some(batch) = self.next() {
-            // Deliveries of the same version may be here together.
+            // There may be several deliveries of the same version.
             let each: HashMap<_, _> = batch.iter().map(|(it, _)| ((it.order_id, it.version), *it)).collect();
             let orders: Vec<Postponed> = each.into_values().collect();
             let is_kept = match self.store.postpone(&orders).await {
                 Ok(()) => true,
                 Err(error) => {
-                    limited!(warn, "postponed orders"; %error, "orders that are to be tried again cannot be kept");
+                    limited!(
+                        warn, "postponed orders";
+                        %error,
+                        "orders cannot be postponed in the store; they are retried from memory"
+                    );
                     false
                 }
             };
-            for (_, tell) in batch {
-                // Its call may have been given up meanwhile.
-                let _ = tell.send(is_kept);
+            for (_, reply) in batch {
+                // The call may have been dropped meanwhile.
+                let _ = reply.send(is_kept);
             }
         }
     }
 
-    /// What is written next; `None` where nothing waits, and then the next order begins anew.
+    /// The next batch; `None` where the queue is empty: the next order then starts a new task.
     fn next(&self) -> Option<Vec<(Postponed, oneshot::Sender<bool>)>> {
         let mut queue = self.queue();
         let count = queue.waiting.len().min(BATCH);
@@ -85,7 +89,7 @@ impl Keeper {
     }
 }
 
-/// Has a task that panics leave nothing waiting for it.
+/// Empties the queue where the writing task panics, so that its callers do not wait for ever.
 struct Ended(Arc<Keeper>);
 
 impl Drop for Ended {

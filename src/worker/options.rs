@@ -1,4 +1,4 @@
-//! How a worker calls its processor, and why a worker ends.
+//! The options of processor calls, and the reasons why a worker ends.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use crate::bus::SubscribeError;
 /// How the processor is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// How long one call may take; a longer one counts as a failure that may pass.
+    /// How long one call may take; a longer one counts as a transient failure.
     pub timeout: Duration,
-    /// For how long after its change an order is tried again that fails for a passing reason; then it fails.
+    /// For how long after its change an order is retried that fails for a transient reason; then it is marked failed.
     pub retry_for: Duration,
 }
 
@@ -19,10 +19,10 @@ pub enum WorkError {
     /// The bus cannot serve it.
     #[error(transparent)]
     Subscribe(#[from] SubscribeError),
-    /// The bus delivers no more.
+    /// The bus has stopped delivering.
     #[error("the consumer of the events ended by itself")]
     Consumer,
-    /// A task of it panicked.
+    /// One of its tasks panicked.
     #[error("{0} ended by itself")]
     Component(&'static str),
 }

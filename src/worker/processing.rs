@@ -1,10 +1,10 @@
-//! Calls of the processor: each with a limit of time, and again after growing pauses where it fails for a passing
+//! Calls of the processor: each with a timeout, and with retries after growing pauses where it fails for a transient
 //! reason. Most calls end at once, and their orders are recorded together. A call that takes longer leaves its batch:
-//! it goes on in a task of its own, so that it delays no other order, and its order is recorded when it ends.
+//! it continues in a task of its own, so that it does not delay other orders, and its order is recorded when it ends.
 //!
-//! An order that fails for long, or with many others, does not wait in memory. A store with an outbox keeps it until it
-//! is due, and its delivery is settled; the sweep of any process then publishes it again. Without an outbox, a bus in
-//! this process has it dropped, for the sweep to find; only on a broker it waits in memory all the same.
+//! An order that fails for long, or together with many others, does not wait in memory. A store with an outbox keeps it
+//! until it is due, and its delivery is settled; the sweep of any process then republishes it. Without an outbox, the
+//! worker drops it where the bus is in this process, and the sweep finds it; with a broker it waits in memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::bus::Bus;
 use crate::shutdown::Components;
 use crate::store::Outbox;
 
-/// How long a batch waits for the calls of its orders.
+/// How long a batch waits for the processor calls of its orders.
 pub(super) const PROMPT: Duration = Duration::from_millis(100);
 
 /// How long a batch waits for the calls of orders that it holds more than once: when the newest version is recorded,
@@ -40,7 +40,7 @@ pub(super) struct Processing {
 }
 
 impl Processing {
-    /// Ready to call; what leaves its batch arrives at the receiver.
+    /// Ready to call; the orders of calls that left their batches arrive at the receiver.
     pub(super) fn new(
         store: Arc<dyn Outbox>,
         bus: Arc<dyn Bus>,
@@ -54,11 +54,11 @@ impl Processing {
         (Processing { caller, late: TaskTracker::new(), finished, components }, late)
     }
 
-    /// Processes tasks for so long; answers those that ended, and the calls of the others.
+    /// Processes tasks for at most `prompt`; answers those that ended, and the running calls of the others.
     pub(super) async fn run(&self, tasks: Vec<Task>, prompt: Duration) -> (Vec<Done>, Vec<Call>) {
         let (mut done, mut calls) = (Vec::with_capacity(tasks.len()), FuturesUnordered::new());
         for task in tasks {
-            // Most calls end at once: they need no place among the others.
+            // Most calls end at once, and are not added to the running ones.
             let mut call = Arc::clone(&self.caller).call(task);
             match futures_util::poll!(&mut call) {
                 std::task::Poll::Ready(ended) => done.extend(ended),
@@ -73,17 +73,18 @@ impl Processing {
                 done.extend(ended);
             }
         };
-        // What has not ended by then is still among the calls.
+        // The calls that have not ended by then are left in `calls`.
         drop(timeout(prompt, ending).await);
         (done, calls.into_iter().collect())
     }
 
-    /// Has calls go on by themselves, as far as there is room for them; their tasks arrive at the receiver one by one.
+    /// Lets calls continue in tasks of their own, and waits while there are too many of these; their orders arrive at
+    /// the receiver one by one.
     pub(super) async fn leave(&self, calls: Vec<Call>) {
         for call in calls {
             let room = tokio::select! {
                 room = Arc::clone(&self.caller.room).acquire_owned() => room,
-                // Their deliveries come again.
+                // Their events are redelivered.
                 () = self.caller.shutdown.cancelled() => return,
             };
             let finished = self.finished.clone();
@@ -99,7 +100,7 @@ impl Processing {
         }
     }
 
-    /// Waits until no call goes on.
+    /// Waits until all calls have ended.
     pub(super) async fn ended(&self) {
         self.late.close();
         self.late.wait().await;

@@ -1,5 +1,5 @@
-//! What the worker does to an order: the port where a user's own business logic goes in, and the processor
-//! that is there without any: it works out the amount.
+//! What the worker does to an order: the port for a user's own business logic, and the default processor, which
+//! computes the amount. A processor must be idempotent, because an event may be redelivered.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -25,7 +25,8 @@ pub trait Processor: Send + Sync + 'static {
 /// Why an order was not processed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ProcessError {
-    /// It may work later: tried again with growing pauses, for as long as the settings say; then the order fails.
+    /// It may work later: the worker retries with growing pauses, for as long as the settings allow; then the order
+    /// fails.
     #[error("{0}")]
     Transient(String),
     /// It will never work: the order fails with the first 1,000 characters of this reason.
@@ -37,7 +38,7 @@ pub enum ProcessError {
 /// and health checks share the worker's.
 const LONG: usize = 32 * 1024;
 
-/// How many of them are summed at a time.
+/// How many such payloads are summed at a time.
 const THREADS: usize = 2;
 
 /// The default: the amount by [`Amount::of_payload`].
@@ -63,7 +64,7 @@ impl Processor for AmountProcessor {
                 let payload = event.payload.clone();
                 match spawn_blocking(move || Amount::of_payload(payload.as_str())).await {
                     Ok(amount) => amount,
-                    // As if it had happened here.
+                    // A panic there counts like a panic here.
                     Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
                     Err(error) => return Err(stopped(error.to_string())),
                 }

@@ -1,6 +1,6 @@
-//! Recording: completes a batch of orders in the store in one write, has the cache drop them, sends the ACKs, and only
-//! then settles the deliveries. A store that is away is tried again until it is back; a row that spoils its batch goes
-//! to the dead letters alone.
+//! Recording: completes a batch of orders in the store in one write, invalidates their cached copies, sends the ACKs,
+//! and only then settles the deliveries. A write is retried until the store takes it; a row that the store refuses goes
+//! to the dead letters alone. A delivery must never be settled before its order is recorded.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::order::{OrderId, Status};
 use crate::store::{self, Completed, Completion, Orders, Precondition, Processed};
 use crate::telemetry::limited;
 
-/// The first pause before something is tried again; each next one is twice as long.
+/// The first pause before a write is retried; each next one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Records what was done, and what follows from it.
+/// Records outcomes, acknowledges and settles.
 pub(super) struct Recorder {
     store: Arc<dyn Orders>,
     bus: Arc<dyn Bus>,
@@ -34,7 +34,7 @@ pub(super) struct Recorder {
 
 /// Why a batch was not recorded.
 enum Unrecorded {
-    /// One of its rows spoils it.
+    /// The store refuses it for one of its rows.
     BadBatch(String),
     /// The worker was told to stop before the store took it.
     Stopped,
@@ -46,8 +46,8 @@ impl Recorder {
         Recorder { store, bus, cache, rejects }
     }
 
-    /// Settles what the store needs not be asked to record, because it has recorded that version of the order or a
-    /// newer one. Answers the rest.
+    /// Settles tasks that need not be recorded, because the store has recorded that version of the order or a newer
+    /// one. Answers the other tasks.
     pub(super) async fn settle_overtaken<W: Work>(
         &self,
         tasks: Vec<W>,
@@ -69,7 +69,7 @@ impl Recorder {
             match (task.version(), processed.get(&order_id)) {
                 (Some(version), Some(state)) if version <= state.version => {
                     let delivery = task.into_delivery();
-                    // A version that was overtaken has not failed; one that is here twice may have.
+                    // A version that was overtaken has not failed; one that was delivered twice may have.
                     let ack = ack(&delivery, order_id, Some(version), has_failed(version, state), now);
                     replies.push(Reply { ack, to: delivery.reply_to });
                     settled.push(delivery);
@@ -86,14 +86,14 @@ impl Recorder {
             return;
         }
         if let Err(error) = self.bus.acknowledge(replies).await {
-            // The callers who wait will have the store asked.
+            // The waiting callers are answered from the store.
             limited!(warn, "ACKs"; %error, "acknowledgements were not sent");
         }
         self.bus.settle(settled).await;
     }
 
     /// Records, ACKs and settles deliveries of different orders, and adds the states that it recorded to `recorded`.
-    /// `false` where the worker was told to stop before the store took the batch; the deliveries then come again.
+    /// `false` where the worker was told to stop before the store took the batch; its events are then redelivered.
     pub(super) async fn record(
         &self,
         done: Vec<Done>,
@@ -108,7 +108,7 @@ impl Recorder {
         let completions: Arc<[Completion]> = completions.into();
         match self.complete(&completions, shutdown).await {
             Ok(outcomes) => {
-                // Stale ones too: they may be here again because a worker died before it came to this.
+                // Stale ones, too: they may have been redelivered because a worker died before it invalidated them.
                 let known =
                     completions.iter().zip(&outcomes).filter(|(_, outcome)| **outcome != Completed::Unknown);
                 invalidate(&*self.cache, known.map(|(completion, _)| completion.order_id)).await;
@@ -125,7 +125,7 @@ impl Recorder {
         }
     }
 
-    /// Completes a batch in the store, which is tried again until it takes it.
+    /// Completes a batch in the store, with retries until the store takes it.
     async fn complete(
         &self,
         completions: &Arc<[Completion]>,
@@ -137,7 +137,7 @@ impl Recorder {
                 Ok(outcomes) => return Ok(outcomes),
                 Err(store::Error::BadBatch(reason)) => return Err(Unrecorded::BadBatch(reason)),
                 Err(error) => {
-                    limited!(error, "completion"; %error, "the worker cannot record what it did; it tries again")
+                    limited!(error, "completion"; %error, "the worker cannot record outcomes; it tries again")
                 }
             }
             tokio::select! {
@@ -147,8 +147,8 @@ impl Recorder {
         }
     }
 
-    /// ACKs and settles what was recorded, and adds its states to `recorded`. A record whose order is not there goes to
-    /// the dead letters.
+    /// ACKs and settles the deliveries of recorded orders, and adds the orders' states to `recorded`. A record whose
+    /// order does not exist goes to the dead letters.
     async fn settle(
         &self,
         sub_batch: Vec<Task>,
@@ -176,12 +176,12 @@ impl Recorder {
                 let state = match (outcome, states.get(&order_id)) {
                     (Completed::Applied, _) => Processed { version, status: completion.status },
                     (_, Some(state)) if state.version >= version => *state,
-                    // A newer command has overtaken it, and with it all older versions.
+                    // A newer command has overtaken this version and all older ones.
                     _ => Processed { version, status: Status::Processing },
                 };
                 recorded.push((order_id, state));
             }
-            // What counts is what the store has: an earlier delivery may have ended otherwise.
+            // The store's state counts: an earlier delivery may have had another outcome.
             let failed = match (states.get(&order_id), &completion.precondition) {
                 (Some(state), Precondition::Version(version)) => has_failed(*version, state),
                 _ => completion.status == Status::Failed,
@@ -194,7 +194,8 @@ impl Recorder {
         self.rejects.send(rejected);
     }
 
-    /// Goes on with the halves of a batch that one of its rows spoils; a row that is alone goes to the dead letters.
+    /// Records the halves of a batch that the store refuses for one of its rows; a refused row that is alone goes to
+    /// the dead letters.
     async fn split(
         &self,
         mut done: Vec<Done>,
@@ -212,7 +213,7 @@ impl Recorder {
             && Box::pin(self.record(second, recorded, shutdown)).await
     }
 
-    /// The states of the orders whose completions changed nothing; of none where the store cannot say.
+    /// The states of the orders whose completions changed nothing; empty where the store cannot be read.
     async fn states_of_stale(
         &self,
         completions: &[Completion],

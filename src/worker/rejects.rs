@@ -1,6 +1,6 @@
-//! Records that a worker cannot deal with, on their way to the dead-letter topic: each in a task of its own, so that
-//! neither the good records around them nor one another have to wait. How many there may be is the bus's to bound, for
-//! it delivers them. They end when they are written, or when the worker leaves and they come again elsewhere.
+//! Records that a worker cannot process, on their way to the dead-letter topic: each in a task of its own, so that
+//! neither good records nor other bad ones wait for it. The bus bounds their number, because it delivers them. A task
+//! ends when its record is written, or when the worker leaves its bus: the record is then redelivered.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::bus::{Bus, Delivery};
 use crate::shutdown::Components;
 use crate::telemetry::limited;
 
-/// A record, and why no worker can deal with it.
+/// A record, and the reason why a worker cannot process it.
 pub(super) type Rejected = (Delivery, String);
 
 /// The way to the dead-letter topic.
@@ -25,7 +25,7 @@ impl Rejects {
         Rejects { bus, tasks: TaskTracker::new(), components: Components::default() }
     }
 
-    /// Sends records there, and does not wait for it.
+    /// Sends records there, without waiting for the writes.
     pub(super) fn send(&self, rejected: Vec<Rejected>) {
         for (delivery, reason) in rejected {
             let source = &delivery.source;
@@ -39,7 +39,7 @@ impl Rejects {
                     limited!(
                         error, "lost dead letter";
                         %error,
-                        "the dead letter was not written; the record comes again"
+                        "the dead letter was not written; the record will be redelivered"
                     );
                 }
                 component.ends_in_order();
@@ -47,12 +47,12 @@ impl Rejects {
         }
     }
 
-    /// The tasks of this worker, also those that process.
+    /// The tasks of this worker, those that process orders included.
     pub(super) fn components(&self) -> Components {
         self.components.clone()
     }
 
-    /// Waits until all of them have ended. The worker must have left its bus before.
+    /// Waits until all tasks have ended. The worker must have left its bus before.
     pub(super) async fn ended(&self) {
         self.tasks.close();
         self.tasks.wait().await;

@@ -1,6 +1,6 @@
-//! What a worker has to do: deliveries, each with the order that it is about, and how a batch of them is split. An
-//! order may be in a batch more than once, but not in one write; its newest version goes first, because the older ones
-//! are overtaken when that is recorded.
+//! The tasks of a worker: deliveries, each with the order that it is about, and how a batch of them is split. An order
+//! may be in a batch more than once, but must not be in one write twice; its newest version goes first, because the
+//! older ones are overtaken when that is recorded.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,16 +22,16 @@ pub(super) struct Done {
 
 /// A delivery on its way through the worker.
 pub(super) trait Work {
-    /// The order that it is about.
+    /// The order of the delivery.
     fn order_id(&self) -> OrderId;
 
     /// The delivery.
     fn delivery(&self) -> &Delivery;
 
-    /// Only the delivery.
+    /// The delivery alone.
     fn into_delivery(self) -> Delivery;
 
-    /// The version that it is about; `None` where its service knows no versions, or it asks for a new order.
+    /// The version that it is about; `None` where its service knows no versions, or where it creates an order.
     fn version(&self) -> Option<Version> {
         let event = self.delivery().event.as_ref().ok()?;
         event.order_id.and(event.version)
@@ -88,8 +88,8 @@ pub(super) fn repeated(tasks: Vec<Task>) -> (Vec<Task>, Vec<Task>) {
     }
 }
 
-/// Splits a batch so that the first part holds no order twice, and of each order the newest version; an event without
-/// a version is overtaken by none. The second part keeps the order of what is left.
+/// Splits a batch. The first part, a sub-batch, holds each order once, with its newest version; an event without a
+/// version is never overtaken. The second part keeps the order of the other tasks.
 pub(super) fn newest<W: Work>(tasks: Vec<W>) -> (Vec<W>, Vec<W>) {
     let mut chosen: HashMap<OrderId, (usize, Option<Version>, bool)> = HashMap::with_capacity(tasks.len());
     for (at, task) in tasks.iter().enumerate() {
@@ -106,8 +106,8 @@ pub(super) fn newest<W: Work>(tasks: Vec<W>) -> (Vec<W>, Vec<W>) {
     }
     let mut at = 0..;
     tasks.into_iter().partition(|task| {
-        let place = at.next();
-        chosen.get(&task.order_id()).map(|(choice, ..)| *choice) == place
+        let index = at.next();
+        chosen.get(&task.order_id()).map(|(choice, ..)| *choice) == index
     })
 }
 
