@@ -1,7 +1,7 @@
-//! What can be wrong with a stored order, and how to see it in one row. Pure: no IO, no clock; the checker in
-//! `verify` walks the store and asks here.
+//! The faults that a stored order can have, and the check of one row for them. Pure: no IO, no clock; `verify` walks
+//! the store and calls [`check`].
 //!
-//! A row that holds all of this was written by the rules. Whether it still moves is the checker's question.
+//! A row without a fault was written by the rules. Whether its order makes progress is another question: see `stuck`.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::order::{Amount, AmountError, Order, OrderId, Payload, Status, Version};
 
-/// Something that the rules do not allow, and the order it was found at.
+/// A fault, and the order that has it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     /// The order.
@@ -27,7 +27,7 @@ impl fmt::Display for Finding {
 /// What is wrong with an order.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum Fault {
-    /// More was processed than was ever accepted.
+    /// The processed version is above the newest accepted one.
     #[error("version {processed} was processed, but only {version} was accepted")]
     ProcessedTooFar {
         /// The processed version.
@@ -43,19 +43,19 @@ pub enum Fault {
         /// The newest accepted one.
         version: Version,
     },
-    /// The worker is done with the newest version, and the status denies it.
+    /// The newest version was processed, and the status is still one of a pending order.
     #[error("all of it was processed, but the status is still {0}")]
     Unfinished(Status),
-    /// It was deleted, which is for ever, and is not deleted any more.
-    #[error("it was deleted and came back as {0}")]
+    /// It was deleted, which is for ever, and has another status now.
+    #[error("it was deleted, but its status is now {0}")]
     CameBack(Status),
-    /// It is deleted, and has no time of deletion.
+    /// It is deleted, and its time of deletion is missing.
     #[error("it is deleted, but has no time of deletion")]
     DeletionUndated,
-    /// It failed, and does not say why.
+    /// It failed, and its reason is missing.
     #[error("it failed, but has no reason")]
     FailedWithoutReason,
-    /// The amount is not what the rule makes of the payload.
+    /// The amount is not the one that the rule computes from the payload.
     #[error("the amount is {stored}, but its payload makes {expected}")]
     WrongAmount {
         /// The order's amount.
@@ -63,35 +63,36 @@ pub enum Fault {
         /// The payload's.
         expected: Amount,
     },
-    /// It was processed although its payload has no amount.
+    /// It was processed although its payload does not have an amount.
     #[error("it is done, but its payload has no amount: {0}")]
     NoAmount(AmountError),
-    /// A value of its row is none that could have been written.
+    /// A column of its row has a value that this service cannot have written.
     #[error("its row cannot be read: {0}")]
     Unreadable(String),
-    /// The payload is none that could have been accepted.
+    /// The payload is one that this service cannot have accepted.
     #[error("the payload is damaged: {0}")]
     BadPayload(String),
-    /// It would be found under another external id than the payload's.
+    /// It is kept under another external id than its payload's.
     #[error("it is kept under the external id {stored:?}, but its payload says {expected:?}")]
     WrongExternalId {
-        /// The one it is kept under.
+        /// The stored external id.
         stored: String,
         /// The payload's.
         expected: String,
     },
-    /// It changed before it was there.
+    /// Its last change is before its creation.
     #[error("it was last changed before it was created")]
     ChangedBeforeCreated,
-    /// The scan gave it at the wrong place, or twice.
+    /// The scan returned it in the wrong order, or twice.
     #[error("the scan gives it after {0}, though ids must ascend")]
     OutOfOrder(OrderId),
-    /// The scan gave it, and by its id it is not found.
+    /// The scan returned it, and a look-up by its id does not find it.
     #[error("the scan gives it, but it cannot be found by its id")]
     Unreachable,
-    /// It waits for the worker, and neither the outbox nor the bus has its event.
+    /// It waits for the worker, and its event is neither in the outbox nor on the bus.
     #[error(
-        "version {version} waits for the worker, which has come to {processed}, and its event is nowhere"
+        "version {version} waits for the worker, which has come to {processed}, and its event is neither in the \
+         outbox nor on the bus"
     )]
     Stuck {
         /// The processed version.
@@ -99,13 +100,13 @@ pub enum Fault {
         /// The newest accepted one.
         version: Version,
     },
-    /// The outbox names it, and it is not there.
+    /// The outbox has an entry for it, and it does not exist.
     #[error("the outbox names it, but there is no such order")]
     OutboxOrphan,
-    /// A caller was told that it is stored, and it is not.
+    /// A caller has a confirmation that it is stored, and it is not.
     #[error("a caller was told that it is stored, but there is no such order")]
     Lost,
-    /// A caller was told that it is deleted, and it is not.
+    /// A caller has a confirmation that it is deleted, and it is not.
     #[error("a caller was told that it is deleted, but it is {0}")]
     NotDeleted(Status),
 }
@@ -137,8 +138,8 @@ impl Fault {
     }
 }
 
-/// What one row shows to be wrong. `idle` demands that nothing waits for the worker; `amounts` that the rule
-/// made them, which a custom processor need not do.
+/// The faults of one row. `idle` demands that the order does not wait for the worker; `amounts` that the default rule
+/// computed the amount, which a custom processor need not do.
 pub(super) fn check(order: &Order, idle: bool, amounts: bool) -> Vec<Fault> {
     let mut faults = Vec::new();
     let (version, processed) = (order.version, order.processed_version);
@@ -148,7 +149,7 @@ pub(super) fn check(order: &Order, idle: bool, amounts: bool) -> Vec<Fault> {
     if idle && order.is_pending() {
         faults.push(Fault::Pending { processed, version });
     }
-    // The other way round is legal: an event that carries no version finishes an order that is still pending.
+    // The reverse is legal: an event without a version finishes an order that is still pending.
     if !order.is_pending() && matches!(order.status, Status::New | Status::Processing) {
         faults.push(Fault::Unfinished(order.status));
     }
@@ -164,7 +165,7 @@ pub(super) fn check(order: &Order, idle: bool, amounts: bool) -> Vec<Fault> {
         faults.push(Fault::ChangedBeforeCreated);
     }
     match Payload::of_order(order.payload.as_str()) {
-        // What is no JSON has no amount and no external id either, and need not be told three times.
+        // A text that is not JSON does not have an amount or an external id either: one finding is enough.
         Err(error) => faults.push(Fault::BadPayload(error.to_string())),
         Ok(payload) => {
             if payload.external_id() != order.payload.external_id() {
@@ -181,8 +182,8 @@ pub(super) fn check(order: &Order, idle: bool, amounts: bool) -> Vec<Fault> {
     faults
 }
 
-/// Whether another service, by rules of its own, may have left an order so: it changed the order last, and what it left
-/// contradicts nothing that this one promised. Such an order is counted, and is not a defect.
+/// Whether another service may have left an order so, by rules of its own: it changed the order last, and the fault
+/// does not contradict a promise of this service. Such an order is counted, and is not a defect.
 pub(super) fn is_foreign(order: &Order, fault: &Fault) -> bool {
     let by_its_own_rules = matches!(
         fault,
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn an_amount_is_right_whatever_zeros_it_was_written_with() {
+    fn an_amount_is_right_with_any_number_of_trailing_zeros() {
         for (stored, payload) in [
             ("19.8", r#"{"items":[{"price":9.90,"qty":2}]}"#),
             ("19.80000", r#"{"amount":"19.8"}"#),
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_done_order_whose_payload_has_no_amount_shows() {
+    fn a_done_order_whose_payload_has_no_amount_is_found() {
         let order = done("0", r#"{"amount":"1e2000"}"#);
         assert_eq!(check(&order, true, true), [Fault::NoAmount(AmountError::OutOfRange("payload.amount"))]);
         assert_eq!(check(&order, true, false), []);
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_service_left_by_its_own_rules_is_told_apart_and_a_broken_promise_is_not() {
+    fn a_fault_that_another_service_may_have_left_is_foreign_and_a_broken_promise_is_not() {
         let left = Order { status: Status::Failed, touched: true, ..done("7", "{}") };
         let faults = check(&left, true, true);
         assert_eq!(faults.iter().map(Fault::code).collect::<Vec<_>>(), ["failed_without_reason"]);

@@ -1,7 +1,7 @@
 //! The checker: what an operator runs beside a system or on a copy of its store. `verify` walks all orders, `stuck`
-//! finds those whose events are nowhere, `redrive` has such orders published again, and `findings` says what can be
-//! wrong with one. All but `redrive` only read. This room knows the traits of the store and the bus, and neither the
-//! service nor the worker.
+//! finds pending orders whose events are missing, `redrive` has such orders published again, and `findings` lists the
+//! possible faults. All but `redrive` only read. This room relies on the traits of the store and the bus. It must never
+//! import the service or the worker.
 
 pub mod findings;
 pub mod redrive;

@@ -1,5 +1,6 @@
-//! Publishes pending orders again on an operator's demand: the same as the api does by itself
-//! (`republish`), at once, with filters, and with a report of what it does.
+//! Redrive: publishes lost events of pending orders again, on an operator's command. The relay of an api process does
+//! the same by itself (`republish`); this does it at once, with filters and a report. It must never give back an order
+//! whose event may still be on the bus.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,10 @@ use crate::bus::{Bus, PublishError};
 use crate::order::{OrderId, Status, UserId};
 use crate::store::{Error, MissingEntry, Store};
 
-/// How many rows of the store are looked at in one statement.
+/// How many rows of the store one statement reads.
 const ROWS: usize = 5000;
 
-/// How often orders are given back each second.
+/// How many times a second orders are given back.
 const TICKS: u32 = 10;
 
 /// What to redrive, and how.
@@ -21,26 +22,26 @@ const TICKS: u32 = 10;
 pub struct Options {
     /// Which orders.
     pub filter: Filter,
-    /// How long they must not have changed.
+    /// The time for which an order must not have changed.
     pub older_than: Duration,
     /// The most orders.
     pub limit: usize,
     /// How many orders per second.
     pub rate: u32,
-    /// How long to wait until the workers have consumed what is on the bus; `None`: do not wait for them.
+    /// How long to wait until the workers have consumed all records on the bus; `None`: do not wait.
     pub wait: Option<Duration>,
-    /// Whether to find them only.
+    /// Whether to find the orders only.
     pub dry_run: bool,
 }
 
 /// Which orders; an empty filter takes all.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// These; none: all.
+    /// These orders; empty: all.
     pub orders: Vec<OrderId>,
-    /// Those of this user.
+    /// Only orders of this user.
     pub user_id: Option<UserId>,
-    /// Those with this status.
+    /// Only orders with this status.
     pub status: Option<Status>,
 }
 
@@ -52,12 +53,12 @@ impl Filter {
     }
 }
 
-/// How far a redrive has come.
+/// The progress of a redrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// It looks for orders.
     Looking {
-        /// How many rows it has looked at, to the nearest page.
+        /// How many rows it has read, to the nearest page.
         looked_at: usize,
         /// How many orders it has found.
         found: usize,
@@ -66,9 +67,9 @@ pub enum Progress {
     Waiting,
     /// It gives orders back to the sweep.
     GivingBack {
-        /// So many.
+        /// How many it has given back or tried to.
         done: usize,
-        /// Of so many.
+        /// How many there are.
         of: usize,
     },
 }
@@ -82,30 +83,30 @@ pub struct Found {
     pub given_back: usize,
     /// How many other pending orders there are, whose events may be in the workers' backlog.
     pub in_backlog: usize,
-    /// Why the bus could not say that; then none was given back.
+    /// Why the bus could not answer that; no order was given back then.
     pub bus_error: Option<PublishError>,
 }
 
-/// Finds pending orders without an outbox entry, waits until the workers have consumed what is on the bus, and gives
-/// those that are still pending back to the sweep. Where the workers do not come so far in time, in some partitions or
-/// in all, the orders there are left alone. Safe beside running processes.
+/// Finds pending orders without an outbox entry, waits until the workers have consumed all records on the bus, and
+/// gives the orders that are still pending back to the sweep. Where the workers do not get there in time, in some
+/// partitions or in all, the orders there are not given back. Safe beside running processes.
 ///
 /// # Errors
-/// The store's own; what was given back until then is.
+/// The store's own; orders that were given back before stay given back.
 pub async fn redrive(
     store: &dyn Store,
     bus: &dyn Bus,
     options: &Options,
-    tell: &mut (dyn FnMut(Progress) + Send),
+    report: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Found, Error> {
-    let mut found = Found { entries: find(store, options, tell).await?, ..Found::default() };
+    let mut found = Found { entries: find(store, options, report).await?, ..Found::default() };
     if found.entries.is_empty() {
         return Ok(found);
     }
     if let Some(wait) = options.wait
         && !bus.confirms_processing()
     {
-        tell(Progress::Waiting);
+        report(Progress::Waiting);
         let pending = found.entries.len();
         match wait_for_workers(bus, wait).await {
             Ok(Some(behind)) => found.entries.retain(|entry| !behind.may_hold(entry.order_id)),
@@ -127,7 +128,7 @@ pub async fn redrive(
             Instant::now() + Duration::from_secs(1).mul_f64(chunk.len() as f64 / f64::from(options.rate));
         found.given_back += store.add_outbox_entries(chunk).await?;
         done += chunk.len();
-        tell(Progress::GivingBack { done, of: keys.len() });
+        report(Progress::GivingBack { done, of: keys.len() });
         sleep(due.saturating_duration_since(Instant::now())).await;
     }
     Ok(found)
@@ -136,7 +137,7 @@ pub async fn redrive(
 async fn find(
     store: &dyn Store,
     options: &Options,
-    tell: &mut (dyn FnMut(Progress) + Send),
+    report: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Vec<MissingEntry>, Error> {
     let now = store.now().await?;
     let before = now.checked_sub(options.older_than).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
@@ -146,7 +147,7 @@ async fn find(
         entries.extend(page.entries.into_iter().filter(|entry| options.filter.takes(entry)));
         entries.truncate(options.limit);
         looked_at += ROWS;
-        tell(Progress::Looking { looked_at, found: entries.len() });
+        report(Progress::Looking { looked_at, found: entries.len() });
         after = page.next;
         if after.is_none() || entries.len() == options.limit {
             return Ok(entries);

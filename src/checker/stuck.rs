@@ -1,5 +1,5 @@
-//! The checker's look at what stands between the store and the worker: a pending order must have its event in the
-//! outbox or on the bus. One that has it nowhere would wait for ever.
+//! Stuck orders: a pending order must have its event in the outbox or on the bus. One without an event would wait for
+//! ever. This only reads, and must not report an order whose event may still be on the bus.
 
 use std::time::Duration;
 
@@ -10,28 +10,28 @@ use super::verify::Report;
 use crate::bus::{Behind, Bus, Ends, PublishError};
 use crate::store::{Error, MissingEntry, Store};
 
-/// How long an order must have been pending: the bus may still be confirming the events of younger ones.
+/// How long an order must have been pending: the bus may still be confirming the events of newer ones.
 const AGE: Duration = Duration::from_secs(5);
 
-/// How many orders are looked at in one statement.
+/// How many orders one statement reads.
 const ROWS: usize = 5000;
 
 /// The most orders that are suspected at a time.
 const MOST: usize = 10_000;
 
-/// How long the workers may take to come past what was on the bus.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long the workers may take to consume all records that are on the bus.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often they are asked how far they have come.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often their progress is checked.
+const PERIOD: Duration = Duration::from_millis(500);
 
-/// Adds a finding for every order that waits for the worker and whose event is nowhere. Safe on a live system: such an
-/// order is suspected, and found only where it still waits after the workers have consumed all that was on the bus.
-/// Where they do not come so far within half a minute, the missing event could be there: nothing is found, and the
-/// report says so.
+/// Adds a finding for every order that waits for the worker and whose event is missing. Safe on a live system: such an
+/// order is suspected, and reported only where it still waits after the workers have consumed all records that were on
+/// the bus. Where they do not get there within half a minute, the missing event could be there: nothing is found, and
+/// the report counts these orders as not judged.
 ///
 /// # Errors
-/// The store's own, where it cannot be read. A bus that cannot say how far the workers are is not an error.
+/// The store's own, where it cannot be read. A bus that does not know the workers' progress is not an error.
 pub async fn find_stuck(
     store: &dyn Store,
     bus: &dyn Bus,
@@ -53,9 +53,9 @@ pub async fn find_stuck(
             return Ok(());
         }
         // In this order: an event that left the outbox before was on the bus, and has been consumed since.
-        match wait_for_workers(bus, LIMIT).await {
+        match wait_for_workers(bus, TIMEOUT).await {
             Ok(Some(behind)) if behind.is_empty() => {}
-            // Not by partition: where some were added, an event may lie in another one than its order's id says now.
+            // Not by partition: where some were added, an event may be in another one than its order's id leads to now.
             Ok(Some(_)) | Err(_) => {
                 report.not_judged = suspected.len() as u64;
                 return Ok(());
@@ -80,11 +80,11 @@ pub async fn find_stuck(
     }
 }
 
-/// Waits, within `limit`, until the workers have consumed all that is on the bus now. Answers where they have not;
-/// `None` where the bus keeps nothing.
+/// Waits, within `limit`, until the workers have consumed all records that are on the bus now. Answers where they have
+/// not; `None` for a bus without a log of records.
 ///
 /// # Errors
-/// The bus's last, where it could not say in all that time.
+/// The bus's last, where it did not answer in all that time.
 pub(super) async fn wait_for_workers(bus: &dyn Bus, limit: Duration) -> Result<Option<Behind>, PublishError> {
     let (until, mut ends) = (Instant::now() + limit, None);
     loop {
@@ -97,11 +97,11 @@ pub(super) async fn wait_for_workers(bus: &dyn Bus, limit: Duration) -> Result<O
         {
             return Ok(Some(behind));
         }
-        sleep(LOOK_EVERY).await;
+        sleep(PERIOD).await;
     }
 }
 
-/// Where the workers are behind the first ends that the bus has told.
+/// Where the workers are behind the first ends that the bus has answered.
 async fn behind(bus: &dyn Bus, ends: &mut Option<Ends>) -> Result<Option<Behind>, PublishError> {
     if ends.is_none() {
         *ends = bus.ends().await?;

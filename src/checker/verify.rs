@@ -1,8 +1,8 @@
-//! The checker: walks a whole store and reports every order that is lost, doubled or wrong. It only reads, in
-//! pages, so it is safe on a live system and its memory does not grow with the store.
+//! Verify: walks a whole store and reports every order that is lost, doubled or wrong. It only reads, in pages, so it
+//! is safe on a live system and its memory does not grow with the store.
 //!
-//! Orders may change while it walks. What looks wrong is therefore read again, and reported only where it is
-//! still wrong; and what was seen deleted is looked at again at the end.
+//! Orders may change while it walks. So an order that looks wrong is read again, and reported only where it is still
+//! wrong; and orders that were deleted are read again at the end.
 
 use std::collections::VecDeque;
 use std::mem::discriminant;
@@ -14,21 +14,21 @@ use crate::store::{Error, Store};
 /// How many orders are read at a time.
 const PAGE: usize = 1000;
 
-/// How many deleted orders are looked at again: the last ones of the scan, which are the youngest.
+/// How many deleted orders are read again: the last ones of the scan, which are the newest.
 const DELETED_SAMPLE: usize = 10_000;
 
-/// What the checker demands.
+/// The demands of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Whether nothing may wait for the worker.
+    /// Whether an order that waits for the worker is a finding.
     pub idle: bool,
     /// Whether the amounts must be those of [`AmountProcessor`](crate::worker::AmountProcessor).
     pub amounts: bool,
-    /// How many findings the report lists; the rest is only counted.
+    /// How many findings the report lists; the others are only counted.
     pub listed: usize,
 }
 
-/// What callers were told of their orders: sixteen bytes each.
+/// The confirmations that callers have: sixteen bytes each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Confirmed {
     stored: Vec<OrderId>,
@@ -36,12 +36,12 @@ pub struct Confirmed {
 }
 
 impl Confirmed {
-    /// A caller was told that the order is stored.
+    /// A caller has a confirmation that the order is stored.
     pub fn add_stored(&mut self, order_id: OrderId) {
         self.stored.push(order_id);
     }
 
-    /// A caller was told that the order is deleted.
+    /// A caller has a confirmation that the order is deleted.
     pub fn add_deleted(&mut self, order_id: OrderId) {
         self.deleted.push(order_id);
     }
@@ -58,22 +58,21 @@ impl Confirmed {
     }
 }
 
-/// What the checker saw.
+/// The outcome of a check.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
     /// How many orders there are in each status, in the order of [`Status::ALL`].
     pub orders: [u64; Status::ALL.len()],
     /// How many of them wait for the worker.
     pub pending: u64,
-    /// How many records lie in the dead-letter topic.
+    /// How many records the dead-letter topic has.
     pub dead_letters: u64,
-    /// How many orders were looked up because a caller had been told of them.
+    /// How many orders were looked up because a caller has a confirmation.
     pub confirmed: u64,
     /// How many orders another service left by rules of its own: orders that it still works on, for instance, or whose
-    /// amount it made in another way. They are not findings.
+    /// amount it computed in another way. They are not findings.
     pub foreign: u64,
-    /// How many orders wait for workers that have not consumed the whole topic: whether their events are there is not
-    /// known.
+    /// How many orders wait for workers that have not consumed the whole topic: their events may be there.
     pub not_judged: u64,
     /// How many findings there are.
     pub found: u64,
@@ -88,7 +87,7 @@ impl Report {
         self.orders.iter().sum()
     }
 
-    /// Counts a finding, and lists it while fewer than `listed` are.
+    /// Counts a finding, and lists it while the list has fewer than `listed`.
     pub(super) fn add(&mut self, order_id: OrderId, fault: Fault, listed: usize) {
         self.found += 1;
         if self.findings.len() < listed {
@@ -97,8 +96,8 @@ impl Report {
     }
 }
 
-/// Checks every order of a store, and that what callers were told is so. The number of dead letters is only
-/// passed on: a record that cannot be processed is a sender's fault and not a finding.
+/// Checks every order of a store, and the confirmations that callers have. The number of dead letters is only passed
+/// on: a record that cannot be processed is a sender's fault and not a finding.
 ///
 /// # Errors
 /// The store's own, where it cannot be read to its end.
@@ -115,7 +114,7 @@ pub async fn verify(
         checker.report(order_id, Fault::OutboxOrphan);
     }
     checker.look_up(confirmed.distinct()).await?;
-    checker.look_at_deleted_again().await?;
+    checker.read_deleted_again().await?;
     Ok(checker.report)
 }
 
@@ -123,7 +122,7 @@ struct Checker<'a> {
     store: &'a dyn Store,
     options: &'a Options,
     report: Report,
-    /// Orders that were deleted when the scan came by.
+    /// Orders that were deleted when the scan read them.
     deleted: VecDeque<OrderId>,
 }
 
@@ -144,7 +143,7 @@ impl Checker<'_> {
                     Err(damaged) => self.report(order_id, Fault::Unreadable(damaged.what)),
                 }
             }
-            // Also ends on a store that gives the same page for ever.
+            // Also ends on a store that returns the same page for ever.
             if last == before {
                 return Ok(());
             }
@@ -187,7 +186,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// No row is ever removed, so an order that is not there now never was.
+    /// Looks up the orders of confirmations. Rows are never removed, so an order that does not exist now never did.
     async fn look_up(&mut self, confirmed: Confirmed) -> Result<(), Error> {
         let Confirmed { stored, deleted } = confirmed;
         self.report.confirmed = (stored.len() + deleted.len()) as u64;
@@ -207,7 +206,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    async fn look_at_deleted_again(&mut self) -> Result<(), Error> {
+    async fn read_deleted_again(&mut self) -> Result<(), Error> {
         let deleted: Vec<OrderId> = std::mem::take(&mut self.deleted).into();
         for ids in deleted.chunks(PAGE) {
             for (id, found) in ids.iter().zip(self.store.processed_versions(ids).await?) {
