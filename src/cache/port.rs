@@ -1,4 +1,5 @@
-//! The port: what the service relies on of a cache, and what each cache promises.
+//! The port of a cache: what the service relies on, and what each cache promises. A call must neither fail nor take
+//! longer than the cache's time budget.
 
 use async_trait::async_trait;
 
@@ -7,17 +8,17 @@ use crate::order::{Order, OrderId};
 /// Keeps copies of orders.
 #[async_trait]
 pub trait Cache: Send + Sync + 'static {
-    /// Looks an order up. A hit is no older than any change whose [`Cache::forget`] had returned before, in
-    /// whichever process, and than any order whose [`Cache::fill`] had.
+    /// Looks an order up. A hit is not older than any change that a returned call of [`Cache::invalidate`] was about,
+    /// in any process, and not older than any order of a returned [`Cache::fill`].
     async fn get(&self, order_id: OrderId) -> Lookup;
 
-    /// Offers what the store said after a miss, before the caller is told. Kept only where the order has not been
-    /// forgotten since that miss; where another copy has come in between that is not the same, neither is kept.
+    /// Offers the order that the store returned after a miss, before the caller is answered. Kept only where the order
+    /// has not been invalidated since that miss; where a different copy was filled in between, neither is kept.
     async fn fill(&self, lease: Lease, order: &Order);
 
-    /// Drops the copies of orders that have been changed, and makes every ticket for them void. Returns when nobody
-    /// can find them any more, or when the budget of time is spent; this process then does not read from the
-    /// cache before they are dropped.
+    /// Drops the copies of orders that have changed, and makes every lease for them void. Returns when they cannot be
+    /// read any more, in any process, or when the time budget is used up; in that case this process does not read from
+    /// the cache before they are dropped.
     async fn invalidate(&self, orders: &[OrderId]);
 
     /// Whether the cache answers now.
@@ -26,13 +27,12 @@ pub trait Cache: Send + Sync + 'static {
     /// [`Unavailable`] where it does not; reads then go to the store.
     async fn check(&self) -> Result<(), Unavailable>;
 
-    /// Waits until a part that the cache cannot work without has ended by itself, a thread that panicked for instance,
-    /// and answers its name.
+    /// Waits until a task that the cache needs has ended by itself, by a panic for instance, and answers its name.
     async fn failed(&self) -> &'static str {
         std::future::pending().await
     }
 
-    /// Whether there is no cache, and nothing to call the other verbs for.
+    /// Whether the cache is off: the other methods then do nothing.
     fn is_off(&self) -> bool {
         false
     }
@@ -43,20 +43,20 @@ pub trait Cache: Send + Sync + 'static {
 pub enum Lookup {
     /// A copy of the order.
     Hit(Box<Order>),
-    /// Nothing; with the right to offer what the store says, where there is a cache to offer it to.
+    /// Nothing. With the lease to fill the entry, where there is a cache.
     Miss(Option<Lease>),
 }
 
-/// The right to fill one entry, given out with a miss. It ends when the order is forgotten, and after some seconds.
+/// The right to fill one entry, given out with a miss. It ends when the order is invalidated, and after some seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// The order that was missed.
     pub order_id: OrderId,
-    /// What the cache knows the miss by; readers that miss an order at the same time may share it.
+    /// Identifies the miss in the cache; readers that miss an order at the same time may share it.
     pub token: [u8; 32],
 }
 
-/// The cache does not answer; the text says why, for the log and the readiness.
+/// The cache does not answer. The text is the reason, for the log and for readiness.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the cache is not available: {0}")]
 pub struct Unavailable(pub String);

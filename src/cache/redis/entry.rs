@@ -1,8 +1,8 @@
-//! A copy of an order as bytes: a format number, a checksum, a line of JSON that names every field, and the
-//! payload's own text. Amount and payload come back digit for digit.
+//! A copy of an order as bytes: a format number, a checksum, a line of JSON that names every field, and the payload's
+//! own text. Amount and payload are decoded digit for digit.
 //!
-//! The bytes may have been written by another version of this program, or be damaged. They are then no order;
-//! nothing in here panics, and nothing that was changed on the way is taken for an order.
+//! The bytes may have been written by another version of this program, or be damaged. Decoding must never panic on
+//! them, and never take changed bytes for an order.
 
 use std::str;
 
@@ -11,20 +11,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::order::{Amount, Order, OrderId, Payload, Status, UserId, Version};
 
-/// The first byte. It must change with anything that follows it.
+/// The first byte. It must change with the format of the bytes behind it.
 const FORMAT: u8 = b'2';
 
-/// How many bytes the checksum has, behind the format's one.
+/// How many bytes the checksum has, behind the format number.
 const SUM: usize = 8;
 
-/// What bytes turned out to be.
+/// The outcome of decoding.
 #[derive(Debug, PartialEq)]
 pub(super) enum Entry {
     /// An order.
     Order(Box<Order>),
-    /// Something that another version of this program may be able to read.
+    /// Another format: another version of this program may be able to read it.
     Foreign,
-    /// Nothing that anybody wrote.
+    /// Not an entry of any version.
     Damaged,
 }
 
@@ -43,7 +43,7 @@ struct Head {
     version: Version,
     processed_version: Version,
     touched: bool,
-    /// Missing in entries of the release before.
+    /// Missing in entries of the previous release.
     bucket: Option<i32>,
 }
 
@@ -66,7 +66,7 @@ pub(super) fn encode(order: &Order) -> Vec<u8> {
     };
     let mut bytes = vec![FORMAT];
     bytes.extend([0; SUM]);
-    // Texts and numbers always have a JSON; without one the entry would be damaged, which is a miss.
+    // Texts and numbers can always be written as JSON; an empty entry would count as damaged, which is a miss.
     bytes.extend(serde_json::to_vec(&head).unwrap_or_default());
     bytes.push(b'\n');
     bytes.extend(order.payload.as_str().as_bytes());
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_comes_back_digit_for_digit() {
+    fn an_order_is_decoded_digit_for_digit() {
         let text =
             "{\"id\":12345678901234567890,\n \"n\":1.10, \"n\":-0, \"e\":1e300,\"s\":\"\u{1f980}\\n\"}";
         for (payload, amount) in [(text, "12.3400"), ("[]", "0"), ("\"a\"", "-0.50")] {
@@ -180,7 +180,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bytes_that_were_changed_anywhere_are_no_order(at in 1_usize..200, change in 1_u8..) {
+        fn changed_bytes_are_not_an_order(at in 1_usize..200, change in 1_u8..) {
             let order = order(r#"{"id":"A-1","n":1.10}"#, "3");
             let mut bytes = encode(&order);
             let at = at.min(bytes.len() - 1);
@@ -191,7 +191,10 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_a_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..80), sums in any::<bool>()) {
+        fn any_bytes_are_read_without_a_panic(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..80),
+            sums in any::<bool>(),
+        ) {
             bytes.insert(0, FORMAT);
             if sums && bytes.len() > SUM {
                 let sum = checksum(&bytes[1 + SUM..]);

@@ -1,12 +1,12 @@
-//! The cache in Redis, shared by all processes on one store. It promises what [`Cache`] does, by three means.
+//! The cache in Redis, shared by all processes on one store. It keeps the promises of [`Cache`] by three mechanisms.
 //!
-//! *Tickets*: a miss leaves a ticket under the order's key, and a fill counts only while it is still there. A
-//! change deletes the key after its commit and before its caller is told, and the ticket with it: a slow reader
-//! cannot put back what it read before. *One generation*: an entry counts only in the generation that it was made
-//! in, and dropping that one key drops them all. *Sessions*: after any trouble that may have kept a change from
-//! being dropped, this process neither reads nor lets other processes read what was there before (see [`session`]).
+//! *Leases*: a miss leaves a lease under the order's key, and a fill counts only while the lease is still there. A
+//! change deletes the key, and the lease with it, after its commit and before its caller is answered: a slow reader
+//! cannot fill in an older version. *One generation*: an entry counts only in the generation that it was made in, so
+//! deleting that one key makes all entries void. *Sessions*: after any failure that may have kept a change from being
+//! invalidated, this process does not read old entries, and makes them void for all processes (see [`session`]).
 //!
-//! No call waits longer than the budget, and none fails.
+//! A call never waits longer than the budget, and never fails.
 
 mod entry;
 mod pauses;
@@ -22,18 +22,18 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use self::entry::Entry;
-use self::script::{LEASE, PREFIX, TICKET, generation, key};
+use self::script::{LEASE_BYTES, LEASE_MILLIS, PREFIX, generation, key};
 use self::session::{SessionManager, Tolerance};
 use super::port::{Cache, Lease, Lookup, Unavailable};
 use crate::order::{Order, OrderId};
 use crate::shutdown::Components;
 
-/// The most bytes of a copy. Larger ones would hold up all others on the connection, and are rare.
+/// The most bytes of a copy. Larger ones are rare, and would delay all other calls on the connection.
 const LARGEST: usize = 64 << 10;
 
 /// A cache in Redis.
 pub struct RedisCache {
-    line: Arc<SessionManager>,
+    sessions: Arc<SessionManager>,
     prefix: String,
     lookup: Script,
     fill: Script,
@@ -58,8 +58,8 @@ impl RedisCache {
         RedisCache::open_with(address, PREFIX, ttl, timeout)
     }
 
-    /// The same, with what all keys begin with: services that share a Redis need one each, and all processes on one
-    /// store the same.
+    /// The same, with the prefix of all keys: services that share a Redis need one each, and all processes on one store
+    /// the same.
     ///
     /// # Errors
     /// [`BadAddress`].
@@ -69,8 +69,8 @@ impl RedisCache {
         ttl: Duration,
         timeout: Duration,
     ) -> Result<RedisCache, BadAddress> {
-        let line = Arc::new(SessionManager::new(client(address)?, timeout, generation(prefix)));
-        let keeper = Arc::clone(&line);
+        let sessions = Arc::new(SessionManager::new(client(address)?, timeout, generation(prefix)));
+        let keeper = Arc::clone(&sessions);
         let components = Components::default();
         let component = components.component("the session manager of Redis");
         let keeper = tokio::spawn(async move {
@@ -80,7 +80,7 @@ impl RedisCache {
         let _keeper = AbortOnDropHandle::new(keeper);
         let prefix = prefix.to_owned();
         Ok(RedisCache {
-            line,
+            sessions,
             prefix,
             lookup: script::lookup(),
             fill: script::fill(),
@@ -110,13 +110,13 @@ impl Cache for RedisCache {
     }
 
     async fn get(&self, order_id: OrderId) -> Lookup {
-        let Ok(session) = self.line.reading() else { return Lookup::Miss(None) };
+        let Ok(session) = self.sessions.reading() else { return Lookup::Miss(None) };
         let (token, mut redis) = (Uuid::now_v7(), session.connection());
         let mut call = self.lookup.key(key(&self.prefix, order_id));
-        let call = call.key(generation(&self.prefix)).arg(token.as_bytes()).arg(LEASE);
+        let call = call.key(generation(&self.prefix)).arg(token.as_bytes()).arg(LEASE_MILLIS);
         let held: Option<Vec<u8>> =
-            self.line.ask(&session, Tolerance::Few, call.invoke_async(&mut redis)).await.unwrap_or(None);
-        let Some((token, copy)) = held.as_deref().and_then(<[u8]>::split_first_chunk::<TICKET>) else {
+            self.sessions.ask(&session, Tolerance::Few, call.invoke_async(&mut redis)).await.unwrap_or(None);
+        let Some((token, copy)) = held.as_deref().and_then(<[u8]>::split_first_chunk::<LEASE_BYTES>) else {
             return Lookup::Miss(None);
         };
         let lease = Lease { order_id, token: *token };
@@ -125,9 +125,9 @@ impl Cache for RedisCache {
         }
         match entry::decode(copy, order_id) {
             Entry::Order(order) => Lookup::Hit(order),
-            // Its own readers may be glad of it.
+            // Processes of that version can read it.
             Entry::Foreign => Lookup::Miss(None),
-            // The fill finds that there is something else than it would put, and drops it.
+            // The fill finds another value than it would write, and drops it.
             Entry::Damaged => Lookup::Miss(Some(lease)),
         }
     }
@@ -137,29 +137,29 @@ impl Cache for RedisCache {
         if copy.len() > LARGEST {
             return self.invalidate(&[order.id]).await;
         }
-        let Ok(session) = self.line.reading() else { return };
+        let Ok(session) = self.sessions.reading() else { return };
         let mut redis = session.connection();
         let mut call = self.fill.key(key(&self.prefix, lease.order_id));
         let call = call.arg(&lease.token[..]).arg(copy).arg(millis(self.ttl));
-        let filled = self.line.ask(&session, Tolerance::Few, call.invoke_async::<()>(&mut redis)).await;
-        // Nothing is lost: the next reader tries again.
+        let filled = self.sessions.ask(&session, Tolerance::Few, call.invoke_async::<()>(&mut redis)).await;
+        // A failed fill loses nothing: the next reader fills the entry.
         drop(filled);
     }
 
     async fn invalidate(&self, orders: &[OrderId]) {
-        let Some(session) = self.line.writing().filter(|_| !orders.is_empty()) else { return };
+        let Some(session) = self.sessions.writing().filter(|_| !orders.is_empty()) else { return };
         let mut redis = session.connection();
         let keys: Vec<String> = orders.iter().map(|order_id| key(&self.prefix, *order_id)).collect();
         let mut command = cmd("UNLINK");
         let call = command.arg(keys).exec_async(&mut redis);
-        // Where it fails, the session is over, and the beginning of the next one makes up for it.
-        drop(self.line.ask(&session, Tolerance::None, call).await);
+        // A failure ends the session, and the beginning of the next one makes all entries void.
+        drop(self.sessions.ask(&session, Tolerance::None, call).await);
     }
 
     async fn check(&self) -> Result<(), Unavailable> {
-        let session = self.line.reading()?;
+        let session = self.sessions.reading()?;
         let (ping, mut redis) = (cmd("PING"), session.connection());
-        self.line.ask(&session, Tolerance::Few, ping.exec_async(&mut redis)).await
+        self.sessions.ask(&session, Tolerance::Few, ping.exec_async(&mut redis)).await
     }
 }
 

@@ -1,5 +1,5 @@
-//! The pauses between two sessions with Redis. A session that begins makes the copies of all processes void, so one
-//! that does not last is followed by ever longer pauses.
+//! The pauses between two sessions with Redis. The beginning of a session makes the entries of all processes void, so
+//! sessions that do not last are followed by longer and longer pauses.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use crate::backoff::jittered;
 /// twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The longest pause; also how long an attempt waits. A Redis that hangs has the request in its queue then, and
-/// drops the generation at the moment when it goes on.
+/// The longest pause; also the timeout of an attempt. A Redis that hangs has the request in its queue then, and deletes
+/// the generation as soon as it continues.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// A session that lived for so long is followed by the first pause again.
+/// A session that lasted this long resets the pauses.
 const STEADY: Duration = Duration::from_secs(60);
 
-/// The longest pause after a beginning that made the copies of all processes void and did not last.
+/// The longest pause after a session that made the entries of all processes void and did not last.
 const LONGEST_REST: Duration = Duration::from_secs(30);
 
 /// How long to pause before the next session begins.
 pub(super) struct Pauses {
-    /// After an attempt that changed nothing.
+    /// The pause after an attempt that changed nothing.
     retry: Duration,
-    /// After one that made the copies of all processes void.
+    /// The pause after an attempt that made the entries of all processes void.
     rest: Duration,
 }
 
@@ -34,7 +34,7 @@ impl Default for Pauses {
 }
 
 impl Pauses {
-    /// The time from the beginning of an attempt, or a session, that took so long, to the next one.
+    /// The time from the beginning of an attempt, or a session, to the next one. `lived` is how long it took.
     pub(super) fn after(&mut self, lived: Duration, is_void: bool) -> Duration {
         if lived >= STEADY {
             *self = Pauses::default();
@@ -43,7 +43,7 @@ impl Pauses {
         if is_void {
             self.retry = FIRST_PAUSE;
             self.rest = LONGEST_REST.min(self.rest * 2);
-            // The pause begins with the end: a session that lives a little shorter than a pause must not cost nothing.
+            // Counted from the session's end: else a session that lasts almost as long as a pause would have no pause.
             return if self.rest <= LONGEST_PAUSE {
                 jittered(self.rest)
             } else {
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn short_sessions_are_followed_by_ever_longer_pauses_until_one_lived_long() {
+    fn short_sessions_are_followed_by_longer_and_longer_pauses_until_one_lasts() {
         let (mut pauses, second) = (Pauses::default(), Duration::from_secs(1));
         let mut longest = Duration::ZERO;
         for _ in 0..12 {
@@ -69,7 +69,7 @@ mod tests {
             longest = longest.max(pause);
         }
         assert!(longest >= LONGEST_REST / 2 && longest <= LONGEST_REST + second, "{longest:?}");
-        // While Redis is away, it is looked for as often as ever.
+        // Attempts that do not reach Redis keep their short pauses.
         for _ in 0..12 {
             assert!(pauses.after(Duration::ZERO, false) <= LONGEST_PAUSE);
         }

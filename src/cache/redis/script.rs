@@ -1,15 +1,15 @@
-//! What is held in Redis, and the two scripts that read and fill it. Each runs there as one step, so that no
-//! decision rests on something that has changed by the time it is carried out.
+//! The entries in Redis, and the two scripts that read and fill them. Redis runs each script atomically, so that a
+//! value cannot change between its check and its write.
 //!
-//! A key holds a ticket, 32 bytes, and behind it the copy that was filled with it, if it was. A ticket is the
-//! generation of all entries, 16 bytes, and a token of its own. Where the generation's key holds another one, or
-//! none, the entry is void: to drop that one key is to drop everything, and Redis losing it does the same.
+//! A key holds a lease, 32 bytes, and behind it the copy that was filled with it, if there is one. A lease is the
+//! generation of all entries, 16 bytes, and a token of its own. Where the generation's key holds another value, or is
+//! missing, the entry is void: deleting that one key, or losing it, makes all entries void.
 
 use redis::Script;
 
 use crate::order::OrderId;
 
-/// What all keys begin with, where the settings name nothing else.
+/// The prefix of all keys, where the settings do not name another one.
 pub(super) const PREFIX: &str = "orderstream";
 
 /// The key of the generation.
@@ -17,19 +17,20 @@ pub(super) fn generation(prefix: &str) -> String {
     format!("{prefix}:generation")
 }
 
-/// How long a ticket is good, in milliseconds: longer than a store takes to read one order.
-pub(super) const LEASE: u64 = 5_000;
+/// How long a lease is valid, in milliseconds: longer than a store takes to read one order.
+pub(super) const LEASE_MILLIS: u64 = 5_000;
 
-/// The bytes of a ticket.
-pub(super) const TICKET: usize = 32;
+/// The bytes of a lease.
+pub(super) const LEASE_BYTES: usize = 32;
 
-/// The key of an order. There is no version of the program or of the format in it: processes of two versions must
-/// drop one another's entries. So this and the ticket are for ever; what stands behind it has a format number.
+/// The key of an order. It does not contain a version of the program or of the format, because processes of two
+/// versions must be able to invalidate one another's entries. So the key and the lease must never change; the copy
+/// behind them has a format number.
 pub(super) fn key(prefix: &str, order_id: OrderId) -> String {
     format!("{prefix}:order:{order_id}")
 }
 
-/// Reads a key. What is of another type was not written by us, and would be in the way for ever.
+/// Reads a key. A value of another type is not an entry, and would block the key for ever: it is deleted.
 const READ: &str = r"
     local function read(key)
         local value = redis.pcall('GET', key)
@@ -42,8 +43,8 @@ const READ: &str = r"
     end
 ";
 
-/// `KEYS`: the order's, the generation's. `ARGV`: 16 random bytes, the lease. Answers what is held, or a ticket
-/// that is held from now on, or nothing where Redis takes no more.
+/// `KEYS`: the order's, the generation's. `ARGV`: 16 random bytes, the lease's milliseconds. Answers the entry, or a
+/// new lease that is stored from now on, or nothing where Redis is full.
 const LOOKUP: &str = r"
     local generation = read(KEYS[2])
     if not generation or #generation ~= #ARGV[1] then
@@ -56,9 +57,10 @@ const LOOKUP: &str = r"
     return put(KEYS[1], lease, 'PX', ARGV[2]) and lease
 ";
 
-/// `KEYS`: the order's. `ARGV`: a ticket, a copy, how long to hold it. Puts the copy behind its ticket, leaves an
-/// equal one, and in every other case drops what is there: it may be older, or become so when its own reader fills
-/// it, and whoever fills is about to tell a caller. A ticket of a generation that is over makes a copy of it, too.
+/// `KEYS`: the order's. `ARGV`: a lease, a copy, its milliseconds. Writes the copy behind its lease and leaves an equal
+/// entry. In every other case it deletes the entry: that may be older than this copy, or become so when its own reader
+/// fills it, and the caller of this fill is about to be answered with this copy. A lease of a past generation makes an
+/// entry of that generation, which is void.
 const FILL: &str = r"
     local held, full = read(KEYS[1]), ARGV[1] .. ARGV[2]
     if held == full or held == ARGV[1] and put(KEYS[1], full, 'PX', ARGV[3]) then return end

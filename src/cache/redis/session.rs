@@ -1,14 +1,15 @@
-//! The line to Redis: one session after the other, and none that is trusted longer than it works.
+//! The session manager: opens and ends sessions with Redis, one after the other. A session must never be read from
+//! after a change could not be invalidated in it.
 //!
-//! A session is a connection. A change that could not be dropped in time ends it, as does a lost connection or a
-//! few failures in a row; reads are then misses, without asking. A keeper in the background begins the next one:
-//! it connects, has *writers* use the connection, drops the generation, which makes void all that any process had
-//! put there until now, and only then lets *readers* in. So a change that found no session was dropped by the next
-//! one's beginning, and a change that came later was dropped by itself. No list of missed drops is kept, no clock
-//! is compared, and a Redis that came back with old data is begun anew like any other.
+//! A session is a connection. An invalidation that fails or takes too long ends it, as does a lost connection or a few
+//! failures in a row; reads are then misses, without a call. A background task begins the next session: it connects,
+//! lets *writers* use the connection, deletes the generation, which makes all entries of all processes void, and only
+//! then lets *readers* in. So a change that did not find a session is invalidated by the next one's beginning, and a
+//! later change by its own call. There is no list of missed invalidations and no comparison of clocks, and a Redis that
+//! restarted with old data is treated like any other.
 //!
-//! Each beginning makes the copies of all processes void. A session that did not live long is therefore followed by a
-//! longer pause each time, so that one process in trouble does not keep the caches of the others empty.
+//! Each beginning makes the entries of all processes void. So a session that did not last is followed by a longer pause
+//! each time: one process with a bad connection must not keep the cache of the others empty.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,7 +27,7 @@ use crate::telemetry::LogOnce;
 /// How many failures in a row end a session.
 const FAILURES: u32 = 3;
 
-/// The line, as its users see it.
+/// The sessions with Redis, as the cache uses them.
 pub(super) struct SessionManager {
     client: Client,
     budget: Duration,
@@ -34,24 +35,24 @@ pub(super) struct SessionManager {
     state: watch::Sender<State>,
 }
 
-/// Where the line stands.
+/// The state of the session manager.
 enum State {
-    /// Nothing is asked.
+    /// There is no session, for this reason.
     Down(String),
-    /// What changes is dropped, and nothing is read.
+    /// Changes are invalidated in this session; reads are misses.
     Joining(Arc<Session>),
     /// In use.
     Up(Arc<Session>),
 }
 
-/// A connection, as long as it works.
+/// A connection that works.
 pub(super) struct Session {
     connection: MultiplexedConnection,
     failures: AtomicU32,
 }
 
 impl Session {
-    /// A handle of the connection, to send one command on.
+    /// A handle of the connection, to send a command.
     pub(super) fn connection(&self) -> MultiplexedConnection {
         self.connection.clone()
     }
@@ -67,8 +68,8 @@ pub(super) enum Tolerance {
 }
 
 impl SessionManager {
-    /// A line that is down; [`SessionManager::keep`] brings it up. Each call may take as long as the budget. The last argument is
-    /// the key of the generation.
+    /// A manager without a session; [`SessionManager::keep`] begins one. A call may take as long as `budget`.
+    /// `generation` is the key of the generation.
     pub(super) fn new(client: Client, budget: Duration, generation: String) -> SessionManager {
         let state = watch::Sender::new(State::Down("it has not been reached yet".to_owned()));
         SessionManager { client, budget, generation, state }
@@ -77,16 +78,16 @@ impl SessionManager {
     /// The session to read from.
     ///
     /// # Errors
-    /// [`Unavailable`] where there is none.
+    /// [`Unavailable`] where there is none to read from.
     pub(super) fn reading(&self) -> Result<Arc<Session>, Unavailable> {
         match &*self.state.borrow() {
             State::Up(session) => Ok(Arc::clone(session)),
-            State::Joining(_) => Err(Unavailable("it is being joined".to_owned())),
+            State::Joining(_) => Err(Unavailable("the session is being opened".to_owned())),
             State::Down(reason) => Err(Unavailable(reason.clone())),
         }
     }
 
-    /// The session to drop entries in; without one, the next session's beginning drops them.
+    /// The session to invalidate entries in. Without one, the next session's beginning makes them void.
     pub(super) fn writing(&self) -> Option<Arc<Session>> {
         match &*self.state.borrow() {
             State::Up(session) | State::Joining(session) => Some(Arc::clone(session)),
@@ -94,11 +95,11 @@ impl SessionManager {
         }
     }
 
-    /// Waits for a call within the budget. A failure counts against its session, which is over when this returns
-    /// if that was one too many.
+    /// Waits for a call within the budget. A failure counts against its session, and ends it before this returns where
+    /// the session does not tolerate it.
     ///
     /// # Errors
-    /// [`Unavailable`] with what went wrong.
+    /// [`Unavailable`] with the reason.
     pub(super) async fn ask<T>(
         &self,
         session: &Arc<Session>,
@@ -131,7 +132,8 @@ impl SessionManager {
         });
     }
 
-    /// Begins one session after the other, for ever. Logs when the line goes up or down, and not each attempt.
+    /// Begins one session after the other. Never returns. Logs the begin and the end of an outage, and not each
+    /// attempt.
     pub(super) async fn keep(&self) {
         let (mut pauses, log) = (Pauses::default(), LogOnce::default());
         loop {
@@ -161,19 +163,19 @@ impl SessionManager {
         let connection = within(LONGEST_PAUSE, connect).await.map_err(Failed::before)?;
         let session = Arc::new(Session { connection, failures: AtomicU32::new(0) });
         self.state.send_replace(State::Joining(Arc::clone(&session)));
-        let (mut line, mut asking) = (session.connection(), session.connection());
+        let (mut dropping, mut asking) = (session.connection(), session.connection());
         let mut drop = cmd("UNLINK");
-        let drop = drop.arg(&self.generation).exec_async(&mut line);
+        let drop = drop.arg(&self.generation).exec_async(&mut dropping);
         let mut ask = cmd("INFO");
         let ask = ask.arg("server").query_async::<String>(&mut asking);
-        // The second one may be refused to this user, which is fine: what it says is only about how to set this up.
+        // Redis may refuse INFO to this user, which is fine: it only helps to find a wrong REDIS_ADDR.
         let (dropped, info) = tokio::join!(within(LONGEST_PAUSE, drop), within(LONGEST_PAUSE, ask));
         if let Some(reason) = info.ok().as_deref().and_then(unusable) {
             return Err(Failed::before(reason.to_owned()));
         }
         dropped.map_err(Failed::before)?;
-        // Patience was for a Redis that comes back; one that is always so slow would be of no use.
-        let ping = within(self.budget, cmd("PING").exec_async(&mut line)).await;
+        // The long timeout was for a Redis that restarts; one that is always so slow would be useless.
+        let ping = within(self.budget, cmd("PING").exec_async(&mut dropping)).await;
         ping.map_err(|reason| Failed { reason, is_void: true })?;
         let is_up = self.state.send_if_modified(|state| {
             let is_joining = state.is(&session);
@@ -182,16 +184,16 @@ impl SessionManager {
             }
             is_joining
         });
-        let reason = "a change could not be dropped".to_owned();
+        let reason = "a change could not be invalidated".to_owned();
         if is_up { Ok(()) } else { Err(Failed { reason, is_void: true }) }
     }
 
-    /// Waits until the line is down, and answers why.
+    /// Waits until there is no session, and answers why.
     async fn down(&self) -> String {
         let mut states = self.state.subscribe();
         match states.wait_for(|state| matches!(state, State::Down(_))).await.as_deref() {
             Ok(State::Down(reason)) => reason.clone(),
-            // The sender is a part of this.
+            // Unreachable: `self` holds the sender.
             _ => String::new(),
         }
     }
@@ -200,7 +202,7 @@ impl SessionManager {
 /// A session that did not begin.
 struct Failed {
     reason: String,
-    /// Whether it made the copies of all processes void before that.
+    /// Whether it made the entries of all processes void before it failed.
     is_void: bool,
 }
 
@@ -210,7 +212,7 @@ impl Failed {
     }
 }
 
-/// Why what INFO tells of can never serve as the cache, if it cannot.
+/// Why the server that INFO describes can never serve as the cache, if it cannot.
 fn unusable(info: &str) -> Option<&'static str> {
     let mode = info.lines().find_map(|line| line.strip_prefix("redis_mode:"))?;
     match mode.trim() {
@@ -232,7 +234,7 @@ impl State {
     }
 }
 
-/// Waits for Redis to do something, and says what went wrong.
+/// Waits for an answer of Redis; a failure is a text for the log.
 async fn within<T>(limit: Duration, call: impl Future<Output = RedisResult<T>>) -> Result<T, String> {
     match timeout(limit, call).await {
         Ok(answer) => answer.map_err(|error| error.to_string()),
@@ -249,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_serve_as_the_cache_is_known_by_its_mode() {
+    fn a_server_that_cannot_serve_as_the_cache_is_known_by_its_mode() {
         for (mode, part) in [("cluster", "Redis Cluster"), ("sentinel", "a Sentinel")] {
             let info = format!("# Server\r\nredis_version:8.2.1\r\nredis_mode:{mode}\r\nos:Linux\r\n");
             assert!(unusable(&info).is_some_and(|reason| reason.contains(part)));
