@@ -1,6 +1,6 @@
-//! The limit for lines that can come with every request or record: the first is written at once, then at most one per
-//! second, with the count of those that were left out. What is still left out when such lines cease is reported by the
-//! thread that writes the log, so the counts add up.
+//! The limit for log lines that can occur with every request or record: the first is written at once, then at most one
+//! per second, with the count of lines that were left out. The thread that writes the log reports the last count when
+//! such lines cease, so that the counts add up.
 //!
 //! Two atomics per line; a line that is left out is neither formatted nor allocated.
 
@@ -17,7 +17,7 @@ static USED: Mutex<Vec<&'static LogLimit>> = Mutex::new(Vec::new());
 /// A limit for one kind of line. It lives as long as the process.
 #[derive(Debug)]
 pub struct LogLimit {
-    /// The kind of line, as the report of what was left out names it.
+    /// The kind of line, for the report of lines that were left out.
     kind: &'static str,
     /// When the next line may be written, in microseconds of [`clock`].
     next: AtomicU64,
@@ -55,7 +55,7 @@ impl LogLimit {
         None
     }
 
-    /// What is left out and has not been reported, where no line came to do it.
+    /// How many lines are left out and not reported yet, where there was no further line to carry the count.
     fn rest_at(&self, now: u64) -> Option<u64> {
         let is_quiet = self.left_out.load(Ordering::Relaxed) > 0 && self.next.load(Ordering::Relaxed) <= now;
         is_quiet.then(|| self.pass_at(now)).flatten().and_then(LeftOut::count)
@@ -83,7 +83,7 @@ fn clock() -> u64 {
     u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX / 2) + 1
 }
 
-/// Reports what was left out and followed by no further line of its kind.
+/// Reports the lines that were left out and not followed by a further line of their kind.
 pub(super) fn report() {
     let used: Vec<&'static LogLimit> = USED.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let now = clock();
@@ -94,9 +94,9 @@ pub(super) fn report() {
     }
 }
 
-/// Logs a line that can come with every request or record: `limited!(warn, "kind"; %error, "text")`. The first goes
-/// out at once, then at most one per second, with the field `suppressed` for those that were left out. The fields are
-/// not evaluated for a line that is left out.
+/// Logs a line that can occur with every request or record: `limited!(warn, "kind"; %error, "text")`. The first is
+/// written at once, then at most one per second, with the field `suppressed` for the lines that were left out. The
+/// fields are not evaluated for a line that is left out.
 macro_rules! limited {
     ($level:ident, $kind:literal; $($line:tt)+) => {{
         static LIMIT: $crate::telemetry::LogLimit = $crate::telemetry::LogLimit::new($kind);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_out_last_is_reported_once_when_the_lines_cease() {
+    fn the_last_lines_left_out_are_reported_once_when_the_lines_cease() {
         let limit = LogLimit::new("test");
         assert!(limit.pass_at(1).is_some() && limit.pass_at(2).is_none() && limit.pass_at(3).is_none());
         assert_eq!(limit.rest_at(4), None, "a line may still come");

@@ -1,19 +1,19 @@
-//! One line for an outage, however often it is met, and one for its end. Whether a line was written is remembered here;
-//! the caller writes it, in its own words.
+//! One log line for an outage, and one for its end, however often it is observed. [`LogOnce`] remembers whether the
+//! line was written; the caller writes it, in its own words.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What the log was told last: that something works, or that it does not. At first it works.
+/// Whether the log last said that something works, or that it does not. At first it works.
 #[derive(Debug, Default)]
 pub struct LogOnce(AtomicBool);
 
 impl LogOnce {
-    /// It has failed. `true` where the log is to be told: the first time since it last worked.
+    /// Records a failure. `true` where it must be logged: the first one since it last worked.
     pub fn failed(&self) -> bool {
         !self.0.swap(true, Ordering::Relaxed)
     }
 
-    /// It has worked. `true` where the log was told of a failure before.
+    /// Records a success. `true` where a failure was logged before.
     pub fn worked(&self) -> bool {
         self.0.swap(false, Ordering::Relaxed)
     }
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_is_told_once_and_so_is_its_end() {
+    fn an_outage_is_logged_once_and_so_is_its_end() {
         let log = LogOnce::default();
         assert!(!log.worked());
         assert_eq!((log.failed(), log.failed()), (true, false));

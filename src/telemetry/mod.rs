@@ -1,8 +1,8 @@
 //! The log: where it goes, what it holds and what a line looks like. It goes to standard error, because
 //! standard output belongs to the commands that print something.
 //!
-//! Logging never blocks a caller and never ends the process: lines go through a bounded queue to a thread of their own.
-//! Set up once, by `main`, before anything that logs. It imports no other room, so that each may log.
+//! Logging must never block a caller and never end the process: lines go through a bounded queue to a thread of their
+//! own. `main` sets it up once, before anything logs. This room imports no other room, so that each may log.
 
 mod limit;
 mod log_once;
@@ -26,13 +26,13 @@ pub use self::limit::{LeftOut, LogLimit};
 pub use self::log_once::LogOnce;
 use self::queue::{Queue, QueueWriter};
 
-/// The lines of this process. There is one log for each process, as there is one standard error.
+/// The lines of this process. A process has one log, as it has one standard error.
 static LINES: Queue = Queue::new();
 
 /// How long the end of the process waits for the reader of the log.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// Why there is no log.
+/// Why the log could not be set up.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Error {
     /// The filter cannot be read.
@@ -79,8 +79,8 @@ pub async fn failed() {
     LINES.ended().await;
 }
 
-/// Writes a line for people to standard error, behind the log where there is one. Nothing happens where standard error
-/// is closed.
+/// Writes a line for people to standard error, behind the log where there is one. Does nothing where standard error is
+/// closed.
 pub fn say(line: &str) {
     let line = format!("{line}\n");
     if LINES.is_running() {
@@ -91,7 +91,7 @@ pub fn say(line: &str) {
     }
 }
 
-/// Logs a panic. The hook that Rust brings along writes to standard error itself, and so waits for its reader.
+/// Logs a panic. Rust's default hook writes to standard error directly, and so waits for its reader.
 fn log_panic(info: &PanicHookInfo<'_>) {
     let thread = thread::current();
     let thread = thread.name().unwrap_or("unnamed");
@@ -107,8 +107,8 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     }
 }
 
-/// Reads a filter. A word that is no level is refused, though tracing would take it as the name of a target:
-/// a misspelt level would silence the program.
+/// Reads a filter. A word that is not a level is refused, though tracing would take it as the name of a target: a
+/// misspelt level would silence the program.
 fn filter(level: &str) -> Result<EnvFilter, Error> {
     let bad = |reason: String| Error::BadFilter { level: level.to_owned(), reason };
     let mut directives = level.split(',').map(str::trim);
@@ -117,7 +117,7 @@ fn filter(level: &str) -> Result<EnvFilter, Error> {
         return Err(bad("nothing is named".to_owned()));
     }
     if let Some(word) = directives.find(|word| !word.contains(['=', '[']) && !is_level(word)) {
-        return Err(bad(format!("{word:?} is no level")));
+        return Err(bad(format!("{word:?} is not a level")));
     }
     EnvFilter::try_new(level).map_err(|error| bad(error.to_string()))
 }
@@ -155,7 +155,7 @@ mod tests {
         }
     }
 
-    /// What is logged with these settings when one part of the program says something.
+    /// The log with these settings after two lines.
     fn logged(level: &str, json: bool) -> String {
         let captured = Captured::default();
         let writer = captured.clone();
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_filter_is_told_with_its_key_and_the_fix() {
+    fn the_error_of_a_bad_filter_names_its_key_and_the_fix() {
         for level in ["", "inof", "info,debgu", "orderstream=loud"] {
             let text = filter(level).unwrap_err().to_string();
             assert!(text.starts_with("log_level = "), "{text}");

@@ -18,14 +18,15 @@ use super::limit;
 /// How many bytes of lines wait at most, besides as many that are being written.
 const CAPACITY: usize = 1 << 20;
 
-/// How often the thread looks at what was left out, and how far apart two reports of dropped lines are.
+/// How often the thread reports the lines that were left out, and the time between two reports of dropped lines.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// How long to wait for a standard error that has no room at the moment, where it was set not to block.
+/// How long to wait for a standard error that is full at the moment, where it was set not to block.
 const PAUSE: Duration = Duration::from_millis(10);
 
 thread_local! {
-    /// Whether this is the thread that writes. Its reports find room in a full queue, which it empties itself.
+    /// Whether this is the thread that writes. Its own reports are added to a full queue, too, because it empties the
+    /// queue.
     static IS_WRITER: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -33,14 +34,14 @@ thread_local! {
 pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
-    /// Told when the thread has ended, which it only does by a panic.
+    /// Notified when the thread has ended, which only a panic causes.
     ended: Notify,
 }
 
 struct State {
     /// The lines that wait.
     lines: Vec<u8>,
-    /// How many lines found no room since the last report.
+    /// How many lines were dropped since the last report.
     dropped: u64,
     /// Whether the thread has taken lines and not written them yet.
     is_writing: bool,
@@ -105,11 +106,11 @@ impl Queue {
     /// process from ending.
     pub(super) fn flush(&self, limit: Duration) {
         let is_busy = |state: &mut State| state.is_running && (state.is_writing || !state.lines.is_empty());
-        // Poisoned or late, there is nothing left to do.
+        // Poisoned or late: the process ends anyway.
         let _ = self.changed.wait_timeout_while(self.state(), limit, is_busy);
     }
 
-    /// The thread. It never ends: lines may come until the process does.
+    /// The thread's loop. Never returns: lines may arrive until the process ends.
     fn write_to(&self, mut output: File) {
         IS_WRITER.set(true);
         let (mut lines, mut reported) = (Vec::new(), None::<Instant>);
@@ -122,7 +123,7 @@ impl Queue {
                 reported = Some(Instant::now());
                 tracing::warn!(
                     count = dropped,
-                    "{dropped} log lines were dropped, for they were not read in time"
+                    "{dropped} log lines were dropped, because they were not read in time"
                 );
             }
             limit::report();
@@ -138,7 +139,7 @@ impl Queue {
         state.is_writing = !lines.is_empty();
     }
 
-    /// Notes that what was taken is written. Answers how many lines were dropped, where it is time to report them.
+    /// Records that the taken lines are written. Answers how many lines were dropped, where it is time to report them.
     fn written(&self, is_time: bool) -> u64 {
         let mut state = self.state();
         state.is_writing = false;
@@ -149,7 +150,7 @@ impl Queue {
     }
 }
 
-/// Notes that the thread has ended: what the process says then goes to standard error by itself.
+/// Records that the thread has ended: later lines go to standard error directly.
 struct End<'a>(&'a Queue);
 
 impl Drop for End<'_> {
@@ -204,7 +205,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_thread_that_panics_is_told_and_keeps_no_caller_waiting() {
+    async fn a_thread_that_panics_is_reported_and_does_not_block_callers() {
         static LINES: Queue = Queue::new();
         LINES.state().is_running = true;
         LINES.push(b"a line that is never written\n");
