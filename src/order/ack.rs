@@ -8,12 +8,12 @@ use super::id::{OrderId, Version};
 use super::record::{Undecodable, header, members, string, time, to_microseconds, uuid, version_header};
 use super::status::Status;
 
-/// The message of the worker that it is done with a version of an order.
+/// The worker's message that it has processed a version of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ack {
     /// The order.
     pub order_id: OrderId,
-    /// The version that was dealt with; `None` in an ACK from a worker that knows no versions.
+    /// The version that was processed; `None` in an ACK from a worker that knows no versions.
     pub version: Option<Version>,
     /// How it ended.
     pub status: AckStatus,
@@ -21,13 +21,13 @@ pub struct Ack {
     pub processed_at: Timestamp,
 }
 
-/// How the worker ended.
+/// The outcome of processing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AckStatus {
     /// A new or updated order was processed.
     Processed,
-    /// Any other change was taken over.
+    /// Any other change was applied.
     Updated,
     /// Processing failed for good; the order says why.
     Failed,

@@ -1,5 +1,5 @@
-//! The amount of an order: an exact decimal, and the rule that reads it from a payload. No binary floating
-//! point is involved anywhere: digits come from the JSON text and go back into it.
+//! The amount of an order: an exact decimal, and the rule that reads it from a payload. It must never be a binary
+//! floating-point number: its digits are read from JSON text and written to it.
 
 use std::fmt;
 
@@ -27,14 +27,14 @@ pub enum AmountError {
 }
 
 impl Amount {
-    /// Zero: what an order has before it is processed.
+    /// Zero: the amount of an order before it is processed.
     #[must_use]
     pub fn zero() -> Amount {
         Amount(BigDecimal::zero())
     }
 
-    /// Reads a decimal as JSON and common sense write it: `12`, `-0.50`, `1e3`, `.5`, ` 7 `. Trailing zeros
-    /// are kept. `None` where the text is not a number or has more than 1,000 digits on a side.
+    /// Reads a decimal in JSON's spelling or another usual one: `12`, `-0.50`, `1e3`, `.5`, ` 7 `. Trailing zeros are
+    /// kept. `None` where the text is not a number or has more than 1,000 digits on a side.
     #[must_use]
     pub fn parse(text: &str) -> Option<Amount> {
         match read_decimal(text) {
@@ -58,7 +58,7 @@ impl Amount {
             ParsedNumber::NotANumber => {}
         }
         let total = sum.map_err(AmountError::OutOfRange)?;
-        // Before the scales are made equal, which is what costs.
+        // Checked before the scales are made equal, which is the expensive part.
         let out_of_range = AmountError::OutOfRange("the sum over payload.items");
         if total.scale() > MAX_DIGITS {
             return Err(out_of_range);
@@ -90,14 +90,14 @@ mod tests {
         Amount::of_payload(payload).expect(payload).to_string()
     }
 
-    /// The digits that a text is read as; `None` where it is no amount.
+    /// The digits that a text is read as; `None` where it is not an amount.
     fn read(text: &str) -> Option<String> {
         Amount::parse(text).map(|amount| amount.to_string())
     }
 
     fn too_long(payload: &str) -> &'static str {
         match Amount::of_payload(payload) {
-            Err(AmountError::OutOfRange(place)) => place,
+            Err(AmountError::OutOfRange(number)) => number,
             other => panic!("{other:?}"),
         }
     }
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_a_number_is_none() {
+    fn a_text_that_only_looks_like_a_number_is_refused() {
         for text in [
             "", " ", ".", "-", "+", "e", "e5", "1e", "1e+", "1e1.5", "1e5e5", "--1", "+-1", "- 1", "1 2",
             "1.2.3", "1,5", "1_000", "0x10", "1e0x1", "NaN", "nan", "inf", "-inf", "Infinity", "1f", "٣",
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_amount_that_is_no_number_leaves_the_word_to_the_items() {
+    fn where_the_amount_is_not_a_number_the_items_are_summed() {
         for value in
             ["null", "true", r#""""#, r#""free""#, r#""1_000""#, r#""NaN""#, "[5]", r#"{"amount":5}"#]
         {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_qty_that_is_missing_zero_or_no_number_counts_as_one() {
+    fn a_qty_that_is_missing_zero_or_not_a_number_counts_as_one() {
         for qty in [
             "",
             r#","qty":0"#,
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_amount_and_no_items_costs_nothing() {
+    fn a_payload_without_an_amount_and_items_costs_nothing() {
         for payload in [
             "{}",
             "[]",
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_with_too_many_digits_is_refused_and_its_place_is_named() {
+    fn a_number_with_too_many_digits_is_refused_and_named() {
         assert_eq!(too_long(r#"{"amount":"1e1000"}"#), "payload.amount");
         assert_eq!(too_long(r#"{"items":[{"price":"1e1000"}]}"#), "payload.items[].price");
         assert_eq!(too_long(r#"{"items":[{"price":1,"qty":"1e1000"}]}"#), "payload.items[].qty");
@@ -295,14 +295,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_has_no_amount() {
+    fn a_text_that_is_not_json_has_no_amount() {
         for payload in ["{", "", r#"{"amount":1}}"#, r#"{"items":[{"price":1}]"#] {
             assert_eq!(Amount::of_payload(payload), Err(AmountError::NotJson), "{payload}");
         }
     }
 
     #[test]
-    fn what_no_api_takes_in_place_of_an_item_is_passed_over() {
+    fn items_that_the_api_does_not_accept_are_skipped() {
         let long = format!("1{}", "0".repeat(400));
         for (payload, digits) in [
             (r#"{"amount":7,"items":[1e400]}"#, "7"),

@@ -1,7 +1,7 @@
 //! The canonical form of a JSON text: equal values have equal forms. The order of members, the white space, the escapes
-//! in strings and the spelling of numbers do not count. Of a member given twice the last one counts. Numbers are
-//! compared as exact decimals and never written out, so a huge exponent costs nothing. An array or object that is
-//! complete is replaced by its digest, so the memory stays within a few times the size of the text.
+//! in strings and the spelling of numbers do not matter. Of a member given twice the last one counts. Numbers are
+//! compared as exact decimals and never written out, so a huge exponent costs nothing. A complete array or object is
+//! replaced by its digest, so the memory stays within a few times the size of the text.
 
 use std::io::Write;
 
@@ -14,20 +14,20 @@ const OBJECTS: Uuid = Uuid::from_u128(0x6f72_6465_7273_7472_6561_6d2e_6f62_6a65)
 /// The deepest nesting that is read; a payload that was parsed has less.
 const DEEPEST: usize = 128;
 
-/// Appends the canonical form of a JSON text that has been checked before. Each form ends by itself: no two sequences
-/// of different values look alike.
+/// Appends the canonical form of a JSON text that has been checked before. Each form has an end of its own, so that
+/// sequences of different values have different forms.
 pub(super) fn append(text: &str, form: &mut Vec<u8>) {
     let mut reader = Reader { text: text.as_bytes(), at: 0 };
     reader.value(form, 0);
 }
 
-/// A place in a text.
+/// A reader of a text, and its index in it.
 struct Reader<'a> {
     text: &'a [u8],
     at: usize,
 }
 
-/// Where a member of an object stands in the form: the beginning of its name, of its value, and its end.
+/// The indexes of an object's member in the form: the beginning of its name, of its value, and its end.
 type Member = (usize, usize, usize);
 
 impl Reader<'_> {
@@ -115,7 +115,7 @@ impl Reader<'_> {
             Some(Ok(text)) => form.extend_from_slice(text.as_bytes()),
             _ => form.extend_from_slice(quoted.get(1..quoted.len() - 1).unwrap_or(quoted)),
         }
-        // No string that is stored holds a NUL.
+        // A stored string cannot contain a NUL.
         form.push(0);
     }
 
@@ -125,7 +125,7 @@ impl Reader<'_> {
         let (start, written) = (form.len(), &self.text[from..self.at]);
         form.push(b'0');
         if decimal(written, form).is_none() {
-            // An exponent of more than eighteen digits: no store holds it.
+            // An exponent of more than eighteen digits: a store cannot hold such a number.
             form.truncate(start);
             form.push(b'N');
             form.extend_from_slice(written);
@@ -145,7 +145,7 @@ impl Reader<'_> {
     }
 }
 
-/// Puts a digest in the place of the form of an array or object.
+/// Replaces the form of an array or object by its digest.
 fn replace(form: &mut Vec<u8>, start: usize, tag: u8, digest: Uuid) {
     form.truncate(start);
     form.push(tag);
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_ends_without_harm() {
+    fn a_text_that_is_not_json_has_a_form_too() {
         for text in
             ["", "{", "[", "\"", "\"\\", "{\"a\"", "{\"a\":", "[1,", "-", "1e", "}", "é", "{1:2}", "nul"]
         {

@@ -1,5 +1,5 @@
-//! What a caller may ask for: create, update or delete an order. Every field of a [`Command`] has been parsed; a field
-//! that breaks its rule is an [`Invalid`] before there is a command.
+//! Commands: create, update or delete an order. Every field of a [`Command`] has been parsed; a field that breaks its
+//! rule is an [`Invalid`] before there is a command.
 
 use thiserror::Error;
 
@@ -22,20 +22,20 @@ pub enum Command {
     Update {
         /// The order.
         order_id: OrderId,
-        /// The user who asks; where given, the order must be theirs.
+        /// The calling user; where given, the order must be theirs.
         user_id: Option<UserId>,
         /// The new content.
         payload: Payload,
-        /// The version that the order must have, where that matters. No order has version 0.
+        /// The precondition: the version that the order must have, if any. Versions begin at 1.
         if_version: Option<Version>,
     },
     /// Delete an order for ever. Its content stays readable.
     Delete {
         /// The order.
         order_id: OrderId,
-        /// The user who asks; where given, the order must be theirs.
+        /// The calling user; where given, the order must be theirs.
         user_id: Option<UserId>,
-        /// The version that the order must have, where that matters. No order has version 0.
+        /// The precondition: the version that the order must have, if any. Versions begin at 1.
         if_version: Option<Version>,
     },
 }
@@ -57,11 +57,11 @@ impl Command {
 pub struct Put {
     /// The order.
     pub order_id: OrderId,
-    /// Whose it is; needed where it does not exist yet.
+    /// Its owner; needed where it does not exist yet.
     pub user_id: Option<UserId>,
     /// Its content.
     pub payload: Payload,
-    /// The version that the order must have, where that matters; it must exist then.
+    /// The precondition: the version that the order must have, if any; it must exist then.
     pub if_version: Option<Version>,
 }
 
@@ -76,13 +76,13 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    /// A complaint about one field.
+    /// An error of one field.
     pub fn new(field: &'static str, detail: impl Into<String>) -> Invalid {
         Invalid { field, detail: detail.into() }
     }
 }
 
-/// The complaint about a request without a user that needs one.
+/// The error of a request that needs a user and does not name one.
 pub(crate) fn needs_user() -> Invalid {
     Invalid::new("user_id", "a new order needs its user's UUID")
 }

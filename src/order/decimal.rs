@@ -1,5 +1,5 @@
-//! Reads decimals from text, as JSON and common sense write them. How long a number would be is known from its
-//! text, and one that is too long is never made. The tests are those of [`super::Amount`].
+//! Reads decimals from text, in JSON's spelling and other usual ones. The length of a number follows from its text, and
+//! a number that is too long must never be built. The tests are those of [`super::Amount`].
 
 use bigdecimal::BigDecimal;
 use bigdecimal::num_bigint::{BigInt, Sign};
@@ -13,7 +13,7 @@ pub(super) const MAX_DIGITS: i64 = 1000;
 pub(super) enum ParsedNumber {
     /// A number within the bounds.
     Number(BigDecimal),
-    /// A number with too many digits; it was not made.
+    /// A number with too many digits; it was not built.
     TooLong,
     /// Something else.
     NotANumber,
@@ -67,7 +67,7 @@ pub(super) fn read_decimal(text: &str) -> ParsedNumber {
 
 /// An integer of its digits, at most two thousand.
 fn integer(negative: bool, digits: impl Iterator<Item = u8>, count: i64) -> Option<BigInt> {
-    // Nearly every number there is.
+    // The fast path: nearly all numbers.
     if count <= 18 {
         let value = digits.fold(0_i64, |value, digit| value * 10 + i64::from(digit));
         return Some(BigInt::from(if negative { -value } else { value }));

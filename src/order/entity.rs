@@ -1,5 +1,5 @@
 //! The order itself, as a store holds it. Its fields change only by the commands and outcomes of this room; a store
-//! copies them and computes none.
+//! must copy them and not compute them.
 
 use jiff::Timestamp;
 
@@ -14,11 +14,11 @@ use super::status::Status;
 pub struct Order {
     /// Its identity, made by the service.
     pub id: OrderId,
-    /// Whose order it is.
+    /// Its owner.
     pub user_id: UserId,
     /// The total, set by the worker from the payload; zero until then.
     pub amount: Amount,
-    /// Where the order stands.
+    /// Its status.
     pub status: Status,
     /// Why processing failed; set only where `status` is [`Status::Failed`].
     pub reason: Option<String>,
@@ -28,16 +28,16 @@ pub struct Order {
     pub created_at: Timestamp,
     /// When anything about it last changed, by the store's clock, in microseconds.
     pub updated_at: Timestamp,
-    /// When it was deleted. Set once and never cleared, so that a deleted order that came back would show.
+    /// When it was deleted. Set once and never cleared, so that the checker finds a deleted order whose status changed.
     pub deleted_at: Option<Timestamp>,
     /// The newest accepted version.
     pub version: Version,
     /// The newest version that the worker has applied, at most `version`.
     pub processed_version: Version,
-    /// Whether something else than a command or its outcome changed it last: an event of a service that knows no
-    /// versions, or such a service by itself.
+    /// Whether its last change was neither a command nor the outcome of one: an event of a service that knows no
+    /// versions, or such a service's own write.
     pub touched: bool,
-    /// The bucket that is stored with it: that of its id, unless another service chose it.
+    /// The stored bucket: that of its id, unless another service chose it.
     pub bucket: i32,
 }
 
@@ -48,7 +48,7 @@ impl Order {
         self.processed_version < self.version
     }
 
-    /// The event that a pending order's newest version stands for.
+    /// The event of a pending order's newest version.
     #[must_use]
     pub fn into_event(self) -> Event {
         Event {

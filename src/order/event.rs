@@ -1,5 +1,5 @@
-//! The event that an accepted command causes, as a record on the bus. Events come from other services, too, so each
-//! field is checked, and those that only we send may be missing.
+//! The event that an accepted command causes, as a record on the bus. Other services send events, too, so each field is
+//! checked, and the fields that only this service sends may be missing.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -21,7 +21,7 @@ pub struct Event {
     pub user_id: Option<UserId>,
     /// The order's content.
     pub payload: Payload,
-    /// What happened: `new`, `processing` (updated) or `deleted`; from outside any status may come.
+    /// The order's status: `new`, `processing` (updated) or `deleted`; other services may send any status.
     pub status: Status,
     /// When it happened, by the sender's clock.
     pub timestamp: Timestamp,
@@ -66,10 +66,10 @@ impl Event {
     }
 
     /// Reads a record's value and headers. Unknown fields and headers are ignored and ours may be missing; a
-    /// record without a `timestamp` took place at `received`.
+    /// record without a `timestamp` counts as sent at `received`.
     ///
     /// # Errors
-    /// [`Undecodable`] saying what no worker could make sense of.
+    /// [`Undecodable`] with the reason.
     pub fn decode<'h>(
         value: &[u8],
         headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
@@ -96,8 +96,8 @@ impl Event {
                 "an event that creates an order needs a user_id and a payload".to_owned(),
             ));
         }
-        // Of an order that is there already only the amount is read, or nothing, and an earlier version may have
-        // accepted it.
+        // Of an existing order only the amount is read, or nothing, and an earlier version may have accepted its
+        // payload.
         let parse = match (order_id, status) {
             (None, _) => Payload::parse,
             (Some(_), Status::Cancelled | Status::Deleted) => Payload::of_gone_order,

@@ -1,5 +1,5 @@
-//! The history of an order: one step for each command that was accepted and each outcome that was recorded, in the
-//! order in which they became visible. A step is written with what it tells of, and never changes.
+//! The history of an order: one history event for each accepted command and each recorded outcome, in the order in
+//! which they became visible. A history event is written in the same transaction as its change, and must never change.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,13 +11,13 @@ use super::amount::Amount;
 use super::id::{OrderId, UserId, Version};
 use super::status::Status;
 
-/// A place in the history of all orders. Places grow in the order in which steps become visible, so that a reader that
-/// has read up to one has missed nothing before it. Written as two numbers with a dash between: `1742-17`. Which
-/// numbers they are is the store's own business.
+/// An offset in the history of all orders. Offsets grow in the order in which events become visible, so that a reader
+/// that has read up to an offset has not missed an event before it. Written as two numbers with a dash between:
+/// `1742-17`. The store defines the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct HistoryOffset(pub u64, pub u64);
 
-/// A text is not a place in a history.
+/// A text is not an offset in a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("send an id that the stream gave out, such as 1742-17")]
 pub struct BadHistoryOffset;
@@ -33,7 +33,7 @@ impl FromStr for HistoryOffset {
 
     fn from_str(text: &str) -> Result<HistoryOffset, BadHistoryOffset> {
         let number = |digits: &str| match digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            // Every store counts in the positive half of 64 bits.
+            // The stores count in the positive half of 64 bits.
             true => digits.parse::<u64>().ok().filter(|number| i64::try_from(*number).is_ok()),
             false => None,
         };
@@ -42,12 +42,13 @@ impl FromStr for HistoryOffset {
     }
 }
 
-/// Where a page of one order's history begins, which is read version by version: behind all steps of that version, or
-/// behind one of them. Written as the version alone, or with the step's place behind a dot: `3`, `3.1742-17`.
+/// A cursor in one order's history, which is read version by version: the next page begins behind all events of a
+/// version, or behind one of them. Written as the version alone, or with the event's offset behind a dot: `3`,
+/// `3.1742-17`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HistoryCursor {
     version: Version,
-    /// [`HistoryCursor::ALL`] where no step of the version is left.
+    /// The offset of the last event before the cursor; [`HistoryCursor::ALL`] where all events of the version are.
     after: HistoryOffset,
 }
 
@@ -57,16 +58,16 @@ pub struct HistoryCursor {
 pub struct BadHistoryCursor;
 
 impl HistoryCursor {
-    /// The largest place there is: every store counts in the positive half of 64 bits.
+    /// The largest offset: the stores count in the positive half of 64 bits.
     const ALL: HistoryOffset = HistoryOffset(i64::MAX as u64, i64::MAX as u64);
 
-    /// Behind all steps of a version.
+    /// Behind all events of a version.
     #[must_use]
     pub fn behind(version: Version) -> HistoryCursor {
         HistoryCursor { version, after: HistoryCursor::ALL }
     }
 
-    /// Behind one step of a version.
+    /// Behind one event of a version.
     #[must_use]
     pub fn within(version: Version, after: HistoryOffset) -> HistoryCursor {
         HistoryCursor { version, after }
@@ -78,13 +79,13 @@ impl HistoryCursor {
         self.version
     }
 
-    /// The steps of the version up to this place come before the cursor.
+    /// The events of the version up to this offset are before the cursor.
     #[must_use]
     pub fn after(self) -> HistoryOffset {
         self.after
     }
 
-    /// The last of so many versions that come behind the cursor. One that has begun is one of them.
+    /// The last of `versions` versions behind the cursor. A version that the cursor is inside of counts.
     #[must_use]
     pub fn last_of(self, versions: u32) -> Version {
         let first =
@@ -93,7 +94,7 @@ impl HistoryCursor {
     }
 }
 
-/// The beginning: no version is below 1.
+/// The beginning: versions begin at 1.
 impl Default for HistoryCursor {
     fn default() -> HistoryCursor {
         HistoryCursor::behind(0)
@@ -129,17 +130,17 @@ impl FromStr for HistoryCursor {
 pub enum Cause {
     /// A command that was accepted; the status tells which: `new`, `processing` (updated) or `deleted`.
     Command,
-    /// The worker, that was done with a version.
+    /// The worker, which has processed a version.
     Worker,
-    /// An event from outside, of a service that knows no versions.
+    /// An event of another service that knows no versions.
     Event,
 }
 
 impl Cause {
-    /// Every cause there is.
+    /// All causes.
     pub const ALL: [Cause; 3] = [Cause::Command, Cause::Worker, Cause::Event];
 
-    /// The name in every store.
+    /// The name in the stores.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -156,16 +157,16 @@ impl Cause {
     }
 }
 
-/// One step of an order's history.
+/// One event of an order's history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HistoryEvent {
-    /// Its place among all steps.
+    /// Its offset in the history of all orders.
     pub offset: HistoryOffset,
     /// The order.
     pub order_id: OrderId,
     /// Its owner.
     pub user_id: UserId,
-    /// The version that the step made, or was the outcome of.
+    /// The version that the command made, or whose outcome it is.
     pub version: Version,
     /// When, by the store's clock, in microseconds.
     pub at: Timestamp,
@@ -173,25 +174,25 @@ pub struct HistoryEvent {
     pub cause: Cause,
     /// The order's status after it.
     pub status: Status,
-    /// The amount that the step set, if it set one.
+    /// The amount that the event set, if it set one.
     pub amount: Option<Amount>,
     /// Why processing failed, where it did.
     pub reason: Option<String>,
 }
 
-/// Whose steps are asked for.
+/// The history events that a reader wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// Those of all orders.
+    /// The events of all orders.
     All,
-    /// An order's.
+    /// The events of an order.
     Order(OrderId),
-    /// Those of all orders of a user.
+    /// The events of all orders of a user.
     User(UserId),
 }
 
 impl Scope {
-    /// Whether a step of that order and user is one of them.
+    /// Whether an event of that order and user is one of them.
     #[must_use]
     pub fn includes(self, order_id: OrderId, user_id: UserId) -> bool {
         match self {
@@ -205,11 +206,11 @@ impl Scope {
 /// A page of the history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HistoryPage {
-    /// The steps that were asked for, by ascending sequence.
+    /// The events in the scope, by ascending offset.
     pub events: Vec<HistoryEvent>,
-    /// How far the store has looked: all that was asked for up to this place is in `steps`.
+    /// How far the store has read: `events` has all events in the scope up to this offset.
     pub upto: HistoryOffset,
-    /// Whether there may be more right behind it.
+    /// Whether there may be more events right behind it.
     pub more: bool,
 }
 
@@ -218,9 +219,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_read_as_it_is_written_and_nothing_else_is_one() {
-        for place in [HistoryOffset::default(), HistoryOffset(1742, 17), HistoryOffset(i64::MAX as u64, 1)] {
-            assert_eq!(place.to_string().parse(), Ok(place));
+    fn an_offset_is_read_as_it_is_written_and_other_texts_are_refused() {
+        for offset in [HistoryOffset::default(), HistoryOffset(1742, 17), HistoryOffset(i64::MAX as u64, 1)] {
+            assert_eq!(offset.to_string().parse(), Ok(offset));
         }
         for text in
             ["", "-", "1", "1-", "-1", "1-2-3", "+1-2", " 1-2", "1-2 ", "a-b", "9223372036854775808-0"]
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_is_read_as_it_is_written_and_nothing_else_is_one() {
+    fn a_cursor_is_read_as_it_is_written_and_other_texts_are_refused() {
         let within = HistoryCursor::within(3, HistoryOffset(1742, 17));
         for (text, cursor) in [
             ("0", HistoryCursor::default()),
@@ -255,6 +256,6 @@ mod tests {
         for cause in Cause::ALL {
             assert_eq!(Cause::parse(cause.as_str()), Some(cause));
         }
-        assert_eq!(Cause::parse("nobody"), None);
+        assert_eq!(Cause::parse("operator"), None);
     }
 }

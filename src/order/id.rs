@@ -7,7 +7,7 @@ use std::fmt;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-/// Namespace of the ids made from a record's place in a topic: the name-based half of [`OrderId::of_record`].
+/// Namespace of the ids made from a record's partition and offset: the name-based half of [`OrderId::of_record`].
 const RECORD_NAMESPACE: Uuid = Uuid::from_u128(0x6f72_6465_7273_7472_6561_6d2e_7265_636f);
 
 /// How many buckets `bucket` counts: the hash partitions of the `orders` table.
@@ -33,9 +33,9 @@ impl OrderId {
         OrderId(Uuid::now_v7())
     }
 
-    /// The id of the order that a record without an order id creates. It follows from the record's place in
-    /// its topic and its timestamp alone, so a record that is delivered again names the same order; the
-    /// timestamp keeps a topic that was deleted and made anew from repeating the old one's ids.
+    /// The id of the order that a record without an order id creates. It follows from the record's topic, partition,
+    /// offset and timestamp alone, so a redelivered record names the same order; the timestamp keeps a topic that was
+    /// deleted and created anew from repeating the old one's ids.
     #[must_use]
     pub fn of_record(topic: &str, partition: i32, offset: i64, timestamp: Timestamp) -> OrderId {
         let name = format!("{topic}/{partition}/{offset}/{}", timestamp.as_microsecond());
@@ -46,7 +46,7 @@ impl OrderId {
         OrderId(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
     }
 
-    /// Whether it is the nil UUID, all zeros, which stands for no id at all.
+    /// Whether it is the nil UUID, all zeros, which means that there is no id.
     #[must_use]
     pub fn is_nil(self) -> bool {
         self.0.is_nil()
@@ -59,7 +59,7 @@ impl OrderId {
     }
 }
 
-/// What the two kinds of id share: bytes for the stores, text for the wires.
+/// The methods that both kinds of id share: bytes for the stores, text for the wires.
 macro_rules! identity {
     ($name:ident) => {
         impl $name {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_id() {
+    fn other_texts_are_not_an_id() {
         for text in
             ["", "0", " ", "abc", " 0196f1c8-7b1e-7000-8000-000000000000", "0196f1c8-7b1e-7000-8000-00"]
         {
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_delivered_again_names_the_same_order_and_no_other_record_does() {
+    fn a_redelivered_record_names_the_same_order_and_other_records_do_not() {
         let at = Timestamp::from_microsecond(1_760_000_000_123_456).unwrap();
         let later = Timestamp::from_microsecond(1_760_000_000_123_457).unwrap();
         let id = OrderId::of_record("orders.events", 3, 17, at);

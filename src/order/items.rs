@@ -1,4 +1,4 @@
-//! What the amount of a payload is made of: `amount` itself, and the sum over `items`. Both come from one pass over the
+//! The sources of a payload's amount: `amount` itself, and the sum over `items`. Both are read in one pass over the
 //! text, because the worker does this for every order.
 
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 use super::decimal::{ParsedNumber, read_value};
-use super::json::{Place, pick};
+use super::json::{MemberIndex, pick};
 use super::total::Total;
 
 /// The sum over the items, or the name of a number in it that is too long.
@@ -24,8 +24,8 @@ pub(super) fn read(payload: &str) -> serde_json::Result<(Option<&RawValue>, Sum)
     in_one_pass(payload).or_else(|_| piece_by_piece(payload))
 }
 
-/// Cannot read what no payload that was checked has in place of an item: a number outside the range of a double, and a
-/// string with half of a surrogate pair.
+/// The fast path, for all checked payloads. Fails on two JSON values that a checked payload cannot contain: a number
+/// outside the range of a double, and a string with half of a surrogate pair.
 fn in_one_pass(payload: &str) -> serde_json::Result<(Option<&RawValue>, Sum)> {
     let mut json = serde_json::Deserializer::from_str(payload);
     let parts = if payload.trim_ascii_start().starts_with('{') {
@@ -38,7 +38,7 @@ fn in_one_pass(payload: &str) -> serde_json::Result<(Option<&RawValue>, Sum)> {
     Ok(parts)
 }
 
-/// Reads all JSON that PostgreSQL can hold, as raw text first.
+/// The slow path: reads all JSON that PostgreSQL can hold, as raw text first.
 fn piece_by_piece(payload: &str) -> serde_json::Result<(Option<&RawValue>, Sum)> {
     let [amount, items] = pick(payload, ["amount", "items"])?;
     let items = items.and_then(|items| serde_json::from_str::<Vec<&RawValue>>(items.get()).ok());
@@ -61,8 +61,8 @@ impl<'de> Visitor<'de> for Parts {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let (mut amount, mut sum) = (None, Ok(Total::default()));
-        while let Some(place) = map.next_key_seed(Place(&["amount", "items"]))? {
-            match place {
+        while let Some(index) = map.next_key_seed(MemberIndex(&["amount", "items"]))? {
+            match index {
                 Some(0) => amount = Some(map.next_value()?),
                 Some(_) => {
                     sum = Ok(Total::default());
@@ -77,7 +77,7 @@ impl<'de> Visitor<'de> for Parts {
     }
 }
 
-/// Where a value stands.
+/// The level of a value in the payload.
 enum Level {
     /// It is `items`: of an array, each element is an item.
     Items,
@@ -85,13 +85,13 @@ enum Level {
     Item,
 }
 
-/// Adds a value to the sum. What has no price adds nothing.
+/// Adds a value to the sum. A value without a price adds nothing.
 struct Adding<'s> {
     sum: &'s mut Sum,
     level: Level,
 }
 
-/// Adds what an item costs.
+/// Adds the cost of an item.
 fn add(sum: &mut Sum, price: Option<&RawValue>, qty: Option<&RawValue>) {
     let Ok(total) = sum else { return };
     let price = match price.map_or(ParsedNumber::NotANumber, read_value) {
@@ -149,9 +149,9 @@ impl<'de> Visitor<'de> for Adding<'_> {
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut parts = [None; 2];
-        while let Some(place) = map.next_key_seed(Place(&["price", "qty"]))? {
-            match place {
-                Some(place) => parts[place] = Some(map.next_value()?),
+        while let Some(index) = map.next_key_seed(MemberIndex(&["price", "qty"]))? {
+            match index {
+                Some(index) => parts[index] = Some(map.next_value()?),
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }

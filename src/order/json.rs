@@ -1,5 +1,5 @@
-//! Reading JSON text without changing a digit of it: a check that every store can hold the text as it is, and
-//! a way to pick a few members of an object as raw text. Both lean on `serde_json`'s own parser.
+//! Reads JSON text without changing a digit of it: a check that every store can hold the text as it is, and a way to
+//! pick a few members of an object as raw text. Both rely on `serde_json`'s parser.
 
 use std::cell::Cell;
 use std::fmt;
@@ -29,11 +29,11 @@ pub(super) fn check(text: &str) -> serde_json::Result<Checked> {
     Ok(Checked { counts: counts.get(), id })
 }
 
-/// What a check has seen of a JSON text.
+/// The result of a check.
 pub(super) struct Checked {
     /// Whether its numbers have to be counted.
     pub(super) counts: bool,
-    /// What it has as `id`, where it is an object. Of a member given twice the last one counts.
+    /// Its member `id`, where it is an object. Of a member given twice the last one counts.
     pub(super) id: Id,
 }
 
@@ -47,8 +47,8 @@ pub(super) enum Id {
     None,
 }
 
-/// The members of that name of a JSON object, as raw text, in the order of `names`. Of a member given twice
-/// the last one counts. All `None` where the text is JSON but no object.
+/// The members of that name of a JSON object, as raw text, in the order of `names`. Of a member given twice the last
+/// one counts. All `None` where the text is JSON but not an object.
 ///
 /// # Errors
 /// `serde_json`'s own where the text is not JSON, with line and column.
@@ -67,7 +67,7 @@ pub fn pick<'a, const N: usize>(
     Ok(picked)
 }
 
-/// Walks a value and keeps nothing of it but whether its numbers have to be counted.
+/// Walks a value and records only whether its numbers have to be counted.
 #[derive(Clone, Copy)]
 struct Check<'c> {
     /// Whether the text is so long that every number with a fraction or an exponent matters.
@@ -223,9 +223,9 @@ impl<'de, const N: usize> Visitor<'de> for Pick<'_, N> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut picked = [None; N];
-        while let Some(place) = map.next_key_seed(Place(&self.names))? {
-            match place {
-                Some(place) => picked[place] = Some(map.next_value()?),
+        while let Some(index) = map.next_key_seed(MemberIndex(&self.names))? {
+            match index {
+                Some(index) => picked[index] = Some(map.next_value()?),
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -235,17 +235,17 @@ impl<'de, const N: usize> Visitor<'de> for Pick<'_, N> {
     }
 }
 
-/// A key's place in the list of names, if it is one of them.
-pub(super) struct Place<'n>(pub(super) &'n [&'n str]);
+/// The index of a member's name in a list of names, if it is one of them.
+pub(super) struct MemberIndex<'n>(pub(super) &'n [&'n str]);
 
-impl<'de> DeserializeSeed<'de> for Place<'_> {
+impl<'de> DeserializeSeed<'de> for MemberIndex<'_> {
     type Value = Option<usize>;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
-impl Visitor<'_> for Place<'_> {
+impl Visitor<'_> for MemberIndex<'_> {
     type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,4 +1,4 @@
-//! Lists of orders: which ones are asked for, and where the next page begins.
+//! Lists of orders: the filter, and the cursor of the next page.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,25 +10,25 @@ use super::entity::Order;
 use super::id::UserId;
 use super::status::Status;
 
-/// Which orders are asked for: those that fit every part that is given.
+/// The orders that a list contains: those that fit all given conditions.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Filter {
-    /// Whose they are.
+    /// Their owner.
     pub user_id: Option<UserId>,
-    /// Where they stand.
+    /// Their status.
     pub status: Option<Status>,
-    /// The external id in their payload. Asked for together with a user alone.
+    /// The external id in their payload. Only together with `user_id`.
     pub external_id: Option<String>,
     /// Accepted at that time or later.
     pub created_from: Option<Timestamp>,
     /// Accepted before that time.
     pub created_before: Option<Timestamp>,
-    /// Whether deleted ones are asked for, too.
+    /// Whether the list contains deleted orders, too.
     pub with_deleted: bool,
 }
 
 impl Filter {
-    /// Whether an order fits. Stores that cannot ask their index for everything ask here.
+    /// Whether an order fits, for the conditions that a store's index cannot answer.
     #[must_use]
     pub fn admits(&self, order: &Order) -> bool {
         self.user_id.is_none_or(|user_id| user_id == order.user_id)
@@ -40,17 +40,17 @@ impl Filter {
     }
 }
 
-/// A place in a list: right behind one of its orders. Written as 48 hexadecimal digits; only its store can tell
-/// which place it is.
+/// A cursor in a list: right behind one of its orders. Written as 48 hexadecimal digits; only its store can interpret
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListCursor {
-    /// What the list is sorted by.
+    /// The sort key of the list.
     pub major: i64,
-    /// What tells those apart that share it.
+    /// Distinguishes orders with the same sort key.
     pub minor: [u8; 16],
 }
 
-/// A text is not a place in a list.
+/// A text is not a cursor of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("send a next_cursor of an earlier page as it was, or leave it out to begin with the newest order")]
 pub struct BadListCursor;
@@ -78,9 +78,9 @@ impl FromStr for ListCursor {
 /// A page of a list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
-    /// The orders, the newest first. There may be fewer than were asked for, also none, and still be more behind.
+    /// The orders, the newest first. A page may have fewer than the limit, or none, and still have a next page.
     pub orders: Vec<Order>,
-    /// Where the next page begins; `None` after the last one.
+    /// The cursor of the next page; `None` after the last one.
     pub next: Option<ListCursor>,
 }
 
@@ -89,15 +89,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_read_as_it_is_written_and_nothing_else_is_one() {
+    fn a_cursor_is_read_as_it_is_written_and_other_texts_are_refused() {
         for major in [0, 1, -1, i64::MIN, i64::MAX, 1_760_000_000_123_456] {
-            let place = ListCursor { major, minor: [0xa5; 16] };
-            assert_eq!(place.to_string().parse(), Ok(place));
+            let cursor = ListCursor { major, minor: [0xa5; 16] };
+            assert_eq!(cursor.to_string().parse(), Ok(cursor));
         }
-        let place = ListCursor { major: 7, minor: [1; 16] }.to_string();
-        for text in
-            ["", "0", &place[1..], &place.replace('0', "g"), &format!("{place}0"), &place.replace('1', "+")]
-        {
+        let cursor = ListCursor { major: 7, minor: [1; 16] }.to_string();
+        for text in [
+            "",
+            "0",
+            &cursor[1..],
+            &cursor.replace('0', "g"),
+            &format!("{cursor}0"),
+            &cursor.replace('1', "+"),
+        ] {
             assert_eq!(text.parse::<ListCursor>(), Err(BadListCursor), "{text:?}");
         }
     }

@@ -1,6 +1,6 @@
-//! The domain: what an order is and what may happen to it. Pure values, no IO, no async, no clock but the
-//! one it is handed. Everything that crosses a wire or reaches a store has been parsed into these types
-//! first, so the other rooms never check an id, a status or a payload twice.
+//! The domain: orders, their commands, events and history. Pure values: no IO, no async, and times only as arguments.
+//! Everything that crosses a wire or reaches a store has been parsed into these types first, so other rooms never check
+//! an id, a status or a payload twice. This room must not import any other.
 
 mod ack;
 mod amount;

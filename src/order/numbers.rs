@@ -1,17 +1,18 @@
-//! How long the numbers of a payload are when they are written out. PostgreSQL's `jsonb` keeps no exponents: `1e-9000`
-//! comes back as 9,002 characters, and seven bytes on the wire would become megabytes in every answer. So numbers with
-//! an exponent are counted by their digits and their exponent, in every store alike, before anything is kept; and long
-//! ones by their digits, for `jsonb` keeps thousands of zeros in a dozen bytes, and tells a reader's limit by its size.
+//! The length of a payload's numbers when they are written out. PostgreSQL's `jsonb` does not keep exponents: it
+//! returns `1e-9000` as 9,002 characters, so seven bytes on the wire could become megabytes in every answer. So numbers
+//! with an exponent are counted by their digits and their exponent, for every store alike, before the payload is
+//! stored. Long ones are counted by their digits, because `jsonb` stores thousands of zeros in a dozen bytes, and a
+//! page's limit counts stored bytes.
 //!
 //! Most payloads are short and have usual numbers, and are not counted at all. Else it is one pass over the bytes. The
-//! place of a number is only looked for when it is refused.
+//! JSON pointer of a number is computed only when it is refused.
 
 use thiserror::Error;
 
 use super::pointer::{end_of_string, pointer};
 
-/// How many digits the long numbers of a payload, and those with exponents, may have together, written out. It is what
-/// an accepted payload can grow by in a store at most, so it counts as a part of the largest event (see
+/// How many digits the long numbers of a payload, and those with exponents, may have together, written out. An accepted
+/// payload can grow by at most this in a store, so it counts as a part of the largest event (see
 /// `bus/kafka/client.rs`).
 pub const WRITTEN_OUT: usize = 256 * 1024;
 
@@ -37,7 +38,7 @@ pub enum NumberError {
     /// The number at that JSON pointer has more digits behind its point than PostgreSQL's `numeric` holds.
     #[error(
         "{} has more than 16,383 digits behind its point when it is written out; round it, or send it as a string",
-        place(.0)
+        named(.0)
     )]
     TooFine(String),
     /// With the number at that JSON pointer, the numbers with exponents and the long ones have more digits than
@@ -45,13 +46,13 @@ pub enum NumberError {
     #[error(
         "{} brings the long numbers to more than 262,144 digits when they are written out; send fewer or \
          smaller ones, or send them as strings",
-        place(.0)
+        named(.0)
     )]
     TooLong(String),
 }
 
 /// A number by its JSON pointer.
-fn place(pointer: &str) -> String {
+fn named(pointer: &str) -> String {
     match pointer {
         "" => "the number".to_owned(),
         _ => format!("the number at {pointer}"),
@@ -61,7 +62,7 @@ fn place(pointer: &str) -> String {
 /// Checks the numbers of a text that is known to be JSON.
 ///
 /// # Errors
-/// [`NumberError::TooFine`] and [`NumberError::TooLong`], with the place of the first number that is too much.
+/// [`NumberError::TooFine`] and [`NumberError::TooLong`], with the JSON pointer of the first number above a limit.
 pub(super) fn check(json: &str) -> Result<(), NumberError> {
     let bytes = json.as_bytes();
     let (mut at, mut written) = (0, 0_usize);
@@ -93,7 +94,7 @@ struct Number {
 }
 
 impl Number {
-    /// The number that begins there, and where it ends.
+    /// The number that begins at `start`, and the index of its end.
     fn at(bytes: &[u8], start: usize) -> (Number, usize) {
         let digits = |from: usize| bytes[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
         let mut at = start + usize::from(bytes[start] == b'-');
@@ -116,7 +117,7 @@ impl Number {
         (Number { digits: whole + fraction, fraction, exponent }, at.max(start + 1))
     }
 
-    /// How many digits stand behind the point once the exponent is gone.
+    /// How many digits are behind the point when the number is written without an exponent.
     fn behind_point(&self) -> usize {
         match self.exponent {
             None => self.fraction,
@@ -125,7 +126,7 @@ impl Number {
         }
     }
 
-    /// What it counts. One without an exponent is written as it came, and counts where it is long.
+    /// The digits that it counts. A number without an exponent is written as it is, and counts where it is long.
     fn written(&self) -> usize {
         match self.exponent {
             Some((_, size)) => self.digits.saturating_add(size),
@@ -171,8 +172,8 @@ mod tests {
     fn as_many_digits_as_fit_are_accepted_and_one_more_is_not() {
         let fits = ["1e-16383"; WRITTEN_OUT / 16_384].join(",");
         assert!(check(&format!("[{fits},7,-0.5]")).is_ok());
-        let told = refused(&format!("[{fits},7,1e0]"));
-        assert!(told.starts_with("the number at /17 brings") && told.contains("262,144 digits"), "{told}");
+        let error = refused(&format!("[{fits},7,1e0]"));
+        assert!(error.starts_with("the number at /17 brings") && error.contains("262,144 digits"), "{error}");
     }
 
     #[test]
@@ -205,14 +206,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_inside_a_string_is_no_number() {
+    fn digits_inside_a_string_are_not_a_number() {
         let text = r#""1e-99999 \" 1e-99999""#;
         assert!(check(&format!("{{{text}:[{text}]}}")).is_ok());
     }
 
     #[test]
-    fn an_error_names_the_place_as_a_json_pointer() {
-        for (json, place) in [
+    fn an_error_names_the_number_by_its_json_pointer() {
+        for (json, named) in [
             ("1e-20000", "the number has"),
             ("[1,[2,3],{}, 1e-20000]", "at /3 has"),
             (r#"{"items":[{"price":1},{"price":"x","qty":[0,{"a":1e-20000}]}]}"#, "at /items/1/qty/1/a has"),
@@ -222,8 +223,8 @@ mod tests {
             (r#"{"a":"b","c":1e-20000}"#, "at /c has"),
             (r#"{"x":[{"y":"z"}],"1e5":-1e-20000}"#, "at /1e5 has"),
         ] {
-            let told = refused(json);
-            assert!(told.contains(place), "{json}: {told}");
+            let error = refused(json);
+            assert!(error.contains(named), "{json}: {error}");
         }
         let long = refused(&format!(r#"{{"{}":1e-20000}}"#, "Ж".repeat(100_000)));
         assert!(long.len() < 500 && long.contains("..."), "{long}");

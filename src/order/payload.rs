@@ -1,5 +1,5 @@
-//! What a caller sends as the content of an order: any JSON value, kept as the text it came in. It is parsed
-//! once, at its arrival, for what the service must know of it, and copied from there on.
+//! The payload: the content of an order, any JSON value, kept as the text that the caller sent. It is parsed once, when
+//! it arrives, for its external id and its limits, and copied from there on. No digit of it must change.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub struct Payload {
 /// Why a text is not a payload.
 #[derive(Debug, Error)]
 pub enum PayloadError {
-    /// `serde_json`'s words, with line and column counted from the payload's start.
+    /// The message of `serde_json`, with line and column counted from the payload's start.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
     /// Its numbers are too long when they are written out.
@@ -42,7 +42,7 @@ impl Payload {
         Ok(payload)
     }
 
-    /// A payload that an order has already, however long its numbers are: earlier versions accepted such ones.
+    /// A payload of an existing order, with numbers of any length: earlier versions accepted those.
     ///
     /// # Errors
     /// [`PayloadError::Json`], as [`Payload::parse`].
@@ -50,8 +50,8 @@ impl Payload {
         Ok(Payload::read(text)?.0)
     }
 
-    /// A payload of an order that is deleted or cancelled, of which nothing is read: any JSON that PostgreSQL can hold,
-    /// also what no order is given, such as a number outside the range of a double.
+    /// A payload of a deleted or cancelled order, which is not processed: any JSON that PostgreSQL can hold, also
+    /// values that a new payload must not have, such as a number outside the range of a double.
     ///
     /// # Errors
     /// [`PayloadError::Json`] where it is not JSON, or a member's name has half of a surrogate pair.
@@ -83,7 +83,7 @@ impl Payload {
         Ok((Payload { text: trimmed.into(), external_id }, counts))
     }
 
-    /// A payload that has been parsed before and comes back from a store.
+    /// A payload that was parsed before it was stored.
     #[must_use]
     pub fn from_store(text: &str, external_id: &str) -> Payload {
         Payload { text: text.into(), external_id: external_id.into() }
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn any_json_is_read_that_an_order_has_which_is_gone() {
+    fn any_json_of_a_deleted_order_is_read() {
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
         for (text, id) in [
             (r#"{"id":"a\u0041","n":1e400}"#, "aA"),
@@ -148,7 +148,7 @@ mod tests {
         for text in ["1.7976931348623157e308", "-1.7976931348623157e308", &digits] {
             assert!(Payload::parse(text).is_ok(), "{text}");
         }
-        // Half a step further is another number.
+        // Slightly more is beyond the range.
         assert!(Payload::parse("1.7976931348623159e308").is_err());
     }
 
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_store_cannot_hold_is_refused_and_the_place_is_named() {
+    fn a_text_that_a_store_cannot_hold_is_refused_with_line_and_column() {
         for text in [
             "",
             "{",

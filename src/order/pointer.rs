@@ -1,4 +1,4 @@
-//! The JSON pointer (RFC 6901) of a place in a JSON text, for errors. It is found by a second pass over the text, so a text
+//! The JSON pointer (RFC 6901) of a value in a JSON text, for errors. A second pass over the text finds it, so a text
 //! without errors costs nothing. The tests are those of `numbers`.
 
 /// The longest pointer that an error quotes, in bytes.
@@ -31,7 +31,8 @@ pub(super) fn pointer(json: &str, target: usize) -> String {
         match bytes[at] {
             b'"' => {
                 let end = end_of_string(bytes, at);
-                // In an object a string is a name or a value. A value is passed over before its name could be missed.
+                // In an object a string is a name or a value. The name comes first and is never empty: it has its
+                // quotes.
                 if let Some(Segment::Member(name)) = segments.last_mut()
                     && name.is_empty()
                 {

@@ -1,6 +1,6 @@
-//! What the two messages on the bus share: the names of our headers, and how the fields of a record are read. The JSON
-//! values are an old contract with other services and hold exactly its fields, in its order; what is ours travels in
-//! headers.
+//! The parts that the two messages on the bus share: the names of our headers, and how the fields of a record are read.
+//! The JSON values are an old contract with other services and must have exactly its fields, in its order; fields of
+//! our own are headers.
 
 use jiff::Timestamp;
 use serde_json::value::RawValue;
@@ -49,7 +49,7 @@ pub(super) fn members<'a, const N: usize>(
     pick(text, names).map_err(|error| Undecodable::because(format!("the value is not valid JSON: {error}")))
 }
 
-/// A member that holds a string. `null` and `""` count as missing, as the services of the old contract mean it.
+/// A member that holds a string. `null` and `""` count as missing, as in the old contract.
 pub(super) fn string(field: &str, raw: Option<&RawValue>) -> Result<Option<String>, Undecodable> {
     let Some(raw) = raw else { return Ok(None) };
     let text: Option<String> = serde_json::from_str(raw.get())

@@ -1,5 +1,5 @@
-//! A request: a command, and the key that makes it safe to send again. The key is kept with what the command did, in
-//! one transaction, so that a request that comes again is answered with what happened the first time.
+//! A request: a command, and the idempotency key that makes it safe to repeat. The store keeps the key with the
+//! command's outcome, in one transaction, so that a repeated request gets the replayed outcome.
 
 use thiserror::Error;
 use uuid::Uuid;
@@ -8,8 +8,8 @@ use super::canonical;
 use super::command::Command;
 use super::id::Version;
 
-/// Namespaces of the digests, so that none can be taken for another or for an id: of the keys of a user, of the keys of
-/// requests that name an order and no user, and of contents.
+/// Namespaces of the digests, so that a digest is never equal to one of another kind or to an id: of the keys of a
+/// user, of the keys of requests that name an order and no user, and of contents.
 const KEYS: Uuid = Uuid::from_u128(0x6f72_6465_7273_7472_6561_6d2e_6b65_7973);
 const ORDER_KEYS: Uuid = Uuid::from_u128(0x6f72_6465_7273_7472_6561_6d2e_6f6b_6579);
 const CONTENTS: Uuid = Uuid::from_u128(0x6f72_6465_7273_7472_6561_6d2e_636f_6e74);
@@ -20,14 +20,14 @@ const LONGEST: usize = 255;
 /// A command on its way to the store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// What is asked for.
+    /// The command.
     pub command: Command,
-    /// What makes it safe to ask for it again.
+    /// The idempotency key, which makes it safe to repeat.
     pub key: Option<Key>,
 }
 
 impl Request {
-    /// The same request, under the same key, for an order of that version. A creation is for none.
+    /// The same request, under the same key, with that version as its precondition. A creation does not have one.
     #[must_use]
     pub fn for_version(&self, version: Version) -> Request {
         let mut request = self.clone();
@@ -48,13 +48,13 @@ impl From<Command> for Request {
     }
 }
 
-/// The key of a request, as stores keep it: digests (SHA-1, in the form of UUIDv5, RFC 9562), so that it is short
-/// however long text and content are.
+/// The key of a request, as stores keep it: digests (SHA-1, in the form of UUIDv5, RFC 9562), so that it is short for a
+/// text and content of any length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     /// Of the key's text and of its scope: the user, or the order.
     pub digest: [u8; 16],
-    /// Of what was asked for under it, but for the id of an order that is to be made. Equal JSON has equal digests.
+    /// Of the command's content, without the id of an order that it creates. Equal JSON has equal digests.
     pub content: [u8; 16],
 }
 
@@ -88,12 +88,12 @@ impl KeyText {
     /// The key of one item of a list that was sent under this key.
     #[must_use]
     pub fn item(&self, index: usize) -> KeyText {
-        // No text that a caller writes holds a line break.
+        // A key that a caller sends cannot contain a line break.
         KeyText(format!("{}\n{index}", self.0))
     }
 
     /// The key of a command. Its scope is the user that the request names, else the order that it names: callers who
-    /// name no user do not meet each other's keys, unless they change the same order.
+    /// name no user do not share keys, unless they change the same order.
     #[must_use]
     pub fn of(&self, command: &Command) -> Key {
         let (namespace, scope) = match command {
@@ -108,7 +108,7 @@ impl KeyText {
     }
 }
 
-/// The inside of a quoted string: a backslash stands before a quote or a backslash, and nothing else.
+/// The inside of a quoted string: a backslash may only be before a quote or a backslash.
 fn unescape(quoted: &str) -> Result<String, BadKey> {
     let (mut text, mut rest) = (String::with_capacity(quoted.len()), quoted.chars());
     while let Some(c) = rest.next() {
@@ -121,9 +121,9 @@ fn unescape(quoted: &str) -> Result<String, BadKey> {
     Ok(text)
 }
 
-/// A digest of what a command asks for.
+/// A digest of a command's content.
 fn content(command: &Command) -> [u8; 16] {
-    // Of fixed length each, and then the payload: no two commands are written alike.
+    // Each of a fixed length, and then the payload: different commands have different texts.
     let (kind, order_id, if_version, payload) = match command {
         Command::Create { payload, .. } => (b'c', None, None, Some(payload)),
         Command::Update { order_id, payload, if_version, .. } => {
@@ -133,7 +133,7 @@ fn content(command: &Command) -> [u8; 16] {
     };
     let mut text = vec![kind];
     text.extend(order_id.map_or([0; 16], |id| *id.as_bytes()));
-    // No version is below zero.
+    // Versions are never negative.
     text.extend(if_version.unwrap_or(-1).to_be_bytes());
     if let Some(payload) = payload {
         canonical::append(payload.as_str(), &mut text);

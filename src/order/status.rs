@@ -1,11 +1,11 @@
-//! Where an order stands, and which way it may go from there. The table [`Status::LEGAL`] is the only place
-//! that knows: the stores build the conditions of their statements from it.
+//! The status of an order, and the legal transitions. The table [`Status::LEGAL`] is their only definition: the stores
+//! build the conditions of their statements from it.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// Where an order stands.
+/// The status of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Status {
     /// Created, and not yet processed.
@@ -14,23 +14,23 @@ pub enum Status {
     Processing,
     /// Processed.
     Done,
-    /// Could not be processed; the order says why.
+    /// Could not be processed; the order has the reason.
     Failed,
-    /// Called off by an event from outside. The worker leaves it so.
+    /// Cancelled by an event of another service. The worker does not change it.
     Cancelled,
-    /// Deleted, for ever: no event, retry or race brings the order back.
+    /// Deleted, for ever: an event, a retry or a race must not change this.
     Deleted,
 }
 
 use Status::{Cancelled, Deleted, Done, Failed, New, Processing};
 
-/// A step that the table does not hold.
+/// A transition that is not in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("an order that is {from} cannot become {to}")]
 pub struct IllegalTransition {
-    /// Where the order stands.
+    /// The order's status.
     pub from: Status,
-    /// Where it was to go.
+    /// The wanted status.
     pub to: Status,
 }
 
@@ -48,10 +48,10 @@ impl Status {
         (Deleted, &[]),
     ];
 
-    /// Goes one step.
+    /// Makes a transition.
     ///
     /// # Errors
-    /// [`IllegalTransition`] where the table does not hold it.
+    /// [`IllegalTransition`] where it is not in the table.
     pub fn next(self, to: Status) -> Result<Status, IllegalTransition> {
         if self.followers().contains(&to) { Ok(to) } else { Err(IllegalTransition { from: self, to }) }
     }
@@ -62,11 +62,11 @@ impl Status {
     }
 
     fn followers(self) -> &'static [Status] {
-        // The table lists the statuses in the order of their declaration; a test holds it to that.
+        // The table lists the statuses in the order of their declaration; a test checks that.
         Status::LEGAL[self as usize].1
     }
 
-    /// The name on every wire and in every store.
+    /// The name on the wires and in the stores.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
-//! A sum of products of decimals, exact and cheap whatever their scales are. To add two decimals their scales must be
-//! made equal, and next to `1e999` a cent is a number of a thousand digits. So there is one sum for each scale, and
-//! they are made equal once, at the end: the cost follows from the length of the text, not from its exponents.
+//! A sum of products of decimals, exact, and cheap for decimals of any scales. To add two decimals their scales must be
+//! made equal, and next to `1e999` a cent is a number of a thousand digits. So there is one sum for each scale, and the
+//! scales are made equal once, at the end: the cost depends on the length of the text, not on its exponents.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use bigdecimal::num_bigint::{BigInt, Sign};
 /// The largest power of ten in a machine word.
 const WORD: u32 = 19;
 
-/// The sums so far, by how many digits stand behind the point. Numbers of a thousand digits on either side have
-/// products of two thousand, so there are at most four thousand sums of as many digits.
+/// The sums so far, by the number of digits behind the point. Numbers of a thousand digits on either side have products
+/// of two thousand, so there are at most four thousand sums of as many digits.
 #[derive(Debug, Default)]
 pub(super) struct Total(BTreeMap<i64, BigInt>);
 
 impl Total {
-    /// Adds a product. One that is zero adds nothing, and no decimals either.
+    /// Adds a product. A product of zero adds nothing, also no digits behind the point.
     pub(super) fn add(&mut self, price: BigDecimal, qty: BigDecimal) {
         let ((price, price_scale), (qty, qty_scale)) =
             (price.into_bigint_and_exponent(), qty.into_bigint_and_exponent());
@@ -26,7 +26,7 @@ impl Total {
         }
     }
 
-    /// The most digits that any addend has behind its point; the sum has as many.
+    /// The most digits that an addend has behind its point; the sum has as many.
     pub(super) fn scale(&self) -> i64 {
         self.0.last_key_value().map_or(0, |(scale, _)| *scale)
     }
@@ -50,9 +50,9 @@ impl Total {
 fn shift(number: &mut BigInt, places: i64) {
     let mut places = u32::try_from(places).unwrap_or(0);
     while places > 0 {
-        let step = places.min(WORD);
-        *number *= 10_u64.pow(step);
-        places -= step;
+        let digits = places.min(WORD);
+        *number *= 10_u64.pow(digits);
+        places -= digits;
     }
 }
 

@@ -159,7 +159,7 @@ impl Follower {
 
     /// The next page, read when it is the peer's turn. `upto` is the offset of the call.
     async fn read(&self, upto: HistoryOffset) -> Result<Reading, store::Error> {
-        let turn = self.subject.peer.turn(Turn::Steps).await;
+        let turn = self.subject.peer.turn(Turn::HistoryEvents).await;
         let (store, scope, after) = (Arc::clone(&self.store), self.subject.scope, self.after);
         // A task of its own: the read continues when its client leaves, so the turn is held until the read ends.
         let read = tokio::spawn(async move {

@@ -13,7 +13,7 @@ pub enum Turn {
     Page,
     /// Of a page of history events, for a stream: little, but a peer has many streams, and all of them may read at
     /// once.
-    Steps,
+    HistoryEvents,
     /// Of a copy in the cache: as much as of an order. A store that does not answer does not delay it.
     Copy,
 }
