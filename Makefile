@@ -1,8 +1,8 @@
-# Short names for the commands of every day. `make` alone lists them.
+# Short names for the usual commands. `make` alone lists them.
 .DEFAULT_GOAL := help
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-FIRST_BUILD := Building OrderStream. The first build compiles its C libraries too, and takes about three minutes on two \
-	processors; later ones take seconds. Then it says where it listens.
+FIRST_BUILD := Building OrderStream. The first build compiles its C libraries too, and takes about three minutes on \
+	two processors; later ones take seconds. Then it prints its addresses.
 .PHONY: help up migrate run-api run-worker servers servers-down secrets test test-kafka-tls fuzz lint fmt \
 	bench soak package coverage docs book clean
 
@@ -22,7 +22,7 @@ run-api: ## run the API alone (needs POSTGRES_DSN and KAFKA_BROKERS)
 run-worker: ## run a worker alone (needs POSTGRES_DSN and KAFKA_BROKERS)
 	cargo run --release --locked -- worker
 
-servers: ## start a Postgres, a Redis and a Kafka of your own, and say where they are
+servers: ## start a Postgres, a Redis and a Kafka of your own, and print their addresses
 	@scripts/servers up
 
 servers-down: ## stop them and delete their data
@@ -38,7 +38,7 @@ secrets: ## make the password of Postgres for compose.yaml, once, in ./secrets
 test: ## run every test (KEEP_SERVERS=1 leaves the servers that they start running)
 	scripts/test
 
-# With little optimisation: that build is tested for its logins alone, and costs a quarter of the time.
+# With little optimisation, which takes a quarter of the time: only the logins are tested in that build.
 test-kafka-tls: ## lint the build with TLS for Kafka, and test its logins
 	@pkg-config --exists openssl || scripts/install-libssl
 	CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo clippy --locked --all-targets --features kafka-tls -- -D warnings
@@ -47,7 +47,7 @@ test-kafka-tls: ## lint the build with TLS for Kafka, and test its logins
 fuzz: ## test the HTTP API against its OpenAPI document with over 20,000 requests
 	for seed in 1 2 3 4; do SCHEMATHESIS_SEED=$$seed scripts/schemathesis 400 || exit; done
 
-lint: ## check format, clippy, docs, and what may enter the build
+lint: ## check format, clippy, docs, licences and bans
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps
@@ -59,7 +59,7 @@ fmt: ## format the code
 bench: ## compare with plain Postgres and Kafka on this machine (settings: see scripts/bench)
 	scripts/bench
 
-soak: ## load several processes for half an hour while parts are killed and paused (settings: see scripts/soak)
+soak: ## load several processes for half an hour while servers are killed and paused (settings: see scripts/soak)
 	scripts/soak
 
 package: ## build the files of a release for this machine, into target/package
@@ -70,11 +70,11 @@ coverage: ## test coverage, to target/lcov.info
 	cargo llvm-cov --locked --lcov --output-path target/lcov.info
 	cargo llvm-cov report --summary-only
 
-docs: ## write the generated parts of the pages in docs/ anew
+docs: ## regenerate the generated sections of the pages in docs/
 	ORDERSTREAM_WRITE_DOCS=1 cargo test --locked --test it docs::configuration
 
 book: ## the documentation as a book, to target/book
 	scripts/book
 
-clean: ## remove what builds made (not the orders in orderstream-data)
+clean: ## remove the files of builds (not the orders in orderstream-data)
 	cargo clean

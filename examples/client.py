@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Creates an order and sends the request again as often as that is safe and useful. The standard library is enough.
+"""Creates an order, and repeats the request where that is safe and useful. The standard library is enough.
 
     python3 examples/client.py '{"id":"A-1","amount":"12.50"}'
 
 Settings, as variables: ORDERSTREAM_SERVER (http://127.0.0.1:8080), USER_ID.
 
-What makes it safe: one Idempotency-Key, made before the first attempt and kept for all of them. Whatever happened to an
-attempt, the next one with that key has no second effect, and is answered with what the first one did.
+What makes it safe: one Idempotency-Key, made before the first attempt and kept for all of them. A further attempt with
+that key never has a second effect, and is answered with the outcome of the first one.
 
 What it repeats: a problem that says `"retryable":true`, after the pause that `Retry-After` names; a connection that
 broke; and `outcome_unknown`, where the order may or may not be stored. What it does not repeat: any other problem.
@@ -27,11 +27,11 @@ ATTEMPTS = 6
 
 
 class Refused(Exception):
-    """The service refused the request; sending it again would not help."""
+    """The service refused the request; repeating it would not help."""
 
 
 def pause(attempt, answer):
-    """The seconds until the next attempt: what the answer asks for, or longer each time, and not all alike."""
+    """The seconds until the next attempt: those of the answer, or a growing, random pause."""
     named = answer.headers.get("Retry-After") if answer is not None else None
     if named is not None and named.isdigit():
         return int(named)
@@ -55,8 +55,8 @@ def create_order(payload, key=None):
         except urllib.error.HTTPError as error:
             problem = json.loads(error.read())
             last = error
-            again = problem.get("retryable") or problem.get("code") == "outcome_unknown"
-            if not again:
+            is_retryable = problem.get("retryable") or problem.get("code") == "outcome_unknown"
+            if not is_retryable:
                 raise Refused(f"{problem.get('code')} ({error.code}): {problem.get('detail')}") from error
             print(f"attempt {attempt + 1}: {problem['code']}", file=sys.stderr)
         except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
@@ -71,7 +71,7 @@ def main():
         status, answer = create_order(payload)
     except Refused as refusal:
         raise SystemExit(f"refused: {refusal}") from None
-    # 201 also covers an order that was processed and failed: `processing` says so. 202: stored, and still on its way.
+    # 201 also covers an order that was processed and failed: see `processing`. 202: stored, and still pending.
     print(status, answer["order_id"], answer.get("processing", answer["status"]))
 
 

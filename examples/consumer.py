@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Reads the events of orders from Kafka and carries out an effect once for each version of an order.
+"""Reads the events of orders from Kafka and applies an effect once for each version of an order.
 
     python3 examples/consumer.py [--until-end]
 
-Settings, as variables: KAFKA_BROKERS (localhost:9092), ORDERS_EVENTS_TOPIC (orders.events), CONSUMER_GROUP (my-consumer),
-CONSUMER_DATABASE (consumer.db).
+Settings, as variables: KAFKA_BROKERS (localhost:9092), ORDERS_EVENTS_TOPIC (orders.events), CONSUMER_GROUP
+(my-consumer), CONSUMER_DATABASE (consumer.db).
 
 The effect here is a row in a SQLite file: the newest content of each order. Three rules make it safe:
 
 1. An event is identified by its order and its version. The version is written in the transaction of the effect, and an
-   event whose version is not newer changes nothing. Kafka delivers at least once, so the same event may come twice.
-2. The offset is stored after that transaction. A crash in between has the event delivered again, which rule 1 allows.
-3. A record that cannot be read is put aside with its place, and the partition goes on.
+   event whose version is not newer changes nothing. Kafka delivers at least once, so an event may be redelivered.
+2. The offset is stored after that transaction. After a crash in between the event is redelivered, which rule 1 allows.
+3. A record that cannot be read is put aside with its offset, and the partition continues.
 """
 
 import json
@@ -28,12 +28,12 @@ def open_database(path):
         "CREATE TABLE IF NOT EXISTS orders ("
         "order_id TEXT PRIMARY KEY, version INTEGER NOT NULL, status TEXT NOT NULL, event TEXT NOT NULL)"
     )
-    database.execute("CREATE TABLE IF NOT EXISTS unreadable (place TEXT PRIMARY KEY, reason TEXT NOT NULL)")
+    database.execute("CREATE TABLE IF NOT EXISTS unreadable (position TEXT PRIMARY KEY, reason TEXT NOT NULL)")
     return database
 
 
 def version_of(record):
-    """The version in the headers. An event of a service that counts no versions has none."""
+    """The version in the headers; None in an event of a service that counts no versions."""
     for name, value in record.headers() or []:
         if name == "order-version":
             return int(value)
@@ -41,13 +41,13 @@ def version_of(record):
 
 
 def apply(database, record):
-    """Carries out the effect of one event, unless that was done before. Answers what was done, for the output."""
+    """Applies the effect of one event, unless that was done before. Returns a line for the output."""
     event = json.loads(record.value())
     order_id, version = event["order_id"], version_of(record)
     if version is None:
         raise ValueError("the event has no order-version")
-    # One statement, so one transaction: the effect and the version that guards it. The text of the event is kept as it
-    # is, because its numbers may have more digits than a float.
+    # One statement, so one transaction: the effect and the version that guards it. The text of the event is kept
+    # unchanged, because its numbers may have more digits than a float.
     changed = database.execute(
         "INSERT INTO orders (order_id, version, status, event) VALUES (?, ?, ?, ?) "
         "ON CONFLICT (order_id) DO UPDATE SET "
@@ -59,9 +59,9 @@ def apply(database, record):
 
 
 def put_aside(database, record, reason):
-    place = f"{record.topic()}/{record.partition()}/{record.offset()}"
-    database.execute("INSERT OR IGNORE INTO unreadable (place, reason) VALUES (?, ?)", (place, str(reason)))
-    print(f"put aside {place}: {reason}", file=sys.stderr, flush=True)
+    position = f"{record.topic()}/{record.partition()}/{record.offset()}"
+    database.execute("INSERT OR IGNORE INTO unreadable (position, reason) VALUES (?, ?)", (position, str(reason)))
+    print(f"put aside {position}: {reason}", file=sys.stderr, flush=True)
 
 
 def main():
@@ -72,7 +72,7 @@ def main():
             "bootstrap.servers": os.environ.get("KAFKA_BROKERS", "localhost:9092"),
             "group.id": os.environ.get("CONSUMER_GROUP", "my-consumer"),
             "auto.offset.reset": "earliest",
-            # Offsets that were stored are committed in the background; nothing is stored before its effect.
+            # Stored offsets are committed in the background; an offset is stored only after its effect.
             "enable.auto.offset.store": False,
             "enable.partition.eof": until_end,
         }
@@ -87,7 +87,7 @@ def main():
                 continue
             if record.error():
                 if record.error().code() != KafkaError._PARTITION_EOF:
-                    # Connections come back by themselves; what does not is fatal.
+                    # The client reconnects by itself; other errors are fatal.
                     if record.error().fatal():
                         raise SystemExit(f"consumer: {record.error()}")
                     print(f"consumer: {record.error()}", file=sys.stderr, flush=True)
@@ -105,7 +105,7 @@ def main():
     except KeyboardInterrupt:
         pass
     finally:
-        # Commits what is stored, and leaves the group.
+        # Commits the stored offsets, and leaves the group.
         consumer.close()
         database.close()
 

@@ -1,5 +1,5 @@
-//! A processor of your own: business rules that run when an order is created or updated, in place of the default, which
-//! works out the amount.
+//! A processor of your own: business rules that run when an order is created or updated, instead of the default, which
+//! computes the amount.
 //!
 //! This one adds a flat delivery fee to the amount, and lets an order without items fail with a reason. It runs as the
 //! whole system in one process, with the settings of `orderstream up`:
@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A processor must be idempotent: it is called at least once for each version of an order, and may be called again
-//! after a crash. A failure that may pass (`Transient`) is tried again for `PROCESSOR_RETRY_FOR`; one that does not
-//! (`Permanent`) ends the order as `failed`, with the reason.
+//! after a crash. A transient failure (`Transient`) is retried for `PROCESSOR_RETRY_FOR`; a permanent one (`Permanent`)
+//! ends the order as `failed`, with the reason.
 
 use std::sync::Arc;
 
@@ -24,10 +24,10 @@ use orderstream::{shutdown, telemetry};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-/// What the delivery of an order costs, as an item of its payload.
+/// The delivery fee, as an item of the payload.
 const DELIVERY: &str = r#"{"id":"delivery","price":"4.90"}"#;
 
-/// Adds the fee for delivery.
+/// Adds the delivery fee.
 struct WithDelivery;
 
 #[async_trait]
@@ -40,7 +40,7 @@ impl Processor for WithDelivery {
         if items.is_empty() {
             return Err(permanent(&"the order has no items"));
         }
-        // The rule of the default processor, for the items and the fee. Here the items pass through `f64`; a processor
+        // The rule of the default processor, for the items and the fee. Here the items are parsed as `f64`; a processor
         // that must keep every digit reads the text of the payload, as `Amount::of_payload` does.
         let items: Vec<String> = items.iter().map(Value::to_string).collect();
         let total = format!(r#"{{"items":[{},{DELIVERY}]}}"#, items.join(","));

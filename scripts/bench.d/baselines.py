@@ -1,4 +1,4 @@
-"""What OrderStream is compared with: Postgres under pgbench, and Kafka under its own producer benchmark."""
+"""The baselines of the comparison: Postgres under pgbench, and Kafka under its own producer benchmark."""
 
 import glob
 import os
@@ -14,7 +14,7 @@ RECORD_BYTES = 400
 
 
 class Servers:
-    """Servers of our own in `folder`, by scripts/servers; they are gone with all their data at the end."""
+    """Servers of our own in `folder`, by scripts/servers; they are deleted with all their data at the end."""
 
     def __init__(self, folder, cleanup):
         self.env = {**os.environ, "ORDERSTREAM_SERVERS": str(folder / "servers")}
@@ -27,7 +27,7 @@ class Servers:
         return call(SCRIPTS / "servers", *words, env=self.env, **options)
 
     def up(self, *names):
-        """Starts the servers and returns how to reach them, by setting."""
+        """Starts the servers and returns their addresses, by setting."""
         return dict(line.split("=", 1) for line in self.script("up", *names).splitlines())
 
 
@@ -71,7 +71,7 @@ class Pgbench:
 
 
 class KafkaProducer:
-    """One producer as fast as it can, to a topic like the service's, with batches as large as it fills."""
+    """One producer at full speed, to a topic like the service's, with full batches."""
 
     def __init__(self, servers, cleanup):
         self.servers = servers
@@ -79,7 +79,7 @@ class KafkaProducer:
         self.topic = f"bench.{uuid.uuid4().hex[:8]}"
         self.topics("--create", "--partitions", PARTITIONS)
         cleanup.callback(self.topics, "--delete")
-        # How many records fill the time is not known before. This run warms the broker up, too.
+        # This run finds the number of records that fill the time, and warms the broker up.
         self.rate = self.send(300_000).rate
 
     def topics(self, *words):

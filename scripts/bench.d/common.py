@@ -1,4 +1,4 @@
-"""What every part of scripts/bench needs: its settings, one run's result, and commands that must succeed."""
+"""The base of scripts/bench: its settings, one run's result, and commands that must succeed."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ SYSTEMS = os.environ.get("BENCH_SYSTEMS", "embedded full").split()
 
 
 class Run(NamedTuple):
-    """One measured run; `orders` is how many were completed in it, or how many records."""
+    """One measured run; `orders` is the number of completed orders, or of records."""
 
     orders: int
     rate: float

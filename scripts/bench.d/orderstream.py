@@ -1,4 +1,4 @@
-"""OrderStream as child processes: one with everything embedded, the API and a worker apart, or peers on a database."""
+"""OrderStream as child processes: one with everything embedded, an API and a worker, or peers on one database."""
 
 import contextlib
 import http.client
@@ -17,7 +17,7 @@ STOP_SECONDS = 60
 
 
 class OrderStream:
-    """The processes of `roles`, with `settings` and all else at its default; the last one takes the orders."""
+    """The processes of `roles`, with `settings` and defaults for all others; the last one gets the requests."""
 
     def __init__(self, binary, folder, cleanup, roles=("up",), settings=None):
         self.orders = 0
@@ -59,7 +59,7 @@ class OrderStream:
         self.fail("it did not become ready")
 
     def prove_one_order(self):
-        """What is measured is the whole life of an order: when 201 comes, it is processed."""
+        """Measures the whole life of an order: it is processed when the 201 arrives."""
         order = {"order_id": "0", "user_id": str(uuid.uuid4()), "payload": {"id": "probe", "amount": 1}}
         status, body = self.ask("POST", "/orders", order)
         if status != 201:
@@ -69,7 +69,7 @@ class OrderStream:
             self.fail(f"the first order was answered 201, yet it reads {status} {body!r}")
 
     def run(self, clients, protocol="http", seconds=SECONDS):
-        # An order stored but not processed in time is answered 202, after more than these 10 s: broken too.
+        # An order that is stored but not processed in time gets a 202, after more than these 10 s: an error, too.
         text = call("wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "10s",
                     "-s", SCRIPTS / "wrk/create.lua", f"http://127.0.0.1:{self.port}", "--", protocol,
                     timeout=seconds + 120)
@@ -108,7 +108,7 @@ class OrderStream:
 
 
 class Peers:
-    """Several services that share their orders: each gets its part of the clients, all at the same time."""
+    """Several services on one store: each gets its share of the clients, all at the same time."""
 
     def __init__(self, services):
         self.services = services

@@ -1,4 +1,4 @@
--- The table of the order service, as its migrations leave it: what the baseline writes into.
+-- The table that the baseline writes to: the same as after the service's migrations.
 CREATE TABLE orders (
     order_id   uuid PRIMARY KEY,
     user_id    uuid NOT NULL,

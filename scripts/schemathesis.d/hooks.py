@@ -1,5 +1,5 @@
-# What schemathesis cannot read out of an OpenAPI document: how to make a text that holds JSON, and which parts of
-# a request depend on each other. Loaded by scripts/schemathesis through schemathesis.toml.
+# The rules that an OpenAPI document cannot express: how to generate a text that contains JSON, and which fields of a
+# request depend on each other. Loaded by scripts/schemathesis through schemathesis.toml.
 
 import json
 import os
@@ -26,11 +26,11 @@ ZEROS = "00000000-0000-0000-0000-000000000000"
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Makes requests that are meant to fit do so: OpenAPI has no way to say that parts of one depend on each other."""
+    """Repairs requests that should be valid: OpenAPI cannot express that fields of a request depend on each other."""
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
     label, query, headers, body = case.operation.label, case.query or {}, case.headers or {}, case.body
-    # For conditions, schemathesis also makes up values of a format of its own, whatever their pattern says.
+    # For conditions, schemathesis also generates values that do not match their pattern.
     for parameter in case.operation.headers:
         pattern = parameter.definition.get("schema", {}).get("pattern")
         if pattern and not re.search(pattern, str(headers.get(parameter.name, ""))):
@@ -41,15 +41,15 @@ def before_call(context, case, kwargs):
     if not isinstance(body, dict) or label not in ("POST /orders", "PUT /orders/{order_id}"):
         return
     if label == "PUT /orders/{order_id}":
-        # No pattern can leave it out.
+        # A pattern cannot exclude it.
         if same(case.path_parameters["order_id"], ZEROS):
             case.path_parameters["order_id"] = USER
         if not same(body.get("order_id"), case.path_parameters["order_id"]):
             body.pop("order_id", None)
-        # Needed where the order does not exist yet, which the document cannot know.
+        # Needed where the order does not exist yet, which the document cannot express.
         if body.get("user_id") in (None, ""):
             body["user_id"] = USER
-    # The header and the body name one version, and a new order has none.
+    # The header and the body must name the same version, and a new order does not have one.
     is_new = label == "POST /orders" and body.get("order_id") in NO_ORDER
     if is_new or body.get("version") is not None:
         headers.pop("If-Match", None)

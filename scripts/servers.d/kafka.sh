@@ -1,11 +1,10 @@
 # Apache Kafka in KRaft mode, for scripts/servers: every broker is a controller too. Its jars come by Maven, as
 # scripts/kafka/pom.xml lists them, into a cache folder of the user's.
 #
-# Durable as in production means what Kafka means by it: a producer with acks=all is answered when every replica
-# in sync, and at least two of three brokers, have the record in the page cache of their system; the flush to
-# disk is left to that system, as is Kafka's default. So the death of a broker loses nothing, and of all three
-# at once neither; that three machines lose their power at once is what Kafka does not insure against.
-# shellcheck shell=bash disable=SC2154 # `here`, `root`, START_SECONDS: of scripts/servers
+# Durable as in production has Kafka's meaning: a producer with acks=all is answered when every in-sync replica, and at
+# least two of three brokers, have the record in the page cache of their system; the system flushes it to disk, as by
+# Kafka's default. So a crash of one broker, or of all three, loses nothing; a power failure of all three machines at
+# once may. shellcheck shell=bash disable=SC2154 # `here`, `root`, START_SECONDS: of scripts/servers
 
 kafka_pom=$here/kafka/pom.xml
 kafka_cache=${XDG_CACHE_HOME:-~/.cache}/orderstream/kafka-$(sed -n 's:.*<kafka.version>\(.*\)</.*:\1:p' "$kafka_pom")
@@ -15,7 +14,7 @@ kafka_install() {
   [[ -d $kafka_cache/libs ]] || kafka_download
 }
 
-# Maven's own folder stays as it is: what it needs besides is thrown away again.
+# Maven's own folder is not changed: the files that it needs besides are deleted again.
 kafka_download() (
   command -v mvn >/dev/null || install_packages maven
   mkdir -p "$kafka_cache"
@@ -51,7 +50,7 @@ kafka_create() {
   echo "k$(head -c 15 /dev/urandom | base64 | tr +/ _-)A" >"$1/cluster"
 }
 
-# A broker that finds no active controller ends itself after a minute, unless told to be as patient as we are.
+# A broker that does not find an active controller ends itself after a minute by default.
 kafka_properties() {
   cat <<PROPERTIES
 process.roles=broker,controller
@@ -79,8 +78,8 @@ log.cleaner.dedupe.buffer.size=8388608
 PROPERTIES
 }
 
-# Its data folder is formatted at the first start, in the same process, for three do that faster side by side. That
-# is over before it would pay to optimise its code.
+# Its data folder is formatted at the first start, in the same process, because three brokers do that faster
+# concurrently. It ends before the JIT compiler would pay off.
 kafka_start() {
   # shellcheck disable=SC2016 # expanded by that bash
   launch "$1" bash -c '
@@ -92,13 +91,13 @@ kafka_start() {
     -cp "$kafka_cache/libs/*"
 }
 
-# A port that answers is not enough: this line comes when the broker has joined its cluster.
+# A port that answers is not enough: this line is logged when the broker has joined its cluster.
 kafka_ready() {
   grep -q 'Kafka Server started' "$(folder "$1")/log"
 }
 
-# The broker, or what is to become it; then whatever of it outlived that, as the formatting may: it works in the
-# data folder, too, and would be in the way of the next.
+# The broker, or the shell that becomes it; then processes that outlived it, as the formatting may: they work in the
+# data folder, too, and would block the next start.
 kafka_processes() {
   processes_in_data "$1" "$(command -v java)"
 }

@@ -5,7 +5,7 @@
 pgbouncer_install() {
   postgres_install
   [[ ! -x /usr/sbin/pgbouncer ]] || return 0
-  # Debian's package would also start a service of its own on port 6432: told not to, for this once.
+  # Debian's package would also start a service of its own on port 6432: this prevents it, for this installation.
   local no_service=/usr/sbin/policy-rc.d failed=0
   [[ -e $no_service ]] || as_root install -m 755 /dev/stdin "$no_service" <<<'#!/bin/sh
 # orderstream: no service is started

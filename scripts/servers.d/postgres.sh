@@ -1,7 +1,7 @@
-# PostgreSQL, for scripts/servers. All is its default but what is said below; it listens on TCP alone.
-# shellcheck shell=bash
+# PostgreSQL, for scripts/servers. All settings but those below have their defaults; it listens on TCP alone. shellcheck
+# shell=bash
 
-# Postgres refuses to run as root: there its own user runs it.
+# Postgres refuses to run as root: then its own user runs it.
 as_postgres=()
 ((EUID != 0)) || as_postgres=(setpriv --reuid=postgres --regid=postgres --init-groups)
 
@@ -12,7 +12,7 @@ postgres_bin() {
 
 postgres_install() {
   [[ -z $(postgres_bin) ]] || return 0
-  # Debian's package would also start a cluster of its own on port 5432: told not to, for this once.
+  # Debian's package would also start a cluster of its own on port 5432: this prevents it, for this installation.
   local no_cluster=/etc/postgresql-common/createcluster.d/orderstream-none.conf failed=0
   as_root mkdir -p "${no_cluster%/*}"
   as_root tee "$no_cluster" <<<"create_main_cluster = false" >/dev/null
@@ -26,7 +26,7 @@ postgres_create() (
   mkdir "$1/data"
   free_ports 1 >"$1/port"
   ((EUID != 0)) || chown postgres: "$1" "$1/data"
-  # Out of a folder that its user may not enter.
+  # Leaves a folder that its user may not enter.
   cd /
   "${as_postgres[@]}" "$bin/initdb" --pgdata="$1/data" --username=postgres --auth=trust --encoding=UTF8 \
     --locale=C.UTF-8 >/dev/null
@@ -35,13 +35,14 @@ postgres_create() (
 )
 
 postgres_start() {
-  # Nothing runs in the folder now. Its last postmaster may still be a zombie, if nobody collects the dead here,
-  # and would be taken for alive.
+  # Nothing runs in the folder now. Its last postmaster may still be a zombie, where init does not reap processes, and
+  # would count as alive.
   rm -f "$(folder "$1")/data/postmaster.pid"
-  # The two switches of durability stand at their defaults, for the reader. ORDERSTREAM_POSTGRES_FSYNC=off is
-  # for the tests that never stop a server: what it has confirmed would survive no crash of the machine.
+  # The two settings of durability are its defaults, written down for clarity. ORDERSTREAM_POSTGRES_FSYNC=off is for tests
+  # that never stop a server: commits that it confirmed would not survive a crash of the machine.
   launch "$1" "${as_postgres[@]}" "$(postgres_bin)/postgres" -D "$(folder "$1")/data" -h 127.0.0.1 \
-    -p "$(<"$(folder "$1")/port")" -N 200 -c unix_socket_directories= -c "fsync=${ORDERSTREAM_POSTGRES_FSYNC:-on}" -c synchronous_commit=on
+    -p "$(<"$(folder "$1")/port")" -N 200 -c unix_socket_directories= \
+    -c "fsync=${ORDERSTREAM_POSTGRES_FSYNC:-on}" -c synchronous_commit=on
 }
 
 postgres_ready() {

@@ -3,7 +3,7 @@
 
 redis_install() {
   ! command -v redis-server redis-cli >/dev/null || return 0
-  # Debian's package would also start a service on port 6379, now and at every boot: told not to.
+  # Debian's package would also start a service on port 6379, now and at every boot: this prevents it.
   local policy=/usr/sbin/policy-rc.d ours=0 failed=0
   if [[ ! -e $policy ]]; then
     ours=1

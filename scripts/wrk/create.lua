@@ -4,8 +4,8 @@
 -- a number, with a key three and two. Ends with one line `result ...` that scripts/bench reads. One wrk thread per run.
 
 local USERS = 1000
--- External ids are ten digits long, so Content-Length never changes, and lie scattered over their range: ids in
--- rising order would spare the server's index most of its work.
+-- External ids are ten digits long, so Content-Length never changes, and scattered over their range: ids in rising
+-- order would save the server's index most of its work.
 local RANGE, STEP = 1000000000, 387420489
 local heads, middles, tail, count = {}, {}, nil, 0
 
