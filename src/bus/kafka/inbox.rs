@@ -198,15 +198,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_forgotten_makes_room() {
+    async fn what_is_discarded_makes_room() {
         let inbox = Inbox::default();
         for partition in [0, 1].repeat(8) {
             inbox.push(delivery(partition, 1 << 20));
         }
         assert!(inbox.is_full());
-        inbox.forget(1);
+        inbox.discard(1);
         assert!(!inbox.is_full());
-        inbox.forget(0);
+        inbox.discard(0);
         assert!(inbox.has_room());
         inbox.push(delivery(0, 1));
         inbox.end();
