@@ -116,8 +116,8 @@ fn permit(caller: &Caller) -> Result<Permit, Problem> {
         Problem::new(
             OVERLOADED,
             format!(
-                "the limit of {total} open streams, {per_peer} of them from one address, is reached; try again after \
-                 the pause in Retry-After"
+                "{total} streams may be open, {per_peer} of them from one address, and that limit is reached; try again \
+                 after the pause in Retry-After"
             ),
         )
     })
