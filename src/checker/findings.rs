@@ -1,5 +1,5 @@
 //! The faults that a stored order can have, and the check of one row for them. Pure: no IO, no clock; `verify` walks
-//! the store and calls [`check`].
+//! the store and calls `check`.
 //!
 //! A row without a fault was written by the rules. Whether its order makes progress is another question: see `stuck`.
 
