@@ -45,8 +45,8 @@ const OWNED: [(&str, &[&str]); 16] = [
     ("env::", &["config", "cli"]),
 ];
 
-/// Folders of a room, and what of the room they must not import. The protocols do not know each other, and what both use
-/// knows neither.
+/// Folders of a room, and what of the room they must not import. The protocols do not know each other, and what both
+/// use knows neither.
 const MUST_NOT_IMPORT: [(&str, &[&str]); 4] = [
     ("api/http/", &["api/grpc/"]),
     ("api/grpc/", &["api/http/"]),

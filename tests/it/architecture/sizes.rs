@@ -8,8 +8,8 @@ const FILE_LINES: usize = 400;
 /// The most lines of a function of the program, from `fn` to its closing brace. Tests may tell a longer story.
 const FUNCTION_LINES: usize = 70;
 
-/// The functions of a file: the line in which each begins, and how many lines it has. rustfmt puts the closing brace where
-/// the line of the `fn` begins.
+/// The functions of a file: the line in which each begins, and how many lines it has. rustfmt puts the closing brace
+/// where the line of the `fn` begins.
 fn functions(text: &str) -> Vec<(usize, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let indent = |line: &str| line.len() - line.trim_start().len();

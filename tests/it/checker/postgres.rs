@@ -120,7 +120,8 @@ async fn what_is_missing_anywhere_in_large_tables_is_found_a_part_at_a_time() {
     let schema = Schema::migrated().await;
     let store = schema.open();
     let fill = "
-        INSERT INTO orders (order_id, user_id, status, payload, created_at, updated_at, bucket, version, processed_version)
+        INSERT INTO orders (order_id, user_id, status, payload, created_at, updated_at, bucket, version,
+                            processed_version)
         SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, gen_random_uuid(),
                CASE WHEN n % 15000 = 1 THEN 'new' ELSE 'done' END, '{}', '2025-01-01', '2025-01-01', 0, 1,
                CASE WHEN n % 15000 = 1 THEN 0 ELSE 1 END

@@ -1,5 +1,5 @@
-//! A client of server-sent events, on a connection of its own, that reads as the standard says and nothing more: it does
-//! not come back by itself, and a stream that is torn fails the test.
+//! A client of server-sent events, on a connection of its own, that reads as the standard says and nothing more: it
+//! does not come back by itself, and a stream that is torn fails the test.
 
 use std::net::SocketAddr;
 

@@ -1,6 +1,6 @@
-//! Blocks of the kind `console`: what a reader types behind `$ `, and what comes out. A command goes on in the next line
-//! behind a backslash or within quotes. All blocks of a page run one after the other against one server, whose settings
-//! the note `server: KEY=VALUE ...` before a block changes; its data stays.
+//! Blocks of the kind `console`: what a reader types behind `$ `, and what comes out. A command goes on in the next
+//! line behind a backslash or within quotes. All blocks of a page run one after the other against one server, whose
+//! settings the note `server: KEY=VALUE ...` before a block changes; its data stays.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};

@@ -1,6 +1,6 @@
-//! `grpcurl` as far as the pages use it, carried out by the client that is generated from the proto files: so the pages'
-//! calls are made, and a machine that runs the tests needs no such tool. Answers are printed as it prints them: JSON with
-//! names in camel case, two spaces a level, and no member that has its default.
+//! `grpcurl` as far as the pages use it, carried out by the client that is generated from the proto files: so the
+//! pages' calls are made, and a machine that runs the tests needs no such tool. Answers are printed as it prints them:
+//! JSON with names in camel case, two spaces a level, and no member that has its default.
 
 use serde_json::Value;
 use tonic::metadata::AsciiMetadataKey;

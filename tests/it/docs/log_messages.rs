@@ -1,6 +1,6 @@
 //! docs/log-messages.md lists every line that the program can log as a warning or an error: the literals of `warn!`,
-//! `error!` and `limited!` in src, where `…` stands for what is filled in. Lines that are filled in as a whole, as a warning
-//! about the settings, are described there in prose.
+//! `error!` and `limited!` in src, where `…` stands for what is filled in. Lines that are filled in as a whole, as a
+//! warning about the settings, are described there in prose.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! Blocks of the kind `sh`: commands that a test does not run, because they take minutes, need servers or change the
-//! machine. Each is checked as far as it can be: targets of `make`, scripts and examples must exist, and a subcommand of
-//! `orderstream` must have the flags that are given to it. Programs of others are listed, each with the reason.
+//! machine. Each is checked as far as it can be: targets of `make`, scripts and examples must exist, and a subcommand
+//! of `orderstream` must have the flags that are given to it. Programs of others are listed, each with the reason.
 
 use super::page::{file, root};
 use super::server::{PROGRAM, program};

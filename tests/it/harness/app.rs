@@ -1,6 +1,7 @@
-//! A whole system in the test's own process: the embedded store in a folder of its own, or Postgres where a test
-//! asks for it, the in-process bus with a journal, and the two roles as `app` starts them, on a free port. Every test ends with `finish`, and
-//! that is an assertion: the roles end by themselves, the checker finds nothing wrong, and nothing is pending.
+//! A whole system in the test's own process: the embedded store in a folder of its own, or Postgres where a test asks
+//! for it, the in-process bus with a journal, and the two roles as `app` starts them, on a free port. Every test ends
+//! with `finish`, and that is an assertion: the roles end by themselves, the checker finds nothing wrong, and nothing
+//! is pending.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Ports for programs that cannot be asked to choose one by themselves, and the ports that a program has chosen. A port
-//! that was free a moment ago and is taken later belongs to the first who asks for it: so these come from outside of the
-//! range of which the kernel hands out ports by itself, and no two tests of a run get the same one.
+//! that was free a moment ago and is taken later belongs to the first who asks for it: so these come from outside of
+//! the range of which the kernel hands out ports by itself, and no two tests of a run get the same one.
 
 use std::collections::BTreeSet;
 use std::fs;

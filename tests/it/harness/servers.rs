@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 use crate::harness::binary::{INSTALLATION, output_within};
 
-/// When a run of the script, or of a server's own tool, is given up. It gives up waiting for a server by itself before that; an installation of one
-/// takes its time.
+/// When a run of the script, or of a server's own tool, is given up. It gives up waiting for a server by itself before
+/// that; an installation of one takes its time.
 const LIMIT: Duration = INSTALLATION;
 
 /// The DSN of a Postgres whose database the tests may fill.

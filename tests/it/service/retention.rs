@@ -1,5 +1,5 @@
-//! How long the key of a request is kept: a day, also where the history is dropped sooner. The retention job looks at it when a
-//! process starts.
+//! How long the key of a request is kept: a day, also where the history is dropped sooner. The retention job looks at
+//! it when a process starts.
 
 use std::time::Duration;
 

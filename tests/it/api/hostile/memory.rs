@@ -1,5 +1,6 @@
-//! Clients that make the process hold memory: answers that no one reads, bodies that are announced and do not come, heads
-//! that never end, commands of callers who are gone. The memory stays within its bound, and the bystander is served.
+//! Clients that make the process hold memory: answers that no one reads, bodies that are announced and do not come,
+//! heads that never end, commands of callers who are gone. The memory stays within its bound, and the bystander is
+//! served.
 
 use prost::Message;
 use tokio::io::AsyncWriteExt;

@@ -1,5 +1,5 @@
-//! The roles apart, with Postgres and Kafka: what one client does to an api process, and what one producer puts in front
-//! of a worker, disturbs no other caller and takes a bounded amount of memory.
+//! The roles apart, with Postgres and Kafka: what one client does to an api process, and what one producer puts in
+//! front of a worker, disturbs no other caller and takes a bounded amount of memory.
 
 use orderstream::order::OrderId;
 use tokio::time::timeout;

@@ -1,5 +1,5 @@
-//! One peer and its share: of connections, of streams, of calls. What one address takes is not missing for another, and a
-//! trusted proxy's clients have a share each.
+//! One peer and its share: of connections, of streams, of calls. What one address takes is not missing for another, and
+//! a trusted proxy's clients have a share each.
 
 use std::net::Ipv4Addr;
 

@@ -1,4 +1,5 @@
-//! `Idempotency-Key`: a request that comes again is answered with what happened the first time, and nothing happens twice.
+//! `Idempotency-Key`: a request that comes again is answered with what happened the first time, and nothing happens
+//! twice.
 
 use futures_util::future::join_all;
 

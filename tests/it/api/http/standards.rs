@@ -1,5 +1,5 @@
-//! What the standards of HTTP ask of every answer: how it may be kept, what it depends on, which paths are one, and what
-//! is said of a body that is encoded.
+//! What the standards of HTTP ask of every answer: how it may be kept, what it depends on, which paths are one, and
+//! what is said of a body that is encoded.
 
 use crate::clients::UNKNOWN_ID;
 use crate::clients::USER;

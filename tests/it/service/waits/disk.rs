@@ -1,5 +1,5 @@
-//! A disk that is full: nothing is stored, callers are told so, the service is not ready, and all of that ends by itself
-//! when there is room again.
+//! A disk that is full: nothing is stored, callers are told so, the service is not ready, and all of that ends by
+//! itself when there is room again.
 
 use std::path::Path;
 

@@ -213,7 +213,8 @@ pub(crate) async fn a_history_is_read_by_versions(store: Arc<dyn Store>) {
     );
 }
 
-/// `history`: at most [`MAX_PAGE_EVENTS`] steps at a time, however many a version has; `newest_history_event` reads one alone.
+/// `history`: at most [`MAX_PAGE_EVENTS`] steps at a time, however many a version has; `newest_history_event` reads one
+/// alone.
 pub(crate) async fn a_version_with_very_many_steps_is_read_in_part(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;
     let began: Timestamp = "2100-01-01T00:00:00Z".parse().expect("a time");
@@ -283,8 +284,8 @@ pub(crate) async fn steps_come_in_pages_whoever_asks_for_whose(store: Arc<dyn St
     }
 }
 
-/// `steps`: a page of one user's steps looks at a bounded number of others, and says where it has come to: a reader goes
-/// on there until it finds what is behind them.
+/// `steps`: a page of one user's steps looks at a bounded number of others, and says where it has come to: a reader
+/// goes on there until it finds what is behind them.
 pub(crate) async fn a_user_is_told_of_a_step_behind_ten_thousand_of_others(store: Arc<dyn Store>) {
     /// More than a page looks at, twice.
     const OTHERS: usize = 21_000;

@@ -201,7 +201,8 @@ pub(crate) async fn a_creation_of_an_id_that_is_taken_changes_nothing(store: Arc
     assert_eq!(row(&*store, fresh).await.amount, amount("2"));
 }
 
-/// `Order::touched`: set by an event without a version, whose change has a time of its own; cleared by each change of ours.
+/// `Order::touched`: set by an event without a version, whose change has a time of its own; cleared by each change of
+/// ours.
 pub(crate) async fn an_order_says_whether_something_else_changed_it_last(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;
     assert!(!row(&*store, id).await.touched);

@@ -1,5 +1,5 @@
-//! The model that random writes are held against: the promises of `Store` written once more, without a database. It keeps
-//! rows, what was done under each key, and every step of the history, and answers as a store must.
+//! The model that random writes are held against: the promises of `Store` written once more, without a database. It
+//! keeps rows, what was done under each key, and every step of the history, and answers as a store must.
 
 use std::collections::BTreeMap;
 

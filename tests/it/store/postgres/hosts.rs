@@ -1,5 +1,5 @@
-//! Several hosts in one DSN: a standby in front, a host that is silent, a server with room for one connection, a password
-//! that is changed in its file, and a server that is still starting.
+//! Several hosts in one DSN: a standby in front, a host that is silent, a server with room for one connection, a
+//! password that is changed in its file, and a server that is still starting.
 
 use std::fs::{self, File};
 use std::process::Command;

@@ -1,6 +1,6 @@
-//! Migrations of tables that are in use: writers go on while the migration waits for a lock, one that was killed goes on
-//! where it was, and what comes out is what the files make by hand. On servers of their own: an index that is built waits
-//! for every transaction of its database.
+//! Migrations of tables that are in use: writers go on while the migration waits for a lock, one that was killed goes
+//! on where it was, and what comes out is what the files make by hand. On servers of their own: an index that is built
+//! waits for every transaction of its database.
 
 use orderstream::store::Maintenance;
 use orderstream::store::postgres::{Options, PostgresStore};

@@ -15,7 +15,8 @@ use crate::harness::schema::Schema;
 use crate::harness::wait::until;
 use crate::store::conformance::{creation, deletion, done, some_user, update};
 
-/// 40,000 orders of a hundred users, in batches of ten of one time each; every fourth is deleted, and none is cancelled.
+/// 40,000 orders of a hundred users, in batches of ten of one time each; every fourth is deleted, and none is
+/// cancelled.
 const FILL: &str = r#"
 INSERT INTO orders (order_id, user_id, status, payload, created_at, updated_at, bucket)
 SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, ('00000000-0000-4000-8000-' || lpad((n % 100)::text, 12, '0'))::uuid,

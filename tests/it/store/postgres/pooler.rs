@@ -1,5 +1,5 @@
-//! `PgBouncer` in front of Postgres. Where it shares connections between transactions, every command refuses to start and
-//! leaves nothing behind; where each client has a session of its own, all works.
+//! `PgBouncer` in front of Postgres. Where it shares connections between transactions, every command refuses to start
+//! and leaves nothing behind; where each client has a session of its own, all works.
 
 use orderstream::store::Maintenance;
 use orderstream::store::postgres::{Options, PostgresStore};
