@@ -178,8 +178,10 @@ fn check(found: Found) -> Result<(), MigrateError> {
 /// out of the log.
 async fn prepared(server: &Server) -> Result<Client, MigrateError> {
     let client = connect(server).await?;
-    let settings =
-        format!("SET statement_timeout = {}; SET client_min_messages = warning", STATEMENT_TIMEOUT.as_millis());
+    let settings = format!(
+        "SET statement_timeout = {}; SET client_min_messages = warning",
+        STATEMENT_TIMEOUT.as_millis()
+    );
     client.batch_execute(&settings).await.map_err(Failure::from)?;
     Ok(client)
 }
