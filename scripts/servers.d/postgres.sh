@@ -38,11 +38,11 @@ postgres_start() {
   # Nothing runs in the folder now. Its last postmaster may still be a zombie, where init does not reap processes, and
   # would count as alive.
   rm -f "$(folder "$1")/data/postmaster.pid"
-  # The two settings of durability are its defaults, written down for clarity. ORDERSTREAM_POSTGRES_FSYNC=off is for
+  # The two settings of durability are its defaults, written down for clarity. SERVERS_FSYNC=off is for
   # tests that never stop a server: commits that it confirmed would not survive a crash of the machine.
   launch "$1" "${as_postgres[@]}" "$(postgres_bin)/postgres" -D "$(folder "$1")/data" -h 127.0.0.1 \
     -p "$(<"$(folder "$1")/port")" -N 200 -c unix_socket_directories= \
-    -c "fsync=${ORDERSTREAM_POSTGRES_FSYNC:-on}" -c synchronous_commit=on
+    -c "fsync=${SERVERS_FSYNC:-on}" -c synchronous_commit=on
 }
 
 postgres_ready() {
