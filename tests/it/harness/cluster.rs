@@ -29,7 +29,10 @@ use crate::harness::wait::{until, within};
 
 /// Two clusters at a time: more would only measure how many processes two processors can carry. They wait for most of
 /// their time, and a test that waits for its turn keeps a thread of the tests from any other.
-static TURN: Semaphore = Semaphore::const_new(2);
+static TURN: Semaphore = Semaphore::const_new(CLUSTERS);
+
+/// How many clusters run at a time.
+const CLUSTERS: usize = 2;
 
 /// What a cluster is to be like: on the servers that all tests share, unless others are named.
 pub(crate) struct Setup {
@@ -105,6 +108,12 @@ impl Cluster {
     /// A cluster to be changed and started, when it is its turn; servers of its own come after that.
     pub(crate) async fn setup() -> Setup {
         let turn = TURN.acquire().await.expect("a semaphore that is never closed");
+        Setup { turn, dsn: None, brokers: None, settings: Vec::new() }
+    }
+
+    /// The same for a cluster that is loaded on brokers of its own: no other one runs beside it.
+    pub(crate) async fn setup_alone() -> Setup {
+        let turn = TURN.acquire_many(CLUSTERS as u32).await.expect("a semaphore that is never closed");
         Setup { turn, dsn: None, brokers: None, settings: Vec::new() }
     }
 

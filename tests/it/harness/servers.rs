@@ -187,8 +187,7 @@ fn run(folder: Option<&TempDir>, arguments: &[&str]) -> String {
     if let Some(folder) = folder {
         command.env("ORDERSTREAM_SERVERS", folder.path().join("servers"));
         // One of a test's own is durable, also where the shared one is not.
-        let shared =
-            ["POSTGRES_DSN", "REDIS_ADDR", "KAFKA_BROKERS", "PGBOUNCER_DSN", "SERVERS_FSYNC"];
+        let shared = ["POSTGRES_DSN", "REDIS_ADDR", "KAFKA_BROKERS", "PGBOUNCER_DSN", "SERVERS_FSYNC"];
         for name in shared {
             command.env_remove(name);
         }

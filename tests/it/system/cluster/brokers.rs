@@ -18,7 +18,7 @@ const CLIENTS: usize = 16;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_is_killed_under_load_fails_nobody_and_everything_follows_when_it_is_back() {
-    let setup = Cluster::setup().await;
+    let setup = Cluster::setup_alone().await;
     let servers = Private::new();
     let brokers = servers.up(Server::Kafka);
     let setup = setup.kafka(&brokers).set("ACK_WAIT_TIMEOUT", "300ms");
@@ -53,7 +53,7 @@ async fn a_broker_that_is_killed_under_load_fails_nobody_and_everything_follows_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_stops_while_its_broker_is_away_does_not_wait_for_it() {
-    let setup = Cluster::setup().await;
+    let setup = Cluster::setup_alone().await;
     let servers = Private::new();
     let brokers = servers.up(Server::Kafka);
     let mut cluster = setup.kafka(&brokers).set("LOG_LEVEL", "info").start(1, 1).await;
@@ -82,7 +82,7 @@ async fn a_worker_that_stops_while_its_broker_is_away_does_not_wait_for_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_stands_still_exhausts_nothing_and_everything_follows_when_it_goes_on() {
-    let setup = Cluster::setup().await;
+    let setup = Cluster::setup_alone().await;
     let servers = Private::new();
     let brokers = servers.up(Server::Kafka);
     let setup = setup.kafka(&brokers).set("ACK_WAIT_TIMEOUT", "100ms");
@@ -122,7 +122,7 @@ async fn a_broker_that_stands_still_exhausts_nothing_and_everything_follows_when
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_three_brokers_that_is_killed_under_load_is_hardly_noticed() {
-    let setup = Cluster::setup().await;
+    let setup = Cluster::setup_alone().await;
     let servers = Private::new();
     let brokers = servers.three_brokers();
     let setup = setup.kafka(&brokers).set("ACK_WAIT_TIMEOUT", "5s");

@@ -32,7 +32,7 @@ const SWEPT: &str = "republishing orders that were left pending";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partition_without_a_leader_keeps_back_only_its_own_orders() {
-    let setup = Cluster::setup().await;
+    let setup = Cluster::setup_alone().await;
     let servers = Private::new();
     let brokers = servers.three_brokers();
     let setup = setup.kafka(&brokers).set("ACK_WAIT_TIMEOUT", "10s").set("LOG_LEVEL", "info");
