@@ -118,8 +118,7 @@ fn producer(
         // Both limits are beyond `producer::MAX_IN_FLIGHT_BYTES`, which one batch of any size may exceed.
         .set("queue.buffering.max.messages", "1000000")
         .set("queue.buffering.max.kbytes", "1048576");
-    let reports =
-        Reports { errors: errors.clone(), health: Health::default(), unannounced: Mutex::default() };
+    let reports = Reports { errors: errors.clone(), health: Health::default(), to_wake: Mutex::default() };
     let producer: BaseProducer<Reports> =
         config.create_with_context(reports).map_err(|error| not_made(&error))?;
     let producer = Arc::new(producer);
@@ -173,7 +172,7 @@ pub(super) struct Reports {
     pub(super) health: Health,
     /// The ledgers that are to be announced when the burst of reports is over.
     // std Mutex: held to add or to take a ledger, never across .await
-    unannounced: Mutex<Vec<Arc<Ledger>>>,
+    to_wake: Mutex<Vec<Arc<Ledger>>>,
 }
 
 /// What the reports show about the producer itself.
@@ -200,7 +199,7 @@ impl Health {
 
 impl Reports {
     fn announce(&self) {
-        let ledgers = std::mem::take(&mut *self.unannounced.lock().unwrap_or_else(PoisonError::into_inner));
+        let ledgers = std::mem::take(&mut *self.to_wake.lock().unwrap_or_else(PoisonError::into_inner));
         ledgers.iter().for_each(|ledger| ledger.announce());
     }
 }
@@ -232,7 +231,7 @@ impl ProducerContext for Reports {
             }
         };
         if let Some(ledger) = token.answer(answer) {
-            self.unannounced.lock().unwrap_or_else(PoisonError::into_inner).push(ledger);
+            self.to_wake.lock().unwrap_or_else(PoisonError::into_inner).push(ledger);
         }
     }
 }

@@ -61,11 +61,11 @@ fn a_turn_counts_until_it_ends_also_where_its_peer_reconnects() {
 fn a_proxy_and_its_neighbours_of_one_network_are_peers_of_their_own() {
     let quotas = quotas();
     let proxy = || quotas.peer(address("2001:db8::10"), true);
-    let neighbour = || quotas.peer(address("2001:db8::66"), false);
-    let held = (proxy(), neighbour());
+    let other_peer = || quotas.peer(address("2001:db8::66"), false);
+    let held = (proxy(), other_peer());
     assert!(held.0.speaks_for_others() && !held.1.speaks_for_others());
     drop(held);
-    let held = (neighbour(), proxy());
+    let held = (other_peer(), proxy());
     assert!(held.1.speaks_for_others() && !held.0.speaks_for_others());
     assert!(Arc::ptr_eq(&held.0, &quotas.peer(address("2001:db8::67"), false)));
 }

@@ -106,7 +106,7 @@ fn a_dependency_has_one_owner() {
     for (path, owners) in OWNED {
         let users: Vec<_> =
             sources.iter().filter(|source| !places(&source.code(), path).is_empty()).collect();
-        assert!(!users.is_empty(), "nobody uses {path}; take its row out");
+        assert!(!users.is_empty(), "no file uses {path}; remove its row");
         for user in users {
             let owned = owners.iter().any(|owner| user.path.starts_with(owner));
             assert!(owned, "{} names {path}, which belongs to {owners:?}", user.path.display());

@@ -74,7 +74,7 @@ pub(crate) fn order(id: OrderId, version: Version) -> Order {
     }
 }
 
-/// A miss's ticket; `None` where there is a hit, or no cache.
+/// A miss's lease; `None` where there is a hit, or no cache.
 pub(crate) async fn miss(cache: &dyn Cache, id: OrderId) -> Option<Lease> {
     match cache.get(id).await {
         Lookup::Hit(_) => None,

@@ -26,8 +26,8 @@ fn asks_nobody(cache: &RedisCache, id: OrderId) {
 async fn works(cache: &RedisCache) {
     let order = order(OrderId::generate(), 1);
     let kept = until("a cache that keeps", async || {
-        if let Lookup::Miss(Some(ticket)) = cache.get(order.id).await {
-            cache.fill(ticket, &order).await;
+        if let Lookup::Miss(Some(lease)) = cache.get(order.id).await {
+            cache.fill(lease, &order).await;
         }
         found(cache, order.id).await
     });

@@ -22,7 +22,7 @@ use crate::harness::wait::within;
 pub(super) const BYSTANDER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
 
 /// How long a bystander waits for any one answer; the service answers long before that.
-const PATIENCE: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A bystander at work. It works until it is asked what it saw.
 pub(super) struct BystanderClient {
@@ -57,7 +57,9 @@ impl BystanderClient {
             loop {
                 report.probe(http).await;
                 report.create(http).await;
-                match timeout(PATIENCE, orders.upsert_order(grpc::creation(r#"{"id":"bystander"}"#))).await {
+                match timeout(ANSWER_TIMEOUT, orders.upsert_order(grpc::creation(r#"{"id":"bystander"}"#)))
+                    .await
+                {
                     Ok(Ok(_)) => report.created_by_grpc += 1,
                     Ok(Err(status)) => report.complaints.push(format!("gRPC: {status:?}")),
                     Err(_) => report.complaints.push("gRPC: no answer".to_owned()),
@@ -92,7 +94,7 @@ impl Report {
 
     async fn create(&mut self, http: SocketAddr) {
         let body = format!(r#"{{"user_id":"{USER}","payload":{{"id":"bystander"}}}}"#);
-        match timeout(PATIENCE, exchange(http, "POST /orders HTTP/1.1\r\n", &body)).await {
+        match timeout(ANSWER_TIMEOUT, exchange(http, "POST /orders HTTP/1.1\r\n", &body)).await {
             Ok(Ok(answer)) if answer.status == 201 => self.created += 1,
             Ok(answer) => self.complaints.push(format!("POST /orders: {answer:?}")),
             Err(_) => self.complaints.push("POST /orders: no answer".to_owned()),

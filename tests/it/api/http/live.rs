@@ -1,5 +1,5 @@
-//! Live streams: what happens to an order or to a user's orders comes as it happens; whoever comes back goes on where
-//! it was; and no stream is in anybody's way, not even at the end.
+//! Live streams: the changes of an order, or of a user's orders, arrive as they happen; a client that reconnects
+//! continues behind its last event; and a stream delays no other client, also at its end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;

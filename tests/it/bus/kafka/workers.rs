@@ -87,7 +87,7 @@ async fn workers_share_the_partitions_and_one_that_leaves_hands_its_own_over() {
     let second = Settler::start(1, &buses[1], &tell).await;
     let mut seen = share(&buses[0], &mut told).await;
     first.close().await;
-    assert_eq!(test_topics.members(), 1, "whoever closed is still in the group");
+    assert_eq!(test_topics.members(), 1, "a closed worker is still in the group");
     let count = publish_new(&buses[0]).await;
     hear(&mut seen, count, &mut told).await;
     second.close().await;
