@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 use crate::clients::USER;
 use crate::clients::answers::{create, member, names, order, order_id};
-use crate::clients::stream::{Stream, Told};
+use crate::clients::stream::{Stream, StreamEvent};
 use crate::faults::hooks::{Hook, Pass, Point};
 use crate::harness::app::{Setup, TestApp};
 use crate::harness::cluster::Cluster;
@@ -29,10 +29,10 @@ fn of_user() -> String {
 }
 
 /// Each step of each order, in the order in which they came.
-fn by_order(told: &[Told]) -> BTreeMap<String, Vec<(i64, String)>> {
+fn by_order(told: &[StreamEvent]) -> BTreeMap<String, Vec<(i64, String)>> {
     let mut orders: BTreeMap<String, Vec<(i64, String)>> = BTreeMap::new();
     for one in told {
-        let (id, version, by, _) = one.step();
+        let (id, version, by, _) = one.summary();
         orders.entry(id).or_default().push((version, by));
     }
     orders
@@ -101,8 +101,12 @@ async fn comes_back_after_a_restart(app: TestApp) {
     let second = create(&app.client, "{}").await;
     let mut stream = Stream::open(app.address, &of_user(), Some(&told[0].id)).await;
     let rest = stream.take(3).await;
-    let steps =
-        [told, rest].concat().iter().map(Told::step).map(|(id, _, by, _)| (id, by)).collect::<Vec<_>>();
+    let steps = [told, rest]
+        .concat()
+        .iter()
+        .map(StreamEvent::summary)
+        .map(|(id, _, by, _)| (id, by))
+        .collect::<Vec<_>>();
     let expected = [(&first, "create"), (&first, "worker"), (&second, "create"), (&second, "worker")];
     assert_eq!(steps, expected.map(|(id, by)| (id.clone(), by.to_owned())));
     app.finish().await;
@@ -122,7 +126,7 @@ async fn whoever_comes_back_after_a_restart_on_postgres_has_missed_nothing() {
 async fn told_of(stream: &mut Stream, version: i64) -> Vec<String> {
     let mut by: Vec<String> = Vec::new();
     while by.last().is_none_or(|by| by != "worker") {
-        let (_, of, cause, _) = stream.next().await.expect("a stream that goes on").step();
+        let (_, of, cause, _) = stream.next().await.expect("a stream that goes on").summary();
         if of == version {
             by.push(cause);
         }
@@ -143,11 +147,11 @@ async fn tells_that_a_place_is_not_known(app: TestApp) {
     for (path, version) in [(of_user(), 2), (format!("/orders/{id}/events"), 3)] {
         let beyond = "9000000000000000000-7";
         let mut stream = Stream::open(app.address, &path, Some(beyond)).await;
-        let (after, upto) = stream.lost.clone().expect("the word that the place is not known");
+        let (after, upto) = stream.gap.clone().expect("the word that the place is not known");
         assert_eq!(after, beyond);
         assert_eq!(told_of_an_update(&app, &id, version, &mut stream).await, ["update", "worker"]);
         let back = Stream::open(app.address, &path, Some(&upto)).await;
-        assert_eq!((back.lost, back.begun), (None, Some(upto)));
+        assert_eq!((back.gap, back.start), (None, Some(upto)));
     }
     app.finish().await;
 }
@@ -172,7 +176,7 @@ async fn a_place_that_others_are_still_being_written_before_is_known() {
     let path = format!("/orders/{id}/events");
     let first = Stream::open(app.address, &path, None).await.take(1).await;
     let mut back = Stream::open(app.address, &path, Some(&first[0].id)).await;
-    assert_eq!((&back.lost, &back.begun), (&None, &Some(first[0].id.clone())));
+    assert_eq!((&back.gap, &back.start), (&None, &Some(first[0].id.clone())));
     other.batch_execute("COMMIT").await.unwrap();
     assert_eq!(told_of_an_update(&app, &id, 2, &mut back).await, ["update", "worker"]);
     app.finish().await;
@@ -188,7 +192,7 @@ async fn streams_go_on_where_a_backup_was_restored_meanwhile() {
     for path in &paths {
         let mut stream = Stream::open(app.address, path, Some("0-1")).await;
         let told = stream.take(2).await;
-        let by: Vec<String> = told.iter().map(|told| told.step().2).collect();
+        let by: Vec<String> = told.iter().map(|told| told.summary().2).collect();
         assert_eq!(by, ["create", "worker"]);
         last.clone_from(&told[1].id);
         streams.push(stream);
@@ -213,13 +217,13 @@ async fn streams_go_on_where_a_backup_was_restored_meanwhile() {
         .await
         .unwrap();
     for stream in &mut streams {
-        stream.until_lost().await;
+        stream.until_gap().await;
     }
     let update = format!(r#"{{"order_id":"{id}","payload":{{}}}}"#);
     assert_eq!(app.client.post("/orders", update).await.status, 200);
     for stream in &mut streams {
         let told: Vec<(i64, String)> =
-            stream.take(2).await.iter().map(Told::change).map(|it| (it.0, it.1)).collect();
+            stream.take(2).await.iter().map(StreamEvent::change).map(|it| (it.0, it.1)).collect();
         assert_eq!(told, [(2, "update".to_owned()), (2, "worker".to_owned())]);
     }
     app.finish().await;
@@ -251,7 +255,7 @@ async fn a_stream_whose_server_lags_behind_misses_nothing() {
     // It has been called, has found nothing, and asks again.
     until("a stream that asks again", async || (asked.load(Ordering::Relaxed) >= 3).then_some(())).await;
     lags.store(false, Ordering::Relaxed);
-    let changes: Vec<_> = stream.take(2).await.iter().map(Told::change).collect();
+    let changes: Vec<_> = stream.take(2).await.iter().map(StreamEvent::change).collect();
     let expected = [("update", "processing"), ("worker", "done")];
     assert_eq!(changes, expected.map(|(by, status)| (2, by.to_owned(), status.to_owned())));
     drop(stream);
@@ -318,10 +322,10 @@ async fn forgets_its_history(app: TestApp) {
     // Followers who were before what was dropped are told so, once; and then all that happens.
     for path in [of_user(), format!("/orders/{id}/events")] {
         let answer = Stream::open(app.address, &path, Some("0-1")).await;
-        let (after, upto) = answer.lost.clone().expect("the word that steps are lost");
+        let (after, upto) = answer.gap.clone().expect("the word that steps are lost");
         assert_eq!(after, "0-1");
         let back = Stream::open(app.address, &path, Some(&upto)).await;
-        assert_eq!((back.lost, back.begun), (None, Some(upto)));
+        assert_eq!((back.gap, back.start), (None, Some(upto)));
     }
     app.finish().await;
 }
