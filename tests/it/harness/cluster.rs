@@ -20,7 +20,7 @@ use tokio::process::Command;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clients::http::{Client, GUARD};
-use crate::clients::load::{Places, confirmed};
+use crate::clients::load::{Addresses, confirmed};
 use crate::harness::child::{Child, command};
 use crate::harness::kafka::TestTopics;
 use crate::harness::ledger;
@@ -47,7 +47,7 @@ pub(crate) struct Cluster {
     pub(crate) apis: Vec<Child>,
     pub(crate) workers: Vec<Child>,
     /// Where clients find the apis.
-    pub(crate) places: Places,
+    pub(crate) api_addresses: Addresses,
     pub(crate) kafka: TestTopics,
     pub(crate) dsn: String,
     settings: Vec<(&'static str, String)>,
@@ -82,7 +82,7 @@ impl Setup {
         let mut cluster = Cluster {
             apis: Vec::new(),
             workers: Vec::new(),
-            places: Places::default(),
+            api_addresses: Addresses::default(),
             kafka,
             dsn,
             settings: self.settings,
@@ -180,7 +180,7 @@ impl Cluster {
     }
 
     fn publish_places(&self) {
-        self.places.set(self.apis.iter().map(Child::address).collect());
+        self.api_addresses.set(self.apis.iter().map(Child::address).collect());
     }
 
     /// Waits until every api says that it is ready, and nothing is missing.
@@ -301,7 +301,7 @@ impl Cluster {
 
     /// Stops all processes: first the apis, for what they have taken the workers finish.
     pub(crate) async fn stop(&mut self) {
-        self.places.set(Vec::new());
+        self.api_addresses.set(Vec::new());
         for mut role in [std::mem::take(&mut self.apis), std::mem::take(&mut self.workers)] {
             for child in &role {
                 child.terminate().await;

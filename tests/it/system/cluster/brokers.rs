@@ -23,14 +23,14 @@ async fn a_broker_that_is_killed_under_load_fails_nobody_and_everything_follows_
     let brokers = servers.up(Server::Kafka);
     let setup = setup.kafka(&brokers).set("ACK_WAIT_TIMEOUT", "300ms");
     let cluster = setup.start(2, 1).await;
-    let mut running = Load::of(CLIENTS).taking_202().start_on(&cluster.places);
+    let mut running = Load::of(CLIENTS).accepting_202().start_on(&cluster.api_addresses);
     running.confirmed(100).await;
 
     servers.kill("kafka");
     for client in cluster.clients() {
         degraded(&client).await;
     }
-    running.count_anew();
+    running.discard_confirmations();
     // Each client has seen several answers that nobody could have sent but without a broker.
     running.confirmed(CLIENTS * 6).await;
     for client in cluster.clients() {
@@ -39,7 +39,7 @@ async fn a_broker_that_is_killed_under_load_fails_nobody_and_everything_follows_
     }
     servers.up(Server::Kafka);
     cluster.ready().await;
-    running.count_anew();
+    running.discard_confirmations();
     running.confirmed(CLIENTS).await;
 
     let load = running.stopped().await;
@@ -127,13 +127,13 @@ async fn one_of_three_brokers_that_is_killed_under_load_is_hardly_noticed() {
     let brokers = servers.three_brokers();
     let setup = setup.kafka(&brokers).set("ACK_WAIT_TIMEOUT", "5s");
     let cluster = setup.start(2, 2).await;
-    let mut running = Load::of(CLIENTS).taking_202().start_on(&cluster.places);
+    let mut running = Load::of(CLIENTS).accepting_202().start_on(&cluster.api_addresses);
     running.confirmed(300).await;
     servers.kill("kafka.2");
-    running.count_anew();
+    running.discard_confirmations();
     running.confirmed(600).await;
     servers.up(Server::Kafka);
-    running.count_anew();
+    running.discard_confirmations();
     running.confirmed(300).await;
     let load = running.stopped().await;
     assert!(load.endings().all(|ending| *ending == Ending::Stopped));

@@ -117,7 +117,7 @@ async fn a_worker_killed_between_its_effect_and_its_offset_has_the_event_again_a
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_was_confirmed_survives_apis_and_workers_that_are_killed_under_load() {
     let mut cluster = Cluster::setup().await.start(3, 2).await;
-    let mut running = Load::of(24).start_on(&cluster.places);
+    let mut running = Load::of(24).start_on(&cluster.api_addresses);
     for _ in 0..3 {
         running.confirmed(300).await;
         cluster.take_out_api(0).kill_9().await;
@@ -128,7 +128,7 @@ async fn whatever_was_confirmed_survives_apis_and_workers_that_are_killed_under_
     // be given a 202.
     cluster.workers.remove(0).kill_9().await;
     cluster.start_worker().await;
-    running.count_anew();
+    running.discard_confirmations();
     running.confirmed(600).await;
     let load = running.stopped().await;
     let broken = load.endings().filter(|ending| matches!(ending, Ending::Broken(_))).count();
