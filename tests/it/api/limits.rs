@@ -47,7 +47,7 @@ fn chunked(body: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_body_of_the_limit_is_accepted_and_a_longer_one_is_a_413() {
+async fn a_body_of_the_limit_is_accepted_and_a_longer_one_refused() {
     let app = TestApp::embedded().start().await;
     for shape in [with_length, chunked] {
         let accepted = raw(app.address, &shape(&body_of(MIB))).await;
@@ -217,7 +217,7 @@ async fn a_connection_beyond_the_cap_is_served_when_another_one_closes() {
     app.client = Client::new(app.address);
     let mut answer = Vec::new();
     let read = timeout(GUARD, second.read_to_end(&mut answer)).await;
-    read.expect("an answer in time").expect("a whole answer");
+    read.expect("an answer in time").expect("a complete answer");
     assert_eq!(Answer::read(&answer).status, 200);
     app.finish().await;
 }

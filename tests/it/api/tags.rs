@@ -13,7 +13,7 @@ use crate::harness::app::TestApp;
 async fn shown(app: &TestApp, id: &str, known: &[&str]) -> (String, String) {
     let path = format!("/orders/{id}");
     let answer = app.client.request("GET", &path, &[("if-none-match", &known.join(", "))], "").await;
-    assert_eq!(answer.status, 200, "it has changed since {known:?}: {answer:?}");
+    assert_eq!(answer.status, 200, "the order has changed since {known:?}: {answer:?}");
     let tag = answer.header("etag").expect("a tag").to_owned();
     let again = app.client.request("GET", &path, &[("if-none-match", &tag)], "").await;
     assert_eq!((again.status, again.header("etag")), (304, Some(&*tag)));

@@ -42,7 +42,7 @@ async fn a_cache_opens_without_redis_and_delays_no_caller() {
     let cache = RedisCache::open(redis.address(), ttl, SHORT).expect("an address");
     assert_unused(&cache, id);
     let refused = |reason: String| reason.contains("Connection refused").then_some(());
-    until("a reason", async || refused(cache.check().await.expect_err("there is no Redis").0)).await;
+    until("a reason", async || refused(cache.check().await.expect_err("no Redis runs").0)).await;
     assert_unused(&cache, id);
     redis.start_again().await;
     in_use(&cache).await;

@@ -64,8 +64,8 @@ async fn assert_refused_once(special: &Special, reason: &str) {
     let mut checks = 0;
     until("further attempts", async || {
         checks += 1;
-        let taken = special.connections().await?;
-        (taken >= before + checks + 4).then_some(())
+        let accepted = special.connections().await?;
+        (accepted >= before + checks + 4).then_some(())
     })
     .await;
     assert_eq!((lines(reason), lines("the cache is")), (1, 1));

@@ -58,7 +58,7 @@ async fn a_waiting_order_without_an_event_is_reported() {
     let deliveries = worker.next(10).await.unwrap();
     bus.settle(deliveries).await;
     until("the commit", async || bus.backlog().await.unwrap().filter(|backlog| *backlog == 0)).await;
-    assert_eq!(found(&store, &*bus).await, ["stuck"], "its event is gone");
+    assert_eq!(found(&store, &*bus).await, ["stuck"], "its event is settled and lost");
     worker.close().await;
     bus.close().await;
 }

@@ -24,7 +24,7 @@ fn run_with_closed_output(place: &Place, args: &[&str]) -> Ran {
 }
 
 #[test]
-fn a_reader_that_closes_the_pipe_after_a_byte_ends_the_command_quietly() {
+fn closing_the_pipe_after_a_byte_ends_the_command_quietly() {
     let place = Place::new();
     for args in [&["spec", "openapi"][..], &["completions", "bash"], &["config"]] {
         let mut command = place.command(args);
@@ -38,7 +38,7 @@ fn a_reader_that_closes_the_pipe_after_a_byte_ends_the_command_quietly() {
 }
 
 #[test]
-fn a_command_whose_output_is_closed_ends_quietly() {
+fn a_command_with_a_closed_output_ends_quietly() {
     let place = Place::new();
     for args in [
         &["spec", "openapi"][..],
@@ -68,7 +68,7 @@ fn verify_with_a_closed_output_reports_findings_by_its_exit_code() {
 }
 
 #[test]
-fn a_client_whose_output_is_closed_ends_quietly_and_has_done_its_work() {
+fn a_client_with_a_closed_output_does_its_work_quietly() {
     let place = Place::new();
     let server = place.up();
     let run_with_closed_output = |args: &[&str]| {
@@ -144,5 +144,5 @@ async fn a_server_with_a_closed_output_and_log_serves() {
     }
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 505], "HTTP, and gRPC that names the port of HTTP");
-    within("its end", child.kill()).await.unwrap();
+    within("the end of the server", child.kill()).await.unwrap();
 }

@@ -35,8 +35,8 @@ fn a_folder_is_free_again_after_its_process_was_killed() {
 
 #[test]
 fn a_port_in_use_is_reported_with_the_setting_to_change() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
+    let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = occupied.local_addr().unwrap();
     let port = address.port().to_string();
     for (args, key) in [
         (["--api-port", &port, "--grpc-port", "0"], "API_PORT"),
@@ -108,7 +108,7 @@ fn an_invalid_setting_is_reported_with_its_name() {
 }
 
 #[test]
-fn migrate_prints_the_version_and_does_nothing_the_second_time() {
+fn migrate_prints_the_version_and_is_repeatable() {
     let place = Place::new();
     let first = place.run(&["migrate"]).ok();
     assert!(first.contains("schema version 5, 5 migrations applied"), "{first}");

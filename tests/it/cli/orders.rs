@@ -40,7 +40,7 @@ fn an_order_is_created_read_found_updated_and_deleted() {
 }
 
 #[test]
-fn a_payload_comes_from_a_file_or_from_standard_input_and_keeps_its_digits() {
+fn a_payload_from_a_file_or_standard_input_keeps_its_digits() {
     let place = Place::new();
     let server = place.up();
     let file = place.write("payload.json", "{\"amount\": 0.10,\n \"n\": -0}\n");
@@ -62,14 +62,14 @@ fn a_refusal_is_one_line_with_its_code_and_exits_with_1() {
     let server = place.up();
     let deleted = created(&server, &place, "{}");
     server.orders(&place, &["delete", &deleted]).ok();
-    let mine = created(&server, &place, "{}");
+    let of_user = created(&server, &place, "{}");
     for (args, start) in [
         (&["get", UNKNOWN][..], "order_not_found (404): "),
         (&["find", "none", "--user", USER], "order_not_found (404): "),
         (&["watch", UNKNOWN], "order_not_found (404): "),
         (&["update", &deleted, "--payload", "{}"], "order_deleted (409): "),
         (&["delete", &deleted], "order_deleted (409): "),
-        (&["delete", &mine, "--user", STRANGER], "order_not_found (404): "),
+        (&["delete", &of_user, "--user", STRANGER], "order_not_found (404): "),
         (&["create", "--user", USER, "--payload", "null"], "invalid_request (400): payload: "),
     ] {
         let message = server.orders(&place, args).refused(1);

@@ -50,7 +50,7 @@ fn id_in(answer: &str) -> String {
 }
 
 #[tokio::test]
-async fn migrate_prints_the_version_of_the_shared_schema_and_does_nothing_the_second_time() {
+async fn migrate_of_a_shared_schema_prints_the_version_and_is_repeatable() {
     let site = Site::new().await;
     assert_eq!(site.run(&["migrate"]).ok(), "Postgres: schema version 8, 8 migrations applied\n");
     assert_eq!(site.run(&["migrate"]).ok(), "Postgres: schema version 8, 0 migrations applied\n");

@@ -79,8 +79,8 @@ async fn end(mut unshare: Process, name: &str) -> (Option<i32>, String) {
     assert!(sent.success(), "SIG{name} could not be sent to {id}");
     let mut message = String::new();
     let mut stderr = unshare.stderr.take().unwrap();
-    within("its standard error", stderr.read_to_string(&mut message)).await.unwrap();
-    (within("its end", unshare.wait()).await.unwrap().code(), message)
+    within("the standard error of the command", stderr.read_to_string(&mut message)).await.unwrap();
+    (within("the end of the command", unshare.wait()).await.unwrap().code(), message)
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn a_signal_ends_a_waiting_migration_as_the_first_process() {
         let (code, message) = end(unshare, name).await;
         assert_eq!(code, Some(128 + number), "SIG{name}: {message}");
         assert!(message.contains(&format!("ended by SIG{name}")), "{message}");
-        until("its session to end", async || {
+        until("the session of the migration to end", async || {
             let count: i64 = client.query_one(waits, &[]).await.unwrap().get(0);
             (count == 0).then_some(())
         })
@@ -117,7 +117,7 @@ async fn a_signal_ends_a_waiting_migration_as_the_first_process() {
 }
 
 #[tokio::test]
-async fn a_signal_ends_a_command_that_waits_for_input_as_the_first_process() {
+async fn a_signal_ends_a_command_that_waits_as_the_first_process() {
     let folder = TempDir::new().unwrap();
     for (name, number) in SIGNALS {
         // The read blocks its thread: only another thread sees the signal.

@@ -150,7 +150,7 @@ where
         let response = sender.send_request(request.body(body).expect("a request")).await.expect("an answer");
         let (mut head, mut body) = response.into_parts();
         while let Some(frame) = body.frame().await {
-            if let Ok(trailers) = frame.expect("a whole answer").into_trailers() {
+            if let Ok(trailers) = frame.expect("a complete answer").into_trailers() {
                 head.headers.extend(trailers);
             }
         }

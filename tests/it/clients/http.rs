@@ -78,7 +78,7 @@ impl Client {
         connection.ready().await.expect("an open connection");
         let response = connection.send_request(request).await.expect("an answer");
         let (head, body) = response.into_parts();
-        let body = body.collect().await.expect("a whole body").to_bytes();
+        let body = body.collect().await.expect("a complete body").to_bytes();
         self.lock().push(connection);
         Answer { status: head.status.as_u16(), headers: head.headers, body }
     }

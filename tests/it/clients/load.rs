@@ -151,7 +151,7 @@ impl Load {
 
     /// Waits until every confirmed order is done or deleted, as its owner sees it.
     pub(crate) async fn settle(&self, address: SocketAddr) {
-        let mut wire = Wire::connect(address).await.expect("it listens");
+        let mut wire = Wire::connect(address).await.expect("a listening server");
         for id in self.models().filter_map(ClientModel::id) {
             let path = format!("/orders/{id}");
             until("an order to be done", async || {

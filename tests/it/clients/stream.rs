@@ -64,9 +64,9 @@ impl Stream {
         assert_eq!(header("content-type"), Some("text/event-stream"));
         assert_eq!((header("cache-control"), header("content-length")), (Some("no-store"), None));
         let mut stream = Stream { body: response.into_body(), start: None, gap: None, text: String::new() };
-        assert!(stream.read().await, "the stream ended before it began");
+        assert!(stream.read().await, "the stream ended before its beginning");
         let text = std::mem::take(&mut stream.text);
-        let (beginning, rest) = text.split_once("\n\n").expect("a beginning that is whole");
+        let (beginning, rest) = text.split_once("\n\n").expect("a complete beginning");
         let (retry, start) = beginning
             .strip_prefix(":\nretry: ")
             .map(|rest| rest.split_once('\n').unwrap_or((rest, "")))
@@ -77,7 +77,7 @@ impl Stream {
         if let Some((id, rest)) =
             rest.strip_prefix("id: ").and_then(|rest| rest.split_once("\nevent: gap\ndata: "))
         {
-            let (data, rest) = rest.split_once("\n\n").expect("a whole event");
+            let (data, rest) = rest.split_once("\n\n").expect("a complete event");
             assert_eq!(names(data), ["after", "upto"]);
             assert_eq!(member(data, "upto"), id);
             stream.gap = Some((member(data, "after"), member(data, "upto")));
@@ -86,7 +86,7 @@ impl Stream {
         stream
     }
 
-    /// The next event; `None` where the stream has ended in order.
+    /// The next event; `None` when the stream has ended in order.
     pub(crate) async fn next(&mut self) -> Option<StreamEvent> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
@@ -110,7 +110,7 @@ impl Stream {
             assert!(self.read().await, "the stream ended");
         }
         let (_, gap) = self.text.split_once("event: gap\n").expect("a gap");
-        let (_, rest) = gap.split_once("\n\n").expect("a whole event");
+        let (_, rest) = gap.split_once("\n\n").expect("a complete event");
         self.text = rest.to_owned();
     }
 

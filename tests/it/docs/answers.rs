@@ -29,7 +29,7 @@ pub(super) fn post(address: &str, body: &str, status: &str) -> Result<String, St
     let mut child =
         curl.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("curl is installed");
     child.stdin.take().expect("a pipe").write_all(body.as_bytes()).expect("curl reads its input");
-    let output = child.wait_with_output().expect("its end").stdout;
+    let output = child.wait_with_output().expect("the end of curl").stdout;
     let output = String::from_utf8(output).expect("text");
     let (answer, code) = output.rsplit_once('\n').expect("a status");
     if code == status { Ok(answer.to_owned()) } else { Err(format!("{code} instead of {status}: {answer}")) }

@@ -134,8 +134,8 @@ impl Session {
             output.read_to_string(&mut String::new()).expect("text");
         }
         output.read_to_string(&mut text).expect("text");
-        let ended = child.wait().expect("its end");
-        assert_ne!(ended.code(), Some(124), "it does not end: {command}");
+        let ended = child.wait().expect("the end of the command");
+        assert_ne!(ended.code(), Some(124), "the command does not end: {command}");
         text.replace('\r', "")
     }
 }

@@ -88,7 +88,7 @@ fn a_client_retries_safely_and_creates_one_order() {
     client
         .args(["examples/client.py", r#"{"id":"A-1"}"#])
         .env("ORDERSTREAM_SERVER", format!("http://{proxy}"));
-    let ran = client.output().expect("it starts");
+    let ran = client.output().expect("the command starts");
     let errors = String::from_utf8_lossy(&ran.stderr);
     assert!(ran.status.success(), "{errors}");
     for attempt in ["attempt 1: overloaded", "attempt 2: outcome_unknown", "attempt 3: "] {
@@ -107,8 +107,10 @@ fn a_client_does_not_retry_a_refused_request() {
     let server = Server::up(folder.path(), &[]);
     let mut client = guarded(&python());
     client.args(["examples/client.py", "{}"]).env("USER_ID", "nobody");
-    let ran =
-        client.env("ORDERSTREAM_SERVER", format!("http://{}", server.http)).output().expect("it starts");
+    let ran = client
+        .env("ORDERSTREAM_SERVER", format!("http://{}", server.http))
+        .output()
+        .expect("the command starts");
     let errors = String::from_utf8_lossy(&ran.stderr);
     assert!(!ran.status.success() && errors.contains("refused: invalid_request (400)"), "{errors}");
     assert!(!errors.contains("attempt 1"), "{errors}");
@@ -177,14 +179,14 @@ fn proxy(server: &str, answers: Vec<String>) -> String {
             let mut client = client.expect("a connection");
             let request = request(&client);
             match answers.get(number) {
-                Some(answer) => client.write_all(answer.as_bytes()).expect("it reads"),
+                Some(answer) => client.write_all(answer.as_bytes()).expect("an open connection"),
                 None => {
                     let mut upstream = TcpStream::connect(&server).expect("a server");
-                    upstream.write_all(request.as_bytes()).expect("it reads");
+                    upstream.write_all(request.as_bytes()).expect("an open connection");
                     let mut answer = Vec::new();
                     upstream.read_to_end(&mut answer).expect("an answer");
                     if number > answers.len() {
-                        client.write_all(&answer).expect("it reads");
+                        client.write_all(&answer).expect("an open connection");
                     }
                 }
             }
@@ -221,7 +223,8 @@ struct Running {
 
 impl Running {
     fn start(mut command: Command) -> Running {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the command starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
         let http = line.trim().rsplit('/').next().expect("an address").to_owned();

@@ -87,7 +87,7 @@ fn an_event_is_read_from_its_sample_and_the_version_header() {
 }
 
 #[test]
-fn an_event_for_a_new_order_is_written_with_an_empty_id_and_without_headers() {
+fn an_event_for_a_new_order_has_an_empty_id_and_no_headers() {
     let without_id = Event { order_id: None, ..event(None, Status::New, "{}", at(SECOND)) };
     let expected = golden!("event_deleted")
         .replace(ORDER, "")
@@ -116,7 +116,7 @@ fn an_ack_is_read_from_its_sample_and_the_version_header() {
 }
 
 #[test]
-fn an_event_of_the_old_service_is_read_without_headers_and_to_the_microsecond() {
+fn an_event_of_the_old_service_is_read_to_the_microsecond() {
     let payload = r#"{"id":"A-17","amount":"12.30"}"#;
     let expected = event(None, Status::Processing, payload, at(SECOND + 123_456));
     assert_eq!(decode(golden!("old_event_update")), Ok(expected));

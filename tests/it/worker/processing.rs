@@ -141,7 +141,7 @@ async fn a_late_event_is_retried_like_any_other() {
 }
 
 #[tokio::test]
-async fn an_order_that_is_retried_does_not_delay_the_stop_of_its_worker() {
+async fn a_retried_order_does_not_delay_the_stop_of_its_worker() {
     let processor = Moody::failing(usize::MAX);
     let mut app = TestApp::embedded().processor(Arc::<Moody>::clone(&processor)).start().await;
     let without_wait = [("Prefer", "respond-async")];

@@ -81,7 +81,7 @@ fn signature(method: &Method) -> String {
     format!("{name}({input}) -> {output}")
 }
 
-/// Asks reflection for the file that holds a name.
+/// Requests the file that defines a name from reflection.
 async fn file(app: &TestApp, symbol: &str) -> File {
     let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel(app.grpc));
     let request = v1::server_reflection_request::MessageRequest::FileContainingSymbol(symbol.to_owned());
@@ -173,7 +173,7 @@ fn the_proto_file_names_the_http_route_of_each_method() {
     let routes = methods.iter().map(|method| {
         let (name, _) = method.split_once('(').expect("a name");
         let (_, option) = method.split_once("option (google.api.http) = {").expect("a route");
-        let (route, _) = option.split_once("\n    };").expect("its end");
+        let (route, _) = option.split_once("\n    };").expect("the end of the route");
         format!("{name} {}", route.split_whitespace().collect::<Vec<_>>().join(" "))
     });
     assert_eq!(

@@ -26,7 +26,7 @@ async fn check(client: &mut HealthClient<Channel>, service: &str) -> ServingStat
 
 async fn next_status(stream: &mut Streaming<HealthCheckResponse>) -> Option<ServingStatus> {
     let next = within("the next status", stream.message()).await;
-    next.expect("a stream that is whole").map(|answer| answer.status())
+    next.expect("an unbroken stream").map(|answer| answer.status())
 }
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn health_follows_the_store() {
         assert_eq!(check(&mut client, service).await, Serving);
     }
     app.bus.set_away(true);
-    assert_eq!(check(&mut client, "").await, Serving, "orders are taken without a bus");
+    assert_eq!(check(&mut client, "").await, Serving, "orders are accepted without a bus");
     app.bus.set_away(false);
     app.store.close().await;
     // No client calls `Check`: the watch notices by itself.

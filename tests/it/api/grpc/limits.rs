@@ -36,7 +36,7 @@ fn message_of(size: usize) -> UpsertOrderRequest {
 }
 
 #[tokio::test]
-async fn a_message_of_the_limit_is_taken_and_a_longer_one_is_refused() {
+async fn a_message_of_the_limit_is_accepted_and_a_longer_one_refused() {
     let app = TestApp::embedded().start().await;
     let mut orders = connect(app.grpc);
     upserted(orders.upsert_order(message_of(MIB)).await, "created");
@@ -55,7 +55,7 @@ async fn a_message_of_the_limit_is_taken_and_a_longer_one_is_refused() {
 }
 
 #[tokio::test]
-async fn a_compressed_message_is_refused_with_the_encoding_that_is_taken() {
+async fn a_compressed_message_is_refused_with_the_accepted_encoding() {
     let app = TestApp::embedded().start().await;
     let mut message = framed(&creation("{}").encode_to_vec());
     message[0] = 1;
@@ -63,7 +63,7 @@ async fn a_compressed_message_is_refused_with_the_encoding_that_is_taken() {
         let answer = raw(app.grpc, &path("UpsertOrder"), headers, &message).await;
         let (status, _) = refused(answer, "unsupported_content_encoding");
         assert_eq!(status.code(), Code::Unimplemented);
-        let accepted = status.metadata().get("grpc-accept-encoding").expect("the encoding that is taken");
+        let accepted = status.metadata().get("grpc-accept-encoding").expect("the accepted encoding");
         assert_eq!(accepted, "identity");
     }
     assert!(app.finish().await.events.is_empty());
@@ -87,8 +87,8 @@ async fn an_unreadable_message_is_refused() {
 
 #[tokio::test]
 async fn a_message_that_arrives_too_late_is_refused() {
-    let impatient = |settings: &mut Settings| settings.http_body_timeout = Duration::from_millis(200);
-    let app = TestApp::embedded().settings(impatient).start().await;
+    let short_timeouts = |settings: &mut Settings| settings.http_body_timeout = Duration::from_millis(200);
+    let app = TestApp::embedded().settings(short_timeouts).start().await;
     for beginning in [&[][..], &[0, 0], &[0, 0, 0, 0, 9, 1]] {
         let first = Ok::<_, std::io::Error>(Frame::data(Bytes::copy_from_slice(beginning)));
         let endless = futures_util::stream::unfold(Some(first), async |first| match first {
@@ -114,7 +114,7 @@ fn memory_for_three(settings: &mut Settings) {
 async fn calls_and_requests_beyond_the_memory_budget_are_refused() {
     let mut app = TestApp::embedded().settings(memory_for_three).without_worker().start().await;
     let address = app.grpc;
-    let taken = [(); 3].map(|()| {
+    let accepted_calls = [(); 3].map(|()| {
         tokio::spawn(async move { connect(address).upsert_order(creation(r#"{"amount":1}"#)).await })
     });
     // All three wait for the worker, and hold their share of the memory.
@@ -128,7 +128,7 @@ async fn calls_and_requests_beyond_the_memory_budget_are_refused() {
     let request = HealthCheckRequest::default();
     HealthClient::new(channel(app.grpc)).check(request).await.expect("an answer while the memory is used up");
     app.start_worker();
-    for call in taken {
+    for call in accepted_calls {
         upserted(call.await.expect("an answer"), "created");
     }
     create(&mut orders, "{}").await;
@@ -158,8 +158,8 @@ async fn many_calls_share_a_connection_and_each_gets_its_own_answer() {
 
 #[tokio::test]
 async fn a_silent_connection_is_closed() {
-    let impatient = |settings: &mut Settings| settings.http_header_timeout = Duration::from_millis(200);
-    let app = TestApp::embedded().settings(impatient).start().await;
+    let short_timeouts = |settings: &mut Settings| settings.http_header_timeout = Duration::from_millis(200);
+    let app = TestApp::embedded().settings(short_timeouts).start().await;
     for beginning in [&b""[..], b"PRI * HTTP/2.0\r\n"] {
         assert!(raw_bytes(app.grpc, beginning).await.is_empty());
     }
@@ -173,7 +173,7 @@ async fn a_silent_connection_is_closed() {
 }
 
 #[tokio::test]
-async fn a_client_of_http_1_is_answered_with_the_setting_of_that_port() {
+async fn http_1_on_the_grpc_port_is_answered_with_a_hint() {
     let app = TestApp::embedded().start().await;
     let answer = raw_bytes(app.grpc, b"GET /orders HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     let answer = String::from_utf8(answer).expect("a text");

@@ -226,8 +226,8 @@ pub(super) async fn digits_are_kept_and_the_amount_is_the_nearest_double<B: Back
 }
 
 pub(super) async fn an_order_without_a_worker_is_accepted_and_processed_later<B: Backend>() {
-    let impatient = Setup::new().settings(|set| set.ack_wait_timeout = Duration::from_millis(200));
-    let mut app = B::start(impatient).await;
+    let short_wait = Setup::new().settings(|set| set.ack_wait_timeout = Duration::from_millis(200));
+    let mut app = B::start(short_wait).await;
     let mut orders = app.grpc();
     app.stop_worker().await;
     let id = upserted(orders.upsert_order(creation(r#"{"amount":5}"#)).await, "accepted");

@@ -28,7 +28,7 @@ async fn clients_that_do_not_read_large_answers_take_bounded_memory() {
         let _ones = send_and_never_read(ATTACKER, target.http, 300, one.as_bytes()).await;
         let message = GetOrderByIdRequest { order_id: id }.encode_to_vec();
         let mut stalled = Vec::new();
-        // With a window of 0 the answer stays in our code; with a small one, our code hands it to the library.
+        // With a window of 0 the answer stays in our code; with a small one, our code passes it to the library.
         for window in [0, 1, 0, 1] {
             let mut client = Stalled::connect(ATTACKER, target.grpc, window).await;
             for _ in 0..100 {

@@ -18,8 +18,8 @@ mod roles;
 mod shares;
 mod stalled;
 mod target;
+mod unavailable_connections;
 mod unfinished;
-mod useless_links;
 mod waiting;
 mod worker_logs;
 

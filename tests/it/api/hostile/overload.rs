@@ -54,7 +54,7 @@ fn logged(log: &[String], code: &str) -> (usize, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_of_the_store_logs_a_line_per_second_that_counts_every_refusal() {
+async fn an_outage_of_the_store_logs_one_counted_line_per_second() {
     let schema = Schema::migrated().await;
     let server = schema.dsn.split(['@', '/', '?']).nth(3).expect("a host behind the user").to_owned();
     let (address, proxy) = proxy(server.clone()).await;

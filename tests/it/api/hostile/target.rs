@@ -108,7 +108,7 @@ impl Launch {
 
 fn spawn(mut command: Command) -> (Child, Lines<BufReader<ChildStdout>>) {
     let mut process = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("the target starts");
-    let stdout = process.stdout.take().expect("its output is a pipe");
+    let stdout = process.stdout.take().expect("a piped output");
     (process, BufReader::new(stdout).lines())
 }
 
@@ -116,8 +116,7 @@ fn spawn(mut command: Command) -> (Child, Lines<BufReader<ChildStdout>>) {
 async fn address_after(stdout: &mut Lines<BufReader<ChildStdout>>, words: &str) -> SocketAddr {
     within(words, async {
         loop {
-            let line =
-                stdout.next_line().await.expect("its output is text").expect("a line with its address");
+            let line = stdout.next_line().await.expect("an output of text").expect("a line with its address");
             if let Some((_, rest)) = line.split_once(words) {
                 let address = rest.split(' ').next().expect("an address follows");
                 return address.parse().expect("an address follows");
@@ -130,7 +129,7 @@ async fn address_after(stdout: &mut Lines<BufReader<ChildStdout>>, words: &str) 
 impl Target {
     /// The number of the process.
     pub(super) fn id(&self) -> u32 {
-        self.process.id().expect("it has not been waited for")
+        self.process.id().expect("a running target")
     }
 
     /// How many file descriptors the process has open.
@@ -162,7 +161,7 @@ impl Target {
     pub(super) async fn stop(mut self) {
         let sent = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().await;
         assert!(sent.expect("kill is installed").success(), "SIGTERM could not be sent");
-        let ended = within("the end of the target", self.process.wait()).await.expect("it can be waited for");
+        let ended = within("the end of the target", self.process.wait()).await.expect("the exit status");
         assert_eq!(ended.code(), Some(0), "an end in order");
     }
 }
@@ -170,7 +169,7 @@ impl Target {
 /// Asserts that a process never took more memory than its limit.
 pub(crate) fn assert_small(process: u32) {
     let status = fs::read_to_string(format!("/proc/{process}/status")).expect("a running process");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the peak of the memory");
     let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
     assert!(kib * 1024 < MEMORY, "{} MiB", kib >> 10);
 }

@@ -34,7 +34,7 @@ async fn a_worker_with_a_closed_or_unread_log_processes_every_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_of_records_that_cannot_be_processed_logs_a_line_per_second() {
+async fn a_flood_of_unprocessable_records_logs_a_line_per_second() {
     let mut cluster = Cluster::setup().await.start(1, 0).await;
     let topic = cluster.kafka.options.events_topic.clone();
     for number in 0..RECORDS {

@@ -73,9 +73,9 @@ pub(super) async fn a_list_shows_the_newest_orders_first_and_each_as_stored<B: B
 
 pub(super) async fn a_list_holds_the_orders_that_match_all_parameters<B: Backend>() {
     let app = B::start(Setup::new()).await;
-    let mine = create(app.client(), r#"{"id":"a +&/Ж"}"#).await;
+    let of_user = create(app.client(), r#"{"id":"a +&/Ж"}"#).await;
     let body = format!(r#"{{"user_id":"{STRANGER}","payload":{{"id":"a +&/Ж"}}}}"#);
-    let theirs = member(app.client().post("/orders", body).await.text(), "order_id");
+    let of_stranger = member(app.client().post("/orders", body).await.text(), "order_id");
     let other = create(app.client(), r#"{"id":"b"}"#).await;
     let deleted = create(app.client(), r#"{"id":"b"}"#).await;
     delete(app.client(), &deleted).await;
@@ -86,23 +86,23 @@ pub(super) async fn a_list_holds_the_orders_that_match_all_parameters<B: Backend
     let with_offset = [with_offset.replace('+', "%2B"), with_offset];
     let external = "a%20%2B%26%2f%D0%96";
     for (query, expected) in [
-        (String::new(), vec![&other, &theirs, &mine]),
-        ("show_deleted=false".to_owned(), vec![&other, &theirs, &mine]),
-        ("show_deleted=true".to_owned(), vec![&deleted, &other, &theirs, &mine]),
+        (String::new(), vec![&other, &of_stranger, &of_user]),
+        ("show_deleted=false".to_owned(), vec![&other, &of_stranger, &of_user]),
+        ("show_deleted=true".to_owned(), vec![&deleted, &other, &of_stranger, &of_user]),
         ("status=deleted".to_owned(), vec![&deleted]),
         ("status=deleted&show_deleted=false".to_owned(), vec![&deleted]),
-        ("status=done".to_owned(), vec![&other, &theirs, &mine]),
+        ("status=done".to_owned(), vec![&other, &of_stranger, &of_user]),
         ("status=failed".to_owned(), vec![]),
-        (format!("user_id={STRANGER}"), vec![&theirs]),
-        (format!("user_id={USER}&external_id={external}"), vec![&mine]),
-        (format!("user_id={USER}&external_id=a+%2B%26/%D0%96"), vec![&mine]),
+        (format!("user_id={STRANGER}"), vec![&of_stranger]),
+        (format!("user_id={USER}&external_id={external}"), vec![&of_user]),
+        (format!("user_id={USER}&external_id=a+%2B%26/%D0%96"), vec![&of_user]),
         (format!("user_id={USER}&external_id=b"), vec![&other]),
         (format!("user_id={USER}&external_id=b&show_deleted=true"), vec![&deleted, &other]),
         (format!("user_id={STRANGER}&external_id=b"), vec![]),
         (format!("created_after={at}"), vec![&other]),
         (format!("created_after={at}&show_deleted=true"), vec![&deleted, &other]),
-        (format!("created_before={at}"), vec![&theirs, &mine]),
-        (format!("created_before={at}&user_id={USER}&status=done"), vec![&mine]),
+        (format!("created_before={at}"), vec![&of_stranger, &of_user]),
+        (format!("created_before={at}&user_id={USER}&status=done"), vec![&of_user]),
         (format!("created_after={at}&created_before={at}"), vec![]),
         (format!("created_after={}", with_offset[0]), vec![&other]),
         (format!("created_after={}", with_offset[1]), vec![&other]),

@@ -1,5 +1,5 @@
 //! Live streams: the changes of an order, or of a user's orders, arrive as they happen; a client that reconnects
-//! continues behind its last event; and a stream delays no other client, also at its end.
+//! continues after its last event; and a stream delays no other client, also at its end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;

@@ -8,7 +8,7 @@ mod deletion;
 mod events;
 mod history;
 mod keys;
-mod life;
+mod lifecycle;
 mod lists;
 mod live;
 mod numbers;
@@ -90,7 +90,7 @@ macro_rules! contract {
                     an_event_for_a_known_order_may_hold_numbers_of_any_length,
                 }
                 preferences {
-                    a_caller_that_prefers_no_wait_is_answered_before_the_worker,
+                    a_caller_that_prefers_no_wait_is_answered_at_once,
                     a_caller_may_wait_where_the_settings_do_not,
                     a_caller_may_prefer_the_order_in_the_answer,
                     a_read_waits_for_the_requested_version,
@@ -118,7 +118,7 @@ macro_rules! contract {
                     a_stop_ends_streams_at_once,
                     a_stream_outlives_the_limit_of_idle_connections,
                 }
-                life {
+                lifecycle {
                     the_amount_follows_the_rule,
                     an_update_is_processed_again,
                     an_order_without_a_worker_is_accepted_and_processed_later,
@@ -163,7 +163,7 @@ mod protocol {
             the_media_type_of_an_answer_follows_the_weights_of_accept,
             paths_that_differ_in_needless_encoding_are_equal,
             an_encoded_body_is_a_415,
-            a_link_that_is_too_long_is_left_out,
+            a_link_that_is_too_long_is_omitted,
             an_instance_is_a_uri_reference,
         }
         writes {

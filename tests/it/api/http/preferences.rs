@@ -14,7 +14,7 @@ async fn post(client: &Client, prefer: &str, payload: &str) -> Answer {
     client.request("POST", "/orders", &[("prefer", prefer)], body).await
 }
 
-pub(super) async fn a_caller_that_prefers_no_wait_is_answered_before_the_worker<B: Backend>() {
+pub(super) async fn a_caller_that_prefers_no_wait_is_answered_at_once<B: Backend>() {
     let gate = Gate::shut();
     let app = B::start(Setup::new().processor(gate.clone())).await;
     // The gate is shut: a call that waited for the worker would be answered after the limit of 30 s.

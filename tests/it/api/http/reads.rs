@@ -1,5 +1,5 @@
 //! Reading orders: the members of an order, the two ways to find one, and numbers that are not rounded. Numbers are
-//! compared as text, because a parser of JSON may round them itself.
+//! compared as text, because a parser of JSON may round numbers.
 
 use crate::clients::STRANGER;
 use crate::clients::UNKNOWN_ID;

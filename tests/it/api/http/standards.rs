@@ -127,7 +127,7 @@ pub(super) async fn an_encoded_body_is_a_415<B: Backend>() {
     app.finish().await;
 }
 
-pub(super) async fn a_link_that_is_too_long_is_left_out<B: Backend>() {
+pub(super) async fn a_link_that_is_too_long_is_omitted<B: Backend>() {
     let app = B::start(Setup::new()).await;
     for _ in 0..2 {
         create(app.client(), "[1]").await;
