@@ -105,7 +105,7 @@ async fn orders_changed_during_a_network_fault_are_not_found_afterwards() {
     let (here, there) = (joined(&network.address(), SHORT).await, redis.cache().await);
     let (changed, missed) = (order(OrderId::generate(), 1), order(OrderId::generate(), 1));
     fill(&*there, &changed).await;
-    let lease = miss(&*there, missed.id).await.expect("a Redis that assert_works");
+    let lease = miss(&*there, missed.id).await.expect("a Redis that works");
     network.cut();
     here.invalidate(&[changed.id, missed.id]).await;
     assert_unused(&here, changed.id);

@@ -46,7 +46,7 @@ pub(crate) struct Setup {
 pub(crate) struct Cluster {
     pub(crate) apis: Vec<Child>,
     pub(crate) workers: Vec<Child>,
-    /// Where clients find the apis.
+    /// The addresses of the api processes, for the clients of a load.
     pub(crate) api_addresses: Addresses,
     pub(crate) kafka: TestTopics,
     pub(crate) dsn: String,
@@ -149,7 +149,7 @@ impl Cluster {
 
     async fn take_api(&mut self, command: Command) {
         self.apis.push(Child::start(command).await);
-        self.publish_places();
+        self.publish_api_addresses();
     }
 
     /// Starts a worker more.
@@ -168,7 +168,7 @@ impl Cluster {
     /// Takes an api out. Clients are told; those who are there already find out by themselves.
     pub(crate) fn take_out_api(&mut self, index: usize) -> Child {
         let api = self.apis.remove(index);
-        self.publish_places();
+        self.publish_api_addresses();
         api
     }
 
@@ -179,7 +179,7 @@ impl Cluster {
         logs.map(|log| log.lines().filter(|line| line.contains(text)).count()).sum()
     }
 
-    fn publish_places(&self) {
+    fn publish_api_addresses(&self) {
         self.api_addresses.set(self.apis.iter().map(Child::address).collect());
     }
 
