@@ -10,17 +10,17 @@ help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: ## run the whole system in one process, on 127.0.0.1:8080
-	@test -e $(TARGET)/release/orderstream || echo "$(FIRST_BUILD)"
-	cargo run --release --locked -- up
+	@test -e $(TARGET)/quick/orderstream || echo "$(FIRST_BUILD)"
+	cargo run --profile quick --locked -- up
 
 migrate: ## bring the store's schema to this version
-	cargo run --release --locked -- migrate
+	cargo run --profile quick --locked -- migrate
 
 run-api: ## run the API alone (needs POSTGRES_DSN and KAFKA_BROKERS)
-	cargo run --release --locked -- api
+	cargo run --profile quick --locked -- api
 
 run-worker: ## run a worker alone (needs POSTGRES_DSN and KAFKA_BROKERS)
-	cargo run --release --locked -- worker
+	cargo run --profile quick --locked -- worker
 
 servers: ## start a Postgres, a Redis and a Kafka of your own, and print their addresses
 	@scripts/servers up
