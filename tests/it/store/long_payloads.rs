@@ -62,7 +62,7 @@ async fn an_order_whose_payload_is_too_long_is_told_as_such_and_can_be_deleted_o
         ] {
             let answer = app.client.get(&path).await;
             let detail = problem(&answer, "order_unreadable");
-            assert!(detail.contains("delete it") && detail.contains("payload"), "{detail}");
+            assert!(detail.contains("delete the order") && detail.contains("payload"), "{detail}");
             assert!([&deleted, &replaced].contains(&&member(answer.text(), "order_id")), "{answer:?}");
         }
         let asked = GetOrderByIdRequest { order_id: deleted.clone() };
