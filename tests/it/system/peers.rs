@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 use crate::bus::conformance::{Fresh, bus_conformance, receive, record};
-use crate::bus::local::{ROOMY, TOPIC, place};
+use crate::bus::local::{ROOMY, TOPIC, foreign_source};
 use crate::clients::USER;
 use crate::harness::binary::{Place, ran};
 use crate::harness::child::Child;
@@ -161,7 +161,7 @@ async fn fresh() -> Fresh {
     let (bus, schema) = open().await;
     let (feeder, offsets) = (Arc::clone(&bus), AtomicI64::new(0));
     let produce = move |record| {
-        let (bus, source) = (Arc::clone(&feeder), place(offsets.fetch_add(1, Ordering::Relaxed)));
+        let (bus, source) = (Arc::clone(&feeder), foreign_source(offsets.fetch_add(1, Ordering::Relaxed)));
         tokio::spawn(async move { bus.feed(source, record).await });
     };
     Fresh { bus, produce: Box::new(produce), _keep: Box::new(schema) }
@@ -183,7 +183,7 @@ async fn reject(bus: &Arc<LocalBus>, source: Source, record: Record, reason: &st
 async fn a_letter_in_the_table_has_every_byte_of_its_record() {
     let (bus, schema) = open().await;
     let sent = Record { key: None, ..record(b"\xff\x00\x7f") };
-    reject(&bus, place(17), sent.clone(), "a reason\0of odd bytes").await;
+    reject(&bus, foreign_source(17), sent.clone(), "a reason\0of odd bytes").await;
     let sql =
         "SELECT reason, source_topic, source_partition, source_offset, source_timestamp::text, key, value,
                       header_names, header_values FROM orders_dead_letters";
@@ -202,7 +202,7 @@ async fn a_letter_in_the_table_has_every_byte_of_its_record() {
 async fn a_letter_with_a_very_long_value_is_cut_and_says_how_long_it_was() {
     let (bus, schema) = open().await;
     let length = (64 << 20) + 1;
-    reject(&bus, place(1), record(&vec![b'x'; length]), "too long").await;
+    reject(&bus, foreign_source(1), record(&vec![b'x'; length]), "too long").await;
     let sql = "SELECT value, cut_from FROM orders_dead_letters";
     let row = schema.connect().await.query_one(sql, &[]).await.unwrap();
     assert_eq!((row.get::<_, Vec<u8>>(0), row.get::<_, i64>(1)), (vec![b'x'; 8 << 10], length as i64));
@@ -214,7 +214,7 @@ async fn a_letter_that_the_table_does_not_take_leaves_its_record_undone() {
     schema.execute("ALTER TABLE orders_dead_letters RENAME TO away").await;
     let mut worker = bus.subscribe().await.expect("a subscription");
     let feeder = Arc::clone(&bus);
-    let fed = tokio::spawn(async move { feeder.feed(place(1), record(b"no event")).await });
+    let fed = tokio::spawn(async move { feeder.feed(foreign_source(1), record(b"no event")).await });
     let delivery = within("the record", receive(&mut *worker, 1)).await.remove(0);
     let error = bus.reject(delivery, "it is no event").await.expect_err("there is no table");
     assert!(error.to_string().contains("run `orderstream migrate`"), "{error}");
