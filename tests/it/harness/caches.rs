@@ -1,5 +1,5 @@
-//! Caches for tests of those who use them: one that keeps everything for ever, so that whatever is not forgotten
-//! shows, and one that counts what another one finds.
+//! Caches for tests of their users: one that keeps every entry until it is invalidated, so that a missing invalidation
+//! shows, and one that counts the hits of another cache.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use orderstream::cache::{Cache, Lease, Lookup, Unavailable};
 use orderstream::order::{Order, OrderId};
 
-/// Keeps everything until it is told to forget it. It has no tickets to speak of, so nobody may read while
-/// somebody writes.
+/// Keeps every entry until it is invalidated. All its leases are valid, so a test must not read while another task
+/// writes.
 #[derive(Default)]
 pub(crate) struct Elephant(Mutex<HashMap<OrderId, Order>>);
 
@@ -42,7 +42,7 @@ impl Cache for Elephant {
     }
 }
 
-/// Another cache, and how often it found something.
+/// Another cache, and how many hits it had.
 pub(crate) struct Counting {
     pub(crate) inner: Arc<dyn Cache>,
     pub(crate) hits: AtomicU64,

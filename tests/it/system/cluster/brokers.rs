@@ -23,7 +23,7 @@ async fn a_broker_that_is_killed_under_load_fails_nobody_and_everything_follows_
     let brokers = servers.up(Server::Kafka);
     let setup = setup.kafka(&brokers).set("ACK_WAIT_TIMEOUT", "300ms");
     let cluster = setup.start(2, 1).await;
-    let mut running = Load::of(CLIENTS).taking_202().start_on(&cluster.places);
+    let mut running = Load::of(CLIENTS).taking_202().start_on(&cluster.addresses);
     running.confirmed(100).await;
 
     servers.kill("kafka");
@@ -127,7 +127,7 @@ async fn one_of_three_brokers_that_is_killed_under_load_is_hardly_noticed() {
     let brokers = servers.three_brokers();
     let setup = setup.kafka(&brokers).set("ACK_WAIT_TIMEOUT", "5s");
     let cluster = setup.start(2, 2).await;
-    let mut running = Load::of(CLIENTS).taking_202().start_on(&cluster.places);
+    let mut running = Load::of(CLIENTS).taking_202().start_on(&cluster.addresses);
     running.confirmed(300).await;
     servers.kill("kafka.2");
     running.count_anew();

@@ -54,7 +54,7 @@ async fn an_api_killed_before_its_commit_leaves_nothing_and_a_retry_makes_exactl
     cluster.take_out_api(0).kill_9().await;
     assert_eq!(waiting.await.unwrap(), Err(Broken::Silent));
     // A server notices that its client is gone when it has something to say; this one is made to notice now.
-    lock.end_who_waits().await;
+    lock.end_waiting_sessions().await;
     lock.release().await;
     assert_eq!(cluster.count("SELECT count(*) FROM orders").await, 0);
     assert_eq!(cluster.count("SELECT count(*) FROM orders_outbox").await, 0);
@@ -117,7 +117,7 @@ async fn a_worker_killed_between_its_effect_and_its_offset_has_the_event_again_a
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_was_confirmed_survives_apis_and_workers_that_are_killed_under_load() {
     let mut cluster = Cluster::setup().await.start(3, 2).await;
-    let mut running = Load::of(24).start_on(&cluster.places);
+    let mut running = Load::of(24).start_on(&cluster.addresses);
     for _ in 0..3 {
         running.confirmed(300).await;
         cluster.take_out_api(0).kill_9().await;

@@ -22,7 +22,7 @@ async fn a_database_that_is_killed_under_load_loses_nothing_that_was_confirmed()
     let setup = Cluster::setup().await;
     let servers = Private::new();
     let cluster = setup.postgres(&servers.up(Server::Postgres)).start(2, 1).await;
-    let mut running = Load::of(CLIENTS).start_on(&cluster.places);
+    let mut running = Load::of(CLIENTS).start_on(&cluster.addresses);
     for _ in 0..2 {
         running.confirmed(200).await;
         servers.kill("postgres");
@@ -57,7 +57,7 @@ async fn a_database_that_stands_still_is_told_of_and_gone_on_with() {
     let servers = Private::new();
     let setup = setup.postgres(&servers.up(Server::Postgres));
     let cluster = setup.set("POSTGRES_STATEMENT_TIMEOUT", "1s").start(2, 1).await;
-    let mut running = Load::of(CLIENTS).start_on(&cluster.places);
+    let mut running = Load::of(CLIENTS).start_on(&cluster.addresses);
     running.confirmed(100).await;
     servers.pause("postgres");
     for client in cluster.clients() {
@@ -83,7 +83,7 @@ async fn a_session_that_is_ended_in_the_middle_of_its_commit_is_an_outcome_that_
     let lock = Lock::on_table(cluster.sql().await, cluster.sql().await, "orders_outbox").await;
     let waiting: JoinHandle<Answer> = posting(&client, creation(1));
     lock.is_waited_for().await;
-    lock.end_who_waits().await;
+    lock.end_waiting_sessions().await;
     let answer = waiting.await.unwrap();
     problem(&answer, "outcome_unknown");
     let id = member(answer.text(), "order_id");

@@ -17,7 +17,7 @@ const CLIENTS: usize = 24;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rolling_restarts_under_load_lose_nothing_double_nothing_and_keep_nobody_waiting() {
     let mut cluster = Cluster::setup().await.start(3, 2).await;
-    let mut running = Load::of(CLIENTS).start_on(&cluster.places);
+    let mut running = Load::of(CLIENTS).start_on(&cluster.addresses);
     for _ in 0..ROUNDS {
         for _ in 0..3 {
             running.confirmed(CONFIRMATIONS).await;
