@@ -137,13 +137,13 @@ impl TestApp {
         let local = LocalBus::open(&dead_letters, topic, BUS_CAPACITY).expect("a bus");
         let bus = RecordingBus::new(local, journal.clone());
         let (listeners, address, grpc) = listen().await;
-        let parts = Backends {
+        let backends = Backends {
             store: Arc::clone(&store),
             bus: bus.clone(),
             cache: Arc::clone(&setup.cache),
             processor: Arc::clone(&setup.processor),
         };
-        let api = Some(Role::start(|stop| app::api(parts, listeners, &setup.settings, stop)));
+        let api = Some(Role::start(|stop| app::api(backends, listeners, &setup.settings, stop)));
         let (client, unfinished) = (Client::new(address), Unfinished(true));
         let with_worker = setup.worker;
         let mut system = TestApp {
@@ -186,8 +186,8 @@ impl TestApp {
     pub(crate) fn start_worker(&mut self) {
         assert!(self.worker.is_none(), "the worker runs already");
         let (cache, processor) = (Arc::clone(&self.setup.cache), Arc::clone(&self.setup.processor));
-        let parts = Backends { store: Arc::clone(&self.store), bus: self.bus.clone(), cache, processor };
-        self.worker = Some(Role::start(|stop| app::worker(parts, &self.setup.settings, stop)));
+        let backends = Backends { store: Arc::clone(&self.store), bus: self.bus.clone(), cache, processor };
+        self.worker = Some(Role::start(|stop| app::worker(backends, &self.setup.settings, stop)));
     }
 
     /// Stops the worker, and waits until it has ended.

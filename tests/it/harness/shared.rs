@@ -64,9 +64,9 @@ fn settings(settings: Settings, schema: &Schema, test_topics: &TestTopics) -> Se
 
 impl Shared {
     /// The backends that a process opens for itself.
-    async fn parts(setup: &Setup) -> Backends {
-        let parts = Backends::open(&setup.settings, "up").await.expect("settings that can be used");
-        Backends { cache: Arc::clone(&setup.cache), processor: Arc::clone(&setup.processor), ..parts }
+    async fn backends(setup: &Setup) -> Backends {
+        let backends = Backends::open(&setup.settings, "up").await.expect("settings that can be used");
+        Backends { cache: Arc::clone(&setup.cache), processor: Arc::clone(&setup.processor), ..backends }
     }
 
     async fn check_final_state(&self) {
@@ -91,9 +91,10 @@ impl Backend for Shared {
         setup.settings = settings(setup.settings, &schema, &test_topics);
         let (listeners, address, grpc) = listen().await;
         let client = Client::new(address);
-        let (parts, with_worker) = (Shared::parts(&setup).await, setup.worker);
+        let (backends, with_worker) = (Shared::backends(&setup).await, setup.worker);
         let own = setup.settings.clone();
-        let api = Some(Role::start(|stop| async move { app::api_alone(parts, listeners, &own, stop).await }));
+        let api =
+            Some(Role::start(|stop| async move { app::api_alone(backends, listeners, &own, stop).await }));
         until("an api that is ready", async || {
             (client.get("/health/ready").await.json()["status"] == "ready").then_some(())
         })
@@ -152,8 +153,8 @@ impl Backend for Shared {
 
     async fn start_worker(&mut self) {
         assert!(self.worker.is_none(), "the worker runs already");
-        let (parts, own) = (Shared::parts(&self.setup).await, self.setup.settings.clone());
-        let worker = Role::start(|stop| async move { app::worker_alone(parts, None, &own, stop).await });
+        let (backends, own) = (Shared::backends(&self.setup).await, self.setup.settings.clone());
+        let worker = Role::start(|stop| async move { app::worker_alone(backends, None, &own, stop).await });
         self.worker = Some(worker);
         self.witness.joined().await;
     }

@@ -87,7 +87,7 @@ impl System {
         let bus = LocalBus::open(&dead_letters, &settings.orders_events_topic, 32 << 20).expect("a bus");
         let journal = Journal::new();
         let recording = RecordingBus::new(Arc::clone(&bus), journal.clone());
-        let parts = Backends {
+        let backends = Backends {
             store: Arc::new(HookedStore {
                 inner: Arc::<SqliteStore>::clone(&store),
                 hook: Arc::clone(&hook),
@@ -100,7 +100,7 @@ impl System {
         let address = listeners.http.local_addr().expect("a listener's address");
         let (client, stop) = (Arc::new(Client::new(address)), CancellationToken::new());
         let (folder, settings, token) = (settings.data_dir.clone(), settings.clone(), stop.clone());
-        let running = tokio::spawn(async move { app::up(parts, listeners, &settings, token).await });
+        let running = tokio::spawn(async move { app::up(backends, listeners, &settings, token).await });
         System { address, client, store, bus, journal, folder, stop, running }
     }
 
