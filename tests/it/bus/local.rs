@@ -234,7 +234,7 @@ async fn a_publisher_that_goes_away_revokes_no_event_and_frees_its_room() {
 }
 
 #[tokio::test]
-async fn a_record_is_confirmed_when_it_is_settled_or_rejected_and_keeps_its_source() {
+async fn a_record_keeps_its_source_and_is_confirmed_by_settle_or_reject() {
     let (bus, _file, _folder) = open(ROOMY);
     let mut worker = bus.subscribe().await.unwrap();
     for rejected in [false, true] {

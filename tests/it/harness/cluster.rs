@@ -229,10 +229,10 @@ impl Cluster {
     }
 
     /// Waits until the workers have committed the ends of the events' topic.
-    pub(crate) async fn dealt_with(&self) {
+    pub(crate) async fn workers_caught_up(&self) {
         let ends: i64 = self.ends(&self.kafka.options.events_topic).iter().map(|(_, end)| end).sum();
-        let dealt_with = async || (self.kafka.committed().values().sum::<i64>() == ends).then_some(());
-        until("the workers to commit every record", dealt_with).await;
+        let caught_up = async || (self.kafka.committed().values().sum::<i64>() == ends).then_some(());
+        until("the workers to commit every record", caught_up).await;
     }
 
     /// Lets the workers begin at the first record again; none may run.

@@ -53,20 +53,20 @@ impl Processor for Obedient {
 /// Hangs at its first call, and computes the amount at later ones.
 #[derive(Default)]
 pub(crate) struct HangsOnce {
-    asked: AtomicUsize,
+    calls: AtomicUsize,
 }
 
 impl HangsOnce {
     /// How often it was called.
-    pub(crate) fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
     }
 }
 
 #[async_trait]
 impl Processor for HangsOnce {
     async fn process(&self, event: &Event) -> Result<Amount, ProcessError> {
-        if self.asked.fetch_add(1, Ordering::SeqCst) == 0 {
+        if self.calls.fetch_add(1, Ordering::SeqCst) == 0 {
             std::future::pending::<()>().await;
         }
         AmountProcessor::default().process(event).await

@@ -43,9 +43,9 @@ impl Witness {
     /// Begins to read the topics of a test, which must exist.
     pub(crate) fn new(test_topics: &Arc<TestTopics>) -> Witness {
         let (journal, test_topics) = (Journal::new(), Arc::clone(test_topics));
-        let (finish, asked) = mpsc::channel();
+        let (finish, finish_requested) = mpsc::channel();
         let reader = Reader::open(&test_topics, journal.clone());
-        let reading = thread::spawn(move || reader.run(&asked));
+        let reading = thread::spawn(move || reader.run(&finish_requested));
         let client = test_topics.client().create().expect("a consumer");
         Witness { journal, observer: Arc::new(Observer { client, test_topics }), finish, reading }
     }
@@ -166,9 +166,9 @@ impl Reader {
     }
 
     /// Reads until it is asked to finish, and then to the end; or until the witness is dropped.
-    fn run(mut self, asked: &mpsc::Receiver<()>) {
+    fn run(mut self, finish_requested: &mpsc::Receiver<()>) {
         loop {
-            match asked.try_recv() {
+            match finish_requested.try_recv() {
                 Ok(()) => break,
                 Err(mpsc::TryRecvError::Empty) => self.read(),
                 Err(mpsc::TryRecvError::Disconnected) => return,

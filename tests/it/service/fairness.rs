@@ -101,12 +101,12 @@ async fn others_are_not_delayed(app: TestApp, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_batches_of_updates_of_one_order_delay_no_others_on_the_embedded_store() {
+async fn updates_of_one_order_delay_no_others_on_the_embedded_store() {
     others_are_not_delayed(Setup::new().start().await, 1000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_batches_of_updates_of_one_order_delay_no_others_on_postgres() {
+async fn updates_of_one_order_delay_no_others_on_postgres() {
     // Each update takes a commit of a shared server: on a busy machine they take longer than half a minute.
     let long_wait = Setup::new().settings(|settings| settings.ack_wait_timeout = GUARD);
     others_are_not_delayed(long_wait.start_on_postgres().await, 520).await;

@@ -329,11 +329,11 @@ async fn drops_its_history(app: TestApp) {
 }
 
 #[tokio::test]
-async fn a_history_is_dropped_when_it_is_too_old_and_the_orders_stay() {
+async fn an_old_history_is_dropped_and_the_orders_stay() {
     drops_its_history(short_retention().start().await).await;
 }
 
 #[tokio::test]
-async fn a_history_on_postgres_is_dropped_when_it_is_too_old_and_the_orders_stay() {
+async fn an_old_history_on_postgres_is_dropped_and_the_orders_stay() {
     drops_its_history(short_retention().start_on_postgres().await).await;
 }

@@ -27,7 +27,7 @@ const DIES_AT: &str = "ORDERSTREAM_TEST_DIES_AT";
 const SIGKILL: i32 = 9;
 
 #[tokio::test]
-async fn a_change_that_was_committed_and_not_published_is_processed_after_the_restart() {
+async fn a_committed_unpublished_change_is_processed_after_the_restart() {
     for (change, status, amount) in
         [("create", "done", "3.0"), ("update", "done", "4.5"), ("delete", "deleted", "3.0")]
     {

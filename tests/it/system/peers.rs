@@ -199,7 +199,7 @@ async fn a_dead_letter_in_the_table_has_every_byte_of_its_record() {
 }
 
 #[tokio::test]
-async fn a_dead_letter_with_a_very_long_value_is_cut_and_records_its_length() {
+async fn a_very_long_dead_letter_is_cut_and_records_its_length() {
     let (bus, schema) = open().await;
     let length = (64 << 20) + 1;
     reject(&bus, foreign_source(1), record(&vec![b'x'; length]), "too long").await;

@@ -121,7 +121,7 @@ async fn a_call_that_takes_too_long_is_made_again() {
     assert_eq!(acks(&traffic, &id), ["processed"]);
     let done = order(&app.client, &id).await;
     assert_eq!((member(&done, "status").as_str(), member(&done, "amount").as_str()), ("done", "7"));
-    assert_eq!(processor.asked(), 2);
+    assert_eq!(processor.calls(), 2);
     app.finish().await;
 }
 

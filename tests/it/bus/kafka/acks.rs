@@ -68,7 +68,7 @@ async fn an_ack_reaches_the_process_that_waits_for_it_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_ack_within_the_process_arrives_at_once_and_is_also_sent_to_kafka() {
+async fn an_ack_within_the_process_arrives_at_once_and_through_kafka() {
     let test_topics = TestTopics::new();
     let mut api = Api::open(&test_topics).await;
     let ack = ack(Some(1), AckStatus::Processed);

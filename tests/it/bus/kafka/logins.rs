@@ -84,7 +84,7 @@ async fn a_client_with_the_password_is_admitted_and_others_see_the_reason() {
 
 #[cfg(feature = "kafka-tls")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_password_is_proven_over_tls_and_an_untrusted_broker_is_not_used() {
+async fn a_password_is_proven_over_tls_only_to_a_trusted_broker() {
     use orderstream::config::KafkaSecurity::{SaslSsl, Ssl};
     use orderstream::config::SaslMechanism::ScramSha256;
 
@@ -165,7 +165,7 @@ async fn a_broker_that_demands_a_certificate_admits_a_client_that_has_one() {
 
 #[cfg(feature = "kafka-tls")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_with_a_valid_token_is_admitted_and_the_file_is_reread() {
+async fn a_client_with_a_valid_token_is_admitted_after_its_renewal() {
     use orderstream::config::SaslMechanism::OAuthBearer;
 
     let servers = Private::new();

@@ -69,7 +69,7 @@ async fn an_ack_on_the_wire_has_the_agreed_bytes_and_headers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_without_headers_is_an_event_and_an_invalid_reply_header_is_ignored() {
+async fn a_record_without_headers_is_read_and_an_invalid_one_is_ignored() {
     let test_topics = TestTopics::new();
     let bus = test_topics.bus().await;
     let mut worker = worker(&*bus).await;

@@ -78,7 +78,7 @@ async fn a_full_disk_stores_nothing_and_the_service_recovers_when_there_is_room(
 }
 
 #[tokio::test]
-async fn a_postgres_whose_disk_is_full_stores_nothing_and_takes_orders_when_there_is_room() {
+async fn a_postgres_with_a_full_disk_stores_nothing_and_recovers() {
     let app = TestApp::embedded().start_on_postgres().await;
     let id = create(&app.client, r#"{"amount":1}"#).await;
     app.execute(

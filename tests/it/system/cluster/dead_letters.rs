@@ -47,7 +47,7 @@ async fn good_records_are_processed_while_dead_letters_cannot_be_written() {
 
     let begun = Instant::now();
     servers.permit(&brokers, ["--topic", &letters], "Write", true);
-    cluster.dealt_with().await;
+    cluster.workers_caught_up().await;
     eprintln!("{POISON} dead letters were written within {:?}", begun.elapsed());
     cluster.ready_worker(0).await;
     assert_eq!(cluster.finish(&[], POISON as u64).await.len(), ORDERS);
@@ -69,7 +69,7 @@ async fn a_worker_with_more_bad_records_than_it_keeps_stays_small() {
     until("a worker that keeps no more", async || (cluster.logged("worker", line) > 0).then_some(())).await;
     let begun = Instant::now();
     servers.permit(&brokers, ["--topic", &letters], "Write", true);
-    cluster.dealt_with().await;
+    cluster.workers_caught_up().await;
     eprintln!("{MORE} bad records and 1000 orders took {:?}", begun.elapsed());
     assert_small(cluster.workers[0].id());
     assert_eq!(cluster.finish(&[], MORE as u64).await.len(), 1000);

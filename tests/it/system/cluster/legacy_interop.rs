@@ -41,7 +41,7 @@ async fn events_of_another_service_without_key_and_headers_are_processed() {
         }
         confirmed.push((OrderId::parse(&id.to_string()).unwrap(), number));
     }
-    cluster.dealt_with().await;
+    cluster.workers_caught_up().await;
     let client = cluster.clients().remove(0);
     for (id, number) in &confirmed {
         let shown = order(&client, &id.to_string()).await;

@@ -26,7 +26,7 @@ async fn duplicate_events_and_a_replay_of_the_topic_change_nothing() {
         format!(r#"{{"order_id":"0","user_id":"{USER}","payload":{{"amount":9}},"status":"new"}}"#);
     let events = cluster.kafka.options.events_topic.clone();
     cluster.kafka.write(&events, None, None, &[], Some(foreign_creation.as_bytes()));
-    cluster.dealt_with().await;
+    cluster.workers_caught_up().await;
     let before = ledger::scan(&cluster.store()).await;
     for status in [Status::Done, Status::Failed, Status::Deleted] {
         assert!(before.iter().any(|order| order.status == status), "no order is {status}: {before:?}");
@@ -43,7 +43,7 @@ async fn duplicate_events_and_a_replay_of_the_topic_change_nothing() {
         }
         produce(&cluster, None, &bare(record));
     }
-    cluster.dealt_with().await;
+    cluster.workers_caught_up().await;
     assert_eq!(ledger::scan(&cluster.store()).await, before);
 
     for worker in std::mem::take(&mut cluster.workers) {
@@ -52,7 +52,7 @@ async fn duplicate_events_and_a_replay_of_the_topic_change_nothing() {
     cluster.rewind();
     let acks = cluster.acks().len();
     cluster.start_worker().await;
-    cluster.dealt_with().await;
+    cluster.workers_caught_up().await;
     // Each event was delivered again, and its ACK was sent again.
     let redelivered = history.len() + 11 * ours.len();
     until("the ACKs of the replay", async || (cluster.acks().len() == acks + redelivered).then_some(()))
@@ -108,7 +108,7 @@ async fn poison_records_become_dead_letters_and_records_between_them_are_process
         confirmed.push((order_id(&answer), "created"));
     }
     // The workers have committed the offsets of all records.
-    cluster.dealt_with().await;
+    cluster.workers_caught_up().await;
     let letters = cluster.records(&kafka.dead_letter_topic());
     assert_eq!(letters.len(), poison.len());
     let mut sources = BTreeSet::new();
