@@ -104,10 +104,10 @@ pub enum Fault {
     #[error("the outbox names it, but there is no such order")]
     OutboxOrphan,
     /// A caller has a confirmation that it is stored, and it is not.
-    #[error("a caller was told that it is stored, but there is no such order")]
+    #[error("it was confirmed as stored, but there is no such order")]
     Lost,
     /// A caller has a confirmation that it is deleted, and it is not.
-    #[error("a caller was told that it is deleted, but it is {0}")]
+    #[error("it was confirmed as deleted, but it is {0}")]
     NotDeleted(Status),
 }
 

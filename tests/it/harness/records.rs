@@ -1,5 +1,5 @@
 //! Events as records, as a broker would deliver them: with our headers, and without them, as a service that does not
-//! use them would send them.
+//! use them would send them. A worker must process both forms of an event.
 
 use jiff::Timestamp;
 use orderstream::bus::{Record, Source};

@@ -1,4 +1,6 @@
 //! A schema of one test in the shared test database: empty, or with the tables. Dropping the handle drops the schema.
+//! So the tests can run at the same time in one database, and a test that needs a server's settings or its crash starts
+//! a server of its own.
 
 use orderstream::config::ReadFrom;
 use orderstream::store::postgres::{Options, PostgresStore};

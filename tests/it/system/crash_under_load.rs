@@ -1,5 +1,6 @@
 //! The binary is killed repeatedly under load, always on the same folder. At the end each order that was confirmed to a
-//! client is stored once, as it was last confirmed, and deleted orders are deleted.
+//! client is stored once, as it was last confirmed, and deleted orders are deleted. The clients remember each answer,
+//! and the test compares the folder with that.
 
 use tempfile::TempDir;
 

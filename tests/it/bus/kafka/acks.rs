@@ -1,5 +1,6 @@
 //! ACKs over Kafka: each process reads those of its own partition, or of all partitions where it is set to. It misses
-//! no ACK that is sent after it is ready.
+//! no ACK that is sent after it is ready. The ACKs come from another bus, except where the test is about ACKs within
+//! the process.
 
 use std::sync::Arc;
 

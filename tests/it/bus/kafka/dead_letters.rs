@@ -1,5 +1,6 @@
 //! Dead letters on Kafka: the topic keeps the bytes of a record unchanged, with the reason and the source, and the
-//! partition advances. Any bytes are possible, also those that are not text.
+//! partition advances. Any bytes are possible, also those that are not text. A plain client writes the bad records and
+//! reads the dead letters.
 
 use std::collections::BTreeMap;
 

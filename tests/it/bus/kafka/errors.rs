@@ -1,5 +1,6 @@
 //! Errors of single activities while Kafka is available: the check of the bus names the activity that fails, the reason
-//! and the remedy, and succeeds again when the activity works.
+//! and the remedy, and succeeds again when the activity works. A member with another assignment strategy, ACLs and a
+//! setting of a topic cause the errors.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

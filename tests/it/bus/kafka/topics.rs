@@ -1,5 +1,6 @@
 //! The topics that a bus creates, with their retention; compression, which a reader does not have to know; and static
-//! members of a consumer group, which stay in it while they are away.
+//! members of a consumer group, which stay in it while they are away. A plain client reads the settings and the
+//! members.
 
 use orderstream::config::Compression;
 

@@ -1,5 +1,5 @@
 //! The wire format: keys, headers and values of events and ACKs, byte for byte; how records of other programs are read;
-//! and events that are larger than a limit of the topic or of the client.
+//! and events that are larger than a limit of the topic or of the client. A plain client reads and writes the records.
 
 use std::sync::Arc;
 

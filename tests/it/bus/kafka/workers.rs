@@ -1,5 +1,5 @@
 //! Workers on Kafka: they share the partitions, and a worker that leaves hands its own over in order. Settled events
-//! are not redelivered; dropped events are.
+//! are not redelivered; dropped events are. A plain client reads the committed offsets and the members of the group.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

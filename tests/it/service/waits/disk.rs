@@ -1,5 +1,6 @@
 //! A full disk: no order is stored, the answers say so, and the service is not ready. The service recovers by itself
-//! when there is room again.
+//! when there is room again. The embedded store gets a limit on the length of its files, and Postgres a trigger that
+//! raises the error of a full disk.
 
 use std::path::Path;
 

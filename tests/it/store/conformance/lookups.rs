@@ -1,5 +1,6 @@
 //! Reads: by id, by the caller's external id, the processed versions of many orders, the scan of all orders, and the
-//! errors of a closed store.
+//! errors of a closed store. The checker relies on the scan, which includes deleted orders, and the relay on the
+//! processed versions.
 
 use std::sync::Arc;
 use std::time::Duration;

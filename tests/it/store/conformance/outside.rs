@@ -1,5 +1,6 @@
 //! Completions of events from outside, which have no version or request a new order: each applies once, in the order of
-//! the events' own times, and never against the table of transitions.
+//! the events' own times, and never against the table of transitions. Services that share the tables or topics send
+//! such events, and a bus may deliver each of them more than once.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! Many concurrent callers. The tests do not wait for time to pass: the callers are tasks that start together, and the
-//! promises hold for every interleaving.
+//! promises hold for every interleaving. Each check compares the answers with the final row.
 
 use std::sync::Arc;
 

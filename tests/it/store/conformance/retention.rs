@@ -1,5 +1,6 @@
 //! Retention of history events and of the keys of requests: the oldest are dropped, a limited number at a time, and the
-//! orders themselves are not changed.
+//! orders themselves are not changed. `history_dropped` names the newest dropped offset, so that a stream can report a
+//! gap.
 
 use std::sync::Arc;
 

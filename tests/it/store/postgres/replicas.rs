@@ -1,5 +1,5 @@
 //! Several processes with one Postgres: concurrent equal requests are executed once, and a reader of the history misses
-//! no event, for any order in which transactions begin and end.
+//! no event, for any order in which transactions begin and end. Open transactions of the test fix that order.
 
 use std::sync::Arc;
 

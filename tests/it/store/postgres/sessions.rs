@@ -1,5 +1,6 @@
 //! The promises of a session, with any settings of the server and any number of tasks: a transaction contains the
-//! statements of one caller only, and confirmed orders survive a crash of the server.
+//! statements of one caller only, and confirmed orders survive a crash of the server. The crash test uses a server
+//! whose own settings would lose commits.
 
 use std::sync::Arc;
 

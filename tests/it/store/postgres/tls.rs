@@ -1,5 +1,6 @@
 //! TLS and passwords with a Postgres that demands them: every `sslmode` has the meaning that it has for libpq, and the
-//! error of a refused client names the reason, without the password.
+//! error of a refused client names the reason, without the password. Each test starts a server, and makes the
+//! certificates and passwords.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};

@@ -1,5 +1,6 @@
 //! Commits whose outcome is not known: the connection breaks between a COMMIT and its answer, or a part of the batch is
-//! durable and the rest of the call fails. The store must never report these as if nothing had been stored.
+//! durable and the rest of the call fails. The store must never report these as if nothing had been stored. A network
+//! fault before the answer to COMMIT, and a trigger that hides the tables, cause the two cases.
 
 use std::sync::Arc;
 

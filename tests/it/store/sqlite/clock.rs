@@ -1,5 +1,6 @@
 //! The times of the embedded store when the clock jumps: pending orders with future times are published, times keep
-//! growing after the clock was set back, and a jump forward does not expire idempotency keys.
+//! growing after the clock was set back, and a jump forward does not expire idempotency keys. The tests move the times
+//! in the file, and not the clock.
 
 use std::path::Path;
 use std::time::Duration;
