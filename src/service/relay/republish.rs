@@ -66,7 +66,7 @@ pub(super) struct Republisher {
 }
 
 /// Orders that were pending when the topic ended at `ends`. The events of those that are still pending when the workers
-/// have come to these ends are lost.
+/// have consumed up to these ends are lost.
 struct Watch {
     ends: Ends,
     keys: HashSet<Key>,
