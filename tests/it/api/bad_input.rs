@@ -1,5 +1,5 @@
-//! Input that nobody should send. Whatever comes, the answer is a 4xx that says where the fault is, or the
-//! documented success; never a 5xx, never a changed digit; and the process lives and says so after each.
+//! Invalid input. The answer is a 4xx that says where the fault is, or the documented success, but never a 5xx and
+//! never a changed digit. After each request the process still answers that it is alive.
 
 use crate::clients::STRANGER;
 use crate::clients::USER;
@@ -23,27 +23,27 @@ fn nested(depth: usize) -> String {
 }
 
 impl TestApp {
-    /// Posts, and asserts that the process is well afterwards.
-    async fn survives(&self, body: impl Into<hyper::body::Bytes>) -> Answer {
+    /// Posts, and asserts that the process is alive afterwards.
+    async fn post_and_check(&self, body: impl Into<hyper::body::Bytes>) -> Answer {
         let answer = self.client.post("/orders", body).await;
-        self.lives().await;
+        self.assert_alive().await;
         answer
     }
 
-    async fn lives(&self) {
+    async fn assert_alive(&self) {
         assert_eq!(self.client.get("/health/live").await.status, 200);
     }
 
-    /// Asserts a 400 whose detail names the field and a place in it.
-    async fn refuses(&self, body: impl Into<hyper::body::Bytes>, field: &str, place: &str) {
-        let answer = self.survives(body).await;
+    /// Asserts a 400 whose detail names the field and a position in it.
+    async fn refuses(&self, body: impl Into<hyper::body::Bytes>, field: &str, position: &str) {
+        let answer = self.post_and_check(body).await;
         let detail = problem(&answer, "invalid_request");
-        assert!(detail.starts_with(&format!("{field}: ")) && detail.contains(place), "{detail}");
+        assert!(detail.starts_with(&format!("{field}: ")) && detail.contains(position), "{detail}");
     }
 }
 
 #[tokio::test]
-async fn nesting_is_bounded_wherever_it_stands() {
+async fn nesting_is_bounded_in_all_parts_of_a_body() {
     let app = TestApp::embedded().start().await;
     for depth in [128, 10_000, 300_000] {
         let deep = nested(depth);
@@ -53,7 +53,7 @@ async fn nesting_is_bounded_wherever_it_stands() {
             .await;
         app.refuses(deep, "body", "").await;
     }
-    // 128 levels are one for the request's own object and 127 for what is in it.
+    // Of 128 levels, the request's own object is one, and its content has 127.
     let deepest = nested(127);
     for body in [
         with_payload(&deepest),
@@ -62,7 +62,7 @@ async fn nesting_is_bounded_wherever_it_stands() {
         with_payload(&format!("\"{}\"", "[{".repeat(10_000))),
         with_payload(&format!(r#""\"{}""#, "[{".repeat(10_000))),
     ] {
-        assert_eq!(app.survives(body).await.status, 201);
+        assert_eq!(app.post_and_check(body).await.status, 201);
     }
     app.refuses("[".repeat(10_000), "body", "").await;
     app.refuses(r#"{"a":"#.repeat(10_000), "body", "").await;
@@ -70,7 +70,7 @@ async fn nesting_is_bounded_wherever_it_stands() {
 }
 
 #[tokio::test]
-async fn a_number_is_kept_as_it_is_written_or_refused() {
+async fn a_number_is_kept_as_written_or_refused() {
     let app = TestApp::embedded().start().await;
     for number in
         ["-0", "0.10", "1e300", "12345678901234567890", "-98765432109876543210", "1.0E+2", "1e-400", "0e400"]
@@ -78,7 +78,7 @@ async fn a_number_is_kept_as_it_is_written_or_refused() {
         for body in
             [with_payload(&format!(r#"{{"n":{number}}}"#)), with_text(&format!(r#"{{"n":{number}}}"#))]
         {
-            let answer = app.survives(body).await;
+            let answer = app.post_and_check(body).await;
             assert_eq!(answer.status, 201, "{number}: {answer:?}");
             let shown = order(&app.client, &member(answer.text(), "order_id")).await;
             assert_eq!(member(&shown, "payload"), format!(r#"{{"n":{number}}}"#));
@@ -87,22 +87,22 @@ async fn a_number_is_kept_as_it_is_written_or_refused() {
     for number in
         ["1e400", "-1e400", "1e99999999999999999999", "01", "+1", ".5", "1.", "0x10", "NaN", "Infinity"]
     {
-        let place = "line 1 column";
-        app.refuses(with_text(&format!(r#"{{"n":{number}}}"#)), "payload_json", place).await;
-        let answer = app.survives(with_payload(&format!(r#"{{"n":{number}}}"#))).await;
-        assert!(problem(&answer, "invalid_request").contains(place), "{number}");
+        let position = "line 1 column";
+        app.refuses(with_text(&format!(r#"{{"n":{number}}}"#)), "payload_json", position).await;
+        let answer = app.post_and_check(with_payload(&format!(r#"{{"n":{number}}}"#))).await;
+        assert!(problem(&answer, "invalid_request").contains(position), "{number}");
     }
     app.finish().await;
 }
 
 #[tokio::test]
-async fn of_a_key_given_twice_the_last_counts_and_the_payload_keeps_both() {
+async fn the_last_of_two_equal_keys_counts_and_the_payload_keeps_both() {
     let app = TestApp::embedded().start().await;
     let body = format!(
         r#"{{"user_id":"{STRANGER}","payload":{{"id":"first"}},"status":"deleted","user_id":"{USER}","status":"new",
             "payload":{{"id":"one","amount":1,"id":"two","amount":2}}}}"#
     );
-    let answer = app.survives(body).await;
+    let answer = app.post_and_check(body).await;
     assert_eq!(answer.status, 201, "{answer:?}");
     let shown = order(&app.client, &member(answer.text(), "order_id")).await;
     assert_eq!(member(&shown, "user_id"), USER);
@@ -115,30 +115,30 @@ async fn of_a_key_given_twice_the_last_counts_and_the_payload_keeps_both() {
 }
 
 #[tokio::test]
-async fn text_that_a_store_cannot_hold_is_refused_and_the_place_is_named() {
+async fn text_that_a_store_cannot_hold_is_refused_with_its_position() {
     let app = TestApp::embedded().start().await;
-    let place = "line 1 column";
+    let position = "line 1 column";
     for text in [r"\u0000", r"a\u0000b", r"\ud800", r"\udc00\ud800", r"\ud83d", r"\x", "\u{1}", "\n"] {
         for payload in
             [format!(r#"{{"a":"{text}"}}"#), format!(r#"{{"{text}":1}}"#), format!(r#"["{text}"]"#)]
         {
-            let answer = app.survives(with_payload(&payload)).await;
+            let answer = app.post_and_check(with_payload(&payload)).await;
             let detail = problem(&answer, "invalid_request");
             assert!(detail.contains("line ") && detail.contains("column "), "{payload:?}: {detail}");
             app.refuses(with_text(&payload), "payload_json", "column ").await;
         }
         let quoted = format!(r#"{{"user_id":"{text}","payload":{{}}}}"#);
-        problem(&app.survives(quoted).await, "invalid_request");
+        problem(&app.post_and_check(quoted).await, "invalid_request");
     }
     let id = create(&app.client, r#"{"a":"\ud83e\udd80 \u007f \\u0000 \/"}"#).await;
     let shown = order(&app.client, &id).await;
     assert_eq!(member(&shown, "payload"), r#"{"a":"\ud83e\udd80 \u007f \\u0000 \/"}"#);
-    app.refuses(format!("{{\"user_id\":\"{USER}\",\"payload\":{{\"a\":\"\0\"}}}}"), "body", place).await;
+    app.refuses(format!("{{\"user_id\":\"{USER}\",\"payload\":{{\"a\":\"\0\"}}}}"), "body", position).await;
     app.finish().await;
 }
 
 #[tokio::test]
-async fn a_body_is_one_object_and_nothing_around_it() {
+async fn a_body_is_one_object_without_text_around_it() {
     let app = TestApp::embedded().start().await;
     let good = with_payload("{}");
     for (before, after) in
@@ -153,7 +153,7 @@ async fn a_body_is_one_object_and_nothing_around_it() {
         app.refuses(bad, "body", "byte ").await;
     }
     let spaced = format!(" \r\n\t{good}\n \n");
-    assert_eq!(app.survives(spaced).await.status, 201);
+    assert_eq!(app.post_and_check(spaced).await.status, 201);
     app.finish().await;
 }
 
@@ -164,7 +164,7 @@ async fn ids_in_every_form_get_the_documented_answer() {
     let nil = "00000000-0000-0000-0000-000000000000";
     let send = async |order_id: &str| {
         let body = format!(r#"{{"order_id":{order_id},"user_id":"{USER}","payload":{{}}}}"#);
-        app.survives(body).await.status
+        app.post_and_check(body).await.status
     };
     for form in
         [id.clone(), id.to_uppercase(), id.replace('-', ""), format!("urn:uuid:{id}"), format!("{{{id}}}")]
@@ -185,7 +185,7 @@ async fn ids_in_every_form_get_the_documented_answer() {
         assert_eq!(send(form).await, 400, "{}", &form[..form.len().min(60)]);
     }
     let owned_by_nil = format!(r#"{{"user_id":"{nil}","payload":{{}}}}"#);
-    assert_eq!(app.survives(owned_by_nil).await.status, 201);
+    assert_eq!(app.post_and_check(owned_by_nil).await.status, 201);
     app.finish().await;
 }
 
@@ -211,14 +211,14 @@ async fn paths_of_every_form_get_the_documented_answer() {
         (format!("/{}", "a".repeat(20_000)), "route_not_found"),
     ] {
         let answer = app.client.get(&path).await;
-        app.lives().await;
+        app.assert_alive().await;
         problem(&answer, code);
     }
     app.finish().await;
 }
 
 #[tokio::test]
-async fn what_is_no_http_gets_a_4xx_or_where_it_is_http_2_a_closed_connection() {
+async fn bytes_that_are_not_http_1_get_a_4xx_or_a_closed_connection() {
     let app = TestApp::embedded().start().await;
     let long_header =
         format!("GET /health HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "x".repeat(200_000));
@@ -244,10 +244,10 @@ async fn what_is_no_http_gets_a_4xx_or_where_it_is_http_2_a_closed_connection() 
         (many.as_bytes(), Some(431)),
     ] {
         let answer = raw(app.address, bytes).await;
-        app.lives().await;
+        app.assert_alive().await;
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]);
         let answer = String::from_utf8_lossy(&answer);
-        // The greeting of HTTP/2, which this port does not speak, has no answer that its sender could read.
+        // This port does not speak HTTP/2: a client that opens with its preface could not read an answer.
         let expected = status.map_or(String::new(), |status: u16| format!("HTTP/1.1 {status} "));
         assert!(answer.starts_with(&expected) && answer.is_empty() == status.is_none(), "{shown:?}: {answer}");
     }
@@ -269,6 +269,6 @@ async fn requests_in_one_packet_are_answered_in_their_order() {
     let answer = String::from_utf8(answer).expect("text");
     let lines: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
     assert_eq!(lines, ["200", "201", "400", "200"], "{answer}");
-    app.lives().await;
+    app.assert_alive().await;
     app.finish().await;
 }

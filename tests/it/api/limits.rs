@@ -1,6 +1,6 @@
-//! The limits of the front: the size of a body, the time for heads and bodies, the memory of what is in flight,
-//! the number of connections. Beyond each the answer is the documented one, nothing is half done, and health
-//! is answered whatever else is refused.
+//! The limits of HTTP: the size of a body, the time for heads and bodies, the memory of the requests in flight and the
+//! number of connections. Beyond each limit the client gets the documented answer, no change is half done, and health
+//! checks are answered while other requests are refused.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -29,11 +29,12 @@ fn body_of(size: usize) -> String {
     frame.replace(r#""payload":"""#, &format!(r#""payload":"{filling}""#))
 }
 
-/// A creation on a connection of its own: with that body, announced or in chunks.
-fn announced(body: &str) -> Vec<u8> {
+/// A creation on its own connection, with the length of the body in the head.
+fn with_length(body: &str) -> Vec<u8> {
     format!("{HEAD}connection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
+/// The same with the body in chunks.
 fn chunked(body: &str) -> Vec<u8> {
     let mut bytes = format!("{HEAD}connection: close\r\ntransfer-encoding: chunked\r\n\r\n").into_bytes();
     for chunk in body.as_bytes().chunks(65_536) {
@@ -46,11 +47,11 @@ fn chunked(body: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_body_of_the_limit_is_taken_and_a_byte_more_is_a_413() {
+async fn a_body_of_the_limit_is_accepted_and_a_longer_one_refused() {
     let app = TestApp::embedded().start().await;
-    for shape in [announced, chunked] {
-        let taken = raw(app.address, &shape(&body_of(MIB))).await;
-        assert_eq!(Answer::read(&taken).status, 201);
+    for shape in [with_length, chunked] {
+        let accepted = raw(app.address, &shape(&body_of(MIB))).await;
+        assert_eq!(Answer::read(&accepted).status, 201);
         for size in [MIB + 1, 10 * MIB] {
             let answer = Answer::read(&raw(app.address, &shape(&body_of(size))).await);
             let detail = problem(&answer, "body_too_large");
@@ -62,20 +63,20 @@ async fn a_body_of_the_limit_is_taken_and_a_byte_more_is_a_413() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_announced_above_the_limit_is_refused_before_it_comes() {
+async fn a_body_announced_above_the_limit_is_refused_before_it_arrives() {
     let app = TestApp::embedded().start().await;
     for length in ["1048577", "10000000000000000000"] {
-        let promised = format!("{HEAD}content-length: {length}\r\n\r\n");
-        let answer = Answer::read(&raw(app.address, promised.as_bytes()).await);
+        let head = format!("{HEAD}content-length: {length}\r\n\r\n");
+        let answer = Answer::read(&raw(app.address, head.as_bytes()).await);
         problem(&answer, "body_too_large");
     }
     app.finish().await;
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_in_time_is_a_408() {
-    let impatient = |settings: &mut Settings| settings.http_body_timeout = Duration::from_millis(200);
-    let app = TestApp::embedded().settings(impatient).start().await;
+async fn a_body_that_arrives_too_late_is_a_408() {
+    let short_timeouts = |settings: &mut Settings| settings.http_body_timeout = Duration::from_millis(200);
+    let app = TestApp::embedded().settings(short_timeouts).start().await;
     for beginning in ["", "{", r#"{"user_id":"#] {
         let bytes = format!("{HEAD}content-length: 100\r\n\r\n{beginning}");
         let answer = Answer::read(&raw(app.address, bytes.as_bytes()).await);
@@ -83,7 +84,7 @@ async fn a_body_that_does_not_come_in_time_is_a_408() {
         assert!(detail.contains("0.2 seconds"), "{detail}");
         assert_eq!(app.client.get("/health/live").await.status, 200);
     }
-    // A deletion takes no body, and waits as long for one that does not end.
+    // A deletion takes no body, and still waits as long for one that does not end.
     let path = format!("/orders/{}", OrderId::generate());
     let head = format!("DELETE {path} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n");
     problem(&Answer::read(&raw(app.address, head.as_bytes()).await), "body_timeout");
@@ -91,9 +92,9 @@ async fn a_body_that_does_not_come_in_time_is_a_408() {
 }
 
 #[tokio::test]
-async fn a_body_that_trickles_is_a_408_however_steadily_it_comes() {
-    let impatient = |settings: &mut Settings| settings.http_body_timeout = Duration::from_millis(200);
-    let app = TestApp::embedded().settings(impatient).start().await;
+async fn a_body_that_trickles_steadily_is_a_408() {
+    let short_timeouts = |settings: &mut Settings| settings.http_body_timeout = Duration::from_millis(200);
+    let app = TestApp::embedded().settings(short_timeouts).start().await;
     let stream = TcpStream::connect(app.address).await.expect("a connection");
     let (mut reader, mut writer) = stream.into_split();
     let trickle = async {
@@ -106,25 +107,25 @@ async fn a_body_that_trickles_is_a_408_however_steadily_it_comes() {
         }
     };
     let mut answer = Vec::new();
-    // Reading may end with a reset, because the server closes with bytes unread; the answer came before that.
+    // Reading may end with a reset, because the server closes with unread bytes; the answer arrives before that.
     let read = timeout(GUARD, async { tokio::join!(trickle, reader.read_to_end(&mut answer)) }).await;
-    assert!(read.is_ok(), "the server lets a trickle go on");
+    assert!(read.is_ok(), "the server does not end a trickle");
     problem(&Answer::read(&answer), "body_timeout");
     app.finish().await;
 }
 
 #[tokio::test]
-async fn a_head_that_does_not_come_in_time_closes_the_connection() {
-    let impatient = |settings: &mut Settings| {
+async fn a_head_that_arrives_too_late_closes_the_connection() {
+    let short_timeouts = |settings: &mut Settings| {
         settings.http_header_timeout = Duration::from_millis(200);
         settings.http_idle_timeout = Duration::from_millis(200);
     };
-    let app = TestApp::embedded().settings(impatient).start().await;
+    let app = TestApp::embedded().settings(short_timeouts).start().await;
     for beginning in ["", "GET", "GET /health HTTP/1.1\r\nhost: localhost\r\n"] {
         let answer = raw(app.address, beginning.as_bytes()).await;
         assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
     }
-    // A head that comes in time is answered, and then the idle connection is closed. A test that is slow comes late.
+    // A head that arrives in time is answered, and then the idle connection is closed. A slow test may be too late.
     let idle = until("an answer to a head in time", async || {
         let answer = raw(app.address, b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
         (!answer.is_empty()).then_some(answer)
@@ -134,20 +135,20 @@ async fn a_head_that_does_not_come_in_time_closes_the_connection() {
     app.finish().await;
 }
 
-/// Room for three requests in flight: each counts 8 KiB and its body, and these round to 9 KiB.
-fn room_for_three(settings: &mut Settings) {
+/// Sets the memory for three requests in flight: each counts 8 KiB and its body, rounded up to 9 KiB.
+fn memory_for_three(settings: &mut Settings) {
     settings.http_body_limit = 1024;
     settings.http_memory_budget = 27 * 1024;
 }
 
 #[tokio::test]
-async fn beyond_the_memory_budget_requests_are_turned_away_and_what_was_taken_is_kept() {
-    let mut app = TestApp::embedded().settings(room_for_three).without_worker().start().await;
+async fn requests_beyond_the_memory_budget_are_refused_and_accepted_ones_finish() {
+    let mut app = TestApp::embedded().settings(memory_for_three).without_worker().start().await;
     let body = |name: &str| format!(r#"{{"user_id":"{USER}","payload":{{"id":"{name}"}}}}"#);
     let callers = Client::new(app.address);
-    let taken = join_all(["a", "b", "c"].map(|name| callers.post("/orders", body(name))));
+    let accepted = join_all(["a", "b", "c"].map(|name| callers.post("/orders", body(name))));
     let rest = async {
-        // All three wait for the worker, and hold their share.
+        // All three wait for the worker, and hold their share of the memory.
         app.journal.until(|traffic| traffic.events.len() == 3).await;
         for _ in 0..3 {
             for (method, path) in [("POST", "/orders"), ("GET", "/nothing"), ("GET", "/problems/internal")] {
@@ -159,13 +160,13 @@ async fn beyond_the_memory_budget_requests_are_turned_away_and_what_was_taken_is
             assert_eq!(app.client.get("/health/ready").await.status, 200);
         }
     };
-    tokio::pin!(taken);
+    tokio::pin!(accepted);
     tokio::select! {
-        answers = &mut taken => panic!("answered without a worker: {answers:?}"),
+        answers = &mut accepted => panic!("answered without a worker: {answers:?}"),
         () = rest => {}
     }
     app.start_worker();
-    let answers = taken.await;
+    let answers = accepted.await;
     for (answer, name) in answers.iter().zip(["a", "b", "c"]) {
         assert_eq!(answer.status, 201, "{answer:?}");
         let shown = order(&app.client, &member(answer.text(), "order_id")).await;
@@ -173,18 +174,18 @@ async fn beyond_the_memory_budget_requests_are_turned_away_and_what_was_taken_is
         assert_eq!(member(&member(&shown, "payload"), "id"), name);
     }
     create(&app.client, "{}").await;
-    assert_eq!(app.finish().await.events.len(), 4, "nothing of what was turned away was stored");
+    assert_eq!(app.finish().await.events.len(), 4, "no refused request was stored");
 }
 
 #[tokio::test]
-async fn what_was_answered_202_under_load_is_there_when_the_worker_is() {
-    let setup = TestApp::embedded().settings(room_for_three).without_worker();
+async fn orders_answered_202_under_load_are_processed_once_a_worker_starts() {
+    let setup = TestApp::embedded().settings(memory_for_three).without_worker();
     let mut app =
         setup.settings(|settings| settings.ack_wait_timeout = Duration::from_millis(100)).start().await;
     let body = format!(r#"{{"user_id":"{USER}","payload":{{"amount":1}}}}"#);
     let answers = join_all((0..20).map(|_| app.client.post("/orders", body.clone()))).await;
     let accepted: Vec<_> = answers.iter().filter(|answer| answer.status == 202).collect();
-    // There is room for the first three; how many more find room depends on how soon the first are answered.
+    // There is memory for the first three; how many more are accepted depends on how soon the first are answered.
     assert!(accepted.len() >= 3, "{}", accepted.len());
     for refused in answers.iter().filter(|answer| answer.status != 202) {
         problem(refused, "overloaded");
@@ -207,7 +208,7 @@ async fn a_connection_beyond_the_cap_is_served_when_another_one_closes() {
     let mut second = TcpStream::connect(app.address).await.expect("the operating system's queue");
     let request = b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     second.write_all(request).await.expect("a socket that takes bytes");
-    // The first connection goes on while the second waits.
+    // The first connection stays usable while the second waits.
     for _ in 0..100 {
         assert_eq!(app.client.get("/health").await.status, 200);
     }
@@ -216,7 +217,7 @@ async fn a_connection_beyond_the_cap_is_served_when_another_one_closes() {
     app.client = Client::new(app.address);
     let mut answer = Vec::new();
     let read = timeout(GUARD, second.read_to_end(&mut answer)).await;
-    read.expect("an answer, at last").expect("a whole answer");
+    read.expect("an answer in time").expect("a complete answer");
     assert_eq!(Answer::read(&answer).status, 200);
     app.finish().await;
 }

@@ -1,5 +1,5 @@
-//! The fronts as clients meet them: the contract over HTTP and gRPC on every backend, bad input, limits, hostile
-//! clients, and a proxy in between.
+//! HTTP and gRPC as clients use them: the contract on every backend, bad input, limits, hostile clients, and a proxy
+//! between client and server.
 
 pub(crate) mod bad_input;
 pub(crate) mod grpc;

@@ -1,4 +1,5 @@
-//! Behind the real nginx, which compresses answers and so weakens their tags, and has little room for headers.
+//! Clients behind the real nginx. It compresses answers and so weakens their tags, and it limits the size of headers:
+//! tags, links, encoded paths and streams must survive that.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use crate::harness::binary::{INSTALLATION, output_within};
 use crate::harness::ports;
 use crate::harness::wait::until;
 
-/// A running nginx, gone with its handle.
+/// A running nginx. It ends when its handle is dropped.
 struct Nginx {
     address: SocketAddr,
     _process: Child,
@@ -24,7 +25,7 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// Starts one in front of a server, as its packages configure it but for the compression of every JSON.
+    /// Starts one in front of a server, with the configuration of its packages, but with compression of all JSON.
     async fn before(upstream: SocketAddr) -> Nginx {
         let mut script = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/nginx"));
         let found = output_within(INSTALLATION, &mut script);
@@ -62,7 +63,7 @@ impl Nginx {
     }
 }
 
-/// Asks for an order as a client that takes compressed answers.
+/// Reads an order as a client that accepts compressed answers.
 async fn compressed(client: &Client, path: &str) -> Answer {
     let answer = client.request("GET", path, &[("accept-encoding", "gzip")], "").await;
     assert_eq!((answer.status, answer.header("content-encoding")), (200, Some("gzip")), "{answer:?}");
@@ -70,7 +71,7 @@ async fn compressed(client: &Client, path: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_tag_that_nginx_has_weakened_still_guards_a_write() {
+async fn a_tag_that_nginx_weakened_still_guards_a_write() {
     let app = TestApp::embedded().start().await;
     let nginx = Nginx::before(app.address).await;
     let client = Client::new(nginx.address);
@@ -105,7 +106,7 @@ async fn nginx_passes_encoded_ids_long_queries_and_streams_as_they_are() {
     create(&client, "{}").await;
     let found = client.get(&format!("/orders/by-external/a%2Fb%20c?user_id={USER}")).await;
     assert_eq!(member(&member(found.text(), "order"), "order_id"), id);
-    // All headers of an answer have 4 KiB there.
+    // nginx has 4 KiB for all headers of an answer.
     for length in [1_000, 1_450, 2_900, 3_100, 6_000] {
         let answer = client.get(&format!("/orders?limit=1&x={}", "x".repeat(length))).await;
         assert_eq!(answer.status, 200, "{length}: {answer:?}");
@@ -113,7 +114,7 @@ async fn nginx_passes_encoded_ids_long_queries_and_streams_as_they_are() {
     }
     let mut stream = Stream::open(nginx.address, &format!("/orders/{id}/events"), None).await;
     assert_eq!(stream.take(1).await[0].change().0, 1);
-    // What happens while the stream is open comes through at once, not when nginx has gathered enough.
+    // An event that happens while the stream is open arrives at once, not when nginx has filled a buffer.
     let update = format!(r#"{{"order_id":"{id}","payload":{{}}}}"#);
     assert_eq!(client.post("/orders", update).await.status, 200);
     assert_eq!(stream.take(2).await[1].change().0, 2);

@@ -1,5 +1,5 @@
-//! Entity tags of orders that were called off: an order that is cancelled is shown otherwise than before, so it has
-//! another tag, as any change gives it one.
+//! Entity tags of cancelled orders: a cancelled order is represented differently than before, so it has another tag, as
+//! after any other change. A cancellation comes from another service, and does not raise the version.
 
 use orderstream::bus::Record;
 use orderstream::order::{OrderId, Status};
@@ -9,11 +9,11 @@ use crate::clients::USER;
 use crate::clients::answers::{create, member};
 use crate::harness::app::TestApp;
 
-/// The tag of an order as it is shown now, with its status; asked for by a client that has these tags already.
+/// The current tag of an order, with its status, for a client that has the `known` tags already.
 async fn shown(app: &TestApp, id: &str, known: &[&str]) -> (String, String) {
     let path = format!("/orders/{id}");
     let answer = app.client.request("GET", &path, &[("if-none-match", &known.join(", "))], "").await;
-    assert_eq!(answer.status, 200, "it has changed since {known:?}: {answer:?}");
+    assert_eq!(answer.status, 200, "the order has changed since {known:?}: {answer:?}");
     let tag = answer.header("etag").expect("a tag").to_owned();
     let again = app.client.request("GET", &path, &[("if-none-match", &tag)], "").await;
     assert_eq!((again.status, again.header("etag")), (304, Some(&*tag)));
@@ -24,7 +24,7 @@ async fn a_cancelled_order_has_another_tag(mut app: TestApp) {
     let id = create(&app.client, r#"{"amount":6}"#).await;
     let (done, status) = shown(&app, &id, &["\"v0\""]).await;
     assert_eq!((done.as_str(), status.as_str()), ("\"v1\"", "done"));
-    // Another service calls it off.
+    // Another service cancels the order.
     let event = format!(
         r#"{{"order_id":"{id}","user_id":"{USER}","payload":{{"amount":6}},"status":"cancelled","timestamp":"{}"}}"#,
         jiff::Timestamp::now()
@@ -33,11 +33,11 @@ async fn a_cancelled_order_has_another_tag(mut app: TestApp) {
     let (touched, status) = shown(&app, &id, &[&done]).await;
     assert!(touched.starts_with("\"v1-cancelled."), "{touched}");
     assert_eq!(status, "cancelled");
-    // It is updated, and a worker of another program calls that version off instead of finishing it.
+    // A caller updates the order, and a worker of another program cancels that version instead of finishing it.
     app.stop_worker().await;
     let update = format!(r#"{{"order_id":"{id}","payload":{{"amount":7}}}}"#);
-    let hurry = [("prefer", "respond-async"), ("content-type", "application/json")];
-    assert_eq!(app.client.request("POST", "/orders", &hurry, update).await.status, 202);
+    let without_wait = [("prefer", "respond-async"), ("content-type", "application/json")];
+    assert_eq!(app.client.request("POST", "/orders", &without_wait, update).await.status, 202);
     let (pending, _) = shown(&app, &id, &[&done, &touched]).await;
     assert_eq!(pending, "\"v2-processing\"");
     let completion = Completion {
@@ -48,18 +48,18 @@ async fn a_cancelled_order_has_another_tag(mut app: TestApp) {
         reason: None,
     };
     assert_eq!(app.store.complete([completion].into()).await, Ok(vec![Completed::Applied]));
-    // A caller who was told that version 2 was processed has `v2`: this is not what it was told of.
+    // A caller that got the answer that version 2 was processed has the tag `v2`: this is another representation.
     let (cancelled, status) = shown(&app, &id, &["\"v2\"", &done, &touched, &pending]).await;
     assert_eq!((cancelled.as_str(), status.as_str()), ("\"v2-cancelled\"", "cancelled"));
     app.finish().await;
 }
 
 #[tokio::test]
-async fn an_order_that_is_cancelled_after_it_was_done_has_another_tag() {
+async fn a_done_order_that_is_cancelled_has_another_tag() {
     a_cancelled_order_has_another_tag(TestApp::embedded().start().await).await;
 }
 
 #[tokio::test]
-async fn an_order_on_postgres_that_is_cancelled_after_it_was_done_has_another_tag() {
+async fn a_done_order_on_postgres_that_is_cancelled_has_another_tag() {
     a_cancelled_order_has_another_tag(TestApp::embedded().start_on_postgres().await).await;
 }

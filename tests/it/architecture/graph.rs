@@ -1,12 +1,12 @@
-//! Which source file imports which. A file that only re-exports a name is a sign on a door: the import goes on to the
-//! file that has the name. Tests within a file may see the whole room.
+//! The graph of imports: which source file imports which. The import of a re-exported name leads to the file that
+//! defines the name, not to the file that re-exports it. Tests within a file may import the whole room.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::sources::{Import, Source, imports, paths};
 
-/// A module: what it names, and what others find in it.
+/// A module: its `use` declarations, and the rest of its code.
 pub(super) struct Module {
     file: String,
     imports: Vec<Import>,
@@ -16,7 +16,7 @@ pub(super) struct Module {
 /// The files that each file imports, by their paths under `src`.
 pub(super) type Graph = BTreeMap<String, BTreeSet<String>>;
 
-/// The modules by their paths; the root's is empty.
+/// The modules by their paths; the path of the root is empty.
 pub(super) type Modules = BTreeMap<Vec<String>, Module>;
 
 /// The path of a file's module: `a/b.rs` and `a/b/mod.rs` are `a::b`.
@@ -35,7 +35,7 @@ fn without_tests(code: &str) -> &str {
     code.split_once("#[cfg(test)]\nmod tests {").map_or(code, |(code, _)| code)
 }
 
-/// Code without `mod name;` and without the reach of what is public: neither uses what it names.
+/// Code without `mod name;` and without the paths of `pub(in path)`: neither uses the module that it names.
 fn without_declarations(code: &str) -> String {
     let lines = code.lines().filter(|line| !line.ends_with(';') || !line.contains("mod "));
     let kept = lines.map(|line| {
@@ -64,7 +64,7 @@ fn is_test(path: &Path) -> bool {
     path.file_stem().is_some_and(|stem| stem == "tests")
 }
 
-/// The module in which a path ends that is named in another one. `None`: it leads out of the crate.
+/// The module to which a path in another module leads. `None` if it leads out of the crate.
 fn resolve(modules: &Modules, from: &[String], path: &[String]) -> Option<Vec<String>> {
     let (first, mut rest) = path.split_first()?;
     let mut at = match first.as_str() {
@@ -99,7 +99,7 @@ fn resolve(modules: &Modules, from: &[String], path: &[String]) -> Option<Vec<St
     Some(at)
 }
 
-/// Whether a module does more with what it imports than to hand it on.
+/// Whether a module uses what it imports, and does not only re-export it.
 fn is_used(module: &Module, import: &Import) -> bool {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
     !import.is_public || module.code.split(|c| !is_name(c)).any(|word| word == import.name)

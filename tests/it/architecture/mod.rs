@@ -1,8 +1,8 @@
-//! The rules of the architecture, held by reading the sources: which room may import which, which folder owns which
-//! dependency, that files import one another in one direction, how long a file may be and how it begins, and the words
-//! of all texts.
+//! The rules of the architecture, checked in the sources: which room may import which, which folder owns which
+//! dependency, that source files have no import cycles, how long a file may be and how it begins, and the words of all
+//! texts.
 
-mod circles;
+mod cycles;
 mod graph;
 mod rooms;
 mod sizes;

@@ -1,7 +1,8 @@
-//! Which room may import which, which folders of a room stay apart, and which folder owns which dependency.
+//! The rooms of the source: which room may import which, which folders of a room stay independent, and which folder
+//! owns which dependency. A room is a folder or file directly under `src`; a new one needs a row here.
 
 use super::graph::{graph, modules};
-use super::sources::{Source, imports, paths, places, sources};
+use super::sources::{Source, imports, paths, positions, sources};
 
 /// The rooms, and which rooms each may import besides itself and the leaves.
 const MAY_IMPORT: [(&str, &[&str]); 15] = [
@@ -22,7 +23,7 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("telemetry", &[]),
 ];
 
-/// Anyone may import these; they import no room. `shutdown` is one besides, and has no row of its own.
+/// All rooms may import these, and they import no room. `shutdown` and `backoff` have no rows in `MAY_IMPORT`.
 const LEAVES: [&str; 4] = ["config", "telemetry", "shutdown", "backoff"];
 
 /// Paths that only their owners may name. An owner is a folder or file under `src`.
@@ -45,8 +46,8 @@ const OWNED: [(&str, &[&str]); 16] = [
     ("env::", &["config", "cli"]),
 ];
 
-/// Folders of a room, and what of the room they must not import. The protocols do not know each other, and what both
-/// use knows neither.
+/// Folders of a room, and the folders of that room that they must not import. The protocols do not know each other, and
+/// the code that both use knows neither.
 const MUST_NOT_IMPORT: [(&str, &[&str]); 4] = [
     ("api/http/", &["api/grpc/"]),
     ("api/grpc/", &["api/http/"]),
@@ -57,7 +58,7 @@ const MUST_NOT_IMPORT: [(&str, &[&str]); 4] = [
 /// The rooms that a file names, in a `use` or in the middle of a line.
 fn named_rooms(source: &Source) -> Vec<String> {
     let (imports, code) = imports(&source.code());
-    // The binary says `orderstream`; without the `use` that is also a target of the log, in strings.
+    // The binary names the library `orderstream`; outside of `use` that is also a target of the log, in strings.
     let imported = imports
         .into_iter()
         .map(|import| import.path)
@@ -67,7 +68,7 @@ fn named_rooms(source: &Source) -> Vec<String> {
 }
 
 #[test]
-fn a_room_imports_only_the_rooms_to_its_right() {
+fn a_room_imports_only_the_rooms_of_its_row() {
     let mut count = 0;
     for source in sources("src") {
         let room = source.room();
@@ -87,7 +88,7 @@ fn a_room_imports_only_the_rooms_to_its_right() {
 }
 
 #[test]
-fn a_folder_of_a_room_imports_no_folder_beside_or_above_it() {
+fn a_folder_imports_no_forbidden_folder_of_its_room() {
     let graph = graph(&modules(&sources("src")));
     for (folder, forbidden) in MUST_NOT_IMPORT {
         let files: Vec<_> = graph.iter().filter(|(file, _)| file.starts_with(folder)).collect();
@@ -105,7 +106,7 @@ fn a_dependency_has_one_owner() {
     let sources = sources("src");
     for (path, owners) in OWNED {
         let users: Vec<_> =
-            sources.iter().filter(|source| !places(&source.code(), path).is_empty()).collect();
+            sources.iter().filter(|source| !positions(&source.code(), path).is_empty()).collect();
         assert!(!users.is_empty(), "no file uses {path}; remove its row");
         for user in users {
             let owned = owners.iter().any(|owner| user.path.starts_with(owner));

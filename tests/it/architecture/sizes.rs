@@ -1,15 +1,16 @@
-//! How long a file and a function may be, and how a file begins.
+//! The sizes of the sources: how long a file and a function may be, and that each file begins with a `//!` that states
+//! its promise. The length of a function is counted in lines, with rustfmt's indentation as the guide.
 
 use super::sources::{Source, sources};
 
 /// The most lines of a file.
 const FILE_LINES: usize = 400;
 
-/// The most lines of a function of the program, from `fn` to its closing brace. Tests may tell a longer story.
+/// The most lines of a function of the program, from `fn` to its closing brace. Functions of tests may be longer.
 const FUNCTION_LINES: usize = 70;
 
-/// The functions of a file: the line in which each begins, and how many lines it has. rustfmt puts the closing brace
-/// where the line of the `fn` begins.
+/// The functions of a file: the line in which each begins, and how many lines it has. rustfmt indents the closing brace
+/// like the line of the `fn`.
 fn functions(text: &str) -> Vec<(usize, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let indent = |line: &str| line.len() - line.trim_start().len();
@@ -31,7 +32,7 @@ fn functions(text: &str) -> Vec<(usize, usize)> {
         let end = format!("{}}}", " ".repeat(indent(lines[start])));
         let declared = lines[start..].iter().position(|line| line.trim_end().ends_with([';', '{', '}']));
         let declared = declared.expect("a function that ends");
-        // A declaration of a trait, or a body in the same line.
+        // A declaration in a trait, or a body in the same line.
         if !lines[start + declared].trim_end().ends_with('{') {
             return declared + 1;
         }
@@ -49,23 +50,23 @@ fn a_function_is_measured_from_its_name_to_its_brace() {
 }
 
 #[test]
-fn a_file_opens_with_its_promise_and_stays_below_the_ceiling() {
+fn a_file_begins_with_its_promise_and_stays_below_the_limit() {
     for source in sources("src").into_iter().chain(sources("tests")).chain(sources("examples")) {
         let (path, lines) = (source.path.display(), source.text.lines().count());
         assert!(source.text.starts_with("//! "), "{path} does not open with a `//!`");
-        assert!(lines <= FILE_LINES, "{path} has {lines} lines; the ceiling is {FILE_LINES}");
+        assert!(lines <= FILE_LINES, "{path} has {lines} lines; the limit is {FILE_LINES}");
     }
 }
 
 #[test]
-fn a_function_fits_on_a_screen() {
+fn a_function_stays_below_its_limit() {
     let sources = sources("src");
     let count = |source: &Source| {
         for (line, length) in functions(&source.text) {
             let path = source.path.display();
             assert!(
                 length <= FUNCTION_LINES,
-                "{path}:{line} has {length} lines; the ceiling is {FUNCTION_LINES}"
+                "{path}:{line} has {length} lines; the limit is {FUNCTION_LINES}"
             );
         }
         functions(&source.text).len()

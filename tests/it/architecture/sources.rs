@@ -1,5 +1,5 @@
-//! The sources as text, and the paths that they name. Comments are left out; strings stay, because none of ours names
-//! a module.
+//! The sources as text, and the paths that they name. Comments are left out; strings stay, because no string of the
+//! program names a module. The scan knows the forms of `use` that rustfmt writes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// The room it belongs to: its folder under `src`, or its own name.
+    /// Its room: its folder under `src`, or its own name.
     pub(super) fn room(&self) -> &str {
         let first = self.path.iter().next().and_then(|part| part.to_str()).expect("a path");
         first.strip_suffix(".rs").unwrap_or(first)
@@ -48,13 +48,13 @@ pub(super) fn sources(folder: &str) -> Vec<Source> {
 pub(super) struct Import {
     /// The whole path: `["crate", "store", "Error"]`.
     pub(super) path: Vec<String>,
-    /// The name that it has in its file.
+    /// Its name in the file.
     pub(super) name: String,
-    /// Whether others may use it from there: `pub use`, of any reach.
+    /// Whether other files may use it from there: `pub use` of any visibility.
     pub(super) is_public: bool,
 }
 
-/// The `use` declarations of a file, a branch of a tree each, and the code without them.
+/// The `use` declarations of a file, one for each branch of a tree, and the code without them.
 pub(super) fn imports(code: &str) -> (Vec<Import>, String) {
     let (mut found, mut rest) = (Vec::new(), String::new());
     let mut lines = code.lines();
@@ -72,7 +72,7 @@ pub(super) fn imports(code: &str) -> (Vec<Import>, String) {
     (found, rest)
 }
 
-/// Whether a `use` declaration that begins in this line is public, and its tree.
+/// The tree of a `use` declaration that begins in this line, and whether it is public.
 fn declaration(line: &str) -> Option<(bool, &str)> {
     let line = line.trim_start();
     if let Some(tree) = line.strip_prefix("use ") {
@@ -136,15 +136,15 @@ fn members(list: &str) -> Vec<String> {
     found
 }
 
-/// The paths of code that is not a `use`: runs of names that `::` joins, two names at least.
+/// The paths in code without `use` declarations: at least two names that `::` joins.
 pub(super) fn paths(code: &str) -> Vec<Vec<String>> {
     let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
     let words = code.split(|c| !is_path(c)).filter(|word| word.contains("::"));
     words.map(|word| word.split("::").map(|name| name.trim_matches(':').to_owned()).collect()).collect()
 }
 
-/// Where code names a path, and not one that only ends or begins like it.
-pub(super) fn places(code: &str, path: &str) -> Vec<usize> {
+/// The positions where code names a path, except for longer names that only begin or end like it.
+pub(super) fn positions(code: &str, path: &str) -> Vec<usize> {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
     let begins = |at: usize| !code[..at].ends_with(is_name);
     let ends = |at: usize| path.ends_with(':') || !code[at + path.len()..].starts_with(is_name);
@@ -152,10 +152,10 @@ pub(super) fn places(code: &str, path: &str) -> Vec<usize> {
 }
 
 #[test]
-fn the_scan_sees_every_way_to_name_a_module() {
+fn the_scan_finds_every_form_of_naming_a_module() {
     let code = "use crate::{app, telemetry::{self, init as start},\n    bus};\npub(crate) use part::Part;\nf(crate::x::y::<A>());\n";
     let (found, rest) = imports(code);
-    let told: Vec<_> =
+    let seen: Vec<_> =
         found.iter().map(|import| (import.path.join("::"), &*import.name, import.is_public)).collect();
     let expected = [
         ("crate::app", "app", false),
@@ -164,11 +164,11 @@ fn the_scan_sees_every_way_to_name_a_module() {
         ("crate::bus", "bus", false),
         ("part::Part", "Part", true),
     ];
-    assert_eq!(told, expected.map(|(path, name, is_public)| (path.to_owned(), name, is_public)));
+    assert_eq!(seen, expected.map(|(path, name, is_public)| (path.to_owned(), name, is_public)));
     assert_eq!(paths(&rest), [["crate", "x", "y", ""]]);
-    assert_eq!(places("use hyper::x; my_hyper::y; hyper_util::z", "hyper::"), [4]);
-    assert_eq!(places("std::environment std::env; (std::env::vars())", "std::env"), [17, 28]);
-    assert_eq!(places("std::env::vars() env::args()", "env::"), [5, 17]);
+    assert_eq!(positions("use hyper::x; my_hyper::y; hyper_util::z", "hyper::"), [4]);
+    assert_eq!(positions("std::environment std::env; (std::env::vars())", "std::env"), [17, 28]);
+    assert_eq!(positions("std::env::vars() env::args()", "env::"), [5, 17]);
     let commented =
         Source { path: "a.rs".into(), text: "//! [`crate::bus`]\nf(); // crate::store\n".to_owned() };
     assert_eq!(commented.code(), "\nf(); \n");

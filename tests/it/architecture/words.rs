@@ -1,5 +1,5 @@
-//! Words and widths. The files that a reader meets use neither words that hide the subject of a sentence nor "is no X",
-//! and their lines, like those of the tests, are at most 120 columns wide.
+//! Words and widths of all texts. The files for readers have neither words that hide the subject of a sentence nor "is
+//! no X", and their lines, like those of the tests, are at most 120 columns wide.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,14 +23,14 @@ const READ: [&str; 12] = [
     "asyncapi.json",
 ];
 
-/// Words that say neither caller nor client, process nor operator.
+/// Words that stand for a caller, a client, a process or an operator, and hide which.
 const VAGUE: [&str; 9] =
     ["whoever", "whatever", "somebody", "someone", "anybody", "anyone", "everybody", "everyone", "nobody"];
 
-/// What may follow "is no": comparisons, which have no plainer form.
+/// Words that may follow "is no": comparisons, which have no plainer form.
 const COMPARISONS: [&str; 6] = ["longer", "more", "less", "newer", "older", "later"];
 
-/// Quotations of others: the file, a part of the line, and the reason why it stays.
+/// Quotations: the file, a part of the line, and the reason why it stays.
 const QUOTED: [(&str, &str, &str); 0] = [];
 
 /// A text file of the repository: its path from the root, and its lines.
@@ -111,7 +111,7 @@ fn no_file_has_a_forbidden_word() {
         }
     }
     assert!(wrong.is_empty(), "forbidden words:\n{}", wrong.join("\n"));
-    assert!(used.iter().all(|used| *used), "a quotation is listed and not there: {used:?}");
+    assert!(used.iter().all(|used| *used), "a listed quotation does not exist: {used:?}");
 }
 
 #[test]

@@ -1,6 +1,5 @@
-//! What every cache promises, as checks that any implementation can be put through, from two processes on one
-//! store. A cache may always miss; so each check says what must never be found, and of those that keep anything
-//! also what must be.
+//! The promises of every cache, as checks for any implementation, from two processes on one store. A cache may always
+//! miss; so each check says what a cache must never return and, for those that keep anything, what it must return.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use jiff::Timestamp;
 use orderstream::cache::{Cache, Lease, Lookup, NoCache};
 use orderstream::order::{Amount, Order, OrderId, Payload, Status, UserId, Version};
 
-/// A fresh cache in two processes, and what must outlive it.
+/// A fresh cache in two processes, and the resources that must outlive it.
 pub(crate) struct Fresh {
     /// One process.
     pub(crate) here: Arc<dyn Cache>,
@@ -23,14 +22,14 @@ pub(crate) struct Fresh {
 macro_rules! cache_conformance {
     ($fresh:path) => {
         cache_conformance!(@each $fresh,
-            what_was_filled_is_found_digit_for_digit_in_every_process,
-            a_forgotten_order_is_found_by_nobody,
-            what_was_read_before_an_order_was_forgotten_is_not_kept,
-            of_readers_that_disagree_neither_is_believed,
-            readers_that_agree_fill_it_together,
-            an_order_is_forgotten_alone,
-            forgetting_nothing_and_what_is_not_there_is_harmless,
-            a_huge_order_hides_no_newer_one_and_harms_nobody,
+            a_filled_order_is_found_with_all_digits_in_every_process,
+            an_invalidated_order_is_found_in_no_process,
+            an_order_read_before_its_invalidation_is_not_kept,
+            fills_that_disagree_are_both_discarded,
+            fills_that_agree_keep_the_order,
+            an_invalidation_affects_only_its_orders,
+            invalidating_unknown_orders_or_none_is_harmless,
+            a_huge_order_is_not_replaced_by_an_older_version,
         );
     };
     (@each $fresh:path, $($check:ident,)*) => {
@@ -53,7 +52,7 @@ mod none {
     super::cache_conformance!(super::no_cache);
 }
 
-/// An order that has come to that version.
+/// An order of that version.
 pub(crate) fn order(id: OrderId, version: Version) -> Order {
     let time = Timestamp::from_microsecond(1_760_000_000_123_456 + version).expect("a time");
     let text = format!("{{\"id\":\"A-{version}\",\n \"n\":1.10, \"n\":12345678901234567890}}");
@@ -74,7 +73,7 @@ pub(crate) fn order(id: OrderId, version: Version) -> Order {
     }
 }
 
-/// A miss's lease; `None` where there is a hit, or no cache.
+/// The lease of a miss; `None` after a hit, or without a cache.
 pub(crate) async fn miss(cache: &dyn Cache, id: OrderId) -> Option<Lease> {
     match cache.get(id).await {
         Lookup::Hit(_) => None,
@@ -82,7 +81,7 @@ pub(crate) async fn miss(cache: &dyn Cache, id: OrderId) -> Option<Lease> {
     }
 }
 
-/// What is found.
+/// The order that the cache returns.
 pub(crate) async fn found(cache: &dyn Cache, id: OrderId) -> Option<Order> {
     match cache.get(id).await {
         Lookup::Hit(order) => Some(*order),
@@ -90,20 +89,20 @@ pub(crate) async fn found(cache: &dyn Cache, id: OrderId) -> Option<Order> {
     }
 }
 
-/// Reads an order past the cache and fills it in.
+/// Misses an order, and fills it into the cache.
 pub(crate) async fn fill(cache: &dyn Cache, order: &Order) {
     if let Some(lease) = miss(cache, order.id).await {
         cache.fill(lease, order).await;
     }
 }
 
-/// What a cache finds that keeps what it can.
+/// The order that this cache must return: none if it is off.
 fn kept(cache: &Arc<dyn Cache>, order: Order) -> Option<Order> {
     Some(order).filter(|_| !cache.is_off())
 }
 
 /// `get`, `fill`.
-pub(crate) async fn what_was_filled_is_found_digit_for_digit_in_every_process(fresh: Fresh) {
+pub(crate) async fn a_filled_order_is_found_with_all_digits_in_every_process(fresh: Fresh) {
     let order = order(OrderId::generate(), 3);
     fill(&*fresh.here, &order).await;
     for cache in [&fresh.here, &fresh.there] {
@@ -116,8 +115,8 @@ pub(crate) async fn what_was_filled_is_found_digit_for_digit_in_every_process(fr
     }
 }
 
-/// `forget`.
-pub(crate) async fn a_forgotten_order_is_found_by_nobody(fresh: Fresh) {
+/// `invalidate`.
+pub(crate) async fn an_invalidated_order_is_found_in_no_process(fresh: Fresh) {
     let order = order(OrderId::generate(), 1);
     fill(&*fresh.here, &order).await;
     fresh.there.invalidate(&[order.id]).await;
@@ -126,8 +125,8 @@ pub(crate) async fn a_forgotten_order_is_found_by_nobody(fresh: Fresh) {
     }
 }
 
-/// `forget`: makes tickets void, in every process.
-pub(crate) async fn what_was_read_before_an_order_was_forgotten_is_not_kept(fresh: Fresh) {
+/// `invalidate`: makes leases invalid, in every process.
+pub(crate) async fn an_order_read_before_its_invalidation_is_not_kept(fresh: Fresh) {
     let id = OrderId::generate();
     let (slow, slower) = (miss(&*fresh.here, id).await, miss(&*fresh.there, id).await);
     fresh.here.invalidate(&[id]).await;
@@ -142,12 +141,12 @@ pub(crate) async fn what_was_read_before_an_order_was_forgotten_is_not_kept(fres
     assert_ne!(found(&*fresh.here, id).await, Some(order(id, 1)));
 }
 
-/// `fill`: a caller was told of the newer one, whichever came last.
-pub(crate) async fn of_readers_that_disagree_neither_is_believed(fresh: Fresh) {
+/// `fill`: a caller has seen the newer version, and the order of the fills does not show which one that is.
+pub(crate) async fn fills_that_disagree_are_both_discarded(fresh: Fresh) {
     for (first, last) in [(1, 2), (2, 1)] {
         let id = OrderId::generate();
-        let tickets = (miss(&*fresh.here, id).await, miss(&*fresh.there, id).await);
-        if let (Some(one), Some(other)) = tickets {
+        let leases = (miss(&*fresh.here, id).await, miss(&*fresh.there, id).await);
+        if let (Some(one), Some(other)) = leases {
             fresh.here.fill(one, &order(id, first)).await;
             fresh.there.fill(other, &order(id, last)).await;
         }
@@ -156,31 +155,31 @@ pub(crate) async fn of_readers_that_disagree_neither_is_believed(fresh: Fresh) {
 }
 
 /// `fill`.
-pub(crate) async fn readers_that_agree_fill_it_together(fresh: Fresh) {
+pub(crate) async fn fills_that_agree_keep_the_order(fresh: Fresh) {
     let id = OrderId::generate();
-    let tickets = (miss(&*fresh.here, id).await, miss(&*fresh.there, id).await);
-    if let (Some(one), Some(other)) = tickets {
+    let leases = (miss(&*fresh.here, id).await, miss(&*fresh.there, id).await);
+    if let (Some(one), Some(other)) = leases {
         fresh.here.fill(one, &order(id, 1)).await;
         fresh.there.fill(other, &order(id, 1)).await;
     }
     assert_eq!(found(&*fresh.here, id).await, kept(&fresh.here, order(id, 1)));
 }
 
-/// `forget`: the others stay.
-pub(crate) async fn an_order_is_forgotten_alone(fresh: Fresh) {
+/// `invalidate`: the other orders stay.
+pub(crate) async fn an_invalidation_affects_only_its_orders(fresh: Fresh) {
     let orders: Vec<Order> = (0..5).map(|_| order(OrderId::generate(), 1)).collect();
     for order in &orders {
         fill(&*fresh.here, order).await;
     }
     fresh.here.invalidate(&[orders[1].id, orders[3].id]).await;
-    for (place, order) in orders.into_iter().enumerate() {
-        let expected = kept(&fresh.there, order.clone()).filter(|_| place % 2 == 0);
+    for (index, order) in orders.into_iter().enumerate() {
+        let expected = kept(&fresh.there, order.clone()).filter(|_| index % 2 == 0);
         assert_eq!(found(&*fresh.there, order.id).await, expected);
     }
 }
 
-/// `forget`.
-pub(crate) async fn forgetting_nothing_and_what_is_not_there_is_harmless(fresh: Fresh) {
+/// `invalidate`.
+pub(crate) async fn invalidating_unknown_orders_or_none_is_harmless(fresh: Fresh) {
     let order = order(OrderId::generate(), 1);
     fill(&*fresh.here, &order).await;
     fresh.here.invalidate(&[]).await;
@@ -189,8 +188,8 @@ pub(crate) async fn forgetting_nothing_and_what_is_not_there_is_harmless(fresh: 
     assert_eq!(fresh.here.check().await, Ok(()));
 }
 
-/// `fill`: whether a huge order is kept or not, an older one is not.
-pub(crate) async fn a_huge_order_hides_no_newer_one_and_harms_nobody(fresh: Fresh) {
+/// `fill`: a cache may keep a huge order or not, but it must not keep an older version of it.
+pub(crate) async fn a_huge_order_is_not_replaced_by_an_older_version(fresh: Fresh) {
     let (id, text) = (OrderId::generate(), format!("\"{}\"", "x".repeat(1 << 20)));
     let huge = Order { payload: Payload::parse(&text).expect("a payload"), ..order(id, 2) };
     let slow = miss(&*fresh.there, id).await;

@@ -1,4 +1,5 @@
-//! The `Cache` port: one conformance suite, Redis in every kind of trouble, and the service that reads through it.
+//! The `Cache` port: one conformance suite for all caches, the modes and failures of Redis, and the service that reads
+//! through the cache. A cache may always miss; it must never return an order that is older than one that was shown.
 
 pub(crate) mod conformance;
 pub(crate) mod faults;

@@ -1,5 +1,5 @@
-//! Which Redis can be the cache, and how several services share one: a node of a cluster and a Sentinel are refused
-//! with the reason, once, however often they are asked again; keys begin with a prefix of each service's own.
+//! The modes of Redis, and several services on one Redis. The cache refuses a node of a cluster and a Sentinel: it logs
+//! the reason once, and keeps trying to connect. The keys of each service begin with its own prefix.
 
 use std::collections::HashSet;
 use std::process::Command;
@@ -16,7 +16,7 @@ use crate::harness::ports;
 use crate::harness::redis::{OwnRedis, in_use};
 use crate::harness::wait::until;
 
-/// A Redis in a mode of its own, and where it is.
+/// A Redis in a special mode, and its address.
 struct Special {
     _process: Process,
     _folder: TempDir,
@@ -40,7 +40,7 @@ impl Special {
         }
     }
 
-    /// How many connections it has taken, once it answers.
+    /// How many connections it has accepted; `None` until it answers.
     async fn connections(&self) -> Option<u64> {
         let client = Client::open(format!("redis://{}", self.address)).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.ok()?;
@@ -49,8 +49,8 @@ impl Special {
     }
 }
 
-/// A server with such a cache says once why it does not use it, and works without it.
-async fn is_refused_once(special: &Special, reason: &str) {
+/// Asserts that a server with such a cache logs once why it does not use it, and works without it.
+async fn assert_refused_once(special: &Special, reason: &str) {
     let before = until("Redis", async || special.connections().await).await;
     let (place, log) = (Place::new(), NamedTempFile::new().unwrap());
     let mut command = place.command(&["up"]);
@@ -59,13 +59,13 @@ async fn is_refused_once(special: &Special, reason: &str) {
     let lines = |text: &str| -> usize {
         std::fs::read_to_string(log.path()).unwrap().lines().filter(|line| line.contains(text)).count()
     };
-    until("a log that says why", async || (lines(reason) > 0).then_some(())).await;
-    // It is asked again meanwhile: each look of this test is one more connection.
-    let mut looks = 0;
+    until("a log with the reason", async || (lines(reason) > 0).then_some(())).await;
+    // The server keeps trying to connect; each check of this test is one more connection.
+    let mut checks = 0;
     until("further attempts", async || {
-        looks += 1;
-        let taken = special.connections().await?;
-        (taken >= before + looks + 4).then_some(())
+        checks += 1;
+        let accepted = special.connections().await?;
+        (accepted >= before + checks + 4).then_some(())
     })
     .await;
     assert_eq!((lines(reason), lines("the cache is")), (1, 1));
@@ -75,19 +75,19 @@ async fn is_refused_once(special: &Special, reason: &str) {
 }
 
 #[tokio::test]
-async fn a_node_of_a_cluster_is_refused_with_the_reason_and_once() {
+async fn a_node_of_a_cluster_is_refused_once_with_the_reason() {
     let special = Special::start("cluster-enabled yes", &[]);
-    is_refused_once(&special, "REDIS_ADDR names a node of a Redis Cluster").await;
+    assert_refused_once(&special, "REDIS_ADDR names a node of a Redis Cluster").await;
 }
 
 #[tokio::test]
-async fn a_sentinel_is_refused_with_the_reason_and_once() {
+async fn a_sentinel_is_refused_once_with_the_reason() {
     let special = Special::start("", &["--sentinel"]);
-    is_refused_once(&special, "REDIS_ADDR names a Sentinel").await;
+    assert_refused_once(&special, "REDIS_ADDR names a Sentinel").await;
 }
 
 #[tokio::test]
-async fn services_with_different_prefixes_share_a_redis_and_no_key() {
+async fn services_with_different_prefixes_share_a_redis_but_no_keys() {
     let redis = OwnRedis::start().await;
     let open = async |prefix: &str| {
         let (ttl, timeout) = (Duration::from_secs(3600), Duration::from_secs(1));
@@ -96,17 +96,17 @@ async fn services_with_different_prefixes_share_a_redis_and_no_key() {
         cache
     };
     let (one, other) = (open("shop:one").await, open("shop:other").await);
-    let (ours, theirs) = (order(OrderId::generate(), 1), OrderId::generate());
-    fill(&one, &ours).await;
-    assert!(matches!(other.get(ours.id).await, Lookup::Miss(Some(_))));
-    other.invalidate(&[ours.id]).await;
-    assert!(matches!(other.get(theirs).await, Lookup::Miss(Some(_))));
-    assert_eq!(found(&one, ours.id).await, Some(ours.clone()));
-    // One that begins anew empties its own copies alone.
+    let (of_one, of_other) = (order(OrderId::generate(), 1), OrderId::generate());
+    fill(&one, &of_one).await;
+    assert!(matches!(other.get(of_one.id).await, Lookup::Miss(Some(_))));
+    other.invalidate(&[of_one.id]).await;
+    assert!(matches!(other.get(of_other).await, Lookup::Miss(Some(_))));
+    assert_eq!(found(&one, of_one.id).await, Some(of_one.clone()));
+    // A new session of a service drops only the copies of that service.
     drop(other);
     let other = open("shop:other").await;
-    assert_eq!(found(&one, ours.id).await, Some(ours));
-    assert!(matches!(other.get(theirs).await, Lookup::Miss(Some(_))));
+    assert_eq!(found(&one, of_one.id).await, Some(of_one));
+    assert!(matches!(other.get(of_other).await, Lookup::Miss(Some(_))));
     let keys: HashSet<String> = redis.command(&["KEYS", "*"]).await;
     assert!(
         keys.iter().all(|key| key.starts_with("shop:one:") || key.starts_with("shop:other:")),

@@ -1,5 +1,5 @@
-//! The cache in Redis: the conformance suite, what lies in Redis, and every order that the steps of readers and
-//! writers can come in.
+//! The cache in Redis: the conformance suite, damaged and foreign entries in Redis, and a property test over the
+//! possible orders of the steps of readers and writers. It relies on a Redis of its own for each test.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -27,15 +27,15 @@ mod conformance {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_lies_in_redis_is_an_order_or_a_miss_and_never_harm() {
+async fn any_content_of_redis_is_an_order_or_a_miss() {
     let redis = OwnRedis::start().await;
     let (cache, order) = (redis.cache().await, order(OrderId::generate(), 1));
     let key = &format!("orderstream:order:{}", order.id);
     fill(&*cache, &order).await;
     let left: i64 = redis.command(&["PTTL", key]).await;
-    assert!(left > 0, "an entry lasts for ever");
+    assert!(left > 0, "an entry never expires");
 
-    // A byte that was changed is found out, and does not stay.
+    // The cache detects a changed byte, and drops the entry.
     let length: isize = redis.command(&["STRLEN", key]).await;
     let () = redis.command(&["SETRANGE", key, &(length - 1).to_string(), "X"]).await;
     assert_eq!(found(&*cache, order.id).await, None);
@@ -43,12 +43,12 @@ async fn what_lies_in_redis_is_an_order_or_a_miss_and_never_harm() {
     fill(&*cache, &order).await;
     assert_eq!(found(&*cache, order.id).await, Some(order.clone()));
 
-    // What another version of the program wrote is left to its own readers.
+    // The cache leaves an entry of another version of the program to the readers of that version.
     let () = redis.command(&["SETRANGE", key, "32", "1"]).await;
     assert_eq!(cache.get(order.id).await, Lookup::Miss(None));
     assert_eq!(redis.command::<isize>(&["STRLEN", key]).await, length);
 
-    // What is no text at all gives way, whichever key it has.
+    // The cache replaces a value of another type, under either key.
     for key in [key, "orderstream:generation"] {
         let () = redis.command(&["DEL", key]).await;
         let () = redis.command(&["RPUSH", key, "x"]).await;
@@ -69,7 +69,7 @@ async fn what_lies_in_redis_is_an_order_or_a_miss_and_never_harm() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_url_names_user_password_and_database() {
+async fn a_url_sets_user_password_and_database() {
     let redis = OwnRedis::start().await;
     let () = redis.command(&["ACL", "SETUSER", "orders", "on", ">p@ss", "~orderstream:*", "+@all"]).await;
     let () = redis.command(&["ACL", "SETUSER", "default", "off"]).await;
@@ -83,25 +83,25 @@ async fn a_url_names_user_password_and_database() {
     let stranger = RedisCache::open(redis.address(), Duration::from_secs(1), Duration::from_secs(1));
     let stranger = stranger.expect("an address");
     let reason = until("a refusal", async || {
-        let reason = stranger.check().await.expect_err("nobody gets in without a password").to_string();
+        let reason = stranger.check().await.expect_err("a refusal without a password").to_string();
         Some(reason).filter(|reason| !reason.contains("not been reached yet"))
     })
     .await;
     assert!(!reason.contains("p@ss"), "{reason}");
 }
 
-/// A step that somebody takes, between any two steps of others. Numbers are places in small lists.
+/// A step of one reader, writer or process, between any two steps of the others. Numbers are indexes in small lists.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A reader goes on: looks up, reads the database, fills and answers.
+    /// A reader continues: it looks up, reads the database, fills and answers.
     Read(usize),
-    /// A writer goes on: commits, forgets and answers.
+    /// A writer continues: it commits, invalidates and answers.
     Write(usize),
     /// Redis loses everything.
     Flush,
     /// Redis loses one order: it expires, or is evicted.
     Lose(usize),
-    /// A process begins a session that could not have anything forgotten until now.
+    /// A process begins a session after a time in which it could not invalidate anything.
     Begin,
 }
 
@@ -120,7 +120,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-/// What a reader is about to do.
+/// The next action of a reader.
 #[derive(Clone)]
 enum Reader {
     LookUp,
@@ -128,15 +128,16 @@ enum Reader {
     Fill(Lease, Box<Order>),
 }
 
-/// Two processes with a cache each, a database, and what callers have been told.
+/// Two processes with one cache each, a database, and the versions that callers have seen.
 struct World<'a> {
     redis: &'a OwnRedis,
     caches: [Arc<RedisCache>; 2],
     orders: [OrderId; ORDERS],
     database: [Version; ORDERS],
-    told: [Version; ORDERS],
+    /// The newest version of each order that a caller has seen.
+    seen: [Version; ORDERS],
     readers: Vec<Reader>,
-    /// The versions that were committed and not yet forgotten.
+    /// The committed versions whose orders are not yet invalidated.
     writers: [Option<Version>; WRITERS],
     hits: usize,
 }
@@ -161,59 +162,59 @@ impl World<'_> {
     }
 
     async fn read(&mut self, reader: usize) {
-        let (place, cache) = (reader % ORDERS, Arc::clone(&self.caches[reader / ORDERS % 2]));
-        let id = self.orders[place];
+        let (order_index, cache) = (reader % ORDERS, Arc::clone(&self.caches[reader / ORDERS % 2]));
+        let id = self.orders[order_index];
         self.readers[reader] = match self.readers[reader].clone() {
             Reader::LookUp => match cache.get(id).await {
                 Lookup::Hit(order) => {
-                    self.tell(place, order.version);
+                    self.answer_hit(order_index, order.version);
                     Reader::LookUp
                 }
                 Lookup::Miss(lease) => Reader::ReadStore(lease.expect("a Redis that works")),
             },
-            Reader::ReadStore(lease) => Reader::Fill(lease, Box::new(order(id, self.database[place]))),
+            Reader::ReadStore(lease) => Reader::Fill(lease, Box::new(order(id, self.database[order_index]))),
             Reader::Fill(lease, order) => {
                 cache.fill(lease, &order).await;
-                // Its look-up began long ago: it may be told of less than others were since.
-                self.told[place] = self.told[place].max(order.version);
+                // Its lookup began earlier: it may answer with an older version than others did since.
+                self.seen[order_index] = self.seen[order_index].max(order.version);
                 Reader::LookUp
             }
         };
     }
 
-    /// A caller is told of a hit, whose look-up began when all of this had been told.
-    fn tell(&mut self, place: usize, version: Version) {
-        let told = self.told[place];
-        assert!(version >= told, "a caller is told of version {version}, and {told} was told before");
-        self.told[place] = version;
+    /// Answers a caller with a hit, whose lookup began after the answers so far.
+    fn answer_hit(&mut self, order_index: usize, version: Version) {
+        let seen = self.seen[order_index];
+        assert!(version >= seen, "a caller sees version {version} after version {seen}");
+        self.seen[order_index] = version;
         self.hits += 1;
     }
 
     async fn write(&mut self, writer: usize) {
-        let (place, cache) = (writer % ORDERS, &self.caches[writer / ORDERS % 2]);
+        let (order_index, cache) = (writer % ORDERS, &self.caches[writer / ORDERS % 2]);
         match self.writers[writer] {
             None => {
-                self.database[place] += 1;
-                self.writers[writer] = Some(self.database[place]);
+                self.database[order_index] += 1;
+                self.writers[writer] = Some(self.database[order_index]);
             }
             Some(_) => {
-                cache.invalidate(&[self.orders[place]]).await;
+                cache.invalidate(&[self.orders[order_index]]).await;
                 self.confirm(writer);
             }
         }
     }
 
-    /// A writer's caller is told of what was committed.
+    /// Answers the caller of a writer after its commit.
     fn confirm(&mut self, writer: usize) {
         if let Some(version) = self.writers[writer].take() {
-            let told = &mut self.told[writer % ORDERS];
-            *told = version.max(*told);
+            let seen = &mut self.seen[writer % ORDERS];
+            *seen = version.max(*seen);
         }
     }
 }
 
 #[test]
-fn whatever_the_order_of_their_steps_nobody_is_told_of_less_than_was_told_before() {
+fn reads_are_monotonic_for_every_order_of_steps() {
     let runtime = Runtime::new().expect("a runtime");
     let (redis, caches) = runtime.block_on(async {
         let redis = OwnRedis::start().await;
@@ -229,7 +230,7 @@ fn whatever_the_order_of_their_steps_nobody_is_told_of_less_than_was_told_before
                 caches: caches.clone(),
                 orders: [OrderId::generate(), OrderId::generate()],
                 database: [1; ORDERS],
-                told: [1; ORDERS],
+                seen: [1; ORDERS],
                 readers: vec![Reader::LookUp; READERS],
                 writers: [None; WRITERS],
                 hits: 0,

@@ -1,6 +1,6 @@
-//! The service with a cache. Whatever a caller has been told of an order, nobody who asks after that is told of
-//! less: with a cache that never lets go of anything by itself, and with a Redis that is in all kinds of trouble
-//! while many read and write.
+//! The service with a cache. Reads are monotonic across clients: after an answer about an order, no later read shows an
+//! older state. The tests use a cache that never drops anything by itself, and a Redis that fails in many ways while
+//! many callers read and write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +25,7 @@ use crate::harness::system::{System, outcome, settings, update};
 use crate::harness::wait::{until, within};
 use crate::store::conformance::{complete, deletion, done};
 
-/// An order's status and version, as a caller is told them; whoever asks is remembered by an [`Elephant`].
+/// The status and the version of an order, as a caller reads them; an [`Elephant`] keeps the order after that.
 async fn state(client: &Client, id: &str) -> (String, String) {
     let order = order(client, id).await;
     (member(&order, "status"), member(&order, "version"))
@@ -36,13 +36,13 @@ fn is(status: Status, version: u64) -> (String, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_worker_has_done_is_seen_by_whoever_was_told_of_it() {
+async fn a_caller_sees_the_result_of_the_worker_after_its_ack() {
     let gate = Gate::shut();
     let setup = TestApp::embedded().cache(Arc::new(Elephant::default())).processor(Arc::<Gate>::clone(&gate));
     let app = setup.settings(|settings| settings.ack_wait = false).start().await;
     let id = create(&app.client, r#"{"amount":1}"#).await;
     assert_eq!(state(&app.client, &id).await, is(Status::New, 1));
-    // Told as soon as it is durable, and seen so.
+    // The answer comes as soon as the update is durable, and a read shows it.
     app.client.post("/orders", update(&id, r#"{"amount":2}"#)).await;
     assert_eq!(state(&app.client, &id).await, is(Status::Processing, 2));
     gate.open();
@@ -54,12 +54,12 @@ async fn what_the_worker_has_done_is_seen_by_whoever_was_told_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_delivery_that_comes_again_drops_the_copy_that_a_killed_worker_left_behind() {
+async fn a_redelivery_drops_the_stale_copy_of_a_killed_worker() {
     let cache = Arc::new(Elephant::default());
     let app = TestApp::embedded().cache(Arc::<Elephant>::clone(&cache)).start().await;
     let id = create(&app.client, r#"{"amount":1}"#).await;
     let traffic = app.journal.until(|traffic| !traffic.acks_of(&id).is_empty()).await;
-    // A reader has kept the order as it was, and the worker was killed between its write and the drop of that copy.
+    // The cache keeps the old state of the order: the worker was killed between its write and the invalidation.
     let order_id = OrderId::parse(&id).unwrap();
     let done = app.store.get(order_id).await.unwrap().unwrap();
     assert_eq!(done.status, Status::Done);
@@ -72,11 +72,11 @@ async fn a_delivery_that_comes_again_drops_the_copy_that_a_killed_worker_left_be
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_told_that_an_order_is_deleted_sees_it_deleted() {
+async fn a_caller_refused_because_of_a_deletion_sees_the_order_deleted() {
     let app = TestApp::embedded().cache(Arc::new(Elephant::default())).start().await;
     let id = create(&app.client, r#"{"amount":1}"#).await;
     assert_eq!(state(&app.client, &id).await, is(Status::Done, 1));
-    // By another process, which has not come to have it forgotten yet.
+    // Another process deletes the order, and has not invalidated it yet.
     let order_id = OrderId::parse(&id).unwrap();
     app.store.apply(Arc::new([deletion(order_id).into()])).await.unwrap();
     let answer = app.client.post("/orders", update(&id, "{}")).await;
@@ -87,7 +87,7 @@ async fn who_is_told_that_an_order_is_deleted_sees_it_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_hears_from_the_store_that_an_order_is_done_sees_it_done() {
+async fn a_caller_answered_from_the_store_sees_the_order_done() {
     let setup = TestApp::embedded().cache(Arc::new(Elephant::default())).without_worker();
     let app = setup.start().await;
     let client = Client::new(app.address);
@@ -98,7 +98,7 @@ async fn who_hears_from_the_store_that_an_order_is_done_sees_it_done() {
     })
     .await;
     assert_eq!(state(&app.client, &id.to_string()).await, is(Status::New, 1));
-    // By another process, which has not come to have it forgotten, nor to send its ACK.
+    // Another process completes the order, and has neither invalidated it nor sent its ACK.
     complete(&*app.store, done(id, 1, "7")).await;
     assert_eq!(within("the answer", creating).await.unwrap(), id.to_string());
     assert_eq!(state(&app.client, &id.to_string()).await, is(Status::Done, 1));
@@ -106,7 +106,7 @@ async fn who_hears_from_the_store_that_an_order_is_done_sees_it_done() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_told_that_nobody_knows_sees_what_the_store_says() {
+async fn after_an_unknown_outcome_a_read_shows_the_state_of_the_store() {
     let folder = TempDir::new().unwrap();
     let hook: Hook = Arc::new(|point| match point {
         Point::Commit([Request { command: Command::Update { .. }, .. }]) => Pass::Torn,
@@ -123,12 +123,12 @@ async fn who_is_told_that_nobody_knows_sees_what_the_store_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_whose_event_is_refused_is_seen_to_have_failed() {
+async fn an_order_whose_event_is_refused_is_shown_as_failed() {
     let folder = TempDir::new().unwrap();
     let gate = watch::Sender::new(false);
     let seen = gate.subscribe();
     let hook: Hook = Arc::new(move |point| match point {
-        // Until the test has had it remembered as it was before.
+        // Withheld until the cache has the state before the failure.
         Point::Publish(_) if *seen.borrow() => Pass::Refused,
         Point::Publish(_) => Pass::Withheld,
         _ => Pass::On,
@@ -149,13 +149,13 @@ async fn cached(settings: &Settings, hook: Hook) -> System {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cache_that_is_away_is_told_and_takes_no_readiness() {
+async fn an_unavailable_cache_is_reported_and_does_not_affect_readiness() {
     let redis = OwnRedis::start().await;
     let cache = redis.cache().await;
     let app = TestApp::embedded().cache(Arc::<RedisCache>::clone(&cache)).start().await;
-    // An answer counts for a moment.
+    // The server reuses the result of a check for a moment.
     let ready = async |expected: &str| {
-        until("the cache to be seen as it is", async || {
+        until("the state of the cache", async || {
             let answer = app.client.get("/health/ready").await;
             assert_eq!(answer.status, 200, "{answer:?}");
             (answer.text() == expected).then_some(())
@@ -172,48 +172,48 @@ async fn a_cache_that_is_away_is_told_and_takes_no_readiness() {
     app.finish().await;
 }
 
-/// How many orders are written and read at once.
+/// How many orders are written and read at the same time.
 const ORDERS: usize = 4;
 
-/// Callers who update orders and callers who read them, and what the first have been told.
+/// Callers that update orders, callers that read them, and the confirmed updates.
 struct Crowd {
     client: Client,
     ids: Vec<String>,
-    /// The newest step of each order that its writer was told to be processed.
-    told: Vec<AtomicU64>,
+    /// The newest step of each order that was confirmed as processed.
+    confirmed: Vec<AtomicU64>,
     writes: AtomicU64,
     reads: AtomicU64,
     stop: watch::Sender<bool>,
 }
 
 impl Crowd {
-    async fn write(self: Arc<Self>, place: usize) {
+    async fn write(self: Arc<Self>, index: usize) {
         let mut step = 0;
         while !*self.stop.borrow() {
             step += 1;
-            let body = update(&self.ids[place], &format!(r#"{{"step":{step}}}"#));
+            let body = update(&self.ids[index], &format!(r#"{{"step":{step}}}"#));
             assert_eq!(outcome(&self.client.post("/orders", body).await), (200, "updated".to_owned()));
-            self.told[place].store(step, Ordering::SeqCst);
+            self.confirmed[index].store(step, Ordering::SeqCst);
             self.writes.fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    async fn read(self: Arc<Self>, place: usize) {
+    async fn read(self: Arc<Self>, index: usize) {
         while !*self.stop.borrow() {
-            let told = self.told[place].load(Ordering::SeqCst);
-            let order = order(&self.client, &self.ids[place]).await;
+            let confirmed = self.confirmed[index].load(Ordering::SeqCst);
+            let order = order(&self.client, &self.ids[index]).await;
             let step: u64 = member(&member(&order, "payload"), "step").parse().unwrap();
-            assert!(step >= told, "step {step} is shown, and {told} was confirmed before: {order}");
+            assert!(step >= confirmed, "step {step} is shown after {confirmed} was confirmed: {order}");
             assert!(
-                step > told || member(&order, "status") == "done",
-                "{told} was processed before: {order}"
+                step > confirmed || member(&order, "status") == "done",
+                "{confirmed} was processed before the read: {order}"
             );
             self.reads.fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    /// Waits until each count has grown by some.
-    async fn goes_on(&self) {
+    /// Waits until both counts have grown.
+    async fn wait_for_progress(&self) {
         let counts = [&self.writes, &self.reads];
         let goals = counts.map(|count| count.load(Ordering::SeqCst) + 50);
         until("more answers", async || {
@@ -225,7 +225,7 @@ impl Crowd {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_told_of_less_than_was_confirmed_while_redis_is_in_trouble() {
+async fn reads_are_monotonic_while_redis_fails() {
     let redis = OwnRedis::start().await;
     let cache = Arc::new(Counting { inner: redis.hasty_cache().await, hits: AtomicU64::new(0) });
     let app = TestApp::embedded().cache(Arc::<Counting>::clone(&cache)).start().await;
@@ -236,46 +236,46 @@ async fn nobody_is_told_of_less_than_was_confirmed_while_redis_is_in_trouble() {
     let crowd = Arc::new(Crowd {
         client: Client::new(app.address),
         ids,
-        told: (0..ORDERS).map(|_| AtomicU64::new(0)).collect(),
+        confirmed: (0..ORDERS).map(|_| AtomicU64::new(0)).collect(),
         writes: AtomicU64::new(0),
         reads: AtomicU64::new(0),
         stop: watch::Sender::new(false),
     });
     let mut callers = JoinSet::new();
-    for place in 0..ORDERS {
-        callers.spawn(Arc::clone(&crowd).write(place));
-        callers.spawn(Arc::clone(&crowd).read(place));
-        callers.spawn(Arc::clone(&crowd).read(place));
+    for index in 0..ORDERS {
+        callers.spawn(Arc::clone(&crowd).write(index));
+        callers.spawn(Arc::clone(&crowd).read(index));
+        callers.spawn(Arc::clone(&crowd).read(index));
     }
     let works_again = async || {
         let hits = cache.hits.load(Ordering::Relaxed);
         until("hits", async || (cache.hits.load(Ordering::Relaxed) > hits + 20).then_some(())).await;
     };
-    let trouble = async {
+    let failures = async {
         for _ in 0..2 {
             works_again().await;
             redis.kill().await;
-            crowd.goes_on().await;
+            crowd.wait_for_progress().await;
             redis.start_again().await;
             works_again().await;
             redis.pause().await;
-            crowd.goes_on().await;
+            crowd.wait_for_progress().await;
             redis.resume().await;
             works_again().await;
             for _ in 0..20 {
                 let () = redis.command(&["FLUSHALL"]).await;
-                crowd.goes_on().await;
+                crowd.wait_for_progress().await;
             }
             works_again().await;
             let () = redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
-            crowd.goes_on().await;
+            crowd.wait_for_progress().await;
             let () = redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
         }
         works_again().await;
     };
     tokio::select! {
-        () = trouble => {}
-        Some(ended) = callers.join_next() => ended.expect("a caller who is answered"),
+        () = failures => {}
+        Some(ended) = callers.join_next() => ended.expect("a caller that gets its answers"),
     }
     crowd.stop.send_replace(true);
     within("the callers", callers.join_all()).await;

@@ -1,5 +1,5 @@
-//! The checker on Postgres, over rows that were damaged behind the service's back as far as the database lets
-//! anybody: it finds there what it finds in the embedded store.
+//! The checker on Postgres, over rows that were damaged past the service as far as the constraints of the database
+//! allow. It reports the same findings as in the embedded store, and those of the outbox.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ enum Kind {
 
 use Kind::{Deleted, Done, Failed, Pending};
 
-/// Makes an order of a kind, as the service does.
+/// Creates an order of a kind, like the service does.
 async fn order(store: &PostgresStore, kind: Kind) -> OrderId {
     let id = create(store, some_user(), r#"{"id":"A-1","items":[{"price":9.90,"qty":2}]}"#).await;
     let completions = match kind {
@@ -48,14 +48,14 @@ async fn check(store: &PostgresStore, confirmed: Confirmed, options: &Options) -
     verify(store, 0, confirmed, options).await.unwrap()
 }
 
-/// The findings by order and code, whatever their order.
+/// The findings by order and code, without their sequence.
 fn codes(report: &Report) -> BTreeSet<(OrderId, &'static str)> {
-    assert_eq!(report.found, report.findings.len() as u64, "none is told twice");
+    assert_eq!(report.found, report.findings.len() as u64, "no finding is reported twice");
     report.findings.iter().map(|finding| (finding.order_id, finding.fault.code())).collect()
 }
 
 #[tokio::test]
-async fn a_schema_that_only_the_service_wrote_to_has_no_findings() {
+async fn an_undamaged_schema_has_no_findings() {
     let schema = Schema::migrated().await;
     let (store, mut confirmed) = (schema.open(), Confirmed::default());
     for kind in [Done, Failed, Pending, Deleted] {
@@ -68,12 +68,12 @@ async fn a_schema_that_only_the_service_wrote_to_has_no_findings() {
 }
 
 #[tokio::test]
-async fn each_damage_to_a_row_is_reported_and_nothing_else_is() {
+async fn exactly_the_damage_to_a_row_is_reported() {
     let schema = Schema::migrated().await;
     let store = schema.open();
-    let mut told = BTreeSet::new();
+    let mut expected_findings = BTreeSet::new();
     for (kind, change, expected) in [
-        // Of an order that is done this does not show: the worker of another service leaves versions alone.
+        // On an order that is done this is not a finding: the worker of another service does not change versions.
         (Deleted, "processed_version = 3", &["processed_too_far"][..]),
         (Pending, "processed_version = 2", &["processed_too_far", "unfinished"]),
         (Done, "status = 'processing'", &["unfinished"]),
@@ -94,29 +94,29 @@ async fn each_damage_to_a_row_is_reported_and_nothing_else_is() {
     ] {
         let id = order(&store, kind).await;
         schema.execute(&format!("UPDATE orders SET {change} WHERE order_id = '{id}'")).await;
-        told.extend(expected.iter().map(|code| (id, *code)));
-        assert_eq!(codes(&check(&store, Confirmed::default(), &STRICT).await), told, "{change}");
+        expected_findings.extend(expected.iter().map(|code| (id, *code)));
+        assert_eq!(codes(&check(&store, Confirmed::default(), &STRICT).await), expected_findings, "{change}");
     }
 }
 
 #[tokio::test]
-async fn rows_that_are_missing_are_told_by_whoever_names_them() {
+async fn missing_rows_are_reported_for_confirmed_orders_and_outbox_entries() {
     let schema = Schema::migrated().await;
     let (store, mut confirmed) = (schema.open(), Confirmed::default());
-    let (kept, gone, orphan) = (order(&store, Done).await, order(&store, Done).await, OrderId::generate());
-    confirmed.add_stored(gone);
+    let (kept, lost, orphan) = (order(&store, Done).await, order(&store, Done).await, OrderId::generate());
+    confirmed.add_stored(lost);
     confirmed.add_deleted(kept);
-    schema.execute(&format!("DELETE FROM orders WHERE order_id = '{gone}'; DELETE FROM orders_outbox")).await;
+    schema.execute(&format!("DELETE FROM orders WHERE order_id = '{lost}'; DELETE FROM orders_outbox")).await;
     schema.execute(&format!("INSERT INTO orders_outbox (order_id, version) VALUES ('{orphan}', 1)")).await;
     let report = check(&store, confirmed, &STRICT).await;
     assert_eq!(
         codes(&report),
-        [(gone, "lost"), (kept, "not_deleted"), (orphan, "outbox_orphan")].into_iter().collect()
+        [(lost, "lost"), (kept, "not_deleted"), (orphan, "outbox_orphan")].into_iter().collect()
     );
 }
 
 #[tokio::test]
-async fn what_is_missing_anywhere_in_large_tables_is_found_a_part_at_a_time() {
+async fn missing_rows_of_large_tables_are_found_page_by_page() {
     let schema = Schema::migrated().await;
     let store = schema.open();
     let fill = "
@@ -145,7 +145,7 @@ async fn what_is_missing_anywhere_in_large_tables_is_found_a_part_at_a_time() {
 }
 
 #[tokio::test]
-async fn what_waits_is_a_finding_where_nothing_should_and_amounts_can_be_left_out() {
+async fn idle_reports_pending_orders_and_amounts_can_be_skipped() {
     let schema = Schema::migrated().await;
     let store = schema.open();
     let (waiting, _) = (order(&store, Pending).await, order(&store, Done).await);

@@ -1,4 +1,5 @@
-//! The checker on Postgres and Kafka: an order that waits for the worker must have its event somewhere.
+//! The checker on Postgres and Kafka: an order that waits for the worker must have its event in the outbox or on the
+//! bus. The checker judges a bus by its offsets; it does not judge orders whose partition may have changed.
 
 use orderstream::bus::Bus;
 use orderstream::checker::stuck::find_stuck;
@@ -11,7 +12,7 @@ use crate::harness::schema::Schema;
 use crate::harness::wait::until;
 use crate::store::conformance::{create, some_user};
 
-/// What the checker finds, as codes.
+/// The codes of the findings.
 async fn found(store: &dyn Store, bus: &dyn Bus) -> Vec<&'static str> {
     let mut report = Report::default();
     find_stuck(store, bus, &mut report, 10).await.expect("a store that can be read");
@@ -19,7 +20,7 @@ async fn found(store: &dyn Store, bus: &dyn Bus) -> Vec<&'static str> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn orders_of_a_backlog_are_not_found_also_where_partitions_were_added() {
+async fn orders_of_a_backlog_are_not_reported_after_partitions_were_added() {
     let (schema, test_topics) = (Schema::migrated().await, TestTopics::new());
     let (store, bus) = (schema.open(), test_topics.bus().await);
     for _ in 0..20 {
@@ -38,7 +39,7 @@ async fn orders_of_a_backlog_are_not_found_also_where_partitions_were_added() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_that_waits_and_whose_event_is_nowhere_is_found() {
+async fn a_waiting_order_without_an_event_is_reported() {
     let (schema, test_topics) = (Schema::migrated().await, TestTopics::new());
     let (store, bus) = (schema.open(), test_topics.bus().await);
     let id = create(&store, some_user(), "{}").await;
@@ -47,17 +48,17 @@ async fn an_order_that_waits_and_whose_event_is_nowhere_is_found() {
 
     let event = store.pending(jiff::Timestamp::MAX, None, 1).await.unwrap().events.remove(0);
     store.published(&[(id, 1)]).await.unwrap();
-    assert_eq!(found(&store, &*bus).await, ["stuck"], "its event is nowhere");
+    assert_eq!(found(&store, &*bus).await, ["stuck"], "its event is neither in the outbox nor on the bus");
 
     assert_eq!(published(&*bus, vec![event]).await, [Ok(())]);
     assert_eq!(found(&store, &*bus).await, [""; 0], "its event is on the bus");
 
-    // Settled, and yet not processed.
+    // The event is settled, but the order is not processed.
     let mut worker = bus.subscribe().await.unwrap();
     let deliveries = worker.next(10).await.unwrap();
     bus.settle(deliveries).await;
     until("the commit", async || bus.backlog().await.unwrap().filter(|backlog| *backlog == 0)).await;
-    assert_eq!(found(&store, &*bus).await, ["stuck"], "its event is gone");
+    assert_eq!(found(&store, &*bus).await, ["stuck"], "its event is settled and lost");
     worker.close().await;
     bus.close().await;
 }

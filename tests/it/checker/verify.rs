@@ -1,5 +1,5 @@
-//! The checker, on stores that were damaged behind the service's back and on one that changes under its eyes,
-//! and `orderstream verify` beside a running server.
+//! The checker on stores that were damaged past the service and on a store that changes while the checker runs, and
+//! `orderstream verify` beside a running server.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::harness::binary::Place;
 
 const STRICT: Options = Options { idle: false, amounts: true, listed: 100 };
 
-/// Picks an order of a folder.
+/// Chooses an order of a folder.
 type Which = fn(&Folder) -> OrderId;
 
 /// A folder with one order of each kind.
@@ -56,7 +56,7 @@ impl Folder {
         Folder { directory, done, failed, pending, deleted }
     }
 
-    /// Writes past the store. `?1` is the order.
+    /// Writes to the database past the store. `?1` is the order.
     fn damage(&self, order_id: OrderId, sql: &str) {
         let connection = Connection::open(self.directory.path().join("orders.db")).unwrap();
         connection.execute_batch("PRAGMA ignore_check_constraints = ON; DROP INDEX orders_by_id;").unwrap();
@@ -99,7 +99,7 @@ fn codes(report: &Report) -> Vec<(OrderId, &'static str)> {
 }
 
 #[tokio::test]
-async fn a_store_that_only_the_service_wrote_to_has_no_findings() {
+async fn an_undamaged_store_has_no_findings() {
     let folder = Folder::new().await;
     let mut confirmed = Confirmed::default();
     for id in [folder.done, folder.pending, folder.deleted, folder.done] {
@@ -112,7 +112,7 @@ async fn a_store_that_only_the_service_wrote_to_has_no_findings() {
 }
 
 #[tokio::test]
-async fn each_damage_is_reported_and_nothing_else_is() {
+async fn exactly_the_damage_is_reported() {
     let done = |folder: &Folder| folder.done;
     let failed = |folder: &Folder| folder.failed;
     let deleted = |folder: &Folder| folder.deleted;
@@ -142,7 +142,7 @@ async fn each_damage_is_reported_and_nothing_else_is() {
 }
 
 #[tokio::test]
-async fn an_order_that_is_there_twice_shows() {
+async fn a_duplicate_order_is_reported() {
     let folder = Folder::new().await;
     let columns = "order_id, user_id, status, version, processed_version, created_at, updated_at, amount, \
                    external_id, payload";
@@ -153,7 +153,7 @@ async fn an_order_that_is_there_twice_shows() {
 }
 
 #[tokio::test]
-async fn an_order_that_a_caller_was_told_of_must_be_there_and_deleted_where_that_was_said() {
+async fn a_confirmed_order_must_exist_and_a_confirmed_deletion_hold() {
     let folder = Folder::new().await;
     folder.damage(folder.failed, "DELETE FROM orders WHERE order_id = ?1");
     let mut confirmed = Confirmed::default();
@@ -164,7 +164,7 @@ async fn an_order_that_a_caller_was_told_of_must_be_there_and_deleted_where_that
 }
 
 #[tokio::test]
-async fn what_waits_is_a_finding_where_nothing_should_and_amounts_can_be_left_out() {
+async fn idle_reports_pending_orders_and_amounts_can_be_skipped() {
     let folder = Folder::new().await;
     folder.damage(folder.done, "UPDATE orders SET amount = '1' WHERE order_id = ?1");
     let options = Options { idle: true, amounts: false, ..STRICT };
@@ -175,7 +175,7 @@ async fn what_waits_is_a_finding_where_nothing_should_and_amounts_can_be_left_ou
     assert_eq!((report.found, report.findings.len()), (2, 1));
 }
 
-/// A store that changes between the scan and what follows it.
+/// A store that changes between the scan and the later reads.
 struct Moving {
     scanned: Vec<Order>,
     now: Vec<Order>,
@@ -233,7 +233,7 @@ impl Lists for Moving {
     async fn list(&self, _: &Filter, _: Option<ListCursor>, _: usize) -> Result<Page, Error> {
         unreachable!("the checker lists nothing")
     }
-    /// Gives its only page for ever, as a store with a broken index might.
+    /// Returns its only page again and again, like a store with a broken index.
     async fn scan(&self, _: Option<OrderId>, _: usize) -> Result<Vec<Result<Order, Damaged>>, Error> {
         Ok(self.scanned.iter().cloned().map(Ok).collect())
     }
@@ -274,12 +274,12 @@ fn order(status: Status, processed_version: Version) -> Order {
 async fn found(scanned: Vec<Order>, now: Vec<Order>) -> Vec<&'static str> {
     let options = Options { idle: true, ..STRICT };
     let report = verify(&Moving { scanned, now }, 0, Confirmed::default(), &options).await.unwrap();
-    // The page that came again is told as out of order, which only the test of that looks at.
+    // The repeated page is reported as out of order, which only one test asserts.
     codes(&report).into_iter().map(|(_, code)| code).filter(|code| *code != "out_of_order").collect()
 }
 
 #[tokio::test]
-async fn an_order_that_has_moved_on_since_it_was_scanned_is_no_finding() {
+async fn an_order_processed_after_its_scan_is_not_a_finding() {
     let before = order(Status::New, 0);
     let after = Order { status: Status::Done, processed_version: 1, ..before.clone() };
     assert_eq!(found(vec![before.clone()], vec![after]).await, [""; 0]);
@@ -287,7 +287,7 @@ async fn an_order_that_has_moved_on_since_it_was_scanned_is_no_finding() {
 }
 
 #[tokio::test]
-async fn an_order_that_comes_back_while_the_checker_runs_is_found_at_the_end() {
+async fn an_order_undeleted_while_the_checker_runs_is_reported() {
     let deleted = order(Status::Deleted, 1);
     let back = Order { status: Status::Done, deleted_at: None, ..deleted.clone() };
     assert!(found(vec![deleted.clone()], vec![back]).await.contains(&"came_back"));
@@ -296,7 +296,7 @@ async fn an_order_that_comes_back_while_the_checker_runs_is_found_at_the_end() {
 }
 
 #[tokio::test]
-async fn a_scan_that_goes_backwards_shows_and_ends() {
+async fn a_scan_that_goes_backwards_is_reported_and_ends() {
     let (low, high) = (order(Status::Done, 1), order(Status::Done, 1));
     let store = Moving { scanned: vec![high.clone(), low.clone()], now: vec![low.clone(), high] };
     let report = verify(&store, 0, Confirmed::default(), &STRICT).await.unwrap();
@@ -304,7 +304,7 @@ async fn a_scan_that_goes_backwards_shows_and_ends() {
 }
 
 #[test]
-fn verify_runs_beside_a_server_and_ends_with_0_1_or_2() {
+fn verify_runs_beside_a_server_and_exits_with_0_1_or_2() {
     let place = Place::new();
     let nothing_there = place.run(&["verify"]).refused(2);
     assert!(nothing_there.contains(&place.data_dir().display().to_string()), "{nothing_there}");

@@ -1,5 +1,5 @@
-//! `orderstream backup` and `restore`: a copy that is made beside a server under load, and put back after that one was
-//! killed, has every order that was confirmed before it began. Neither replaces anything without --force.
+//! `orderstream backup` and `restore`: a backup that is taken beside a server under load, and restored after the server
+//! was killed, has every order that was confirmed before it began. Neither command replaces a file without --force.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::harness::binary::{Place, Ran, ran};
 use crate::harness::child::{Child, command};
 use crate::store::conformance::{create, some_user};
 
-/// How many confirmations the clients have seen before the backup, and after it.
+/// How many commands are confirmed before the backup.
 const CONFIRMATIONS: usize = 500;
 
 fn program(folder: &Path, args: &[&str]) -> Command {
@@ -39,7 +39,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_beside_a_server_under_load_has_every_order_that_was_confirmed_before() {
+async fn a_backup_under_load_has_every_order_confirmed_before() {
     let (folder, copies, empty) = (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
     let file = copies.path().join("orders.backup");
     let name = file.to_str().unwrap();
@@ -47,21 +47,21 @@ async fn a_backup_beside_a_server_under_load_has_every_order_that_was_confirmed_
     let mut before = Load::of(8).start(child.address());
     before.confirmed(CONFIRMATIONS).await;
     let before = before.stopped().await;
-    let told: String =
+    let list: String =
         before.confirmed_orders().iter().map(|(id, status)| format!("{id} {status}\n")).collect();
     let confirmed = copies.path().join("confirmed");
-    fs::write(&confirmed, told).unwrap();
+    fs::write(&confirmed, list).unwrap();
 
     let mut load = Load::of(8).start(child.address());
     load.confirmed(50).await;
     let copy = program(folder.path(), &["backup", name]);
     let copied = tokio::task::spawn_blocking(move || ran(&mut { copy })).await.unwrap().ok();
     assert!(copied.contains("nothing is wrong"), "{copied}");
-    assert_eq!(names(copies.path()), ["confirmed", "orders.backup"], "nothing is left beside it");
-    load.count_anew();
+    assert_eq!(names(copies.path()), ["confirmed", "orders.backup"], "no other file is left");
+    load.discard_confirmations();
     load.confirmed(50).await;
 
-    // Neither in the place of another file, nor into a store that is there or in use.
+    // A backup does not replace a file, and a restore neither a store that exists nor one in use.
     let refusal = run(folder.path(), &["backup", name]).refused(2);
     assert!(refusal.contains(name) && refusal.contains("--force"), "{refusal}");
     run(folder.path(), &["backup", name, "--force"]).ok();
@@ -79,7 +79,7 @@ async fn a_backup_beside_a_server_under_load_has_every_order_that_was_confirmed_
     let list = confirmed.to_str().unwrap();
     for folder in [empty.path(), folder.path()] {
         if folder.join("orders.db-wal").exists() {
-            // What the killed server left is replaced, its WAL as well.
+            // The restore replaces the files of the killed server, also its WAL.
             run(folder, &["restore", name, "--force"]).ok();
         }
         run(folder, &["verify", "--confirmed", list]).ok();
@@ -93,11 +93,11 @@ async fn a_backup_beside_a_server_under_load_has_every_order_that_was_confirmed_
 }
 
 #[tokio::test]
-async fn places_in_the_history_go_on_growing_after_a_restore_also_where_all_steps_were_dropped() {
+async fn history_offsets_keep_growing_after_a_restore_of_an_empty_history() {
     let (folder, copies, empty) = (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
     let file = copies.path().join("copy");
     let name = file.to_str().unwrap();
-    let places = async |store: &SqliteStore| {
+    let offsets = async |store: &SqliteStore| {
         (store.history_end().await.unwrap(), store.history_dropped().await.unwrap())
     };
     let before = {
@@ -106,28 +106,31 @@ async fn places_in_the_history_go_on_growing_after_a_restore_also_where_all_step
             create(&store, some_user(), "{}").await;
         }
         assert_eq!(store.clean(Timestamp::MIN, Some(Timestamp::MAX), 100).await, Ok(3));
-        let places = places(&store).await;
+        let offsets = offsets(&store).await;
         store.close().await;
-        places
+        offsets
     };
-    assert_eq!((before.0, before.0 > HistoryOffset::default()), (before.1, true), "all steps are dropped");
+    assert_eq!(
+        (before.0, before.0 > HistoryOffset::default()),
+        (before.1, true),
+        "all history events are dropped"
+    );
     run(folder.path(), &["backup", name]).ok();
     run(empty.path(), &["restore", name]).ok();
     for folder in [folder.path(), empty.path()] {
         let store = SqliteStore::open(folder).unwrap();
-        assert_eq!(places(&store).await, before);
+        assert_eq!(offsets(&store).await, before);
         let id = create(&store, some_user(), "{}").await;
-        // A follower that had read everything is told of the new step, and of it alone.
-        let stretch = store.history_page(Scope::All, before.0, 10).await.unwrap();
-        let told: Vec<_> =
-            stretch.events.iter().map(|step| (step.order_id, step.offset > before.0)).collect();
-        assert_eq!(told, [(id, true)]);
+        // A follower that had read everything gets the new history event, and no other.
+        let page = store.history_page(Scope::All, before.0, 10).await.unwrap();
+        let new: Vec<_> = page.events.iter().map(|event| (event.order_id, event.offset > before.0)).collect();
+        assert_eq!(new, [(id, true)]);
         store.close().await;
     }
 }
 
 #[tokio::test]
-async fn dead_letters_are_in_a_backup_and_what_is_not_a_backup_is_refused() {
+async fn a_backup_has_the_dead_letters_and_other_files_are_not_restored() {
     let (folder, empty) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     Child::up(folder.path()).await.stop().await;
     let letters = "{\"reason\":\"one\"}\n{\"reason\":\"two\"}\n";
@@ -140,10 +143,10 @@ async fn dead_letters_are_in_a_backup_and_what_is_not_a_backup_is_refused() {
     assert!(run(empty.path(), &["verify"]).ok().contains("2 dead letters"));
 
     let nothing = TempDir::new().unwrap();
-    for (bytes, told) in [("no database", "file is not a database"), ("", "not a backup")] {
+    for (bytes, message) in [("no database", "file is not a database"), ("", "not a backup")] {
         fs::write(&file, bytes).unwrap();
         let refusal = run(nothing.path(), &["restore", name]).refused(2);
-        assert!(refusal.contains(name) && refusal.contains(told), "{refusal}");
+        assert!(refusal.contains(name) && refusal.contains(message), "{refusal}");
         assert!(!nothing.path().join("orders.db").exists());
     }
     fs::remove_file(&file).unwrap();
@@ -153,7 +156,7 @@ async fn dead_letters_are_in_a_backup_and_what_is_not_a_backup_is_refused() {
 }
 
 #[test]
-fn in_postgres_the_tools_of_postgres_are_named() {
+fn backup_and_restore_of_postgres_name_its_own_tools() {
     let place = Place::new();
     for (args, tool) in [(["backup", "copy"], "pg_dump"), (["restore", "copy"], "pg_restore")] {
         let mut command = place.command(&args);

@@ -1,5 +1,5 @@
-//! Commands whose output nothing reads any more: `orderstream spec openapi | head -c1` ends without a message, and with
-//! the exit code that its result has. A server serves all the same.
+//! Commands whose output has no reader any more: `orderstream spec openapi | head -c1` ends without a message, and with
+//! the exit code of its result. A server continues to serve.
 
 use std::io::{PipeWriter, Read, pipe};
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use crate::harness::binary::{Guard, Place, Ran, ended};
 use crate::harness::ports;
 use crate::harness::wait::{until, within};
 
-/// A pipe whose reader has gone.
+/// A pipe whose reader has closed it.
 fn closed() -> PipeWriter {
     let (reader, writer) = pipe().unwrap();
     drop(reader);
@@ -19,12 +19,12 @@ fn closed() -> PipeWriter {
 }
 
 /// Runs a command whose standard output is closed before it prints.
-fn unread(place: &Place, args: &[&str]) -> Ran {
+fn run_with_closed_output(place: &Place, args: &[&str]) -> Ran {
     ended(place.command(args).stdin(Stdio::null()).stdout(closed()).stderr(Stdio::piped()))
 }
 
 #[test]
-fn a_reader_that_closes_the_pipe_after_a_byte_ends_the_command_quietly() {
+fn closing_the_pipe_after_a_byte_ends_the_command_quietly() {
     let place = Place::new();
     for args in [&["spec", "openapi"][..], &["completions", "bash"], &["config"]] {
         let mut command = place.command(args);
@@ -38,7 +38,7 @@ fn a_reader_that_closes_the_pipe_after_a_byte_ends_the_command_quietly() {
 }
 
 #[test]
-fn a_command_whose_output_is_closed_ends_quietly() {
+fn a_command_with_a_closed_output_ends_quietly() {
     let place = Place::new();
     for args in [
         &["spec", "openapi"][..],
@@ -53,26 +53,28 @@ fn a_command_whose_output_is_closed_ends_quietly() {
         &["--help"],
         &["--version"],
     ] {
-        let ran = unread(&place, args);
+        let ran = run_with_closed_output(&place, args);
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{args:?}");
     }
 }
 
 #[test]
-fn the_exit_code_of_a_checker_tells_what_it_found_also_where_its_output_is_closed() {
+fn verify_with_a_closed_output_reports_findings_by_its_exit_code() {
     let place = Place::new();
     place.run(&["migrate"]).ok();
     let list = place.write("confirmed", &format!("{UNKNOWN_ID} created\n"));
-    let ran = unread(&place, &["verify", "--confirmed", &list]);
+    let ran = run_with_closed_output(&place, &["verify", "--confirmed", &list]);
     assert_eq!((ran.code, ran.stderr.as_str()), (1, ""));
 }
 
 #[test]
-fn a_client_whose_output_is_closed_ends_quietly_and_has_done_its_work() {
+fn a_client_with_a_closed_output_does_its_work_quietly() {
     let place = Place::new();
     let server = place.up();
-    let unread = |args: &[&str]| unread(&place, &[&["orders", "--server", &server.url], args].concat());
-    let ran = unread(&["create", "--user", USER, "--payload", r#"{"id":"A-1"}"#]);
+    let run_with_closed_output = |args: &[&str]| {
+        run_with_closed_output(&place, &[&["orders", "--server", &server.url], args].concat())
+    };
+    let ran = run_with_closed_output(&["create", "--user", USER, "--payload", r#"{"id":"A-1"}"#]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     let listed = server.orders(&place, &["list"]).ok();
     assert!(listed.contains("A-1"), "{listed}");
@@ -86,11 +88,11 @@ fn a_client_whose_output_is_closed_ends_quietly_and_has_done_its_work() {
         (&["watch", &id, "--follow"], 0),
         (&["update", &id, "--payload", "{}"], 0),
     ] {
-        let ran = unread(args);
+        let ran = run_with_closed_output(args);
         assert_eq!((ran.code, ran.stderr.as_str()), (code, ""), "{args:?}");
     }
-    // What was refused is told by the code, too.
-    let ran = unread(&["batch", batch]);
+    // The exit code also reports a refusal.
+    let ran = run_with_closed_output(&["batch", batch]);
     assert_eq!(ran.code, 1, "{}", ran.stderr);
 }
 
@@ -101,13 +103,13 @@ fn a_stream_of_events_ends_quietly_when_its_output_is_closed() {
     let created = server.orders(&place, &["create", "--user", USER, "--payload", "{}"]).ok();
     let id = created.split('"').find(|text| text.len() == 36).unwrap();
     for args in [["history", id], ["events", id]] {
-        let ran = unread(&place, &[&["orders", "--server", &server.url], &args[..]].concat());
+        let ran = run_with_closed_output(&place, &[&["orders", "--server", &server.url], &args[..]].concat());
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{args:?}");
     }
 }
 
 #[test]
-fn a_client_whose_errors_are_not_read_ends_with_the_code_of_its_result() {
+fn a_client_with_closed_outputs_ends_with_the_code_of_its_result() {
     let place = Place::new();
     let server = place.up();
     for (url, code) in [(server.url.as_str(), 1), ("http://127.0.0.1:1", 2)] {
@@ -118,7 +120,7 @@ fn a_client_whose_errors_are_not_read_ends_with_the_code_of_its_result() {
 }
 
 #[test]
-fn a_command_that_fails_ends_with_its_code_where_its_errors_are_not_read() {
+fn a_failed_command_with_closed_outputs_ends_with_its_code() {
     let place = Place::new();
     for args in [&["config", "--api-port", "many"][..], &["api"], &["up", "--data-dir", "/dev/null/x"]] {
         let ran = ended(place.command(args).stdin(Stdio::null()).stdout(closed()).stderr(closed()));
@@ -127,20 +129,20 @@ fn a_command_that_fails_ends_with_its_code_where_its_errors_are_not_read() {
 }
 
 #[tokio::test]
-async fn a_server_whose_output_and_log_are_closed_serves() {
+async fn a_server_with_a_closed_output_and_log_serves() {
     let place = Place::new();
     let mut command = tokio::process::Command::from(place.command(&["up"]));
     command.env("API_PORT", "0").env("GRPC_PORT", "0").kill_on_drop(true);
     let mut child = command.stdin(Stdio::null()).stdout(closed()).stderr(closed()).spawn().unwrap();
-    // Nothing tells which ports it took but the kernel: one of them is for HTTP.
+    // Only the kernel knows which ports it uses: one of them is for HTTP.
     let process = child.id().unwrap();
     let both = async || Some(ports::of_process(process)).filter(|ports| ports.len() == 2);
     let mut statuses = Vec::new();
     for port in until("a server that listens on two ports", both).await {
-        let asked = b"GET /health/live HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n";
-        statuses.push(Answer::read(&raw(([127, 0, 0, 1], port).into(), asked).await).status);
+        let request = b"GET /health/live HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n";
+        statuses.push(Answer::read(&raw(([127, 0, 0, 1], port).into(), request).await).status);
     }
     statuses.sort_unstable();
-    assert_eq!(statuses, [200, 505], "HTTP, and gRPC that tells where HTTP is");
-    within("its end", child.kill()).await.unwrap();
+    assert_eq!(statuses, [200, 505], "HTTP, and gRPC that names the port of HTTP");
+    within("the end of the server", child.kill()).await.unwrap();
 }

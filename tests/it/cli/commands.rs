@@ -1,4 +1,5 @@
-//! The subcommands that need no server, and what `up` says when it cannot run.
+//! The subcommands that need no server, and the messages of `up` when it cannot run. Each test runs the real program in
+//! its own folder.
 
 use std::net::TcpListener;
 use std::process::Stdio;
@@ -6,7 +7,7 @@ use std::process::Stdio;
 use crate::harness::binary::{Place, Process, ran};
 
 #[test]
-fn up_says_where_it_listens_and_where_the_data_lies() {
+fn up_prints_its_address_and_its_data_folder() {
     let place = Place::new();
     let server = place.up();
     let expected =
@@ -16,7 +17,7 @@ fn up_says_where_it_listens_and_where_the_data_lies() {
 }
 
 #[test]
-fn a_second_up_on_the_same_folder_is_refused_and_the_folder_named() {
+fn a_second_up_on_a_folder_is_refused_and_names_it() {
     let place = Place::new();
     let _server = place.up();
     let message = place.run(&["up", "--api-port", "0"]).refused(2);
@@ -26,16 +27,16 @@ fn a_second_up_on_the_same_folder_is_refused_and_the_folder_named() {
 }
 
 #[test]
-fn a_folder_is_free_again_when_its_process_was_killed() {
+fn a_folder_is_free_again_after_its_process_was_killed() {
     let place = Place::new();
     drop(place.up());
     place.up();
 }
 
 #[test]
-fn a_port_in_use_is_told_with_the_setting_to_change() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
+fn a_port_in_use_is_reported_with_the_setting_to_change() {
+    let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = occupied.local_addr().unwrap();
     let port = address.port().to_string();
     for (args, key) in [
         (["--api-port", &port, "--grpc-port", "0"], "API_PORT"),
@@ -47,7 +48,7 @@ fn a_port_in_use_is_told_with_the_setting_to_change() {
 }
 
 #[test]
-fn a_single_role_is_refused_while_the_bus_is_inside_the_process() {
+fn a_single_role_is_refused_with_the_local_bus() {
     for role in ["api", "worker"] {
         let message = Place::new().run(&[role]).refused(2);
         assert!(message.contains("KAFKA_BROKERS is not set"), "{message}");
@@ -70,7 +71,7 @@ fn config_prints_the_settings_with_their_origin_and_no_secret() {
 }
 
 #[test]
-fn what_is_ignored_in_the_environment_is_shown_by_config_and_in_the_log() {
+fn ignored_variables_are_reported_by_config_and_in_the_log() {
     let place = Place::new();
     let mut command = place.command(&["config"]);
     command
@@ -90,7 +91,7 @@ fn what_is_ignored_in_the_environment_is_shown_by_config_and_in_the_log() {
 }
 
 #[test]
-fn a_server_starts_beside_services_of_kubernetes_that_are_named_like_its_ports() {
+fn a_server_starts_with_kubernetes_variables_named_like_its_ports() {
     let place = Place::new();
     let mut command = place.command(&["up"]);
     for (name, port) in [("API_PORT", 8080), ("GRPC_PORT", 50051)] {
@@ -101,13 +102,13 @@ fn a_server_starts_beside_services_of_kubernetes_that_are_named_like_its_ports()
 }
 
 #[test]
-fn a_setting_that_is_wrong_is_told_with_its_variable() {
+fn an_invalid_setting_is_reported_with_its_name() {
     let message = Place::new().run(&["config", "--api-port", "many"]).refused(2);
     assert!(message.contains("--api-port") && message.contains("many"), "{message}");
 }
 
 #[test]
-fn migrate_prints_the_version_and_does_nothing_the_second_time() {
+fn migrate_prints_the_version_and_is_repeatable() {
     let place = Place::new();
     let first = place.run(&["migrate"]).ok();
     assert!(first.contains("schema version 5, 5 migrations applied"), "{first}");
@@ -123,7 +124,7 @@ fn completions_print_a_script_for_the_shell() {
 }
 
 #[test]
-fn the_clients_help_leaves_the_settings_of_the_server_out() {
+fn the_help_of_the_client_omits_the_settings_of_the_server() {
     let place = Place::new();
     for args in [&["orders", "--help"][..], &["orders", "create", "--help"]] {
         let help = place.run(args).ok();

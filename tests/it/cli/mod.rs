@@ -1,4 +1,5 @@
-//! The command line: what each command prints, where it prints it, and the code that it ends with.
+//! The command line: the output of each command, the stream that it prints to, and its exit code. Most tests run the
+//! real program; some start it as the first process of a PID namespace or with closed pipes.
 
 pub(crate) mod backup;
 pub(crate) mod closed_output;

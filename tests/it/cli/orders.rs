@@ -1,4 +1,5 @@
-//! The client against a running server: what it prints, where it prints it, and with what code it ends.
+//! `orderstream orders` against a running server: the output of the client, the stream that it prints to, and its exit
+//! code. Answers go to standard output unchanged; a refusal is one line on standard error.
 
 use serde_json::Value;
 
@@ -8,7 +9,7 @@ const USER: &str = "7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33";
 const STRANGER: &str = "7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a34";
 const UNKNOWN: &str = "0196f1c8-7b1e-7000-8000-000000000000";
 
-/// Makes an order and answers its id.
+/// Creates an order, and returns its id.
 fn created(server: &crate::harness::binary::Server, place: &Place, payload: &str) -> String {
     let answer = server.orders(place, &["create", "--user", USER, "--payload", payload]).ok();
     let answer: Value = serde_json::from_str(&answer).unwrap();
@@ -39,7 +40,7 @@ fn an_order_is_created_read_found_updated_and_deleted() {
 }
 
 #[test]
-fn a_payload_comes_from_a_file_or_from_standard_input_and_keeps_its_digits() {
+fn a_payload_from_a_file_or_standard_input_keeps_its_digits() {
     let place = Place::new();
     let server = place.up();
     let file = place.write("payload.json", "{\"amount\": 0.10,\n \"n\": -0}\n");
@@ -56,19 +57,19 @@ fn a_payload_comes_from_a_file_or_from_standard_input_and_keeps_its_digits() {
 }
 
 #[test]
-fn a_refusal_is_one_line_with_its_code_and_ends_with_1() {
+fn a_refusal_is_one_line_with_its_code_and_exits_with_1() {
     let place = Place::new();
     let server = place.up();
     let deleted = created(&server, &place, "{}");
     server.orders(&place, &["delete", &deleted]).ok();
-    let mine = created(&server, &place, "{}");
+    let of_user = created(&server, &place, "{}");
     for (args, start) in [
         (&["get", UNKNOWN][..], "order_not_found (404): "),
         (&["find", "none", "--user", USER], "order_not_found (404): "),
         (&["watch", UNKNOWN], "order_not_found (404): "),
         (&["update", &deleted, "--payload", "{}"], "order_deleted (409): "),
         (&["delete", &deleted], "order_deleted (409): "),
-        (&["delete", &mine, "--user", STRANGER], "order_not_found (404): "),
+        (&["delete", &of_user, "--user", STRANGER], "order_not_found (404): "),
         (&["create", "--user", USER, "--payload", "null"], "invalid_request (400): payload: "),
     ] {
         let message = server.orders(&place, args).refused(1);
@@ -78,7 +79,7 @@ fn a_refusal_is_one_line_with_its_code_and_ends_with_1() {
 }
 
 #[test]
-fn what_is_wrong_with_the_command_itself_is_told_without_asking_a_server() {
+fn an_invalid_command_is_reported_without_a_request_to_the_server() {
     let place = Place::new();
     let create = ["create", "--user", USER, "--payload"];
     let missing = format!("@{}", place.data_dir().join("none.json").display());
@@ -99,15 +100,15 @@ fn what_is_wrong_with_the_command_itself_is_told_without_asking_a_server() {
 }
 
 #[test]
-fn where_no_server_answers_the_message_names_the_address_and_the_way_out() {
-    // Nobody listens on port 1.
+fn without_a_server_the_message_names_the_address_and_the_fix() {
+    // No process listens on port 1.
     let message = Place::new().run(&["orders", "--server", "http://127.0.0.1:1", "get", UNKNOWN]).refused(2);
     assert!(message.contains("there is no server at http://127.0.0.1:1; start one with `orderstream up`"));
     assert!(message.contains("--server or ORDERSTREAM_SERVER"), "{message}");
 }
 
 #[test]
-fn the_environment_names_the_server_and_the_flag_wins() {
+fn the_server_flag_takes_precedence_over_the_environment() {
     let place = Place::new();
     let server = place.up();
     let id = created(&server, &place, "{}");
@@ -139,7 +140,7 @@ fn a_watch_ends_when_the_order_is_finished() {
 }
 
 #[test]
-fn a_watch_that_follows_prints_a_line_at_each_change() {
+fn watch_with_follow_prints_a_line_for_each_change() {
     let place = Place::new();
     let server = place.up();
     let id = created(&server, &place, "{}");
@@ -147,7 +148,7 @@ fn a_watch_that_follows_prints_a_line_at_each_change() {
         Process::spawn(&mut place.command(&["orders", "--server", &server.url, "watch", &id, "--follow"]));
     assert!(watch.line().ends_with(" done 1"));
     server.orders(&place, &["update", &id, "--payload", "[]"]).ok();
-    // A look may catch the update before the worker has.
+    // The watch may see the update before the worker has processed it.
     let mut line = watch.line();
     if line.ends_with(" processing 2") {
         line = watch.line();
@@ -157,13 +158,13 @@ fn a_watch_that_follows_prints_a_line_at_each_change() {
     assert!(watch.line().ends_with(" deleted 3"));
 }
 
-/// A server that keeps a history, in a place of its own.
+/// A server with a history, in its own folder.
 fn with_history(place: &Place) -> crate::harness::binary::Server {
     crate::harness::binary::Server::start(place.command(&["up"]).env("HISTORY", "on"))
 }
 
 #[test]
-fn a_request_that_is_sent_again_under_its_key_is_carried_out_once() {
+fn a_request_retried_with_its_key_is_carried_out_once() {
     let place = Place::new();
     let server = place.up();
     let create = ["create", "--user", USER, "--payload", "{}", "--idempotency-key", "checkout-7"];
@@ -194,7 +195,7 @@ fn a_change_may_depend_on_the_version() {
 }
 
 #[test]
-fn an_order_is_put_under_an_id_of_ones_own() {
+fn an_order_is_put_under_a_chosen_id() {
     let place = Place::new();
     let server = place.up();
     let id = "0b2f6c1e-3d4a-4f5b-8c6d-7e8f90a1b2c3";
@@ -211,7 +212,7 @@ fn an_order_is_put_under_an_id_of_ones_own() {
 }
 
 #[test]
-fn a_caller_chooses_how_long_to_wait_and_what_to_be_told() {
+fn a_caller_chooses_the_wait_and_the_content_of_the_answer() {
     let place = Place::new();
     let server = place.up();
     let create = ["create", "--user", USER, "--payload", r#"{"amount":"1.50"}"#];
@@ -245,7 +246,7 @@ fn orders_are_listed_page_by_page() {
     let newest = |numbers: &[usize]| numbers.iter().map(|n| ids[*n].clone()).collect::<Vec<_>>();
     assert_eq!(list(&[]), [newest(&[4, 3, 2, 1])]);
     assert_eq!(list(&["--limit", "3"]), [newest(&[4, 3, 2])]);
-    // The page behind the last full one is empty: it would have held the deleted order.
+    // The page after the last full one is empty: it would have the deleted order.
     let pages = list(&["--limit", "2", "--all", "--user", USER]);
     assert_eq!(pages, [newest(&[4, 3]), newest(&[2, 1]), newest(&[])]);
     assert_eq!(list(&["--show-deleted", "--status", "deleted"]), [newest(&[0])]);
@@ -261,7 +262,7 @@ fn orders_are_listed_page_by_page() {
 }
 
 #[test]
-fn of_a_batch_each_result_is_told_and_one_refusal_shows_in_the_exit_code() {
+fn a_batch_prints_each_result_and_one_refusal_sets_the_exit_code() {
     let place = Place::new();
     let server = place.up();
     let order = format!(r#"{{"user_id":"{USER}","payload":{{"amount":0.10}}}}"#);
@@ -288,7 +289,7 @@ fn of_a_batch_each_result_is_told_and_one_refusal_shows_in_the_exit_code() {
 }
 
 #[test]
-fn what_happened_to_an_order_is_told_where_the_server_keeps_it() {
+fn the_history_is_printed_if_the_server_keeps_it() {
     let place = Place::new();
     let server = with_history(&place);
     let id = created(&server, &place, "{}");
@@ -308,7 +309,7 @@ fn what_happened_to_an_order_is_told_where_the_server_keeps_it() {
 }
 
 #[test]
-fn events_are_printed_as_they_happen_and_go_on_where_they_ended() {
+fn events_are_printed_live_and_resume_after_an_offset() {
     let place = Place::new();
     let server = with_history(&place);
     let id = created(&server, &place, "{}");
@@ -339,7 +340,7 @@ fn events_are_printed_as_they_happen_and_go_on_where_they_ended() {
 }
 
 #[test]
-fn events_go_on_when_the_server_comes_back() {
+fn events_resume_when_the_server_is_back() {
     let place = Place::new();
     let server = with_history(&place);
     let port = server.url.rsplit(':').next().unwrap().to_owned();

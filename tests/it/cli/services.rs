@@ -1,6 +1,5 @@
-//! The program on Postgres and Kafka as operators run it: the schema brought up, api and worker as processes of
-//! their own, the client and the checker beside them. What is missing is told by the name of its setting, and no
-//! secret by anything.
+//! The program on Postgres and Kafka as operators run it: a migrated schema, api and worker as separate processes, with
+//! the client and the checker. Messages about a missing server name its setting, and no message has a secret.
 
 use std::process::{Command, Stdio};
 
@@ -17,7 +16,7 @@ use crate::harness::schema::Schema;
 use crate::harness::servers::{self, Private};
 use crate::harness::wait::until;
 
-/// A place to start the program in, and what it shares with other processes.
+/// A folder to start the program in, and the schema and topics that it shares with other processes.
 struct Site {
     place: Place,
     schema: Schema,
@@ -51,23 +50,23 @@ fn id_in(answer: &str) -> String {
 }
 
 #[tokio::test]
-async fn migrate_prints_the_version_of_the_shared_schema_and_does_nothing_the_second_time() {
+async fn migrate_of_a_shared_schema_prints_the_version_and_is_repeatable() {
     let site = Site::new().await;
     assert_eq!(site.run(&["migrate"]).ok(), "Postgres: schema version 8, 8 migrations applied\n");
     assert_eq!(site.run(&["migrate"]).ok(), "Postgres: schema version 8, 0 migrations applied\n");
 }
 
 #[tokio::test]
-async fn before_the_schema_is_there_every_command_says_what_to_do() {
+async fn without_a_schema_commands_say_how_to_create_it() {
     let site = Site::new().await;
     let ran = site.run(&["verify"]);
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("run `orderstream migrate`"), "{}", ran.stderr);
-    assert_eq!(site.test_topics.topics(), 0, "whoever looks makes no topics");
+    assert_eq!(site.test_topics.topics(), 0, "a reader creates no topics");
     let api = Server::start(site.command(&["api"]).stderr(Stdio::null()));
     let message = api.orders(&site.place, &["get", &OrderId::generate().to_string()]).refused(1);
     assert!(message.contains("(503)"), "{message}");
-    // And needs no restart once that was done.
+    // After the migration the api process needs no restart.
     site.run(&["migrate"]).ok();
     let client = client_of(&api);
     until("an api that is ready", async || (client.get("/health/ready").await.status == 200).then_some(()))
@@ -75,12 +74,12 @@ async fn before_the_schema_is_there_every_command_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn api_and_worker_are_processes_of_their_own_and_serve_the_client() {
+async fn api_and_worker_serve_the_client_as_separate_processes() {
     let site = Site::new().await;
     site.run(&["migrate"]).ok();
     let api = Server::start(&mut site.command(&["api"]));
     assert_eq!(api.ready, format!("OrderStream listens on {} and keeps its data in Postgres", api.url));
-    // It tells of the dead letter.
+    // Its log reports the dead letter.
     let mut worker = Process::spawn(site.command(&["worker"]).stderr(Stdio::null()));
     let options = &site.test_topics.options;
     let expected = format!("OrderStream processes {} in the group {}", options.events_topic, options.group);
@@ -103,7 +102,7 @@ async fn api_and_worker_are_processes_of_their_own_and_serve_the_client() {
     let message = api.orders(&site.place, &["update", &deleted, "--payload", "{}"]).refused(1);
     assert!(message.starts_with("orderstream: order_deleted (409): "), "{message}");
 
-    // The checker beside them, with what callers were told and what no worker could make sense of.
+    // The checker while they run, with the confirmed orders of callers and a record that no worker could read.
     site.test_topics.write(&options.events_topic, None, None, &[], Some(b"no event"));
     site.test_topics.read(&site.test_topics.dead_letter_topic(), 1);
     let list = site.place.write("ids.txt", &format!("{id} updated\n{deleted} deleted\n"));
@@ -125,18 +124,18 @@ async fn api_and_worker_are_processes_of_their_own_and_serve_the_client() {
 }
 
 #[tokio::test]
-async fn up_runs_everything_on_postgres_and_kafka_and_brings_the_schema_up_itself() {
+async fn up_runs_everything_on_postgres_and_kafka_and_migrates_the_schema() {
     let site = Site::new().await;
     let server = Server::start(&mut site.command(&["up"]));
     let id =
         id_in(&server.orders(&site.place, &["create", "--user", USER, "--payload", r#"{"amount":7}"#]).ok());
     assert!(server.orders(&site.place, &["get", &id]).ok().contains("\"amount\":7,"));
     assert!(site.run(&["verify", "--idle"]).ok().starts_with("checked 1 orders (1 done); 0 pending; 0 dead"));
-    assert!(!site.place.data_dir().exists(), "nothing is kept beside the servers");
+    assert!(!site.place.data_dir().exists(), "nothing is stored outside the servers");
 }
 
 #[tokio::test]
-async fn up_keeps_its_orders_embedded_where_only_kafka_is_named() {
+async fn up_with_kafka_alone_keeps_its_orders_embedded() {
     let site = Site::new().await;
     let server = Server::start(site.command(&["up"]).env_remove("POSTGRES_DSN"));
     let id =
@@ -182,7 +181,7 @@ async fn config_shows_the_servers_and_hides_their_secrets() {
 }
 
 #[test]
-fn a_dsn_that_cannot_be_read_is_told_without_the_password() {
+fn an_invalid_dsn_is_reported_without_the_password() {
     for dsn in [
         "postgres://clerk:hunter2@db:port/orders",
         "postgres://clerk:hunter2@db/orders?sslmode=sometimes",
@@ -193,20 +192,20 @@ fn a_dsn_that_cannot_be_read_is_told_without_the_password() {
             let place = Place::new();
             let message = ran(place.command(&[command]).env("POSTGRES_DSN", dsn)).refused(2);
             assert_eq!(message.matches("POSTGRES_DSN cannot be used: ").count(), 1, "{message}");
-            assert!(message.matches("; write ").count() <= 1, "the reason is told once: {message}");
+            assert!(message.matches("; write ").count() <= 1, "the reason appears once: {message}");
             assert!(!message.contains("hunter2"), "{message}");
         }
     }
 }
 
-/// The log lines about a store and a bus that are not available, and the part that each names.
+/// The log lines about an unavailable store and bus, and the part that each names.
 const DOWN: [(&str, &str); 2] = [
     ("not ready; requests fail until the store is available", "store"),
     ("degraded; events wait in the store until the bus is available", "bus"),
 ];
 
 #[tokio::test]
-async fn servers_that_are_away_are_told_by_place_and_setting_and_once() {
+async fn unavailable_servers_are_reported_once_with_address_and_setting() {
     let (place, log) = (Place::new(), NamedTempFile::new().unwrap());
     let dsn = "postgres://clerk@127.0.0.1:1/orders";
     for name in ["migrate", "verify"] {
@@ -221,28 +220,28 @@ async fn servers_that_are_away_are_told_by_place_and_setting_and_once() {
     command.env("POSTGRES_DSN", dsn).env("KAFKA_BROKERS", "127.0.0.1:1").stderr(log.reopen().unwrap());
     let api = Server::start(&mut command);
     let client = client_of(&api);
-    let told = || std::fs::read_to_string(log.path()).unwrap();
+    let logged = || std::fs::read_to_string(log.path()).unwrap();
     let kafka = "no Kafka broker answers at 127.0.0.1:1 (KAFKA_BROKERS)";
-    until("a log that tells of Kafka", async || told().contains(kafka).then_some(())).await;
+    until("a log that reports Kafka", async || logged().contains(kafka).then_some(())).await;
     for _ in 0..10 {
         assert_eq!(client.get("/health/ready").await.status, 503);
     }
-    // The log is written by a thread of its own.
-    until("a log that tells of both", async || {
-        let told = told();
-        DOWN.iter().all(|(line, part)| told.contains(&format!("{line} part=\"{part}\""))).then_some(())
+    // A separate thread writes the log.
+    until("a log that reports both", async || {
+        let logged = logged();
+        DOWN.iter().all(|(line, part)| logged.contains(&format!("{line} part=\"{part}\""))).then_some(())
     })
     .await;
     drop(api);
-    let told = told();
-    assert!(told.contains("Postgres at 127.0.0.1:1 (POSTGRES_DSN): "), "{told}");
+    let logged = logged();
+    assert!(logged.contains("Postgres at 127.0.0.1:1 (POSTGRES_DSN): "), "{logged}");
     for (line, part) in DOWN {
-        let lines = told.lines().filter(|logged| logged.contains(line) && logged.contains(part)).count();
-        assert_eq!(lines, 1, "{part}: {told}");
+        let lines = logged.lines().filter(|text| text.contains(line) && text.contains(part)).count();
+        assert_eq!(lines, 1, "{part}: {logged}");
     }
 }
 
-/// A Postgres that asks for a password, and the DSN of somebody who has it wrong.
+/// A Postgres that requires a password, and a DSN with a wrong one.
 async fn strict_postgres() -> (Private, String) {
     let server = Private::new();
     let dsn = server.up(servers::Server::Postgres);
@@ -257,8 +256,9 @@ async fn strict_postgres() -> (Private, String) {
         .await
         .unwrap();
     let wrong = dsn.replace("postgres@", "clerk:hunter2@");
-    // The server reads its rules when it comes to that.
-    until("a server that asks", async || tokio_postgres::connect(&wrong, NoTls).await.err()).await;
+    // The server reads its rules some time later.
+    until("a server that requires the password", async || tokio_postgres::connect(&wrong, NoTls).await.err())
+        .await;
     (server, wrong)
 }
 
@@ -267,7 +267,7 @@ fn client_of(server: &Server) -> Client {
 }
 
 #[tokio::test]
-async fn a_password_that_is_wrong_is_told_and_neither_that_nor_any_other_is_printed() {
+async fn a_wrong_password_is_reported_and_no_secret_is_printed() {
     let (_server, dsn) = strict_postgres().await;
     let place = Place::new();
     for name in ["migrate", "verify", "up"] {
@@ -278,7 +278,7 @@ async fn a_password_that_is_wrong_is_told_and_neither_that_nor_any_other_is_prin
         assert!(!ran.stderr.contains("hunter2") && !ran.stdout.contains("hunter2"), "{}", ran.stderr);
     }
 
-    // A process that goes on, with every secret there is, and servers that take none of them.
+    // A process that keeps running, with all kinds of secrets, and servers that accept none of them.
     let log = NamedTempFile::new().unwrap();
     let mut command = place.command(&["api"]);
     command

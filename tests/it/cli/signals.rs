@@ -1,5 +1,5 @@
-//! Signals: SIGHUP and SIGQUIT drain a server as SIGTERM does, and every other command ends at one, also as the first
-//! process of a PID namespace, which is what a container is: there no signal has a default action.
+//! Signals: SIGHUP and SIGQUIT drain a server as SIGTERM does, and a signal ends every other command. That also holds
+//! for the first process of a PID namespace, as in a container: there no signal has a default action.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -30,7 +30,7 @@ async fn a_terminal_that_closes_under_load_stops_the_server_in_order() {
         child.signal(name).await;
         load = running.ended().await;
         assert_eq!(child.exit().await.code(), Some(0), "SIG{name}");
-        load.expect_the_unanswered_undone();
+        load.expect_unanswered_commands_undone();
         load.check(&ledger::verified_orders(folder.path(), load.confirmed()).await);
     }
 }
@@ -47,7 +47,7 @@ async fn a_server_under_nohup_outlives_its_terminal() {
     child.stop().await;
 }
 
-/// Starts a command as process 1 of a PID namespace of its own; answers the process that waits for it.
+/// Starts a command as process 1 of its own PID namespace, and returns the process that waits for it.
 fn first_process(folder: &TempDir, prepare: impl FnOnce(&mut Command)) -> Process {
     let mut unshare = command("unshare", folder.path());
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
@@ -59,36 +59,36 @@ fn first_process(folder: &TempDir, prepare: impl FnOnce(&mut Command)) -> Proces
     unshare.spawn().expect("unshare of util-linux is installed")
 }
 
-/// The number, seen from here, of the process that it waits for.
+/// The id, in the namespace of the test, of the process that `unshare` waits for.
 async fn inside(unshare: &Process) -> String {
     let id = unshare.id().unwrap();
     until("the first process", async || {
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
         let child = children.split_whitespace().next()?.to_owned();
-        // It is ours when it has become the program.
+        // The child is the program once it has this name.
         let name = fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
         (name.trim() == "orderstream").then_some(child)
     })
     .await
 }
 
-/// Sends a signal from outside, and answers the exit code and what was said.
+/// Sends a signal from outside, and returns the exit code and the standard error.
 async fn end(mut unshare: Process, name: &str) -> (Option<i32>, String) {
     let id = inside(&unshare).await;
     let sent = Command::new("kill").args(["-s", name, &id]).status().await.unwrap();
     assert!(sent.success(), "SIG{name} could not be sent to {id}");
-    let mut said = String::new();
+    let mut message = String::new();
     let mut stderr = unshare.stderr.take().unwrap();
-    within("what it says", stderr.read_to_string(&mut said)).await.unwrap();
-    (within("its end", unshare.wait()).await.unwrap().code(), said)
+    within("the standard error of the command", stderr.read_to_string(&mut message)).await.unwrap();
+    (within("the end of the command", unshare.wait()).await.unwrap().code(), message)
 }
 
 #[tokio::test]
-async fn a_migration_that_waits_ends_at_a_signal_as_the_first_process_and_goes_on_later() {
+async fn a_signal_ends_a_waiting_migration_as_the_first_process() {
     let folder = TempDir::new().unwrap();
     let schema = Schema::empty().await;
     let client = schema.connect().await;
-    // As another process that migrates.
+    // The lock of another process that migrates.
     let lock = "SELECT pg_advisory_lock(1869767781, hashtext(current_schema()))";
     client.batch_execute(lock).await.unwrap();
     for (name, number) in SIGNALS {
@@ -103,24 +103,24 @@ async fn a_migration_that_waits_ends_at_a_signal_as_the_first_process_and_goes_o
             (count > 0).then_some(())
         })
         .await;
-        let (code, said) = end(unshare, name).await;
-        assert_eq!(code, Some(128 + number), "SIG{name}: {said}");
-        assert!(said.contains(&format!("ended by SIG{name}")), "{said}");
-        until("its session to end", async || {
+        let (code, message) = end(unshare, name).await;
+        assert_eq!(code, Some(128 + number), "SIG{name}: {message}");
+        assert!(message.contains(&format!("ended by SIG{name}")), "{message}");
+        until("the session of the migration to end", async || {
             let count: i64 = client.query_one(waits, &[]).await.unwrap().get(0);
             (count == 0).then_some(())
         })
         .await;
     }
     drop(client);
-    schema.open().migrate().await.expect("nothing is left half done");
+    schema.open().migrate().await.expect("a later migration succeeds");
 }
 
 #[tokio::test]
-async fn a_command_that_waits_for_its_input_ends_at_a_signal_as_the_first_process() {
+async fn a_signal_ends_a_command_that_waits_as_the_first_process() {
     let folder = TempDir::new().unwrap();
     for (name, number) in SIGNALS {
-        // It blocks its thread: only another one sees the signal.
+        // The read blocks its thread: only another thread sees the signal.
         let unshare = first_process(&folder, |command| {
             command.args(["verify", "--confirmed", "-"]);
         });
@@ -132,17 +132,17 @@ async fn a_command_that_waits_for_its_input_ends_at_a_signal_as_the_first_proces
             (mask >> (number - 1) & 1 == 1 && status.contains("State:\tS")).then_some(())
         })
         .await;
-        let (code, said) = end(unshare, name).await;
-        assert_eq!(code, Some(128 + number), "SIG{name}: {said}");
+        let (code, message) = end(unshare, name).await;
+        assert_eq!(code, Some(128 + number), "SIG{name}: {message}");
     }
 }
 
 #[tokio::test]
-async fn a_backup_that_is_ended_leaves_no_partial_file() {
+async fn a_backup_ended_by_a_signal_leaves_no_partial_file() {
     let (folder, copies) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let migrated = command(env!("CARGO_BIN_EXE_orderstream"), folder.path()).arg("migrate").status().await;
     assert!(migrated.unwrap().success());
-    // Read when the pages have been copied: there the backup waits.
+    // The backup reads this file after the pages, and waits there, because it is a pipe.
     let dead_letters = folder.path().join(DEAD_LETTERS);
     assert!(Command::new("mkfifo").arg(&dead_letters).status().await.unwrap().success());
     let unshare = first_process(&folder, |command| {
@@ -151,9 +151,9 @@ async fn a_backup_that_is_ended_leaves_no_partial_file() {
     let open = move || fs::File::options().write(true).open(dead_letters);
     let opened = within("the backup to wait", tokio::task::spawn_blocking(open)).await.unwrap();
     let names = || fs::read_dir(copies.path()).unwrap().count();
-    assert_eq!(names(), 1, "the partial file is there");
-    let (code, said) = end(unshare, "TERM").await;
-    assert_eq!(code, Some(128 + 15), "{said}");
-    assert_eq!(names(), 0, "nothing is left");
+    assert_eq!(names(), 1, "the partial file exists");
+    let (code, message) = end(unshare, "TERM").await;
+    assert_eq!(code, Some(128 + 15), "{message}");
+    assert_eq!(names(), 0, "no file is left");
     drop(opened);
 }

@@ -1,5 +1,5 @@
-//! What is asked of every answer, whichever test gets it: the shape of a problem, the shape of a time, and an
-//! object's members as raw text, in their order, so that neither digits nor order are lost on the way.
+//! Checks for every answer: the shape of a problem and of a time. The members of an object are read as raw text in
+//! their order, because a parser of JSON may lose digits and the order.
 
 use std::fmt;
 
@@ -11,13 +11,13 @@ use serde_json::value::RawValue;
 
 use crate::clients::http::{Answer, Client};
 
-/// Asserts that an answer is the problem of that code, whole and true to the table, and answers its detail.
+/// Asserts that an answer is the complete problem of that code, as in the table, and returns its detail.
 pub(crate) fn problem(answer: &Answer, code: &str) -> String {
     assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{answer:?}");
     problem_body(answer, answer.text(), code)
 }
 
-/// The same for a problem's text that stands inside an answer.
+/// The same for a problem inside an answer.
 pub(crate) fn problem_body(answer: &Answer, text: &str, code: &str) -> String {
     let kind = TABLE.iter().find(|kind| kind.code == code).expect("a code of the table");
     assert_eq!(answer.status, kind.status, "{answer:?}");
@@ -70,12 +70,12 @@ pub(crate) fn member(text: &str, name: &str) -> String {
     serde_json::from_str::<String>(&value).unwrap_or(value)
 }
 
-/// The id of the order that an answer is about.
+/// The id of the order in an answer.
 pub(crate) fn order_id(answer: &Answer) -> OrderId {
     OrderId::parse(&member(answer.text(), "order_id")).expect("an id")
 }
 
-/// Asserts that a text is an RFC 3339 time in UTC, and answers it.
+/// Asserts that a text is an RFC 3339 time in UTC, and returns it.
 pub(crate) fn time(text: &str) -> Timestamp {
     assert!(text.ends_with('Z') && text.contains('T'), "{text}");
     text.parse().unwrap_or_else(|error| panic!("{error} in {text}"))
@@ -90,7 +90,7 @@ pub(crate) async fn order(client: &Client, id: &str) -> String {
     member(answer.text(), "order")
 }
 
-/// Posts a new order of the usual user and answers its id.
+/// Posts a new order of the usual user, and returns its id.
 pub(crate) async fn create(client: &Client, payload: &str) -> String {
     let body = format!(r#"{{"user_id":"{}","payload":{payload}}}"#, crate::clients::USER);
     let answer = client.post("/orders", body).await;

@@ -1,5 +1,5 @@
-//! gRPC for tests: the client that is generated from the proto files, a client of plain HTTP/2 for what no generated
-//! one would send, and what is asked of every call that is refused.
+//! gRPC for tests: the client that is generated from the proto files, a client of plain HTTP/2 for requests that no
+//! generated client would send, and the checks of every refused call.
 
 use std::net::SocketAddr;
 
@@ -32,14 +32,14 @@ pub(crate) type Orders = OrdersServiceClient<Channel>;
 /// The service's full name.
 pub(crate) const SERVICE: &str = "orders.service.v1.OrdersService";
 
-/// A connection that is made when it is needed.
+/// A connection that opens with the first call.
 pub(crate) fn channel(address: SocketAddr) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-    // It is not told to the server.
+    // The client does not send this timeout to the server.
     endpoint.timeout(GUARD).connect_lazy()
 }
 
-/// A client with a connection of its own.
+/// A client with its own connection.
 pub(crate) fn connect(address: SocketAddr) -> Orders {
     OrdersServiceClient::new(channel(address))
 }
@@ -71,9 +71,9 @@ pub(crate) fn with<T>(message: T, metadata: &[(&'static str, &str)]) -> tonic::R
     request
 }
 
-/// Asserts what happened to an order, and answers its id.
+/// Asserts the status of an answer to a write, and returns the id of the order.
 pub(crate) fn upserted(answer: Result<Response<UpsertOrderResponse>, Status>, word: &str) -> String {
-    let answer = answer.unwrap_or_else(|status| panic!("{word} was wanted: {status:?}"));
+    let answer = answer.unwrap_or_else(|status| panic!("{word} was expected: {status:?}"));
     let id = answer.metadata().get("x-request-id").expect("an id of the request");
     assert!(!id.is_empty());
     let message = answer.into_inner();
@@ -81,30 +81,30 @@ pub(crate) fn upserted(answer: Result<Response<UpsertOrderResponse>, Status>, wo
     message.order_id
 }
 
-/// Creates an order of the usual user, and answers its id.
+/// Creates an order of the usual user, and returns its id.
 pub(crate) async fn create(orders: &mut Orders, payload: &str) -> String {
     upserted(orders.upsert_order(creation(payload)).await, "created")
 }
 
 /// The order of that id.
 pub(crate) async fn order(orders: &mut Orders, order_id: &str) -> OrderModel {
-    let asked = GetOrderByIdRequest { order_id: order_id.to_owned() };
-    let answer = orders.get_order_by_id(asked).await.expect("an order");
+    let request = GetOrderByIdRequest { order_id: order_id.to_owned() };
+    let answer = orders.get_order_by_id(request).await.expect("an order");
     answer.into_inner().order.expect("an order in the answer")
 }
 
-/// Asserts that a call was refused with the problem of that code, true to the table, and answers its detail.
+/// Asserts that a call was refused with the problem of that code, as in the table, and returns its status and detail.
 pub(crate) fn refused<T: std::fmt::Debug>(answer: Result<T, Status>, code: &str) -> (Status, String) {
     let status = answer.expect_err("a refusal");
     let kind = TABLE.iter().find(|kind| kind.code == code).expect("a code of the table");
-    let told = |name: &str| text(&status, name);
-    assert_eq!(told("problem-code").as_deref(), Some(code), "{status:?}");
+    let metadata = |name: &str| text(&status, name);
+    assert_eq!(metadata("problem-code").as_deref(), Some(code), "{status:?}");
     assert_eq!(status.code(), kind.grpc, "{status:?}");
-    assert_eq!(told("retryable"), Some(kind.retryable.to_string()), "{status:?}");
-    assert_eq!(told("retry-after").is_some(), kind.status == 503, "{status:?}");
+    assert_eq!(metadata("retryable"), Some(kind.retryable.to_string()), "{status:?}");
+    assert_eq!(metadata("retry-after").is_some(), kind.status == 503, "{status:?}");
     let pushback = kind.retryable && kind.status == 503;
-    assert_eq!(told("grpc-retry-pushback-ms").is_some(), pushback, "{status:?}");
-    assert!(told("x-request-id").is_some_and(|id| !id.is_empty()), "{status:?}");
+    assert_eq!(metadata("grpc-retry-pushback-ms").is_some(), pushback, "{status:?}");
+    assert!(metadata("x-request-id").is_some_and(|id| !id.is_empty()), "{status:?}");
     let detail = status.message().to_owned();
     assert!(!detail.is_empty() && !detail.to_lowercase().contains("sql"), "{status:?}");
     (status, detail)
@@ -115,7 +115,7 @@ pub(crate) fn text(status: &Status, name: &str) -> Option<String> {
     status.metadata().get(name).map(|value| value.to_str().expect("plain ASCII").to_owned())
 }
 
-/// Posts bytes as a call, and answers its status; a call that succeeds has `Ok`.
+/// Posts bytes as a call, and returns its status; a call that succeeds has `Ok`.
 pub(crate) async fn raw(
     address: SocketAddr,
     path: &str,
@@ -128,7 +128,7 @@ pub(crate) async fn raw(
     if status.code() == tonic::Code::Ok { Ok(()) } else { Err(status) }
 }
 
-/// Posts any body over HTTP/2, and answers the status of HTTP, and headers and trailers together.
+/// Posts any body over HTTP/2, and returns the status of HTTP, and the headers with the trailers.
 pub(crate) async fn post<B>(
     address: SocketAddr,
     path: &str,
@@ -138,7 +138,7 @@ pub(crate) async fn post<B>(
 where
     B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static,
 {
-    let talk = async {
+    let exchange = async {
         let stream = TcpStream::connect(address).await.expect("a listening server");
         let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.expect("a connection");
@@ -150,13 +150,13 @@ where
         let response = sender.send_request(request.body(body).expect("a request")).await.expect("an answer");
         let (mut head, mut body) = response.into_parts();
         while let Some(frame) = body.frame().await {
-            if let Ok(trailers) = frame.expect("a whole answer").into_trailers() {
+            if let Ok(trailers) = frame.expect("a complete answer").into_trailers() {
                 head.headers.extend(trailers);
             }
         }
         (head.status.as_u16(), head.headers)
     };
-    timeout(GUARD, talk).await.expect("an answer, at all")
+    timeout(GUARD, exchange).await.expect("an answer in time")
 }
 
 /// A message as gRPC frames it.
@@ -165,10 +165,10 @@ pub(crate) fn framed(message: &[u8]) -> Vec<u8> {
     [&[0], &length.to_be_bytes()[..], message].concat()
 }
 
-/// What every call carries.
+/// The header of every call.
 pub(crate) const GRPC: (&str, &str) = ("content-type", "application/grpc");
 
-/// The path of a method of ours.
+/// The path of a method of the service.
 pub(crate) fn path(method: &str) -> String {
     format!("/{SERVICE}/{method}")
 }

@@ -1,6 +1,6 @@
-//! An HTTP client for tests, and raw bytes for what no client would send. It keeps connections alive, follows
-//! nothing, repeats nothing, and hands over answers as they came. A test that would wait for ever is ended by
-//! a guard, long after every honest answer.
+//! An HTTP client for tests, and raw bytes for requests that no client would send. It keeps connections alive, follows
+//! no redirect, retries nothing, and returns answers unchanged. A guard ends a test that would hang; it is much longer
+//! than the time for any correct answer.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// When a wait is given up: a hanging test becomes a failing one.
+/// The time after which a wait ends: a test that hangs fails.
 pub(crate) const GUARD: Duration = Duration::from_secs(60);
 
 /// A client of one server. Requests made at the same time take a connection each.
@@ -25,7 +25,7 @@ pub(crate) struct Client {
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
 }
 
-/// What came back.
+/// An answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -34,12 +34,12 @@ pub(crate) struct Answer {
 }
 
 impl Client {
-    /// A client that connects when it has something to ask.
+    /// A client that connects with its first request.
     pub(crate) fn new(address: SocketAddr) -> Client {
         Client { address, idle: Mutex::default() }
     }
 
-    /// The server that it asks.
+    /// The address of its server.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -67,7 +67,7 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body.into())).expect("a legal request");
-        timeout(GUARD, self.send(request)).await.expect("an answer, at all")
+        timeout(GUARD, self.send(request)).await.expect("an answer in time")
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
@@ -78,7 +78,7 @@ impl Client {
         connection.ready().await.expect("an open connection");
         let response = connection.send_request(request).await.expect("an answer");
         let (head, body) = response.into_parts();
-        let body = body.collect().await.expect("a whole body").to_bytes();
+        let body = body.collect().await.expect("a complete body").to_bytes();
         self.lock().push(connection);
         Answer { status: head.status.as_u16(), headers: head.headers, body }
     }
@@ -94,7 +94,7 @@ impl Client {
         let stream = TcpStream::connect(self.address).await.expect("a listening server");
         stream.set_nodelay(true).expect("a socket that takes options");
         let (sender, connection) = handshake(TokioIo::new(stream)).await.expect("a connection");
-        // Ends when the sender is dropped or the server closes; either side of a request sees that itself.
+        // The task ends when the sender is dropped or the server closes; a request notices both itself.
         tokio::spawn(connection);
         sender
     }
@@ -105,7 +105,7 @@ impl Client {
 }
 
 impl Answer {
-    /// The one answer in what [`raw`] read.
+    /// The one answer in the bytes that [`raw`] read.
     pub(crate) fn read(bytes: &[u8]) -> Answer {
         let text = str::from_utf8(bytes).expect("an answer of text");
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
@@ -118,7 +118,7 @@ impl Answer {
         Answer { status, headers: headers.collect(), body: Bytes::copy_from_slice(body.as_bytes()) }
     }
 
-    /// The body as text, for tests that look at its very digits.
+    /// The body as text, for tests that compare digits.
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("a body in UTF-8")
     }
@@ -134,17 +134,17 @@ impl Answer {
     }
 }
 
-/// Writes these bytes and reads what comes until the server closes. The bytes should ask for the closing
-/// (`Connection: close`) or deserve it.
+/// Writes these bytes, and reads until the server closes the connection. The bytes should request that
+/// (`Connection: close`) or be invalid.
 pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let stream = TcpStream::connect(address).await.expect("a listening server");
     let (mut reader, mut writer) = stream.into_split();
     let mut answer = Vec::new();
-    let talk = async {
-        // A server may answer and close before it has read everything; then writing fails and the answer counts.
-        // One that closes with bytes unread resets the connection behind its answer.
+    let exchange = async {
+        // A server may answer and close before it has read everything; then writing fails, and the answer counts. A
+        // server that closes with unread bytes resets the connection after its answer.
         let (_, _) = tokio::join!(writer.write_all(bytes), reader.read_to_end(&mut answer));
     };
-    timeout(GUARD, talk).await.expect("a server that closes the connection");
+    timeout(GUARD, exchange).await.expect("a server that closes the connection");
     answer
 }

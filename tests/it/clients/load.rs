@@ -1,7 +1,7 @@
-//! Load with a memory: clients that create, update and delete orders of their own as fast as they are answered,
-//! and note what each was told, which can be held against what the store kept. When its process goes away, a
-//! client of one server stops; a client of several goes on at another one. The load is bounded: a client ends by
-//! itself after so many requests.
+//! Load with models: clients create, update and delete their own orders as fast as the service answers, and each keeps
+//! a model of its orders, which a test compares with the store. When its server ends, a client of one server stops; a
+//! client of several servers continues at another one. The load is bounded: a client ends by itself after a maximum
+//! number of requests.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -23,110 +23,111 @@ use crate::harness::wait::{until, within};
 /// How many requests a client sends at most before it ends.
 const REQUESTS: usize = 2_000;
 
-/// How long a client of several servers that found none stays away: it must not spend its requests on that.
-const AWAY: Duration = Duration::from_millis(50);
+/// How long a client of several servers pauses when none accepts it: it must not spend its requests on refusals.
+const PAUSE: Duration = Duration::from_millis(50);
 
-/// Clients, and all that they remember.
+/// Clients and their models, not running.
 pub(crate) struct Load {
     clients: Vec<Client>,
 }
 
-/// Clients at work.
+/// Running clients.
 pub(crate) struct Running {
     clients: JoinSet<Client>,
     confirmations: mpsc::UnboundedReceiver<()>,
     stop: Arc<AtomicBool>,
 }
 
-/// Where the clients of several servers find them; may change while they work.
+/// The addresses of several servers, which may change while the clients run.
 #[derive(Clone, Default)]
-pub(crate) struct Places(Arc<Mutex<Vec<SocketAddr>>>);
+pub(crate) struct Addresses(Arc<Mutex<Vec<SocketAddr>>>);
 
 /// One client with one connection at a time.
 struct Client {
     name: String,
     orders: Vec<ClientModel>,
-    /// Counts the requests, and is what each writes into its order.
+    /// Counts the requests; each writes its number to its order.
     step: u64,
     endings: Vec<Ending>,
-    takes_202: bool,
-    /// How often it was told that its order is stored and not processed yet.
+    accepts_202: bool,
+    /// How often its order was stored but not processed in time.
     late: usize,
 }
 
-/// Where a client works, and what becomes of it there.
+/// What the clients of a load share while they run.
 #[derive(Clone)]
 struct Work {
-    places: Places,
-    roams: bool,
+    addresses: Addresses,
+    /// Whether a client continues at another server.
+    switches_servers: bool,
     stop: Arc<AtomicBool>,
     confirmed: mpsc::UnboundedSender<()>,
 }
 
-/// How a client's work ended, or, where it goes on elsewhere, what made it go.
+/// Why a client ended, or switched to another server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// Its connection was refused.
     Refused,
-    /// It was turned away with a whole problem of the service's own, of this code.
-    TurnedAway(String),
+    /// A complete problem of the service, with this code, rejected its request.
+    Rejected(String),
     /// Its connection broke before or in the middle of an answer.
     Broken(Broken),
     /// It had sent all its requests.
     Exhausted,
-    /// It was told to stop.
+    /// The test stopped it.
     Stopped,
 }
 
-impl Places {
-    /// These, from now on.
+impl Addresses {
+    /// Replaces the addresses.
     pub(crate) fn set(&self, addresses: Vec<SocketAddr>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
-    /// One of them; `None` where there is none.
-    fn one(&self, number: usize) -> Option<SocketAddr> {
+    /// One of the addresses; `None` if there is none.
+    fn get(&self, number: usize) -> Option<SocketAddr> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (!all.is_empty()).then(|| all[number % all.len()])
     }
 }
 
 impl Load {
-    /// So many clients, which know nothing yet.
+    /// `count` clients without orders.
     pub(crate) fn of(count: usize) -> Load {
         let client = |number| Client {
             name: format!("client-{number}"),
             orders: Vec::new(),
             step: 0,
             endings: Vec::new(),
-            takes_202: false,
+            accepts_202: false,
             late: 0,
         };
         Load { clients: (0..count).map(client).collect() }
     }
 
-    /// Has the clients take a 202 for an answer, which is none otherwise.
-    pub(crate) fn taking_202(mut self) -> Load {
-        self.clients.iter_mut().for_each(|client| client.takes_202 = true);
+    /// Lets the clients accept a 202 as an answer, which otherwise fails the test.
+    pub(crate) fn accepting_202(mut self) -> Load {
+        self.clients.iter_mut().for_each(|client| client.accepts_202 = true);
         self
     }
 
-    /// Sets the clients to work on one server.
+    /// Starts the clients on one server.
     pub(crate) fn start(self, address: SocketAddr) -> Running {
-        let places = Places::default();
-        places.set(vec![address]);
-        self.run(places, false)
+        let addresses = Addresses::default();
+        addresses.set(vec![address]);
+        self.run(addresses, false)
     }
 
-    /// Sets the clients to work on several servers.
-    pub(crate) fn start_on(self, places: &Places) -> Running {
-        self.run(places.clone(), true)
+    /// Starts the clients on several servers.
+    pub(crate) fn start_on(self, addresses: &Addresses) -> Running {
+        self.run(addresses.clone(), true)
     }
 
-    fn run(self, places: Places, roams: bool) -> Running {
+    fn run(self, addresses: Addresses, switches_servers: bool) -> Running {
         let (confirmed, confirmations) = mpsc::unbounded_channel();
         let stop = Arc::new(AtomicBool::new(false));
-        let work = Work { places, roams, stop: Arc::clone(&stop), confirmed };
+        let work = Work { addresses, switches_servers, stop: Arc::clone(&stop), confirmed };
         let mut clients = JoinSet::new();
         for (number, client) in self.clients.into_iter().enumerate() {
             clients.spawn(client.work(number, work.clone()));
@@ -134,7 +135,7 @@ impl Load {
         Running { clients, confirmations, stop }
     }
 
-    /// How each client's work ended, each time.
+    /// Why each client ended or switched servers, each time.
     pub(crate) fn endings(&self) -> impl Iterator<Item = &Ending> {
         self.clients.iter().flat_map(|client| &client.endings)
     }
@@ -148,9 +149,9 @@ impl Load {
         self.clients.iter().flat_map(|client| &client.orders)
     }
 
-    /// Waits until every order that was confirmed is done or deleted, as its owner sees it.
+    /// Waits until every confirmed order is done or deleted, as its owner sees it.
     pub(crate) async fn settle(&self, address: SocketAddr) {
-        let mut wire = Wire::connect(address).await.expect("it listens");
+        let mut wire = Wire::connect(address).await.expect("a listening server");
         for id in self.models().filter_map(ClientModel::id) {
             let path = format!("/orders/{id}");
             until("an order to be done", async || {
@@ -163,13 +164,13 @@ impl Load {
         }
     }
 
-    /// Demands from now on that no command which was left without an answer so far was carried out.
-    pub(crate) fn expect_the_unanswered_undone(&mut self) {
+    /// Requires from now on that no unanswered command was carried out.
+    pub(crate) fn expect_unanswered_commands_undone(&mut self) {
         let models = self.clients.iter_mut().flat_map(|client| &mut client.orders);
-        models.for_each(ClientModel::expect_the_unanswered_undone);
+        models.for_each(ClientModel::expect_unanswered_commands_undone);
     }
 
-    /// The orders that were confirmed to the clients, and as what, in the checker's words.
+    /// The confirmed orders of the clients, with their statuses in the checker's words.
     pub(crate) fn confirmed_orders(&self) -> Vec<(OrderId, &'static str)> {
         let word = |model: &ClientModel| if model.is_deleted() { "deleted" } else { "created" };
         self.models().filter_map(|model| Some((OrderId::parse(model.id()?)?, word(model)))).collect()
@@ -180,7 +181,7 @@ impl Load {
         confirmed(&self.confirmed_orders())
     }
 
-    /// Holds what was confirmed against what is there: nothing lost, nothing twice, nothing undone.
+    /// Compares the models with the stored orders: none is lost, duplicated or reverted.
     pub(crate) fn check(&self, orders: &[Order]) {
         let mut named: HashMap<&str, Vec<&Order>> = HashMap::new();
         for order in orders {
@@ -189,14 +190,14 @@ impl Load {
         for model in self.models() {
             model.check(&named.remove(model.external_id()).unwrap_or_default());
         }
-        assert!(named.is_empty(), "nobody asked for these: {:?}", named.keys());
+        assert!(named.is_empty(), "no client created these: {:?}", named.keys());
     }
 }
 
-/// What callers were told of orders, for the checker.
-pub(crate) fn confirmed(told: &[(OrderId, &str)]) -> Confirmed {
+/// The confirmed orders of callers, for the checker.
+pub(crate) fn confirmed(orders: &[(OrderId, &str)]) -> Confirmed {
     let mut confirmed = Confirmed::default();
-    for (id, status) in told {
+    for (id, status) in orders {
         match *status {
             "deleted" => confirmed.add_deleted(*id),
             _ => confirmed.add_stored(*id),
@@ -206,7 +207,7 @@ pub(crate) fn confirmed(told: &[(OrderId, &str)]) -> Confirmed {
 }
 
 impl Running {
-    /// Waits until so many commands more have been confirmed.
+    /// Waits until `count` more commands have been confirmed.
     pub(crate) async fn confirmed(&mut self, count: usize) {
         for _ in 0..count {
             let confirmation = within("a confirmation", self.confirmations.recv()).await;
@@ -214,8 +215,8 @@ impl Running {
         }
     }
 
-    /// Forgets what was confirmed until now.
-    pub(crate) fn count_anew(&mut self) {
+    /// Discards the confirmations until now.
+    pub(crate) fn discard_confirmations(&mut self) {
         while self.confirmations.try_recv().is_ok() {}
     }
 
@@ -224,7 +225,7 @@ impl Running {
         Load { clients: within("the clients' end", self.clients.join_all()).await }
     }
 
-    /// Has every client stop after its next answer.
+    /// Stops every client after its next answer.
     pub(crate) async fn stopped(self) -> Load {
         self.stop.store(true, Ordering::Relaxed);
         self.ended().await
@@ -244,51 +245,51 @@ impl Client {
                 Err(ending) => ending,
             };
             open = None;
-            let is_away = matches!(ending, Ending::Refused | Ending::TurnedAway(_));
+            let is_refused = matches!(ending, Ending::Refused | Ending::Rejected(_));
             self.endings.push(ending);
-            if !work.roams {
+            if !work.switches_servers {
                 return self;
             }
-            if is_away {
-                sleep(AWAY).await;
+            if is_refused {
+                sleep(PAUSE).await;
             }
         }
         self.endings.push(Ending::Exhausted);
         self
     }
 
-    async fn request(&mut self, place: usize, open: &mut Option<Wire>, work: &Work) -> Result<(), Ending> {
+    async fn request(&mut self, number: usize, open: &mut Option<Wire>, work: &Work) -> Result<(), Ending> {
         let mut wire = match open.take() {
             Some(wire) => wire,
             None => {
-                let address = work.places.one(place).ok_or(Ending::Refused)?;
+                let address = work.addresses.get(number).ok_or(Ending::Refused)?;
                 Wire::connect(address).await.map_err(|_| Ending::Refused)?
             }
         };
         let (action, body) = self.next();
         let answer = within("an answer", wire.post(&body)).await.map_err(|broken| {
-            self.doubt(action);
+            self.record_no_answer(action);
             Ending::Broken(broken)
         })?;
         if answer.status >= 500 {
             let code = answer.text("code");
             if code == "outcome_unknown" {
-                self.doubt(action);
+                self.record_no_answer(action);
             }
-            return Err(Ending::TurnedAway(code));
+            return Err(Ending::Rejected(code));
         }
-        self.note(action, &answer);
-        // Nobody counts any more once the process has been killed.
+        self.record_answer(action, &answer);
+        // The test no longer receives confirmations once it has killed the process.
         let _ = work.confirmed.send(());
         *open = (!answer.closes()).then_some(wire);
         Ok(())
     }
 
     fn model(&mut self) -> &mut ClientModel {
-        self.orders.last_mut().expect("it was asked for")
+        self.orders.last_mut().expect("a created order")
     }
 
-    /// A life is a creation and two updates, and for every third order a deletion.
+    /// The next command. An order gets a creation and two updates, and every third order a deletion.
     fn next(&mut self) -> (Action, String) {
         self.step += 1;
         let (step, count) = (self.step, self.orders.len());
@@ -297,18 +298,18 @@ impl Client {
         if action == Action::Create {
             self.orders.push(ClientModel::new(format!("{}/order-{count}", self.name)));
         }
-        (action, self.model().ask(action, step))
+        (action, self.model().request_body(action, step))
     }
 
-    fn doubt(&mut self, action: Action) {
+    fn record_no_answer(&mut self, action: Action) {
         let step = self.step;
-        self.model().doubt(action, step);
+        self.model().record_no_answer(action, step);
     }
 
-    fn note(&mut self, action: Action, answer: &Answer) {
+    fn record_answer(&mut self, action: Action, answer: &Answer) {
         let step = self.step;
-        let is_late = self.model().note(action, step, answer);
-        assert!(!is_late || self.takes_202, "an order was not processed in time: {answer:?}");
+        let is_late = self.model().record_answer(action, step, answer);
+        assert!(!is_late || self.accepts_202, "an order was not processed in time: {answer:?}");
         self.late += usize::from(is_late);
     }
 }

@@ -1,5 +1,5 @@
-//! Clients of the service under test: HTTP, gRPC, server-sent events, raw bytes, and load with a model of what each
-//! client was told. The tests know what a right answer is; here is only what all of them ask of every answer.
+//! Clients of the service under test: HTTP, gRPC, server-sent events, raw bytes, and a load whose clients keep a model
+//! of their confirmed orders. The tests know the expected answers; this module checks only what every answer must have.
 
 pub(crate) mod answers;
 pub(crate) mod grpc;

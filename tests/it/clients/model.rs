@@ -1,5 +1,6 @@
-//! What a client of the load knows of one of its orders: what it asked for, what it was told, and what it was left
-//! in doubt about. Held against what the store kept: nothing lost, nothing twice, nothing undone.
+//! The knowledge of a client of the load about one of its orders: the commands that it sent, those that were confirmed,
+//! and those without a conclusive answer. It is compared with the store: no confirmed order is lost, duplicated or
+//! reverted.
 
 use orderstream::order::{Amount, Order, Status};
 use serde_json::Value;
@@ -12,26 +13,27 @@ use crate::clients::wire::Answer;
 pub(crate) struct ClientModel {
     external_id: String,
     id: Option<String>,
-    /// Commands sent, answered, and left without an answer.
+    /// Commands sent, confirmed, and without a conclusive answer.
     sent: u64,
     confirmed: i64,
-    in_doubt: i64,
-    /// The steps of those that were to write one.
-    doubted: Vec<u64>,
+    unanswered: i64,
+    /// The steps that unanswered creations and updates would have written.
+    unanswered_steps: Vec<u64>,
     /// The step that the newest confirmed command wrote.
     written: u64,
-    deleted: Known,
+    deletion: Deletion,
 }
 
+/// What the client knows about the deletion of its order.
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
-enum Known {
+enum Deletion {
     #[default]
-    No,
-    Maybe,
-    Yes,
+    None,
+    Unanswered,
+    Confirmed,
 }
 
-/// What is asked for.
+/// A command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     Create,
@@ -40,7 +42,7 @@ pub(crate) enum Action {
 }
 
 impl ClientModel {
-    /// An order that is to be created under that name.
+    /// An order that the client will create under that name.
     pub(crate) fn new(external_id: String) -> ClientModel {
         ClientModel { external_id, ..ClientModel::default() }
     }
@@ -55,23 +57,23 @@ impl ClientModel {
         &self.external_id
     }
 
-    /// Whether its client knows that it is deleted.
+    /// Whether the deletion is confirmed.
     pub(crate) fn is_deleted(&self) -> bool {
-        self.deleted == Known::Yes
+        self.deletion == Deletion::Confirmed
     }
 
-    /// What comes next in its life: two updates, and a deletion for those that are `mortal`. `None`: nothing.
+    /// The next command for it: two updates, and a deletion if the order is `mortal`. `None` after the last one.
     pub(crate) fn next(&self, mortal: bool) -> Option<Action> {
-        match (&self.id, self.deleted, self.sent) {
-            (None, ..) | (_, Known::Yes, _) => None,
+        match (&self.id, self.deletion, self.sent) {
+            (None, ..) | (_, Deletion::Confirmed, _) => None,
             (.., 0..=2) => Some(Action::Update),
             (.., 3) if mortal => Some(Action::Delete),
             _ => None,
         }
     }
 
-    /// The request for that.
-    pub(crate) fn ask(&mut self, action: Action, step: u64) -> String {
+    /// The body of the request for a command. `step` is the number of the request, and is written to the payload.
+    pub(crate) fn request_body(&mut self, action: Action, step: u64) -> String {
         self.sent += 1;
         let name = &self.external_id;
         let payload = format!(r#"{{"id":"{name}","step":{step},"items":[{{"price":"0.10","qty":{step}}}]}}"#);
@@ -82,8 +84,8 @@ impl ClientModel {
         }
     }
 
-    /// Takes note of an answer; answers whether it was the late kind, stored and not processed yet.
-    pub(crate) fn note(&mut self, action: Action, step: u64, answer: &Answer) -> bool {
+    /// Records an answer, and returns whether the order was stored but not processed yet.
+    pub(crate) fn record_answer(&mut self, action: Action, step: u64, answer: &Answer) -> bool {
         let (id, word) = (answer.text("order_id"), answer.text("status"));
         match (action, answer.status, word.as_str()) {
             (Action::Create, 201, "created") | (Action::Create, 202, "accepted") => {
@@ -91,11 +93,11 @@ impl ClientModel {
             }
             (Action::Update, 200, "updated") | (Action::Update, 202, "accepted") => {}
             (Action::Delete, 200, "deleted") | (Action::Delete, 202, "accepted") => {
-                self.deleted = Known::Yes;
+                self.deletion = Deletion::Confirmed;
             }
-            // The deletion that was left without an answer had been carried out.
-            (_, 409, "deleted") if self.deleted == Known::Maybe => {
-                self.deleted = Known::Yes;
+            // The unanswered deletion had taken effect.
+            (_, 409, "deleted") if self.deletion == Deletion::Unanswered => {
+                self.deletion = Deletion::Confirmed;
                 return false;
             }
             _ => panic!("not an answer to that request: {answer:?}"),
@@ -108,33 +110,33 @@ impl ClientModel {
         answer.status == 202
     }
 
-    /// Takes note that there was no answer, or one that does not tell.
-    pub(crate) fn doubt(&mut self, action: Action, step: u64) {
-        self.in_doubt += 1;
+    /// Records that the answer is missing or inconclusive.
+    pub(crate) fn record_no_answer(&mut self, action: Action, step: u64) {
+        self.unanswered += 1;
         match action {
-            Action::Delete => self.deleted = Known::Maybe,
-            Action::Create | Action::Update => self.doubted.push(step),
+            Action::Delete => self.deletion = Deletion::Unanswered,
+            Action::Create | Action::Update => self.unanswered_steps.push(step),
         }
     }
 
-    /// From now on, what was left in doubt counts as not carried out.
-    pub(crate) fn expect_the_unanswered_undone(&mut self) {
-        self.in_doubt = 0;
-        self.doubted.clear();
-        if self.deleted == Known::Maybe {
-            self.deleted = Known::No;
+    /// From now on, the unanswered commands count as not carried out.
+    pub(crate) fn expect_unanswered_commands_undone(&mut self) {
+        self.unanswered = 0;
+        self.unanswered_steps.clear();
+        if self.deletion == Deletion::Unanswered {
+            self.deletion = Deletion::None;
         }
     }
 
-    /// Holds it against all orders of that name.
+    /// Compares it with all orders of that name.
     pub(crate) fn check(&self, found: &[&Order]) {
         let name = &self.external_id;
-        assert!(found.len() <= 1, "{name} is there {} times", found.len());
+        assert!(found.len() <= 1, "{name} exists {} times", found.len());
         match (&self.id, found.first()) {
             (Some(id), Some(order)) => self.check_order(id, order),
             (Some(id), None) => panic!("{name}, order {id}, is lost"),
             // A creation whose caller got no answer.
-            (None, Some(order)) => assert!(self.in_doubt > 0 && order.version == 1, "{order:?}"),
+            (None, Some(order)) => assert!(self.unanswered > 0 && order.version == 1, "{order:?}"),
             (None, None) => {}
         }
     }
@@ -142,18 +144,22 @@ impl ClientModel {
     fn check_order(&self, id: &str, order: &Order) {
         let name = &self.external_id;
         assert_eq!(order.id.to_string(), id, "{name} is another order than the one confirmed");
-        let versions = self.confirmed..=self.confirmed + self.in_doubt;
+        let versions = self.confirmed..=self.confirmed + self.unanswered;
         assert!(versions.contains(&order.version), "{name}: {versions:?} were accepted: {order:?}");
         let payload: Value = serde_json::from_str(order.payload.as_str()).expect("a payload is JSON");
         let step = payload["step"].as_u64().expect("every payload has a step");
-        // A command without an answer may also take effect after a later one: a database goes on with the commit of
-        // a process that was killed.
-        let is_known = step == self.written || self.doubted.contains(&step);
+        // A command without an answer may also take effect after a later one: a database continues the commit of a
+        // process that was killed.
+        let is_known = step == self.written || self.unanswered_steps.contains(&step);
         assert!(is_known, "{name}: {} was confirmed: {order:?}", self.written);
-        match self.deleted {
-            Known::Yes => assert_eq!(order.status, Status::Deleted, "{name} is back"),
-            Known::No => assert_eq!(order.status, Status::Done, "{name}"),
-            Known::Maybe => assert!(matches!(order.status, Status::Done | Status::Deleted), "{order:?}"),
+        match self.deletion {
+            Deletion::Confirmed => {
+                assert_eq!(order.status, Status::Deleted, "{name} is not deleted any more")
+            }
+            Deletion::None => assert_eq!(order.status, Status::Done, "{name}"),
+            Deletion::Unanswered => {
+                assert!(matches!(order.status, Status::Done | Status::Deleted), "{order:?}")
+            }
         }
         if order.status == Status::Done {
             let amount = Amount::parse(&format!("{}.{}", step / 10, step % 10));

@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection, byte by byte. A polished client hides what the fault tests need to know: whether a
+//! One HTTP/1.1 connection, byte by byte. A complete client hides what the fault tests need to know: whether a
 //! connection broke before the first byte of an answer or in the middle of one, and that nothing was retried.
 
 use std::io;
@@ -10,12 +10,12 @@ use tokio::net::TcpStream;
 
 use crate::harness::wait::within;
 
-/// An open connection with no request under way.
+/// An open connection without a request in flight.
 pub(crate) struct Wire {
     stream: TcpStream,
 }
 
-/// A whole answer.
+/// A complete answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -24,7 +24,7 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
-/// Why there is no whole answer.
+/// The reason why there is no complete answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Broken {
     /// The connection ended before the first byte.
@@ -55,7 +55,8 @@ impl Wire {
         self.answer().await
     }
 
-    /// Sends bytes. Where that fails, reading tells why: the peer may have answered before it hung up.
+    /// Sends bytes. If that fails, reading shows the reason: the peer may have answered before it closed the
+    /// connection.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).await;
     }
@@ -80,7 +81,7 @@ impl Wire {
     }
 }
 
-/// The answer that these bytes are, once they are all there.
+/// Parses an answer; `None` while bytes are missing.
 fn parse(bytes: &[u8]) -> Option<Answer> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let head = String::from_utf8(bytes[..end].to_vec()).expect("heads are ASCII").to_ascii_lowercase();
@@ -106,7 +107,7 @@ impl Answer {
         self.header("connection") == Some("close")
     }
 
-    /// A member of the body, which must be there.
+    /// A member of the body, which must have it.
     pub(crate) fn text(&self, member: &str) -> String {
         let body: Value = serde_json::from_str(&self.body).expect("the body is JSON");
         body[member].as_str().unwrap_or_else(|| panic!("no {member} in {self:?}")).to_owned()

@@ -1,6 +1,6 @@
-//! What blocks of the kind `json` are compared with. `golden: NAME` is a message in `tests/golden`, byte for byte;
-//! `request: STATUS` is sent to `POST /orders` and answered with that status; `answer` is what the last request of the
-//! page was answered.
+//! The comparisons of blocks of the kind `json`. `golden: NAME` is a message in `tests/golden`, byte for byte;
+//! `request: STATUS` is sent to `POST /orders` and must be answered with that status; `answer` is the answer to the
+//! last request of the page.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -10,17 +10,17 @@ use super::page::file;
 /// Whether a text is that golden message.
 ///
 /// # Errors
-/// Both, where they differ.
+/// The golden message, if they differ.
 pub(super) fn is_golden(name: &str, text: &str) -> Result<(), String> {
     let golden = file(&format!("tests/golden/{name}.json"));
     let is_equal = golden.trim_end() == text.trim_end();
     is_equal.then_some(()).ok_or_else(|| format!("tests/golden/{name}.json is {golden}"))
 }
 
-/// Sends a body to `POST /orders`, and answers the body that comes back.
+/// Sends a body to `POST /orders`, and returns the body of the answer.
 ///
 /// # Errors
-/// The answer, where its status is another one.
+/// The answer, if it has another status.
 pub(super) fn post(address: &str, body: &str, status: &str) -> Result<String, String> {
     let url = format!("http://{address}/orders");
     let arguments =
@@ -28,8 +28,8 @@ pub(super) fn post(address: &str, body: &str, status: &str) -> Result<String, St
     let mut curl = Command::new("curl");
     let mut child =
         curl.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("curl is installed");
-    child.stdin.take().expect("a pipe").write_all(body.as_bytes()).expect("it reads");
-    let output = child.wait_with_output().expect("its end").stdout;
+    child.stdin.take().expect("a pipe").write_all(body.as_bytes()).expect("curl reads its input");
+    let output = child.wait_with_output().expect("the end of curl").stdout;
     let output = String::from_utf8(output).expect("text");
     let (answer, code) = output.rsplit_once('\n').expect("a status");
     if code == status { Ok(answer.to_owned()) } else { Err(format!("{code} instead of {status}: {answer}")) }

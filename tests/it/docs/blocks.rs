@@ -1,13 +1,13 @@
-//! Every fenced block of every page has a kind, and each kind is held to something:
+//! Every fenced block of every page has a kind, and each kind has a check:
 //!
 //! - `console`: run step by step against an embedded server, see `console`;
-//! - `json`: compared with what the note before it names, see `answers`;
+//! - `json`: compared with the source that the note before it names, see `answers`;
 //! - `sh`: checked, see `shell`;
 //! - `toml`: read as a file of settings;
 //! - `sql`: run on Postgres with the tables of this version;
 //! - `rust`, `python`, `proto`, `yaml`: a part of the file that the note `file: PATH` names;
 //! - `mermaid`: begins with a kind of diagram;
-//! - `text`: nothing; listed below with the reason.
+//! - `text`: none; listed below with the reason.
 
 use super::console::Session;
 use super::page::{Block, Page, file, pages};
@@ -15,13 +15,13 @@ use super::server::program;
 use super::shell;
 use crate::harness::schema::Schema;
 
-/// Blocks that no test holds to anything: the page, a line of the block, and the reason.
+/// Blocks that no test checks: the page, a line of the block, and the reason.
 const UNCHECKED: [(&str, &str, &str); 0] = [];
 
 #[test]
-fn every_block_of_every_page_is_what_the_program_does() {
+fn every_block_of_every_page_matches_the_program() {
     let mut wrong = Vec::new();
-    // The blocks of a translation are those of its page; another test compares them.
+    // A translation has the blocks of its page; another test compares them.
     for page in pages().iter().filter(|page| page.path != "README.ru.md") {
         let mut session = Session::new();
         for block in page.blocks() {
@@ -34,10 +34,10 @@ fn every_block_of_every_page_is_what_the_program_does() {
 }
 
 #[test]
-fn what_is_listed_as_unchecked_is_there() {
+fn every_block_listed_as_unchecked_exists() {
     for (path, line, _) in UNCHECKED {
-        let is_there = Page::read(path).blocks().iter().any(|block| is_exempt(path, block));
-        assert!(is_there, "{path} has no block of text with the line {line:?}; take it out of UNCHECKED");
+        let exists = Page::read(path).blocks().iter().any(|block| is_exempt(path, block));
+        assert!(exists, "{path} has no block of text with the line {line:?}; take it out of UNCHECKED");
     }
 }
 
@@ -74,8 +74,8 @@ fn settings(text: &str) -> Result<(), String> {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("orderstream.toml"), text).expect("a file");
     let output = program(folder.path(), &["config"]).output().expect("the program starts");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    output.status.success().then_some(()).ok_or(said)
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    output.status.success().then_some(()).ok_or(message)
 }
 
 fn sql(text: &str) {

@@ -1,7 +1,7 @@
-//! The generated part of docs/configuration.md: each setting with its names, its default and what
-//! `orderstream.default.toml` says about it, in the order of that file. What stands above the mark is written by hand.
+//! The generated part of docs/configuration.md: each setting with its names, its default and its comment in
+//! `orderstream.default.toml`, in the order of that file. The part above the mark is written by hand.
 //!
-//! `make docs` writes the page anew.
+//! `make docs` writes the generated part again.
 
 use std::fs;
 
@@ -11,11 +11,11 @@ use super::page::{file, root};
 
 const PAGE: &str = "docs/configuration.md";
 
-/// What separates the part that is written by hand from the generated one.
+/// The line between the part that is written by hand and the generated one.
 const MARK: &str =
     "<!-- Generated from orderstream.default.toml by `make docs`; edit that file instead. -->\n";
 
-/// The variable that has the test write the page; `make docs` sets it.
+/// The variable that makes the test write the page; `make docs` sets it.
 const WRITE: &str = "ORDERSTREAM_WRITE_DOCS";
 
 #[test]
@@ -82,7 +82,7 @@ fn first_upper(text: &str) -> String {
     chars.next().map(|first| first.to_uppercase().collect::<String>() + chars.as_str()).unwrap_or_default()
 }
 
-/// A paragraph in lines of at most 120 characters. Characters that Markdown takes for marks are escaped.
+/// A paragraph in lines of at most 120 characters. Characters with a meaning in Markdown are escaped.
 fn wrapped(text: &str) -> String {
     let (mut lines, mut line) = (Vec::new(), String::new());
     for word in text.split_whitespace() {

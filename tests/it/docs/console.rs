@@ -1,6 +1,6 @@
-//! Blocks of the kind `console`: what a reader types behind `$ `, and what comes out. A command goes on in the next
-//! line behind a backslash or within quotes. All blocks of a page run one after the other against one server, whose
-//! settings the note `server: KEY=VALUE ...` before a block changes; its data stays.
+//! Blocks of the kind `console`: the commands that a reader types after `$ `, and their output. A command continues in
+//! the next line after a backslash or within quotes. All blocks of a page run one after the other against one server.
+//! The note `server: KEY=VALUE ...` before a block changes its settings; its data stays.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -13,16 +13,16 @@ use super::server::{PROGRAM, Server};
 use super::shapes::Shapes;
 use super::{answers, grpcurl};
 
-/// Where the pages say that HTTP is.
+/// The address of HTTP on the pages.
 const HTTP: &str = "127.0.0.1:8080";
 
-/// Where the pages say that gRPC is.
+/// The address of gRPC on the pages.
 const GRPC: &str = "127.0.0.1:50051";
 
 /// The longest that a command may run, in seconds; a test that hangs fails.
 const GUARD: &str = "60";
 
-/// What a reader does with one page: a folder, a server in it, and what ids stand for.
+/// The session of a reader with one page: a folder, a server in it, and the real ids for those of the page.
 pub(super) struct Session {
     folder: TempDir,
     settings: Vec<(String, String)>,
@@ -32,7 +32,7 @@ pub(super) struct Session {
     answer: String,
 }
 
-/// A command and what the page shows of its output.
+/// A command and its output on the page.
 #[derive(Debug, PartialEq, Eq)]
 struct Step {
     command: String,
@@ -97,14 +97,14 @@ impl Session {
         }
     }
 
-    /// The server, which is started where it is needed first.
+    /// The server, which starts at its first use.
     fn server(&mut self) -> &Server {
         let (folder, settings) = (self.folder.path(), &self.settings);
         self.server.get_or_insert_with(|| Server::up(folder, settings))
     }
 
-    /// What a command prints on both outputs. One that goes on until it is stopped is stopped behind the lines that the
-    /// page shows.
+    /// The text that a command prints on both outputs. An endless command is stopped after as many lines as the page
+    /// shows.
     fn run(&mut self, command: &str, shown: &str) -> String {
         let (http, grpc) = (self.server().http.clone(), self.server().grpc.clone());
         let script = format!(
@@ -129,23 +129,23 @@ impl Session {
             for _ in 0..shown.trim_end().lines().count() {
                 output.read_line(&mut text).expect("text");
             }
-            kill_process(Pid::from_child(&child), Signal::TERM).expect("it goes on");
-            // What it says about that is not on the page.
+            kill_process(Pid::from_child(&child), Signal::TERM).expect("the command runs");
+            // The output after the signal is not on the page.
             output.read_to_string(&mut String::new()).expect("text");
         }
         output.read_to_string(&mut text).expect("text");
-        let ended = child.wait().expect("its end");
-        assert_ne!(ended.code(), Some(124), "it does not end: {command}");
+        let ended = child.wait().expect("the end of the command");
+        assert_ne!(ended.code(), Some(124), "the command does not end: {command}");
         text.replace('\r', "")
     }
 }
 
-/// Whether a command goes on until it is stopped.
+/// Whether a command runs until it is stopped.
 fn is_endless(command: &str) -> bool {
     ["orders events ", "curl -N ", "--follow"].iter().any(|words| command.contains(words))
 }
 
-/// The commands of a block, each with what is shown behind it.
+/// The commands of a block, each with its output.
 fn steps(text: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut is_open = false;
@@ -157,7 +157,7 @@ fn steps(text: &str) -> Vec<Step> {
             (None, Some(step)) => step.output += &format!("{line}\n"),
             (None, None) => panic!("a console begins with a command: {line}"),
         }
-        let command = &steps.last().expect("there is one").command;
+        let command = &steps.last().expect("a command").command;
         if begins.is_some() || is_open {
             is_open = command.ends_with('\\') || command.matches('\'').count() % 2 == 1;
         }
@@ -166,7 +166,7 @@ fn steps(text: &str) -> Vec<Step> {
 }
 
 #[test]
-fn a_command_goes_on_behind_a_backslash_and_within_quotes() {
+fn a_command_continues_after_a_backslash_and_within_quotes() {
     let text = "$ a \\\n    b\nout\n\n$ c '[1,\n  2]'\nmore\n";
     let step = |command: &str, output: &str| Step { command: command.into(), output: output.into() };
     assert_eq!(steps(text), [step("a \\\n    b", "out\n\n"), step("c '[1,\n  2]'", "more\n")]);

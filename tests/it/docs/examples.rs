@@ -1,5 +1,5 @@
-//! The examples in `examples/`, run as a reader runs them: real processes against a real server. The Python ones run in
-//! a virtual environment that `scripts/venv` makes under `target/`.
+//! The examples in `examples/`, run like a reader runs them: real processes against a real server. The Python ones run
+//! in a virtual environment that `scripts/venv` creates under `target/`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,21 +13,21 @@ use super::server::{Server, program};
 use crate::clients::USER;
 use crate::harness::kafka::TestTopics;
 
-/// What ends a command that hangs, in seconds.
+/// The time after which a command that hangs is ended, in seconds.
 const GUARD: &str = "120";
 
-/// A command that is ended where it hangs.
+/// A command that is ended if it hangs.
 fn guarded(command: &str) -> Command {
     let mut timeout = Command::new("timeout");
     timeout.args([GUARD, command]).current_dir(root());
     timeout
 }
 
-/// Runs a command to its end, which must be a success, and answers what it printed.
+/// Runs a command to its end, which must be a success, and returns its output.
 fn output(command: &mut Command) -> String {
-    let output = command.output().expect("it starts");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{command:?}: {said}");
+    let output = command.output().expect("the command starts");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{command:?}: {errors}");
     String::from_utf8(output.stdout).expect("text")
 }
 
@@ -44,7 +44,7 @@ fn creation(payload: &str) -> String {
     format!(r#"{{"user_id":"{USER}","payload":{payload}}}"#)
 }
 
-/// A member of a body that is a text.
+/// A member of a body whose value is a text.
 fn member(body: &str, name: &str) -> String {
     let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
     body[name].as_str().unwrap_or_else(|| panic!("{body} has no {name}")).to_owned()
@@ -56,7 +56,7 @@ fn order(server: &str, id: &str) -> String {
 }
 
 #[test]
-fn a_processor_of_your_own_decides_about_amounts_and_failures() {
+fn a_custom_processor_decides_about_amounts_and_failures() {
     let built =
         guarded(env!("CARGO")).args(["build", "--locked", "--quiet", "--example", "processor"]).status();
     assert!(built.expect("cargo starts").success());
@@ -76,46 +76,48 @@ fn a_processor_of_your_own_decides_about_amounts_and_failures() {
 }
 
 #[test]
-fn a_client_sends_again_what_may_be_sent_again_and_the_order_is_made_once() {
+fn a_client_retries_safely_and_creates_one_order() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::up(folder.path(), &[]);
     let refusals = [
         problem("503 Service Unavailable", "Retry-After: 0\r\n", r#""code":"overloaded","retryable":true"#),
         problem("500 Internal Server Error", "", r#""code":"outcome_unknown","retryable":false"#),
     ];
-    let front = front(&server.http, refusals.to_vec());
+    let proxy = proxy(&server.http, refusals.to_vec());
     let mut client = guarded(&python());
     client
         .args(["examples/client.py", r#"{"id":"A-1"}"#])
-        .env("ORDERSTREAM_SERVER", format!("http://{front}"));
-    let ran = client.output().expect("it starts");
-    let said = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success(), "{said}");
+        .env("ORDERSTREAM_SERVER", format!("http://{proxy}"));
+    let ran = client.output().expect("the command starts");
+    let errors = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{errors}");
     for attempt in ["attempt 1: overloaded", "attempt 2: outcome_unknown", "attempt 3: "] {
-        assert!(said.contains(attempt), "{said}");
+        assert!(errors.contains(attempt), "{errors}");
     }
     let printed = String::from_utf8(ran.stdout).expect("text");
     assert!(printed.starts_with("201 ") && printed.trim_end().ends_with(" created"), "{printed}");
-    // The third attempt reached the service, and its answer was lost on the way.
+    // The third attempt reached the service, but its answer was lost.
     let list = output(guarded("curl").args(["--silent", &format!("http://{}/orders", server.http)]));
     assert_eq!(list.matches("\"order_id\"").count(), 1, "{list}");
 }
 
 #[test]
-fn a_client_does_not_send_again_what_was_refused() {
+fn a_client_does_not_retry_a_refused_request() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::up(folder.path(), &[]);
     let mut client = guarded(&python());
     client.args(["examples/client.py", "{}"]).env("USER_ID", "nobody");
-    let ran =
-        client.env("ORDERSTREAM_SERVER", format!("http://{}", server.http)).output().expect("it starts");
-    let said = String::from_utf8_lossy(&ran.stderr);
-    assert!(!ran.status.success() && said.contains("refused: invalid_request (400)"), "{said}");
-    assert!(!said.contains("attempt 1"), "{said}");
+    let ran = client
+        .env("ORDERSTREAM_SERVER", format!("http://{}", server.http))
+        .output()
+        .expect("the command starts");
+    let errors = String::from_utf8_lossy(&ran.stderr);
+    assert!(!ran.status.success() && errors.contains("refused: invalid_request (400)"), "{errors}");
+    assert!(!errors.contains("attempt 1"), "{errors}");
 }
 
 #[test]
-fn a_consumer_carries_out_each_version_once_however_often_it_is_delivered() {
+fn a_consumer_applies_each_version_once_however_often_delivered() {
     let folder = tempfile::tempdir().expect("a folder");
     let topics = TestTopics::new();
     let mut command = program(folder.path(), &["up"]);
@@ -137,7 +139,7 @@ fn a_consumer_carries_out_each_version_once_however_often_it_is_delivered() {
     };
     let first = consumer("--until-end");
     assert!(first.contains(&format!("applied {id} 1\napplied {id} 2\n")), "{first}");
-    // Both come again behind a record that is not an event.
+    // Both are delivered again after a record that is not an event.
     topics.write(&topics.options.events_topic, None, None, &[], Some(b"[]"));
     for (_, record) in topics.read(&topics.options.events_topic, 3) {
         if record.key.is_some() {
@@ -167,9 +169,9 @@ fn problem(status: &str, header: &str, members: &str) -> String {
     )
 }
 
-/// A front that answers the first requests itself, loses the answer to the next one, which it hands to the server, and
-/// hands on all that follow.
-fn front(server: &str, answers: Vec<String>) -> String {
+/// A proxy that answers the first requests itself, forwards the next one and drops its answer, and forwards all that
+/// follow.
+fn proxy(server: &str, answers: Vec<String>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let (address, server) = (listener.local_addr().expect("an address").to_string(), server.to_owned());
     thread::spawn(move || {
@@ -177,14 +179,14 @@ fn front(server: &str, answers: Vec<String>) -> String {
             let mut client = client.expect("a connection");
             let request = request(&client);
             match answers.get(number) {
-                Some(answer) => client.write_all(answer.as_bytes()).expect("it reads"),
+                Some(answer) => client.write_all(answer.as_bytes()).expect("an open connection"),
                 None => {
-                    let mut behind = TcpStream::connect(&server).expect("a server");
-                    behind.write_all(request.as_bytes()).expect("it reads");
+                    let mut upstream = TcpStream::connect(&server).expect("a server");
+                    upstream.write_all(request.as_bytes()).expect("an open connection");
                     let mut answer = Vec::new();
-                    behind.read_to_end(&mut answer).expect("an answer");
+                    upstream.read_to_end(&mut answer).expect("an answer");
                     if number > answers.len() {
-                        client.write_all(&answer).expect("it reads");
+                        client.write_all(&answer).expect("an open connection");
                     }
                 }
             }
@@ -193,7 +195,7 @@ fn front(server: &str, answers: Vec<String>) -> String {
     address
 }
 
-/// A whole request. The clients of Python ask for the connection to be closed.
+/// Reads a complete request. The clients of Python request that the connection closes.
 fn request(client: &TcpStream) -> String {
     let mut reader = BufReader::new(client);
     let (mut request, mut length) = (String::new(), 0);
@@ -221,7 +223,8 @@ struct Running {
 
 impl Running {
     fn start(mut command: Command) -> Running {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the command starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
         let http = line.trim().rsplit('/').next().expect("an address").to_owned();
@@ -231,7 +234,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Fails where it has ended by itself.
+        // Fails if the server has ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,6 +1,6 @@
-//! `grpcurl` as far as the pages use it, carried out by the client that is generated from the proto files: so the
-//! pages' calls are made, and a machine that runs the tests needs no such tool. Answers are printed as it prints them:
-//! JSON with names in camel case, two spaces a level, and no member that has its default.
+//! `grpcurl` as far as the pages use it. The client that is generated from the proto files makes the calls of the
+//! pages, so a machine that runs the tests does not need the tool. The output has the format of the tool: JSON with
+//! names in camel case, two spaces a level, and without members that have their defaults.
 
 use serde_json::Value;
 use tonic::metadata::AsciiMetadataKey;
@@ -12,7 +12,7 @@ use crate::clients::grpc::proto::orders::service::v1::{
 };
 use crate::clients::grpc::{self, SERVICE};
 
-/// What a command line asks for.
+/// The call of a command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Call {
     message: String,
@@ -20,14 +20,14 @@ struct Call {
     method: String,
 }
 
-/// Makes the call of a command line, at an address that stands for the one of the page, and answers what it prints.
+/// Makes the call of a command line, at `address` instead of the one that the page shows, and returns its output.
 pub(super) fn run(arguments: &str, shown: &str, address: &str) -> String {
     let call = read(arguments, shown);
     let address = address.parse().expect("an address");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let mut orders = grpc::connect(address);
-        let message: Value = serde_json::from_str(&call.message).expect("JSON behind -d");
+        let message: Value = serde_json::from_str(&call.message).expect("JSON after -d");
         let text = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let answer = match call.method.strip_prefix(SERVICE).and_then(|name| name.strip_prefix('/')) {
             Some("Health") => {
@@ -115,10 +115,10 @@ fn read(arguments: &str, shown: &str) -> Call {
     while let Some(word) = words.next() {
         match word {
             "-plaintext" => {}
-            "-d" => call.message = words.next().expect("a message behind -d").to_owned(),
+            "-d" => call.message = words.next().expect("a message after -d").to_owned(),
             "-H" => {
                 let (name, value) =
-                    words.next().and_then(|it| it.split_once(": ")).expect("NAME: VALUE behind -H");
+                    words.next().and_then(|it| it.split_once(": ")).expect("NAME: VALUE after -H");
                 call.metadata.push((name.to_owned(), value.to_owned()));
             }
             address if address == shown => {}
@@ -128,7 +128,7 @@ fn read(arguments: &str, shown: &str) -> Call {
     call
 }
 
-/// The words of a command line, as a shell makes them of single quotes, backslashes at the ends of lines and spaces.
+/// The words of a command line, split like a shell does at spaces, with single quotes and backslashes at ends of lines.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut is_quoted, mut is_word) = (Vec::new(), String::new(), false, false);
     for c in line.replace("\\\n", " ").chars() {

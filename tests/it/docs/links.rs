@@ -1,12 +1,12 @@
 //! Links between the pages: each relative link leads to a file that exists, each anchor to a heading of that page, and
-//! every page of docs/ is in the summary of the book. Links to other hosts are not followed.
+//! every page of docs/ is in the summary of the book. The tests do not follow links to other hosts.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::page::{Page, file, files, pages, root};
 
-/// The targets of the links in a line: `[text](target)`, and not within code.
+/// The targets of the links in a line: `[text](target)`, except within code.
 fn targets(line: &str) -> Vec<String> {
     // Every second piece between backquotes is code.
     let plain: String = line.split('`').step_by(2).collect::<Vec<_>>().join("` `");
@@ -25,7 +25,7 @@ fn anchors(page: &Page) -> Vec<String> {
 }
 
 #[test]
-fn every_relative_link_leads_somewhere() {
+fn every_relative_link_leads_to_a_file_and_a_heading() {
     let mut broken = Vec::new();
     for page in pages() {
         for (number, line) in page.prose() {
@@ -53,7 +53,7 @@ fn every_relative_link_leads_somewhere() {
 fn the_summary_of_the_book_and_the_index_name_every_page() {
     let pages: BTreeSet<String> = files("docs", ".md")
         .iter()
-        .map(|path| path.strip_prefix("docs").expect("it is there").to_string_lossy().into_owned())
+        .map(|path| path.strip_prefix("docs").expect("a path in docs").to_string_lossy().into_owned())
         .filter(|path| path != "SUMMARY.md")
         .collect();
     let listed = |name: &str| -> Vec<String> {
@@ -84,7 +84,7 @@ fn the_readme_is_short() {
 }
 
 #[test]
-fn links_and_anchors_are_read_as_forges_read_them() {
+fn links_and_anchors_are_read_like_forges_do() {
     assert_eq!(targets("see [a](b.md#c), [d](e) and `[x](y)`"), ["b.md#c", "e"]);
     assert_eq!(anchor("Safe retries (idempotency keys)"), "safe-retries-idempotency-keys");
     assert_eq!(anchor("`POST /orders`: create, update"), "post-orders-create-update");

@@ -1,6 +1,6 @@
 //! docs/log-messages.md lists every line that the program can log as a warning or an error: the literals of `warn!`,
-//! `error!` and `limited!` in src, where `…` stands for what is filled in. Lines that are filled in as a whole, as a
-//! warning about the settings, are described there in prose.
+//! `error!` and `limited!` in src, where `…` stands for each placeholder. The page describes in prose the lines that
+//! are one placeholder, such as a warning about the settings.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::page::{Page, file, files};
 type Line = (String, String);
 
 #[test]
-fn the_page_of_log_messages_has_every_warning_and_error_and_no_other() {
+fn the_page_of_log_messages_lists_exactly_the_warnings_and_errors() {
     let mut logged = BTreeSet::new();
     for path in files("src", ".rs") {
         logged.extend(messages(&file(&path.to_string_lossy())));
@@ -69,7 +69,7 @@ fn messages(source: &str) -> Vec<Line> {
     found
 }
 
-/// The string literals of a macro's arguments that are no field's value and not within other brackets.
+/// The string literals of a macro's arguments that are neither values of fields nor within other brackets.
 fn literals(body: &str) -> Vec<String> {
     let (mut found, mut depth, mut before) = (Vec::new(), 1, ' ');
     let mut chars = body.chars();
@@ -122,10 +122,10 @@ fn literal(chars: &mut std::str::Chars<'_>) -> String {
 }
 
 #[test]
-fn messages_are_found_however_they_are_logged() {
+fn messages_are_found_in_every_form_of_logging() {
     let line = |level: &str, message: &str| (level.to_owned(), message.to_owned());
     let source = r#"
-        tracing::warn!(partition, name = "x", "a {told} \
+        tracing::warn!(partition, name = "x", "a {name} \
             b");
         limited!(error, "kind"; %error, reason = f("y"), "c");
         limited!(info, "kind"; "not this");

@@ -1,8 +1,9 @@
-//! The documentation, held to what the program does. Every fenced block of README.md and docs/ is executed, compared
-//! with what the API, the events or the sources say, or listed in `blocks` with the reason why it is neither. Links,
-//! the table of problems, the page of settings, the log messages, the named tests and the translation are checked, too.
+//! The documentation, checked against the program. The tests execute every fenced block of README.md and docs/, compare
+//! it with the API, the events or the sources, or have it in a list in `blocks` with the reason why they do neither.
+//! They also check links, the table of problems, the page of settings, the log messages, the named tests and the
+//! translation.
 //!
-//! A page says in an HTML comment right before a block what the block is compared with; `blocks` lists the words.
+//! An HTML comment right before a block on a page names what the block is compared with; `blocks` lists the words.
 
 mod answers;
 mod blocks;

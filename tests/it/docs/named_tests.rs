@@ -1,4 +1,5 @@
-//! The pages that name a test as their proof: each such test exists. A name is a row's cell that begins with `test:`.
+//! Pages name tests as the proof of a promise, and each of these tests exists. A cell of a table that begins with
+//! `test:` names them. A test that is renamed and not updated on its page fails here.
 
 use super::page::{file, files, pages};
 

@@ -1,5 +1,5 @@
-//! The pages of the documentation, and what stands in them: headings, links and fenced blocks. It reads as much of
-//! Markdown as the pages use; a fence that is not closed is an error.
+//! The pages of the documentation, and their content: headings, tables, prose and fenced blocks. The reader knows as
+//! much of Markdown as the pages use. A fence that is not closed is an error.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub(super) struct Page {
 pub(super) struct Block {
     /// The line of its opening fence, from 1.
     pub(super) line: usize,
-    /// The word behind the fence.
+    /// The word after the fence.
     pub(super) kind: String,
     /// The HTML comment right before it, without its marks.
     pub(super) note: Option<String>,
@@ -34,7 +34,7 @@ pub(super) fn file(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The files below a folder of the repository whose names end like that, in order.
+/// The files below a folder of the repository whose names have that ending, in order.
 pub(super) fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     let (mut found, mut folders) = (Vec::new(), vec![root().join(folder)]);
     while let Some(folder) = folders.pop() {
@@ -74,7 +74,7 @@ impl Page {
                     blocks.push(block.clone());
                     open = None;
                 }
-                // A block within an item of a list is indented as its fence is.
+                // A block within an item of a list has the indentation of its fence.
                 (Some((block, indent)), _) => {
                     let cut = line.len().min(*indent);
                     block.text += line.get(cut..).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! How the pages are written: lines of prose wrap at 120 characters, and words that hide the subject of a sentence are
-//! not used. Tables and code are as wide as they are.
+//! The style of the pages: lines of prose wrap at 120 characters, and no sentence has a word that hides its subject.
+//! Tables and code may be wider, and names of tests and messages of the log are not checked.
 
 use super::page::pages;
 
@@ -15,7 +15,7 @@ fn prose_wraps_and_names_its_subjects() {
     let mut wrong = Vec::new();
     for page in pages() {
         for (number, line) in page.prose() {
-            // Names of tests and messages of the log are what they are.
+            // Names of tests and messages of the log stand in code, which is not checked.
             let plain: String = line.split('`').step_by(2).collect::<Vec<_>>().join(" ").to_lowercase();
             let words = plain.split(|c: char| !c.is_alphanumeric());
             let vague: Vec<&str> = words.filter(|word| VAGUE.contains(word)).collect();

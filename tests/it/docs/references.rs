@@ -1,5 +1,5 @@
-//! The references name all that there is: each path of the OpenAPI document, each header of the AsyncAPI document, each
-//! method of gRPC, each subcommand, each finding of the checker. What is new and not described fails here.
+//! The reference pages are complete: they name each path of the OpenAPI document, each header of the AsyncAPI document,
+//! each method of gRPC and each subcommand. A new one that no page describes fails here.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::page::file;
 use super::server::program;
 
 /// Asserts that a page names all of these words as code.
-fn names(page: &str, words: impl IntoIterator<Item = String>) {
+fn assert_names(page: &str, words: impl IntoIterator<Item = String>) {
     let text = file(page);
     let words: Vec<String> = words.into_iter().collect();
     assert!(words.len() > 2, "the scan found almost nothing for {page}: {words:?}");
@@ -41,7 +41,7 @@ fn the_page_of_http_names_every_path() {
     let openapi = json("openapi.json");
     let paths = openapi["paths"].as_object().expect("paths").keys().cloned();
     // The files of the page `/docs` are not for callers.
-    names("docs/http-api.md", paths.filter(|path| path != "/docs/{file}"));
+    assert_names("docs/http-api.md", paths.filter(|path| path != "/docs/{file}"));
 }
 
 #[test]
@@ -50,17 +50,17 @@ fn the_page_of_events_names_every_header() {
     let schemas = ["EventHeaders", "AckHeaders", "DeadLetterHeaders"];
     let headers = schemas.map(|name| &asyncapi["components"]["schemas"][name]["properties"]);
     let all = headers.iter().flat_map(|headers| headers.as_object().expect("headers").keys().cloned());
-    names("docs/events.md", all);
+    assert_names("docs/events.md", all);
 }
 
 #[test]
 fn the_page_of_grpc_names_every_method() {
     let proto = file("api/orders_api/orders.proto");
     let methods = proto.lines().filter_map(|line| line.trim_start().strip_prefix("rpc "));
-    names("docs/grpc-api.md", methods.filter_map(|rest| rest.split('(').next()).map(str::to_owned));
+    assert_names("docs/grpc-api.md", methods.filter_map(|rest| rest.split('(').next()).map(str::to_owned));
 }
 
 #[test]
 fn the_page_of_the_command_line_names_every_subcommand() {
-    names("docs/cli.md", subcommands(&[]).into_iter().chain(subcommands(&["orders"])));
+    assert_names("docs/cli.md", subcommands(&[]).into_iter().chain(subcommands(&["orders"])));
 }

@@ -1,10 +1,10 @@
-//! Comparing what a page shows with what the program says: ids and times are matched by their shape, and what stood for
-//! an id in the page is remembered, so that later commands of the page can name the real one. A line `...` stands for
-//! any lines, `…` within a line for any text.
+//! The comparison of a page with the output of the program. Ids and times match by their shape. The real id for each id
+//! of the page is kept, so that later commands of the page can name it. A line `...` stands for any lines, and `…`
+//! within a line for any text.
 
 use std::collections::BTreeMap;
 
-/// What ids of the page stand for.
+/// The real ids for the ids of a page.
 #[derive(Debug, Default)]
 pub(super) struct Shapes {
     /// The real id of each id in the page.
@@ -19,14 +19,14 @@ enum Part {
     Id(String),
     /// A time in RFC 3339, UTC.
     Time,
-    /// The bucket of an order that the server chose the id of.
+    /// The bucket of an order, which follows from an id that the server chose.
     Bucket,
     /// Any text.
     Any,
 }
 
 impl Shapes {
-    /// The command of a page with the real ids in it. An id that no answer has brought is the page's own, and stays.
+    /// The command of a page with the real ids in it. An id that no answer had before is the page's own, and stays.
     pub(super) fn real(&mut self, text: &str) -> String {
         let mut real = String::new();
         let mut rest = text;
@@ -35,7 +35,7 @@ impl Shapes {
                 real += self.ids.entry(id.to_owned()).or_insert_with(|| id.to_owned());
                 rest = &rest[id.len()..];
             } else {
-                let c = rest.chars().next().expect("there is more");
+                let c = rest.chars().next().expect("a character");
                 real.push(c);
                 rest = &rest[c.len_utf8()..];
             }
@@ -43,7 +43,7 @@ impl Shapes {
         real
     }
 
-    /// Compares an output with what the page shows.
+    /// Compares an output with the text of the page.
     ///
     /// # Errors
     /// The first line that differs.
@@ -84,7 +84,7 @@ impl Shapes {
             return shown.len() == actual.len()
                 && shown.iter().zip(actual).all(|(shown, actual)| self.part(shown, actual));
         };
-        // Up to the first `…` part by part; what follows it must be found behind that as it is written.
+        // Part by part up to the first `…`; the texts after it must follow in the line in their order.
         let begins = at == 0 || {
             let (before, last) = (&shown[..at - 1], &shown[at - 1]);
             before.iter().zip(actual).all(|(shown, actual)| self.part(shown, actual))
@@ -118,7 +118,7 @@ impl Shapes {
     }
 }
 
-/// The UUID that a text begins with, in its usual form.
+/// The UUID at the beginning of a text, in its usual form.
 fn id(text: &str) -> Option<&str> {
     let candidate = text.get(..36)?;
     let fits = |(at, c): (usize, char)| match at {
@@ -128,7 +128,7 @@ fn id(text: &str) -> Option<&str> {
     candidate.chars().enumerate().all(fits).then_some(candidate)
 }
 
-/// The length of the time that a text begins with: `2026-11-22T17:17:47.107552Z`, or with fewer digits.
+/// The length of the time at the beginning of a text: `2026-11-22T17:17:47.107552Z`, or with fewer digits.
 fn time(text: &str) -> Option<usize> {
     let head = text.get(..19)?;
     let fits = |(at, c): (usize, char)| match at {
@@ -176,7 +176,7 @@ fn parts(line: &str) -> Vec<Part> {
 }
 
 #[test]
-fn ids_are_matched_by_shape_and_mean_the_same_ever_after() {
+fn ids_match_by_shape_and_keep_their_meaning_on_a_page() {
     const A: &str = "01a20443-92e3-7530-a3ef-ccb67791f0cf";
     const B: &str = "01a214d7-f295-77a0-9d56-d6f8600e4dc7";
     let mut shapes = Shapes::default();
@@ -190,7 +190,7 @@ fn ids_are_matched_by_shape_and_mean_the_same_ever_after() {
 }
 
 #[test]
-fn an_id_that_a_command_brings_stands_for_itself() {
+fn an_id_from_a_command_stands_for_itself() {
     const OWN: &str = "0b2f6c1e-3d4a-4f5b-8c6d-7e8f90a1b2c3";
     let mut shapes = Shapes::default();
     assert_eq!(shapes.real(OWN), OWN);
@@ -199,7 +199,7 @@ fn an_id_that_a_command_brings_stands_for_itself() {
 }
 
 #[test]
-fn what_is_left_out_may_be_anything() {
+fn ellipses_match_any_text() {
     let mut shapes = Shapes::default();
     assert_eq!(shapes.compare("a\n...\nd\n", "a\nb\nc\nd\n"), Ok(()));
     assert_eq!(shapes.compare("a\n...\n", "a\n"), Ok(()));

@@ -1,11 +1,11 @@
 //! Blocks of the kind `sh`: commands that a test does not run, because they take minutes, need servers or change the
-//! machine. Each is checked as far as it can be: targets of `make`, scripts and examples must exist, and a subcommand
-//! of `orderstream` must have the flags that are given to it. Programs of others are listed, each with the reason.
+//! machine. The test checks what it can: targets of `make`, scripts and examples must exist, and a subcommand of
+//! `orderstream` must have the flags of the command. A list names the other programs, each with the reason.
 
 use super::page::{file, root};
 use super::server::{PROGRAM, program};
 
-/// Programs that are not ours, and why they are not run.
+/// Programs that are not part of this repository, and why the test does not run them.
 const OTHERS: [(&str, &str); 14] = [
     ("docker", "builds images and starts containers for minutes"),
     ("kubectl", "needs a cluster"),
@@ -43,7 +43,7 @@ fn without_comment(line: &str) -> &str {
 }
 
 fn check_command(command: &str) -> Result<(), String> {
-    // `env $(scripts/servers up) COMMAND` and `NAME=value COMMAND` run the command behind them.
+    // `env $(scripts/servers up) COMMAND` and `NAME=value COMMAND` run the command after them.
     if let Some(rest) = command.strip_prefix("env $(scripts/servers up) ") {
         check_command("scripts/servers up")?;
         return check_command(rest);
@@ -79,12 +79,12 @@ fn exists(path: &str) -> Result<(), String> {
 fn targets(words: &[&str]) -> Result<(), String> {
     let makefile = file("Makefile");
     words.iter().filter(|word| !word.contains('=')).try_for_each(|target| {
-        let is_there = makefile.lines().any(|line| line.starts_with(&format!("{target}:")));
-        is_there.then_some(()).ok_or_else(|| format!("the Makefile has no target {target}"))
+        let exists = makefile.lines().any(|line| line.starts_with(&format!("{target}:")));
+        exists.then_some(()).ok_or_else(|| format!("the Makefile has no target {target}"))
     })
 }
 
-/// Whether the subcommand that the words begin with has all the flags that are in them.
+/// Whether the subcommand at the beginning of the words has all flags among them.
 fn flags(words: &[&str]) -> Result<(), String> {
     let is_name = |word: &&&str| word.chars().all(|c| c.is_ascii_lowercase());
     let folder = std::env::temp_dir();
@@ -107,7 +107,7 @@ fn flags(words: &[&str]) -> Result<(), String> {
 }
 
 #[test]
-fn commands_are_checked_as_far_as_they_can_be() {
+fn commands_with_unknown_targets_flags_and_files_are_found() {
     for text in [
         "make up\n",
         "HISTORY=on make up   # with a history\n",

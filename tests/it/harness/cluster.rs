@@ -20,7 +20,7 @@ use tokio::process::Command;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clients::http::{Client, GUARD};
-use crate::clients::load::{Places, confirmed};
+use crate::clients::load::{Addresses, confirmed};
 use crate::harness::child::{Child, command};
 use crate::harness::kafka::TestTopics;
 use crate::harness::ledger;
@@ -47,7 +47,7 @@ pub(crate) struct Cluster {
     pub(crate) apis: Vec<Child>,
     pub(crate) workers: Vec<Child>,
     /// The addresses of the apis, for clients.
-    pub(crate) addresses: Places,
+    pub(crate) api_addresses: Addresses,
     pub(crate) kafka: TestTopics,
     pub(crate) dsn: String,
     settings: Vec<(&'static str, String)>,
@@ -82,7 +82,7 @@ impl Setup {
         let mut cluster = Cluster {
             apis: Vec::new(),
             workers: Vec::new(),
-            addresses: Places::default(),
+            api_addresses: Addresses::default(),
             kafka,
             dsn,
             settings: self.settings,
@@ -149,7 +149,7 @@ impl Cluster {
 
     async fn take_api(&mut self, command: Command) {
         self.apis.push(Child::start(command).await);
-        self.publish_addresses();
+        self.publish_api_addresses();
     }
 
     /// Starts another worker.
@@ -168,7 +168,7 @@ impl Cluster {
     /// Takes an api out. Clients no longer get its address; those that are connected stay.
     pub(crate) fn take_out_api(&mut self, index: usize) -> Child {
         let api = self.apis.remove(index);
-        self.publish_addresses();
+        self.publish_api_addresses();
         api
     }
 
@@ -179,8 +179,8 @@ impl Cluster {
         logs.map(|log| log.lines().filter(|line| line.contains(text)).count()).sum()
     }
 
-    fn publish_addresses(&self) {
-        self.addresses.set(self.apis.iter().map(Child::address).collect());
+    fn publish_api_addresses(&self) {
+        self.api_addresses.set(self.apis.iter().map(Child::address).collect());
     }
 
     /// Waits until every api is ready, and all its backends are available.
@@ -302,7 +302,7 @@ impl Cluster {
 
     /// Stops all processes: the apis first, because the workers finish what the apis have accepted.
     pub(crate) async fn stop(&mut self) {
-        self.addresses.set(Vec::new());
+        self.api_addresses.set(Vec::new());
         for mut role in [std::mem::take(&mut self.apis), std::mem::take(&mut self.workers)] {
             for child in &role {
                 child.terminate().await;

@@ -1,13 +1,13 @@
-//! Equal requests: a request that is written anew, with its members in another order, other white space, escapes and
-//! numbers, has the same idempotency key; one that asks for something else has another. Here are the properties; the
-//! contract suite sends such requests to every backend.
+//! Equal requests: a request that is written differently, with another order of members, other white space, escapes and
+//! notations of numbers, has the same idempotency key; a request with other content has another key. These are the
+//! properties; the contract suite sends such requests to every backend.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
 use orderstream::order::{Command, Key, KeyText, OrderId, Payload, UserId};
 
-/// A value without numbers; numbers are written by the tests, since a `Value` holds some of them as doubles.
+/// A JSON value with exact numbers; a `Value` would hold some of them as doubles.
 #[derive(Debug, Clone, PartialEq)]
 enum Json {
     Word(&'static str),
@@ -101,7 +101,7 @@ impl Writer<'_> {
         if !members.is_empty() {
             let turn = usize::from(self.choose(8)) % members.len();
             members.rotate_left(turn);
-            // One that is given twice counts as it is given the last time.
+            // A member that occurs twice counts with its last value.
             if self.choose(4) == 0 {
                 self.text.push('{');
                 self.string(&members[0].0);
@@ -161,7 +161,7 @@ fn plain(value: &Json) -> Value {
 
 proptest! {
     #[test]
-    fn a_payload_that_is_written_anew_has_the_same_key(
+    fn a_payload_in_another_notation_has_the_same_key(
         value in json(),
         one in prop::collection::vec(any::<u8>(), 1..40),
         other in prop::collection::vec(any::<u8>(), 1..40),
@@ -181,7 +181,7 @@ proptest! {
     }
 
     #[test]
-    fn a_payload_of_which_one_value_changes_has_another_key(
+    fn a_payload_with_one_changed_value_has_another_key(
         value in json(),
         digits in any::<i32>(),
         choices in prop::collection::vec(any::<u8>(), 1..40),

@@ -1,6 +1,6 @@
-//! The messages on the wire, pinned byte for byte by the samples in `tests/golden`: what we write is exactly
-//! the sample, and what other services write, with more, fewer or odd fields, is read. What no worker could
-//! make sense of is refused with a reason that says so.
+//! The messages on the wire, fixed byte for byte by the samples in `tests/golden`. The service writes exactly the
+//! sample, and reads the messages of other services, with more, fewer or unusual fields. A record that no worker could
+//! interpret is refused with the reason.
 
 use jiff::Timestamp;
 
@@ -35,12 +35,12 @@ fn event(version: Option<Version>, status: Status, payload: &str, timestamp: Tim
     }
 }
 
-/// Reads a record that carries no headers and was received at the epoch.
+/// Decodes a record without headers that was received at the epoch.
 fn decode(value: impl AsRef<[u8]>) -> Result<Event, String> {
     Event::decode(value.as_ref(), [], Timestamp::UNIX_EPOCH).map_err(|reason| reason.to_string())
 }
 
-/// The samples of our own events, each with what it says.
+/// The samples of the service's own events, each with its meaning.
 fn our_events() -> [(&'static str, Event); 3] {
     let content = r#"{"id": "A-17/\u0416", "items":[{"price":0.10,"qty":3}], "n":12345678901234567890}"#;
     [
@@ -53,7 +53,7 @@ fn our_events() -> [(&'static str, Event); 3] {
     ]
 }
 
-/// The samples of our own ACKs, each with what it says.
+/// The samples of the service's own ACKs, each with its meaning.
 fn our_acks() -> [(&'static str, AckStatus); 3] {
     [
         (golden!("ack_processed"), AckStatus::Processed),
@@ -87,14 +87,14 @@ fn an_event_is_read_from_its_sample_and_the_version_header() {
 }
 
 #[test]
-fn an_event_for_a_new_order_is_written_with_an_empty_id_and_without_headers() {
-    let anonymous = Event { order_id: None, ..event(None, Status::New, "{}", at(SECOND)) };
+fn an_event_for_a_new_order_has_an_empty_id_and_no_headers() {
+    let without_id = Event { order_id: None, ..event(None, Status::New, "{}", at(SECOND)) };
     let expected = golden!("event_deleted")
         .replace(ORDER, "")
         .replace(r#""payload":[]"#, r#""payload":{}"#)
         .replace("deleted", "new");
-    assert_eq!(String::from_utf8(anonymous.encode().unwrap()), Ok(expected));
-    assert_eq!(anonymous.headers(), []);
+    assert_eq!(String::from_utf8(without_id.encode().unwrap()), Ok(expected));
+    assert_eq!(without_id.headers(), []);
 }
 
 #[test]
@@ -116,14 +116,14 @@ fn an_ack_is_read_from_its_sample_and_the_version_header() {
 }
 
 #[test]
-fn an_event_of_the_old_service_is_read_without_headers_and_to_the_microsecond() {
+fn an_event_of_the_old_service_is_read_to_the_microsecond() {
     let payload = r#"{"id":"A-17","amount":"12.30"}"#;
     let expected = event(None, Status::Processing, payload, at(SECOND + 123_456));
     assert_eq!(decode(golden!("old_event_update")), Ok(expected));
 }
 
 #[test]
-fn an_event_of_the_old_service_that_names_no_order_asks_for_a_new_one() {
+fn an_event_of_the_old_service_without_an_id_creates_an_order() {
     let expected =
         Event { order_id: None, ..event(None, Status::New, r#"{"id":"A-18"}"#, at(SECOND + 123_456)) };
     let sample = golden!("old_event_create");
@@ -140,7 +140,7 @@ fn an_ack_of_the_old_service_is_read_without_headers() {
 }
 
 #[test]
-fn fields_and_headers_that_we_do_not_know_are_ignored() {
+fn unknown_fields_and_headers_are_ignored() {
     let more = |sample: &str| sample.replacen('{', r#"{"more":{"deep":[1,"\ud800"]},"source":7,"#, 1);
     assert_eq!(decode(more(golden!("old_event_update"))), decode(golden!("old_event_update")));
     let headers = [("traceparent", b"00-00-00-00".as_slice()), ("x", b"\xff\xfe".as_slice())];
@@ -150,7 +150,7 @@ fn fields_and_headers_that_we_do_not_know_are_ignored() {
 }
 
 #[test]
-fn an_event_without_a_timestamp_took_place_when_it_was_received() {
+fn an_event_without_a_timestamp_has_the_time_of_its_receipt() {
     let received = at(SECOND + 42);
     let value = format!(r#"{{"order_id":"{ORDER}","payload":{{}},"status":"cancelled"}}"#);
     let event = Event::decode(value.as_bytes(), [], received).unwrap();
@@ -158,7 +158,7 @@ fn an_event_without_a_timestamp_took_place_when_it_was_received() {
 }
 
 #[test]
-fn a_record_that_no_worker_can_make_sense_of_is_refused_with_a_reason() {
+fn a_record_that_no_worker_can_interpret_is_refused_with_a_reason() {
     let sample = golden!("old_event_update");
     let with = |old: &str, new: &str| {
         assert!(sample.contains(old), "{old}");
@@ -215,14 +215,14 @@ fn a_record_that_no_worker_can_make_sense_of_is_refused_with_a_reason() {
 }
 
 #[test]
-fn a_record_of_two_mebibytes_is_read_whole_where_it_is_an_event() {
+fn an_event_of_two_mebibytes_is_read_completely() {
     let long = "x".repeat(2 * 1024 * 1024);
     let event = decode(golden!("old_event_update").replace("12.30", &long)).unwrap();
     assert_eq!(event.payload.as_str(), format!(r#"{{"id":"A-17","amount":"{long}"}}"#));
 }
 
 #[test]
-fn an_ack_that_makes_no_sense_is_refused() {
+fn a_malformed_ack_is_refused() {
     let sample = golden!("old_ack");
     for value in [
         String::new(),

@@ -1,5 +1,5 @@
-//! Properties of the domain that hold for every input: amounts are exact, ids mean the same in every spelling,
-//! a payload's text is never changed, and no bytes from outside make a decoder panic.
+//! Properties of the domain that hold for every input: amounts are exact, ids mean the same in every form, the text of
+//! a payload never changes, and no bytes from outside make a decoder panic.
 
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -25,7 +25,7 @@ fn plain(value: i128, decimals: u32) -> String {
 }
 
 /// Other ways to write the same decimal: a sign, more zeros, spaces around it, an exponent.
-fn spellings(value: i128, decimals: u32, zeros: usize) -> Vec<String> {
+fn notations(value: i128, decimals: u32, zeros: usize) -> Vec<String> {
     let digits = plain(value, decimals);
     let (sign, plus) = if value < 0 { ("-", "-") } else { ("", "+") };
     let unsigned = digits.trim_start_matches('-');
@@ -42,7 +42,7 @@ fn spellings(value: i128, decimals: u32, zeros: usize) -> Vec<String> {
     ]
 }
 
-/// One line of an order: price and quantity, each with its decimals, and whether they are sent as strings.
+/// One line of an order: price and quantity, each with its number of decimals, and whether they are JSON strings.
 fn item() -> impl Strategy<Value = (i64, u32, i64, u32, bool)> {
     (-1_000_000_000..=1_000_000_000_i64, 0..=6_u32, -1000..=1000_i64, 0..=3_u32, any::<bool>())
 }
@@ -63,9 +63,9 @@ proptest! {
     }
 
     #[test]
-    fn every_spelling_of_a_decimal_is_the_same_amount((value, decimals) in decimal(), zeros in 0..20_usize) {
+    fn every_notation_of_a_decimal_is_the_same_amount((value, decimals) in decimal(), zeros in 0..20_usize) {
         let amount = Amount::parse(&plain(value, decimals)).expect("digits");
-        for text in spellings(value, decimals, zeros) {
+        for text in notations(value, decimals, zeros) {
             let read = Amount::parse(&text);
             prop_assert_eq!(read.as_ref(), Some(&amount), "{}", text);
             let again = Amount::parse(&read.expect("read").to_string());
@@ -82,7 +82,7 @@ proptest! {
     }
 
     #[test]
-    fn the_items_are_summed_as_integers_would_be(items in prop::collection::vec(item(), 0..40)) {
+    fn items_are_summed_exactly_like_integers(items in prop::collection::vec(item(), 0..40)) {
         let mut total = 0_i128;
         let mut lines = Vec::new();
         for (price, price_decimals, qty, qty_decimals, quoted) in items {
@@ -99,25 +99,25 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_an_amount_or_none_and_what_is_one_reads_back(text in "[-+ .eE_0-9a-z]{0,12}|\\PC{0,20}") {
+    fn any_text_is_an_amount_that_reads_back_or_none(text in "[-+ .eE_0-9a-z]{0,12}|\\PC{0,20}") {
         if let Some(amount) = Amount::parse(&text) {
             prop_assert_eq!(Amount::parse(&amount.to_string()), Some(amount));
         }
     }
 
     #[test]
-    fn an_id_means_the_same_in_every_spelling(bytes in any::<[u8; 16]>()) {
+    fn an_id_means_the_same_in_every_form(bytes in any::<[u8; 16]>()) {
         let id = OrderId::from_bytes(bytes);
         let text = id.to_string();
         prop_assert_eq!(text.len(), 36);
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         prop_assert_eq!(&text.replace('-', ""), &hex);
-        for spelling in [
+        for form in [
             text.clone(), text.to_uppercase(), hex.clone(), hex.to_uppercase(), format!("{{{text}}}"),
             format!("urn:uuid:{text}"), format!("URN:UUID:{}", text.to_uppercase()),
         ] {
-            prop_assert_eq!(OrderId::parse(&spelling), Some(id), "{}", spelling);
-            prop_assert_eq!(UserId::parse(&spelling), Some(UserId::from_bytes(bytes)), "{}", spelling);
+            prop_assert_eq!(OrderId::parse(&form), Some(id), "{}", form);
+            prop_assert_eq!(UserId::parse(&form), Some(UserId::from_bytes(bytes)), "{}", form);
         }
         prop_assert_eq!(id.as_bytes(), &bytes);
         prop_assert_eq!(id.bucket(), bytes[15] % 4);
@@ -139,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn a_request_keeps_its_payload_byte_for_byte_on_either_way(text in json_text(), gap in "[ \t\r\n]{0,2}") {
+    fn a_request_keeps_its_payload_byte_for_byte_in_either_field(text in json_text(), gap in "[ \t\r\n]{0,2}") {
         prop_assume!(text != "null");
         let user = format!("\"user_id\":\"{USER}\"");
         prop_assert_eq!(&kept(&format!("{{{user},{gap}\"payload\"{gap}:{gap}{text}{gap}}}{gap}")), &text);
@@ -193,12 +193,12 @@ proptest! {
         let members: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
         let text = format!("{{{}}}", members.join(","));
         decode_all(text.as_bytes(), b"1");
-        // Cut anywhere, also within a character.
+        // Cut at any position, also within a character.
         decode_all(&text.as_bytes()[..cut.min(text.len())], b"1");
     }
 }
 
-/// Everything that reads bytes from outside. What they answer is no concern here.
+/// Runs every decoder of bytes from outside. Their results do not matter here.
 fn decode_all(bytes: &[u8], version: &[u8]) {
     let headers = || [("order-version", version), ("event-id", version)];
     let _ = Event::decode(bytes, headers(), Timestamp::UNIX_EPOCH);

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 
 use crate::clients::USER;
 use crate::clients::answers::{create, member, names, order, order_id};
-use crate::clients::stream::{Stream, Told};
+use crate::clients::stream::{Stream, StreamEvent};
 use crate::faults::hooks::{Hook, Pass, Point};
 use crate::harness::app::{Setup, TestApp};
 use crate::harness::cluster::Cluster;
@@ -30,10 +30,10 @@ fn of_user() -> String {
 }
 
 /// The history events of each order, in the order of their arrival.
-fn by_order(events: &[Told]) -> BTreeMap<String, Vec<(i64, String)>> {
+fn by_order(events: &[StreamEvent]) -> BTreeMap<String, Vec<(i64, String)>> {
     let mut orders: BTreeMap<String, Vec<(i64, String)>> = BTreeMap::new();
     for event in events {
-        let (id, version, by, _) = event.step();
+        let (id, version, by, _) = event.summary();
         orders.entry(id).or_default().push((version, by));
     }
     orders
@@ -102,8 +102,12 @@ async fn reconnects_after_a_restart(app: TestApp) {
     let second = create(&app.client, "{}").await;
     let mut stream = Stream::open(app.address, &of_user(), Some(&events[0].id)).await;
     let rest = stream.take(3).await;
-    let changes =
-        [events, rest].concat().iter().map(Told::step).map(|(id, _, by, _)| (id, by)).collect::<Vec<_>>();
+    let changes = [events, rest]
+        .concat()
+        .iter()
+        .map(StreamEvent::summary)
+        .map(|(id, _, by, _)| (id, by))
+        .collect::<Vec<_>>();
     let expected = [(&first, "create"), (&first, "worker"), (&second, "create"), (&second, "worker")];
     assert_eq!(changes, expected.map(|(id, by)| (id.clone(), by.to_owned())));
     app.finish().await;
@@ -123,7 +127,7 @@ async fn a_client_that_reconnects_after_a_restart_on_postgres_misses_no_event() 
 async fn causes_of(stream: &mut Stream, version: i64) -> Vec<String> {
     let mut by: Vec<String> = Vec::new();
     while by.last().is_none_or(|by| by != "worker") {
-        let (_, of, cause, _) = stream.next().await.expect("a stream that continues").step();
+        let (_, of, cause, _) = stream.next().await.expect("a stream that continues").summary();
         if of == version {
             by.push(cause);
         }
@@ -144,11 +148,11 @@ async fn reports_an_unknown_offset(app: TestApp) {
     for (path, version) in [(of_user(), 2), (format!("/orders/{id}/events"), 3)] {
         let beyond = "9000000000000000000-7";
         let mut stream = Stream::open(app.address, &path, Some(beyond)).await;
-        let (after, upto) = stream.lost.clone().expect("a gap event for the unknown offset");
+        let (after, upto) = stream.gap.clone().expect("a gap event for the unknown offset");
         assert_eq!(after, beyond);
         assert_eq!(causes_of_an_update(&app, &id, version, &mut stream).await, ["update", "worker"]);
         let reconnected = Stream::open(app.address, &path, Some(&upto)).await;
-        assert_eq!((reconnected.lost, reconnected.begun), (None, Some(upto)));
+        assert_eq!((reconnected.gap, reconnected.start), (None, Some(upto)));
     }
     app.finish().await;
 }
@@ -174,7 +178,7 @@ async fn an_offset_after_uncommitted_transactions_is_known() {
     let path = format!("/orders/{id}/events");
     let first = Stream::open(app.address, &path, None).await.take(1).await;
     let mut reconnected = Stream::open(app.address, &path, Some(&first[0].id)).await;
-    assert_eq!((&reconnected.lost, &reconnected.begun), (&None, &Some(first[0].id.clone())));
+    assert_eq!((&reconnected.gap, &reconnected.start), (&None, &Some(first[0].id.clone())));
     other.batch_execute("COMMIT").await.unwrap();
     assert_eq!(causes_of_an_update(&app, &id, 2, &mut reconnected).await, ["update", "worker"]);
     app.finish().await;
@@ -190,7 +194,7 @@ async fn streams_continue_after_the_restore_of_a_backup() {
     for path in &paths {
         let mut stream = Stream::open(app.address, path, Some("0-1")).await;
         let events = stream.take(2).await;
-        let by: Vec<String> = events.iter().map(|event| event.step().2).collect();
+        let by: Vec<String> = events.iter().map(|event| event.summary().2).collect();
         assert_eq!(by, ["create", "worker"]);
         last.clone_from(&events[1].id);
         streams.push(stream);
@@ -215,13 +219,13 @@ async fn streams_continue_after_the_restore_of_a_backup() {
         .await
         .unwrap();
     for stream in &mut streams {
-        stream.until_lost().await;
+        stream.until_gap().await;
     }
     let update = format!(r#"{{"order_id":"{id}","payload":{{}}}}"#);
     assert_eq!(app.client.post("/orders", update).await.status, 200);
     for stream in &mut streams {
         let events: Vec<(i64, String)> =
-            stream.take(2).await.iter().map(Told::change).map(|it| (it.0, it.1)).collect();
+            stream.take(2).await.iter().map(StreamEvent::change).map(|it| (it.0, it.1)).collect();
         assert_eq!(events, [(2, "update".to_owned()), (2, "worker".to_owned())]);
     }
     app.finish().await;
@@ -253,7 +257,7 @@ async fn a_stream_on_a_lagging_server_misses_no_event() {
     // The stream was called, has found no event, and reads again.
     until("a stream that reads again", async || (reads.load(Ordering::Relaxed) >= 3).then_some(())).await;
     lags.store(false, Ordering::Relaxed);
-    let changes: Vec<_> = stream.take(2).await.iter().map(Told::change).collect();
+    let changes: Vec<_> = stream.take(2).await.iter().map(StreamEvent::change).collect();
     let expected = [("update", "processing"), ("worker", "done")];
     assert_eq!(changes, expected.map(|(by, status)| (2, by.to_owned(), status.to_owned())));
     drop(stream);
@@ -320,10 +324,10 @@ async fn drops_its_history(app: TestApp) {
     // Followers whose offset is before the dropped events get one gap event, and then all later events.
     for path in [of_user(), format!("/orders/{id}/events")] {
         let answer = Stream::open(app.address, &path, Some("0-1")).await;
-        let (after, upto) = answer.lost.clone().expect("a gap event for the dropped events");
+        let (after, upto) = answer.gap.clone().expect("a gap event for the dropped events");
         assert_eq!(after, "0-1");
         let reconnected = Stream::open(app.address, &path, Some(&upto)).await;
-        assert_eq!((reconnected.lost, reconnected.begun), (None, Some(upto)));
+        assert_eq!((reconnected.gap, reconnected.start), (None, Some(upto)));
     }
     app.finish().await;
 }

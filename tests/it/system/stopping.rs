@@ -34,13 +34,13 @@ async fn a_stop_under_load_answers_each_executed_command_and_loses_nothing() {
         child.terminate().await;
         load = running.ended().await;
         assert_eq!(child.exit().await.code(), Some(0));
-        load.expect_the_unanswered_undone();
+        load.expect_unanswered_commands_undone();
         // No order is left for the next start.
         load.check(&ledger::verified_orders(folder.path(), load.confirmed()).await);
     }
     for ending in load.endings() {
         match ending {
-            Ending::Refused | Ending::TurnedAway(_) | Ending::Broken(Broken::Silent) => {}
+            Ending::Refused | Ending::Rejected(_) | Ending::Broken(Broken::Silent) => {}
             Ending::Broken(Broken::Torn(_)) | Ending::Exhausted | Ending::Stopped => panic!("{ending:?}"),
         }
     }

@@ -1,4 +1,5 @@
-//! The worker: processors that hang or fail, events that come again, and records that cannot be read.
+//! The worker: processors that hang or fail, events that are delivered again, late or out of order, and records that
+//! cannot be read. In each case the other orders are processed.
 
 pub(crate) mod poison;
 pub(crate) mod processing;

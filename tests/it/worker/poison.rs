@@ -1,5 +1,5 @@
-//! Records that no worker can make sense of. Each goes to the dead-letter file with its bytes, the reason and
-//! where it came from; the worker goes on, and the orders behind it are processed as if it had not been there.
+//! Records that no worker can interpret. Each goes to the dead-letter file with its bytes, the reason and its source;
+//! the worker continues, and processes the orders after it as usual.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::harness::ledger;
 use crate::harness::system::{DEAD_LETTERS, System};
 
 #[tokio::test]
-async fn a_record_that_cannot_be_processed_goes_to_the_dead_letters_and_nothing_else_happens() {
+async fn a_record_that_cannot_be_processed_only_becomes_a_dead_letter() {
     let folder = TempDir::new().unwrap();
     let system = System::start(folder.path()).await;
     let mut created = Vec::new();
@@ -33,9 +33,9 @@ async fn a_record_that_cannot_be_processed_goes_to_the_dead_letters_and_nothing_
     assert_eq!(letters.len(), poison.len());
     for (offset, (letter, (value, reason))) in (0..).zip(letters.iter().zip(&poison)) {
         assert_eq!(bytes(&letter["value"]), *value, "{reason}");
-        let told = letter["reason"].as_str().unwrap();
-        assert!(told.contains(reason), "{reason:?} is not said by {told:?}");
-        assert!(told.len() < 1000, "a reason must not repeat the record: {} bytes", told.len());
+        let given = letter["reason"].as_str().unwrap();
+        assert!(given.contains(reason), "{reason:?} is not in {given:?}");
+        assert!(given.len() < 1000, "a reason must not repeat the record: {} bytes", given.len());
         assert_eq!((&letter["topic"], &letter["partition"]), (&json!("orders.events"), &json!(3)));
         assert_eq!((&letter["offset"], &letter["timestamp"]), (&json!(offset), &json!(at().to_string())));
         assert_eq!((&letter["key"], &letter["headers"]), (&json!("k"), &json!([["trace", {"hex": "fffe"}]])));
@@ -43,13 +43,13 @@ async fn a_record_that_cannot_be_processed_goes_to_the_dead_letters_and_nothing_
     let bus = LocalBus::open(&folder.path().join(DEAD_LETTERS), "orders.events", 1 << 20).unwrap();
     assert_eq!(bus.dead_letters().await, Ok(poison.len() as u64));
     let orders = ledger::settled_orders(folder.path()).await;
-    assert_eq!(orders.len(), created.len(), "a poisoned record made an order");
+    assert_eq!(orders.len(), created.len(), "a poisoned record created an order");
     for id in &created {
         assert_eq!(ledger::order(&orders, id).status, Status::Done);
     }
 }
 
-/// Records that nobody can process, and a piece of the reason.
+/// Records that no worker can process, and a part of the reason.
 pub(crate) fn poison() -> Vec<(Vec<u8>, &'static str)> {
     let unknown = "0196f1c8-7b1e-7000-8000-00000000000f";
     let event = |members: &str| format!(r#"{{"user_id":"{USER}","payload":{{}},{members}}}"#).into_bytes();
@@ -98,7 +98,7 @@ fn dead_letters(folder: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
 }
 
-/// The bytes that a dead letter stands for.
+/// The bytes of the record in a dead letter.
 fn bytes(value: &Value) -> Vec<u8> {
     match value.as_str() {
         Some(text) => text.as_bytes().to_vec(),

@@ -1,5 +1,5 @@
-//! A processor that hangs, or fails for a reason that passes or does not: other orders go on, the order is tried again,
-//! and callers are told what the store has.
+//! A processor that hangs, or fails temporarily or permanently: the worker continues with other orders, retries the
+//! order, and callers get the state in the store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ async fn calls_that_hang_delay_no_other_order_and_end_at_their_limit() {
     });
     let app = setup.start().await;
     let mut hanging = Vec::new();
-    // More than the worker has tasks.
+    // More orders than the worker has tasks.
     for _ in 0..5 {
         let answer =
             app.client.request("POST", "/orders", &[("Prefer", "respond-async")], creation(r#"{"hang":1}"#));
@@ -53,7 +53,7 @@ async fn calls_that_hang_delay_no_other_order_and_end_at_their_limit() {
 }
 
 #[tokio::test]
-async fn a_failure_that_passes_is_tried_again_and_delays_no_other_order() {
+async fn a_temporary_failure_is_retried_and_delays_no_other_order() {
     let setup = TestApp::embedded().processor(Moody::failing(7));
     let app = setup.start().await;
     let answer = app.client.request(
@@ -72,29 +72,29 @@ async fn a_failure_that_passes_is_tried_again_and_delays_no_other_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tens_of_thousands_of_orders_that_fail_for_a_passing_reason_delay_no_other_order() {
+async fn many_orders_that_fail_temporarily_delay_no_other_order() {
     let batch = format!(r#"{{"orders":[{}]}}"#, vec![creation(r#"{"passing":1}"#); 1000].join(","));
-    others_go_on_beside(20, "/orders:batch", &batch).await;
+    assert_others_are_processed_beside(20, "/orders:batch", &batch).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn large_orders_that_fail_for_a_passing_reason_delay_no_other_order() {
-    // Together more than the relay holds in memory.
+async fn large_orders_that_fail_temporarily_delay_no_other_order() {
+    // Together they are larger than the memory of the relay.
     let large = creation(&format!(r#"{{"passing":1,"text":"{}"}}"#, "x".repeat(900_000)));
-    others_go_on_beside(40, "/orders", &large).await;
+    assert_others_are_processed_beside(40, "/orders", &large).await;
 }
 
-/// Posts that body so many times, with orders that fail for a passing reason, and waits for other orders to be done,
-/// with each store; then the reason passes.
-async fn others_go_on_beside(times: usize, path: &str, body: &str) {
+/// Posts that body `times` times, with orders that fail temporarily, and waits for other orders to be done, with each
+/// store; then the processor recovers.
+async fn assert_others_are_processed_beside(times: usize, path: &str, body: &str) {
     for is_embedded in [true, false] {
         let processor = Moody::failing(usize::MAX);
         let setup = TestApp::embedded().processor(Arc::<Moody>::clone(&processor));
         let app = if is_embedded { setup.start().await } else { setup.start_on_postgres().await };
         let count = body.matches("user_id").count();
         for _ in 0..times {
-            let hurry = [("Prefer", "respond-async"), ("content-type", "application/json")];
-            let answer = app.client.request("POST", path, &hurry, body.to_owned()).await;
+            let without_wait = [("Prefer", "respond-async"), ("content-type", "application/json")];
+            let answer = app.client.request("POST", path, &without_wait, body.to_owned()).await;
             assert_eq!(answer.text().matches(r#""status":"accepted""#).count(), count, "{answer:?}");
         }
         for _ in 0..20 {
@@ -111,7 +111,7 @@ async fn others_go_on_beside(times: usize, path: &str, body: &str) {
 }
 
 #[tokio::test]
-async fn a_call_that_takes_too_long_is_made_again() {
+async fn a_call_that_takes_too_long_is_retried() {
     let processor = Arc::new(HangsOnce::default());
     let setup = TestApp::embedded().processor(Arc::<HangsOnce>::clone(&processor));
     let app = setup.settings(|settings| settings.processor_timeout = Duration::from_millis(50)).start().await;
@@ -126,9 +126,9 @@ async fn a_call_that_takes_too_long_is_made_again() {
 }
 
 #[tokio::test]
-async fn an_event_that_comes_late_is_tried_again_all_the_same() {
+async fn a_late_event_is_retried_like_any_other() {
     let app = TestApp::embedded().processor(Moody::failing(1)).start().await;
-    // Much older than an order is tried again for.
+    // Much older than the time for which an order is retried.
     let value = format!(
         r#"{{"order_id":"0","user_id":"{USER}","payload":{{"id":"late","passing":1,"amount":4}},"status":"new",
             "timestamp":"2020-01-02T03:04:05Z"}}"#
@@ -141,11 +141,11 @@ async fn an_event_that_comes_late_is_tried_again_all_the_same() {
 }
 
 #[tokio::test]
-async fn an_order_that_is_tried_again_does_not_hold_the_stop_of_its_worker_up() {
+async fn a_retried_order_does_not_delay_the_stop_of_its_worker() {
     let processor = Moody::failing(usize::MAX);
     let mut app = TestApp::embedded().processor(Arc::<Moody>::clone(&processor)).start().await;
-    let hurry = [("Prefer", "respond-async")];
-    let answer = app.client.request("POST", "/orders", &hurry, creation(r#"{"passing":1}"#)).await;
+    let without_wait = [("Prefer", "respond-async")];
+    let answer = app.client.request("POST", "/orders", &without_wait, creation(r#"{"passing":1}"#)).await;
     let id = order_id(&answer).to_string();
     app.journal.until(|traffic| !traffic.events_of(&id).is_empty()).await;
     app.stop_worker().await;
@@ -172,18 +172,18 @@ async fn a_delivery_after_a_recorded_failure_is_acked_as_failed() {
 }
 
 #[tokio::test]
-async fn an_order_that_is_postponed_is_found_when_it_is_due_and_not_before() {
+async fn a_postponed_order_is_found_only_when_it_is_due() {
     let schema = Schema::migrated().await;
     let store = schema.open();
     let id = create_in(&store, some_user(), "{}").await;
     store.published(&[(id, 1)]).await.unwrap();
     let postponed = Postponed { order_id: id, version: 1, by: Duration::from_secs(60) };
     store.postpone(&[postponed]).await.unwrap();
-    // The mark of an earlier publish comes late.
+    // The late mark of an earlier publish.
     store.published(&[(id, 1)]).await.unwrap();
     let pending = async || store.pending(jiff::Timestamp::MAX, None, 10).await.unwrap().events.len();
     assert_eq!(pending().await, 0);
-    // Also when it is due, until a process claims it.
+    // A late mark also leaves an order that is due, until a process claims it.
     schema.execute("UPDATE orders_outbox SET claimed_until = now(), created_at = now()").await;
     store.published(&[(id, 1)]).await.unwrap();
     until("the order", async || (pending().await == 1).then_some(())).await;
@@ -193,7 +193,7 @@ async fn an_order_that_is_postponed_is_found_when_it_is_due_and_not_before() {
 }
 
 #[tokio::test]
-async fn a_claim_of_a_clock_that_was_ahead_keeps_no_process_away() {
+async fn a_claim_by_a_clock_that_was_ahead_blocks_no_process() {
     let schema = Schema::migrated().await;
     let store = schema.open();
     let id = create_in(&store, some_user(), "{}").await;
@@ -203,17 +203,17 @@ async fn a_claim_of_a_clock_that_was_ahead_keeps_no_process_away() {
 }
 
 #[tokio::test]
-async fn an_order_that_fails_for_longer_than_it_is_tried_fails_also_where_the_outbox_kept_it() {
+async fn an_order_that_was_postponed_fails_after_the_retry_time() {
     let setup = TestApp::embedded().processor(Moody::failing(usize::MAX));
     let app = setup
         .settings(|settings| settings.processor_retry_for = Duration::from_secs(16))
         .start_on_postgres()
         .await;
-    let hurry = [("Prefer", "respond-async")];
-    let answer = app.client.request("POST", "/orders", &hurry, creation(r#"{"passing":1}"#));
+    let without_wait = [("Prefer", "respond-async")];
+    let answer = app.client.request("POST", "/orders", &without_wait, creation(r#"{"passing":1}"#));
     let id = order_id(&answer.await).to_string();
     let postponed = "SELECT order_id::text FROM orders_outbox WHERE claimed_until = created_at";
-    until("the outbox to keep it", async || app.query(postponed).await).await;
+    until("the order to be postponed", async || app.query(postponed).await).await;
     let traffic = app.journal.until(|traffic| !traffic.acks_of(&id).is_empty()).await;
     assert_eq!(acks(&traffic, &id), ["failed"]);
     assert!(

@@ -1,5 +1,6 @@
-//! The bus delivers again, in another order, and without our headers. However often and however late an event
-//! comes, the orders are what their callers were told: no status, amount or row changes, none comes back.
+//! The bus redelivers events, in another order, and without the headers of the service. However often and however late
+//! an event is delivered, the orders stay as confirmed to their callers: no status, amount or row changes, and no
+//! deleted order returns.
 
 use std::sync::Arc;
 
@@ -22,17 +23,17 @@ use crate::harness::system::{System, outcome, settings, update};
 use crate::harness::wait::within;
 
 #[tokio::test]
-async fn every_event_ten_times_and_the_whole_history_again_change_nothing() {
+async fn redelivering_every_event_and_the_whole_history_changes_nothing() {
     let folder = TempDir::new().unwrap();
     let system = System::start(folder.path()).await;
-    let history = live(&system).await;
+    let history = produce_history(&system).await;
     let before = ledger::scan(&*system.store).await;
     for status in [Status::Done, Status::Failed, Status::Cancelled, Status::Deleted] {
         assert!(before.iter().any(|order| order.status == status), "no order is {status}: {before:?}");
     }
 
     for record in &history {
-        // All ten at once, so that one batch of the worker holds several.
+        // All ten at the same time, so that one batch of the worker has several of them.
         within("ten deliveries", join_all((0..10).map(|_| system.feed(record.clone())))).await;
     }
     for record in &history {
@@ -48,10 +49,10 @@ async fn every_event_ten_times_and_the_whole_history_again_change_nothing() {
 }
 
 #[tokio::test]
-async fn the_history_replayed_after_a_restart_changes_nothing() {
+async fn replaying_the_history_after_a_restart_changes_nothing() {
     let folder = TempDir::new().unwrap();
     let system = System::start(folder.path()).await;
-    let history = live(&system).await;
+    let history = produce_history(&system).await;
     system.stop().await;
     let before = ledger::settled_orders(folder.path()).await;
 
@@ -65,14 +66,14 @@ async fn the_history_replayed_after_a_restart_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_newer_version_delivered_first_is_not_undone_by_the_older_one() {
+async fn an_older_version_delivered_late_does_not_undo_a_newer_one() {
     let folder = TempDir::new().unwrap();
-    let at_once = Settings { ack_wait: false, ..settings(folder.path()) };
-    let (system, mut published) = behind_a_broker(&at_once).await;
+    let without_wait = Settings { ack_wait: false, ..settings(folder.path()) };
+    let (system, mut published) = behind_a_broker(&without_wait).await;
     let id = create(&system.client, r#"{"amount":1}"#).await;
     system.update(&id, r#"{"amount":2}"#).await;
-    let gone = create(&system.client, r#"{"amount":3}"#).await;
-    system.delete(&gone).await;
+    let deleted = create(&system.client, r#"{"amount":3}"#).await;
+    system.delete(&deleted).await;
 
     let mut events = Vec::new();
     while events.len() < 4 {
@@ -84,13 +85,13 @@ async fn a_newer_version_delivered_first_is_not_undone_by_the_older_one() {
     let order = system.get(&id).await;
     assert_eq!((order.status, order.processed_version), (Status::Done, 2));
     assert_eq!(order.amount.to_string(), "2");
-    assert_eq!(system.get(&gone).await.status, Status::Deleted);
+    assert_eq!(system.get(&deleted).await.status, Status::Deleted);
     system.stop().await;
     assert_eq!(ledger::settled_orders(folder.path()).await.len(), 2);
 }
 
 #[tokio::test]
-async fn an_old_event_without_headers_does_not_pass_for_the_version_under_way() {
+async fn an_old_event_without_headers_does_not_complete_a_newer_version() {
     let folder = TempDir::new().unwrap();
     let (system, mut published) = behind_a_broker(&settings(folder.path())).await;
     let creating = system.posting(format!(r#"{{"user_id":"{USER}","payload":{{"amount":1}}}}"#));
@@ -98,7 +99,7 @@ async fn an_old_event_without_headers_does_not_pass_for_the_version_under_way() 
     system.feed(first.clone()).await;
     let id = member(creating.await.unwrap().text(), "order_id");
 
-    // The old event comes again while the newer version is committed and not yet processed.
+    // The old event is redelivered while the newer version is committed and not yet processed.
     let updating = system.posting(update(&id, r#"{"amount":2}"#));
     let second = with_headers(&next(&mut published).await);
     system.feed(bare(&first)).await;
@@ -113,18 +114,18 @@ async fn an_old_event_without_headers_does_not_pass_for_the_version_under_way() 
 }
 
 #[tokio::test]
-async fn a_record_that_asks_for_an_order_makes_one_however_often_it_is_delivered() {
+async fn a_record_without_an_id_creates_one_order_however_often_delivered() {
     let folder = TempDir::new().unwrap();
     let system = System::start(folder.path()).await;
-    system.feed(wish(0)).await;
-    system.feed(wish(0)).await;
-    within("ten deliveries", join_all((0..10).map(|_| system.feed(wish(0))))).await;
-    // The same bytes at another place are another wish.
-    system.feed(wish(1)).await;
+    system.feed(creation_from_outside(0)).await;
+    system.feed(creation_from_outside(0)).await;
+    within("ten deliveries", join_all((0..10).map(|_| system.feed(creation_from_outside(0))))).await;
+    // The same bytes at another offset are another creation.
+    system.feed(creation_from_outside(1)).await;
     system.stop().await;
 
     let system = System::start(folder.path()).await;
-    system.feed(wish(0)).await;
+    system.feed(creation_from_outside(0)).await;
     system.stop().await;
     let orders = ledger::settled_orders(folder.path()).await;
     assert_eq!(orders.len(), 2, "{orders:?}");
@@ -134,9 +135,9 @@ async fn a_record_that_asks_for_an_order_makes_one_however_often_it_is_delivered
     }
 }
 
-/// Lives through all that can happen to orders, and answers the records of it. In the end there is an order in
-/// every state that an order can rest in.
-async fn live(system: &System) -> Vec<Raw> {
+/// Creates, changes, deletes and cancels orders, and returns the records of that. In the end there is an order in every
+/// final status.
+async fn produce_history(system: &System) -> Vec<Raw> {
     for number in 0..10 {
         let id = create(&system.client, &format!(r#"{{"id":{number},"amount":{number}}}"#)).await;
         if number >= 2 {
@@ -152,7 +153,11 @@ async fn live(system: &System) -> Vec<Raw> {
     }
     create(&system.client, r#"{"amount":"1e5000"}"#).await;
     let (cancelled, revived) = (create(&system.client, "{}").await, create(&system.client, "{}").await);
-    let foreign = [wish(77), calling_off(&cancelled), calling_off(&revived)];
+    let foreign = [
+        creation_from_outside(77),
+        cancellation_from_outside(&cancelled),
+        cancellation_from_outside(&revived),
+    ];
     for record in &foreign {
         system.feed(record.clone()).await;
     }
@@ -163,12 +168,12 @@ async fn live(system: &System) -> Vec<Raw> {
     history
 }
 
-/// A system whose events go no further: the test is the broker, and delivers them as it likes.
+/// A system whose events do not reach its worker: the test is the broker, and delivers them itself.
 async fn behind_a_broker(settings: &Settings) -> (System, UnboundedReceiver<Event>) {
     let (sender, published) = mpsc::unbounded_channel();
     let hook: Hook = Arc::new(move |point| {
         if let Point::Publish(events) = point {
-            // Nobody looks any more at the end of the test.
+            // At the end of the test the receiver is gone.
             events.iter().for_each(|event| drop(sender.send(event.clone())));
         }
         Pass::Withheld
@@ -181,8 +186,8 @@ async fn next(published: &mut UnboundedReceiver<Event>) -> Event {
     within("an event", published.recv()).await.expect("a system that runs")
 }
 
-/// Another service's wish for an order.
-fn wish(offset: i64) -> Raw {
+/// The record of another service that creates an order.
+fn creation_from_outside(offset: i64) -> Raw {
     let at = Timestamp::from_microsecond(1_760_000_000_000_000).expect("a time");
     let value = format!(
         r#"{{"order_id":"0","user_id":"{USER}","payload":{{"id":"wished","items":[{{"price":1.5,"qty":3}}]}}}}"#
@@ -190,8 +195,8 @@ fn wish(offset: i64) -> Raw {
     (source(offset, at), Record { value: value.into_bytes(), ..Record::default() })
 }
 
-/// Another service's word that an order is called off, now.
-fn calling_off(id: &str) -> Raw {
+/// The record of another service that cancels an order, with the current time.
+fn cancellation_from_outside(id: &str) -> Raw {
     let at = Timestamp::now();
     let value = format!(
         r#"{{"order_id":"{id}","user_id":"{USER}","payload":{{}},"status":"cancelled","timestamp":"{at}"}}"#

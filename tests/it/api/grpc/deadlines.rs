@@ -1,4 +1,5 @@
-//! A caller's deadline: what happened is told before it wherever that can be, and nothing is begun after it.
+//! A caller's deadline: the server answers before it where it can, and begins nothing after it. Without a worker, a
+//! call is answered as accepted shortly before its deadline; a commit that takes longer has an unknown outcome.
 
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
@@ -28,10 +29,10 @@ fn bytes() -> Vec<u8> {
 async fn without_a_worker_the_order_is_accepted_before_the_deadline() {
     let mut app = TestApp::embedded().without_worker().start().await;
     let mut orders = connect(app.grpc);
-    let mut asked = Request::new(creation(r#"{"amount":3}"#));
-    // The limit of the wait is thirty seconds; this caller's is three, and its client ends the call then.
-    asked.set_timeout(Duration::from_secs(3));
-    let id = upserted(orders.upsert_order(asked).await, "accepted");
+    let mut request = Request::new(creation(r#"{"amount":3}"#));
+    // The wait is limited to thirty seconds; this caller's deadline is three, and its client ends the call then.
+    request.set_timeout(Duration::from_secs(3));
+    let id = upserted(orders.upsert_order(request).await, "accepted");
     app.start_worker();
     app.journal.until(|traffic| !traffic.acks_of(&id).is_empty()).await;
     assert_eq!(grpc::order(&mut orders, &id).await.status, "done");
@@ -39,20 +40,20 @@ async fn without_a_worker_the_order_is_accepted_before_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_deadline_makes_nobody_wait_who_would_not() {
+async fn a_deadline_does_not_enable_the_wait_for_the_worker() {
     let gate = Gate::shut();
     let setup = TestApp::embedded().settings(|settings| settings.ack_wait = false);
     let app = setup.processor(gate.clone()).start().await;
-    let mut asked = Request::new(creation("{}"));
-    asked.set_timeout(Duration::from_secs(3600));
-    // The gate is shut, so whoever waited for the worker would not get past this line.
-    upserted(connect(app.grpc).upsert_order(asked).await, "created");
+    let mut request = Request::new(creation("{}"));
+    request.set_timeout(Duration::from_secs(3600));
+    // The gate is shut: a call that waited for the worker would not return here.
+    upserted(connect(app.grpc).upsert_order(request).await, "created");
     gate.open();
     app.finish().await;
 }
 
 #[tokio::test]
-async fn a_deadline_that_is_over_begins_nothing() {
+async fn a_call_after_its_deadline_begins_nothing() {
     let app = TestApp::embedded().start().await;
     for timeout in ["0S", "1n"] {
         let answer = raw(app.grpc, &path("UpsertOrder"), &[GRPC, ("grpc-timeout", timeout)], &bytes()).await;
@@ -62,7 +63,7 @@ async fn a_deadline_that_is_over_begins_nothing() {
 }
 
 #[tokio::test]
-async fn a_deadline_that_cannot_be_read_is_refused() {
+async fn a_malformed_deadline_is_refused() {
     let app = TestApp::embedded().start().await;
     for timeout in ["", "1", "1s", "123456789S", "-1S", "soon"] {
         let answer = raw(app.grpc, &path("UpsertOrder"), &[GRPC, ("grpc-timeout", timeout)], &bytes()).await;
@@ -73,9 +74,9 @@ async fn a_deadline_that_cannot_be_read_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_commit_that_takes_longer_than_the_deadline_is_told_so_and_the_order_may_be_there() {
+async fn a_commit_that_outlasts_the_deadline_may_have_stored_the_order() {
     let folder = TempDir::new().unwrap();
-    let (go_on, held) = sync_channel::<()>(1);
+    let (release, held) = sync_channel::<()>(1);
     let held = Mutex::new(held);
     let hook = move |point: Point<'_>| {
         if matches!(point, Point::Commit(_)) {
@@ -89,7 +90,7 @@ async fn a_commit_that_takes_longer_than_the_deadline_is_told_so_and_the_order_m
     let answer = raw(address, &path("UpsertOrder"), &[GRPC, ("grpc-timeout", "200m")], &bytes()).await;
     let (_, detail) = refused(answer, "deadline_exceeded");
     assert!(detail.contains("may be stored"), "{detail}");
-    go_on.send(()).unwrap();
+    release.send(()).unwrap();
     let by_external = format!("/orders/by-external/A-1?user_id={USER}");
     until("the order", async || (system.client.get(&by_external).await.status == 200).then_some(())).await;
     system.stop().await;

@@ -1,4 +1,6 @@
-//! The table of problems as it is told over gRPC: those that the other files do not bring about.
+//! Problems as gRPC reports them: those that the other files do not cause. They are a method that does not exist, a
+//! store that is unavailable, a commit with an unknown outcome and a defect in the process. Hooks in the process cause
+//! the last two.
 
 use std::sync::Arc;
 
@@ -20,7 +22,7 @@ use crate::harness::ledger;
 use crate::harness::system::{System, settings};
 
 #[tokio::test]
-async fn a_method_that_is_not_there_is_unimplemented() {
+async fn an_unknown_method_is_unimplemented() {
     let app = TestApp::embedded().start().await;
     for path in ["/", "/orders", &format!("/{SERVICE}"), &format!("/{SERVICE}/Drop"), "/other.Service/Health"]
     {
@@ -31,16 +33,16 @@ async fn a_method_that_is_not_there_is_unimplemented() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_away_is_unavailable_and_nothing_is_stored() {
+async fn calls_are_unavailable_and_store_nothing_without_a_store() {
     let app = TestApp::embedded().start().await;
     let mut orders = connect(app.grpc);
     let id = create(&mut orders, "{}").await;
     app.store.close().await;
-    for asked in [creation("{}"), update(&id, "{}"), deletion(&id)] {
-        refused(orders.upsert_order(asked).await, "store_unavailable");
+    for request in [creation("{}"), update(&id, "{}"), deletion(&id)] {
+        refused(orders.upsert_order(request).await, "store_unavailable");
     }
-    let asked = GetOrderByIdRequest { order_id: id.clone() };
-    refused(orders.get_order_by_id(asked).await, "store_unavailable");
+    let request = GetOrderByIdRequest { order_id: id.clone() };
+    refused(orders.get_order_by_id(request).await, "store_unavailable");
     let app = app.restart().await;
     assert_eq!(app.finish().await.events.len(), 1);
 }
@@ -52,16 +54,16 @@ async fn system(folder: &TempDir, hook: Hook) -> (System, std::net::SocketAddr) 
 }
 
 #[tokio::test]
-async fn a_commit_that_failed_half_way_is_unknown() {
+async fn a_commit_that_fails_half_way_has_an_unknown_outcome() {
     let folder = TempDir::new().unwrap();
     let torn = |point: Point<'_>| if matches!(point, Point::Commit(_)) { Pass::Torn } else { Pass::On };
     let (system, address) = system(&folder, Arc::new(torn)).await;
     let (status, _) = refused(connect(address).upsert_order(creation("{}")).await, "outcome_unknown");
     assert_eq!(status.code(), Code::Unknown);
     let id = text(&status, "order-id").expect("an id to look for");
-    // It was stored, in this case; looking tells.
-    let asked = GetOrderByIdRequest { order_id: id.clone() };
-    connect(address).get_order_by_id(asked).await.expect("the order");
+    // Here the order was stored, and a read shows it.
+    let request = GetOrderByIdRequest { order_id: id.clone() };
+    connect(address).get_order_by_id(request).await.expect("the order");
     system.processed(&id).await;
     system.stop().await;
     assert_eq!(ledger::settled_orders(folder.path()).await.len(), 1);
@@ -76,15 +78,15 @@ async fn a_defect_is_internal_and_the_next_call_is_served() {
     };
     let (system, address) = system(&folder, Arc::new(broken)).await;
     let mut orders = connect(address);
-    let asked = GetOrderByIdRequest { order_id: UNKNOWN_ID.to_owned() };
-    let (_, detail) = refused(orders.get_order_by_id(asked).await, "internal");
+    let request = GetOrderByIdRequest { order_id: UNKNOWN_ID.to_owned() };
+    let (_, detail) = refused(orders.get_order_by_id(request).await, "internal");
     assert!(!detail.contains("on purpose"), "{detail}");
     upserted(orders.upsert_order(creation("{}")).await, "created");
     system.stop().await;
 }
 
 #[tokio::test]
-async fn what_is_no_call_at_all_is_a_415() {
+async fn a_request_without_the_content_type_of_grpc_is_a_415() {
     let app = TestApp::embedded().start().await;
     for headers in [&[][..], &[("content-type", "application/json")]] {
         let (status, answer) = post(app.grpc, &path("Health"), headers, Full::new(Bytes::new())).await;

@@ -1,6 +1,6 @@
-//! The proto files as clients see them: reflection tells of all services, in both of its versions, and of exactly the
-//! messages and numbers that clients of the contract are made from. The routes of HTTP are read in the file itself:
-//! the library that tells of it leaves options out that it does not know.
+//! The proto files as clients see them: reflection lists all services, in both of its versions, and describes exactly
+//! the messages and numbers that clients of the contract are generated from. The test reads the routes of HTTP in the
+//! file itself: the reflection library leaves out options that it does not know.
 
 use std::path::Path;
 
@@ -11,13 +11,13 @@ use tonic_reflection::pb::{v1, v1alpha};
 use crate::clients::grpc::{SERVICE, channel};
 use crate::harness::app::TestApp;
 
-/// As much of a file's descriptor as the contract speaks of.
+/// The part of a file's descriptor that the contract fixes.
 #[derive(Message)]
 struct File {
     #[prost(string, tag = "2")]
     package: String,
     #[prost(message, repeated, tag = "4")]
-    messages: Vec<Described>,
+    messages: Vec<MessageType>,
     #[prost(message, repeated, tag = "6")]
     services: Vec<Service>,
     #[prost(string, tag = "12")]
@@ -25,7 +25,7 @@ struct File {
 }
 
 #[derive(Message)]
-struct Described {
+struct MessageType {
     #[prost(string, tag = "1")]
     name: String,
     #[prost(message, repeated, tag = "2")]
@@ -63,7 +63,7 @@ struct Method {
 }
 
 /// A message on one line: its fields with their numbers and types.
-fn line(message: &Described) -> String {
+fn line(message: &MessageType) -> String {
     let kind = |field: &Field| match field.kind {
         1 => "double".to_owned(),
         5 => "int32".to_owned(),
@@ -81,28 +81,28 @@ fn signature(method: &Method) -> String {
     format!("{name}({input}) -> {output}")
 }
 
-/// Asks reflection for the file that holds a name.
+/// Requests the file that defines a name from reflection.
 async fn file(app: &TestApp, symbol: &str) -> File {
     let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel(app.grpc));
-    let asked = v1::server_reflection_request::MessageRequest::FileContainingSymbol(symbol.to_owned());
-    let asked = v1::ServerReflectionRequest { host: String::new(), message_request: Some(asked) };
-    let answers = client.server_reflection_info(stream::iter([asked])).await.expect("an answer");
+    let request = v1::server_reflection_request::MessageRequest::FileContainingSymbol(symbol.to_owned());
+    let request = v1::ServerReflectionRequest { host: String::new(), message_request: Some(request) };
+    let answers = client.server_reflection_info(stream::iter([request])).await.expect("an answer");
     let answer = answers.into_inner().message().await.expect("a stream").expect("an answer");
-    let Some(v1::server_reflection_response::MessageResponse::FileDescriptorResponse(told)) =
+    let Some(v1::server_reflection_response::MessageResponse::FileDescriptorResponse(response)) =
         answer.message_response
     else {
         panic!("no file of {symbol}")
     };
-    File::decode(told.file_descriptor_proto[0].as_slice()).expect("a descriptor")
+    File::decode(response.file_descriptor_proto[0].as_slice()).expect("a descriptor")
 }
 
 #[tokio::test]
 async fn reflection_lists_the_services_in_both_of_its_versions() {
     let app = TestApp::embedded().start().await;
     let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel(app.grpc));
-    let asked = v1::server_reflection_request::MessageRequest::ListServices(String::new());
-    let asked = v1::ServerReflectionRequest { host: String::new(), message_request: Some(asked) };
-    let answers = client.server_reflection_info(stream::iter([asked])).await.expect("an answer");
+    let request = v1::server_reflection_request::MessageRequest::ListServices(String::new());
+    let request = v1::ServerReflectionRequest { host: String::new(), message_request: Some(request) };
+    let answers = client.server_reflection_info(stream::iter([request])).await.expect("an answer");
     let answer = answers.into_inner().message().await.expect("a stream").expect("an answer");
     let Some(v1::server_reflection_response::MessageResponse::ListServicesResponse(list)) =
         answer.message_response
@@ -115,9 +115,9 @@ async fn reflection_lists_the_services_in_both_of_its_versions() {
     }
 
     let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(channel(app.grpc));
-    let asked = v1alpha::server_reflection_request::MessageRequest::ListServices(String::new());
-    let asked = v1alpha::ServerReflectionRequest { host: String::new(), message_request: Some(asked) };
-    let answers = client.server_reflection_info(stream::iter([asked])).await.expect("an answer");
+    let request = v1alpha::server_reflection_request::MessageRequest::ListServices(String::new());
+    let request = v1alpha::ServerReflectionRequest { host: String::new(), message_request: Some(request) };
+    let answers = client.server_reflection_info(stream::iter([request])).await.expect("an answer");
     let answer = answers.into_inner().message().await.expect("a stream").expect("an answer");
     let Some(v1alpha::server_reflection_response::MessageResponse::ListServicesResponse(list)) =
         answer.message_response
@@ -129,7 +129,7 @@ async fn reflection_lists_the_services_in_both_of_its_versions() {
 }
 
 #[tokio::test]
-async fn the_files_are_those_that_clients_of_the_contract_are_made_from() {
+async fn reflection_describes_the_messages_and_methods_of_the_contract() {
     let app = TestApp::embedded().start().await;
     let service = file(&app, SERVICE).await;
     assert_eq!((service.package.as_str(), service.syntax.as_str()), ("orders.service.v1", "proto3"));
@@ -166,14 +166,14 @@ async fn the_files_are_those_that_clients_of_the_contract_are_made_from() {
 }
 
 #[test]
-fn the_file_names_the_route_of_each_method() {
+fn the_proto_file_names_the_http_route_of_each_method() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("api/orders_api/orders.proto");
     let text = std::fs::read_to_string(path).expect("a file");
     let methods: Vec<&str> = text.split("  rpc ").skip(1).collect();
     let routes = methods.iter().map(|method| {
         let (name, _) = method.split_once('(').expect("a name");
         let (_, option) = method.split_once("option (google.api.http) = {").expect("a route");
-        let (route, _) = option.split_once("\n    };").expect("its end");
+        let (route, _) = option.split_once("\n    };").expect("the end of the route");
         format!("{name} {}", route.split_whitespace().collect::<Vec<_>>().join(" "))
     });
     assert_eq!(

@@ -1,5 +1,5 @@
-//! The limits, which are those of HTTP: the size of a message, the time for it, the memory of what is in flight and
-//! the time that a connection has to say what it is; and many calls on one connection.
+//! The limits of gRPC, which are those of HTTP: the size of a message, the time to send it, the memory of the calls in
+//! flight and the time in which a connection must identify its protocol. Many calls share one connection.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -28,7 +28,7 @@ const MIB: usize = 1 << 20;
 
 /// A creation whose message has that many bytes.
 fn message_of(size: usize) -> UpsertOrderRequest {
-    // The length of the filling is told in three bytes from 16 KiB on, as it is at the limit.
+    // From 16 KiB on, the length of the filling takes three bytes, as it does at the limit.
     let frame = creation(&format!("\"{}\"", "x".repeat(1 << 16))).encoded_len() - (1 << 16);
     let message = creation(&format!("\"{}\"", "x".repeat(size - frame)));
     assert_eq!(message.encoded_len(), size);
@@ -36,7 +36,7 @@ fn message_of(size: usize) -> UpsertOrderRequest {
 }
 
 #[tokio::test]
-async fn a_message_of_the_limit_is_taken_and_a_byte_more_is_refused() {
+async fn a_message_of_the_limit_is_accepted_and_a_longer_one_refused() {
     let app = TestApp::embedded().start().await;
     let mut orders = connect(app.grpc);
     upserted(orders.upsert_order(message_of(MIB)).await, "created");
@@ -44,10 +44,10 @@ async fn a_message_of_the_limit_is_taken_and_a_byte_more_is_refused() {
         let (status, detail) = refused(orders.upsert_order(message_of(size)).await, "body_too_large");
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert!(detail.contains("1048576 bytes"), "{detail}");
-        // The connection goes on.
+        // The connection stays usable.
         create(&mut orders, "{}").await;
     }
-    // One that is announced is refused before it comes.
+    // A message whose announced length is too large is refused before its body arrives.
     let announced = [&[0], &u32::MAX.to_be_bytes()[..]].concat();
     let answer = raw(app.grpc, &path("UpsertOrder"), &[GRPC], &announced).await;
     refused(answer, "body_too_large");
@@ -55,7 +55,7 @@ async fn a_message_of_the_limit_is_taken_and_a_byte_more_is_refused() {
 }
 
 #[tokio::test]
-async fn a_compressed_message_is_refused_with_the_encoding_that_is_taken() {
+async fn a_compressed_message_is_refused_with_the_accepted_encoding() {
     let app = TestApp::embedded().start().await;
     let mut message = framed(&creation("{}").encode_to_vec());
     message[0] = 1;
@@ -63,14 +63,14 @@ async fn a_compressed_message_is_refused_with_the_encoding_that_is_taken() {
         let answer = raw(app.grpc, &path("UpsertOrder"), headers, &message).await;
         let (status, _) = refused(answer, "unsupported_content_encoding");
         assert_eq!(status.code(), Code::Unimplemented);
-        let accepted = status.metadata().get("grpc-accept-encoding").expect("what is taken");
+        let accepted = status.metadata().get("grpc-accept-encoding").expect("the accepted encoding");
         assert_eq!(accepted, "identity");
     }
     assert!(app.finish().await.events.is_empty());
 }
 
 #[tokio::test]
-async fn what_is_no_message_is_refused() {
+async fn an_unreadable_message_is_refused() {
     let app = TestApp::embedded().start().await;
     let whole = framed(&creation("{}").encode_to_vec());
     let half = &whole[..whole.len() - 1];
@@ -86,9 +86,9 @@ async fn what_is_no_message_is_refused() {
 }
 
 #[tokio::test]
-async fn a_message_that_does_not_come_in_time_is_refused() {
-    let impatient = |settings: &mut Settings| settings.http_body_timeout = Duration::from_millis(200);
-    let app = TestApp::embedded().settings(impatient).start().await;
+async fn a_message_that_arrives_too_late_is_refused() {
+    let short_timeouts = |settings: &mut Settings| settings.http_body_timeout = Duration::from_millis(200);
+    let app = TestApp::embedded().settings(short_timeouts).start().await;
     for beginning in [&[][..], &[0, 0], &[0, 0, 0, 0, 9, 1]] {
         let first = Ok::<_, std::io::Error>(Frame::data(Bytes::copy_from_slice(beginning)));
         let endless = futures_util::stream::unfold(Some(first), async |first| match first {
@@ -104,35 +104,35 @@ async fn a_message_that_does_not_come_in_time_is_refused() {
     assert!(app.finish().await.events.is_empty());
 }
 
-/// Room for three calls in flight: each counts 8 KiB and its message, and these round to 9 KiB.
-fn room_for_three(settings: &mut Settings) {
+/// Sets the memory for three calls in flight: each counts 8 KiB and its message, rounded up to 9 KiB.
+fn memory_for_three(settings: &mut Settings) {
     settings.http_body_limit = 1024;
     settings.http_memory_budget = 27 * 1024;
 }
 
 #[tokio::test]
-async fn beyond_the_memory_budget_calls_and_requests_are_turned_away_together() {
-    let mut app = TestApp::embedded().settings(room_for_three).without_worker().start().await;
+async fn calls_and_requests_beyond_the_memory_budget_are_refused() {
+    let mut app = TestApp::embedded().settings(memory_for_three).without_worker().start().await;
     let address = app.grpc;
-    let taken = [(); 3].map(|()| {
+    let accepted_calls = [(); 3].map(|()| {
         tokio::spawn(async move { connect(address).upsert_order(creation(r#"{"amount":1}"#)).await })
     });
-    // All three wait for the worker, and hold their share.
+    // All three wait for the worker, and hold their share of the memory.
     app.journal.until(|traffic| traffic.events.len() == 3).await;
     let mut orders = connect(app.grpc);
     refused(orders.upsert_order(creation("{}")).await, "overloaded");
-    let asked = GetOrderByIdRequest { order_id: UNKNOWN_ID.to_owned() };
-    refused(orders.get_order_by_id(asked).await, "overloaded");
+    let request = GetOrderByIdRequest { order_id: UNKNOWN_ID.to_owned() };
+    refused(orders.get_order_by_id(request).await, "overloaded");
     let body = format!(r#"{{"user_id":"{USER}","payload":{{}}}}"#);
     problem(&app.client.post("/orders", body).await, "overloaded");
-    let asked = HealthCheckRequest::default();
-    HealthClient::new(channel(app.grpc)).check(asked).await.expect("an answer, however full it is");
+    let request = HealthCheckRequest::default();
+    HealthClient::new(channel(app.grpc)).check(request).await.expect("an answer while the memory is used up");
     app.start_worker();
-    for call in taken {
+    for call in accepted_calls {
         upserted(call.await.expect("an answer"), "created");
     }
     create(&mut orders, "{}").await;
-    assert_eq!(app.finish().await.events.len(), 4, "nothing of what was turned away was stored");
+    assert_eq!(app.finish().await.events.len(), 4, "no refused request was stored");
 }
 
 #[tokio::test]
@@ -149,30 +149,31 @@ async fn many_calls_share_a_connection_and_each_gets_its_own_answer() {
     });
     let ids: BTreeSet<String> = join_all(calls).await.into_iter().collect();
     assert_eq!(ids.len(), 200);
-    // The first sweep may publish an event that is just being published: it is the same event, and changes nothing.
+    // The first sweep may publish an event a second time while the relay publishes it: it is the same event, and
+    // changes nothing.
     let keys = app.finish().await.events.into_iter().map(|event| event.key.expect("the order's id"));
-    let told: BTreeSet<String> = keys.map(|key| String::from_utf8(key).expect("an id")).collect();
-    assert_eq!(told, ids);
+    let published: BTreeSet<String> = keys.map(|key| String::from_utf8(key).expect("an id")).collect();
+    assert_eq!(published, ids);
 }
 
 #[tokio::test]
-async fn a_connection_that_is_silent_is_closed() {
-    let impatient = |settings: &mut Settings| settings.http_header_timeout = Duration::from_millis(200);
-    let app = TestApp::embedded().settings(impatient).start().await;
+async fn a_silent_connection_is_closed() {
+    let short_timeouts = |settings: &mut Settings| settings.http_header_timeout = Duration::from_millis(200);
+    let app = TestApp::embedded().settings(short_timeouts).start().await;
     for beginning in [&b""[..], b"PRI * HTTP/2.0\r\n"] {
         assert!(raw_bytes(app.grpc, beginning).await.is_empty());
     }
-    // One that has said what it is, and then does not answer whether it is there.
+    // A connection that identifies its protocol, and then does not answer a ping.
     let settings_frame = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     let greeting = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &settings_frame].concat();
     raw_bytes(app.grpc, &greeting).await;
-    // One that speaks is served. A test that is slow speaks late.
+    // A connection that sends a call in time is served; a slow test may send it too late.
     until("a call in time", async || connect(app.grpc).upsert_order(creation("{}")).await.ok()).await;
     app.finish().await;
 }
 
 #[tokio::test]
-async fn whoever_speaks_http_1_is_told_where_that_is() {
+async fn http_1_on_the_grpc_port_is_answered_with_a_hint() {
     let app = TestApp::embedded().start().await;
     let answer = raw_bytes(app.grpc, b"GET /orders HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     let answer = String::from_utf8(answer).expect("a text");

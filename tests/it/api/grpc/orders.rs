@@ -1,4 +1,5 @@
-//! The golden cases: creating, updating, deleting and reading orders, their events, and what a caller is told.
+//! The golden cases over gRPC: creating, updating, deleting and reading orders, the events that they publish, and the
+//! answers that a caller gets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,22 +26,22 @@ fn by_external(external_id: &str, user_id: &str) -> GetOrderByExternalIdRequest 
     GetOrderByExternalIdRequest { external_id: external_id.to_owned(), user_id: user_id.to_owned() }
 }
 
-pub(super) async fn the_process_says_that_it_answers<B: Backend>() {
+pub(super) async fn the_health_method_answers_ok<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let answer = app.grpc().health(HealthRequest {}).await.expect("an answer");
     assert_eq!(answer.into_inner().status, "ok");
     app.finish().await;
 }
 
-pub(super) async fn no_id_creates_an_order_that_is_done_and_told_once<B: Backend>() {
+pub(super) async fn a_call_without_an_id_creates_an_order_and_one_event<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let mut orders = app.grpc();
     let mut ids = Vec::new();
     for order_id in ["", "0"] {
         for status in ["", "new"] {
             let (order_id, status) = (order_id.to_owned(), status.to_owned());
-            let asked = UpsertOrderRequest { order_id, status, ..creation(r#"{"amount":1}"#) };
-            let answer = orders.upsert_order(asked).await.expect("a new order");
+            let request = UpsertOrderRequest { order_id, status, ..creation(r#"{"amount":1}"#) };
+            let answer = orders.upsert_order(request).await.expect("a new order");
             assert_eq!(answer.metadata().get("order-version").expect("a version"), "1");
             let id = upserted(Ok(answer), "created");
             assert_eq!(order(&mut orders, &id).await.status, "done");
@@ -56,15 +57,15 @@ pub(super) async fn no_id_creates_an_order_that_is_done_and_told_once<B: Backend
     }
 }
 
-pub(super) async fn an_id_in_any_spelling_updates_and_is_answered_canonically<B: Backend>() {
+pub(super) async fn an_id_in_any_form_updates_and_is_answered_canonically<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let mut orders = app.grpc();
     let id = create(&mut orders, r#"{"amount":1}"#).await;
-    let spellings = [id.clone(), id.to_uppercase(), format!("urn:uuid:{id}"), id.replace('-', "")];
-    for (amount, spelling) in (2..).zip(spellings) {
-        let asked = update(&spelling, &format!(r#"{{"amount":{amount}}}"#));
-        assert_eq!(upserted(orders.upsert_order(asked).await, "updated"), id);
-        let shown = order(&mut orders, &spelling).await;
+    let forms = [id.clone(), id.to_uppercase(), format!("urn:uuid:{id}"), id.replace('-', "")];
+    for (amount, form) in (2..).zip(forms) {
+        let request = update(&form, &format!(r#"{{"amount":{amount}}}"#));
+        assert_eq!(upserted(orders.upsert_order(request).await, "updated"), id);
+        let shown = order(&mut orders, &form).await;
         assert_eq!(
             (shown.amount, shown.status.as_str(), shown.order_id),
             (f64::from(amount), "done", id.clone())
@@ -73,7 +74,7 @@ pub(super) async fn an_id_in_any_spelling_updates_and_is_answered_canonically<B:
     app.finish().await;
 }
 
-pub(super) async fn a_deletion_needs_no_payload_and_the_order_stays_to_be_seen<B: Backend>() {
+pub(super) async fn a_deletion_needs_no_payload_and_the_order_stays_readable<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let mut orders = app.grpc();
     let id = create(&mut orders, r#"{"amount":7.50,"id":"A-1"}"#).await;
@@ -94,41 +95,41 @@ pub(super) async fn any_write_to_a_deleted_order_is_refused<B: Backend>() {
     let id = create(&mut orders, r#"{"amount":1}"#).await;
     upserted(orders.upsert_order(deletion(&id)).await, "deleted");
     let before = order(&mut orders, &id).await;
-    for asked in [update(&id, "{}"), deletion(&id)] {
-        let (status, _) = refused(orders.upsert_order(asked).await, "order_deleted");
+    for request in [update(&id, "{}"), deletion(&id)] {
+        let (status, _) = refused(orders.upsert_order(request).await, "order_deleted");
         assert_eq!(text(&status, "order-id"), Some(id.clone()));
     }
     assert_eq!(order(&mut orders, &id).await, before);
-    assert_eq!(app.finish().await.events_of(&id).len(), 2, "a refused write is no event");
+    assert_eq!(app.finish().await.events_of(&id).len(), 2, "a refused write publishes no event");
 }
 
-pub(super) async fn an_unknown_order_and_a_strangers_are_not_found<B: Backend>() {
+pub(super) async fn an_unknown_order_and_another_users_order_are_not_found<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let mut orders = app.grpc();
     let id = create(&mut orders, r#"{"id":"A-1"}"#).await;
-    for asked in [update(UNKNOWN_ID, "{}"), deletion(UNKNOWN_ID)] {
-        let (status, _) = refused(orders.upsert_order(asked).await, "order_not_found");
+    for request in [update(UNKNOWN_ID, "{}"), deletion(UNKNOWN_ID)] {
+        let (status, _) = refused(orders.upsert_order(request).await, "order_not_found");
         assert_eq!(text(&status, "order-id").as_deref(), Some(UNKNOWN_ID));
     }
     let user_id = STRANGER.to_owned();
-    for asked in [update(&id, "{}"), deletion(&id)] {
-        let asked = UpsertOrderRequest { user_id: user_id.clone(), ..asked };
-        refused(orders.upsert_order(asked).await, "order_not_found");
+    for request in [update(&id, "{}"), deletion(&id)] {
+        let request = UpsertOrderRequest { user_id: user_id.clone(), ..request };
+        refused(orders.upsert_order(request).await, "order_not_found");
     }
     let unknown = GetOrderByIdRequest { order_id: UNKNOWN_ID.to_owned() };
     refused(orders.get_order_by_id(unknown).await, "order_not_found");
-    for asked in [by_external("A-2", USER), by_external("A-1", STRANGER)] {
-        refused(orders.get_order_by_external_id(asked).await, "order_not_found");
+    for request in [by_external("A-2", USER), by_external("A-1", STRANGER)] {
+        refused(orders.get_order_by_external_id(request).await, "order_not_found");
     }
     app.finish().await;
 }
 
-pub(super) async fn what_breaks_a_rule_is_refused_and_the_field_named<B: Backend>() {
+pub(super) async fn an_invalid_field_is_refused_and_named<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let mut orders = app.grpc();
     let id = create(&mut orders, "{}").await;
     let owned = str::to_owned;
-    let asked = [
+    let requests = [
         ("order_id", UpsertOrderRequest { order_id: owned("abc"), ..creation("{}") }),
         ("order_id", UpsertOrderRequest { order_id: owned("00"), ..creation("{}") }),
         ("order_id", UpsertOrderRequest { status: owned("deleted"), ..creation("{}") }),
@@ -143,13 +144,13 @@ pub(super) async fn what_breaks_a_rule_is_refused_and_the_field_named<B: Backend
         ("payload_json", creation("{} x")),
         ("payload_json", creation(r#"{"a":"\u0000"}"#)),
     ];
-    for (field, asked) in asked {
-        let (_, detail) = refused(orders.upsert_order(asked.clone()).await, "invalid_request");
-        assert!(detail.starts_with(&format!("{field}: ")), "{asked:?}: {detail}");
+    for (field, request) in requests {
+        let (_, detail) = refused(orders.upsert_order(request.clone()).await, "invalid_request");
+        assert!(detail.starts_with(&format!("{field}: ")), "{request:?}: {detail}");
     }
     for order_id in ["", "0", "abc"] {
-        let asked = GetOrderByIdRequest { order_id: owned(order_id) };
-        let (_, detail) = refused(orders.get_order_by_id(asked).await, "invalid_request");
+        let request = GetOrderByIdRequest { order_id: owned(order_id) };
+        let (_, detail) = refused(orders.get_order_by_id(request).await, "invalid_request");
         assert!(detail.starts_with("order_id: "), "{detail}");
     }
     for user_id in ["", "me"] {
@@ -157,15 +158,15 @@ pub(super) async fn what_breaks_a_rule_is_refused_and_the_field_named<B: Backend
         let (_, detail) = refused(answer, "invalid_request");
         assert!(detail.starts_with("user_id: "), "{detail}");
     }
-    assert_eq!(app.finish().await.events.len(), 1, "nothing that was refused is an event");
+    assert_eq!(app.finish().await.events.len(), 1, "a refused call publishes no event");
 }
 
-pub(super) async fn an_order_has_its_fields<B: Backend>() {
+pub(super) async fn an_order_has_all_fields_and_is_the_same_over_http<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let mut orders = app.grpc();
     let id = create(&mut orders, r#"{"amount":12.30}"#).await;
-    let asked = GetOrderByIdRequest { order_id: id.clone() };
-    let answer = orders.get_order_by_id(asked).await.expect("an order");
+    let request = GetOrderByIdRequest { order_id: id.clone() };
+    let answer = orders.get_order_by_id(request).await.expect("an order");
     assert_eq!(answer.metadata().get("order-version").expect("a version"), "1");
     let shown = answer.into_inner().order.expect("an order");
     assert_eq!((shown.order_id.as_str(), shown.user_id.as_str()), (id.as_str(), USER));
@@ -224,9 +225,9 @@ pub(super) async fn digits_are_kept_and_the_amount_is_the_nearest_double<B: Back
     app.finish().await;
 }
 
-pub(super) async fn an_order_waits_for_a_worker_that_is_not_there<B: Backend>() {
-    let impatient = Setup::new().settings(|set| set.ack_wait_timeout = Duration::from_millis(200));
-    let mut app = B::start(impatient).await;
+pub(super) async fn an_order_without_a_worker_is_accepted_and_processed_later<B: Backend>() {
+    let short_wait = Setup::new().settings(|set| set.ack_wait_timeout = Duration::from_millis(200));
+    let mut app = B::start(short_wait).await;
     let mut orders = app.grpc();
     app.stop_worker().await;
     let id = upserted(orders.upsert_order(creation(r#"{"amount":5}"#)).await, "accepted");
@@ -238,7 +239,7 @@ pub(super) async fn an_order_waits_for_a_worker_that_is_not_there<B: Backend>() 
     assert_eq!(app.finish().await.events_of(&id).len(), 1);
 }
 
-pub(super) async fn an_event_without_an_id_creates_one_order_however_often_it_comes<B: Backend>() {
+pub(super) async fn an_event_without_an_id_creates_one_order_however_often_delivered<B: Backend>() {
     let mut app = B::start(Setup::new()).await;
     let value = format!(
         r#"{{"order_id":"0","external_id":"","user_id":"{STRANGER}","payload":{{"id":"E-1","amount":4}},
@@ -252,11 +253,11 @@ pub(super) async fn an_event_without_an_id_creates_one_order_however_often_it_co
     app.finish().await;
 }
 
-pub(super) async fn an_order_that_cannot_be_processed_is_told<B: Backend>() {
+pub(super) async fn a_failed_order_is_reported_and_can_be_updated<B: Backend>() {
     let app = B::start(Setup::new().processor(Arc::new(Obedient))).await;
     let mut orders = app.grpc();
     let answer = orders.upsert_order(creation(r#"{"fail":"no stock"}"#)).await.expect("an order");
-    assert_eq!(answer.metadata().get("processing").expect("a word about it"), "failed");
+    assert_eq!(answer.metadata().get("processing").expect("the outcome"), "failed");
     let id = upserted(Ok(answer), "created");
     assert_eq!(order(&mut orders, &id).await.status, "failed");
     let answer = orders.upsert_order(update(&id, r#"{"amount":8}"#)).await.expect("an order");

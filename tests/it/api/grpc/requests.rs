@@ -1,5 +1,5 @@
-//! What travels as metadata: the id of a call, the key that makes it safe to send again, and the version that an order
-//! must have.
+//! Metadata of a call: its request id, the idempotency key that makes a retry safe, and the version that an order must
+//! have.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::clients::grpc::{create, creation, deletion, order, refused, text, upd
 use crate::harness::app::Setup;
 use crate::harness::backend::Backend;
 
-/// The two names of a key.
+/// The two names of an idempotency key.
 const KEYS: [&str; 2] = ["request_id", "idempotency-key"];
 
 pub(super) async fn a_call_keeps_its_id_or_gets_one<B: Backend>() {
@@ -16,45 +16,46 @@ pub(super) async fn a_call_keeps_its_id_or_gets_one<B: Backend>() {
     let mut orders = app.grpc();
     let answer = orders.health(with(HealthRequest {}, &[("x-request-id", "me-7")])).await.expect("an answer");
     assert_eq!(answer.metadata().get("x-request-id").expect("an id"), "me-7");
-    let asked = with(deletion("abc"), &[("x-request-id", "me-8")]);
-    let (status, _) = refused(orders.upsert_order(asked).await, "invalid_request");
+    let request = with(deletion("abc"), &[("x-request-id", "me-8")]);
+    let (status, _) = refused(orders.upsert_order(request).await, "invalid_request");
     assert_eq!(text(&status, "x-request-id").as_deref(), Some("me-8"));
-    let mut made = BTreeSet::new();
+    let mut generated = BTreeSet::new();
     for id in ["two words", &"x".repeat(129)] {
         let answer = orders.health(with(HealthRequest {}, &[("x-request-id", id)])).await.expect("an answer");
         let given =
             answer.metadata().get("x-request-id").expect("an id").to_str().expect("a text").to_owned();
         assert_ne!(given, id);
-        assert!(made.insert(given), "an id was given twice");
+        assert!(generated.insert(given), "an id was given twice");
     }
     app.finish().await;
 }
 
-pub(super) async fn a_request_that_comes_again_is_answered_with_what_happened<B: Backend>() {
+pub(super) async fn a_retried_request_is_answered_with_its_first_outcome<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let mut orders = app.grpc();
     let mut send = async |name, key, message| {
         let answer = orders.upsert_order(with(message, &[(name, key)])).await.expect("an answer");
-        let told = |name: &str| answer.metadata().get(name).map(|it| it.to_str().expect("a text").to_owned());
-        let (replayed, version) = (told("idempotency-replayed"), told("order-version"));
+        let metadata =
+            |name: &str| answer.metadata().get(name).map(|it| it.to_str().expect("a text").to_owned());
+        let (replayed, version) = (metadata("idempotency-replayed"), metadata("order-version"));
         let message = answer.into_inner();
         (message.order_id, message.status, version, replayed)
     };
-    let said = |id: &str, word: &str, version: &str, replayed: bool| {
+    let expected = |id: &str, word: &str, version: &str, replayed: bool| {
         let replayed = replayed.then(|| "true".to_owned());
         (id.to_owned(), word.to_owned(), Some(version.to_owned()), replayed)
     };
     let [name, other] = KEYS;
     let created = send(name, "k-create", creation("[1]")).await;
     let id = created.0.clone();
-    assert_eq!(created, said(&id, "created", "1", false));
-    assert_eq!(send(name, "k-create", creation("[1]")).await, said(&id, "created", "1", true));
-    assert_eq!(send(other, "\"k-create\"", creation("[1]")).await, said(&id, "created", "1", true));
-    assert_eq!(send(other, "k-update", update(&id, "[2]")).await, said(&id, "updated", "2", false));
-    assert_eq!(send(name, "k-update", update(&id, "[2]")).await, said(&id, "updated", "2", true));
-    assert_eq!(send(name, "k-delete", deletion(&id)).await, said(&id, "deleted", "3", false));
-    assert_eq!(send(name, "k-delete", deletion(&id)).await, said(&id, "deleted", "3", true));
-    assert_eq!(app.finish().await.events.len(), 3, "what came again is no event");
+    assert_eq!(created, expected(&id, "created", "1", false));
+    assert_eq!(send(name, "k-create", creation("[1]")).await, expected(&id, "created", "1", true));
+    assert_eq!(send(other, "\"k-create\"", creation("[1]")).await, expected(&id, "created", "1", true));
+    assert_eq!(send(other, "k-update", update(&id, "[2]")).await, expected(&id, "updated", "2", false));
+    assert_eq!(send(name, "k-update", update(&id, "[2]")).await, expected(&id, "updated", "2", true));
+    assert_eq!(send(name, "k-delete", deletion(&id)).await, expected(&id, "deleted", "3", false));
+    assert_eq!(send(name, "k-delete", deletion(&id)).await, expected(&id, "deleted", "3", true));
+    assert_eq!(app.finish().await.events.len(), 3, "a replayed request publishes no event");
 }
 
 pub(super) async fn a_key_of_another_request_is_refused<B: Backend>() {
@@ -66,7 +67,7 @@ pub(super) async fn a_key_of_another_request_is_refused<B: Backend>() {
     assert_eq!(app.finish().await.events.len(), 1);
 }
 
-pub(super) async fn a_key_that_is_none_is_refused<B: Backend>() {
+pub(super) async fn a_malformed_key_is_refused<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let mut orders = app.grpc();
     for name in KEYS {
@@ -82,15 +83,15 @@ pub(super) async fn a_key_that_is_none_is_refused<B: Backend>() {
     assert!(app.finish().await.events.is_empty());
 }
 
-pub(super) async fn an_order_is_changed_only_in_the_version_that_is_asked_for<B: Backend>() {
+pub(super) async fn an_order_is_changed_only_in_the_requested_version<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let mut orders = app.grpc();
     let id = create(&mut orders, r#"{"amount":1}"#).await;
     let first = [("if-version", "1")];
     let changed = orders.upsert_order(with(update(&id, r#"{"amount":2}"#), &first)).await;
     assert_eq!(changed.as_ref().expect("a change").metadata().get("order-version").expect("one"), "2");
-    for asked in [update(&id, r#"{"amount":3}"#), deletion(&id)] {
-        let (status, _) = refused(orders.upsert_order(with(asked, &first)).await, "precondition_failed");
+    for request in [update(&id, r#"{"amount":3}"#), deletion(&id)] {
+        let (status, _) = refused(orders.upsert_order(with(request, &first)).await, "precondition_failed");
         assert_eq!(status.code(), tonic::Code::Aborted);
         assert_eq!(text(&status, "current-version").as_deref(), Some("2"));
         assert_eq!(text(&status, "order-id"), Some(id.clone()));
@@ -100,7 +101,7 @@ pub(super) async fn an_order_is_changed_only_in_the_version_that_is_asked_for<B:
     assert_eq!(app.finish().await.events.len(), 3);
 }
 
-pub(super) async fn a_version_that_is_none_is_refused<B: Backend>() {
+pub(super) async fn a_malformed_version_is_refused<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let mut orders = app.grpc();
     let id = create(&mut orders, "{}").await;

@@ -1,4 +1,5 @@
-//! The process is told to stop: a call under way is finished and answered, and no stream holds the stop up.
+//! The stop of a process: it finishes and answers the calls that are in flight, and open streams do not delay it.
+//! A stream of reflection stands for the streams that a client never ends: it stays open as long as its client does.
 
 use futures_util::stream;
 use tokio::net::TcpStream;
@@ -11,7 +12,7 @@ use crate::harness::processors::Gate;
 use crate::harness::wait::{until, within};
 
 #[tokio::test]
-async fn a_call_that_is_under_way_when_the_stop_begins_is_finished() {
+async fn a_call_in_flight_when_the_stop_begins_is_finished() {
     let gate = Gate::shut();
     let app = TestApp::embedded().processor(gate.clone()).start().await;
     let address = app.grpc;
@@ -25,16 +26,16 @@ async fn a_call_that_is_under_way_when_the_stop_begins_is_finished() {
 }
 
 #[tokio::test]
-async fn a_stream_that_its_caller_keeps_open_does_not_hold_the_stop_up() {
+async fn a_stream_that_a_client_keeps_open_does_not_delay_the_stop() {
     let app = TestApp::embedded().start().await;
     let mut client = ServerReflectionClient::new(channel(app.grpc));
-    let asked = ServerReflectionRequest::default();
-    let endless = stream::unfold(Some(asked), async |asked| match asked {
-        Some(asked) => Some((asked, None)),
+    let request = ServerReflectionRequest::default();
+    let endless = stream::unfold(Some(request), async |request| match request {
+        Some(request) => Some((request, None)),
         None => std::future::pending().await,
     });
     let mut answers = client.server_reflection_info(endless).await.expect("an answer").into_inner();
-    // The limit of the stop is as long as the guard is patient.
+    // The time limit of the stop is as long as the guard's: a stop that waits for its limit fails here.
     within("the stop", app.finish()).await;
     while let Ok(Some(_)) = within("the end of the stream", answers.message()).await {}
 }

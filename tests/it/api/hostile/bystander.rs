@@ -1,5 +1,5 @@
-//! The bystander: a caller who creates orders over HTTP and gRPC and asks for liveness, again and again, while other
-//! clients misbehave. What it saw is the measure of most tests.
+//! The bystander: a caller that repeatedly creates orders over HTTP and gRPC and checks liveness while other clients
+//! misbehave. Most tests assert on its report: each answer arrived in time and was the expected one.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -24,13 +24,13 @@ pub(super) const BYSTANDER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
 /// How long a bystander waits for any one answer; the service answers long before that.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A bystander at work. It works until it is asked what it saw.
+/// A running bystander. It runs until its report is requested.
 pub(super) struct BystanderClient {
-    ask: oneshot::Sender<()>,
+    stop: oneshot::Sender<()>,
     work: JoinHandle<Report>,
 }
 
-/// What a bystander saw.
+/// The observations of a bystander.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     /// How many orders it created over HTTP.
@@ -41,19 +41,19 @@ pub(super) struct Report {
     pub(super) alive: usize,
     /// The longest that liveness took.
     pub(super) slowest: Duration,
-    /// Every answer that was not the one it hoped for, and every one that did not come.
-    pub(super) complaints: Vec<String>,
+    /// The answers that were not the expected ones, and the answers that did not arrive.
+    pub(super) failures: Vec<String>,
 }
 
 impl BystanderClient {
-    /// Begins to work. Every request of HTTP has a connection of its own, as those of a new client or a probe have.
-    pub(super) fn of(target: &Target) -> BystanderClient {
+    /// Starts a bystander. Each request over HTTP has its own connection, like those of a new client or a probe.
+    pub(super) fn start(target: &Target) -> BystanderClient {
         let (http, grpc) = (target.http, target.grpc);
-        let (ask, mut asked) = oneshot::channel();
+        let (stop, mut stopped) = oneshot::channel();
         let work = tokio::spawn(async move {
             let mut report = Report::default();
             let mut orders = grpc::connect(grpc);
-            // At least one round, however soon it is asked.
+            // At least once, however soon the report is requested.
             loop {
                 report.probe(http).await;
                 report.create(http).await;
@@ -61,20 +61,20 @@ impl BystanderClient {
                     .await
                 {
                     Ok(Ok(_)) => report.created_by_grpc += 1,
-                    Ok(Err(status)) => report.complaints.push(format!("gRPC: {status:?}")),
-                    Err(_) => report.complaints.push("gRPC: no answer".to_owned()),
+                    Ok(Err(status)) => report.failures.push(format!("gRPC: {status:?}")),
+                    Err(_) => report.failures.push("gRPC: no answer".to_owned()),
                 }
-                if asked.try_recv() != Err(oneshot::error::TryRecvError::Empty) {
+                if stopped.try_recv() != Err(oneshot::error::TryRecvError::Empty) {
                     return report;
                 }
             }
         });
-        BystanderClient { ask, work }
+        BystanderClient { stop, work }
     }
 
-    /// Waits for the round in hand, and answers what it saw.
+    /// Waits for the requests in flight, and returns the report.
     pub(super) async fn report(self) -> Report {
-        let _ = self.ask.send(());
+        let _ = self.stop.send(());
         within("the bystander's report", self.work).await.expect("a bystander does not panic")
     }
 }
@@ -87,8 +87,8 @@ impl Report {
                 self.alive += 1;
                 self.slowest = self.slowest.max(begun.elapsed());
             }
-            Ok(answer) => self.complaints.push(format!("liveness: {answer:?}")),
-            Err(_) => self.complaints.push(format!("liveness: no answer within {LIVENESS:?}")),
+            Ok(answer) => self.failures.push(format!("liveness: {answer:?}")),
+            Err(_) => self.failures.push(format!("liveness: no answer within {LIVENESS:?}")),
         }
     }
 
@@ -96,19 +96,19 @@ impl Report {
         let body = format!(r#"{{"user_id":"{USER}","payload":{{"id":"bystander"}}}}"#);
         match timeout(ANSWER_TIMEOUT, exchange(http, "POST /orders HTTP/1.1\r\n", &body)).await {
             Ok(Ok(answer)) if answer.status == 201 => self.created += 1,
-            Ok(answer) => self.complaints.push(format!("POST /orders: {answer:?}")),
-            Err(_) => self.complaints.push("POST /orders: no answer".to_owned()),
+            Ok(answer) => self.failures.push(format!("POST /orders: {answer:?}")),
+            Err(_) => self.failures.push("POST /orders: no answer".to_owned()),
         }
     }
 
-    /// Asserts that the bystander got what it asked for, every time, and at least once.
+    /// Asserts that the bystander got an expected answer each time, and at least one of each kind.
     pub(super) fn assert_undisturbed(&self) {
-        assert!(self.complaints.is_empty(), "the bystander was disturbed: {self:#?}");
+        assert!(self.failures.is_empty(), "the bystander was disturbed: {self:#?}");
         assert!(self.alive > 0 && self.created > 0 && self.created_by_grpc > 0, "{self:?}");
     }
 }
 
-/// One request on a connection of its own, from the bystander's address.
+/// Sends one request on its own connection, from the bystander's address.
 pub(super) async fn exchange(http: SocketAddr, line: &str, body: &str) -> std::io::Result<Answer> {
     let mut stream = connect_from(BYSTANDER, http).await?;
     let head = format!(
@@ -124,7 +124,7 @@ pub(super) async fn exchange(http: SocketAddr, line: &str, body: &str) -> std::i
     Ok(Answer::read(&bytes))
 }
 
-/// Creates orders of a MB each for one user, and answers the id of the last.
+/// Creates orders of a MB each for one user, and returns the id of the last.
 pub(super) async fn create_large(http: SocketAddr, count: usize) -> String {
     let body = format!(r#"{{"user_id":"{USER}","payload":"{}"}}"#, "x".repeat(1_000_000));
     let mut id = String::new();

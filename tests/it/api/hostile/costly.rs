@@ -1,5 +1,5 @@
-//! Small inputs that cost much to work out: items whose prices and quantities are far apart. What numbers may be sent
-//! is the matter of the contract's tests.
+//! Small inputs whose amount is expensive to compute: items whose prices and quantities differ by many digits. The
+//! tests of the contract cover which numbers are accepted.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ use crate::harness::wait::within;
 /// How many callers send at a time, of each protocol.
 const MANY: usize = 4;
 
-/// So many items fit just below the limit of a body.
+/// The number of items that just fit into the limit of a body.
 const ITEMS: usize = 30_000;
 
 /// Items whose costs lie between 1e-96 and 1e98.
@@ -35,11 +35,11 @@ async fn create(http: SocketAddr, payload: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn amounts_that_cost_much_to_work_out_keep_no_other_caller_waiting() {
+async fn amounts_that_are_expensive_to_compute_delay_no_other_caller() {
     let payload = costly_items();
     for store in STORES {
         let target = Launch::on(store).start().await;
-        let bystander = BystanderClient::of(&target);
+        let bystander = BystanderClient::start(&target);
         let by_http = join_all((0..MANY).map(|_| create(target.http, &payload)));
         let by_grpc = join_all((0..MANY).map(|_| async {
             let mut orders = grpc::connect(target.grpc);
@@ -54,7 +54,7 @@ async fn amounts_that_cost_much_to_work_out_keep_no_other_caller_waiting() {
         let line = format!("GET /orders/{} HTTP/1.1\r\n", ids[0]);
         let shown = within("an answer", exchange(target.http, &line, "")).await.unwrap();
         let amount = member(&member(shown.text(), "order"), "amount");
-        // From the largest cost to the smallest one.
+        // The digits reach from the largest cost to the smallest one.
         assert!(amount.len() > 190 && amount.contains('.'), "{amount}");
         target.stop().await;
     }

@@ -10,7 +10,7 @@ use crate::clients::USER;
 use crate::clients::wire::Wire;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_soft_limit_is_raised_and_the_log_tells_both_and_the_connections() {
+async fn the_soft_limit_is_raised_and_the_log_names_the_limits() {
     let launch = Launch::on(Store::Embedded).set("LOG_LEVEL", "info").descriptors(256, 1024);
     let target = launch.start().await;
     let line = target.logged("the limit of file descriptors").await;
@@ -25,7 +25,7 @@ async fn the_soft_limit_is_raised_and_the_log_tells_both_and_the_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limit_that_is_high_enough_lowers_nothing() {
+async fn a_high_enough_limit_of_descriptors_lowers_no_setting() {
     let launch = Launch::on(Store::Embedded).set("LOG_LEVEL", "info").set("MAX_CONNECTIONS", "100");
     let target = launch.descriptors(512, 512).start().await;
     let line = target.logged("the most connections at a time").await;

@@ -1,5 +1,5 @@
-//! A log whose reader is gone, or has stopped reading. No caller notices, the process ends in order, and what was not
-//! read is counted.
+//! A log whose reader has closed it or has stopped reading. Callers do not notice, the process ends in order, and the
+//! log counts the lines that it dropped.
 
 use super::bystander::{BystanderClient, exchange};
 use super::target::{
@@ -8,10 +8,10 @@ use super::target::{
 use crate::clients::USER;
 use crate::harness::wait::within;
 
-/// So many requests that every line of them together is more than a pipe and the queue hold.
+/// The number of requests whose log lines are more than a pipe and the queue of the log hold.
 const MANY: usize = 1200;
 
-/// The length of a path that the log repeats: a quarter of the requests have one.
+/// The length of a path that the log repeats: a quarter of the requests have such a path.
 const LONG: usize = 8000;
 
 fn creation(number: usize) -> String {
@@ -19,7 +19,7 @@ fn creation(number: usize) -> String {
 }
 
 /// Sends requests of every kind, and asserts each answer.
-async fn ask(target: &Target, count: usize) {
+async fn send_requests(target: &Target, count: usize) {
     let nowhere = format!("GET /{} HTTP/1.1\r\n", "x".repeat(LONG));
     for number in 0..count {
         let (line, body, expected) = match number % 4 {
@@ -40,8 +40,8 @@ async fn a_log_that_is_closed_after_its_first_line_disturbs_no_caller() {
         for format in ["text", "json"] {
             let launch = Launch::on(store).set("LOG_LEVEL", "debug").set("LOG_FORMAT", format);
             let target = launch.log_to(log_closed_after_the_first_bytes()).start().await;
-            let bystander = BystanderClient::of(&target);
-            ask(&target, 100).await;
+            let bystander = BystanderClient::start(&target);
+            send_requests(&target, 100).await;
             bystander.report().await.assert_undisturbed();
             target.stop().await;
         }
@@ -49,22 +49,22 @@ async fn a_log_that_is_closed_after_its_first_line_disturbs_no_caller() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_that_is_closed_from_the_beginning_disturbs_no_caller() {
+async fn a_log_that_is_closed_from_the_start_disturbs_no_caller() {
     let target = Launch::on(Store::Embedded).set("LOG_LEVEL", "trace").log_to(closed_log()).start().await;
-    let bystander = BystanderClient::of(&target);
-    ask(&target, 100).await;
+    let bystander = BystanderClient::start(&target);
+    send_requests(&target, 100).await;
     bystander.report().await.assert_undisturbed();
     target.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_that_is_not_read_disturbs_no_caller_and_counts_what_was_dropped() {
+async fn an_unread_log_disturbs_no_caller_and_counts_dropped_lines() {
     for (store, format) in [(Store::Embedded, "text"), (Store::Postgres, "json")] {
         let (reader, writer) = unread_log();
         let launch = Launch::on(store).set("LOG_LEVEL", "trace").set("LOG_FORMAT", format);
         let target = launch.log_to(writer).start().await;
-        let bystander = BystanderClient::of(&target);
-        ask(&target, MANY).await;
+        let bystander = BystanderClient::start(&target);
+        send_requests(&target, MANY).await;
         bystander.report().await.assert_undisturbed();
         let line = read_until(reader, "log lines were dropped").await;
         assert!(line.contains("WARN"), "{line}");
@@ -77,9 +77,9 @@ async fn a_log_that_is_not_read_disturbs_no_caller_and_counts_what_was_dropped()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_ends_in_order_while_its_log_is_not_read() {
+async fn a_process_stops_in_order_with_an_unread_log() {
     let (_reader, writer) = unread_log();
     let target = Launch::on(Store::Embedded).set("LOG_LEVEL", "trace").log_to(writer).start().await;
-    ask(&target, MANY).await;
+    send_requests(&target, MANY).await;
     target.stop().await;
 }

@@ -1,5 +1,5 @@
-//! One peer who asks for everything at once that makes the process hold memory. Each kind alone is small enough; the
-//! blocks of all of them come and go on many threads, and the allocator has to give them back.
+//! One peer that sends, at the same time, all kinds of requests that make the process hold memory. Each kind alone is
+//! small enough; many threads allocate and free the blocks of all kinds, and the allocator has to give them back.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -15,18 +15,18 @@ use super::target::{Launch, STORES, Store, assert_small};
 use crate::clients::USER;
 use crate::harness::wait::within;
 
-/// How often each kind is asked for at a time.
+/// How often each kind is sent per wave.
 const TIMES: usize = 10;
 
-/// How many times over.
+/// How many waves the peer sends.
 const WAVES: usize = 100;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_peer_who_mixes_all_that_takes_memory_does_not_take_more_of_it() {
+async fn a_peer_that_mixes_all_memory_consuming_requests_takes_bounded_memory() {
     for store in STORES {
         let target = Launch::on(store).start().await;
         let kinds = kinds(&create_large(target.http, 6).await);
-        let bystander = BystanderClient::of(&target);
+        let bystander = BystanderClient::start(&target);
         let mut held = VecDeque::new();
         for _ in 0..WAVES {
             let mut attacks = Vec::new();
@@ -34,8 +34,8 @@ async fn a_peer_who_mixes_all_that_takes_memory_does_not_take_more_of_it() {
                 let opened = within("a connection", connect_narrow(ATTACKER, target.http)).await;
                 attacks.push(attack(opened.expect("a descriptor and a port"), kind.clone()));
             }
-            held.push_back(within("all of it to be taken or refused", join_all(attacks)).await);
-            // The answers stay unread, until the tenth wave after them has come.
+            held.push_back(within("all requests to be accepted or refused", join_all(attacks)).await);
+            // The answers stay unread until ten more waves have been sent.
             if held.len() > 10 {
                 held.pop_front();
             }
@@ -46,12 +46,12 @@ async fn a_peer_who_mixes_all_that_takes_memory_does_not_take_more_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_of_deletions_does_not_bring_back_all_that_was_deleted() {
+async fn a_batch_of_deletions_does_not_load_all_deleted_orders_at_once() {
     const COUNT: usize = 300;
     for store in STORES {
         // On Postgres most of the events wait for the sweep.
         let target = Launch::on(store).set("ACK_WAIT_TIMEOUT", "2m").start().await;
-        let bystander = BystanderClient::of(&target);
+        let bystander = BystanderClient::start(&target);
         let mut items = Vec::new();
         for _ in 0..COUNT {
             items.push(format!(
@@ -71,23 +71,23 @@ async fn a_batch_of_deletions_does_not_bring_back_all_that_was_deleted() {
 }
 
 #[tokio::test]
-async fn the_allocator_is_limited_unless_that_was_done_before() {
+async fn the_allocator_is_limited_once_unless_the_environment_limits_it() {
     let target = Launch::on(Store::Embedded).start().await;
     assert_eq!(allocator(target.id()).len(), 3);
     let target = Launch::on(Store::Embedded).set("MALLOC_ARENA_MAX", "7").start().await;
     assert_eq!(allocator(target.id()), ["MALLOC_ARENA_MAX=7"]);
-    // Once, also where the variables do not arrive, as in a program with capabilities.
+    // Only once, also if the variables do not arrive, as in a program with capabilities.
     let target = Launch::on(Store::Embedded).set("_ORDERSTREAM_BEGUN_ANEW", "1").start().await;
     assert!(allocator(target.id()).is_empty());
 }
 
-/// What a process was told about its allocator.
+/// The variables of a process that configure its allocator.
 fn allocator(process: u32) -> Vec<String> {
     let environment = fs::read_to_string(format!("/proc/{process}/environ")).expect("a running process");
     environment.split('\0').filter(|variable| variable.starts_with("MALLOC_")).map(str::to_owned).collect()
 }
 
-/// Sends all of it, or as much as is taken.
+/// Sends all bytes, or as many as the target reads.
 fn attack(mut stream: TcpStream, bytes: Vec<u8>) -> AbortOnDropHandle<TcpStream> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let _ = stream.write_all(&bytes).await;
@@ -95,8 +95,8 @@ fn attack(mut stream: TcpStream, bytes: Vec<u8>) -> AbortOnDropHandle<TcpStream>
     }))
 }
 
-/// What takes memory: pages, large orders, waits for an order, large bodies whose answer is small or as large, a batch
-/// and a body that does not end.
+/// The requests that take memory: pages, large orders, waits for an order, large bodies with a small or an equally
+/// large answer, a batch and a body that does not end.
 fn kinds(id: &str) -> Vec<Vec<u8>> {
     let get = |target: &str, more: &str| {
         format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n{more}\r\n").repeat(3)

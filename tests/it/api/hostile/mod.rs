@@ -1,9 +1,9 @@
-//! Hostile clients: each test does to a running process what a careless or malicious client, operator or network does,
-//! and asserts what the other callers saw meanwhile: their answers, liveness within a second, and how much memory the
-//! process took.
+//! Hostile clients: each test treats a running process like a careless or malicious client, operator or network does.
+//! It asserts the effect on the other callers and on the process: their answers, liveness within a second, and the
+//! memory that the process took.
 //!
-//! [`target`] is the real binary as a process of its own, [`peer`] and [`stalled`] are the clients that misbehave, over
-//! HTTP/1 and HTTP/2, and [`bystander`] is the caller who must not notice.
+//! [`target`] is the real binary as its own process, [`peer`] and [`stalled`] are the clients that misbehave, over
+//! HTTP/1 and HTTP/2, and [`bystander`] is the caller that must not notice.
 
 mod bystander;
 mod costly;
@@ -18,8 +18,8 @@ mod roles;
 mod shares;
 mod stalled;
 mod target;
+mod unavailable_connections;
 mod unfinished;
-mod useless_links;
 mod waiting;
 mod worker_logs;
 
@@ -27,9 +27,9 @@ use std::time::Duration;
 
 pub(crate) use target::assert_small;
 
-/// How soon `/health/live` is answered, whatever other clients do: the service promises it, for a probe that waits
-/// longer has the process restarted.
+/// How soon `/health/live` is answered under any load: the service promises it, because a probe that waits longer has
+/// the process restarted.
 const LIVENESS: Duration = Duration::from_secs(1);
 
-/// The most memory that a process takes with the default budget, whatever one peer does.
+/// The most memory that a process takes with the default budget while one peer misbehaves.
 const MEMORY: u64 = 200 << 20;

@@ -1,5 +1,5 @@
-//! Overload and outages in the log: one line per second and kind with a count, however many callers are refused. The
-//! counts add up.
+//! Overload and outages in the log: one line per second and kind, with a count, however many callers are refused. The
+//! sum of the counts is the number of refusals.
 
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ use crate::harness::wait::{until, within};
 /// How many requests of each kind fail.
 const MANY: usize = 150;
 
-/// A way to a server that closes with its handle: open connections end, and further ones are refused.
+/// A proxy to a server that ends with its handle: open connections close, and further ones are refused.
 async fn proxy(server: String) -> (String, AbortOnDropHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("a listener's address").to_string();
@@ -30,7 +30,7 @@ async fn proxy(server: String) -> (String, AbortOnDropHandle<()>) {
             let server = server.clone();
             connections.spawn(async move {
                 let mut far = TcpStream::connect(server).await.expect("a listening server");
-                // It ends when either side does.
+                // The copy ends when either side does.
                 let _ = copy_bidirectional(&mut near, &mut far).await;
             });
         }
@@ -38,8 +38,8 @@ async fn proxy(server: String) -> (String, AbortOnDropHandle<()>) {
     (address, AbortOnDropHandle::new(proxy))
 }
 
-/// The lines of a log with that problem, and the number of problems that they tell of.
-fn told(log: &[String], code: &str) -> (usize, u64) {
+/// The lines of a log with that problem, and the number of problems that they report.
+fn logged(log: &[String], code: &str) -> (usize, u64) {
     let lines = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let (mut count, mut problems) = (0, 0);
     for line in lines {
@@ -54,7 +54,7 @@ fn told(log: &[String], code: &str) -> (usize, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_of_the_store_logs_a_line_per_second_that_counts_every_refusal() {
+async fn an_outage_of_the_store_logs_one_counted_line_per_second() {
     let schema = Schema::migrated().await;
     let server = schema.dsn.split(['@', '/', '?']).nth(3).expect("a host behind the user").to_owned();
     let (address, proxy) = proxy(server.clone()).await;
@@ -82,15 +82,15 @@ async fn an_outage_of_the_store_logs_a_line_per_second_that_counts_every_refusal
             refused += u64::from(answer.text().contains("store_unavailable"));
         }
         let answer = within("an answer", orders.upsert_order(grpc::creation("{}"))).await;
-        let status = answer.expect_err("the store is away");
+        let status = answer.expect_err("the store is unavailable");
         refused += u64::from(grpc::text(&status, "problem-code").as_deref() == Some("store_unavailable"));
     }
-    assert!(refused > 2 * MANY as u64, "most are refused because the store is away: {refused}");
+    assert!(refused > 2 * MANY as u64, "most are refused because the store is unavailable: {refused}");
     until("every refusal to be counted", async || {
-        (told(&target.log(), "store_unavailable").1 == refused).then_some(())
+        (logged(&target.log(), "store_unavailable").1 == refused).then_some(())
     })
     .await;
-    let (lines, _) = told(&target.log(), "store_unavailable");
+    let (lines, _) = logged(&target.log(), "store_unavailable");
     let reads = target.log().iter().filter(|line| line.contains("a read failed")).count();
     let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap();
     assert!(lines <= seconds + 2, "{lines} lines in {seconds} seconds");

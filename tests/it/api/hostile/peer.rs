@@ -1,5 +1,5 @@
-//! Clients of plain TCP that are told apart by their address: every address of 127.0.0.0/8 is this machine's, so one
-//! test machine can be many peers.
+//! Clients of plain TCP with different addresses: each address of 127.0.0.0/8 belongs to the local machine, so one
+//! machine can be many peers. The service counts its limits per address.
 
 use std::future::pending;
 use std::io;
@@ -15,7 +15,7 @@ use crate::harness::wait::within;
 /// The address of a peer that misbehaves. The bystanders have others.
 pub(super) const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 
-/// How many bytes a socket with little room takes; the system makes it a few thousand.
+/// The size in bytes of a small receive buffer; the system raises it to a few thousand.
 const NARROW: u32 = 1;
 
 /// How many descriptors a test needs at most. Tests hold many sockets.
@@ -26,7 +26,7 @@ pub(super) async fn connect_from(source: Ipv4Addr, to: SocketAddr) -> io::Result
     connect(TcpSocket::new_v4()?, source, to).await
 }
 
-/// Opens a connection whose peer has so little room that the target keeps what is not read.
+/// Opens a connection with so small a receive buffer that the target keeps the unread bytes.
 pub(super) async fn connect_narrow(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(NARROW)?;
@@ -40,24 +40,24 @@ async fn connect(socket: TcpSocket, source: Ipv4Addr, to: SocketAddr) -> io::Res
     Ok(stream)
 }
 
-/// Connections on which their peer says nothing, open or on the way; closed when this is dropped.
+/// Connections whose peer sends nothing, open or still being opened; closed when this is dropped.
 pub(super) struct Idle {
     _connections: Vec<AbortOnDropHandle<()>>,
 }
 
-/// Opens so many connections and says nothing on them. Those that the target has no room for wait to be let in.
+/// Opens `count` connections and sends nothing on them. Connections beyond the limit of the target wait to be accepted.
 pub(super) async fn open_idle(source: Ipv4Addr, to: SocketAddr, count: usize) -> Idle {
     let mut connections = Vec::with_capacity(count);
     for _ in 0..count {
         let mut connecting = Box::pin(connect_from(source, to));
-        // Polled once, the connection is asked for, and on one machine it is also made where there is room.
-        let made = poll_immediate(&mut connecting).await;
+        // One poll sends the request for the connection; on one machine it also opens the connection if possible.
+        let opened = poll_immediate(&mut connecting).await;
         connections.push(AbortOnDropHandle::new(tokio::spawn(async move {
-            let connection = match made {
+            let connection = match opened {
                 Some(connection) => connection,
                 None => connecting.await,
             };
-            // Refused is as good as idle. One that is open stays so.
+            // A refused connection is as good as an idle one. An open one stays open.
             let _open = connection;
             pending::<()>().await;
         })));
@@ -65,7 +65,7 @@ pub(super) async fn open_idle(source: Ipv4Addr, to: SocketAddr, count: usize) ->
     Idle { _connections: connections }
 }
 
-/// Opens so many connections and sends the same bytes on each, but never reads.
+/// Opens `count` connections and sends the same bytes on each, but never reads.
 pub(super) async fn send_and_never_read(
     source: Ipv4Addr,
     to: SocketAddr,
@@ -76,17 +76,17 @@ pub(super) async fn send_and_never_read(
     for _ in 0..count {
         let opened = within("a connection", connect_from(source, to)).await;
         let mut stream = opened.expect("a descriptor and a port");
-        // A target that refuses may reset the connection before it has all of it.
-        let _ = within("the bytes to be taken", stream.write_all(bytes)).await;
+        // A target that refuses may reset the connection before it has read all bytes.
+        let _ = within("the bytes to be sent", stream.write_all(bytes)).await;
         streams.push(stream);
     }
     streams
 }
 
-/// What a connection delivers until its peer closes it.
+/// The bytes that a connection delivers until its peer closes it.
 pub(super) async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
-    // A reset is an end, too.
+    // A reset ends a connection as well.
     let _ = within("the end of a connection", stream.read_to_end(&mut bytes)).await;
     bytes
 }

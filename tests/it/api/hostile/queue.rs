@@ -1,5 +1,5 @@
-//! The queue of commands while the store stands still: one peer fills its share of it and no more, with batches for
-//! orders that are busy and for new ones.
+//! The queue of commands while the store does not answer: one peer fills its share of the queue and no more, with
+//! batches for orders that have commands in flight and for new ones.
 
 use std::net::SocketAddr;
 
@@ -15,16 +15,16 @@ use crate::faults::lock::Lock;
 use crate::harness::schema::Schema;
 use crate::harness::wait::{until, within};
 
-/// How many batches are more than one peer may queue.
+/// The number of batches that is more than one peer may queue.
 const BATCHES: usize = 20;
 
-/// How many commands are in one.
+/// How many commands are in a batch.
 const ITEMS: usize = 1000;
 
-/// How many orders a batch is about.
+/// How many orders a batch changes.
 const ORDERS: usize = 40;
 
-/// Whether the attacker is told that there is no room for one more.
+/// Whether one more command of the attacker is refused because the queue is full.
 async fn is_full(target: SocketAddr, body: &str) -> bool {
     let mut stream = connect_from(ATTACKER, target).await.unwrap();
     let line = "POST /orders HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nprefer: wait=1\r\n";
@@ -41,13 +41,13 @@ async fn one_peer_cannot_fill_the_queue_of_commands() {
         within("an answer", exchange(target.http, "POST /orders HTTP/1.1\r\n", body)).await.unwrap()
     };
     let creation = format!(r#"{{"user_id":"{USER}","payload":{{}}}}"#);
-    let mine = order_id(&post(&creation).await);
-    let mut theirs = Vec::new();
+    let of_bystander = order_id(&post(&creation).await);
+    let mut of_attacker = Vec::new();
     for _ in 0..ORDERS {
-        theirs.push(order_id(&post(&creation).await));
+        of_attacker.push(order_id(&post(&creation).await));
     }
     let item = |at: usize| match at % 2 {
-        0 => format!(r#"{{"order_id":"{}","payload":{{}}}}"#, theirs[at / 2 % ORDERS]),
+        0 => format!(r#"{{"order_id":"{}","payload":{{}}}}"#, of_attacker[at / 2 % ORDERS]),
         _ => creation.clone(),
     };
     let items: Vec<String> = (0..ITEMS).map(item).collect();
@@ -61,19 +61,20 @@ async fn one_peer_cannot_fill_the_queue_of_commands() {
     let batch = [head, body].concat();
     let mut unread = send_and_never_read(ATTACKER, target.http, BATCHES, batch.as_bytes()).await;
     until("the attacker's share to be full", async || {
-        // Changes of an order that has too many already are refused, and leave room for others.
+        // Changes of an order that already has too many are refused, and leave capacity for others.
         unread.extend(send_and_never_read(ATTACKER, target.http, 1, batch.as_bytes()).await);
         is_full(target.http, &creation).await.then_some(())
     })
     .await;
-    // Three of the bystander's: a new order, and two changes of one, of which the second waits for the first.
-    let update = format!(r#"{{"order_id":"{mine}","payload":{{}}}}"#);
+    // Three commands of the bystander: a new order, and two changes of one order, of which the second waits for the
+    // first.
+    let update = format!(r#"{{"order_id":"{of_bystander}","payload":{{}}}}"#);
     let all = async { tokio::join!(post(&creation), post(&update), post(&update)) };
     let release = async {
-        // One that comes after them, and has had its time when it is answered.
-        let hurried = exchange(target.http, "POST /orders HTTP/1.1\r\nprefer: wait=1\r\n", &creation);
-        let hurried = within("an answer", hurried).await.unwrap();
-        assert!(hurried.text().contains("store_unavailable"), "{hurried:?}");
+        // A command that arrives after them, and whose wait is over when it is answered.
+        let late = exchange(target.http, "POST /orders HTTP/1.1\r\nprefer: wait=1\r\n", &creation);
+        let late = within("an answer", late).await.unwrap();
+        assert!(late.text().contains("store_unavailable"), "{late:?}");
         lock.release().await;
     };
     let ((created, first, second), ()) = tokio::join!(all, release);

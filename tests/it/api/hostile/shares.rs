@@ -1,5 +1,5 @@
-//! One peer and its share: of connections, of streams, of calls. What one address takes is not missing for another, and
-//! a trusted proxy's clients have a share each.
+//! The share of one peer: of connections, of streams and of calls. One address cannot use up the share of another, and
+//! each client of a trusted proxy has its own share.
 
 use std::net::Ipv4Addr;
 
@@ -15,14 +15,14 @@ use crate::clients::grpc::path;
 use crate::clients::http::Answer;
 use crate::harness::wait::{until, within};
 
-/// The status of a request on a connection of its own.
+/// The status of a request on its own connection.
 async fn status(source: Ipv4Addr, target: &Target, head: &str) -> u16 {
     let mut stream = connect_from(source, target.http).await.unwrap();
     stream.write_all(format!("{head}connection: close\r\n\r\n").as_bytes()).await.unwrap();
     Answer::read(&read_to_end(&mut stream).await).status
 }
 
-/// Opens a stream of changes, and answers the status and the connection.
+/// Opens a stream of changes, and returns the status and the connection.
 async fn follow(source: Ipv4Addr, target: &Target, headers: &str) -> (u16, TcpStream) {
     let mut stream = connect_from(source, target.http).await.unwrap();
     let head = format!("GET /events?user_id={USER} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n");
@@ -44,11 +44,11 @@ async fn one_address_holds_its_share_of_the_streams_and_leaves_the_rest() {
     assert_eq!(follow(ATTACKER, &target, "").await.0, 503);
     assert_eq!(follow(BYSTANDER, &target, "").await.0, 200);
     held.pop();
-    until("room for a stream", async || (follow(ATTACKER, &target, "").await.0 == 200).then_some(())).await;
+    until("a free stream", async || (follow(ATTACKER, &target, "").await.0 == 200).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_clients_of_a_trusted_proxy_have_a_share_each_and_no_one_else_can_name_one() {
+async fn only_the_clients_of_a_trusted_proxy_have_their_own_shares() {
     let proxy = Ipv4Addr::new(127, 0, 0, 80);
     let launch = Launch::on(Store::Embedded).set("HISTORY", "on").set("MAX_STREAMS", "40");
     let target = launch.set("TRUSTED_PROXIES", "127.0.0.80/32").start().await;
@@ -75,16 +75,16 @@ async fn the_clients_of_a_trusted_proxy_have_a_share_each_and_no_one_else_can_na
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn idle_connections_make_room_and_busy_ones_are_kept() {
+async fn idle_connections_are_closed_for_new_ones_and_busy_ones_are_kept() {
     let launch = Launch::on(Store::Embedded).set("MAX_CONNECTIONS", "40").set("HISTORY", "on");
     let target = launch.start().await;
-    let bystander = BystanderClient::of(&target);
-    // Twice as many idle ones as there are places.
+    let bystander = BystanderClient::start(&target);
+    // Twice as many idle connections as the limit allows.
     let idle = (open_idle(ATTACKER, target.http, 80).await, open_idle(ATTACKER, target.grpc, 80).await);
     assert_eq!(status(ATTACKER, &target, "GET /health/live HTTP/1.1\r\nhost: localhost\r\n").await, 200);
     bystander.report().await.assert_undisturbed();
     drop(idle);
-    // A share of busy ones: the attacker gets no more, and is told so, the bystander does not notice.
+    // A share of busy connections: further ones of the attacker are refused, and the bystander does not notice.
     let mut busy = Vec::new();
     until("a share of streams", async || {
         let (status, stream) = follow(ATTACKER, &target, "").await;
@@ -94,7 +94,7 @@ async fn idle_connections_make_room_and_busy_ones_are_kept() {
         (busy.len() == 20).then_some(())
     })
     .await;
-    let bystander = BystanderClient::of(&target);
+    let bystander = BystanderClient::start(&target);
     until("the attacker to be refused", async || {
         (status(ATTACKER, &target, "GET /health/live HTTP/1.1\r\nhost: localhost\r\n").await == 503)
             .then_some(())
@@ -104,15 +104,15 @@ async fn idle_connections_make_room_and_busy_ones_are_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_address_holds_its_share_of_the_calls_and_health_is_answered_all_the_same() {
+async fn one_address_holds_its_share_of_the_calls_beside_health_checks() {
     let target = Launch::on(Store::Embedded).set("MAX_GRPC_CALLS", "40").start().await;
-    let bystander = BystanderClient::of(&target);
+    let bystander = BystanderClient::start(&target);
     let mut held = Stalled::connect(ATTACKER, target.grpc, 1 << 16).await;
     for _ in 0..20 {
         assert!(held.begin(&path("UpsertOrder"), &[0, 0, 0, 1, 0, 1]).await, "a stream");
     }
     let mut more = Stalled::connect(ATTACKER, target.grpc, 1 << 16).await;
-    until("the share to be taken", async || {
+    until("the share to be used up", async || {
         more.call(&path("Health"), &[]).await;
         let headers = more.headers().await.pop()??;
         (headers.get("grpc-status")?.to_str().ok()? == "14").then_some(())
@@ -125,9 +125,9 @@ async fn one_address_holds_its_share_of_the_calls_and_health_is_answered_all_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn watches_and_reflection_are_bounded_in_number_and_reflection_can_be_switched_off() {
+async fn watches_and_reflection_are_bounded_and_reflection_can_be_switched_off() {
     let target = Launch::on(Store::Embedded).set("PEER_GRPC_CALL_SHARE", "10").start().await;
-    let bystander = BystanderClient::of(&target);
+    let bystander = BystanderClient::start(&target);
     let mut watches = Stalled::connect(ATTACKER, target.grpc, 1 << 16).await;
     for _ in 0..25 {
         assert!(watches.call("/grpc.health.v1.Health/Watch", &[]).await, "a stream");
@@ -157,7 +157,7 @@ async fn watches_and_reflection_are_bounded_in_number_and_reflection_can_be_swit
 async fn a_connection_carries_no_more_than_128_calls() {
     let target = Launch::on(Store::Embedded).start().await;
     let mut client = Stalled::connect(ATTACKER, target.grpc, 1 << 16).await;
-    // With the first answer the client knows the limit.
+    // The client learns the limit with the first answer.
     client.call(&path("Health"), &[]).await;
     assert_eq!(client.heads().await, [Some(200)]);
     assert_eq!(client.most_calls(), 128);

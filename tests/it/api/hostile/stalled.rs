@@ -1,4 +1,5 @@
-//! An HTTP/2 client that does not read: its windows are closed, so what it asks for stays with the server.
+//! An HTTP/2 client that does not read. It keeps its flow-control windows closed, so the answers to its requests stay
+//! in the memory of the server.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -15,7 +16,7 @@ use crate::harness::wait::within;
 pub(super) struct Stalled {
     sender: SendRequest<Bytes>,
     answers: Vec<ResponseFuture>,
-    /// The answers that have begun. A stream ends where its answer is let go of.
+    /// The answers that have begun. A stream ends when its answer is dropped.
     begun: Vec<Response<h2::RecvStream>>,
     _connection: AbortOnDropHandle<()>,
 }
@@ -29,7 +30,7 @@ impl Stalled {
         let (sender, connection) =
             within("a handshake", builder.handshake(stream)).await.expect("a server of HTTP/2");
         let connection = tokio::spawn(async move {
-            // It ends as the target likes.
+            // The target may end it in any way.
             let _ = connection.await;
         });
         Stalled {
@@ -40,8 +41,8 @@ impl Stalled {
         }
     }
 
-    /// Sends a call of gRPC with one message, and leaves its answer where it is. `false` where the target takes no
-    /// further stream of this connection.
+    /// Sends a call of gRPC with one message, and does not read its answer. `false` if the target accepts no further
+    /// stream of this connection.
     pub(super) async fn call(&mut self, path: &str, message: &[u8]) -> bool {
         self.send(path, framed(message).into(), true).await
     }
@@ -57,7 +58,7 @@ impl Stalled {
             .header("content-type", "application/grpc")
             .body(())
             .expect("a request");
-        let ready = within("room for a stream", self.sender.clone().ready()).await;
+        let ready = within("a free stream", self.sender.clone().ready()).await;
         let Ok(mut sender) = ready else { return false };
         let Ok((answer, mut body)) = sender.send_request(request, false) else { return false };
         self.answers.push(answer);
@@ -69,12 +70,12 @@ impl Stalled {
         self.sender.current_max_send_streams()
     }
 
-    /// Waits for the heads of the answers of all calls, and answers their HTTP status; `None` for a call that failed.
+    /// Waits for the heads of the answers of all calls, and returns their HTTP status; `None` for a call that failed.
     pub(super) async fn heads(&mut self) -> Vec<Option<u16>> {
         self.responses(|head| head.status().as_u16()).await
     }
 
-    /// The headers of these answers: with the code of gRPC, where the call was refused.
+    /// Waits for the headers of these answers. They hold the code of gRPC if the call was refused.
     pub(super) async fn headers(&mut self) -> Vec<Option<HeaderMap>> {
         self.responses(|head| head.headers().clone()).await
     }

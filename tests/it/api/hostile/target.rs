@@ -1,5 +1,5 @@
-//! The target: `orderstream up` as a child process on free ports, with a data folder or a schema of its own. A test
-//! says how it is launched (settings, file descriptors, where its log goes), and looks at its memory and its log.
+//! The target: `orderstream up` as a child process on free ports, with its own data folder or schema. A test chooses
+//! how it is started (settings, file descriptors, the destination of its log), and inspects its memory and its log.
 
 use std::fs::{self, File};
 use std::io::{PipeReader, PipeWriter, Read, pipe};
@@ -17,16 +17,16 @@ use crate::harness::child::command;
 use crate::harness::schema::Schema;
 use crate::harness::wait::{until, within};
 
-/// Where the target keeps its orders.
+/// The store of the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Store {
-    /// In the embedded store.
+    /// The embedded store.
     Embedded,
-    /// In a schema of its own of the Postgres that the tests share.
+    /// Its own schema in the Postgres that the tests share.
     Postgres,
 }
 
-/// Every store, for tests that hold on each.
+/// All stores, for tests that run on each.
 pub(super) const STORES: [Store; 2] = [Store::Embedded, Store::Postgres];
 
 /// How a target is started.
@@ -40,9 +40,9 @@ pub(super) struct Launch {
 
 /// A running target. It is killed when it is dropped.
 pub(super) struct Target {
-    /// Where it takes HTTP.
+    /// Its address of HTTP.
     pub(super) http: SocketAddr,
-    /// Where it takes gRPC.
+    /// Its address of gRPC.
     pub(super) grpc: SocketAddr,
     process: Child,
     log: PathBuf,
@@ -58,28 +58,28 @@ impl Launch {
         Launch { store, dsn: None, settings: Vec::new(), limits: String::new(), log: None }
     }
 
-    /// Reaches Postgres by that DSN instead of one that leads to a schema of its own.
+    /// Uses that DSN of Postgres instead of one with its own schema.
     pub(super) fn dsn(self, dsn: String) -> Launch {
         Launch { dsn: Some(dsn), ..self }
     }
 
-    /// With a setting, named as its variable.
+    /// Sets a setting, named by its variable.
     pub(super) fn set(mut self, name: &'static str, value: impl Into<String>) -> Launch {
         self.settings.push((name, value.into()));
         self
     }
 
-    /// With so many file descriptors: a soft limit that the process may raise to the hard one.
+    /// Limits the file descriptors: the process may raise the soft limit to the hard one.
     pub(super) fn descriptors(self, soft: u32, hard: u32) -> Launch {
         Launch { limits: format!("ulimit -Sn {soft} && ulimit -Hn {hard} && "), ..self }
     }
 
-    /// With the log in a pipe instead of a file.
+    /// Writes the log to a pipe instead of a file.
     pub(super) fn log_to(self, pipe: PipeWriter) -> Launch {
         Launch { log: Some(pipe), ..self }
     }
 
-    /// Starts it, and waits until it has said where it listens.
+    /// Starts it, and waits until it has printed its addresses.
     pub(super) async fn start(self) -> Target {
         reserve_descriptors();
         let folder = TempDir::new().expect("a folder");
@@ -107,17 +107,16 @@ impl Launch {
 }
 
 fn spawn(mut command: Command) -> (Child, Lines<BufReader<ChildStdout>>) {
-    let mut process = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("it starts");
-    let stdout = process.stdout.take().expect("its output is a pipe");
+    let mut process = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("the target starts");
+    let stdout = process.stdout.take().expect("a piped output");
     (process, BufReader::new(stdout).lines())
 }
 
-/// The address behind these words in the next line that has them.
+/// The address after these words in the next line that has them.
 async fn address_after(stdout: &mut Lines<BufReader<ChildStdout>>, words: &str) -> SocketAddr {
     within(words, async {
         loop {
-            let line =
-                stdout.next_line().await.expect("its output is text").expect("it says that it is ready");
+            let line = stdout.next_line().await.expect("an output of text").expect("a line with its address");
             if let Some((_, rest)) = line.split_once(words) {
                 let address = rest.split(' ').next().expect("an address follows");
                 return address.parse().expect("an address follows");
@@ -130,7 +129,7 @@ async fn address_after(stdout: &mut Lines<BufReader<ChildStdout>>, words: &str) 
 impl Target {
     /// The number of the process.
     pub(super) fn id(&self) -> u32 {
-        self.process.id().expect("it has not been waited for")
+        self.process.id().expect("a running target")
     }
 
     /// How many file descriptors the process has open.
@@ -138,7 +137,7 @@ impl Target {
         fs::read_dir(format!("/proc/{}/fd", self.id())).expect("a running process").count()
     }
 
-    /// How many of them are sockets.
+    /// How many of the open file descriptors are sockets.
     pub(super) fn open_sockets(&self) -> usize {
         let open = fs::read_dir(format!("/proc/{}/fd", self.id())).expect("a running process");
         let is_socket = |path: PathBuf| {
@@ -153,7 +152,7 @@ impl Target {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// Waits for a line of the log that holds a text, and answers it.
+    /// Waits for a line of the log that holds a text, and returns it.
     pub(super) async fn logged(&self, text: &str) -> String {
         until(text, async || self.log().into_iter().find(|line| line.contains(text))).await
     }
@@ -162,20 +161,20 @@ impl Target {
     pub(super) async fn stop(mut self) {
         let sent = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().await;
         assert!(sent.expect("kill is installed").success(), "SIGTERM could not be sent");
-        let ended = within("the end of the target", self.process.wait()).await.expect("it can be waited for");
+        let ended = within("the end of the target", self.process.wait()).await.expect("the exit status");
         assert_eq!(ended.code(), Some(0), "an end in order");
     }
 }
 
-/// Asserts that a process never took more memory than it may.
+/// Asserts that a process never took more memory than its limit.
 pub(crate) fn assert_small(process: u32) {
     let status = fs::read_to_string(format!("/proc/{process}/status")).expect("a running process");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the peak of the memory");
     let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
     assert!(kib * 1024 < MEMORY, "{} MiB", kib >> 10);
 }
 
-/// A log whose reader has closed it: `2>&-` leaves something to write to, this does not.
+/// A log whose reader has closed it. Unlike after `2>&-`, each write to it fails.
 pub(super) fn closed_log() -> PipeWriter {
     let (reader, writer) = pipe().expect("a pipe");
     drop(reader);
@@ -189,13 +188,13 @@ pub(super) fn log_closed_after_the_first_bytes() -> PipeWriter {
     writer
 }
 
-/// A log that nothing reads, and its end for a reader that comes late.
+/// A log without a reader, and the end from which a later reader reads it.
 pub(super) fn unread_log() -> (PipeReader, PipeWriter) {
     pipe().expect("a pipe")
 }
 
-/// Reads a log until a line holds a text, and answers that line. The rest is read to the end in the background, so
-/// that the target finds a reader from now on.
+/// Reads a log until a line holds a text, and returns that line. A background thread reads the rest to the end, so that
+/// the target has a reader from now on.
 pub(super) async fn read_until(reader: PipeReader, text: &'static str) -> String {
     let reading = tokio::task::spawn_blocking(move || {
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(reader));

@@ -1,5 +1,5 @@
-//! What a client begins and does not finish: calls without an end, answers that stand beside others that go on, and
-//! connections on which nothing is said while the process stops, or whose peer is gone.
+//! Unfinished work of clients: calls without an end, answers that the client does not read while it reads others,
+//! silent connections while the process stops, and connections whose peer is gone.
 
 use std::fs;
 
@@ -20,9 +20,9 @@ const CHECK: &str = "/grpc.health.v1.Health/Check";
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn checks_that_do_not_end_are_bounded_and_end_and_others_are_answered() {
+async fn endless_checks_are_bounded_and_ended_and_others_are_answered() {
     let target = Launch::on(Store::Embedded).start().await;
-    let bystander = BystanderClient::of(&target);
+    let bystander = BystanderClient::start(&target);
     let mut held = Vec::new();
     for _ in 0..2 {
         let mut client = Stalled::connect(ATTACKER, target.grpc, 1 << 16).await;
@@ -37,7 +37,7 @@ async fn checks_that_do_not_end_are_bounded_and_end_and_others_are_answered() {
     assert!(!answer.contains_key("grpc-status"), "{answer:?}");
     let mut codes = Vec::new();
     for client in &mut held {
-        // None is left without an answer.
+        // Each call gets an answer.
         for answer in client.headers().await {
             codes.push(answer.expect("an answer").get("problem-code").expect("a refusal").clone());
         }
@@ -48,7 +48,7 @@ async fn checks_that_do_not_end_are_bounded_and_end_and_others_are_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_watch_that_is_not_asked_for_to_its_end_ends() {
+async fn a_watch_with_an_unfinished_request_is_ended() {
     let target = Launch::on(Store::Embedded).start().await;
     let mut client = Stalled::connect(ATTACKER, target.grpc, 1 << 16).await;
     assert!(client.begin(WATCH, &[0, 0]).await, "a stream");
@@ -57,10 +57,10 @@ async fn a_watch_that_is_not_asked_for_to_its_end_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_is_not_taken_ends_its_connection_however_well_others_on_it_go_on() {
+async fn an_unread_answer_ends_its_connection_beside_answers_that_are_read() {
     let target = Launch::on(Store::Embedded).set("HTTP_WRITE_TIMEOUT", "500ms").start().await;
     let message = GetOrderByIdRequest { order_id: create_large(target.http, 1).await }.encode_to_vec();
-    // Small answers fit into the window of their stream, the large one does not.
+    // Small answers fit into the window of their stream; the large one does not.
     let mut client = Stalled::connect(ATTACKER, target.grpc, 1 << 10).await;
     assert!(client.call(&path("GetOrderByID"), &message).await, "a stream");
     assert_eq!(client.heads().await, [Some(200)]);
@@ -72,7 +72,7 @@ async fn an_answer_that_is_not_taken_ends_its_connection_however_well_others_on_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_on_which_nothing_is_said_do_not_hold_up_the_stop() {
+async fn silent_connections_do_not_delay_the_stop() {
     // A stop that waited for one of them would take this long.
     let target = Launch::on(Store::Embedded).set("SHUTDOWN_TIMEOUT", "1h").start().await;
     let mut silent = Vec::new();
@@ -90,7 +90,7 @@ async fn connections_on_which_nothing_is_said_do_not_hold_up_the_stop() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_are_not_read_do_not_hold_up_the_stop() {
+async fn unread_answers_do_not_delay_the_stop() {
     let launch = Launch::on(Store::Embedded).set("SHUTDOWN_TIMEOUT", "1h").set("HTTP_WRITE_TIMEOUT", "1h");
     let target = launch.start().await;
     let order_id = create_large(target.http, 5).await;
@@ -108,7 +108,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// The beginning of a connection that takes no message, and so many calls of a path.
+/// The beginning of a connection that receives no message, and `count` calls of a path.
 fn calls(path: &str, count: u32) -> Vec<u8> {
     // Literals without an index (RFC 7541, section 6.2.2).
     let header = |(name, value): (&str, &str)| {
@@ -125,10 +125,10 @@ fn calls(path: &str, count: u32) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_that_are_refused_count_until_their_answers_are_gone() {
+async fn refused_calls_count_until_their_answers_are_sent() {
     for path in ["/no.Service/Method", WATCH, CHECK] {
         let target = Launch::on(Store::Embedded).start().await;
-        let bystander = BystanderClient::of(&target);
+        let bystander = BystanderClient::start(&target);
         let _unread = send_and_never_read(ATTACKER, target.grpc, 800, &calls(path, 120)).await;
         bystander.report().await.assert_undisturbed();
         assert_small(target.id());
@@ -136,7 +136,7 @@ async fn calls_that_are_refused_count_until_their_answers_are_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reads_whose_callers_are_gone_delay_no_others() {
+async fn reads_whose_callers_are_gone_delay_no_other_reads() {
     let target = Launch::on(Store::Postgres).start().await;
     let large = create_large(target.http, 1).await;
     let body = format!(r#"{{"user_id":"{USER}","payload":{{}}}}"#);
@@ -157,20 +157,20 @@ async fn reads_whose_callers_are_gone_delay_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_system_asks_for_a_sign_of_life_from_the_other_end_of_a_silent_connection() {
+async fn the_system_probes_the_peer_of_a_silent_connection() {
     let launch = Launch::on(Store::Embedded).set("HTTP_IDLE_TIMEOUT", "1h").set("HTTP_HEADER_TIMEOUT", "1h");
     let target = launch.start().await;
     for port in [target.http, target.grpc] {
         let stream = connect_from(ATTACKER, port).await.unwrap();
-        let (ours, theirs) = (stream.local_addr().unwrap().port(), port.port());
-        // See proc_pid_net(5): state 01 is an open connection, timer 02 the one that asks for a sign of life, and its
+        let (client_port, target_port) = (stream.local_addr().unwrap().port(), port.port());
+        // See proc_pid_net(5): state 01 is an open connection, timer 02 is the timer of the keepalive probe, and its
         // time is in hundredths of a second.
         let left = until("the timer of the connection", async || {
             let table = fs::read_to_string("/proc/net/tcp").unwrap();
             table.lines().find_map(|line| {
                 let fields: Vec<&str> = line.split_whitespace().collect();
-                let is_ours = fields.get(1)?.ends_with(&format!(":{theirs:04X}"))
-                    && fields.get(2)?.ends_with(&format!(":{ours:04X}"))
+                let is_ours = fields.get(1)?.ends_with(&format!(":{target_port:04X}"))
+                    && fields.get(2)?.ends_with(&format!(":{client_port:04X}"))
                     && *fields.get(3)? == "01";
                 let left = fields.get(5)?.strip_prefix("02:").filter(|_| is_ours)?;
                 u64::from_str_radix(left, 16).ok()

@@ -1,5 +1,5 @@
-//! The log of a worker process: closed or not read, orders are processed all the same; and a flood of records that
-//! cannot be processed does not flood the log.
+//! The log of a worker process: the worker processes orders also when its log is closed or unread, and a flood of
+//! records that cannot be processed does not flood the log.
 
 use std::process::Stdio;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::harness::cluster::Cluster;
 const RECORDS: i32 = 100;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_whose_log_is_closed_or_not_read_processes_every_order() {
+async fn a_worker_with_a_closed_or_unread_log_processes_every_order() {
     let (_reader, unread) = unread_log();
     for log in [closed_log(), unread] {
         let mut cluster = Cluster::setup().await.start(1, 0).await;
@@ -34,7 +34,7 @@ async fn a_worker_whose_log_is_closed_or_not_read_processes_every_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_of_records_that_cannot_be_processed_logs_a_line_per_second() {
+async fn a_flood_of_unprocessable_records_logs_a_line_per_second() {
     let mut cluster = Cluster::setup().await.start(1, 0).await;
     let topic = cluster.kafka.options.events_topic.clone();
     for number in 0..RECORDS {

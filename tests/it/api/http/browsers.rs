@@ -1,5 +1,5 @@
-//! Browsers: pages of other sites change nothing and read nothing under a name of their own, unless the settings allow
-//! them to.
+//! Browsers: pages of other sites change nothing, and read nothing under a host name of their own, unless the settings
+//! allow them to. The checks cover the origin, the `Host` header and CORS.
 
 use orderstream::config::Settings;
 
@@ -17,7 +17,7 @@ fn with_cors(settings: &mut Settings) {
     settings.cors_allowed_origins = vec![SHOP.to_owned()];
 }
 
-pub(super) async fn a_change_that_a_page_of_another_site_makes_is_refused<B: Backend>() {
+pub(super) async fn a_change_from_a_page_of_another_site_is_refused<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), "[1]").await;
     let before = order(app.client(), &id).await;
@@ -47,7 +47,7 @@ pub(super) async fn a_change_that_a_page_of_another_site_makes_is_refused<B: Bac
         assert_eq!((shown.status, shown.header("access-control-allow-origin")), (200, None));
     }
     assert_eq!(order(app.client(), &id).await, before);
-    // The service's own page, and callers who are not browsers.
+    // The service's own page, and callers that are not browsers.
     for headers in
         [&[("sec-fetch-site", "same-origin"), ("origin", evil)][..], &[("origin", "http://localhost")], &[]]
     {
@@ -58,12 +58,12 @@ pub(super) async fn a_change_that_a_page_of_another_site_makes_is_refused<B: Bac
 }
 
 /// A request with these header lines, and nothing else.
-async fn ask<B: Backend>(app: &B, line: &str, headers: &str) -> Answer {
+async fn send<B: Backend>(app: &B, line: &str, headers: &str) -> Answer {
     let request = format!("{line}\r\n{headers}connection: close\r\n\r\n");
     Answer::read(&raw(app.client().address(), request.as_bytes()).await)
 }
 
-pub(super) async fn a_name_that_is_not_the_services_own_is_a_421<B: Backend>() {
+pub(super) async fn an_unknown_host_name_is_a_421<B: Backend>() {
     let named = |settings: &mut Settings| settings.allowed_hosts = vec!["*.orders.example".to_owned()];
     let app = B::start(Setup::new().settings(named)).await;
     let paths =
@@ -72,39 +72,39 @@ pub(super) async fn a_name_that_is_not_the_services_own_is_a_421<B: Backend>() {
         let line = format!("GET {path} HTTP/1.1");
         for host in ["evil.example", "evil.example:80", "orders.example", "localhost.evil.example"] {
             let detail =
-                problem(&ask(&app, &line, &format!("host: {host}\r\n")).await, "misdirected_request");
+                problem(&send(&app, &line, &format!("host: {host}\r\n")).await, "misdirected_request");
             assert!(detail.starts_with("Host: ") && detail.contains("ALLOWED_HOSTS"), "{detail}");
         }
         let answer =
-            ask(&app, &format!("GET http://evil.example{path} HTTP/1.1"), "host: localhost\r\n").await;
+            send(&app, &format!("GET http://evil.example{path} HTTP/1.1"), "host: localhost\r\n").await;
         problem(&answer, "misdirected_request");
     }
     for host in ["localhost", "127.0.0.1:8080", "[::1]", "192.0.2.7", "LOCALHOST:9", "eu.orders.example:443"]
     {
         assert_eq!(
-            ask(&app, "GET /health HTTP/1.1", &format!("host: {host}\r\n")).await.status,
+            send(&app, "GET /health HTTP/1.1", &format!("host: {host}\r\n")).await.status,
             200,
             "{host}"
         );
     }
-    assert_eq!(ask(&app, "GET http://127.0.0.1/health HTTP/1.1", "host: 127.0.0.1\r\n").await.status, 200);
-    // Pages of another name cannot write either.
+    assert_eq!(send(&app, "GET http://127.0.0.1/health HTTP/1.1", "host: 127.0.0.1\r\n").await.status, 200);
+    // Pages under another host name cannot write either.
     let answer =
-        ask(&app, "POST /orders HTTP/1.1", "host: evil.example\r\norigin: http://evil.example\r\n").await;
+        send(&app, "POST /orders HTTP/1.1", "host: evil.example\r\norigin: http://evil.example\r\n").await;
     problem(&answer, "misdirected_request");
     app.finish().await;
 }
 
-pub(super) async fn a_host_is_named_once_unless_the_client_is_of_http_1_0<B: Backend>() {
+pub(super) async fn a_request_of_http_1_1_names_one_valid_host<B: Backend>() {
     let app = B::start(Setup::new().settings(|settings| settings.bind = [0, 0, 0, 0].into())).await;
     for headers in
         ["", "host: a\r\nhost: a\r\n", "host: \r\n", "host: a b\r\n", "host: a:port\r\n", "host: u@a\r\n"]
     {
-        let detail = problem(&ask(&app, "GET /health HTTP/1.1", headers).await, "invalid_request");
+        let detail = problem(&send(&app, "GET /health HTTP/1.1", headers).await, "invalid_request");
         assert!(detail.starts_with("Host: "), "{headers}: {detail}");
     }
-    // Bound to more than this machine and without names, it answers to every one.
-    assert_eq!(ask(&app, "GET /health HTTP/1.1", "host: any.example\r\n").await.status, 200);
+    // Bound to all addresses and without allowed hosts, the service accepts every host name.
+    assert_eq!(send(&app, "GET /health HTTP/1.1", "host: any.example\r\n").await.status, 200);
     let old = raw(app.client().address(), b"GET /health HTTP/1.0\r\n\r\n").await;
     assert!(old.starts_with(b"HTTP/1.0 200 ") || old.starts_with(b"HTTP/1.1 200 "), "{old:?}");
     app.finish().await;
@@ -114,11 +114,11 @@ pub(super) async fn pages_of_an_allowed_origin_may_read_and_write<B: Backend>() 
     let app = B::start(Setup::new().settings(with_cors)).await;
     let id = create(app.client(), "[1]").await;
     let origin = ("origin", SHOP);
-    let asking =
+    let preflight_headers =
         [origin, ("access-control-request-method", "PUT"), ("access-control-request-headers", "prefer")];
     let path = format!("/orders/{id}");
     for path in [&path, "/orders", "/nothing"] {
-        let preflight = app.client().request("OPTIONS", path, &asking, "").await;
+        let preflight = app.client().request("OPTIONS", path, &preflight_headers, "").await;
         assert_eq!((preflight.status, preflight.body.len()), (204, 0), "{preflight:?}");
         assert_eq!(preflight.header("access-control-allow-origin"), Some(SHOP));
         assert!(preflight.header("access-control-allow-methods").is_some_and(|all| all.contains("PUT")));
@@ -126,10 +126,10 @@ pub(super) async fn pages_of_an_allowed_origin_may_read_and_write<B: Backend>() 
         assert!(preflight.header("vary").is_some_and(|vary| vary.contains("Origin")));
         assert_eq!(preflight.header("access-control-allow-credentials"), None);
     }
-    // It asks nothing, so it is a method that the path does not have.
+    // Without the header of a preflight, `OPTIONS` is a method that the path does not have.
     problem(&app.client().request("OPTIONS", &path, &[origin], "").await, "method_not_allowed");
 
-    let marked = [origin, ("sec-fetch-site", "cross-site")];
+    let cross_site = [origin, ("sec-fetch-site", "cross-site")];
     let content = format!(r#"{{"user_id":"{USER}","payload":[2]}}"#);
     for (method, path, body, status) in [
         ("GET", path.as_str(), "", 200),
@@ -138,7 +138,7 @@ pub(super) async fn pages_of_an_allowed_origin_may_read_and_write<B: Backend>() 
         ("POST", "/orders", "[", 400),
         ("GET", "/nothing", "", 404),
     ] {
-        let answer = app.client().request(method, path, &marked, body.to_owned()).await;
+        let answer = app.client().request(method, path, &cross_site, body.to_owned()).await;
         assert_eq!(answer.status, status, "{answer:?}");
         assert_eq!(answer.header("access-control-allow-origin"), Some(SHOP));
         let exposed = answer.header("access-control-expose-headers").expect("exposed headers");

@@ -1,4 +1,5 @@
-//! Entity tags, and writes and reads that depend on them: nobody overwrites what they have not seen.
+//! Entity tags, and the writes and reads that depend on them (optimistic concurrency): a caller does not overwrite a
+//! version that it has not seen. A tag changes with every change of the representation, also with events from outside.
 
 use jiff::Timestamp;
 use orderstream::bus::Record;
@@ -14,13 +15,13 @@ async fn update(client: &Client, id: &str, fields: &str, headers: &[(&str, &str)
     client.request("POST", "/orders", headers, format!(r#"{{"order_id":"{id}"{fields}}}"#)).await
 }
 
-/// Asserts a 412 that tells the version that the order has.
+/// Asserts a 412 that names the current version of the order.
 fn assert_has_version(answer: &Answer, version: &str) {
     problem(answer, "precondition_failed");
     assert_eq!(member(answer.text(), "current_version"), version);
 }
 
-pub(super) async fn a_tag_follows_the_version_and_says_what_is_unsettled<B: Backend>() {
+pub(super) async fn a_tag_follows_the_version_and_the_status<B: Backend>() {
     let mut app = B::start(Setup::new()).await;
     let body = format!(r#"{{"user_id":"{USER}","payload":[1]}}"#);
     let created = app.client().post("/orders", body).await;
@@ -32,14 +33,14 @@ pub(super) async fn a_tag_follows_the_version_and_says_what_is_unsettled<B: Back
     assert_eq!(updated.header("etag"), Some("\"v2\""));
 
     app.stop_worker().await;
-    let hurried = [("prefer", "respond-async")];
-    let accepted = update(app.client(), &id, r#","payload":[3]"#, &hurried).await;
+    let without_wait = [("prefer", "respond-async")];
+    let accepted = update(app.client(), &id, r#","payload":[3]"#, &without_wait).await;
     assert_eq!((accepted.status, accepted.header("etag")), (202, Some("\"v3-processing\"")));
     let shown = app.client().get(&path).await;
     assert_eq!(shown.header("etag"), Some("\"v3-processing\""));
     app.start_worker().await;
     app.acks(&id, 3).await;
-    // What was shown before the worker came is not what is shown now.
+    // The representation before the processing is not the current one.
     let again = app.client().request("GET", &path, &[("if-none-match", "\"v3-processing\"")], "").await;
     assert_eq!((again.status, again.header("etag")), (200, Some("\"v3\"")));
     let deleted = update(app.client(), &id, r#","status":"deleted""#, &[]).await;
@@ -47,7 +48,7 @@ pub(super) async fn a_tag_follows_the_version_and_says_what_is_unsettled<B: Back
     app.finish().await;
 }
 
-pub(super) async fn a_reader_who_has_it_already_is_told_so<B: Backend>() {
+pub(super) async fn a_read_with_the_current_tag_is_a_304<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), r#"{"id":"seen"}"#).await;
     for path in [format!("/orders/{id}"), format!("/orders/by-external/seen?user_id={USER}")] {
@@ -91,29 +92,29 @@ pub(super) async fn a_write_for_another_version_changes_nothing<B: Backend>() {
     assert_has_version(&app.client().request("DELETE", &path, &[("if-match", "\"v2\"")], "").await, "1");
     assert_eq!(order(app.client(), &id).await, before);
 
-    // Whoever names the right one goes on, in the header or in the body.
+    // A write with the current version succeeds, in the header or in the body.
     for (version, fields, headers) in [
         (2, r#","payload":[2]"#, &[("if-match", "\"v1\"")][..]),
         (3, r#","payload":[3],"version":2"#, &[]),
         (4, r#","payload":[4],"version":3"#, &[("if-match", "\"v3\"")]),
         (5, r#","payload":[5]"#, &[("if-match", "*")]),
-        // As a proxy leaves it that has compressed the answer.
+        // The tag as a proxy weakens it that compresses the answer.
         (6, r#","payload":[6]"#, &[("if-match", "W/\"v5\"")]),
         (7, r#","status":"deleted""#, &[("if-match", "\"v6-new\"")]),
     ] {
         let answer = update(app.client(), &id, fields, headers).await;
         assert_eq!(answer.header("etag"), Some(format!("\"v{version}\"").as_str()), "{answer:?}");
     }
-    // That it is deleted counts before its version.
-    problem_of_deleted(&update(app.client(), &id, r#","payload":[6],"version":1"#, &[]).await);
+    // The deletion takes precedence over the version.
+    assert_is_deleted(&update(app.client(), &id, r#","payload":[6],"version":1"#, &[]).await);
     app.finish().await;
 }
 
-fn problem_of_deleted(answer: &Answer) {
+fn assert_is_deleted(answer: &Answer) {
     assert_eq!((answer.status, member(answer.text(), "status").as_str()), (409, "deleted"), "{answer:?}");
 }
 
-pub(super) async fn of_two_who_saw_the_same_version_one_writes<B: Backend>() {
+pub(super) async fn of_many_writers_with_the_same_version_one_succeeds<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), "[0]").await;
     let writers = (1..=20).map(|n| {
@@ -129,7 +130,7 @@ pub(super) async fn of_two_who_saw_the_same_version_one_writes<B: Backend>() {
     assert_eq!(app.finish().await.events_of(&id).len(), 2);
 }
 
-pub(super) async fn a_condition_that_makes_no_sense_is_a_400<B: Backend>() {
+pub(super) async fn a_malformed_or_contradictory_condition_is_a_400<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), "[1]").await;
     for (fields, headers, field) in [
@@ -156,7 +157,7 @@ pub(super) async fn a_condition_that_makes_no_sense_is_a_400<B: Backend>() {
     app.finish().await;
 }
 
-pub(super) async fn a_stranger_learns_no_version<B: Backend>() {
+pub(super) async fn a_stranger_does_not_learn_the_version<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), "[1]").await;
     let fields = format!(r#","user_id":"{STRANGER}","payload":[2],"version":9"#);
@@ -169,7 +170,7 @@ pub(super) async fn a_stranger_learns_no_version<B: Backend>() {
     app.finish().await;
 }
 
-pub(super) async fn one_of_several_tags_is_enough<B: Backend>() {
+pub(super) async fn one_matching_tag_of_several_is_enough<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), "[1]").await;
     let path = format!("/orders/{id}");
@@ -187,7 +188,7 @@ pub(super) async fn one_of_several_tags_is_enough<B: Backend>() {
             &version.to_string(),
         );
     }
-    // A list in the header and a version in the body: both hold.
+    // A list in the header and a version in the body: both must match.
     let list = [("if-match", r#""v4", "v5""#)];
     assert_has_version(&update(app.client(), &id, r#","payload":[1],"version":5"#, &list).await, "4");
     assert_eq!(update(app.client(), &id, r#","payload":[1],"version":4"#, &list).await.status, 200);
@@ -197,7 +198,7 @@ pub(super) async fn one_of_several_tags_is_enough<B: Backend>() {
         &app.client().request("PUT", &path, &[("if-match", r#""v9", "v5""#)], content).await,
         "6",
     );
-    // The request that comes again under its key is the same one.
+    // A retry under the same key is the same request.
     let keyed = [("if-match", r#""v1", "v6", "v9""#), ("idempotency-key", "one of several")];
     let deleted = app.client().request("DELETE", &path, &keyed, "").await;
     assert_eq!((deleted.status, deleted.header("etag")), (200, Some("\"v7\"")), "{deleted:?}");
@@ -237,7 +238,7 @@ pub(super) async fn a_condition_that_a_write_does_not_evaluate_is_a_400<B: Backe
         }
     }
     assert_eq!(order(app.client(), &id).await, before);
-    // RFC 9110 has the time ignored beside the tag, which is evaluated.
+    // RFC 9110: the server ignores the time beside a tag, which it evaluates.
     let both = [("if-unmodified-since", date), ("if-match", "\"v1\"")];
     assert_eq!(app.client().request("DELETE", &path, &both, "").await.status, 200);
     app.finish().await;
@@ -266,7 +267,7 @@ pub(super) async fn a_tag_changes_with_an_event_from_outside<B: Backend>() {
         assert_eq!((known.status, known.header("etag")), (304, Some(&*tag)));
         tags.push(tag);
     }
-    // It names a version like any other, and the next change makes it an ordinary one again.
+    // Such a tag is as valid in a condition as any other, and the next change makes it an ordinary one again.
     let last = [("if-match", &*tags[2])];
     let updated = update(app.client(), &id, r#","payload":[2]"#, &last).await;
     assert_eq!((updated.status, updated.header("etag")), (200, Some("\"v2\"")), "{updated:?}");

@@ -1,4 +1,5 @@
-//! Deleting. A deleted order is still shown, and nothing changes it any more: no write, no event, no race.
+//! Deleting. A deleted order stays readable, and nothing changes it any more: neither a write nor a late event nor an
+//! update that a worker still processes.
 
 use orderstream::bus::Record;
 
@@ -16,7 +17,7 @@ async fn delete<B: Backend>(app: &B, id: &str) {
     assert_eq!(answer.header("content-type"), Some("application/json"));
 }
 
-pub(super) async fn a_deletion_needs_no_payload_and_tells_the_stored_one<B: Backend>() {
+pub(super) async fn a_deletion_needs_no_payload_and_publishes_the_stored_one<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), r#"{"amount":7.50,"id":"A-1"}"#).await;
     delete(&app, &id).await;
@@ -60,10 +61,10 @@ pub(super) async fn any_write_to_a_deleted_order_is_a_409<B: Backend>() {
         assert_eq!(member(&inner, "order_id"), id);
     }
     assert_eq!(order(app.client(), &id).await, before);
-    assert_eq!(app.finish().await.events_of(&id).len(), 2, "a refused write is no event");
+    assert_eq!(app.finish().await.events_of(&id).len(), 2, "a refused write publishes no event");
 }
 
-pub(super) async fn a_409_is_a_pure_problem_for_whoever_asks_for_that<B: Backend>() {
+pub(super) async fn a_409_is_a_plain_problem_for_callers_that_accept_problems<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), r#"{"amount":1}"#).await;
     delete(&app, &id).await;
@@ -77,7 +78,7 @@ pub(super) async fn a_409_is_a_pure_problem_for_whoever_asks_for_that<B: Backend
     app.finish().await;
 }
 
-pub(super) async fn a_strangers_write_to_a_deleted_order_is_a_404<B: Backend>() {
+pub(super) async fn another_users_write_to_a_deleted_order_is_a_404<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), r#"{"amount":1}"#).await;
     delete(&app, &id).await;
@@ -94,10 +95,11 @@ pub(super) async fn a_deleted_order_stays_deleted_when_an_old_event_arrives<B: B
     let created = app.events(&id, 1).await.remove(0);
     delete(&app, &id).await;
     let before = order(app.client(), &id).await;
-    let headless = Record { headers: Vec::new(), ..created.clone() };
-    let late = String::from_utf8(headless.value.clone()).expect("text").replace("\"new\"", "\"processing\"");
-    let late = Record { value: late.into_bytes(), ..headless.clone() };
-    for record in [created, headless, late] {
+    let without_headers = Record { headers: Vec::new(), ..created.clone() };
+    let late =
+        String::from_utf8(without_headers.value.clone()).expect("text").replace("\"new\"", "\"processing\"");
+    let late = Record { value: late.into_bytes(), ..without_headers.clone() };
+    for record in [created, without_headers, late] {
         app.feed(record, 2).await;
         assert_eq!(order(app.client(), &id).await, before);
     }

@@ -1,5 +1,5 @@
-//! The messages that other services see and send: their fields, in their order, and what a record from outside
-//! does to an order.
+//! The messages that other services receive and send: their fields, in their order, and the effect of a record from
+//! outside on an order.
 
 use jiff::Timestamp;
 use orderstream::bus::Record;
@@ -39,7 +39,7 @@ pub(super) async fn events_and_acks_have_their_fields_in_their_order<B: Backend>
     let first = text(&events[0]);
     assert_eq!(member(first, "external_id"), "A-1");
     assert_eq!(member(&member(first, "payload"), "amount"), "1.50");
-    assert_eq!(member(text(&events[1]), "external_id"), "", "there, though the payload has none");
+    assert_eq!(member(text(&events[1]), "external_id"), "", "present, though the payload has none");
     for (ack, status) in acks.iter().zip(["processed", "processed", "updated"]) {
         let ack = text(ack);
         assert_eq!(names(ack), ["order_id", "status", "processed_at"]);
@@ -67,7 +67,7 @@ pub(super) async fn an_external_id_in_an_event_is_the_text_of_the_payloads_id<B:
     app.finish().await;
 }
 
-pub(super) async fn an_event_without_an_id_creates_one_order_however_often_it_comes<B: Backend>() {
+pub(super) async fn an_event_without_an_id_creates_one_order_however_often_delivered<B: Backend>() {
     let mut app = B::start(Setup::new()).await;
     for (external_id, order_id) in [("E-1", r#""order_id":"0","#), ("E-2", r#""order_id":"","#), ("E-3", "")]
     {
@@ -85,7 +85,7 @@ pub(super) async fn an_event_without_an_id_creates_one_order_however_often_it_co
         let acks = app.acks(&id, 2).await;
         assert_eq!(acks.len(), 2, "both deliveries are about this one order");
         assert!(acks.iter().all(|ack| member(text(ack), "status") == "processed"));
-        // It is an order like any other.
+        // The order is like any other: a caller can delete it.
         let delete = format!(r#"{{"order_id":"{id}","status":"deleted"}}"#);
         assert_eq!(app.client().post("/orders", delete).await.status, 200);
         assert_eq!(member(&order(app.client(), &id).await, "version"), "2");

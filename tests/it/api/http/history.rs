@@ -1,5 +1,5 @@
-//! The history of an order: each version, what asked for it and what became of it; events from outside; pages, and
-//! histories that are not there.
+//! The history of an order: each version, its cause and its outcome, and the events from outside; the pages of a
+//! history, and histories that do not exist.
 
 use std::sync::Arc;
 
@@ -32,17 +32,17 @@ async fn history(client: &Client, id: &str) -> Vec<String> {
     entries(&answer)
 }
 
-/// An entry without its times, which are looked at here.
-fn told(entry: &str) -> String {
-    let mut told = entry.to_owned();
-    let asked = time(&member(entry, "at"));
-    told = told.replace(&format!(r#""at":"{}","#, member(entry, "at")), "");
+/// An entry without its times, whose order is checked here.
+fn without_times(entry: &str) -> String {
+    let mut text = entry.to_owned();
+    let requested_at = time(&member(entry, "at"));
+    text = text.replace(&format!(r#""at":"{}","#, member(entry, "at")), "");
     let outcome = member(entry, "outcome");
     if outcome != "null" {
-        assert!(asked <= time(&member(&outcome, "at")), "{entry}");
-        told = told.replace(&format!(r#""at":"{}","#, member(&outcome, "at")), "");
+        assert!(requested_at <= time(&member(&outcome, "at")), "{entry}");
+        text = text.replace(&format!(r#""at":"{}","#, member(&outcome, "at")), "");
     }
-    told
+    text
 }
 
 async fn write(client: &Client, body: String) {
@@ -50,7 +50,7 @@ async fn write(client: &Client, body: String) {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-pub(super) async fn a_history_tells_each_version_and_what_became_of_it<B: Backend>() {
+pub(super) async fn a_history_lists_each_version_with_its_outcome<B: Backend>() {
     let app = B::start(Setup::new().processor(Arc::new(Obedient))).await;
     let id = create(app.client(), r#"{"amount":12.30}"#).await;
     write(app.client(), format!(r#"{{"order_id":"{id}","payload":{{"fail":"no \"stock\""}}}}"#)).await;
@@ -58,7 +58,7 @@ pub(super) async fn a_history_tells_each_version_and_what_became_of_it<B: Backen
     write(app.client(), format!(r#"{{"order_id":"{id}","status":"deleted"}}"#)).await;
     let entries = history(app.client(), &id).await;
     assert_eq!(
-        entries.iter().map(|entry| told(entry)).collect::<Vec<_>>(),
+        entries.iter().map(|entry| without_times(entry)).collect::<Vec<_>>(),
         [
             r#"{"version":1,"by":"create","status":"new","outcome":{"status":"done","amount":12.30}}"#,
             r#"{"version":2,"by":"update","status":"processing","outcome":{"status":"failed","reason":"no \"stock\""}}"#,
@@ -77,7 +77,7 @@ pub(super) async fn a_history_tells_each_version_and_what_became_of_it<B: Backen
     app.finish().await;
 }
 
-pub(super) async fn a_processors_reason_is_recorded_up_to_a_length<B: Backend>() {
+pub(super) async fn a_processors_reason_is_recorded_up_to_its_length_limit<B: Backend>() {
     let app = B::start(Setup::new().processor(Arc::new(Obedient))).await;
     let id = create(app.client(), &format!(r#"{{"fail":"{}"}}"#, "ж".repeat(1500))).await;
     let entry = history(app.client(), &id).await.remove(0);
@@ -87,12 +87,12 @@ pub(super) async fn a_processors_reason_is_recorded_up_to_a_length<B: Backend>()
     app.finish().await;
 }
 
-pub(super) async fn what_is_not_processed_yet_has_no_outcome<B: Backend>() {
+pub(super) async fn a_version_that_is_not_processed_yet_has_no_outcome<B: Backend>() {
     let mut app = B::start(Setup::new().settings(|settings| settings.ack_wait = false)).await;
     app.stop_worker().await;
     let id = create(app.client(), "{}").await;
     let entries = history(app.client(), &id).await;
-    assert_eq!(told(&entries[0]), r#"{"version":1,"by":"create","status":"new","outcome":null}"#);
+    assert_eq!(without_times(&entries[0]), r#"{"version":1,"by":"create","status":"new","outcome":null}"#);
     assert_eq!(entries.len(), 1);
     app.start_worker().await;
     app.acks(&id, 1).await;
@@ -126,8 +126,8 @@ pub(super) async fn an_event_from_outside_has_an_entry_of_its_own<B: Backend>() 
     );
     app.feed(outside(value), 2).await;
     let found = app.client().get(&format!("/orders/by-external/E-1?user_id={STRANGER}")).await;
-    let made = member(&member(found.text(), "order"), "order_id");
-    let entries = history(app.client(), &made).await;
+    let created = member(&member(found.text(), "order"), "order_id");
+    let entries = history(app.client(), &created).await;
     assert_eq!(entries.len(), 1, "{entries:?}");
     assert_eq!(summary(&entries[0]), ["1", "event", "done", "done"]);
     app.finish().await;
@@ -159,7 +159,7 @@ pub(super) async fn a_history_comes_in_pages_of_versions<B: Backend>() {
     app.finish().await;
 }
 
-pub(super) async fn a_history_that_is_not_there_is_a_404<B: Backend>() {
+pub(super) async fn an_unknown_or_disabled_history_is_refused<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), r#"{"id":"history"}"#).await;
     problem(&app.client().get(&format!("/orders/{UNKNOWN_ID}/history")).await, "order_not_found");
@@ -173,7 +173,7 @@ pub(super) async fn a_history_that_is_not_there_is_a_404<B: Backend>() {
         let detail = problem(&app.client().get(&path).await, "invalid_request");
         assert!(detail.starts_with(&format!("{field}: ")), "{path}: {detail}");
     }
-    // An external id may look like a part of a path.
+    // An external id may equal a part of a path.
     let found = app.client().get(&format!("/orders/by-external/history?user_id={USER}")).await;
     assert_eq!(member(&member(found.text(), "order"), "order_id"), id);
     app.finish().await;

@@ -1,5 +1,5 @@
-//! `Idempotency-Key`: a request that comes again is answered with what happened the first time, and nothing happens
-//! twice.
+//! `Idempotency-Key`: a retried request is answered with the outcome of the first one, and nothing happens twice.
+//! A key belongs to one user and one content, and a refused request does not consume it.
 
 use futures_util::future::join_all;
 
@@ -28,13 +28,13 @@ fn assert_replays(answer: &Answer, first: &Answer) {
     assert_eq!(first.header("idempotency-replayed"), None, "{first:?}");
 }
 
-pub(super) async fn a_request_that_comes_again_is_answered_with_its_first_outcome<B: Backend>() {
+pub(super) async fn a_retried_request_is_answered_with_its_first_outcome<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let body = creation(USER, r#"{"amount":1}"#);
     let first = post(app.client(), "once", &body).await;
     assert_eq!(first.status, 201, "{first:?}");
     let id = member(first.text(), "order_id");
-    // Quotes are the header's, not the key's.
+    // Quotes belong to the header, not to the key.
     for key in ["once", "\"once\""] {
         assert_replays(&post(app.client(), key, &body).await, &first);
     }
@@ -44,7 +44,7 @@ pub(super) async fn a_request_that_comes_again_is_answered_with_its_first_outcom
     let deletion = format!(r#"{{"order_id":"{id}","status":"deleted"}}"#);
     let deleted = post(app.client(), "thrice", &deletion).await;
     assert_eq!((updated.status, deleted.status), (200, 200));
-    // What came later does not change what happened then.
+    // Later changes of the order do not change a replayed outcome.
     assert_replays(&post(app.client(), "once", &body).await, &first);
     assert_replays(&post(app.client(), "twice", &update).await, &updated);
     assert_replays(&post(app.client(), "thrice", &deletion).await, &deleted);
@@ -59,8 +59,8 @@ pub(super) async fn a_key_belongs_to_one_content_and_one_user<B: Backend>() {
     let id = member(first.text(), "order_id");
     let update = format!(r#"{{"order_id":"{id}","user_id":"{USER}","payload":[1]}}"#);
     problem(&post(app.client(), "mine", &update).await, "idempotency_key_reused");
-    let theirs = post(app.client(), "mine", &creation(STRANGER, "[2]")).await;
-    assert_eq!((theirs.status, theirs.header("idempotency-replayed")), (201, None));
+    let of_stranger = post(app.client(), "mine", &creation(STRANGER, "[2]")).await;
+    assert_eq!((of_stranger.status, of_stranger.header("idempotency-replayed")), (201, None));
     assert_eq!(member(&order(app.client(), &id).await, "version"), "1");
     let long = "k".repeat(256);
     for key in ["", "\"\"", "\"open", long.as_str()] {
@@ -70,7 +70,7 @@ pub(super) async fn a_key_belongs_to_one_content_and_one_user<B: Backend>() {
     app.finish().await;
 }
 
-pub(super) async fn equal_json_is_an_equal_request_however_it_is_written<B: Backend>() {
+pub(super) async fn equal_json_is_an_equal_request_in_any_notation<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let first =
         post(app.client(), "equal", &creation(USER, r#"{"id":"A","price":1.0,"tags":["x",{"y":1}]}"#)).await;
@@ -93,7 +93,7 @@ pub(super) async fn equal_json_is_an_equal_request_however_it_is_written<B: Back
     assert_eq!(app.finish().await.events_of(&id).len(), 1);
 }
 
-pub(super) async fn callers_without_a_user_do_not_meet_each_others_keys<B: Backend>() {
+pub(super) async fn callers_without_a_user_share_no_keys_across_orders<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let (one, other) = (create(app.client(), "[1]").await, create(app.client(), "[2]").await);
     let update = |id: &str, payload: &str| format!(r#"{{"order_id":"{id}","payload":{payload}}}"#);
@@ -103,12 +103,12 @@ pub(super) async fn callers_without_a_user_do_not_meet_each_others_keys<B: Backe
         assert_eq!((answer.status, answer.header("idempotency-replayed")), (200, None), "{answer:?}");
     }
     assert_replays(&post(app.client(), "retry-1", &update(&one, "[3]")).await, &first);
-    // About one order a key still means one request.
+    // For one order, a key still belongs to one request.
     problem(&post(app.client(), "retry-1", &update(&one, "[4]")).await, "idempotency_key_reused");
     app.finish().await;
 }
 
-pub(super) async fn a_refusal_uses_no_key_up<B: Backend>() {
+pub(super) async fn a_refused_request_does_not_consume_its_key<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), "[1]").await;
     let update = format!(r#"{{"order_id":"{id}","payload":[2],"version":2}}"#);
@@ -121,7 +121,7 @@ pub(super) async fn a_refusal_uses_no_key_up<B: Backend>() {
     app.finish().await;
 }
 
-pub(super) async fn equal_requests_at_once_share_one_order<B: Backend>() {
+pub(super) async fn concurrent_equal_requests_share_one_order<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let body = creation(USER, r#"{"id":"shared","amount":7}"#);
     let answers = join_all((0..50).map(|_| post(app.client(), "shared", &body))).await;
@@ -146,7 +146,7 @@ pub(super) async fn a_replay_waits_for_the_worker_as_the_first_request_did<B: Ba
     assert_eq!(first.status, 202, "{first:?}");
     assert_replays(&again, &first);
     let id = member(first.text(), "order_id");
-    // The worker is started beside a request that waits for it.
+    // The worker starts while a request waits for it.
     let client = Client::new(app.client().address());
     let (answer, ()) = tokio::join!(post(&client, "slow", &body), app.start_worker());
     assert_eq!((answer.status, answer.header("idempotency-replayed")), (201, Some("true")), "{answer:?}");

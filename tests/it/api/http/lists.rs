@@ -1,4 +1,5 @@
-//! Lists of orders: every part of a query, the pages and the links between them, and what cannot be asked for.
+//! Lists of orders: every parameter of a query, the pages and the links between them, and the parameters that are
+//! refused. A page keeps its orders while new ones arrive.
 
 use crate::clients::STRANGER;
 use crate::clients::USER;
@@ -8,7 +9,7 @@ use crate::harness::app::Setup;
 use crate::harness::backend::Backend;
 
 /// The orders of a page, as text.
-fn shown(answer: &Answer) -> Vec<String> {
+fn page_orders(answer: &Answer) -> Vec<String> {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.header("content-type"), Some("application/json"));
     let orders: Vec<Box<serde_json::value::RawValue>> =
@@ -27,12 +28,12 @@ fn link(answer: &Answer, rel: &str) -> Option<String> {
     Some(link.split_once('<').expect("a target").1.split_once('>').expect("its end").0.to_owned())
 }
 
-/// Every order of a list, from that page on.
-async fn walk(client: &Client, path: &str) -> Vec<String> {
+/// All orders of a list, from that page on.
+async fn all_orders(client: &Client, path: &str) -> Vec<String> {
     let (mut orders, mut path) = (Vec::new(), path.to_owned());
     loop {
         let answer = client.get(&path).await;
-        orders.extend(shown(&answer));
+        orders.extend(page_orders(&answer));
         match link(&answer, "next") {
             Some(next) => {
                 let cursor = member(answer.text(), "next_cursor");
@@ -52,7 +53,7 @@ async fn delete(client: &Client, id: &str) {
     assert_eq!(client.post("/orders", body).await.status, 200);
 }
 
-pub(super) async fn a_list_shows_the_newest_orders_first_and_each_as_it_is<B: Backend>() {
+pub(super) async fn a_list_shows_the_newest_orders_first_and_each_as_stored<B: Backend>() {
     let app = B::start(Setup::new()).await;
     assert_eq!(app.client().get("/orders").await.text(), r#"{"orders":[]}"#);
     let mut expected = Vec::new();
@@ -63,56 +64,56 @@ pub(super) async fn a_list_shows_the_newest_orders_first_and_each_as_it_is<B: Ba
     for path in
         ["/orders", "/orders/", "/orders?", &format!("/orders?user_id={}&unknown=%", USER.to_uppercase())]
     {
-        assert_eq!(walk(app.client(), path).await, expected, "{path}");
+        assert_eq!(all_orders(app.client(), path).await, expected, "{path}");
     }
     let head = app.client().request("HEAD", "/orders", &[], "").await;
     assert_eq!((head.status, head.body.len()), (200, 0));
     app.finish().await;
 }
 
-pub(super) async fn a_list_holds_what_fits_every_part_of_the_query<B: Backend>() {
+pub(super) async fn a_list_holds_the_orders_that_match_all_parameters<B: Backend>() {
     let app = B::start(Setup::new()).await;
-    let mine = create(app.client(), r#"{"id":"a +&/Ж"}"#).await;
+    let of_user = create(app.client(), r#"{"id":"a +&/Ж"}"#).await;
     let body = format!(r#"{{"user_id":"{STRANGER}","payload":{{"id":"a +&/Ж"}}}}"#);
-    let theirs = member(app.client().post("/orders", body).await.text(), "order_id");
+    let of_stranger = member(app.client().post("/orders", body).await.text(), "order_id");
     let other = create(app.client(), r#"{"id":"b"}"#).await;
-    let gone = create(app.client(), r#"{"id":"b"}"#).await;
-    delete(app.client(), &gone).await;
+    let deleted = create(app.client(), r#"{"id":"b"}"#).await;
+    delete(app.client(), &deleted).await;
     let at = member(&order(app.client(), &other).await, "created_at");
-    // The same moment in another place, where the sun rises two hours earlier.
+    // The same time with the offset of another time zone.
     let moment: jiff::Timestamp = at.parse().expect("a time");
-    let elsewhere = moment.display_with_offset(jiff::tz::offset(2)).to_string();
-    let elsewhere = [elsewhere.replace('+', "%2B"), elsewhere];
+    let with_offset = moment.display_with_offset(jiff::tz::offset(2)).to_string();
+    let with_offset = [with_offset.replace('+', "%2B"), with_offset];
     let external = "a%20%2B%26%2f%D0%96";
     for (query, expected) in [
-        (String::new(), vec![&other, &theirs, &mine]),
-        ("show_deleted=false".to_owned(), vec![&other, &theirs, &mine]),
-        ("show_deleted=true".to_owned(), vec![&gone, &other, &theirs, &mine]),
-        ("status=deleted".to_owned(), vec![&gone]),
-        ("status=deleted&show_deleted=false".to_owned(), vec![&gone]),
-        ("status=done".to_owned(), vec![&other, &theirs, &mine]),
+        (String::new(), vec![&other, &of_stranger, &of_user]),
+        ("show_deleted=false".to_owned(), vec![&other, &of_stranger, &of_user]),
+        ("show_deleted=true".to_owned(), vec![&deleted, &other, &of_stranger, &of_user]),
+        ("status=deleted".to_owned(), vec![&deleted]),
+        ("status=deleted&show_deleted=false".to_owned(), vec![&deleted]),
+        ("status=done".to_owned(), vec![&other, &of_stranger, &of_user]),
         ("status=failed".to_owned(), vec![]),
-        (format!("user_id={STRANGER}"), vec![&theirs]),
-        (format!("user_id={USER}&external_id={external}"), vec![&mine]),
-        (format!("user_id={USER}&external_id=a+%2B%26/%D0%96"), vec![&mine]),
+        (format!("user_id={STRANGER}"), vec![&of_stranger]),
+        (format!("user_id={USER}&external_id={external}"), vec![&of_user]),
+        (format!("user_id={USER}&external_id=a+%2B%26/%D0%96"), vec![&of_user]),
         (format!("user_id={USER}&external_id=b"), vec![&other]),
-        (format!("user_id={USER}&external_id=b&show_deleted=true"), vec![&gone, &other]),
+        (format!("user_id={USER}&external_id=b&show_deleted=true"), vec![&deleted, &other]),
         (format!("user_id={STRANGER}&external_id=b"), vec![]),
         (format!("created_after={at}"), vec![&other]),
-        (format!("created_after={at}&show_deleted=true"), vec![&gone, &other]),
-        (format!("created_before={at}"), vec![&theirs, &mine]),
-        (format!("created_before={at}&user_id={USER}&status=done"), vec![&mine]),
+        (format!("created_after={at}&show_deleted=true"), vec![&deleted, &other]),
+        (format!("created_before={at}"), vec![&of_stranger, &of_user]),
+        (format!("created_before={at}&user_id={USER}&status=done"), vec![&of_user]),
         (format!("created_after={at}&created_before={at}"), vec![]),
-        (format!("created_after={}", elsewhere[0]), vec![&other]),
-        (format!("created_after={}", elsewhere[1]), vec![&other]),
+        (format!("created_after={}", with_offset[0]), vec![&other]),
+        (format!("created_after={}", with_offset[1]), vec![&other]),
     ] {
         let expected: Vec<String> = expected.into_iter().cloned().collect();
-        assert_eq!(ids(&walk(app.client(), &format!("/orders?{query}")).await), expected, "{query}");
+        assert_eq!(ids(&all_orders(app.client(), &format!("/orders?{query}")).await), expected, "{query}");
     }
     app.finish().await;
 }
 
-pub(super) async fn pages_are_walked_by_their_links<B: Backend>() {
+pub(super) async fn the_links_lead_through_all_pages<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let mut expected = Vec::new();
     for number in 0..7 {
@@ -123,25 +124,25 @@ pub(super) async fn pages_are_walked_by_their_links<B: Backend>() {
     }
     for limit in [1, 2, 7, 200] {
         let path = format!("/orders?unknown=1&user_id={USER}&limit={limit}");
-        assert_eq!(ids(&walk(app.client(), &path).await), expected, "{limit}");
+        assert_eq!(ids(&all_orders(app.client(), &path).await), expected, "{limit}");
     }
     let even: Vec<String> = expected.iter().step_by(2).cloned().collect();
     let path = format!("/orders?user_id={USER}&limit=1&external_id=0");
-    assert_eq!(ids(&walk(app.client(), &path).await), even);
+    assert_eq!(ids(&all_orders(app.client(), &path).await), even);
 
-    // From the middle there is a way back to the beginning, and what is new meanwhile does not move the pages.
+    // A page in the middle links to the first one, and orders created meanwhile do not shift the pages.
     let path = format!("/orders?user_id={USER}&limit=3");
     let first = app.client().get(&path).await;
     let newer = create(app.client(), "{}").await;
     let second = app.client().get(&link(&first, "next").expect("more orders")).await;
-    assert_eq!([ids(&shown(&first)), ids(&shown(&second))].concat(), expected[..6]);
+    assert_eq!([ids(&page_orders(&first)), ids(&page_orders(&second))].concat(), expected[..6]);
     assert_eq!(link(&second, "first").as_deref(), Some(path.as_str()));
-    let again = app.client().get(&link(&second, "first").expect("a way back")).await;
-    assert_eq!(ids(&shown(&again))[0], newer);
+    let again = app.client().get(&link(&second, "first").expect("a link to the first page")).await;
+    assert_eq!(ids(&page_orders(&again))[0], newer);
     app.finish().await;
 }
 
-pub(super) async fn what_a_list_cannot_be_asked_for_is_a_400<B: Backend>() {
+pub(super) async fn an_invalid_parameter_of_a_list_is_a_400<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let page = format!("/orders?user_id={USER}&user_id={USER}");
     let detail = problem(&app.client().get(&page).await, "invalid_request");

@@ -1,5 +1,5 @@
 //! Live streams: the changes of an order, or of a user's orders, arrive as they happen; a client that reconnects
-//! continues behind its last event; and a stream delays no other client, also at its end.
+//! continues after its last event; and a stream delays no other client, also at its end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -13,7 +13,7 @@ use crate::clients::UNKNOWN_ID;
 use crate::clients::USER;
 use crate::clients::answers::{create, member, order, problem};
 use crate::clients::http::{Client, GUARD};
-use crate::clients::stream::{Stream, Told};
+use crate::clients::stream::{Stream, StreamEvent};
 use crate::harness::app::Setup;
 use crate::harness::backend::Backend;
 use crate::harness::processors::Obedient;
@@ -24,8 +24,8 @@ async fn write(client: &Client, body: String) {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-fn changes(told: &[Told]) -> Vec<(i64, String, String)> {
-    told.iter().map(Told::change).collect()
+fn changes(events: &[StreamEvent]) -> Vec<(i64, String, String)> {
+    events.iter().map(StreamEvent::change).collect()
 }
 
 fn change(version: i64, by: &str, status: &str) -> (i64, String, String) {
@@ -37,7 +37,7 @@ fn of_user(user: &str) -> String {
     format!("/events?user_id={user}")
 }
 
-pub(super) async fn an_orders_stream_begins_with_its_newest_step_and_goes_on<B: Backend>() {
+pub(super) async fn an_orders_stream_begins_with_its_newest_history_event_and_continues<B: Backend>() {
     let app = B::start(Setup::new().processor(Arc::new(Obedient))).await;
     let id = create(app.client(), r#"{"amount":12.30}"#).await;
     let mut stream = Stream::open(app.client().address(), &format!("/orders/{id}/events"), None).await;
@@ -51,7 +51,7 @@ pub(super) async fn an_orders_stream_begins_with_its_newest_step_and_goes_on<B: 
     assert_eq!(first[0].data, expected);
 
     write(app.client(), format!(r#"{{"order_id":"{id}","payload":{{"fail":"no\nstock"}}}}"#)).await;
-    // Of another order nothing is told.
+    // The stream does not send changes of another order.
     create(app.client(), "{}").await;
     write(app.client(), format!(r#"{{"order_id":"{id}","status":"deleted"}}"#)).await;
     let rest = stream.take(4).await;
@@ -68,7 +68,7 @@ pub(super) async fn an_orders_stream_begins_with_its_newest_step_and_goes_on<B: 
     app.finish().await;
 }
 
-pub(super) async fn a_users_stream_tells_of_their_orders_and_of_nobody_elses<B: Backend>() {
+pub(super) async fn a_users_stream_sends_the_changes_of_their_orders_alone<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let path = of_user(USER);
     let mut stream = Stream::open(app.client().address(), &path, None).await;
@@ -76,24 +76,24 @@ pub(super) async fn a_users_stream_tells_of_their_orders_and_of_nobody_elses<B: 
     let body = format!(r#"{{"user_id":"{STRANGER}","payload":{{}}}}"#);
     assert_eq!(app.client().post("/orders", body).await.status, 201);
     let second = create(app.client(), "{}").await;
-    let told: Vec<_> = stream.take(4).await.iter().map(Told::step).collect();
-    let step = |id: &str, by: &str, status: &str| (id.to_owned(), 1, by.to_owned(), status.to_owned());
+    let received: Vec<_> = stream.take(4).await.iter().map(StreamEvent::summary).collect();
+    let summary = |id: &str, by: &str, status: &str| (id.to_owned(), 1, by.to_owned(), status.to_owned());
     assert_eq!(
-        told,
+        received,
         [
-            step(&first, "create", "new"),
-            step(&first, "worker", "done"),
-            step(&second, "create", "new"),
-            step(&second, "worker", "done"),
+            summary(&first, "create", "new"),
+            summary(&first, "worker", "done"),
+            summary(&second, "create", "new"),
+            summary(&second, "worker", "done"),
         ]
     );
     app.finish().await;
 }
 
-pub(super) async fn whoever_comes_back_misses_nothing_and_sees_nothing_twice<B: Backend>() {
+pub(super) async fn a_reconnecting_client_misses_no_event_and_receives_none_twice<B: Backend>() {
     const WRITERS: usize = 5;
     const ORDERS: usize = 6;
-    const STEPS: usize = 4;
+    const EVENTS: usize = 4;
     let app = B::start(Setup::new()).await;
     let (address, path) = (app.client().address(), of_user(USER));
     let mut stream = Stream::open(address, &path, None).await;
@@ -104,23 +104,23 @@ pub(super) async fn whoever_comes_back_misses_nothing_and_sees_nothing_twice<B: 
         }
     });
     let reader = async {
-        let mut told = stream.take(1).await;
+        let mut received = stream.take(1).await;
         for count in (1..=7).cycle() {
-            let left = WRITERS * ORDERS * STEPS - told.len();
+            let left = WRITERS * ORDERS * EVENTS - received.len();
             if left == 0 {
                 break;
             }
-            let last = told[told.len() - 1].id.clone();
+            let last = received[received.len() - 1].id.clone();
             stream = Stream::open(address, &path, Some(&last)).await;
-            told.extend(stream.take(count.min(left)).await);
+            received.extend(stream.take(count.min(left)).await);
         }
-        told
+        received
     };
-    let (_, told) = tokio::join!(join_all(writers), reader);
-    assert_eq!(told.iter().map(|one| &one.id).collect::<BTreeSet<_>>().len(), told.len());
+    let (_, received) = tokio::join!(join_all(writers), reader);
+    assert_eq!(received.iter().map(|event| &event.id).collect::<BTreeSet<_>>().len(), received.len());
     let mut orders: BTreeMap<String, Vec<_>> = BTreeMap::new();
-    for one in &told {
-        orders.entry(one.step().0).or_default().push(one.change());
+    for event in &received {
+        orders.entry(event.summary().0).or_default().push(event.change());
     }
     assert_eq!(orders.len(), WRITERS * ORDERS);
     for changes in orders.values() {
@@ -135,27 +135,27 @@ pub(super) async fn whoever_comes_back_misses_nothing_and_sees_nothing_twice<B: 
     app.finish().await;
 }
 
-pub(super) async fn a_stream_that_ended_before_its_first_event_goes_on_where_it_began<B: Backend>() {
+pub(super) async fn a_stream_that_ended_before_its_first_event_resumes_at_its_start<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let (address, path) = (app.client().address(), of_user(USER));
-    let begun = Stream::open(address, &path, None).await.begun.expect("a place");
+    let start = Stream::open(address, &path, None).await.start.expect("an offset");
     let id = create(app.client(), "{}").await;
-    let mut stream = Stream::open(address, &path, Some(&begun)).await;
-    assert_eq!(stream.begun.as_deref(), Some(begun.as_str()));
-    let told: Vec<_> = stream.take(2).await.iter().map(Told::step).collect();
+    let mut stream = Stream::open(address, &path, Some(&start)).await;
+    assert_eq!(stream.start.as_deref(), Some(start.as_str()));
+    let received: Vec<_> = stream.take(2).await.iter().map(StreamEvent::summary).collect();
     assert_eq!(
-        told.iter().map(|step| (&*step.0, &*step.3)).collect::<Vec<_>>(),
+        received.iter().map(|event| (&*event.0, &*event.3)).collect::<Vec<_>>(),
         [(&*id, "new"), (&*id, "done")]
     );
-    // An empty place is none.
-    assert!(Stream::open(address, &path, Some("")).await.begun.is_some());
-    // The newest step of an order comes at once, and is the place.
+    // An empty offset means no offset.
+    assert!(Stream::open(address, &path, Some("")).await.start.is_some());
+    // The newest history event of an order arrives at once, and its id is the offset.
     let path = format!("/orders/{id}/events");
-    assert_eq!(Stream::open(address, &path, None).await.begun, None);
+    assert_eq!(Stream::open(address, &path, None).await.start, None);
     app.finish().await;
 }
 
-pub(super) async fn what_cannot_be_followed_says_why<B: Backend>() {
+pub(super) async fn a_stream_that_cannot_be_opened_is_refused_with_the_reason<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), r#"{"id":"events"}"#).await;
     let path = format!("/orders/{id}/events");
@@ -173,10 +173,10 @@ pub(super) async fn what_cannot_be_followed_says_why<B: Backend>() {
         assert!(detail.starts_with(&format!("{field}: ")), "{path}: {detail}");
     }
     for path in [&path, &of_user(USER)] {
-        for place in ["7", "7-", "a-b", "1-1-1"] {
-            let answer = app.client().request("GET", path, &[("last-event-id", place)], "").await;
+        for offset in ["7", "7-", "a-b", "1-1-1"] {
+            let answer = app.client().request("GET", path, &[("last-event-id", offset)], "").await;
             let detail = problem(&answer, "invalid_request");
-            assert!(detail.starts_with("Last-Event-ID: "), "{place}: {detail}");
+            assert!(detail.starts_with("Last-Event-ID: "), "{offset}: {detail}");
         }
         let head = app.client().request("HEAD", path, &[], "").await;
         assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
@@ -186,17 +186,17 @@ pub(super) async fn what_cannot_be_followed_says_why<B: Backend>() {
     app.finish().await;
 }
 
-pub(super) async fn streams_are_bounded_and_take_no_room_from_requests<B: Backend>() {
-    let few = |settings: &mut orderstream::config::Settings| {
+pub(super) async fn streams_are_bounded_and_use_no_memory_of_requests<B: Backend>() {
+    let two_streams = |settings: &mut orderstream::config::Settings| {
         settings.max_streams = NonZeroU32::new(2).expect("two");
-        // Room for one request: each counts 8 KiB and its body.
+        // Memory for one request: each counts 8 KiB and its body.
         settings.http_body_limit = 1024;
         settings.http_memory_budget = 9 * 1024;
     };
-    let app = B::start(Setup::new().settings(few)).await;
+    let app = B::start(Setup::new().settings(two_streams)).await;
     let id = create(app.client(), "{}").await;
     let (address, path) = (app.client().address(), format!("/orders/{id}/events"));
-    // HEAD opens none.
+    // `HEAD` opens no stream.
     for _ in 0..3 {
         assert_eq!(app.client().request("HEAD", &path, &[], "").await.status, 200);
     }
@@ -206,13 +206,13 @@ pub(super) async fn streams_are_bounded_and_take_no_room_from_requests<B: Backen
         let detail = problem(&app.client().get(path).await, "overloaded");
         assert!(detail.contains("2 streams"), "{detail}");
     }
-    // What is wrong with a request is wrong however many streams there are.
+    // An invalid request is reported as such also while all streams are in use.
     problem(&app.client().get("/events").await, "invalid_request");
     write(app.client(), format!(r#"{{"order_id":"{id}","payload":{{}}}}"#)).await;
     assert_eq!(first.take(3).await.len(), 3);
 
     drop(second);
-    until("room for a stream", async || {
+    until("a free stream", async || {
         let head = app.client().request("HEAD", &path, &[], "").await;
         (head.status == 200).then_some(())
     })
@@ -223,9 +223,9 @@ pub(super) async fn streams_are_bounded_and_take_no_room_from_requests<B: Backen
 }
 
 pub(super) async fn a_stop_ends_streams_at_once<B: Backend>() {
-    // Longer than the test would be given: a stream that the stop waited for would fail it.
-    let patient = |settings: &mut orderstream::config::Settings| settings.shutdown_timeout = 2 * GUARD;
-    let app = B::start(Setup::new().settings(patient)).await;
+    // Longer than the test may run: if the stop waited for a stream, the test would fail.
+    let long_stop = |settings: &mut orderstream::config::Settings| settings.shutdown_timeout = 2 * GUARD;
+    let app = B::start(Setup::new().settings(long_stop)).await;
     let id = create(app.client(), "{}").await;
     let address = app.client().address();
     let mut streams = Vec::new();
@@ -235,23 +235,23 @@ pub(super) async fn a_stop_ends_streams_at_once<B: Backend>() {
     }
     app.finish().await;
     for mut stream in streams {
-        // What was told before is there to be read, and then the stream ends in order.
+        // The client can still read the events that were sent before, and then the stream ends in order.
         while stream.next().await.is_some() {}
     }
 }
 
 pub(super) async fn a_stream_outlives_the_limit_of_idle_connections<B: Backend>() {
-    let impatient = |settings: &mut orderstream::config::Settings| {
+    let short_timeouts = |settings: &mut orderstream::config::Settings| {
         settings.http_header_timeout = Duration::from_secs(1);
         settings.http_body_timeout = Duration::from_secs(1);
     };
-    let app = B::start(Setup::new().settings(impatient)).await;
+    let app = B::start(Setup::new().settings(short_timeouts)).await;
     let address = app.client().address();
     let mut stream = Stream::open(address, &of_user(USER), None).await;
-    // The server closes a connection on which nothing is asked; the stream was there before it.
+    // The server closes a connection without requests; the stream is older than that connection.
     assert!(crate::clients::http::raw(address, b"").await.is_empty());
     let client = Client::new(address);
     let id = create(&client, "{}").await;
-    assert_eq!(stream.take(2).await[1].step().0, id);
+    assert_eq!(stream.take(2).await[1].summary().0, id);
     app.finish().await;
 }

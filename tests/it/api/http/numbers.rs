@@ -1,5 +1,5 @@
-//! Numbers that are short on the wire and long in a store that knows no exponents: what may be sent, what is refused,
-//! and that the refusal says where, over both protocols and by every verb.
+//! Numbers that are short on the wire and long in a store without exponents: which ones are accepted, which ones are
+//! refused, and that the problem names the position, over results_of protocols and for every verb.
 
 use orderstream::bus::Record;
 use orderstream::order::{OrderId, WRITTEN_OUT};
@@ -12,7 +12,7 @@ use crate::clients::http::Answer;
 use crate::harness::app::Setup;
 use crate::harness::backend::Backend;
 
-/// Payloads that are refused, and what their errors say.
+/// Payloads that are refused, and the beginnings of their details.
 fn refused_payloads() -> Vec<(String, &'static str)> {
     let many = |number: &str, count: usize| vec![number; count].join(",");
     vec![
@@ -25,15 +25,15 @@ fn refused_payloads() -> Vec<(String, &'static str)> {
     ]
 }
 
-pub(super) async fn numbers_that_grow_are_a_400_that_names_their_place<B: Backend>() {
+pub(super) async fn numbers_that_expand_too_far_are_a_400_that_names_their_position<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), r#"{"amount":1}"#).await;
     let new = OrderId::generate();
-    for (payload, told) in refused_payloads() {
+    for (payload, reason) in refused_payloads() {
         let quoted = serde_json::to_string(&payload).expect("a string");
         let (json, text) = (format!(r#""payload":{payload}"#), format!(r#""payload_json":{quoted}"#));
-        let is_told = |detail: &str, field: &str| {
-            assert!(detail.starts_with(&format!("{field}: {told}")), "{detail}");
+        let assert_reason = |detail: &str, field: &str| {
+            assert!(detail.starts_with(&format!("{field}: {reason}")), "{detail}");
             assert!(detail.contains("send") && detail.len() < 500, "{detail}");
         };
         for (content, field) in [(&json, "payload"), (&text, "payload_json")] {
@@ -41,42 +41,42 @@ pub(super) async fn numbers_that_grow_are_a_400_that_names_their_place<B: Backen
                 format!(r#"{{"user_id":"{USER}",{content}}}"#),
                 format!(r#"{{"order_id":"{id}",{content}}}"#),
             ] {
-                is_told(&problem(&app.client().post("/orders", body).await, "invalid_request"), field);
+                assert_reason(&problem(&app.client().post("/orders", body).await, "invalid_request"), field);
             }
             for id in [&id, &new.to_string()] {
                 let body = format!(r#"{{"user_id":"{USER}",{content}}}"#);
                 let answer = app.client().request("PUT", &format!("/orders/{id}"), &[], body).await;
-                is_told(&problem(&answer, "invalid_request"), field);
+                assert_reason(&problem(&answer, "invalid_request"), field);
             }
             let items = format!(
                 r#"{{"orders":[{{"user_id":"{USER}",{content}}},{{"user_id":"{STRANGER}","payload":{{}}}}]}}"#
             );
             let answer = app.client().post("/orders:batch", items).await;
-            let (refused, accepted) = both(&answer);
+            let (refused, accepted) = results_of(&answer);
             assert_eq!(member(&accepted, "status"), "201", "{answer:?}");
             assert_eq!(member(&refused, "status"), "400", "{answer:?}");
             let problem = Answer { status: 400, ..answer };
-            is_told(&problem_body(&problem, &member(&refused, "body"), "invalid_request"), field);
+            assert_reason(&problem_body(&problem, &member(&refused, "body"), "invalid_request"), field);
         }
         let mut orders = app.grpc();
-        for asked in [creation(&payload), update(&id, &payload)] {
-            is_told(&refused(orders.upsert_order(asked).await, "invalid_request").1, "payload_json");
+        for request in [creation(&payload), update(&id, &payload)] {
+            assert_reason(&refused(orders.upsert_order(request).await, "invalid_request").1, "payload_json");
         }
     }
     assert_eq!(member(&order(app.client(), &id).await, "payload").replace(' ', ""), r#"{"amount":1}"#);
     let traffic = app.finish().await;
     assert_eq!(traffic.events_of(&id).len(), 1);
-    assert_eq!(traffic.events.len(), 1 + 2 * refused_payloads().len(), "the batches' good items");
+    assert_eq!(traffic.events.len(), 1 + 2 * refused_payloads().len(), "the valid items of the batches");
 }
 
 /// The two results of a batch.
-fn both(answer: &Answer) -> (String, String) {
+fn results_of(answer: &Answer) -> (String, String) {
     let results = member(answer.text(), "results");
     let results: Vec<Box<serde_json::value::RawValue>> = serde_json::from_str(&results).expect("results");
     (results[0].get().to_owned(), results[1].get().to_owned())
 }
 
-pub(super) async fn numbers_as_long_as_they_may_be_are_stored_shown_and_published<B: Backend>() {
+pub(super) async fn numbers_of_the_longest_allowed_form_are_stored_shown_and_published<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let tiny = vec!["1e-16383"; WRITTEN_OUT / 16_384 - 1].join(",");
     let payload =
@@ -89,7 +89,7 @@ pub(super) async fn numbers_as_long_as_they_may_be_are_stored_shown_and_publishe
     assert!(kept.len() < WRITTEN_OUT + 1000, "{}", kept.len());
     let put = format!(r#"{{"payload":{kept}}}"#);
     let answer = app.client().request("PUT", &format!("/orders/{id}"), &[], put).await;
-    assert_eq!(answer.status, 200, "what was shown may be sent again: {answer:?}");
+    assert_eq!(answer.status, 200, "a payload that was shown may be sent again: {answer:?}");
     let answer = app.client().request("DELETE", &format!("/orders/{id}"), &[], "").await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let traffic = app.finish().await;
@@ -101,7 +101,7 @@ pub(super) async fn numbers_as_long_as_they_may_be_are_stored_shown_and_publishe
     assert_eq!(traffic.events_of(&id).len(), 3);
 }
 
-/// The payload grows by half, because the store writes a blank behind each comma, and its event must still fit.
+/// The payload grows by half, because the store writes a space after each comma, and its event must still fit.
 pub(super) async fn a_full_body_of_small_numbers_is_published_as_the_store_writes_it<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let payload = format!(r#"{{"amount":1,"x":[{}]}}"#, vec!["1"; (1 << 19) - 60].join(","));
@@ -112,7 +112,7 @@ pub(super) async fn a_full_body_of_small_numbers_is_published_as_the_store_write
     assert_eq!(traffic.events_of(&id).len(), 2);
 }
 
-pub(super) async fn an_event_of_an_order_that_is_there_may_hold_numbers_of_any_length<B: Backend>() {
+pub(super) async fn an_event_for_a_known_order_may_hold_numbers_of_any_length<B: Backend>() {
     let mut app = B::start(Setup::new()).await;
     let id = create(app.client(), r#"{"amount":5}"#).await;
     let at = jiff::Timestamp::now();

@@ -1,4 +1,5 @@
-//! `Prefer`: how long a caller waits and what it is answered with; and reads that wait for the worker.
+//! `Prefer`: how long a caller waits, and whether the answer holds the order. Reads can wait for the worker as well.
+//! A gate holds the worker, so a call that returns while it is shut has not waited.
 
 use crate::clients::UNKNOWN_ID;
 use crate::clients::USER;
@@ -13,10 +14,10 @@ async fn post(client: &Client, prefer: &str, payload: &str) -> Answer {
     client.request("POST", "/orders", &[("prefer", prefer)], body).await
 }
 
-pub(super) async fn a_caller_in_a_hurry_is_answered_before_the_worker_is_done<B: Backend>() {
+pub(super) async fn a_caller_that_prefers_no_wait_is_answered_at_once<B: Backend>() {
     let gate = Gate::shut();
     let app = B::start(Setup::new().processor(gate.clone())).await;
-    // The gate is shut: whoever waited for the worker would not be answered before the limit of 30 s.
+    // The gate is shut: a call that waited for the worker would be answered after the limit of 30 s.
     for (prefer, applied) in [
         ("respond-async", "respond-async"),
         ("wait=0", "wait=0"),
@@ -35,7 +36,7 @@ pub(super) async fn a_caller_in_a_hurry_is_answered_before_the_worker_is_done<B:
     app.finish().await;
 }
 
-pub(super) async fn a_caller_may_wait_where_others_do_not<B: Backend>() {
+pub(super) async fn a_caller_may_wait_where_the_settings_do_not<B: Backend>() {
     let app = B::start(Setup::new().settings(|settings| settings.ack_wait = false)).await;
     let answer = post(app.client(), "wait=20", r#"{"amount":5}"#).await;
     assert_eq!((answer.status, answer.header("etag")), (201, Some("\"v1\"")), "{answer:?}");
@@ -43,7 +44,7 @@ pub(super) async fn a_caller_may_wait_where_others_do_not<B: Backend>() {
     app.finish().await;
 }
 
-pub(super) async fn an_answer_may_hold_the_order<B: Backend>() {
+pub(super) async fn a_caller_may_prefer_the_order_in_the_answer<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let answer = post(app.client(), "return=representation", r#"{"amount":5.50}"#).await;
     assert_eq!(answer.status, 201, "{answer:?}");
@@ -63,13 +64,13 @@ pub(super) async fn an_answer_may_hold_the_order<B: Backend>() {
     app.finish().await;
 }
 
-pub(super) async fn a_reader_sees_what_it_wrote<B: Backend>() {
+pub(super) async fn a_read_waits_for_the_requested_version<B: Backend>() {
     let gate = Gate::shut();
     let app = B::start(Setup::new().processor(gate.clone())).await;
     let id = member(post(app.client(), "respond-async", r#"{"amount":5}"#).await.text(), "order_id");
     let path = format!("/orders/{id}?min_version=1");
     let waiting = [("prefer", "wait=20")];
-    // Nobody waits who does not ask for it.
+    // A read waits only if its caller asks for it.
     assert_eq!(member(&member(app.client().get(&path).await.text(), "order"), "status"), "new");
     let answer = app.client().request("GET", &path, &[("prefer", "wait=0")], "").await;
     assert_eq!(member(&member(answer.text(), "order"), "status"), "new");
@@ -81,14 +82,14 @@ pub(super) async fn a_reader_sees_what_it_wrote<B: Backend>() {
     assert_eq!(answer.header("preference-applied"), Some("wait=20"));
     let shown = member(answer.text(), "order");
     assert_eq!((member(&shown, "status").as_str(), member(&shown, "amount").as_str()), ("done", "5"));
-    // Without a version, it is the newest one that is waited for.
+    // Without a version, a read waits for the newest one.
     let path = format!("/orders/{id}");
     let answer = app.client().request("GET", &path, &waiting, "").await;
     assert_eq!(answer.header("etag"), Some("\"v1\""));
     app.finish().await;
 }
 
-pub(super) async fn a_reader_cannot_wait_for_what_is_no_version<B: Backend>() {
+pub(super) async fn an_invalid_min_version_is_a_400<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), "[1]").await;
     for query in ["min_version=", "min_version=x", "min_version=-1", "min_version=1&min_version=1"] {
@@ -100,7 +101,7 @@ pub(super) async fn a_reader_cannot_wait_for_what_is_no_version<B: Backend>() {
     app.finish().await;
 }
 
-pub(super) async fn the_wait_in_force_is_told<B: Backend>() {
+pub(super) async fn the_answer_names_the_applied_wait<B: Backend>() {
     let short = |settings: &mut orderstream::config::Settings| {
         settings.ack_wait_timeout = std::time::Duration::from_millis(20_500);
     };

@@ -1,4 +1,5 @@
-//! Reading orders: the members of an order, both ways to find one, and digits that nobody rounds.
+//! Reading orders: the members of an order, the two ways to find one, and numbers that are not rounded. Numbers are
+//! compared as text, because a parser of JSON may round numbers.
 
 use crate::clients::STRANGER;
 use crate::clients::UNKNOWN_ID;
@@ -28,21 +29,21 @@ pub(super) async fn an_order_has_its_members_in_their_order<B: Backend>() {
     app.finish().await;
 }
 
-pub(super) async fn an_order_is_read_by_any_spelling_of_its_id<B: Backend>() {
+pub(super) async fn an_order_is_read_by_any_form_of_its_id<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), "{}").await;
     let plain = order(app.client(), &id).await;
-    for spelling in [
+    for form in [
         id.to_uppercase(),
         id.replace('-', ""),
         format!("urn:uuid:{id}"),
         format!("urn%3Auuid%3A{id}"),
         format!("%7B{id}%7D"),
     ] {
-        assert_eq!(order(app.client(), &spelling).await, plain, "{spelling}");
+        assert_eq!(order(app.client(), &form).await, plain, "{form}");
     }
-    for no_id in ["abc", "0", &id[1..], "%20", &format!("{id}%20"), "by-external"] {
-        let detail = problem(&app.client().get(&format!("/orders/{no_id}")).await, "invalid_request");
+    for invalid in ["abc", "0", &id[1..], "%20", &format!("{id}%20"), "by-external"] {
+        let detail = problem(&app.client().get(&format!("/orders/{invalid}")).await, "invalid_request");
         assert!(detail.starts_with("order_id: "), "{detail}");
     }
     problem(&app.client().get(&format!("/orders/{UNKNOWN_ID}")).await, "order_not_found");
@@ -56,22 +57,22 @@ pub(super) async fn an_external_id_finds_the_newest_order_of_its_user<B: Backend
     };
     let first = create(app.client(), r#"{"id":"A-1"}"#).await;
     let second = create(app.client(), r#"{"id":"A-1"}"#).await;
-    let theirs = format!(r#"{{"user_id":"{STRANGER}","payload":{{"id":"A-1"}}}}"#);
-    let theirs = member(app.client().post("/orders", theirs).await.text(), "order_id");
+    let of_stranger = format!(r#"{{"user_id":"{STRANGER}","payload":{{"id":"A-1"}}}}"#);
+    let of_stranger = member(app.client().post("/orders", of_stranger).await.text(), "order_id");
     let found = find("A-1", USER).await;
     assert_eq!(found.header("content-type"), Some("application/json"));
     assert_eq!(names(found.text()), ["order"]);
     assert_eq!(member(found.text(), "order"), order(app.client(), &second).await);
     let uppercase = find("A-1", &USER.to_uppercase()).await;
     assert_eq!(member(uppercase.text(), "order"), order(app.client(), &second).await);
-    assert_eq!(member(find("A-1", STRANGER).await.text(), "order"), order(app.client(), &theirs).await);
+    assert_eq!(member(find("A-1", STRANGER).await.text(), "order"), order(app.client(), &of_stranger).await);
 
-    // Newest means made last: a later update of the first does not make it the newest.
+    // The newest order is the one created last: a later update of the first does not make it the newest.
     let update = format!(r#"{{"order_id":"{first}","payload":{{"id":"A-1","again":true}}}}"#);
     assert_eq!(app.client().post("/orders", update).await.status, 200);
     assert_eq!(member(find("A-1", USER).await.text(), "order"), order(app.client(), &second).await);
 
-    // An update that takes the id away leaves the older order to be found.
+    // After an update that removes the id, the older order is found.
     let update = format!(r#"{{"order_id":"{second}","payload":{{"id":"B-2"}}}}"#);
     assert_eq!(app.client().post("/orders", update).await.status, 200);
     assert_eq!(member(find("A-1", USER).await.text(), "order"), order(app.client(), &first).await);
@@ -85,7 +86,7 @@ pub(super) async fn an_external_id_finds_the_newest_order_of_its_user<B: Backend
     app.finish().await;
 }
 
-pub(super) async fn an_external_id_may_hold_anything<B: Backend>() {
+pub(super) async fn an_external_id_may_hold_any_text_or_number<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let long = "x".repeat(4096);
     let long_id = format!("\"{long}\"");
@@ -131,11 +132,11 @@ pub(super) async fn digits_are_kept<B: Backend>() {
     let digits = |text: &str, names: &[&str]| names.iter().map(|name| member(text, name)).collect::<Vec<_>>();
     let id = create(app.client(), payload).await;
     let shown = order(app.client(), &id).await;
-    let wanted = ["12345678901234567890", "0.1", "3"];
-    assert_eq!(digits(&member(&shown, "payload"), &["id", "price", "qty"]), wanted);
+    let expected = ["12345678901234567890", "0.1", "3"];
+    assert_eq!(digits(&member(&shown, "payload"), &["id", "price", "qty"]), expected);
     let event = app.events(&id, 1).await.remove(0);
     let event = member(str::from_utf8(&event.value).expect("text"), "payload");
-    assert_eq!(digits(&event, &["id", "price", "qty"]), wanted);
+    assert_eq!(digits(&event, &["id", "price", "qty"]), expected);
 
     let sum = create(app.client(), &format!(r#"{{"items":[{payload},{{"price":0.2}}]}}"#)).await;
     assert_eq!(member(&order(app.client(), &sum).await, "amount"), "0.5", "exactly, not 0.50000000000000004");

@@ -1,5 +1,5 @@
-//! The service around the orders: health, the routes and their methods, the pages of the problems, and the
-//! ids of requests.
+//! The service apart from the orders: health, the routes and their methods, the pages of the problems, and the ids of
+//! requests. The list of problems is the table in the program, so a new problem is tested without a change here.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::clients::answers::{create, member, members, problem};
 use crate::harness::app::Setup;
 use crate::harness::backend::Backend;
 
-pub(super) async fn health_answers_in_both_forms<B: Backend>() {
+pub(super) async fn health_answers_as_json_and_as_plain_text<B: Backend>() {
     let app = B::start(Setup::new()).await;
     for path in ["/health", "/health/live"] {
         let answer = app.client().get(path).await;
@@ -26,7 +26,7 @@ pub(super) async fn health_answers_in_both_forms<B: Backend>() {
     app.finish().await;
 }
 
-pub(super) async fn every_route_takes_a_slash_at_its_end<B: Backend>() {
+pub(super) async fn every_route_accepts_a_trailing_slash<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let body = format!(r#"{{"user_id":"{USER}","payload":{{"id":"a b"}}}}"#);
     let created = app.client().post("/orders/", body).await;
@@ -74,7 +74,7 @@ pub(super) async fn an_unknown_path_is_a_404<B: Backend>() {
     let app = B::start(Setup::new()).await;
     for path in ["/", "/nothing", "/ORDERS", "/orders/by-external/a/b", "/problems/none", "/health/up"] {
         for method in ["GET", "POST", "DELETE"] {
-            // A path of a known shape takes GET alone.
+            // A path of this shape is known, and accepts GET alone.
             if method == "GET" || !path.starts_with("/problems") {
                 problem(&app.client().request(method, path, &[], "").await, "route_not_found");
             }
@@ -83,7 +83,7 @@ pub(super) async fn an_unknown_path_is_a_404<B: Backend>() {
     app.finish().await;
 }
 
-pub(super) async fn a_wrong_method_is_a_405_that_names_the_right_ones<B: Backend>() {
+pub(super) async fn a_wrong_method_is_a_405_that_names_the_allowed_ones<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let get = BTreeSet::from(["GET", "HEAD"]);
     let mut routes = vec![("/orders".to_owned(), BTreeSet::from(["GET", "HEAD", "POST"]))];
@@ -130,7 +130,7 @@ pub(super) async fn every_problem_has_a_page<B: Backend>() {
 
 pub(super) async fn a_request_keeps_its_id_or_gets_one<B: Backend>() {
     let app = B::start(Setup::new()).await;
-    let ask = async |id: &str| {
+    let send = async |id: &str| {
         let answer = app.client().request("GET", "/nothing", &[("x-request-id", id)], "").await;
         // Compares the problem's instance with the header.
         problem(&answer, "route_not_found");
@@ -138,14 +138,14 @@ pub(super) async fn a_request_keeps_its_id_or_gets_one<B: Backend>() {
     };
     let longest = "x".repeat(128);
     for id in ["7", "a-B_c.9/~!", &longest] {
-        assert_eq!(ask(id).await, id);
+        assert_eq!(send(id).await, id);
     }
     let too_long = "x".repeat(129);
-    let mut made = BTreeSet::new();
+    let mut generated = BTreeSet::new();
     for id in ["", "two words", &too_long] {
-        let given = ask(id).await;
+        let given = send(id).await;
         assert_ne!(given, id);
-        assert!(made.insert(given), "an id was given twice");
+        assert!(generated.insert(given), "an id was given twice");
     }
     let healthy = app.client().request("GET", "/health", &[("x-request-id", "me")], "").await;
     assert_eq!(healthy.header("x-request-id"), Some("me"));

@@ -1,5 +1,5 @@
-//! What the standards of HTTP ask of every answer: how it may be kept, what it depends on, which paths are one, and
-//! what is said of a body that is encoded.
+//! What the standards of HTTP require of every answer: how long a cache may keep it, which headers it varies with,
+//! which paths are equal, and that encoded bodies are refused.
 
 use crate::clients::UNKNOWN_ID;
 use crate::clients::USER;
@@ -7,12 +7,12 @@ use crate::clients::answers::{create, member, order, problem};
 use crate::harness::app::Setup;
 use crate::harness::backend::Backend;
 
-pub(super) async fn no_answer_is_kept_or_guessed_unless_it_says_so<B: Backend>() {
+pub(super) async fn every_answer_names_its_cache_policy_and_forbids_content_sniffing<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), r#"{"id":"kept"}"#).await;
     let of_order = format!("/orders/{id}");
     let content = format!(r#"{{"user_id":"{USER}","payload":[2]}}"#);
-    for (method, path, body, kept) in [
+    for (method, path, body, policy) in [
         ("GET", of_order.as_str(), "", "private, no-cache"),
         ("HEAD", &of_order, "", "private, no-cache"),
         ("GET", "/openapi.json", "", "no-cache"),
@@ -31,13 +31,13 @@ pub(super) async fn no_answer_is_kept_or_guessed_unless_it_says_so<B: Backend>()
         ("DELETE", &of_order, "", "no-store"),
     ] {
         let answer = app.client().request(method, path, &[], body.to_owned()).await;
-        assert_eq!(answer.header("cache-control"), Some(kept), "{method} {path}: {answer:?}");
+        assert_eq!(answer.header("cache-control"), Some(policy), "{method} {path}: {answer:?}");
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{method} {path}");
     }
     app.finish().await;
 }
 
-pub(super) async fn the_form_of_an_answer_follows_the_weights_of_accept<B: Backend>() {
+pub(super) async fn the_media_type_of_an_answer_follows_the_weights_of_accept<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), "[1]").await;
     let of_order = format!("/orders/{id}");
@@ -85,7 +85,7 @@ pub(super) async fn the_form_of_an_answer_follows_the_weights_of_accept<B: Backe
     app.finish().await;
 }
 
-pub(super) async fn paths_that_differ_in_needless_encoding_are_one<B: Backend>() {
+pub(super) async fn paths_that_differ_in_needless_encoding_are_equal<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), r#"{"id":"a/b:c~d"}"#).await;
     let batch = format!(r#"{{"orders":[{{"order_id":"{id}","payload":{{"id":"a/b:c~d"}}}}]}}"#);
@@ -101,12 +101,12 @@ pub(super) async fn paths_that_differ_in_needless_encoding_are_one<B: Backend>()
         let found = app.client().get(&format!("/orders/by-external/{path}?user_id={USER}")).await;
         assert_eq!(found.status, 200, "{path}");
     }
-    // A slash that is encoded is no slash.
+    // An encoded slash does not separate parts of a path.
     problem(&app.client().get(&format!("/orders%2F{id}")).await, "route_not_found");
     app.finish().await;
 }
 
-pub(super) async fn a_body_that_is_encoded_is_a_415<B: Backend>() {
+pub(super) async fn an_encoded_body_is_a_415<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), "[1]").await;
     let content = format!(r#"{{"user_id":"{USER}","payload":[2]}}"#);
@@ -122,17 +122,17 @@ pub(super) async fn a_body_that_is_encoded_is_a_415<B: Backend>() {
     }
     let plain = [("content-encoding", "identity")];
     assert_eq!(app.client().request("POST", "/orders", &plain, content).await.status, 201);
-    // Without a body there is nothing that could be encoded.
+    // Without a body the header has no effect.
     assert_eq!(app.client().request("GET", &of_order, &[("content-encoding", "gzip")], "").await.status, 200);
     app.finish().await;
 }
 
-pub(super) async fn a_link_that_is_too_long_is_left_out<B: Backend>() {
+pub(super) async fn a_link_that_is_too_long_is_omitted<B: Backend>() {
     let app = B::start(Setup::new()).await;
     for _ in 0..2 {
         create(app.client(), "[1]").await;
     }
-    // A parameter that is not known stays in the links.
+    // An unknown parameter stays in the links.
     let page = |length: usize| format!("/orders?limit=1&x={}", "x".repeat(length));
     let short = app.client().get(&page(10)).await;
     assert!(short.header("link").is_some_and(|link| link.contains(r#"rel="next""#)), "{short:?}");
@@ -157,7 +157,7 @@ pub(super) async fn an_instance_is_a_uri_reference<B: Backend>() {
     ] {
         let answer = app.client().request("GET", "/nothing", &[("x-request-id", id)], "").await;
         assert_eq!(member(answer.text(), "instance"), instance);
-        assert_eq!(answer.header("x-request-id"), Some(id), "it stays as it was sent");
+        assert_eq!(answer.header("x-request-id"), Some(id), "the header stays as it was sent");
     }
     app.finish().await;
 }

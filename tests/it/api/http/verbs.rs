@@ -1,4 +1,5 @@
-//! `PUT` and `DELETE` of an order, and many commands in one request: the same rules as `POST /orders`.
+//! `PUT` and `DELETE` of an order, and batches of commands in one request. They follow the rules of `POST /orders`, on
+//! the same orders.
 
 use orderstream::order::OrderId;
 
@@ -18,9 +19,9 @@ fn content(user: &str, payload: &str) -> String {
     format!(r#"{{"user_id":"{user}","payload":{payload}}}"#)
 }
 
-pub(super) async fn a_put_makes_an_order_of_a_chosen_id_and_replaces_its_content<B: Backend>() {
+pub(super) async fn a_put_creates_an_order_under_a_chosen_id_and_replaces_it<B: Backend>() {
     let app = B::start(Setup::new()).await;
-    // A random UUID, as clients make them.
+    // A random UUID, as clients generate them.
     let id = "5f0c1c8e-3d6b-4b7e-9a55-0b1c2d3e4f5a";
     let created = put(app.client(), &id.to_uppercase(), &content(USER, r#"{"amount":1}"#), &[]).await;
     assert_eq!((created.status, created.header("etag")), (201, None), "{created:?}");
@@ -28,12 +29,12 @@ pub(super) async fn a_put_makes_an_order_of_a_chosen_id_and_replaces_its_content
     assert_eq!(created.text(), format!(r#"{{"order_id":"{id}","status":"created"}}"#));
     let updated = put(app.client(), id, &content(USER, r#"{"amount":2}"#), &[]).await;
     assert_eq!((updated.status, updated.header("etag")), (200, None), "{updated:?}");
-    // What is stored is not the body as it was sent, so no tag stands for it; with the order, its version comes.
+    // The server does not store the body as it was sent, so the answer has no tag; the order in it has a version.
     let whole = [("prefer", "return=representation")];
     let shown = put(app.client(), id, &content(USER, r#"{"amount":2}"#), &whole).await;
     assert_eq!((shown.header("etag"), shown.header("last-modified")), (None, None), "{shown:?}");
     assert_eq!(member(&member(shown.text(), "order"), "version"), "3");
-    // Its owner need not be named for that.
+    // An update need not name the owner.
     let updated = put(app.client(), id, r#"{"payload_json":"{\"amount\":3}"}"#, &[]).await;
     assert_eq!(updated.text(), format!(r#"{{"order_id":"{id}","status":"updated"}}"#));
     let shown = order(app.client(), id).await;
@@ -41,7 +42,7 @@ pub(super) async fn a_put_makes_an_order_of_a_chosen_id_and_replaces_its_content
     assert_eq!(app.finish().await.events_of(id).len(), 4);
 }
 
-pub(super) async fn a_put_for_a_new_order_alone_makes_no_second_one<B: Backend>() {
+pub(super) async fn a_put_that_requires_a_new_order_succeeds_once<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = OrderId::generate().to_string();
     let (body, new) = (content(USER, r#"{"amount":1}"#), [("if-none-match", "*")]);
@@ -53,7 +54,7 @@ pub(super) async fn a_put_for_a_new_order_alone_makes_no_second_one<B: Backend>(
         assert!(detail.contains("version 1") && detail.contains("leave If-None-Match out"), "{detail}");
         assert_eq!(member(answer.text(), "current_version"), "1");
     }
-    // Without the condition, all of them are about that one order.
+    // Without the condition, all of them update that one order.
     let sent = (0..20).map(|_| put(app.client(), &id, &body, &[]));
     for answer in futures_util::future::join_all(sent).await {
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -61,7 +62,7 @@ pub(super) async fn a_put_for_a_new_order_alone_makes_no_second_one<B: Backend>(
     assert_eq!(app.finish().await.events_of(&id).len(), 21);
 }
 
-pub(super) async fn puts_that_race_for_a_new_id_make_one_order<B: Backend>() {
+pub(super) async fn concurrent_puts_for_a_new_id_create_one_order<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = OrderId::generate().to_string();
     let body = content(USER, r#"{"amount":1}"#);
@@ -72,7 +73,7 @@ pub(super) async fn puts_that_race_for_a_new_id_make_one_order<B: Backend>() {
     app.finish().await;
 }
 
-pub(super) async fn a_put_that_breaks_a_rule_changes_nothing<B: Backend>() {
+pub(super) async fn an_invalid_put_changes_nothing<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), "[1]").await;
     for (id, body, headers, field) in [
@@ -100,7 +101,7 @@ pub(super) async fn a_put_that_breaks_a_rule_changes_nothing<B: Backend>() {
     app.finish().await;
 }
 
-pub(super) async fn a_delete_is_the_deletion_of_a_post<B: Backend>() {
+pub(super) async fn a_delete_works_like_the_deletion_by_post<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), r#"{"amount":1}"#).await;
     let delete =
@@ -108,18 +109,18 @@ pub(super) async fn a_delete_is_the_deletion_of_a_post<B: Backend>() {
     problem(&delete(&format!("?user_id={STRANGER}")).await, "order_not_found");
     problem(&delete("?user_id=me").await, "invalid_request");
     problem(&delete(&format!("?user_id={USER}&user_id={USER}")).await, "invalid_request");
-    // What may have been meant as a condition is not passed over.
+    // A parameter that the caller may have meant as a condition is not ignored.
     problem(&delete(&format!("?userid={STRANGER}")).await, "invalid_request");
     for body in [r#"{"version":7}"#, "{}"] {
         let answer = app.client().request("DELETE", &format!("/orders/{id}"), &[], body).await;
         let detail = problem(&answer, "invalid_request");
         assert!(detail.starts_with("body: ") && detail.contains("If-Match"), "{detail}");
     }
-    // Chunked, and nothing in it, as a proxy may send it.
-    let of_proxy = format!(
+    // A chunked body of no bytes, as a proxy may send it.
+    let chunked = format!(
         "DELETE /orders/{id}?user_id={USER} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
     );
-    let deleted = Answer::read(&raw(app.client().address(), of_proxy.as_bytes()).await);
+    let deleted = Answer::read(&raw(app.client().address(), chunked.as_bytes()).await);
     assert_eq!((deleted.status, deleted.header("etag")), (200, Some("\"v2\"")), "{deleted:?}");
     assert_eq!(deleted.text(), format!(r#"{{"order_id":"{id}","status":"deleted"}}"#));
     assert_eq!(member(&order(app.client(), &id).await, "status"), "deleted");
@@ -133,7 +134,7 @@ pub(super) async fn a_delete_is_the_deletion_of_a_post<B: Backend>() {
     assert_eq!(app.finish().await.events_of(&id).len(), 2);
 }
 
-/// The results of a batch: each one's status, and its body.
+/// The results of a batch: the status and the body of each.
 fn results(answer: &Answer) -> Vec<(String, String)> {
     assert_eq!(answer.status, 207, "{answer:?}");
     assert_eq!(names(answer.text()), ["results"]);
@@ -142,15 +143,15 @@ fn results(answer: &Answer) -> Vec<(String, String)> {
     results.iter().map(|result| (member(result.get(), "status"), member(result.get(), "body"))).collect()
 }
 
-pub(super) async fn a_batch_answers_for_each_of_its_items<B: Backend>() {
+pub(super) async fn a_batch_has_a_result_for_each_item<B: Backend>() {
     let app = B::start(Setup::new()).await;
-    let (old, gone) = (create(app.client(), "[1]").await, create(app.client(), "[2]").await);
-    app.client().request("DELETE", &format!("/orders/{gone}"), &[], "").await;
+    let (old, deleted) = (create(app.client(), "[1]").await, create(app.client(), "[2]").await);
+    app.client().request("DELETE", &format!("/orders/{deleted}"), &[], "").await;
     let items = [
         content(USER, r#"{"id":12345678901234567890,"price":0.10}"#),
         format!(r#"{{"order_id":"{old}","payload":[2],"version":1}}"#),
         format!(r#"{{"order_id":"{old}","payload":[3],"version":1}}"#),
-        format!(r#"{{"order_id":"{gone}","payload":[3]}}"#),
+        format!(r#"{{"order_id":"{deleted}","payload":[3]}}"#),
         format!(r#"{{"order_id":"{UNKNOWN_ID}","payload":[3]}}"#),
         r#"{"payload":[1]}"#.to_owned(),
         "7".to_owned(),
@@ -168,12 +169,12 @@ pub(super) async fn a_batch_answers_for_each_of_its_items<B: Backend>() {
         problem_body(&shown, &results[result].1, code);
     }
     assert_eq!(member(&results[3].1, "status"), "deleted");
-    assert_eq!(members(&results[3].1).len(), 3, "as a 409 of its own");
+    assert_eq!(members(&results[3].1).len(), 3, "as in a 409 outside a batch");
     assert_eq!(member(&order(app.client(), &old).await, "status"), "deleted");
     app.finish().await;
 }
 
-pub(super) async fn a_batch_of_a_thousand_is_taken_and_one_more_is_not<B: Backend>() {
+pub(super) async fn a_batch_of_a_thousand_is_accepted_and_a_larger_one_refused<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let batch = |count: usize| {
         let items: Vec<String> = (0..count).map(|n| content(USER, &format!("{{\"amount\":{n}}}"))).collect();
@@ -198,7 +199,7 @@ pub(super) async fn a_batch_of_a_thousand_is_taken_and_one_more_is_not<B: Backen
     app.finish().await;
 }
 
-pub(super) async fn a_batch_that_comes_again_is_answered_item_by_item<B: Backend>() {
+pub(super) async fn a_retried_batch_replays_its_items_one_by_one<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let send = async |items: &[String]| {
         let body = format!(r#"{{"orders":[{}]}}"#, items.join(","));
@@ -207,7 +208,7 @@ pub(super) async fn a_batch_that_comes_again_is_answered_item_by_item<B: Backend
     let mut items = vec![content(USER, "[1]"), "{}".to_owned(), content(USER, "[1]")];
     let first = results(&send(&items).await);
     assert_eq!((first[0].0.as_str(), first[1].0.as_str(), first[2].0.as_str()), ("201", "400", "201"));
-    assert_ne!(first[0].1, first[2].1, "two orders, however alike");
+    assert_ne!(first[0].1, first[2].1, "equal items create two orders");
     let again = send(&items).await;
     assert_eq!(again.text().matches(r#""replayed":true"#).count(), 2, "{again:?}");
     let again = results(&again);

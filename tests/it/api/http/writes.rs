@@ -1,4 +1,5 @@
-//! `POST /orders`: creating and updating, the fields and their rules, and whose order it is.
+//! `POST /orders`: creating and updating orders, the fields and their rules, and the owner of an order. A user who is
+//! not the owner gets the same answer as for an order that does not exist.
 
 use crate::clients::STRANGER;
 use crate::clients::UNKNOWN_ID;
@@ -8,7 +9,7 @@ use crate::clients::http::{Answer, Client};
 use crate::harness::app::Setup;
 use crate::harness::backend::Backend;
 
-/// Asserts an answer of two members and answers the id.
+/// Asserts an answer of two members and returns the id.
 fn accepted(answer: &Answer, status: u16, word: &str) -> String {
     assert_eq!(answer.status, status, "{answer:?}");
     assert_eq!(answer.header("content-type"), Some("application/json"), "{answer:?}");
@@ -17,7 +18,7 @@ fn accepted(answer: &Answer, status: u16, word: &str) -> String {
     id
 }
 
-pub(super) async fn no_id_in_any_form_creates_an_order<B: Backend>() {
+pub(super) async fn a_request_without_an_id_creates_an_order<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let mut ids = Vec::new();
     for order_id in ["", r#""order_id":null,"#, r#""order_id":"","#, r#""order_id":"0","#, r#""order_id":0,"#]
@@ -41,7 +42,7 @@ pub(super) async fn no_id_in_any_form_creates_an_order<B: Backend>() {
     }
 }
 
-pub(super) async fn the_payload_may_come_as_text_and_that_wins<B: Backend>() {
+pub(super) async fn a_payload_as_text_takes_precedence_over_a_payload_as_json<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let stored = async |fields: &str| {
         let answer = app.client().post("/orders", format!(r#"{{"user_id":"{USER}",{fields}}}"#)).await;
@@ -59,10 +60,10 @@ pub(super) async fn the_payload_may_come_as_text_and_that_wins<B: Backend>() {
     app.finish().await;
 }
 
-pub(super) async fn an_id_in_any_spelling_updates_and_is_answered_canonically<B: Backend>() {
+pub(super) async fn an_id_in_any_form_updates_and_is_answered_canonically<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), r#"{"amount":1}"#).await;
-    let spellings = [
+    let forms = [
         id.clone(),
         id.to_uppercase(),
         format!("urn:uuid:{id}"),
@@ -70,9 +71,9 @@ pub(super) async fn an_id_in_any_spelling_updates_and_is_answered_canonically<B:
         id.replace('-', ""),
         id.replace('-', "").to_uppercase(),
     ];
-    for (amount, spelling) in (2..).zip(spellings) {
+    for (amount, form) in (2..).zip(forms) {
         for status in ["", r#","status":"new""#, r#","status":"""#] {
-            let body = format!(r#"{{"order_id":"{spelling}","payload":{{"amount":{amount}}}{status}}}"#);
+            let body = format!(r#"{{"order_id":"{form}","payload":{{"amount":{amount}}}{status}}}"#);
             let answer = app.client().post("/orders", body).await;
             assert_eq!(accepted(&answer, 200, "updated"), id);
             assert_eq!(answer.header("location"), None);
@@ -84,7 +85,7 @@ pub(super) async fn an_id_in_any_spelling_updates_and_is_answered_canonically<B:
     app.finish().await;
 }
 
-pub(super) async fn the_owner_may_be_named_and_a_stranger_finds_nothing<B: Backend>() {
+pub(super) async fn a_write_may_name_the_owner_and_a_stranger_finds_nothing<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), r#"{"amount":1}"#).await;
     let before = order(app.client(), &id).await;
@@ -94,23 +95,23 @@ pub(super) async fn the_owner_may_be_named_and_a_stranger_finds_nothing<B: Backe
     ];
     for body in foreign {
         let unknown = body.replace(&id, UNKNOWN_ID);
-        let (answer, as_if) =
+        let (answer, of_unknown) =
             (app.client().post("/orders", body).await, app.client().post("/orders", unknown).await);
-        assert_eq!(problem(&answer, "order_not_found"), problem(&as_if, "order_not_found"));
+        assert_eq!(problem(&answer, "order_not_found"), problem(&of_unknown, "order_not_found"));
         assert_eq!(member(answer.text(), "order_id"), id);
     }
     assert_eq!(order(app.client(), &id).await, before);
     let owner = USER.to_uppercase();
     let update = format!(r#"{{"order_id":"{id}","user_id":"{owner}","payload":{{"amount":3}}}}"#);
     accepted(&app.client().post("/orders", update).await, 200, "updated");
-    let nobody = format!(r#"{{"order_id":"{id}","user_id":"","payload":{{"amount":4}}}}"#);
-    accepted(&app.client().post("/orders", nobody).await, 200, "updated");
+    let without_owner = format!(r#"{{"order_id":"{id}","user_id":"","payload":{{"amount":4}}}}"#);
+    accepted(&app.client().post("/orders", without_owner).await, 200, "updated");
     let shown = order(app.client(), &id).await;
     assert_eq!((member(&shown, "amount").as_str(), member(&shown, "user_id").as_str()), ("4", USER));
     let delete = format!(r#"{{"order_id":"{id}","user_id":"urn:uuid:{USER}","status":"deleted"}}"#);
     accepted(&app.client().post("/orders", delete).await, 200, "deleted");
     let traffic = app.finish().await;
-    assert_eq!(traffic.events_of(&id).len(), 4, "what a stranger sent is no event");
+    assert_eq!(traffic.events_of(&id).len(), 4, "a stranger's write publishes no event");
 }
 
 pub(super) async fn an_unknown_order_is_a_404<B: Backend>() {
@@ -132,7 +133,7 @@ pub(super) async fn an_unknown_order_is_a_404<B: Backend>() {
     assert!(app.finish().await.events.is_empty());
 }
 
-pub(super) async fn what_breaks_a_rule_is_a_400_that_names_the_field<B: Backend>() {
+pub(super) async fn an_invalid_field_is_a_400_that_names_it<B: Backend>() {
     let app = B::start(Setup::new()).await;
     let id = create(app.client(), r#"{"amount":1}"#).await;
     let refused = async |client: &Client, body: &str, field: &str| {
@@ -169,7 +170,7 @@ pub(super) async fn what_breaks_a_rule_is_a_400_that_names_the_field<B: Backend>
     let nothing_to_delete = format!(r#"{{"user_id":"{USER}","status":"deleted"}}"#);
     refused(app.client(), &nothing_to_delete, "order_id").await;
     let traffic = app.finish().await;
-    assert_eq!(traffic.events.len(), 1, "nothing that was refused is an event");
+    assert_eq!(traffic.events.len(), 1, "a refused write publishes no event");
 }
 
 pub(super) async fn unknown_fields_and_media_types_are_ignored<B: Backend>() {

@@ -23,14 +23,14 @@ async fn killing_the_broker_under_load_fails_no_request_and_loses_no_order() {
     let brokers = servers.up(Server::Kafka);
     let setup = setup.kafka(&brokers).set("ACK_WAIT_TIMEOUT", "300ms");
     let cluster = setup.start(2, 1).await;
-    let mut running = Load::of(CLIENTS).taking_202().start_on(&cluster.addresses);
+    let mut running = Load::of(CLIENTS).accepting_202().start_on(&cluster.api_addresses);
     running.confirmed(100).await;
 
     servers.kill("kafka");
     for client in cluster.clients() {
         degraded(&client).await;
     }
-    running.count_anew();
+    running.discard_confirmations();
     // Each client has had several answers since the broker was killed.
     running.confirmed(CLIENTS * 6).await;
     for client in cluster.clients() {
@@ -39,7 +39,7 @@ async fn killing_the_broker_under_load_fails_no_request_and_loses_no_order() {
     }
     servers.up(Server::Kafka);
     cluster.ready().await;
-    running.count_anew();
+    running.discard_confirmations();
     running.confirmed(CLIENTS).await;
 
     let load = running.stopped().await;
@@ -127,13 +127,13 @@ async fn killing_one_of_three_brokers_under_load_stops_no_client() {
     let brokers = servers.three_brokers();
     let setup = setup.kafka(&brokers).set("ACK_WAIT_TIMEOUT", "5s");
     let cluster = setup.start(2, 2).await;
-    let mut running = Load::of(CLIENTS).taking_202().start_on(&cluster.addresses);
+    let mut running = Load::of(CLIENTS).accepting_202().start_on(&cluster.api_addresses);
     running.confirmed(300).await;
     servers.kill("kafka.2");
-    running.count_anew();
+    running.discard_confirmations();
     running.confirmed(600).await;
     servers.up(Server::Kafka);
-    running.count_anew();
+    running.discard_confirmations();
     running.confirmed(300).await;
     let load = running.stopped().await;
     assert!(load.endings().all(|ending| *ending == Ending::Stopped));

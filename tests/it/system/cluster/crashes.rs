@@ -118,7 +118,7 @@ async fn a_worker_killed_before_its_offset_gets_the_event_again_without_a_change
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn confirmed_orders_survive_apis_and_workers_killed_under_load() {
     let mut cluster = Cluster::setup().await.start(3, 2).await;
-    let mut running = Load::of(24).start_on(&cluster.addresses);
+    let mut running = Load::of(24).start_on(&cluster.api_addresses);
     for _ in 0..3 {
         running.confirmed(300).await;
         cluster.take_out_api(0).kill_9().await;
@@ -129,7 +129,7 @@ async fn confirmed_orders_survive_apis_and_workers_killed_under_load() {
     // that it gets a 202.
     cluster.workers.remove(0).kill_9().await;
     cluster.start_worker().await;
-    running.count_anew();
+    running.discard_confirmations();
     running.confirmed(600).await;
     let load = running.stopped().await;
     let broken = load.endings().filter(|ending| matches!(ending, Ending::Broken(_))).count();

@@ -22,7 +22,7 @@ async fn a_database_killed_under_load_loses_no_confirmed_order() {
     let setup = Cluster::setup().await;
     let servers = Private::new();
     let cluster = setup.postgres(&servers.up(Server::Postgres)).start(2, 1).await;
-    let mut running = Load::of(CLIENTS).start_on(&cluster.addresses);
+    let mut running = Load::of(CLIENTS).start_on(&cluster.api_addresses);
     for _ in 0..2 {
         running.confirmed(200).await;
         servers.kill("postgres");
@@ -31,22 +31,22 @@ async fn a_database_killed_under_load_loses_no_confirmed_order() {
         }
         servers.up(Server::Postgres);
         cluster.ready().await;
-        running.count_anew();
+        running.discard_confirmations();
     }
     running.confirmed(200).await;
     let load = running.stopped().await;
-    let mut turned_away = 0;
+    let mut rejected = 0;
     for ending in load.endings() {
         match ending {
-            Ending::TurnedAway(code) => {
+            Ending::Rejected(code) => {
                 assert!(["store_unavailable", "outcome_unknown"].contains(&code.as_str()), "{code}");
-                turned_away += 1;
+                rejected += 1;
             }
             Ending::Stopped => {}
             Ending::Refused | Ending::Broken(_) | Ending::Exhausted => panic!("{ending:?}"),
         }
     }
-    assert!(turned_away > 0, "the kills must hit requests, or nothing was tested");
+    assert!(rejected > 0, "the kills must hit requests, or nothing was tested");
     let orders = cluster.finish(&load.confirmed_orders(), 0).await;
     load.check(&orders);
 }
@@ -57,7 +57,7 @@ async fn a_paused_database_is_reported_and_used_again_after_it_resumes() {
     let servers = Private::new();
     let setup = setup.postgres(&servers.up(Server::Postgres));
     let cluster = setup.set("POSTGRES_STATEMENT_TIMEOUT", "1s").start(2, 1).await;
-    let mut running = Load::of(CLIENTS).start_on(&cluster.addresses);
+    let mut running = Load::of(CLIENTS).start_on(&cluster.api_addresses);
     running.confirmed(100).await;
     servers.pause("postgres");
     for client in cluster.clients() {
@@ -66,11 +66,11 @@ async fn a_paused_database_is_reported_and_used_again_after_it_resumes() {
     }
     servers.resume("postgres");
     cluster.ready().await;
-    running.count_anew();
+    running.discard_confirmations();
     running.confirmed(100).await;
     let load = running.stopped().await;
     for ending in load.endings() {
-        assert!(matches!(ending, Ending::TurnedAway(_) | Ending::Stopped), "{ending:?}");
+        assert!(matches!(ending, Ending::Rejected(_) | Ending::Stopped), "{ending:?}");
     }
     let orders = cluster.finish(&load.confirmed_orders(), 0).await;
     load.check(&orders);

@@ -17,7 +17,7 @@ const CLIENTS: usize = 24;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rolling_restarts_under_load_lose_and_duplicate_no_order_and_delay_no_client() {
     let mut cluster = Cluster::setup().await.start(3, 2).await;
-    let mut running = Load::of(CLIENTS).start_on(&cluster.addresses);
+    let mut running = Load::of(CLIENTS).start_on(&cluster.api_addresses);
     for _ in 0..RESTARTS {
         for _ in 0..3 {
             running.confirmed(CONFIRMATIONS).await;
@@ -30,7 +30,7 @@ async fn rolling_restarts_under_load_lose_and_duplicate_no_order_and_delay_no_cl
             cluster.workers.remove(0).stop().await;
             cluster.start_worker().await;
         }
-        running.count_anew();
+        running.discard_confirmations();
     }
     running.confirmed(CONFIRMATIONS).await;
     // A 202, or any error other than a 503, has already failed the test.
@@ -40,13 +40,13 @@ async fn rolling_restarts_under_load_lose_and_duplicate_no_order_and_delay_no_cl
         match ending {
             Ending::Refused | Ending::Broken(Broken::Silent) => moved += 1,
             Ending::Stopped => {}
-            Ending::TurnedAway(_) | Ending::Broken(Broken::Torn(_)) | Ending::Exhausted => {
+            Ending::Rejected(_) | Ending::Broken(Broken::Torn(_)) | Ending::Exhausted => {
                 panic!("{ending:?}")
             }
         }
     }
     assert!(moved > 0, "the restarts must end connections, or nothing was tested");
-    load.expect_the_unanswered_undone();
+    load.expect_unanswered_commands_undone();
     let orders = cluster.finish(&load.confirmed_orders(), 0).await;
     load.check(&orders);
 }

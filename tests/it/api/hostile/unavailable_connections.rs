@@ -1,5 +1,5 @@
-//! Postgres connections that are of no use: one that waits for a row which another session has locked, one that
-//! cannot be opened again, and those that one client keeps busy. Work goes to the others.
+//! Postgres connections that are not available: one that waits for a row which another session has locked, one that
+//! cannot be opened again, and those that one client keeps busy. The pool uses the other connections meanwhile.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -18,11 +18,11 @@ use crate::harness::redis::OwnRedis;
 use crate::harness::schema::Schema;
 use crate::harness::wait::{until, within};
 
-/// After how long without an answer a connection is left alone, several times over.
+/// Several times as long as the time without an answer after which the pool avoids a connection.
 const SLOW: Duration = Duration::from_millis(500);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_row_that_another_session_has_locked_holds_up_the_callers_of_its_order_alone() {
+async fn a_locked_row_delays_only_the_callers_of_its_order() {
     let schema = Schema::migrated().await;
     let target = Launch::on(Store::Postgres).dsn(schema.dsn.clone()).start().await;
     let post = async |body: String| {
@@ -42,13 +42,13 @@ async fn a_row_that_another_session_has_locked_holds_up_the_callers_of_its_order
         let holder: i32 = other.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
         let watch = schema.connect().await;
         until("the update to wait", async || watch.query_opt(waits, &[&holder]).await.unwrap()).await;
-        // One at a time, so that each has the choice of a connection without work.
+        // One at a time, so that each can use a connection without work.
         let begun = Instant::now();
         while begun.elapsed() < SLOW {
             assert_eq!(post(creation()).await.status, 201);
         }
-        // From here on several at a time: none of them is given to the connection that waits.
-        let bystander = BystanderClient::of(&target);
+        // From here on several at a time: the pool gives none of them to the connection that waits.
+        let bystander = BystanderClient::start(&target);
         for _ in 0..20 {
             assert_eq!(post(creation()).await.status, 201);
         }
@@ -61,7 +61,7 @@ async fn a_row_that_another_session_has_locked_holds_up_the_callers_of_its_order
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_cannot_be_opened_again_turns_no_one_away() {
+async fn a_connection_that_cannot_be_reopened_refuses_no_caller() {
     let schema = Schema::empty().await;
     let admin = schema.connect().await;
     let (role, name): (String, String) = {
@@ -88,7 +88,7 @@ async fn a_connection_that_cannot_be_opened_again_turns_no_one_away() {
         (rows.len() >= 2).then_some(rows)
     })
     .await;
-    // As where the server has no more connections to give, or a pooler is full.
+    // As on a server that has no free connections, or behind a pooler that is full.
     admin.batch_execute(&format!("ALTER ROLE {role} CONNECTION LIMIT 1")).await.unwrap();
     let ended = "SELECT pg_terminate_backend($1, 10000)";
     admin.query_one(ended, &[&pids[0].get::<_, i32>(0)]).await.unwrap();
@@ -106,7 +106,7 @@ async fn a_connection_that_cannot_be_opened_again_turns_no_one_away() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_whose_steps_take_long_to_read_leave_connections_to_the_reads_of_others() {
+async fn streams_that_wait_for_history_leave_connections_for_other_reads() {
     let schema = Schema::migrated().await;
     let target = Launch::on(Store::Postgres).dsn(schema.dsn.clone()).start().await;
     let get = format!("GET /orders/{} HTTP/1.1\r\n", create_large(target.http, 1).await);
@@ -114,7 +114,7 @@ async fn streams_whose_steps_take_long_to_read_leave_connections_to_the_reads_of
         let answer = within("an answer", exchange(target.http, &get, "")).await.unwrap();
         assert_eq!(answer.status, 200, "{answer:?}");
     };
-    // Given out in turn: all connections for reads are open then.
+    // The pool uses its connections in turn: after this, all connections for reads are open.
     for _ in 0..20 {
         read().await;
     }
@@ -124,7 +124,7 @@ async fn streams_whose_steps_take_long_to_read_leave_connections_to_the_reads_of
         format!("GET /events?user_id={USER} HTTP/1.1\r\nhost: localhost\r\nlast-event-id: 0-0\r\n\r\n");
     let mut streams = send_and_never_read(ATTACKER, target.http, 60, line.as_bytes()).await;
     for stream in &mut streams {
-        // Each has begun, and wants its steps.
+        // Each stream has begun, and reads its history events.
         within("an answer", stream.read_exact(&mut [0; 12])).await.unwrap();
     }
     for _ in 0..20 {
@@ -136,7 +136,7 @@ async fn streams_whose_steps_take_long_to_read_leave_connections_to_the_reads_of
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn copies_in_the_cache_are_read_while_the_store_does_not_answer() {
+async fn cached_orders_are_read_while_the_store_does_not_answer() {
     let (schema, redis) = (Schema::migrated().await, OwnRedis::start().await);
     let launch = Launch::on(Store::Postgres).dsn(schema.dsn.clone()).set("REDIS_ADDR", redis.address());
     let target = launch.set("CACHE_TIMEOUT", "1s").start().await;
@@ -151,14 +151,14 @@ async fn copies_in_the_cache_are_read_while_the_store_does_not_answer() {
     let read = async || within("an answer", exchange(target.http, &path, "")).await.unwrap();
     let shown = read().await;
     let lock = Lock::on_all(schema.connect().await, schema.connect().await, "orders").await;
-    // More reads of what is not in the cache than one peer has turns.
+    // More reads of an order that is not cached than one peer may have in flight.
     let unknown = format!("GET /orders/{} HTTP/1.1\r\nhost: localhost\r\n\r\n", OrderId::generate());
     let hanging = send_and_never_read(BYSTANDER, target.http, 40, unknown.as_bytes()).await;
     lock.is_waited_for().await;
     let again = read().await;
     assert_eq!((again.status, &again.body), (200, &shown.body));
     for stream in &hanging {
-        let nothing = stream.try_read(&mut [0]).expect_err("nothing to be answered yet");
+        let nothing = stream.try_read(&mut [0]).expect_err("no answer yet");
         assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
     }
     lock.release().await;

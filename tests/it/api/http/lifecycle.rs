@@ -1,5 +1,5 @@
 //! The life of an order as its caller sees it: processed before the answer, waiting for a worker, or failed and
-//! mended. The answer always says what really happened.
+//! corrected. The answer always reports what really happened.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,13 +54,13 @@ pub(super) async fn an_update_is_processed_again<B: Backend>() {
     app.finish().await;
 }
 
-/// A wait that is over soon.
-fn impatient() -> Setup {
+/// A setup whose wait for the worker ends soon.
+fn short_wait() -> Setup {
     Setup::new().settings(|settings| settings.ack_wait_timeout = Duration::from_millis(100))
 }
 
-pub(super) async fn an_order_waits_for_a_worker_that_is_not_there<B: Backend>() {
-    let mut app = B::start(impatient()).await;
+pub(super) async fn an_order_without_a_worker_is_accepted_and_processed_later<B: Backend>() {
+    let mut app = B::start(short_wait()).await;
     app.stop_worker().await;
     let body = format!(r#"{{"user_id":"{USER}","payload":{{"amount":5}}}}"#);
     let answer = app.client().post("/orders", body).await;
@@ -81,7 +81,7 @@ pub(super) async fn an_order_waits_for_a_worker_that_is_not_there<B: Backend>() 
 }
 
 pub(super) async fn an_update_and_a_deletion_wait_in_the_same_way<B: Backend>() {
-    let mut app = B::start(impatient()).await;
+    let mut app = B::start(short_wait()).await;
     app.stop_worker().await;
     let body = format!(r#"{{"user_id":"{USER}","payload":{{"amount":1}}}}"#);
     let id = member(app.client().post("/orders", body).await.text(), "order_id");
@@ -99,7 +99,11 @@ pub(super) async fn an_update_and_a_deletion_wait_in_the_same_way<B: Backend>() 
     app.acks(&id, 3).await;
     let shown = order(app.client(), &id).await;
     assert_eq!(member(&shown, "status"), "deleted");
-    assert_eq!(member(&shown, "amount"), "0", "all was overtaken before it was processed");
+    assert_eq!(
+        member(&shown, "amount"),
+        "0",
+        "the deletion superseded all other versions before they were processed"
+    );
     app.finish().await;
 }
 
@@ -107,7 +111,7 @@ pub(super) async fn without_the_wait_the_answer_comes_at_once<B: Backend>() {
     let gate = Gate::shut();
     let setup = Setup::new().settings(|settings| settings.ack_wait = false).processor(gate.clone());
     let app = B::start(setup).await;
-    // The gate is shut, so nobody who waited for the worker would get past this line.
+    // The gate is shut: a call that waited for the worker would not return here.
     let id = create(app.client(), r#"{"amount":5}"#).await;
     assert_eq!(member(&order(app.client(), &id).await, "status"), "new");
     gate.open();
@@ -116,7 +120,7 @@ pub(super) async fn without_the_wait_the_answer_comes_at_once<B: Backend>() {
     app.finish().await;
 }
 
-pub(super) async fn an_order_that_cannot_be_processed_says_why<B: Backend>() {
+pub(super) async fn an_order_that_cannot_be_processed_shows_the_reason<B: Backend>() {
     let app = B::start(Setup::new().processor(Arc::new(Obedient))).await;
     let body = format!(r#"{{"user_id":"{USER}","payload":{{"fail":"no stock"}}}}"#);
     let answer = app.client().post("/orders", body).await;
@@ -140,7 +144,7 @@ pub(super) async fn an_order_that_cannot_be_processed_says_why<B: Backend>() {
     app.finish().await;
 }
 
-pub(super) async fn a_failed_order_can_be_mended<B: Backend>() {
+pub(super) async fn a_failed_order_can_be_corrected_by_an_update<B: Backend>() {
     let app = B::start(Setup::new().processor(Arc::new(Obedient))).await;
     let id = create(app.client(), r#"{"fail":"no stock"}"#).await;
     let update = format!(r#"{{"order_id":"{id}","payload":{{"fail":"still none"}}}}"#);
@@ -174,7 +178,7 @@ pub(super) async fn a_processor_that_panics_fails_its_order_alone<B: Backend>() 
     app.finish().await;
 }
 
-pub(super) async fn two_callers_of_one_order_get_an_answer_each<B: Backend>() {
+pub(super) async fn two_callers_of_one_order_each_get_an_answer<B: Backend>() {
     let mut app = B::start(Setup::new().processor(Arc::new(Obedient))).await;
     let id = create(app.client(), r#"{"amount":1}"#).await;
     app.stop_worker().await;
@@ -189,7 +193,7 @@ pub(super) async fn two_callers_of_one_order_get_an_answer_each<B: Backend>() {
     app.events(&id, 3).await;
     app.start_worker().await;
     let (older, newer) = (older.await.expect("an answer"), newer.await.expect("an answer"));
-    // The older version would have failed; it was overtaken, and the order has not failed.
+    // The older version would have failed; the newer one superseded it, and the order has not failed.
     for answer in [older, newer] {
         assert_eq!(
             (answer.status, answer.text()),
