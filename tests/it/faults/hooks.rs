@@ -45,9 +45,9 @@ pub(crate) enum Pass {
     /// The bus refuses the events for good.
     Refused,
     /// Commands are committed, and the outcome is lost.
-    Torn,
+    OutcomeLost,
     /// Commands are not committed, because one of them is bad.
-    Spoiled,
+    BadBatch,
 }
 
 /// The function that is called at every point. Its answer counts at [`Point::Publish`], [`Point::Commit`] and
@@ -70,8 +70,8 @@ pub(crate) struct HookedBus {
 impl Orders for HookedStore {
     async fn apply(&self, batch: Arc<[Request]>) -> Result<Vec<Result<Accepted, Refusal>>, Error> {
         match (self.hook)(Point::Commit(&batch)) {
-            Pass::Spoiled => Err(Error::BadBatch("by a test".to_owned())),
-            Pass::Torn => {
+            Pass::BadBatch => Err(Error::BadBatch("by a test".to_owned())),
+            Pass::OutcomeLost => {
                 self.inner.apply(batch).await?;
                 Err(Error::OutcomeUnknown("by a test".to_owned()))
             }
@@ -243,7 +243,7 @@ impl Bus for HookedBus {
                 let refused = PublishError::Refused("by a test".to_owned());
                 Confirmations::known(vec![Err(refused); batch.len()])
             }
-            Pass::On | Pass::Torn | Pass::Spoiled => self.inner.publish(batch).await,
+            Pass::On | Pass::OutcomeLost | Pass::BadBatch => self.inner.publish(batch).await,
         }
     }
 

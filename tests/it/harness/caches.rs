@@ -12,16 +12,16 @@ use orderstream::order::{Order, OrderId};
 /// Keeps every entry until it is invalidated. All its leases are valid, so a test must not read while another task
 /// writes.
 #[derive(Default)]
-pub(crate) struct Elephant(Mutex<HashMap<OrderId, Order>>);
+pub(crate) struct PermanentCache(Mutex<HashMap<OrderId, Order>>);
 
-impl Elephant {
+impl PermanentCache {
     fn lock(&self) -> MutexGuard<'_, HashMap<OrderId, Order>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
-impl Cache for Elephant {
+impl Cache for PermanentCache {
     async fn get(&self, order_id: OrderId) -> Lookup {
         match self.lock().get(&order_id) {
             Some(order) => Lookup::Hit(Box::new(order.clone())),

@@ -34,10 +34,10 @@ impl Processor for Gate {
 }
 
 /// The payload chooses the outcome: `{"fail":"why"}` fails for good with that reason, `{"panic":"why"}` panics.
-pub(crate) struct Obedient;
+pub(crate) struct ScriptedProcessor;
 
 #[async_trait]
-impl Processor for Obedient {
+impl Processor for ScriptedProcessor {
     async fn process(&self, event: &Event) -> Result<Amount, ProcessError> {
         let members =
             pick(event.payload.as_str(), ["fail", "panic"]).expect("a payload that was parsed before");
@@ -75,13 +75,13 @@ impl Processor for HangsOnce {
 
 /// Hangs for orders whose payload has `"hang"`; fails the given number of times, for a temporary reason where the
 /// payload has `"passing"` and for good where it has `"once"`; and computes the amount of all others.
-pub(crate) struct Moody {
+pub(crate) struct FlakyProcessor {
     left: AtomicUsize,
 }
 
-impl Moody {
-    pub(crate) fn failing(times: usize) -> Arc<Moody> {
-        Arc::new(Moody { left: AtomicUsize::new(times) })
+impl FlakyProcessor {
+    pub(crate) fn failing(times: usize) -> Arc<FlakyProcessor> {
+        Arc::new(FlakyProcessor { left: AtomicUsize::new(times) })
     }
 
     /// Does not fail any more.
@@ -91,7 +91,7 @@ impl Moody {
 }
 
 #[async_trait]
-impl Processor for Moody {
+impl Processor for FlakyProcessor {
     async fn process(&self, event: &Event) -> Result<Amount, ProcessError> {
         let [hang, passing, once] =
             pick(event.payload.as_str(), ["hang", "passing", "once"]).expect("a payload");

@@ -80,8 +80,8 @@ impl OwnRedis {
         joined(self.address(), LONG_TIMEOUT).await
     }
 
-    /// The cache of one process with the timeout that is the default, in use.
-    pub(crate) async fn hasty_cache(&self) -> Arc<RedisCache> {
+    /// The cache of one process with the short timeout that is the default, in use.
+    pub(crate) async fn short_timeout_cache(&self) -> Arc<RedisCache> {
         joined(self.address(), Duration::from_millis(30)).await
     }
 

@@ -29,7 +29,7 @@ async fn a_commit_with_a_lost_outcome_is_answered_as_unknown_and_processed() {
     let folder = TempDir::new().unwrap();
     let is_lost = AtomicBool::new(false);
     let once: Hook = Arc::new(move |point| match point {
-        Point::Commit(_) if !is_lost.swap(true, Ordering::Relaxed) => Pass::Torn,
+        Point::Commit(_) if !is_lost.swap(true, Ordering::Relaxed) => Pass::OutcomeLost,
         _ => Pass::On,
     });
     let system = start(&folder, once).await;
@@ -58,7 +58,7 @@ async fn a_bad_row_fails_alone_in_its_batch() {
         _ => false,
     };
     let hook: Hook = Arc::new(move |point| match point {
-        Point::Commit(batch) if batch.iter().any(is_bad) => Pass::Spoiled,
+        Point::Commit(batch) if batch.iter().any(is_bad) => Pass::BadBatch,
         _ => Pass::On,
     });
     let system = start(&folder, hook).await;

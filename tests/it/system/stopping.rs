@@ -16,7 +16,7 @@ use crate::clients::load::{Ending, Load};
 use crate::clients::wire::{Broken, Wire};
 use crate::harness::child::{Child, command};
 use crate::harness::ledger;
-use crate::harness::processors::{Gate, Moody};
+use crate::harness::processors::{FlakyProcessor, Gate};
 use crate::harness::system::{System, outcome, settings};
 use crate::harness::wait::{until, within};
 
@@ -115,7 +115,7 @@ async fn a_stuck_processor_delays_the_stop_no_longer_than_its_limit() {
 async fn an_order_that_is_retried_does_not_delay_the_stop() {
     let folder = TempDir::new().unwrap();
     let chosen = Settings { shutdown_timeout: Duration::from_secs(3600), ..short_limits(folder.path()) };
-    let system = System::with(&chosen, Moody::failing(usize::MAX)).await;
+    let system = System::with(&chosen, FlakyProcessor::failing(usize::MAX)).await;
     let order = format!(r#"{{"user_id":"{USER}","payload":{{"passing":true}}}}"#);
     assert_eq!(outcome(&system.post(order).await), (202, "accepted".to_owned()));
     within("the stop", system.stop()).await;
