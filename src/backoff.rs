@@ -69,7 +69,7 @@ mod tests {
     const LONGEST: Duration = Duration::from_secs(5);
 
     #[test]
-    fn pauses_grow_to_a_limit_and_begin_anew() {
+    fn pauses_grow_to_a_limit_and_begin_again() {
         let mut backoff = Backoff::new(FIRST, LONGEST);
         let mut whole = FIRST;
         for _ in 0..10 {

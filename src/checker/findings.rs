@@ -36,7 +36,7 @@ pub enum Fault {
         version: Version,
     },
     /// The order waits for the worker in a system that should be idle.
-    #[error("version {version} still waits for the worker, which has come to {processed}")]
+    #[error("version {version} still waits for the worker, which has processed version {processed}")]
     Pending {
         /// The processed version.
         processed: Version,
@@ -84,14 +84,14 @@ pub enum Fault {
     #[error("it was last changed before it was created")]
     ChangedBeforeCreated,
     /// The scan returned it in the wrong order, or twice.
-    #[error("the scan gives it after {0}, though ids must ascend")]
+    #[error("the scan returns it after {0}, though ids must ascend")]
     OutOfOrder(OrderId),
     /// The scan returned it, and a look-up by its id does not find it.
-    #[error("the scan gives it, but it cannot be found by its id")]
+    #[error("the scan returns it, but it cannot be found by its id")]
     Unreachable,
     /// It waits for the worker, and its event is neither in the outbox nor on the bus.
     #[error(
-        "version {version} waits for the worker, which has come to {processed}, and its event is neither in the \
+        "version {version} waits for the worker, which has processed version {processed}, and its event is neither in the \
          outbox nor on the bus"
     )]
     Stuck {
@@ -104,10 +104,10 @@ pub enum Fault {
     #[error("the outbox names it, but there is no such order")]
     OutboxOrphan,
     /// A caller has a confirmation that it is stored, and it is not.
-    #[error("a caller was told that it is stored, but there is no such order")]
+    #[error("it was confirmed as stored, but there is no such order")]
     Lost,
     /// A caller has a confirmation that it is deleted, and it is not.
-    #[error("a caller was told that it is deleted, but it is {0}")]
+    #[error("it was confirmed as deleted, but it is {0}")]
     NotDeleted(Status),
 }
 

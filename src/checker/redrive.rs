@@ -1,5 +1,5 @@
 //! Redrive: publishes lost events of pending orders again, on an operator's command. The relay of an api process does
-//! the same by itself (`republish`); this does it at once, with filters and a report. It must never give back an order
+//! the same by itself (`republish`); this does it at once, with filters and a report. It must never redrive an order
 //! whose event may still be on the bus.
 
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::store::{Error, MissingEntry, Store};
 /// How many rows of the store one statement reads.
 const ROWS: usize = 5000;
 
-/// How many times a second orders are given back.
+/// How many times a second orders get outbox entries.
 const TICKS: u32 = 10;
 
 /// What to redrive, and how.
@@ -56,20 +56,20 @@ impl Filter {
 /// The progress of a redrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// It looks for orders.
-    Looking {
+    /// It searches for orders.
+    Searching {
         /// How many rows it has read, to the nearest page.
-        looked_at: usize,
+        scanned: usize,
         /// How many orders it has found.
         found: usize,
     },
     /// It waits for the workers.
     Waiting,
-    /// It gives orders back to the sweep.
-    GivingBack {
-        /// How many it has given back or tried to.
+    /// It adds outbox entries for the orders, so that the sweep publishes them.
+    Redriving {
+        /// How many orders have been tried.
         done: usize,
-        /// How many there are.
+        /// How many orders there are.
         of: usize,
     },
 }
@@ -79,20 +79,19 @@ pub enum Progress {
 pub struct Found {
     /// The orders, without those whose events may be in the workers' backlog.
     pub entries: Vec<MissingEntry>,
-    /// How many of them were given back; the others were processed meanwhile, or have an outbox entry.
-    pub given_back: usize,
+    /// How many of them got an outbox entry; the others were processed meanwhile, or have one already.
+    pub redriven: usize,
     /// How many other pending orders there are, whose events may be in the workers' backlog.
     pub in_backlog: usize,
-    /// Why the bus could not answer that; no order was given back then.
+    /// Why the bus could not answer that; no order was redriven then.
     pub bus_error: Option<PublishError>,
 }
 
-/// Finds pending orders without an outbox entry, waits until the workers have consumed all records on the bus, and
-/// gives the orders that are still pending back to the sweep. Where the workers do not get there in time, in some
-/// partitions or in all, the orders there are not given back. Safe beside running processes.
+/// Finds pending orders without an outbox entry, waits until the workers have consumed all records on the bus, and adds
+/// outbox entries for the orders that are still pending. Where the workers do not get there in time, in some partitions
+/// or in all, the orders there are not redriven. Safe beside running processes.
 ///
-/// # Errors
-/// The store's own; orders that were given back before stay given back.
+/// # Errors The store's own; outbox entries that were added before stay.
 pub async fn redrive(
     store: &dyn Store,
     bus: &dyn Bus,
@@ -126,9 +125,9 @@ pub async fn redrive(
     for chunk in keys.chunks(options.rate.div_ceil(TICKS) as usize) {
         let due =
             Instant::now() + Duration::from_secs(1).mul_f64(chunk.len() as f64 / f64::from(options.rate));
-        found.given_back += store.add_outbox_entries(chunk).await?;
+        found.redriven += store.add_outbox_entries(chunk).await?;
         done += chunk.len();
-        report(Progress::GivingBack { done, of: keys.len() });
+        report(Progress::Redriving { done, of: keys.len() });
         sleep(due.saturating_duration_since(Instant::now())).await;
     }
     Ok(found)
@@ -141,13 +140,13 @@ async fn find(
 ) -> Result<Vec<MissingEntry>, Error> {
     let now = store.now().await?;
     let before = now.checked_sub(options.older_than).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    let (mut entries, mut after, mut looked_at) = (Vec::new(), None, 0);
+    let (mut entries, mut after, mut scanned) = (Vec::new(), None, 0);
     loop {
         let page = store.missing_outbox_entries(before, after, ROWS).await?;
         entries.extend(page.entries.into_iter().filter(|entry| options.filter.takes(entry)));
         entries.truncate(options.limit);
-        looked_at += ROWS;
-        report(Progress::Looking { looked_at, found: entries.len() });
+        scanned += ROWS;
+        report(Progress::Searching { scanned, found: entries.len() });
         after = page.next;
         if after.is_none() || entries.len() == options.limit {
             return Ok(entries);

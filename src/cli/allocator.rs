@@ -32,8 +32,9 @@ const TUNABLES: &str = "GLIBC_TUNABLES";
 /// capabilities.
 const RESTARTED: &str = "_ORDERSTREAM_BEGUN_ANEW";
 
-/// Executes the program again with an allocator that gives memory back. Does nothing where the allocator is not glibc's
-/// or has been configured, and where the program cannot be executed: the process then only keeps more memory.
+/// Executes the program again with an allocator that returns memory to the system. Does nothing where the allocator is
+/// not glibc's or has been configured, and where the program cannot be executed: the process then only keeps more
+/// memory.
 pub(super) fn limit() {
     let is_set = |name| env::var_os(name).is_some();
     let is_glibc = cfg!(all(target_os = "linux", target_env = "gnu"));

@@ -122,8 +122,8 @@ fn hide_settings(command: &mut clap::Command) {
 }
 
 impl Cli {
-    /// Prepares the process of a server. It replaces the process by one whose allocator gives memory back to the
-    /// system, so call it first: what was done before is done twice. Other commands continue unchanged.
+    /// Prepares the process of a server. It replaces the process by one whose allocator returns memory to the system,
+    /// so call it first: what was done before is done twice. Other commands continue unchanged.
     #[must_use]
     pub fn prepared(self) -> Cli {
         if self.is_server() {

@@ -110,7 +110,7 @@ fn as_text(found: &Found, args: &Args) -> String {
     }
     let _ = match args.dry_run {
         true => writeln!(text, "{count} orders would be published again"),
-        false => writeln!(text, "{} of {count} orders will be published again", found.given_back),
+        false => writeln!(text, "{} of {count} orders will be published again", found.redriven),
     };
     text
 }
@@ -131,9 +131,9 @@ impl ProgressBar {
             return;
         }
         let line = match progress {
-            Progress::Looking { looked_at, found } => format!("{looked_at} orders checked, {found} found"),
+            Progress::Searching { scanned, found } => format!("{scanned} orders checked, {found} found"),
             Progress::Waiting => "waiting for the workers".to_owned(),
-            Progress::GivingBack { done, of } => {
+            Progress::Redriving { done, of } => {
                 let full = 40 * done / of.max(1);
                 format!("[{}{}] {done}/{of}", "#".repeat(full), ".".repeat(40 - full))
             }

@@ -216,7 +216,7 @@ mod tests {
         let report = Report { orders: [1, 0, 2, 0, 0, 0], found: 3, findings, ..Report::default() };
         let expected = format!(
             "checked 3 orders (1 new, 2 done); 0 pending; 0 dead letters\n\
-             order {order_id}: a caller was told that it is stored, but there is no such order\n\
+             order {order_id}: it was confirmed as stored, but there is no such order\n\
              ... and 2 more\nfindings: 3\n"
         );
         assert_eq!(as_text(&report), expected);

@@ -35,7 +35,7 @@ impl OrderId {
 
     /// The id of the order that a record without an order id creates. It follows from the record's topic, partition,
     /// offset and timestamp alone, so a redelivered record names the same order; the timestamp keeps a topic that was
-    /// deleted and created anew from repeating the old one's ids.
+    /// deleted and recreated from repeating the old one's ids.
     #[must_use]
     pub fn of_record(topic: &str, partition: i32, offset: i64, timestamp: Timestamp) -> OrderId {
         let name = format!("{topic}/{partition}/{offset}/{}", timestamp.as_microsecond());

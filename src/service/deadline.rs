@@ -20,7 +20,7 @@ pub enum WaitPolicy {
 }
 
 /// How long a commit, or a read of the store, may take at least before its caller is answered: a caller who does not
-/// wait for the worker (`wait=0`, or a short limit of the service) still learns the store's answer.
+/// wait for the worker (`wait=0`, or a short limit of the service) still gets the store's answer.
 pub(super) const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
 
 /// The time that is kept for a last read of the store where the caller is shown the order.
@@ -53,7 +53,7 @@ impl Deadline {
     /// The same for a caller who is shown the order: the wait for the worker ends early enough for a last read of the
     /// store, so that this read does not make the answer late.
     #[must_use]
-    pub fn with_last_look(self) -> Deadline {
+    pub fn with_last_read(self) -> Deadline {
         // That is never before now: the answer has SHORTEST_LIMIT at least.
         let read_at = self.answer - LAST_READ;
         Deadline { ack: self.ack.map(|until| until.min(read_at)), ..self }
@@ -98,12 +98,12 @@ mod tests {
             let [wait, least] = [wait, least].map(Duration::from_millis);
             let deadline =
                 Deadline { ack: Some(now + wait), answer: now + wait.max(SHORTEST_LIMIT), is_async: false };
-            let shown = deadline.with_last_look();
+            let shown = deadline.with_last_read();
             let ack = shown.ack.unwrap();
             assert_eq!(shown.answer, deadline.answer);
             assert!(ack < shown.answer && ack >= now + least && ack <= now + wait, "{wait:?}");
         }
         let async_one = Deadline { ack: None, answer: now + SHORTEST_LIMIT, is_async: true };
-        assert_eq!(async_one.with_last_look(), async_one);
+        assert_eq!(async_one.with_last_read(), async_one);
     }
 }

@@ -19,7 +19,7 @@ mod wiring;
 
 pub use committer::{MOST_QUEUED, RETRY_AFTER};
 pub use deadline::{Deadline, WaitPolicy};
-pub use follow::{Following, History, News, Pages};
+pub use follow::{Following, History, Pages, StreamItem};
 pub use intake::PutMode;
 pub use readiness::{Checks, Readiness};
 pub use reads::Missed;

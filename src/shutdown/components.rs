@@ -1,5 +1,5 @@
 //! The threads and tasks that a process cannot work without. Each holds a [`Component`] while it runs. Where one ends
-//! early, by a panic or by returning, the role that depends on it learns of that and shuts the process down: a process
+//! early, by a panic or by returning, the role that depends on it notices that and shuts the process down: a process
 //! that looks alive and does nothing is worse than one that ends.
 
 use std::future::pending;

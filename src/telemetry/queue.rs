@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_goes_on_after_an_interruption_and_ends_at_a_closed_pipe() {
+    fn a_write_continues_after_an_interruption_and_ends_at_a_closed_pipe() {
         struct Pipe(Vec<io::Result<usize>>, Vec<u8>);
         impl Write for Pipe {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

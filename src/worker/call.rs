@@ -44,7 +44,7 @@ const SHORTEST_KEPT: Duration = Duration::from_secs(15);
 /// For how long an order is retried at least, however old its change is.
 const SHORTEST_RETRY: Duration = Duration::from_secs(60);
 
-/// How long a call may run after the worker was told to stop.
+/// How long a call may run after the worker was asked to stop.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// How many characters of a processor's reason are recorded: every list and history repeats them.
@@ -128,7 +128,7 @@ impl Caller {
         }
     }
 
-    /// Ends when the worker was told to stop, and a call has had time to end.
+    /// Ends when the worker was asked to stop, and a call has had time to end.
     async fn stopped(&self) {
         self.shutdown.cancelled().await;
         sleep(GRACE).await;

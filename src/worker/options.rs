@@ -13,7 +13,7 @@ pub struct Options {
     pub retry_for: Duration,
 }
 
-/// Why a worker ended without being told to.
+/// Why a worker ended without a request to stop.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WorkError {
     /// The bus cannot serve it.

@@ -36,7 +36,7 @@ pub(super) struct Recorder {
 enum Unrecorded {
     /// The store refuses it for one of its rows.
     BadBatch(String),
-    /// The worker was told to stop before the store took it.
+    /// The worker was asked to stop before the store took it.
     Stopped,
 }
 
@@ -93,7 +93,7 @@ impl Recorder {
     }
 
     /// Records, ACKs and settles deliveries of different orders, and adds the states that it recorded to `recorded`.
-    /// `false` where the worker was told to stop before the store took the batch; its events are then redelivered.
+    /// `false` where the worker was asked to stop before the store took the batch; its events are then redelivered.
     pub(super) async fn record(
         &self,
         done: Vec<Done>,

@@ -25,7 +25,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The deadline for the response to a write.
 pub(super) fn deadline(api: &ApiState, preferences: Preferences) -> Deadline {
     let deadline = api.service.deadline(preferences.wait_policy());
-    if preferences.wants_representation() { deadline.with_last_look() } else { deadline }
+    if preferences.wants_representation() { deadline.with_last_read() } else { deadline }
 }
 
 /// The versions that the precondition allows, the newest first; empty where it allows any. Sets the first one in the

@@ -16,7 +16,7 @@ use super::history_event_body::history_event;
 use crate::api::problem_body::to_json;
 use crate::order::{HistoryEvent, HistoryOffset};
 use crate::service::quota::Permit;
-use crate::service::{Following, News};
+use crate::service::{Following, StreamItem};
 
 /// The milliseconds that a client waits before it reconnects. It is a range, so that the clients of a process that
 /// ended do not all reconnect at once.
@@ -39,9 +39,9 @@ pub(super) fn events(
         let next = tokio::select! {
             biased;
             () = draining.cancelled() => None,
-            page = pages.next() => page.map(|news| match news {
-                News::Steps(steps) => text(&steps),
-                News::Lost { after, upto } => (gap(after, upto) + "\n").into(),
+            page = pages.next() => page.map(|item| match item {
+                StreamItem::Events(events) => text(&events),
+                StreamItem::Lost { after, upto } => (gap(after, upto) + "\n").into(),
             }),
             () = sleep(HEARTBEAT) => Some(COMMENT),
         };
@@ -133,7 +133,7 @@ mod tests {
         let following = |after| Following {
             after,
             lost_from: None,
-            pages: Box::pin(iter([News::Steps(vec![a_history_event()])]).chain(pending())),
+            pages: Box::pin(iter([StreamItem::Events(vec![a_history_event()])]).chain(pending())),
         };
         let (draining, began) = (CancellationToken::new(), Instant::now());
         let mut events = pin!(events(following(None), draining.clone(), permit()));

@@ -65,7 +65,7 @@ pub(super) async fn get_order(
     let preferences = Preferences::read(&headers);
     let (guard, order) = match preferences.wait() {
         Some(_) => {
-            let deadline = api.service.deadline(preferences.wait_policy()).with_last_look();
+            let deadline = api.service.deadline(preferences.wait_policy()).with_last_read();
             Box::pin(processed(&api, &caller, order_id, min_version, deadline)).await?
         }
         None => {

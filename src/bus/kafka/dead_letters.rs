@@ -156,7 +156,7 @@ async fn publish(
     }
     match producer.publish(&cut(topic, record, source, reason)).await {
         Err(PublishError::Refused(why)) => {
-            // The record is settled all the same, or its partition would stop. It stays in its source topic.
+            // The record is still settled, or its partition would stop. It stays in its source topic.
             limited!(
                 error, "no dead letter";
                 ?source,

@@ -1,6 +1,6 @@
 //! The bus over Kafka. Events, ACKs and dead letters have a topic each; a publish is confirmed when the broker has
 //! stored the record on all its in-sync replicas, and a worker's offsets are committed after its effect. Without a
-//! broker the bus opens all the same, reports what is missing, and connects when a broker is available.
+//! broker the bus still opens, reports what is missing, and connects when a broker is available.
 //!
 //! All blocking calls are on threads of their own: the broker monitor, the producers, the ACK listener, and one
 //! consumer for each worker.

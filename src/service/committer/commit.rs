@@ -68,7 +68,7 @@ impl Commit {
         answered
     }
 
-    /// Invalidates the orders of the batch, also where a command was refused: a refusal tells its caller the order's
+    /// Invalidates the orders of the batch, also where a command was refused: a refusal shows its caller the order's
     /// state, too. An order that is being created is not in the cache yet.
     async fn invalidate(&self, batch: &[Taken]) {
         let commands = batch.iter().map(|taken| &taken.request().command);

@@ -1,5 +1,5 @@
 //! A command between its caller and the committer. The caller can withdraw a command until the committer hands it to
-//! the store; from then on the caller learns the command's progress. A withdrawn command must release its payload at
+//! the store; from then on the caller is shown the command's progress. A withdrawn command must release its payload at
 //! once, also while the committer does not read its queue because the store hangs.
 
 use std::mem::replace;

@@ -1,6 +1,6 @@
 //! A follower: an offset in the history, from which it reads events from the store page by page, when the notifier
 //! calls it. It holds one page at a time and does not wait for other followers, so that a slow one does not delay them.
-//! It must never skip an event without reporting [`News::Lost`].
+//! It must never skip an event without reporting [`StreamItem::Lost`].
 
 use std::sync::Arc;
 
@@ -24,9 +24,9 @@ const EVENT_BYTES: usize = 300;
 
 /// The next item of a follower's stream.
 #[derive(Debug, Clone, PartialEq)]
-pub enum News {
+pub enum StreamItem {
     /// History events, at least one.
-    Steps(Vec<HistoryEvent>),
+    Events(Vec<HistoryEvent>),
     /// Events behind `after`, up to `upto`, were dropped before the follower read them: it was slower than the
     /// retention of the history. Or the history ends at `upto`, before `after`: a backup was restored.
     Lost {
@@ -111,9 +111,9 @@ impl Follower {
     }
 
     /// The next page, as soon as there is one.
-    pub(super) async fn page(&mut self) -> News {
+    pub(super) async fn page(&mut self) -> StreamItem {
         if let Some(event) = self.first.take() {
-            return News::Steps(vec![event]);
+            return StreamItem::Events(vec![event]);
         }
         loop {
             let upto = match self.reading {
@@ -137,7 +137,7 @@ impl Follower {
                     self.reading = Some(HistoryOffset::default());
                     self.distrusted = self.subject.calls.lost(begin);
                 }
-                return News::Lost { after: std::mem::replace(&mut self.after, begin), upto: begin };
+                return StreamItem::Lost { after: std::mem::replace(&mut self.after, begin), upto: begin };
             }
             self.after = self.after.max(page.upto);
             let is_behind = newest.is_some_and(|newest| upto <= newest);
@@ -149,7 +149,7 @@ impl Follower {
                 self.reading = None;
             }
             if !page.events.is_empty() {
-                return News::Steps(page.events);
+                return StreamItem::Events(page.events);
             }
             if is_behind {
                 sleep(PAUSE).await;

@@ -18,10 +18,10 @@ use crate::error::Error;
 use crate::order::{HistoryCursor, HistoryEvent, HistoryOffset, OrderId, Scope, UserId, Version};
 use crate::store::Store;
 
-pub use self::follower::News;
+pub use self::follower::StreamItem;
 
 /// History events as they become visible, by ascending offset, in pages that are never empty. The stream does not end.
-pub type Pages = Pin<Box<dyn Stream<Item = News> + Send>>;
+pub type Pages = Pin<Box<dyn Stream<Item = StreamItem> + Send>>;
 
 /// The stream of a follower, and where it begins.
 pub struct Following {

@@ -1,4 +1,4 @@
-//! The notifier: tells followers of orders that there are new history events to read. One task per process reads the
+//! The notifier: calls followers of orders when there are new history events to read. One task per process reads the
 //! whole history, only while there are followers, and notifies them. It passes on offsets and no events, so that a slow
 //! reader does not delay others. It reads the store, because other processes write there, too.
 //!
@@ -93,7 +93,7 @@ impl Notifier {
     pub(in crate::service) async fn run(&self, store: &dyn History) {
         loop {
             self.wait_for_listener().await;
-            let looked = self.look(store).await;
+            let looked = self.read(store).await;
             log_outcome(&self.looking, looked.as_ref().err());
             match looked {
                 Ok(true) => {}
@@ -118,7 +118,7 @@ impl Notifier {
     }
 
     /// Reads the next page, and answers whether there is more.
-    async fn look(&self, store: &dyn History) -> Result<bool, store::Error> {
+    async fn read(&self, store: &dyn History) -> Result<bool, store::Error> {
         let (offset, losses) = {
             let state = self.lock();
             (state.offset, state.losses)
@@ -132,7 +132,7 @@ impl Notifier {
             Some(offset) => {
                 let page = store.history_page(Scope::All, offset, PAGE).await?;
                 if page.upto == offset && store.history_newest().await? < offset {
-                    // The history has lost its end, as after a backup was restored: start anew.
+                    // The history has lost its end, as after a backup was restored: start again.
                     self.lock().offset = None;
                     return Ok(false);
                 }
@@ -202,7 +202,7 @@ impl Subscription {
     }
 
     /// Reports that the history has lost its end, and ends at `end` now. Answers how often the notifier had started
-    /// when it last named a lost offset. Where its own offset is lost, it starts anew: events up to there would notify
+    /// when it last named a lost offset. Where its own offset is lost, it starts again: events up to there would notify
     /// nothing.
     pub(super) fn lost(&self, end: HistoryOffset) -> u64 {
         let mut state = self.notifier.lock();
@@ -302,11 +302,11 @@ mod tests {
     }
 
     #[test]
-    fn after_a_loss_the_notifier_starts_anew_unless_it_has() {
+    fn after_a_loss_the_notifier_starts_again_unless_it_has() {
         let notifier = Arc::new(Notifier::default());
         let one = notifier.subscribe(Scope::User(user(1)));
         notifier.begin(HistoryOffset(10, 0), 0);
-        // Its offset is lost. The offsets that it names until it starts anew may be lost, too.
+        // Its offset is lost. The offsets that it names until it starts again may be lost, too.
         assert_eq!((one.lost(HistoryOffset(5, 0)), notifier.lock().offset), (1, None));
         // Reads that began before the loss do not undo the reset.
         notifier.notify(HistoryOffset(10, 0), &page(&[(11, 1)], 11));

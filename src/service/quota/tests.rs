@@ -58,7 +58,7 @@ fn a_turn_counts_until_it_ends_also_where_its_peer_reconnects() {
 }
 
 #[test]
-fn a_proxy_and_its_neighbours_of_one_network_are_peers_of_their_own() {
+fn a_proxy_and_other_clients_of_its_network_are_separate_peers() {
     let quotas = quotas();
     let proxy = || quotas.peer(address("2001:db8::10"), true);
     let other_peer = || quotas.peer(address("2001:db8::66"), false);

@@ -106,7 +106,7 @@ impl Outstanding {
 
     /// Removes confirmed events, so that the sweep republishes those that are still pending; answers how many were
     /// removed.
-    pub(super) fn give_back(&self, keys: &[Key]) -> usize {
+    pub(super) fn remove_confirmed(&self, keys: &[Key]) -> usize {
         let mut events = self.lock();
         keys.iter().filter(|key| events.remove(**key)).count()
     }

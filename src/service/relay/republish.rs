@@ -1,6 +1,6 @@
-//! Republishes events that the bus has confirmed and then lost: by its retention, a topic that was deleted or created
-//! anew, an unclean leader election, a lost disk. The store still lists such an order as pending, and its outbox entry
-//! is missing.
+//! Republishes events that the bus has confirmed and then lost: by its retention, a topic that was deleted or
+//! recreated, an unclean leader election, a lost disk. The store still lists such an order as pending, and its outbox
+//! entry is missing.
 //!
 //! An order that waits long is not yet a lost one: its event may be in a backlog. So the task records the end of the
 //! topic, and watches such orders until the workers have consumed all records before it, each partition by itself. The
@@ -66,7 +66,7 @@ pub(super) struct Republisher {
 }
 
 /// Orders that were pending when the topic ended at `ends`. The events of those that are still pending when the workers
-/// have come to these ends are lost.
+/// have consumed up to these ends are lost.
 struct Watch {
     ends: Ends,
     keys: HashSet<Key>,
@@ -153,7 +153,7 @@ impl Republisher {
     async fn republish(&mut self, lost: &[Key]) -> Result<(), Failure> {
         let mut count = 0;
         for chunk in lost.chunks(CHUNK) {
-            count += self.give_back(chunk).await?;
+            count += self.return_to_sweep(chunk).await?;
             for key in chunk {
                 let times = self.tried.get(key).map_or(1, |(times, _)| times + 1);
                 self.tried.insert(*key, (times, Instant::now()));
@@ -228,12 +228,12 @@ impl Republisher {
         Ok(keys.iter().zip(states).filter_map(is_pending).collect())
     }
 
-    /// Gives the orders that are still pending back to the sweep; answers how many.
-    async fn give_back(&self, keys: &[Key]) -> Result<usize, store::Error> {
+    /// Returns the orders that are still pending to the sweep; answers how many.
+    async fn return_to_sweep(&self, keys: &[Key]) -> Result<usize, store::Error> {
         let (store, publisher) = (&*self.publisher.store, &*self.publisher);
         let given = match store.has_outbox() {
             true => store.add_outbox_entries(keys).await?,
-            false => publisher.outstanding.give_back(&self.pending(keys).await?),
+            false => publisher.outstanding.remove_confirmed(&self.pending(keys).await?),
         };
         publisher.left_behind.notify_one();
         Ok(given)

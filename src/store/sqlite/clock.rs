@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_goes_on_slower_until_the_system_catches_up() {
+    fn a_clock_that_is_set_back_runs_slower_until_the_system_catches_up() {
         let start = Instant::now();
         let mut clock = state(20 * DAY, Some(start));
         let mut last = clock.last;

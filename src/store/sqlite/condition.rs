@@ -105,9 +105,9 @@ impl Condition {
     }
 }
 
-/// What a failed COMMIT means. SQLite has rolled the transaction back, but the disk may hold it all the same, and a
-/// crash would bring it back. If a part of it was not written, that cannot happen: the transaction is valid only as a
-/// whole. If all of it was written and the disk did not confirm it, the outcome is not known.
+/// What a failed COMMIT means. SQLite has rolled the transaction back, but the disk may still hold it, and a crash
+/// would bring it back. If a part of it was not written, that cannot happen: the transaction is valid only as a whole.
+/// If all of it was written and the disk did not confirm it, the outcome is not known.
 pub(super) fn of_commit(error: &rusqlite::Error) -> Error {
     let nothing_happened = match error {
         rusqlite::Error::SqliteFailure(error, _) => match error.code {

@@ -1,6 +1,6 @@
-//! What every bus promises, as checks that any implementation can be put through. Each check gets a fresh bus
-//! without subscribers and is named by the promise of `Bus` that it holds the bus to. What only a bus within
-//! the process can promise stands with its entry.
+//! The conformance suite of the `Bus` port: checks that run on every implementation. Each check gets a fresh bus
+//! without subscribers, and its comment names the methods of `Bus` whose promise it tests. Promises that only one
+//! implementation makes are tested beside it, in `local` and `kafka`.
 
 use std::any::Any;
 use std::ops::DerefMut;
@@ -19,7 +19,7 @@ use crate::harness::wait::within;
 pub(crate) struct Fresh {
     /// The bus.
     pub(crate) bus: Arc<dyn Bus>,
-    /// Puts a record on the topic as a foreign program would, and does not wait for a worker.
+    /// Puts a record on the topic as another program would, and does not wait for a worker.
     pub(crate) produce: Box<dyn Fn(Record) + Send + Sync>,
     /// Dropped last.
     pub(crate) _keep: Box<dyn Any + Send + Sync>,
@@ -29,16 +29,16 @@ pub(crate) struct Fresh {
 macro_rules! bus_conformance {
     ($fresh:path) => {
         bus_conformance!(@each $fresh,
-            what_is_published_arrives_once_with_the_same_content,
+            published_events_arrive_once_with_the_same_content,
             each_event_of_a_batch_is_answered,
             an_empty_batch_is_answered_with_nothing,
             the_events_of_one_order_arrive_in_their_order,
-            a_worker_gets_no_more_than_it_asked_for_and_in_the_end_everything,
+            a_worker_gets_at_most_its_limit_and_eventually_every_event,
             a_record_of_another_service_arrives_decoded,
-            a_record_that_is_no_event_arrives_as_it_is_and_stops_nobody,
-            what_is_rejected_is_counted_confirmed_and_gone,
+            a_record_that_is_not_an_event_arrives_unchanged_and_blocks_no_other,
+            a_rejected_record_is_counted_confirmed_and_not_redelivered,
             acks_reach_the_sink,
-            a_bus_that_works_says_so,
+            the_check_of_a_working_bus_succeeds,
         );
     };
     (@each $fresh:path, $($check:ident,)*) => {
@@ -53,7 +53,7 @@ macro_rules! bus_conformance {
 
 pub(crate) use bus_conformance;
 
-/// An event of that version, with a payload that says so.
+/// An event of that version, with the version in its payload.
 pub(crate) fn event(order_id: OrderId, version: Version) -> Event {
     let payload = format!(r#"{{"id":"{version}", "n":1.10, "n":12345678901234567890}}"#);
     Event {
@@ -66,7 +66,7 @@ pub(crate) fn event(order_id: OrderId, version: Version) -> Event {
     }
 }
 
-/// What a future answers now, without waiting for it.
+/// The output of a future that is ready now; `None` where it would have to wait.
 pub(crate) fn now<P>(mut future: Pin<P>) -> Option<<P::Target as Future>::Output>
 where
     P: DerefMut<Target: Future>,
@@ -77,17 +77,17 @@ where
     }
 }
 
-/// Receives that many deliveries, however they come.
+/// Receives that many deliveries, in batches of any size.
 pub(crate) async fn receive(worker: &mut dyn Subscription, count: usize) -> Vec<Delivery> {
     let mut deliveries = Vec::new();
     while deliveries.len() < count {
         let more = worker.next(count - deliveries.len()).await;
-        deliveries.extend(more.expect("the bus goes on"));
+        deliveries.extend(more.expect("the bus still delivers"));
     }
     deliveries
 }
 
-/// The events of deliveries that must hold some.
+/// The events of deliveries, each of which must hold one.
 pub(crate) fn events(deliveries: &[Delivery]) -> Vec<Event> {
     deliveries.iter().map(|delivery| delivery.event.clone().expect("an event")).collect()
 }
@@ -118,14 +118,14 @@ fn publishing(bus: &Arc<dyn Bus>, batch: Vec<Event>) -> tokio::task::JoinHandle<
     })
 }
 
-/// `publish`, `Subscription::next`, `settle`: what has been settled does not come again.
-pub(crate) async fn what_is_published_arrives_once_with_the_same_content(fresh: Fresh) {
+/// `publish`, `Subscription::next`, `settle`: a settled event is not redelivered.
+pub(crate) async fn published_events_arrive_once_with_the_same_content(fresh: Fresh) {
     let bus = fresh.bus;
     let mut worker = bus.subscribe().await.expect("a subscription");
     let id = OrderId::generate();
     let mut offset = None;
     for version in 1..=3 {
-        // That the next event is the next delivery shows that the one before came once.
+        // The next delivery is the next event, so the one before was delivered only once.
         let confirmed = publishing(&bus, vec![event(id, version)]);
         let mut deliveries = receive(&mut *worker, 1).await;
         assert_eq!(events(&deliveries), [event(id, version)]);
@@ -151,7 +151,7 @@ pub(crate) async fn each_event_of_a_batch_is_answered(fresh: Fresh) {
     assert_eq!(confirmed.await.expect("the publisher ends"), 20);
 }
 
-/// `publish`: nothing asked, nothing answered, and nothing to wait for.
+/// `publish`: an empty batch has no results, and does not wait.
 pub(crate) async fn an_empty_batch_is_answered_with_nothing(fresh: Fresh) {
     let publish = std::pin::pin!(published(&*fresh.bus, Vec::new()));
     assert_eq!(now(publish), Some(Vec::new()), "an empty batch waits for a worker");
@@ -174,7 +174,7 @@ pub(crate) async fn the_events_of_one_order_arrive_in_their_order(fresh: Fresh) 
     };
     let mut seen = Vec::new();
     while seen.len() < 60 {
-        let deliveries = worker.next(7).await.expect("the bus goes on");
+        let deliveries = worker.next(7).await.expect("the bus still delivers");
         seen.extend(events(&deliveries));
         bus.settle(deliveries).await;
     }
@@ -186,8 +186,8 @@ pub(crate) async fn the_events_of_one_order_arrive_in_their_order(fresh: Fresh) 
     }
 }
 
-/// `Subscription::next`: at least one, at most `limit`, nothing lost in between.
-pub(crate) async fn a_worker_gets_no_more_than_it_asked_for_and_in_the_end_everything(fresh: Fresh) {
+/// `Subscription::next`: at least one, at most `limit`, and no event is lost in between.
+pub(crate) async fn a_worker_gets_at_most_its_limit_and_eventually_every_event(fresh: Fresh) {
     let bus = fresh.bus;
     let mut worker = bus.subscribe().await.expect("a subscription");
     let id = OrderId::generate();
@@ -197,7 +197,7 @@ pub(crate) async fn a_worker_gets_no_more_than_it_asked_for_and_in_the_end_every
         if held.len() == 10 {
             break;
         }
-        let deliveries = worker.next(limit).await.expect("the bus goes on");
+        let deliveries = worker.next(limit).await.expect("the bus still delivers");
         assert!((1..=limit).contains(&deliveries.len()), "{} of at most {limit}", deliveries.len());
         held.extend(deliveries);
     }
@@ -206,7 +206,7 @@ pub(crate) async fn a_worker_gets_no_more_than_it_asked_for_and_in_the_end_every
     assert_eq!(confirmed.await.expect("the publisher ends"), 10);
 }
 
-/// `Delivery::event`: a raw record that is an event, with our headers and without.
+/// `Delivery::event`: a raw record that is an event is decoded, with our headers and without.
 pub(crate) async fn a_record_of_another_service_arrives_decoded(fresh: Fresh) {
     let bus = fresh.bus;
     let mut worker = bus.subscribe().await.expect("a subscription");
@@ -223,8 +223,8 @@ pub(crate) async fn a_record_of_another_service_arrives_decoded(fresh: Fresh) {
     }
 }
 
-/// `Delivery`: a record that is no event comes with its bytes and its place, and those behind it come too.
-pub(crate) async fn a_record_that_is_no_event_arrives_as_it_is_and_stops_nobody(fresh: Fresh) {
+/// `Delivery`: a record that is not an event arrives with its bytes and its source, and does not block those behind it.
+pub(crate) async fn a_record_that_is_not_an_event_arrives_unchanged_and_blocks_no_other(fresh: Fresh) {
     let bus = fresh.bus;
     let mut worker = bus.subscribe().await.expect("a subscription");
     let long = vec![b'x'; 2 * 1024 * 1024];
@@ -233,8 +233,8 @@ pub(crate) async fn a_record_that_is_no_event_arrives_as_it_is_and_stops_nobody(
     for value in poison {
         (fresh.produce)(record(value));
         let deliveries = receive(&mut *worker, 1).await;
-        assert!(deliveries[0].event.is_err(), "{:?} is no event", deliveries[0].event);
-        assert!(deliveries[0].record == record(value), "the record is as it was");
+        assert!(deliveries[0].event.is_err(), "{:?} is not an event", deliveries[0].event);
+        assert!(deliveries[0].record == record(value), "the record has changed");
         assert!(Some(deliveries[0].source.offset) > offset, "offsets grow");
         offset = Some(deliveries[0].source.offset);
         assert!(!deliveries[0].source.topic.is_empty());
@@ -248,8 +248,8 @@ pub(crate) async fn a_record_that_is_no_event_arrives_as_it_is_and_stops_nobody(
     assert_eq!(confirmed.await.expect("the publisher ends"), 1);
 }
 
-/// `reject`, `dead_letters`: a rejected record is settled and counted, an event like a raw one.
-pub(crate) async fn what_is_rejected_is_counted_confirmed_and_gone(fresh: Fresh) {
+/// `reject`, `dead_letters`: a rejected record is settled and counted, whether it is an event or not.
+pub(crate) async fn a_rejected_record_is_counted_confirmed_and_not_redelivered(fresh: Fresh) {
     let bus = fresh.bus;
     let mut worker = bus.subscribe().await.expect("a subscription");
     assert_eq!(bus.dead_letters().await, Ok(0));
@@ -273,7 +273,7 @@ pub(crate) async fn what_is_rejected_is_counted_confirmed_and_gone(fresh: Fresh)
     assert_eq!(bus.dead_letters().await, Ok(2));
 }
 
-/// Tells a channel of every ACK.
+/// Sends every ACK to a channel.
 pub(crate) struct AckRecorder(pub(crate) mpsc::UnboundedSender<Ack>);
 
 impl AckSink for AckRecorder {
@@ -290,9 +290,9 @@ pub(crate) fn ack(version: Option<Version>, status: AckStatus) -> Ack {
     Ack { order_id: OrderId::generate(), version, status, processed_at }
 }
 
-/// `acknowledge`, `on_acks`: the ACKs reach the sink of this process as they were sent.
+/// `acknowledge`, `on_acks`: the ACKs reach the sink of this process unchanged.
 pub(crate) async fn acks_reach_the_sink(fresh: Fresh) {
-    let (sink, mut told) = mpsc::unbounded_channel();
+    let (sink, mut received) = mpsc::unbounded_channel();
     fresh.bus.on_acks(Arc::new(AckRecorder(sink)));
     let sent = [
         ack(Some(1), AckStatus::Processed),
@@ -303,11 +303,11 @@ pub(crate) async fn acks_reach_the_sink(fresh: Fresh) {
     assert_eq!(fresh.bus.acknowledge(replies(&sent[..2])).await, Ok(()));
     assert_eq!(fresh.bus.acknowledge(replies(&sent[2..])).await, Ok(()));
     for ack in sent {
-        assert_eq!(within("an ACK", told.recv()).await, Some(ack));
+        assert_eq!(within("an ACK", received.recv()).await, Some(ack));
     }
 }
 
-/// `check`: whether the bus carries events now.
-pub(crate) async fn a_bus_that_works_says_so(fresh: Fresh) {
+/// `check`: whether the bus can carry events now.
+pub(crate) async fn the_check_of_a_working_bus_succeeds(fresh: Fresh) {
     assert_eq!(fresh.bus.check().await, Ok(()));
 }

@@ -1,6 +1,6 @@
-//! The messages as they lie in the topics, byte for byte: what the whole system on Postgres and Kafka writes is
-//! exactly the samples in `tests/golden`, but for ids and times; and what other services write there, which know
-//! none of our headers, is understood.
+//! The messages in the topics, byte for byte. The whole system on Postgres and Kafka writes exactly the samples in
+//! `tests/golden`, except for ids and times. It also reads the messages of other services, which do not use our
+//! headers.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn text(record: &Record) -> &str {
     str::from_utf8(&record.value).expect("a record of text")
 }
 
-/// The record that a sample is of this order, at the time of what was written.
+/// A sample as a record of this order, with the time of the record that was written.
 fn expected(sample: &str, id: &str, written: &Record, clock: &str, headers: &[(&str, &str)]) -> Record {
     let at = member(text(written), clock);
     time(&at);
@@ -105,7 +105,7 @@ async fn an_event_of_the_old_service_finishes_the_order_that_it_names() {
     app.stop_worker().await;
     let id = create(app.client(), r#"{"id":"A-17","amount":"12.30"}"#).await;
     let event = app.events(&id, 1).await.remove(0);
-    // Sent as late as ours was, for the sample itself is older than any order of today.
+    // It gets the time of our event, because the sample's own time is older than this order.
     let sample = golden!("old_event_update");
     let at = member(text(&event), "timestamp").replace('Z', "999+00:00");
     let value = sample.replace(ORDER, &id).replace(&member(sample, "timestamp"), &at);
@@ -118,12 +118,12 @@ async fn an_event_of_the_old_service_finishes_the_order_that_it_names() {
 }
 
 #[tokio::test]
-async fn an_ack_of_the_old_service_wakes_whoever_waits_for_that_order() {
-    // A day: nothing but the ACK can end this wait.
-    let patient = |settings: &mut orderstream::config::Settings| {
+async fn an_ack_of_the_old_service_answers_the_caller_of_that_order() {
+    // A day: only the ACK can end this wait.
+    let wait_for_a_day = |settings: &mut orderstream::config::Settings| {
         settings.ack_wait_timeout = Duration::from_secs(24 * 60 * 60);
     };
-    let mut app = Shared::start(Setup::new().settings(patient)).await;
+    let mut app = Shared::start(Setup::new().settings(wait_for_a_day)).await;
     app.stop_worker().await;
     let address = app.client().address();
     let post = |user: &str| {
@@ -140,7 +140,7 @@ async fn an_ack_of_the_old_service_wakes_whoever_waits_for_that_order() {
     app.test_topics.write(&app.test_topics.options.ack_topic, None, None, &[], Some(acked.as_bytes()));
     let answer = mine.await.expect("an answer");
     assert_eq!((answer.status, member(answer.text(), "order_id")), (201, of(USER)));
-    assert!(!theirs.is_finished(), "the other one waits on");
+    assert!(!theirs.is_finished(), "the other caller still waits");
     app.start_worker().await;
     assert_eq!(theirs.await.expect("an answer").status, 201);
     app.finish().await;

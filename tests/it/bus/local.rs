@@ -1,5 +1,5 @@
-//! The in-process bus, put through the conformance suite, and what only it promises: it confirms what has been
-//! settled and nothing else, holds no more than it has room for, and serves one worker at a time.
+//! The in-process bus: the conformance suite, and the promises of this bus alone: it confirms settled events and no
+//! others, holds no more than its capacity, and serves one worker at a time.
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -30,8 +30,8 @@ pub(crate) fn open(capacity: usize) -> (Arc<LocalBus>, PathBuf, TempDir) {
     (LocalBus::open(&file, TOPIC, capacity).expect("a bus"), file, folder)
 }
 
-/// A place in another topic.
-pub(crate) fn place(offset: i64) -> Source {
+/// A source in another topic.
+pub(crate) fn foreign_source(offset: i64) -> Source {
     let timestamp = Timestamp::from_microsecond(1_760_000_000_123_456).expect("a time");
     Source { topic: "other.events".into(), partition: 3, offset, timestamp }
 }
@@ -40,7 +40,7 @@ async fn fresh() -> Fresh {
     let (bus, _, folder) = open(ROOMY);
     let (feeder, offsets) = (Arc::clone(&bus), AtomicI64::new(0));
     let produce = move |record| {
-        let (bus, source) = (Arc::clone(&feeder), place(offsets.fetch_add(1, Ordering::Relaxed)));
+        let (bus, source) = (Arc::clone(&feeder), foreign_source(offsets.fetch_add(1, Ordering::Relaxed)));
         tokio::spawn(async move { bus.feed(source, record).await });
     };
     Fresh { bus, produce: Box::new(produce), _keep: Box::new(folder) }
@@ -48,7 +48,7 @@ async fn fresh() -> Fresh {
 
 bus_conformance!(fresh);
 
-/// The answer to a publish whose worker let go of the event.
+/// Whether a publish was answered as unavailable, as when a worker drops the event.
 pub(crate) fn unavailable(answer: &Result<(), PublishError>) -> bool {
     matches!(answer, Err(PublishError::Unavailable(_)))
 }
@@ -58,10 +58,10 @@ async fn a_publish_is_confirmed_when_the_last_event_is_settled_and_not_before() 
     let (bus, ..) = open(ROOMY);
     let id = OrderId::generate();
     let mut publish = pin!(published(&*bus, vec![event(id, 1), event(id, 2)]));
-    assert_eq!(now(publish.as_mut()), None, "nobody has subscribed yet");
+    assert_eq!(now(publish.as_mut()), None, "there is no subscription yet");
     let mut worker = bus.subscribe().await.unwrap();
     let mut deliveries = receive(&mut *worker, 2).await;
-    assert_eq!(now(publish.as_mut()), None, "the worker has the events and has done nothing");
+    assert_eq!(now(publish.as_mut()), None, "the worker has the events and has settled none");
     bus.settle(vec![deliveries.remove(1)]).await;
     assert_eq!(now(publish.as_mut()), None, "one of the two is settled");
     bus.settle(deliveries).await;
@@ -69,7 +69,7 @@ async fn a_publish_is_confirmed_when_the_last_event_is_settled_and_not_before() 
 }
 
 #[tokio::test]
-async fn each_event_is_answered_by_what_became_of_it() {
+async fn each_event_is_answered_with_its_own_outcome() {
     let (bus, _file, _folder) = open(ROOMY);
     let batch: Vec<Event> = (1..=4).map(|version| event(OrderId::generate(), version)).collect();
     let mut publish = pin!(published(&*bus, batch));
@@ -80,13 +80,13 @@ async fn each_event_is_answered_by_what_became_of_it() {
     assert_eq!(bus.reject(deliveries.remove(1), "no such order").await, Ok(()));
     bus.settle(deliveries).await;
     let answers = publish.await;
-    let told: Vec<bool> = answers.iter().map(Result::is_ok).collect();
-    assert_eq!(told, [true, false, true, true]);
+    let confirmed: Vec<bool> = answers.iter().map(Result::is_ok).collect();
+    assert_eq!(confirmed, [true, false, true, true]);
     assert!(unavailable(&answers[1]));
 }
 
 #[tokio::test]
-async fn what_a_worker_drops_or_never_took_is_answered_as_unavailable() {
+async fn an_event_that_a_worker_drops_or_never_took_is_unavailable() {
     let (bus, ..) = open(ROOMY);
     let mut publish = pin!(published(&*bus, (1..=3).map(|n| event(OrderId::generate(), n)).collect()));
     assert_eq!(now(publish.as_mut()), None);
@@ -94,12 +94,12 @@ async fn what_a_worker_drops_or_never_took_is_answered_as_unavailable() {
     let taken = worker.next(1).await;
     drop(taken);
     drop(worker);
-    // The worker is gone: nothing of the batch may be lost in silence, be it answered or delivered again.
+    // The worker is gone: each event of the batch is answered or redelivered, and none is lost silently.
     let mut worker = bus.subscribe().await.unwrap();
     let mut sentinel = pin!(published(&*bus, vec![event(OrderId::generate(), 9)]));
     assert_eq!(now(sentinel.as_mut()), None);
     loop {
-        let deliveries = worker.next(10).await.expect("the bus goes on");
+        let deliveries = worker.next(10).await.expect("the bus still delivers");
         let last = events(&deliveries).iter().any(|event| event.version == Some(9));
         bus.settle(deliveries).await;
         if last {
@@ -111,7 +111,7 @@ async fn what_a_worker_drops_or_never_took_is_answered_as_unavailable() {
 }
 
 #[tokio::test]
-async fn what_waits_when_a_worker_goes_is_delivered_to_the_next() {
+async fn events_that_wait_when_a_worker_leaves_are_delivered_to_the_next() {
     let (bus, ..) = open(ROOMY);
     drop(bus.subscribe().await.unwrap());
     let id = OrderId::generate();
@@ -135,7 +135,7 @@ async fn there_is_one_worker_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_worker_takes_what_has_arrived_up_to_its_limit_and_waits_for_what_has_not() {
+async fn a_worker_takes_arrived_events_up_to_its_limit_and_waits_for_others() {
     let (bus, ..) = open(ROOMY);
     let mut worker = bus.subscribe().await.unwrap();
     assert!(now(worker.next(4)).is_none(), "nothing has arrived");
@@ -144,9 +144,9 @@ async fn a_worker_takes_what_has_arrived_up_to_its_limit_and_waits_for_what_has_
     for publish in &mut publishes {
         assert_eq!(now(publish.as_mut()), None);
     }
-    // Across both batches.
+    // A delivery may span both batches.
     for (limit, expected) in [(4, 1..=4), (2, 5..=6), (100, 7..=10)] {
-        let deliveries = worker.next(limit).await.expect("the bus goes on");
+        let deliveries = worker.next(limit).await.expect("the bus still delivers");
         let versions: Vec<_> = events(&deliveries).iter().filter_map(|event| event.version).collect();
         assert_eq!(versions, expected.collect::<Vec<_>>());
         bus.settle(deliveries).await;
@@ -167,7 +167,7 @@ async fn a_worker_that_stops_waiting_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_publish_beyond_the_capacity_waits_until_something_is_settled() {
+async fn a_publish_beyond_the_capacity_waits_until_an_event_is_settled() {
     let (bus, ..) = open(2048);
     let mut worker = bus.subscribe().await.unwrap();
     let large = |version| {
@@ -179,7 +179,7 @@ async fn a_publish_beyond_the_capacity_waits_until_something_is_settled() {
     assert_eq!(now(second.as_mut()), None);
     let deliveries = receive(&mut *worker, 1).await;
     assert!(now(worker.next(10)).is_none(), "there is no room for the second one");
-    assert_eq!(now(second.as_mut()), None, "the first one is in the worker's hands and not settled");
+    assert_eq!(now(second.as_mut()), None, "the worker holds the first one and has not settled it");
     assert!(now(worker.next(10)).is_none());
     bus.settle(deliveries).await;
     assert_eq!(first.await, [Ok(())]);
@@ -193,16 +193,16 @@ async fn a_publish_beyond_the_capacity_waits_until_something_is_settled() {
 async fn a_record_beyond_the_capacity_waits_like_an_event() {
     let (bus, ..) = open(2048);
     let mut worker = bus.subscribe().await.unwrap();
-    let mut first = pin!(bus.feed(place(1), record(&[b'x'; 2000])));
-    let mut second = pin!(bus.feed(place(2), record(b"x")));
+    let mut first = pin!(bus.feed(foreign_source(1), record(&[b'x'; 2000])));
+    let mut second = pin!(bus.feed(foreign_source(2), record(b"x")));
     assert_eq!(now(first.as_mut()), None);
     assert_eq!(now(second.as_mut()), None);
-    let deliveries = worker.next(10).await.expect("the bus goes on");
+    let deliveries = worker.next(10).await.expect("the bus still delivers");
     assert_eq!(deliveries.len(), 1);
     drop(deliveries);
     assert!(unavailable(&first.await));
     assert_eq!(now(second.as_mut()), None);
-    assert_eq!(receive(&mut *worker, 1).await[0].source, place(2));
+    assert_eq!(receive(&mut *worker, 1).await[0].source, foreign_source(2));
 }
 
 #[tokio::test]
@@ -219,7 +219,7 @@ async fn a_batch_larger_than_the_bus_passes_alone() {
 }
 
 #[tokio::test]
-async fn a_publisher_that_goes_away_takes_nothing_back_and_leaves_its_room() {
+async fn a_publisher_that_goes_away_revokes_no_event_and_frees_its_room() {
     let (bus, ..) = open(1);
     let mut worker = bus.subscribe().await.unwrap();
     let id = OrderId::generate();
@@ -234,14 +234,14 @@ async fn a_publisher_that_goes_away_takes_nothing_back_and_leaves_its_room() {
 }
 
 #[tokio::test]
-async fn a_record_is_confirmed_when_it_is_settled_or_rejected_and_keeps_its_place() {
+async fn a_record_keeps_its_source_and_is_confirmed_by_settle_or_reject() {
     let (bus, _file, _folder) = open(ROOMY);
     let mut worker = bus.subscribe().await.unwrap();
     for rejected in [false, true] {
-        let mut feed = pin!(bus.feed(place(17), record(b"no event")));
+        let mut feed = pin!(bus.feed(foreign_source(17), record(b"no event")));
         assert_eq!(now(feed.as_mut()), None);
         let delivery = receive(&mut *worker, 1).await.remove(0);
-        assert_eq!((&delivery.source, &delivery.record), (&place(17), &record(b"no event")));
+        assert_eq!((&delivery.source, &delivery.record), (&foreign_source(17), &record(b"no event")));
         assert_eq!(now(feed.as_mut()), None);
         if rejected {
             assert_eq!(bus.reject(delivery, "it is no event").await, Ok(()));
@@ -253,22 +253,22 @@ async fn a_record_is_confirmed_when_it_is_settled_or_rejected_and_keeps_its_plac
 }
 
 #[tokio::test]
-async fn acks_without_a_listener_are_let_go() {
+async fn acks_without_a_listener_are_dropped() {
     let (bus, ..) = open(ROOMY);
     assert_eq!(
         bus.acknowledge(vec![Reply { ack: ack(Some(1), AckStatus::Processed), to: None }]).await,
         Ok(())
     );
-    let (sink, mut told) = mpsc::unbounded_channel();
+    let (sink, mut received) = mpsc::unbounded_channel();
     bus.on_acks(Arc::new(AckRecorder(sink)));
-    let heard = ack(Some(2), AckStatus::Processed);
-    assert_eq!(bus.acknowledge(vec![Reply { ack: heard.clone(), to: None }]).await, Ok(()));
-    assert_eq!(told.try_recv(), Ok(heard));
-    assert!(told.try_recv().is_err());
+    let second = ack(Some(2), AckStatus::Processed);
+    assert_eq!(bus.acknowledge(vec![Reply { ack: second.clone(), to: None }]).await, Ok(()));
+    assert_eq!(received.try_recv(), Ok(second));
+    assert!(received.try_recv().is_err());
 }
 
 #[tokio::test]
-async fn an_event_is_answered_and_leaves_its_room_while_another_of_its_batch_is_held() {
+async fn an_event_frees_its_room_while_another_of_its_batch_is_held() {
     let (bus, ..) = open(2 * 1500 + 1024);
     let large = |version| {
         let payload = Payload::parse(&format!("\"{}\"", "x".repeat(1400))).expect("a payload");
@@ -277,7 +277,7 @@ async fn an_event_is_answered_and_leaves_its_room_while_another_of_its_batch_is_
     let mut worker = bus.subscribe().await.unwrap();
     let mut answers = bus.publish(vec![large(1), large(2)]).await;
     let mut held = receive(&mut *worker, 2).await;
-    assert_eq!(now(pin!(answers.next())), None, "the worker has the events and has done nothing");
+    assert_eq!(now(pin!(answers.next())), None, "the worker has the events and has settled none");
     let mut next = pin!(published(&*bus, vec![large(3)]));
     assert_eq!(now(next.as_mut()), None);
     assert!(now(worker.next(10)).is_none(), "there is no room for a third one");

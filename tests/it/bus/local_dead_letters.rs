@@ -1,6 +1,6 @@
-//! The dead letters of the in-process bus: a file of JSON lines that says what could not be dealt with, why and
-//! where it came from. It survives restarts and crashes, and where it cannot be written the record is not
-//! given up.
+//! The dead letters of the in-process bus: a file of JSON lines, each with a record that could not be processed, the
+//! reason and the source. The file survives restarts and crashes; where it cannot be written, the record stays
+//! unsettled.
 
 use std::path::Path;
 use std::pin::pin;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::bus::conformance::{event, now, published, receive, record};
-use crate::bus::local::{ROOMY, TOPIC, open, place, unavailable};
+use crate::bus::local::{ROOMY, TOPIC, foreign_source, open, unavailable};
 
 /// The dead letters in a file.
 fn letters(file: &Path) -> Vec<Value> {
@@ -23,13 +23,13 @@ fn letters(file: &Path) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_dead_letter_says_what_why_and_from_where() {
+async fn a_dead_letter_holds_the_record_the_reason_and_the_source() {
     let (bus, file, _folder) = open(ROOMY);
-    assert!(!file.exists(), "the file is made when there is a first one");
+    assert!(!file.exists(), "the first dead letter creates the file");
     let mut worker = bus.subscribe().await.unwrap();
     for (value, keyless) in [(b"tex\"t\n".as_slice(), false), (b"\xff\x00\x7f".as_slice(), true)] {
         let key = Some(b"k".to_vec()).filter(|_| !keyless);
-        let mut feed = pin!(bus.feed(place(17), Record { key, ..record(value) }));
+        let mut feed = pin!(bus.feed(foreign_source(17), Record { key, ..record(value) }));
         assert_eq!(now(feed.as_mut()), None);
         let delivery = receive(&mut *worker, 1).await.remove(0);
         assert_eq!(bus.reject(delivery, "a \"reason\"\nof two lines").await, Ok(()));
@@ -46,7 +46,7 @@ async fn a_dead_letter_says_what_why_and_from_where() {
 }
 
 #[tokio::test]
-async fn a_dead_letter_of_an_event_that_never_was_bytes_holds_the_bytes_it_would_have_been() {
+async fn a_dead_letter_of_an_event_in_memory_holds_its_encoded_bytes() {
     let (bus, file, _folder) = open(ROOMY);
     let mut worker = bus.subscribe().await.unwrap();
     let sent = event(OrderId::generate(), 5);
@@ -63,10 +63,10 @@ async fn a_dead_letter_of_an_event_that_never_was_bytes_holds_the_bytes_it_would
     assert_eq!(Event::decode(value.as_bytes(), headers, Timestamp::UNIX_EPOCH), Ok(sent));
 }
 
-/// Feeds a record that is no event to a bus, and has it rejected.
+/// Feeds a record that is not an event to a bus, and has it rejected.
 async fn reject_one(bus: &LocalBus) -> Result<(), PublishError> {
     let mut worker = bus.subscribe().await.expect("a subscription");
-    let mut feed = pin!(bus.feed(place(1), record(b"no event")));
+    let mut feed = pin!(bus.feed(foreign_source(1), record(b"no event")));
     assert_eq!(now(feed.as_mut()), None);
     let delivery = receive(&mut *worker, 1).await.remove(0);
     let answer = bus.reject(delivery, "it is no event").await;
@@ -75,7 +75,7 @@ async fn reject_one(bus: &LocalBus) -> Result<(), PublishError> {
 }
 
 #[tokio::test]
-async fn dead_letters_are_counted_and_continued_after_the_file_is_opened_again() {
+async fn dead_letters_are_counted_and_appended_after_the_file_is_reopened() {
     let (bus, file, _folder) = open(ROOMY);
     for expected in 1..=2 {
         assert_eq!(reject_one(&bus).await, Ok(()));
@@ -88,7 +88,7 @@ async fn dead_letters_are_counted_and_continued_after_the_file_is_opened_again()
 }
 
 #[tokio::test]
-async fn a_line_that_a_crash_tore_does_not_spoil_the_next_dead_letter() {
+async fn a_line_torn_by_a_crash_does_not_corrupt_the_next_dead_letter() {
     let (bus, file, _folder) = open(ROOMY);
     assert_eq!(reject_one(&bus).await, Ok(()));
     let whole = std::fs::read(&file).unwrap();
@@ -102,20 +102,20 @@ async fn a_line_that_a_crash_tore_does_not_spoil_the_next_dead_letter() {
 }
 
 #[tokio::test]
-async fn a_dead_letter_that_cannot_be_written_leaves_the_delivery_undone() {
+async fn a_dead_letter_that_cannot_be_written_leaves_the_delivery_unsettled() {
     let folder = TempDir::new().unwrap();
     let nowhere = folder.path().join("missing/dead-letters.jsonl");
     let bus = LocalBus::open(&nowhere, TOPIC, ROOMY).unwrap();
     assert!(unavailable(&reject_one(&bus).await));
     assert_eq!(bus.dead_letters().await, Ok(0));
-    // And it works again as soon as it can.
+    // It works again as soon as the folder is there.
     std::fs::create_dir(folder.path().join("missing")).unwrap();
     assert_eq!(reject_one(&bus).await, Ok(()));
     assert_eq!((bus.dead_letters().await, letters(&nowhere).len()), (Ok(1), 1));
 }
 
 #[tokio::test]
-async fn a_file_that_was_taken_away_begins_anew() {
+async fn a_removed_dead_letter_file_is_recreated() {
     let (bus, file, _folder) = open(ROOMY);
     assert_eq!(reject_one(&bus).await, Ok(()));
     let bus = LocalBus::open(&file, TOPIC, ROOMY).unwrap();

@@ -1,5 +1,5 @@
-//! The `Bus` port: one conformance suite, an entry for each implementation, what only one of them promises, and the
-//! messages as they lie in the topics.
+//! The `Bus` port: one conformance suite, an entry for each implementation, the promises of one implementation alone,
+//! and the messages in the topics, byte for byte.
 
 pub(crate) mod conformance;
 pub(crate) mod golden_topics;

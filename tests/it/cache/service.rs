@@ -18,14 +18,14 @@ use crate::clients::answers::{create, member, order, problem};
 use crate::clients::http::Client;
 use crate::faults::hooks::{Hook, Pass, Point};
 use crate::harness::app::TestApp;
-use crate::harness::caches::{Counting, Elephant};
+use crate::harness::caches::{Counting, PermanentCache};
 use crate::harness::processors::Gate;
 use crate::harness::redis::{OwnRedis, in_use};
 use crate::harness::system::{System, outcome, settings, update};
 use crate::harness::wait::{until, within};
 use crate::store::conformance::{complete, deletion, done};
 
-/// The status and the version of an order, as a caller reads them; an [`Elephant`] keeps the order after that.
+/// The status and the version of an order, as a caller reads them; an [`PermanentCache`] keeps the order after that.
 async fn state(client: &Client, id: &str) -> (String, String) {
     let order = order(client, id).await;
     (member(&order, "status"), member(&order, "version"))
@@ -38,7 +38,8 @@ fn is(status: Status, version: u64) -> (String, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_sees_the_result_of_the_worker_after_its_ack() {
     let gate = Gate::shut();
-    let setup = TestApp::embedded().cache(Arc::new(Elephant::default())).processor(Arc::<Gate>::clone(&gate));
+    let setup =
+        TestApp::embedded().cache(Arc::new(PermanentCache::default())).processor(Arc::<Gate>::clone(&gate));
     let app = setup.settings(|settings| settings.ack_wait = false).start().await;
     let id = create(&app.client, r#"{"amount":1}"#).await;
     assert_eq!(state(&app.client, &id).await, is(Status::New, 1));
@@ -55,8 +56,8 @@ async fn a_caller_sees_the_result_of_the_worker_after_its_ack() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redelivery_drops_the_stale_copy_of_a_killed_worker() {
-    let cache = Arc::new(Elephant::default());
-    let app = TestApp::embedded().cache(Arc::<Elephant>::clone(&cache)).start().await;
+    let cache = Arc::new(PermanentCache::default());
+    let app = TestApp::embedded().cache(Arc::<PermanentCache>::clone(&cache)).start().await;
     let id = create(&app.client, r#"{"amount":1}"#).await;
     let traffic = app.journal.until(|traffic| !traffic.acks_of(&id).is_empty()).await;
     // The cache keeps the old state of the order: the worker was killed between its write and the invalidation.
@@ -73,7 +74,7 @@ async fn a_redelivery_drops_the_stale_copy_of_a_killed_worker() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_refused_because_of_a_deletion_sees_the_order_deleted() {
-    let app = TestApp::embedded().cache(Arc::new(Elephant::default())).start().await;
+    let app = TestApp::embedded().cache(Arc::new(PermanentCache::default())).start().await;
     let id = create(&app.client, r#"{"amount":1}"#).await;
     assert_eq!(state(&app.client, &id).await, is(Status::Done, 1));
     // Another process deletes the order, and has not invalidated it yet.
@@ -88,7 +89,7 @@ async fn a_caller_refused_because_of_a_deletion_sees_the_order_deleted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_answered_from_the_store_sees_the_order_done() {
-    let setup = TestApp::embedded().cache(Arc::new(Elephant::default())).without_worker();
+    let setup = TestApp::embedded().cache(Arc::new(PermanentCache::default())).without_worker();
     let app = setup.start().await;
     let client = Client::new(app.address);
     let creating = tokio::spawn(async move { create(&client, r#"{"amount":7}"#).await });
@@ -109,7 +110,7 @@ async fn a_caller_answered_from_the_store_sees_the_order_done() {
 async fn after_an_unknown_outcome_a_read_shows_the_state_of_the_store() {
     let folder = TempDir::new().unwrap();
     let hook: Hook = Arc::new(|point| match point {
-        Point::Commit([Request { command: Command::Update { .. }, .. }]) => Pass::Torn,
+        Point::Commit([Request { command: Command::Update { .. }, .. }]) => Pass::OutcomeLost,
         _ => Pass::On,
     });
     let system = cached(&settings(folder.path()), hook).await;
@@ -144,7 +145,7 @@ async fn an_order_whose_event_is_refused_is_shown_as_failed() {
 
 async fn cached(settings: &Settings, hook: Hook) -> System {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let cache = Arc::new(Elephant::default());
+    let cache = Arc::new(PermanentCache::default());
     System::cached(settings, Arc::new(AmountProcessor::default()), listener, hook, cache)
 }
 
@@ -227,7 +228,7 @@ impl Crowd {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reads_are_monotonic_while_redis_fails() {
     let redis = OwnRedis::start().await;
-    let cache = Arc::new(Counting { inner: redis.hasty_cache().await, hits: AtomicU64::new(0) });
+    let cache = Arc::new(Counting { inner: redis.short_timeout_cache().await, hits: AtomicU64::new(0) });
     let app = TestApp::embedded().cache(Arc::<Counting>::clone(&cache)).start().await;
     let mut ids = Vec::new();
     for _ in 0..ORDERS {

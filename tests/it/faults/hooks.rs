@@ -1,5 +1,5 @@
-//! Where a test can step in: a store and a bus that hand every call on, and tell a hook first what is about to
-//! happen. A hook can look, end the process, or keep events back from the worker.
+//! Hooks: a store and a bus that pass every call on, and call a hook first with the point that an order has reached. A
+//! hook can observe, end the process, withhold events from the worker, or make the call fail in a given way.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use orderstream::store::{
     OrderHistoryPage, Orders, Outbox, PendingCursor, PendingPage, Postponed, Processed, Refusal, Store,
 };
 
-/// A point on the way of an order.
+/// A point of an order's life at which a hook is called.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Point<'a> {
     /// An order is about to be read.
@@ -30,28 +30,28 @@ pub(crate) enum Point<'a> {
     Record,
     /// They are recorded; no ACK has been sent and nothing settled.
     Recorded,
-    /// Steps of one order are about to be read.
+    /// History events of one order are about to be read.
     Follow,
 }
 
-/// Whether the call goes on.
+/// What happens to the call after the hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pass {
-    /// It does.
+    /// The call is passed on.
     On,
-    /// Events do not reach the worker, and the publisher is told that they will: a broker that has stored them. Steps
-    /// are not there yet: a server that lags behind another.
+    /// Events do not reach the worker, but are confirmed, as by a broker that has stored them. A history is read as
+    /// empty, as on a server that lags behind another.
     Withheld,
-    /// Events are refused by the bus, for their own sake.
+    /// The bus refuses the events for good.
     Refused,
-    /// Commands are committed, and the answer of the disk is lost.
-    Torn,
-    /// Commands are not committed, because of one of them.
-    Spoiled,
+    /// Commands are committed, and the outcome is lost.
+    OutcomeLost,
+    /// Commands are not committed, because one of them is bad.
+    BadBatch,
 }
 
-/// What is called at every point; its answer counts at [`Point::Publish`], [`Point::Commit`] and
-/// [`Point::Follow`].
+/// The function that is called at every point. Its answer counts at [`Point::Publish`], [`Point::Commit`] and
+/// [`Point::Follow`] only.
 pub(crate) type Hook = Arc<dyn Fn(Point<'_>) -> Pass + Send + Sync>;
 
 /// A store with a hook.
@@ -70,8 +70,8 @@ pub(crate) struct HookedBus {
 impl Orders for HookedStore {
     async fn apply(&self, batch: Arc<[Request]>) -> Result<Vec<Result<Accepted, Refusal>>, Error> {
         match (self.hook)(Point::Commit(&batch)) {
-            Pass::Spoiled => Err(Error::BadBatch("by a test".to_owned())),
-            Pass::Torn => {
+            Pass::BadBatch => Err(Error::BadBatch("by a test".to_owned())),
+            Pass::OutcomeLost => {
                 self.inner.apply(batch).await?;
                 Err(Error::OutcomeUnknown("by a test".to_owned()))
             }
@@ -215,10 +215,10 @@ impl Maintenance for HookedStore {
     async fn clean(
         &self,
         keys_before: Timestamp,
-        steps_before: Option<Timestamp>,
+        events_before: Option<Timestamp>,
         limit: usize,
     ) -> Result<usize, Error> {
-        self.inner.clean(keys_before, steps_before, limit).await
+        self.inner.clean(keys_before, events_before, limit).await
     }
 
     async fn check(&self) -> Result<(), Error> {
@@ -243,7 +243,7 @@ impl Bus for HookedBus {
                 let refused = PublishError::Refused("by a test".to_owned());
                 Confirmations::known(vec![Err(refused); batch.len()])
             }
-            Pass::On | Pass::Torn | Pass::Spoiled => self.inner.publish(batch).await,
+            Pass::On | Pass::OutcomeLost | Pass::BadBatch => self.inner.publish(batch).await,
         }
     }
 

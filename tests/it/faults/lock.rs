@@ -1,11 +1,11 @@
-//! A lock that a test holds in the database: whoever wants to write there stands still at an exact point, until
-//! the lock is released or its session is ended.
+//! A lock that a test holds in the database: a session that needs the locked rows or table stops at an exact point,
+//! until the lock is released or the session is ended.
 
 use tokio_postgres::Client;
 
 use crate::harness::wait::until;
 
-/// The lock; it is also released when it is dropped.
+/// The lock. Dropping it releases it, too.
 pub(crate) struct Lock {
     holder: Client,
     watcher: Client,
@@ -13,17 +13,17 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Keeps everybody from writing to a table; reading goes on.
+    /// Blocks all writes to a table; reads continue.
     pub(crate) async fn on_table(holder: Client, watcher: Client, table: &str) -> Lock {
         Lock::take(holder, watcher, &format!("LOCK TABLE {table} IN SHARE MODE")).await
     }
 
-    /// Keeps all others from reading and writing a table.
+    /// Blocks all reads and writes of a table.
     pub(crate) async fn on_all(holder: Client, watcher: Client, table: &str) -> Lock {
         Lock::take(holder, watcher, &format!("LOCK TABLE {table}")).await
     }
 
-    /// Keeps everybody from writing to the orders that are there; new ones may come.
+    /// Blocks all writes to the existing orders; new orders can be created.
     pub(crate) async fn on_orders(holder: Client, watcher: Client) -> Lock {
         Lock::take(holder, watcher, "SELECT 1 FROM orders FOR UPDATE").await
     }
@@ -34,19 +34,19 @@ impl Lock {
         Lock { holder, watcher, process }
     }
 
-    /// Waits until somebody waits for the lock.
+    /// Waits until a session waits for the lock.
     pub(crate) async fn is_waited_for(&self) {
-        until("somebody who waits for the lock", async || (self.waiting().await > 0).then_some(())).await;
+        until("a session that waits for the lock", async || (self.waiting().await > 0).then_some(())).await;
     }
 
     /// Ends the sessions that wait for the lock, as an administrator would, and waits until they are gone.
-    pub(crate) async fn end_who_waits(&self) {
+    pub(crate) async fn end_waiting_sessions(&self) {
         let sql = format!("SELECT pg_terminate_backend(pid) {WAITING}");
         self.watcher.query(&sql, &[&self.process]).await.expect("an answer");
-        until("nobody to wait", async || (self.waiting().await == 0).then_some(())).await;
+        until("the sessions to be gone", async || (self.waiting().await == 0).then_some(())).await;
     }
 
-    /// Lets everybody go on.
+    /// Releases the lock, so that the waiting sessions continue.
     pub(crate) async fn release(self) {
         self.holder.batch_execute("ROLLBACK").await.expect("the lock's session");
     }
@@ -57,5 +57,5 @@ impl Lock {
     }
 }
 
-/// The sessions that wait for that one.
+/// The sessions that wait for that process.
 const WAITING: &str = "FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))";

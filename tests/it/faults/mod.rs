@@ -1,5 +1,5 @@
 //! Means to break a system at an exact point: hooks before each call of the store and the bus, locks in the database,
-//! and a network that stops.
+//! and a network that stops. A test waits until its fault is reached, and does not depend on timing.
 
 pub(crate) mod hooks;
 pub(crate) mod lock;

@@ -1,6 +1,6 @@
 //! A network fault between a process and a server. While the network is cut, no byte passes in either direction and
-//! neither side is told; when it is mended, connections that hung are closed and new ones pass. A connection can also
-//! be broken in front of a certain answer of the server, which then never arrives.
+//! neither side gets an error; when it is mended, connections that hung are closed and new ones pass. A connection can
+//! also be broken before a given response of the server, which then never arrives.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +10,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-/// The answer of the server in front of which the next connection that has it is broken.
+/// The response of the server before which the next connection that carries it is broken.
 type BreaksAt = Arc<Mutex<Option<&'static [u8]>>>;
 
-/// A forwarder in front of a server, whose connections can be cut.
+/// A proxy of a server, whose connections can be cut.
 pub(crate) struct NetworkFault {
     address: SocketAddr,
     is_cut: watch::Sender<bool>,
@@ -22,7 +22,7 @@ pub(crate) struct NetworkFault {
 }
 
 impl NetworkFault {
-    /// A network to a server, which passes everything until it is cut.
+    /// A network to a server, which passes all bytes until it is cut.
     pub(crate) async fn to(server: &str) -> NetworkFault {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a listener's address");
@@ -38,22 +38,22 @@ impl NetworkFault {
         NetworkFault { address, is_cut, breaks_at, _carrier }
     }
 
-    /// `host:port` of the forwarder.
+    /// `host:port` of the proxy.
     pub(crate) fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// Cuts it.
+    /// Cuts the network.
     pub(crate) fn cut(&self) {
         self.is_cut.send_replace(true);
     }
 
-    /// Breaks the next connection on which the server sends these bytes, in front of them. It happens once.
+    /// Breaks the next connection on which the server sends these bytes, before them, once.
     pub(crate) fn break_at(&self, bytes: &'static [u8]) {
         *self.breaks_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
     }
 
-    /// Mends it.
+    /// Mends the network.
     pub(crate) fn mend(&self) {
         self.is_cut.send_replace(false);
     }
@@ -62,7 +62,7 @@ impl NetworkFault {
 async fn carry(mut near: TcpStream, server: String, mut is_cut: watch::Receiver<bool>, breaks_at: BreaksAt) {
     let mut state = is_cut.clone();
     tokio::select! {
-        // Where it is cut already, not a byte passes.
+        // Where the network is cut already, no byte passes.
         biased;
         _ = state.wait_for(|is_cut| *is_cut) => {}
         () = async {
@@ -80,7 +80,7 @@ async fn pass_on(near: &mut TcpStream, far: &mut TcpStream, breaks_at: &BreaksAt
     let forth = async {
         let _ = copy(&mut from_near, &mut to_far).await;
         let _ = to_far.shutdown().await;
-        // The way back ends when the server has nothing more to say.
+        // The other direction ends when the server has sent all.
         std::future::pending::<()>().await;
     };
     let back = async {
@@ -101,7 +101,7 @@ async fn pass_on(near: &mut TcpStream, far: &mut TcpStream, breaks_at: &BreaksAt
     }
 }
 
-/// Whether the connection is to be broken in front of these bytes, some of which may have been seen before.
+/// Whether the connection is to be broken before these bytes; `seen` holds the end of the bytes before them.
 fn is_due(breaks_at: &BreaksAt, seen: &mut Vec<u8>, bytes: &[u8]) -> bool {
     let mut breaks_at = breaks_at.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(wanted) = *breaks_at else { return false };
@@ -110,7 +110,7 @@ fn is_due(breaks_at: &BreaksAt, seen: &mut Vec<u8>, bytes: &[u8]) -> bool {
     if is_due {
         *breaks_at = None;
     }
-    // They may come in two parts.
+    // The wanted bytes may arrive in two parts.
     seen.drain(..seen.len().saturating_sub(wanted.len() - 1));
     is_due
 }

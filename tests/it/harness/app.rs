@@ -1,7 +1,7 @@
-//! A whole system in the test's own process: the embedded store in a folder of its own, or Postgres where a test asks
-//! for it, the in-process bus with a journal, and the two roles as `app` starts them, on a free port. Every test ends
-//! with `finish`, and that is an assertion: the roles end by themselves, the checker finds nothing wrong, and nothing
-//! is pending.
+//! A whole system in the test's own process: the embedded store in its own folder, or Postgres where a test asks for
+//! it, the in-process bus with a journal, and both roles as `app` starts them, on free ports. Every test ends with
+//! `finish`, which asserts that the roles end in order, that the checker finds nothing wrong, and that no order is
+//! pending.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ use crate::harness::bus::{Journal, RecordingBus, Traffic};
 use crate::harness::schema::Schema;
 use crate::harness::wait::{until, within};
 
-/// More than any test puts under way at once.
+/// More bytes than any test has in flight at once.
 const BUS_CAPACITY: usize = 32 << 20;
 
-/// What a system is to be like. Begins as the defaults, with a worker that works out amounts.
+/// The setup of a system: the default settings, with a worker that computes amounts, unless a test changes them.
 #[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) settings: Settings,
@@ -67,27 +67,27 @@ impl Setup {
         Setup { worker: false, ..self }
     }
 
-    /// Starts it on the embedded backends.
+    /// Starts the system on the embedded backends.
     pub(crate) async fn start(self) -> TestApp {
-        TestApp::open(Place::new(None), self, Journal::new()).await
+        TestApp::open(Storage::new(None), self, Journal::new()).await
     }
 
-    /// Starts it on Postgres and the in-process bus.
+    /// Starts the system on Postgres and the in-process bus.
     pub(crate) async fn start_on_postgres(self) -> TestApp {
-        TestApp::open(Place::new(Some(Schema::migrated().await)), self, Journal::new()).await
+        TestApp::open(Storage::new(Some(Schema::migrated().await)), self, Journal::new()).await
     }
 }
 
-/// Where a system keeps its things.
-struct Place {
-    /// The dead letters lie there, and the orders unless they are in Postgres.
+/// The storage of a system: it stays when the system is restarted.
+struct Storage {
+    /// The folder of the dead letters, and of the orders unless they are in Postgres.
     folder: TempDir,
     schema: Option<Schema>,
 }
 
-impl Place {
-    fn new(schema: Option<Schema>) -> Place {
-        Place { folder: TempDir::new().expect("a temporary folder"), schema }
+impl Storage {
+    fn new(schema: Option<Schema>) -> Storage {
+        Storage { folder: TempDir::new().expect("a temporary folder"), schema }
     }
 
     fn open(&self) -> Arc<dyn Store> {
@@ -97,7 +97,7 @@ impl Place {
         }
     }
 
-    /// What is left, to be looked at.
+    /// Opens the store for reading, after the system has ended.
     fn open_for_reading(&self) -> Arc<dyn Store> {
         match &self.schema {
             Some(schema) => Arc::new(schema.open()),
@@ -111,13 +111,13 @@ impl Place {
 /// A running system.
 pub(crate) struct TestApp {
     pub(crate) address: SocketAddr,
-    /// Where it serves gRPC.
+    /// The address of gRPC.
     pub(crate) grpc: SocketAddr,
     pub(crate) client: Client,
     pub(crate) journal: Journal,
     pub(crate) bus: Arc<RecordingBus>,
     pub(crate) store: Arc<dyn Store>,
-    place: Place,
+    storage: Storage,
     setup: Setup,
     api: Option<Role>,
     worker: Option<Role>,
@@ -125,25 +125,25 @@ pub(crate) struct TestApp {
 }
 
 impl TestApp {
-    /// A system on the embedded backends, to be changed and started.
+    /// The setup of a system on the embedded backends.
     pub(crate) fn embedded() -> Setup {
         Setup::new()
     }
 
-    async fn open(place: Place, setup: Setup, journal: Journal) -> TestApp {
-        let store = place.open();
-        let dead_letters = place.folder.path().join("dead-letters.jsonl");
+    async fn open(storage: Storage, setup: Setup, journal: Journal) -> TestApp {
+        let store = storage.open();
+        let dead_letters = storage.folder.path().join("dead-letters.jsonl");
         let topic = &setup.settings.orders_events_topic;
         let local = LocalBus::open(&dead_letters, topic, BUS_CAPACITY).expect("a bus");
         let bus = RecordingBus::new(local, journal.clone());
         let (listeners, address, grpc) = listen().await;
-        let parts = Backends {
+        let backends = Backends {
             store: Arc::clone(&store),
             bus: bus.clone(),
             cache: Arc::clone(&setup.cache),
             processor: Arc::clone(&setup.processor),
         };
-        let api = Some(Role::start(|stop| app::api(parts, listeners, &setup.settings, stop)));
+        let api = Some(Role::start(|stop| app::api(backends, listeners, &setup.settings, stop)));
         let (client, unfinished) = (Client::new(address), Unfinished(true));
         let with_worker = setup.worker;
         let mut system = TestApp {
@@ -153,7 +153,7 @@ impl TestApp {
             journal,
             bus,
             store,
-            place,
+            storage,
             setup,
             api,
             worker: None,
@@ -167,17 +167,17 @@ impl TestApp {
 
     /// Runs SQL in its schema, as another service would.
     pub(crate) async fn execute(&self, sql: &str) {
-        self.place.schema.as_ref().expect("a system on Postgres").execute(sql).await;
+        self.storage.schema.as_ref().expect("a system on Postgres").execute(sql).await;
     }
 
     /// A session of another service in its schema.
     pub(crate) async fn connect(&self) -> tokio_postgres::Client {
-        self.place.schema.as_ref().expect("a system on Postgres").connect().await
+        self.storage.schema.as_ref().expect("a system on Postgres").connect().await
     }
 
     /// The text that SQL finds in its schema.
     pub(crate) async fn query(&self, sql: &str) -> Option<String> {
-        let schema = self.place.schema.as_ref().expect("a system on Postgres");
+        let schema = self.storage.schema.as_ref().expect("a system on Postgres");
         let row = schema.connect().await.query_opt(sql, &[]).await.expect("SQL that can be run");
         row.map(|row| row.get(0))
     }
@@ -186,38 +186,38 @@ impl TestApp {
     pub(crate) fn start_worker(&mut self) {
         assert!(self.worker.is_none(), "the worker runs already");
         let (cache, processor) = (Arc::clone(&self.setup.cache), Arc::clone(&self.setup.processor));
-        let parts = Backends { store: Arc::clone(&self.store), bus: self.bus.clone(), cache, processor };
-        self.worker = Some(Role::start(|stop| app::worker(parts, &self.setup.settings, stop)));
+        let backends = Backends { store: Arc::clone(&self.store), bus: self.bus.clone(), cache, processor };
+        self.worker = Some(Role::start(|stop| app::worker(backends, &self.setup.settings, stop)));
     }
 
-    /// Tells the worker to stop and waits until it has.
+    /// Stops the worker, and waits until it has ended.
     pub(crate) async fn stop_worker(&mut self) {
         self.worker.take().expect("a worker that runs").end().await;
     }
 
-    /// Stops everything as it runs now and starts it again on the same folder; the journal goes on.
+    /// Stops all roles and starts them again on the same storage; the journal continues.
     pub(crate) async fn restart(mut self) -> TestApp {
         self.end().await;
-        let TestApp { place, setup, journal, .. } = self;
-        TestApp::open(place, setup, journal).await
+        let TestApp { storage, setup, journal, .. } = self;
+        TestApp::open(storage, setup, journal).await
     }
 
-    /// Stops everything, with a worker to the last, has the checker look, and answers what went over the bus.
+    /// Stops all roles, after a worker has processed all orders, runs the checker, and answers the traffic of the bus.
     pub(crate) async fn finish(mut self) -> Traffic {
         if self.worker.is_none() {
             self.start_worker();
         }
         self.end().await;
-        let left = self.place.open_for_reading();
+        let left = self.storage.open_for_reading();
         let report = checked(&*left).await;
         assert_eq!(report.findings, [], "the checker's findings");
         left.close().await;
         self.journal.traffic()
     }
 
-    /// Waits until the checker has nothing to say.
+    /// Waits until the checker finds nothing.
     pub(crate) async fn idle(&self) {
-        let store = self.place.open_for_reading();
+        let store = self.storage.open_for_reading();
         until("every order to be processed", async || {
             checked(&*store).await.findings.is_empty().then_some(())
         })
@@ -225,7 +225,7 @@ impl TestApp {
         store.close().await;
     }
 
-    /// The api first: it needs the worker to finish what callers wait for.
+    /// The api ends first: it needs the worker to finish the orders that callers wait for.
     async fn end(&mut self) {
         self.unfinished.0 = false;
         for role in [self.api.take(), self.worker.take()].into_iter().flatten() {
@@ -235,7 +235,7 @@ impl TestApp {
     }
 }
 
-/// What the checker says of an idle store.
+/// The checker's report about an idle store.
 async fn checked(store: &dyn Store) -> Report {
     let options = Options { idle: true, amounts: true, listed: 10 };
     verify(store, 0, Confirmed::default(), &options).await.expect("a store that can be read")
@@ -244,13 +244,13 @@ async fn checked(store: &dyn Store) -> Report {
 /// Listens on free ports, and answers the addresses of HTTP and gRPC.
 pub(crate) async fn listen() -> (Listeners, SocketAddr, SocketAddr) {
     let http = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-    let grpc = TcpListener::bind(("127.0.0.1", 0)).await.expect("another");
+    let grpc = TcpListener::bind(("127.0.0.1", 0)).await.expect("another free port");
     let address = |listener: &TcpListener| listener.local_addr().expect("a listener's address");
     let addresses = (address(&http), address(&grpc));
     (Listeners { http, grpc: Some(grpc) }, addresses.0, addresses.1)
 }
 
-/// A role that runs, and the way to tell it to stop.
+/// A running role, and the token that stops it.
 pub(crate) struct Role {
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
@@ -266,12 +266,12 @@ impl Role {
 
     pub(crate) async fn end(self) {
         self.stop.cancel();
-        let ended = timeout(GUARD, self.task).await.expect("a role that ends when it is told to");
+        let ended = timeout(GUARD, self.task).await.expect("a role that ends when it is stopped");
         ended.expect("a role that does not panic").expect("a role that does not fail");
     }
 }
 
-/// Fails a test that forgot its last assertion.
+/// Fails a test that does not call `finish`.
 pub(crate) struct Unfinished(pub(crate) bool);
 
 impl Drop for Unfinished {

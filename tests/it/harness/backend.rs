@@ -1,5 +1,5 @@
-//! What the golden cases need of a system, whatever it runs on. They hold for every implementation of
-//! [`Backend`]; a new pair of store and bus joins them by implementing it.
+//! What the golden cases need of a system on any backends. They hold for every implementation of [`Backend`]; a new
+//! pair of store and bus joins them by implementing it.
 
 use orderstream::bus::Record;
 
@@ -14,7 +14,7 @@ pub(crate) trait Backend: Sized {
     /// space, exponents and the order of members as the store writes them.
     const KEEPS_TEXT: bool;
 
-    /// Starts it on empty backends of its own.
+    /// Starts the system on empty backends of its own.
     async fn start(setup: Setup) -> Self;
 
     /// A client of its api.
@@ -23,14 +23,14 @@ pub(crate) trait Backend: Sized {
     /// A client of its api over gRPC.
     fn grpc(&self) -> Orders;
 
-    /// Waits until the service has published so many events of an order, and answers them as on the wire.
+    /// Waits until the service has published `count` events of an order, and answers them as on the wire.
     async fn events(&self, order_id: &str, count: usize) -> Vec<Record>;
 
-    /// Waits until so many ACKs of an order have been sent, and answers them as on the wire.
+    /// Waits until `count` ACKs of an order have been sent, and answers them as on the wire.
     async fn acks(&self, order_id: &str, count: usize) -> Vec<Record>;
 
-    /// Puts a record of another service on the events' topic, has it delivered so many times, and waits until
-    /// the worker has dealt with each delivery.
+    /// Puts a record of another service on the events' topic, has it delivered that many times, and waits until the
+    /// worker has settled each delivery.
     async fn feed(&mut self, record: Record, deliveries: usize);
 
     /// Stops the worker in order.
@@ -39,7 +39,7 @@ pub(crate) trait Backend: Sized {
     /// Starts the worker again.
     async fn start_worker(&mut self);
 
-    /// Stops everything, asserts that nothing is left pending, and answers all that went over the bus.
+    /// Stops all roles, asserts that no order is pending, and answers the traffic of the bus.
     async fn finish(self) -> Traffic;
 }
 

@@ -1,5 +1,5 @@
-//! The real program as its users start it: in a folder of its own, with no environment but the one it is
-//! given, and killed by its id when the test is over.
+//! The real program as its users start it: in a folder of its own, with the given environment only. It is killed by its
+//! id when the test ends, and at a limit where it hangs.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
@@ -13,15 +13,15 @@ use tempfile::TempDir;
 
 use crate::clients::http::GUARD;
 
-/// When a program is given up that may have to install another one first.
+/// The limit for a program that may have to install another one first.
 pub(crate) const INSTALLATION: Duration = Duration::from_secs(900);
 
-/// A folder to start the program in.
+/// A folder in which the program is started.
 pub(crate) struct Place {
     folder: TempDir,
 }
 
-/// What a run of the program left behind.
+/// The exit code and the output of a run of the program.
 pub(crate) struct Ran {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -37,7 +37,7 @@ impl Place {
         self.folder.path().join("data")
     }
 
-    /// Writes a file there and answers its path.
+    /// Writes a file into the folder and answers its path.
     pub(crate) fn write(&self, name: &str, content: &str) -> String {
         let path = self.folder.path().join(name);
         std::fs::write(&path, content).unwrap();
@@ -70,7 +70,7 @@ impl Place {
         child.wait_with_output().unwrap().into()
     }
 
-    /// Starts `orderstream up` on free ports and waits until it says where it listens.
+    /// Starts `orderstream up` on free ports and waits until it prints its address.
     pub(crate) fn up(&self) -> Server {
         Server::start(&mut self.command(&["up"]))
     }
@@ -88,7 +88,7 @@ pub(crate) fn ended(command: &mut Command) -> Ran {
     child.wait_with_output().unwrap().into()
 }
 
-/// Runs another program to its end, with no input, and gives it up at a limit: a test that would hang fails.
+/// Runs another program to its end, with no input, and kills it at a limit: a test that would hang fails.
 pub(crate) fn output_within(limit: Duration, command: &mut Command) -> Output {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
@@ -96,9 +96,9 @@ pub(crate) fn output_within(limit: Duration, command: &mut Command) -> Output {
     child.wait_with_output().expect("a child that can be waited for")
 }
 
-/// Kills a program that does not come to its end while the guard is there: a test that would hang fails.
+/// Kills a program that has not ended at the limit, unless the guard is dropped before: a test that would hang fails.
 pub(crate) struct Guard {
-    _there: Sender<()>,
+    _kept: Sender<()>,
 }
 
 impl Guard {
@@ -108,22 +108,22 @@ impl Guard {
 
     /// The same for a program that takes longer than others.
     pub(crate) fn within(child: &Child, limit: Duration) -> Guard {
-        let (there, gone) = channel::<()>();
+        let (kept, gone) = channel::<()>();
         let process = Pid::from_child(child);
         thread::spawn(move || {
             if gone.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-                // Fails where it has ended at this very moment.
+                // Fails where the program has just ended.
                 let _ = kill_process(process, Signal::KILL);
             }
         });
-        Guard { _there: there }
+        Guard { _kept: kept }
     }
 }
 
 impl From<Output> for Ran {
     fn from(output: Output) -> Ran {
         Ran {
-            code: output.status.code().expect("an end by itself, and in time"),
+            code: output.status.code().expect("an exit code: the program was not killed"),
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
@@ -131,7 +131,7 @@ impl From<Output> for Ran {
 }
 
 impl Ran {
-    /// The standard output of a run that had nothing to complain about.
+    /// The standard output of a run that succeeded without a message on standard error.
     pub(crate) fn ok(self) -> String {
         assert_eq!((self.code, self.stderr.as_str()), (0, ""), "{}", self.stdout);
         self.stdout
@@ -147,13 +147,13 @@ impl Ran {
 /// A server that runs until it is dropped.
 pub(crate) struct Server {
     pub(crate) url: String,
-    /// The line that said so.
+    /// The line that names the address.
     pub(crate) ready: String,
     _process: Process,
 }
 
 impl Server {
-    /// Starts `up` or `api` on free ports and waits until it says where it listens.
+    /// Starts `up` or `api` on free ports and waits until it prints its address.
     pub(crate) fn start(command: &mut Command) -> Server {
         let mut process = Process::spawn(command.env("API_PORT", "0").env("GRPC_PORT", "0"));
         let ready = process.line();
@@ -181,7 +181,7 @@ impl Process {
         Process { child, stdout }
     }
 
-    /// The next line, as soon as it is there; `""` when the program has closed its output.
+    /// Waits for the next line; `""` when the program has closed its output.
     pub(crate) fn line(&mut self) -> String {
         let _guard = Guard::of(&self.child);
         let mut line = String::new();
@@ -189,7 +189,7 @@ impl Process {
         line.trim_end().to_owned()
     }
 
-    /// What is left of the output, and the exit code.
+    /// The rest of the output, and the exit code.
     pub(crate) fn end(mut self) -> (String, i32) {
         let _guard = Guard::of(&self.child);
         let mut rest = String::new();
@@ -200,7 +200,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Fails where the child has ended by itself.
+        // Fails where the child has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,6 +1,6 @@
-//! A bus that keeps a journal. It hands everything on to the in-process bus and writes down, in order, every
-//! event that was published and every ACK that was sent, as bytes on a wire. Tests wait for entries of the
-//! journal instead of for time to pass. It can also be away, as a broker can.
+//! A bus that keeps a journal. It passes every call on to the in-process bus, and records in order every event that was
+//! published and every ACK that was sent, as bytes on the wire. Tests wait for entries of the journal, and not for time
+//! to pass. The bus can also be unavailable, as a broker can.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::clients::http::GUARD;
 
-/// What went over a bus, in order; the key of each record is its order's id.
+/// The records that were sent over a bus, in order; the key of each record is its order's id.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Traffic {
     pub(crate) events: Vec<Record>,
@@ -50,7 +50,7 @@ impl Journal {
         Journal(watch::Sender::new(Traffic::default()))
     }
 
-    /// Writes down what was seen.
+    /// Adds to the traffic.
     pub(crate) fn write(&self, entry: impl FnOnce(&mut Traffic)) {
         self.0.send_modify(entry);
     }
@@ -60,11 +60,11 @@ impl Journal {
         self.0.borrow().clone()
     }
 
-    /// Waits for traffic that looks so, and answers it.
+    /// Waits until the traffic is as wanted, and answers it.
     pub(crate) async fn until(&self, wanted: impl FnMut(&Traffic) -> bool) -> Traffic {
         let mut reader = self.0.subscribe();
         let seen = timeout(GUARD, reader.wait_for(wanted)).await;
-        seen.expect("the traffic that the test waits for").expect("a journal that lives").clone()
+        seen.expect("the traffic that the test waits for").expect("a journal that is not closed").clone()
     }
 }
 
@@ -80,13 +80,12 @@ impl RecordingBus {
         Arc::new(RecordingBus { inner, journal, away: AtomicBool::new(false) })
     }
 
-    /// Loses the connection to its broker, or finds it again.
+    /// Makes the bus unavailable, as without a connection to its broker, or available again.
     pub(crate) fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::SeqCst);
     }
 
-    /// Has this record delivered so many times, as from one place of a topic, and waits until each delivery
-    /// has been dealt with.
+    /// Delivers this record that many times, as from one offset of a topic, and waits until each delivery is settled.
     pub(crate) async fn feed(&self, record: Record, deliveries: usize) {
         let source =
             Source { topic: "orders.events".into(), partition: 7, offset: 1, timestamp: Timestamp::now() };
@@ -115,7 +114,7 @@ impl Bus for RecordingBus {
         if let Err(away) = self.reach() {
             return Confirmations::known(vec![Err(away); batch.len()]);
         }
-        // Written down first: whoever sees an effect of an event finds it in the journal.
+        // Recorded first: a test that sees an effect of an event finds it in the journal.
         self.journal.write(|traffic| {
             traffic.events.extend(batch.iter().map(|event| {
                 let value = event.encode().expect("an event that can be sent");

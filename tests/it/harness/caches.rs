@@ -1,5 +1,5 @@
-//! Caches for tests of those who use them: one that keeps everything for ever, so that whatever is not forgotten
-//! shows, and one that counts what another one finds.
+//! Caches for tests of their users: one that keeps every entry until it is invalidated, so that a missing invalidation
+//! shows, and one that counts the hits of another cache.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,19 +9,19 @@ use async_trait::async_trait;
 use orderstream::cache::{Cache, Lease, Lookup, Unavailable};
 use orderstream::order::{Order, OrderId};
 
-/// Keeps everything until it is told to forget it. It has no tickets to speak of, so nobody may read while
-/// somebody writes.
+/// Keeps every entry until it is invalidated. All its leases are valid, so a test must not read while another task
+/// writes.
 #[derive(Default)]
-pub(crate) struct Elephant(Mutex<HashMap<OrderId, Order>>);
+pub(crate) struct PermanentCache(Mutex<HashMap<OrderId, Order>>);
 
-impl Elephant {
+impl PermanentCache {
     fn lock(&self) -> MutexGuard<'_, HashMap<OrderId, Order>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
-impl Cache for Elephant {
+impl Cache for PermanentCache {
     async fn get(&self, order_id: OrderId) -> Lookup {
         match self.lock().get(&order_id) {
             Some(order) => Lookup::Hit(Box::new(order.clone())),
@@ -42,7 +42,7 @@ impl Cache for Elephant {
     }
 }
 
-/// Another cache, and how often it found something.
+/// Another cache, and how many hits it had.
 pub(crate) struct Counting {
     pub(crate) inner: Arc<dyn Cache>,
     pub(crate) hits: AtomicU64,

@@ -1,6 +1,5 @@
-//! Certificates of a test's own, made by the `openssl` command: an authority `ours`, which signed a server's
-//! certificate for `localhost` and 127.0.0.1, and an authority `others`, which signed nothing. Gone with their
-//! handle.
+//! Certificates of one test, made by the `openssl` command: an authority `ours`, which signed a server's certificate
+//! for `localhost` and 127.0.0.1, and an authority `others`, which signed none. Dropping the handle deletes them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,7 +16,7 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    /// Makes them.
+    /// Makes the certificates.
     pub(crate) fn new() -> Certificates {
         let made = Certificates { folder: tempfile::tempdir().expect("a folder") };
         for name in ["ours", "others"] {
@@ -51,8 +50,8 @@ impl Certificates {
         let mut command = Command::new("openssl");
         command.args(arguments.split_whitespace()).current_dir(&self.folder);
         let output = output_within(GUARD, &mut command);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "openssl {arguments}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "openssl {arguments}: {stderr}");
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -64,7 +63,7 @@ impl Certificates {
         [self.path("server.crt"), self.path("server.key")]
     }
 
-    /// The certificate and the key of an authority, for a server that is its own: it is named NAME.example.
+    /// The certificate and the key of an authority, for a server that is its own authority: it is named NAME.example.
     pub(crate) fn own_authority(&self, name: &str) -> [PathBuf; 2] {
         [self.authority(name), self.path(name).with_extension("key")]
     }

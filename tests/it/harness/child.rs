@@ -1,5 +1,5 @@
-//! The real binary as a process that can be killed. It is started on a free port and has said where it listens before
-//! a test gets hold of it; it never outlives its handle.
+//! The real binary as a process that can be killed. It is started on a free port, and has printed its address before a
+//! test gets the handle; dropping the handle kills it.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -12,10 +12,10 @@ use tokio::process::{ChildStdout, Command};
 use crate::clients::wire::{Answer, Wire};
 use crate::harness::wait::within;
 
-/// What the ready line says before the address.
+/// The text before the address in the ready line.
 const LISTENS: &str = "OrderStream listens on http://";
 
-/// What the last line of a worker that is ready says before the address.
+/// The text before the address in the last line of a worker that is ready.
 const HEALTH: &str = "Its health is on http://";
 
 /// A running process.
@@ -42,7 +42,7 @@ impl Child {
         let address = within("the ready line", async {
             loop {
                 let line =
-                    lines.next_line().await.expect("its output is text").expect("it says that it is ready");
+                    lines.next_line().await.expect("its output is text").expect("it prints that it is ready");
                 if let Some((_, rest)) = line.split_once(LISTENS) {
                     let address = rest.split(' ').next().expect("an address follows");
                     return address.parse().expect("an address follows");
@@ -57,12 +57,12 @@ impl Child {
         Child { process, address, _stdout: lines }
     }
 
-    /// Where it listens; a worker, for its health.
+    /// The address of the process; that of a worker is for its health.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The number of the process.
+    /// The id of the process.
     pub(crate) fn id(&self) -> u32 {
         self.process.id().expect("it has not been waited for")
     }
@@ -107,7 +107,7 @@ impl Child {
     }
 }
 
-/// A command that works in a data folder, whatever the environment of the tests holds.
+/// A command that works in a data folder, independent of the settings in the environment of the tests.
 pub(crate) fn command(program: impl AsRef<OsStr>, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command

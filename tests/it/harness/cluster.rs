@@ -1,7 +1,7 @@
-//! The whole service as it runs in production: any number of api and worker processes on one database and one
-//! Kafka, in a schema, topics and a group of their own. A test starts, kills and stops them as it likes, and ends
-//! with `finish`, which is an assertion: everything is processed, every process ends in order, and the checker
-//! finds nothing wrong, neither as a command nor as a function.
+//! The whole service as it runs in production: any number of api and worker processes on one database and one Kafka, in
+//! a schema, topics and a group of their own. A test starts, kills and stops them, and ends with `finish`, which
+//! asserts that every order is processed, that every process ends in order, and that the checker finds nothing wrong,
+//! neither as a command nor as a function.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -27,14 +27,14 @@ use crate::harness::ledger;
 use crate::harness::schema::{Schema, options};
 use crate::harness::wait::{until, within};
 
-/// Two clusters at a time: more would only measure how many processes two processors can carry. They wait for most of
-/// their time, and a test that waits for its turn keeps a thread of the tests from any other.
+/// Two clusters at a time: more would only measure how many processes two processors can run. A cluster waits for most
+/// of its time, and a test that waits for its turn occupies a thread that other tests could use.
 static TURN: Semaphore = Semaphore::const_new(CLUSTERS);
 
 /// How many clusters run at a time.
 const CLUSTERS: usize = 2;
 
-/// What a cluster is to be like: on the servers that all tests share, unless others are named.
+/// The setup of a cluster: on the servers that all tests share, unless a test names others.
 pub(crate) struct Setup {
     turn: SemaphorePermit<'static>,
     dsn: Option<String>,
@@ -46,7 +46,7 @@ pub(crate) struct Setup {
 pub(crate) struct Cluster {
     pub(crate) apis: Vec<Child>,
     pub(crate) workers: Vec<Child>,
-    /// The addresses of the api processes, for the clients of a load.
+    /// The addresses of the apis, for clients.
     pub(crate) api_addresses: Addresses,
     pub(crate) kafka: TestTopics,
     pub(crate) dsn: String,
@@ -58,7 +58,7 @@ pub(crate) struct Cluster {
 }
 
 impl Setup {
-    /// On this database, which nobody else uses.
+    /// On this database, which no other test uses.
     pub(crate) fn postgres(self, dsn: &str) -> Setup {
         Setup { dsn: Some(dsn.to_owned()), ..self }
     }
@@ -74,7 +74,7 @@ impl Setup {
         self
     }
 
-    /// Migrates, and starts so many apis and workers.
+    /// Migrates the database, and starts the apis and workers.
     pub(crate) async fn start(self, apis: usize, workers: usize) -> Cluster {
         let schema = if self.dsn.is_some() { None } else { Some(Schema::empty().await) };
         let dsn = self.dsn.or_else(|| Some(schema.as_ref()?.dsn.clone())).expect("a database");
@@ -105,13 +105,13 @@ impl Setup {
 }
 
 impl Cluster {
-    /// A cluster to be changed and started, when it is its turn; servers of its own come after that.
+    /// The setup of a cluster, when it is its turn. A test starts its own servers after that.
     pub(crate) async fn setup() -> Setup {
         let turn = TURN.acquire().await.expect("a semaphore that is never closed");
         Setup { turn, dsn: None, brokers: None, settings: Vec::new() }
     }
 
-    /// The same for a cluster that is loaded on brokers of its own: no other one runs beside it.
+    /// The same for a cluster under load on brokers of its own: no other cluster runs at the same time.
     pub(crate) async fn setup_alone() -> Setup {
         let turn = TURN.acquire_many(CLUSTERS as u32).await.expect("a semaphore that is never closed");
         Setup { turn, dsn: None, brokers: None, settings: Vec::new() }
@@ -134,13 +134,13 @@ impl Cluster {
         command
     }
 
-    /// Starts an api more.
+    /// Starts another api.
     pub(crate) async fn start_api(&mut self) {
         let api = self.command("api");
         self.take_api(api).await;
     }
 
-    /// Starts an api that differs from the others.
+    /// Starts an api with further settings.
     pub(crate) async fn start_api_with(&mut self, settings: &[(&str, &str)]) {
         let mut api = self.command("api");
         api.envs(settings.iter().copied());
@@ -152,20 +152,20 @@ impl Cluster {
         self.publish_api_addresses();
     }
 
-    /// Starts a worker more.
+    /// Starts another worker.
     pub(crate) async fn start_worker(&mut self) {
         let worker = self.command("worker");
         self.workers.push(Child::start(worker).await);
     }
 
-    /// Starts a worker that differs from the others.
+    /// Starts a worker with further settings.
     pub(crate) async fn start_worker_with(&mut self, settings: &[(&str, &str)]) {
         let mut worker = self.command("worker");
         worker.envs(settings.iter().copied());
         self.workers.push(Child::start(worker).await);
     }
 
-    /// Takes an api out. Clients are told; those who are there already find out by themselves.
+    /// Takes an api out. Clients no longer get its address; those that are connected stay.
     pub(crate) fn take_out_api(&mut self, index: usize) -> Child {
         let api = self.apis.remove(index);
         self.publish_api_addresses();
@@ -183,7 +183,7 @@ impl Cluster {
         self.api_addresses.set(self.apis.iter().map(Child::address).collect());
     }
 
-    /// Waits until every api says that it is ready, and nothing is missing.
+    /// Waits until every api is ready, and all its backends are available.
     pub(crate) async fn ready(&self) {
         for client in self.clients() {
             until("an api that is ready", async || {
@@ -207,18 +207,18 @@ impl Cluster {
         client
     }
 
-    /// One number from the database.
+    /// A number that a statement reads from the database.
     pub(crate) async fn count(&self, sql: &str) -> i64 {
         self.sql().await.query_one(sql, &[]).await.expect("an answer").get(0)
     }
 
-    /// The store, from outside.
+    /// The store of the cluster, opened by the test.
     pub(crate) fn store(&self) -> PostgresStore {
         PostgresStore::open(&postgres::Options { dsn: self.dsn.clone(), ..options() })
             .expect("a DSN that can be used")
     }
 
-    /// Waits until no order is pending and nothing is left to be published.
+    /// Waits until no order is pending and no event is in the outbox.
     pub(crate) async fn idle(&self) {
         let sql = self.sql().await;
         until("every order to be processed", async || {
@@ -228,20 +228,20 @@ impl Cluster {
         .await;
     }
 
-    /// Waits until the workers have dealt with all that lies in the events' topic, and said so to the broker.
-    pub(crate) async fn dealt_with(&self) {
+    /// Waits until the workers have committed the ends of the events' topic.
+    pub(crate) async fn workers_caught_up(&self) {
         let ends: i64 = self.ends(&self.kafka.options.events_topic).iter().map(|(_, end)| end).sum();
-        let dealt_with = async || (self.kafka.committed().values().sum::<i64>() == ends).then_some(());
-        until("the workers to deal with every record", dealt_with).await;
+        let caught_up = async || (self.kafka.committed().values().sum::<i64>() == ends).then_some(());
+        until("the workers to commit every record", caught_up).await;
     }
 
-    /// Has the workers begin at the beginning again; none may run.
+    /// Lets the workers begin at the first record again; none may run.
     pub(crate) fn rewind(&self) {
         self.commit(|_, _| Some(0));
     }
 
-    /// Has the workers pass over all that lies in these partitions of the events' topic; none may run.
-    pub(crate) fn pass_over(&self, partitions: impl Fn(i32) -> bool) {
+    /// Lets the workers skip all records in these partitions of the events' topic; none may run.
+    pub(crate) fn skip_records(&self, partitions: impl Fn(i32) -> bool) {
         self.commit(|partition, end| partitions(partition).then_some(end));
     }
 
@@ -258,14 +258,14 @@ impl Cluster {
         client.commit(&offsets, CommitMode::Sync).expect("a group without members");
     }
 
-    /// Where each partition of a topic begins and ends.
+    /// The first offset and the end of each partition of a topic.
     fn ends(&self, topic: &str) -> Vec<(i64, i64)> {
         let client: BaseConsumer = self.kafka.client().create().expect("a consumer");
         let ends = |partition| client.fetch_watermarks(topic, partition, GUARD).expect("watermarks");
         (0..self.kafka.partitions(topic)).map(ends).collect()
     }
 
-    /// All records of a topic as they lie there, with their partitions.
+    /// All records of a topic, with their partitions.
     pub(crate) fn records(&self, topic: &str) -> Vec<(i32, Record)> {
         let count: i64 = self.ends(topic).iter().map(|(low, high)| high - low).sum();
         self.kafka.read(topic, usize::try_from(count).expect("a count"))
@@ -283,23 +283,24 @@ impl Cluster {
         self.records(topic).into_iter().map(|(_, record)| record).collect()
     }
 
-    /// Waits until everything is processed, stops all processes in order, has the checker look, and answers every
-    /// order that is there. Callers were `told` of orders, and so many dead letters are as it must be.
-    pub(crate) async fn finish(mut self, told: &[(OrderId, &str)], dead_letters: u64) -> Vec<Order> {
+    /// Waits until every order is processed, stops all processes in order, runs the checker, and answers all orders.
+    /// `answered` are the orders of which callers have an answer, and `dead_letters` is their expected count.
+    pub(crate) async fn finish(mut self, answered: &[(OrderId, &str)], dead_letters: u64) -> Vec<Order> {
         self.idle().await;
         self.stop().await;
         self.idle().await;
-        self.run_checker(told, dead_letters).await;
+        self.run_checker(answered, dead_letters).await;
         let store = self.store();
         let options = Options { idle: true, amounts: true, listed: 10 };
-        let report = verify(&store, dead_letters, confirmed(told), &options).await.expect("a readable store");
+        let report =
+            verify(&store, dead_letters, confirmed(answered), &options).await.expect("a readable store");
         assert_eq!(report.findings, []);
         let orders = ledger::scan(&store).await;
         orders.iter().for_each(ledger::check);
         orders
     }
 
-    /// Stops all processes: first the apis, for what they have taken the workers finish.
+    /// Stops all processes: the apis first, because the workers finish what the apis have accepted.
     pub(crate) async fn stop(&mut self) {
         self.api_addresses.set(Vec::new());
         for mut role in [std::mem::take(&mut self.apis), std::mem::take(&mut self.workers)] {
@@ -312,8 +313,8 @@ impl Cluster {
         }
     }
 
-    async fn run_checker(&mut self, told: &[(OrderId, &str)], dead_letters: u64) {
-        let lines: String = told.iter().map(|(id, status)| format!("{id} {status}\n")).collect();
+    async fn run_checker(&mut self, answered: &[(OrderId, &str)], dead_letters: u64) {
+        let lines: String = answered.iter().map(|(id, status)| format!("{id} {status}\n")).collect();
         let file = self.folder.path().join("confirmed.txt");
         fs::write(&file, lines).expect("a file");
         let mut checker = self.command("verify");
@@ -330,12 +331,12 @@ impl Cluster {
     }
 }
 
-/// How many orders are pending, and how many events are not known to be published.
+/// How many orders are pending, and how many events are in the outbox.
 const LEFT: &str = "SELECT (SELECT count(*) FROM orders WHERE processed_version < version),
                            (SELECT count(*) FROM orders_outbox)";
 
 impl Drop for Cluster {
-    /// Shows what the processes of a failing test logged.
+    /// Prints the logs of the processes of a failing test.
     fn drop(&mut self) {
         if !thread::panicking() {
             return;

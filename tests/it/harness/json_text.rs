@@ -1,6 +1,6 @@
-//! Generators of JSON text for property tests: every spelling that the grammar allows and a client may send,
-//! odd numbers, white space, duplicate keys, escapes, nesting. They make text, never values, because the tests
-//! that use them are about keeping text.
+//! Generators of JSON text for property tests: every form that the grammar allows and a client may send, unusual
+//! numbers, white space, duplicate keys, escapes, nesting. They make text, never values, because their tests check that
+//! text is kept.
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ fn gap() -> impl Strategy<Value = String> {
     prop_oneof![6 => Just(String::new()), 1 => "[ \t\r\n]{1,3}"]
 }
 
-/// A number in any spelling, within the range of a double.
+/// A number in any form, within the range of a double.
 fn number() -> impl Strategy<Value = String> {
     prop_oneof![
         Just("-0".to_owned()),
@@ -35,7 +35,7 @@ fn string() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..4).prop_map(|pieces| format!("\"{}\"", pieces.concat()))
 }
 
-/// A member's name: often one that the service knows, so that duplicates and odd types of those come up.
+/// A member's name: often one that the service reads, so that duplicates and wrong types of those occur.
 fn key() -> impl Strategy<Value = String> {
     let known =
         [r#""id""#, r#""\u0069d""#, r#""amount""#, r#""items""#, r#""price""#, r#""qty""#, r#""payload""#];

@@ -1,5 +1,5 @@
-//! Topics and a group of a test's own in a real Kafka, deleted when the test ends. Beside
-//! the bus under test there is a plain client, which writes and reads records as any other program would.
+//! Topics and a consumer group of one test in a real Kafka, deleted when the test ends. Besides the bus under test, a
+//! plain client writes and reads records as any other program would.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -28,12 +28,12 @@ pub(crate) struct TestTopics {
     clients: Clients,
 }
 
-/// The plain clients of a test. Each connects once: to make one for every record and every look costs far more than
-/// what is asked.
+/// The plain clients of a test. Each connects once: a new client for every record and every query costs far more than
+/// the query itself.
 #[derive(Default)]
 struct Clients {
     producer: OnceLock<BaseProducer>,
-    asking: OnceLock<BaseConsumer>,
+    querying: OnceLock<BaseConsumer>,
 }
 
 impl TestTopics {
@@ -46,23 +46,23 @@ impl TestTopics {
         TestTopics::with(TestTopics::options(brokers))
     }
 
-    /// Topics of these options. The test's own clients log in as they say when they are asked first.
+    /// Topics of these options. The test's own clients log in with them when they are first used.
     pub(crate) fn with(options: Options) -> TestTopics {
         TestTopics { options, clients: Clients::default() }
     }
 
-    /// The client that writes what a test writes.
+    /// The client that writes records.
     fn producer(&self) -> &BaseProducer {
         let make = || self.client().remove("group.id").create().expect("a producer");
         self.clients.producer.get_or_init(make)
     }
 
-    /// The client that looks, in no group.
-    fn asking(&self) -> &BaseConsumer {
-        self.clients.asking.get_or_init(|| self.client().create().expect("a consumer"))
+    /// The client that queries the brokers; it joins no group.
+    fn querying(&self) -> &BaseConsumer {
+        self.clients.querying.get_or_init(|| self.client().create().expect("a consumer"))
     }
 
-    /// Options with topics and a group that nobody else has.
+    /// Options with topics and a group that no other test uses.
     pub(crate) fn options(brokers: &str) -> Options {
         let name = uuid::Uuid::now_v7();
         Options {
@@ -92,7 +92,7 @@ impl TestTopics {
         }
     }
 
-    /// A bus on these topics, ready.
+    /// A bus on these topics that is ready.
     pub(crate) async fn bus(&self) -> Arc<KafkaBus> {
         let bus = KafkaBus::open(self.options.clone()).expect("options that are legal");
         ready(&*bus).await;
@@ -103,7 +103,7 @@ impl TestTopics {
         format!("{}.dlq", self.options.events_topic)
     }
 
-    /// How many of its topics there are.
+    /// How many of the test's topics exist.
     pub(crate) fn topics(&self) -> usize {
         let consumer: BaseConsumer = self.client().create().unwrap();
         let (options, dead_letters) = (&self.options, self.dead_letter_topic());
@@ -131,7 +131,7 @@ impl TestTopics {
                 .set("ssl.key.password", password);
         }
         if security.token_file.is_some() {
-            // The client makes such a token by itself, which no broker in earnest takes.
+            // The client makes such a token by itself; a broker in production does not accept it.
             config
                 .set("sasl.mechanism", security.mechanism.as_str())
                 .set("enable.sasl.oauthbearer.unsecure.jwt", "true")
@@ -142,18 +142,18 @@ impl TestTopics {
             .set("bootstrap.servers", self.options.brokers.join(","))
             .set("group.id", &self.options.group)
             .set("message.max.bytes", "8000000")
-            // Whoever looks must not take the records away from the workers of the group.
+            // A client that only reads must not commit offsets of the workers' group.
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "earliest");
         config
     }
 
-    /// Makes a topic before the bus does.
+    /// Creates a topic before the bus does.
     pub(crate) async fn create(&self, topic: &str, partitions: i32) {
         self.create_with(topic, partitions, &[]).await;
     }
 
-    /// The same with some configuration.
+    /// The same with settings of the topic.
     pub(crate) async fn create_with(&self, topic: &str, partitions: i32, config: &[(&str, &str)]) {
         self.create_topic(NewTopic::new(topic, partitions, TopicReplication::Fixed(1)), config).await;
     }
@@ -178,7 +178,7 @@ impl TestTopics {
         answers.expect("an answer").remove(0).expect("a setting that can be changed");
     }
 
-    /// Takes a topic away.
+    /// Deletes a topic.
     pub(crate) async fn delete(&self, topic: &str) {
         let answers = self.admin().delete_topics(&[topic], &AdminOptions::new()).await;
         answers.expect("an answer").remove(0).expect("a topic that can be deleted");
@@ -188,7 +188,7 @@ impl TestTopics {
         self.client().remove("group.id").create().expect("an admin client")
     }
 
-    /// Deletes all records that lie in a topic, as retention does.
+    /// Deletes all records of a topic, as retention does.
     pub(crate) async fn delete_records(&self, topic: &str) {
         let mut all = TopicPartitionList::new();
         for partition in 0..self.partitions(topic) {
@@ -198,7 +198,7 @@ impl TestTopics {
         assert!(deleted.elements().iter().all(|element| element.error().is_ok()), "{deleted:?}");
     }
 
-    /// Gives a topic more partitions, so many altogether.
+    /// Adds partitions to a topic, up to that count.
     pub(crate) async fn add_partitions(&self, topic: &str, count: usize) {
         let added =
             self.admin().create_partitions(&[NewPartitions::new(topic, count)], &AdminOptions::new()).await;
@@ -241,7 +241,7 @@ impl TestTopics {
         producer.flush(GUARD).expect("a broker that takes it");
     }
 
-    /// Writes the same record so many times, spread over the partitions.
+    /// Writes the same record `count` times, spread over the partitions.
     pub(crate) fn write_many(&self, topic: &str, value: &[u8], count: usize) {
         let mut config = self.client();
         config.remove("group.id").set("linger.ms", "5").set("queue.buffering.max.messages", "1000000");
@@ -255,7 +255,7 @@ impl TestTopics {
         producer.flush(GUARD).expect("a broker that takes them");
     }
 
-    /// The first records of a topic as they lie there, with their partitions.
+    /// The first records of a topic, with their partitions.
     pub(crate) fn read(&self, topic: &str, count: usize) -> Vec<(i32, Record)> {
         let consumer: BaseConsumer = self.client().create().expect("a consumer");
         let mut list = TopicPartitionList::new();
@@ -276,18 +276,18 @@ impl TestTopics {
     }
 
     pub(crate) fn partitions(&self, topic: &str) -> i32 {
-        let metadata = self.asking().fetch_metadata(Some(topic), GUARD).expect("metadata");
+        let metadata = self.querying().fetch_metadata(Some(topic), GUARD).expect("metadata");
         metadata.topics()[0].partitions().len() as i32
     }
 
     /// How many records were ever written to a topic.
     pub(crate) fn end(&self, topic: &str) -> i64 {
-        let client = self.asking();
+        let client = self.querying();
         let end = |partition| client.fetch_watermarks(topic, partition, GUARD).expect("watermarks").1;
         (0..self.partitions(topic)).map(end).sum()
     }
 
-    /// Its topics and group as variables of a process.
+    /// The topics and the group as environment variables.
     pub(crate) fn environment(&self) -> [(&'static str, String); 4] {
         let Options { brokers, events_topic, ack_topic, group, .. } = &self.options;
         [
@@ -298,9 +298,9 @@ impl TestTopics {
         ]
     }
 
-    /// How many copies each partition of a topic has.
+    /// How many replicas each partition of a topic has.
     pub(crate) fn copies(&self, topic: &str) -> Vec<usize> {
-        let metadata = self.asking().fetch_metadata(Some(topic), GUARD).expect("metadata");
+        let metadata = self.querying().fetch_metadata(Some(topic), GUARD).expect("metadata");
         metadata.topics()[0].partitions().iter().map(|partition| partition.replicas().len()).collect()
     }
 
@@ -313,11 +313,11 @@ impl TestTopics {
         settings.get(name).and_then(|entry| entry.value.clone()).expect("a value")
     }
 
-    /// What the workers have committed, by partition.
+    /// The offsets that the workers have committed, by partition.
     pub(crate) fn committed(&self) -> BTreeMap<i32, i64> {
         let mut list = TopicPartitionList::new();
         list.add_partition_range(&self.options.events_topic, 0, self.options.events_partitions as i32 - 1);
-        let committed = self.asking().committed_offsets(list, GUARD).expect("offsets");
+        let committed = self.querying().committed_offsets(list, GUARD).expect("offsets");
         let offset = |offset| match offset {
             Offset::Offset(offset) => Some(offset),
             _ => None,
@@ -326,15 +326,15 @@ impl TestTopics {
         elements.iter().filter_map(|it| Some((it.partition(), offset(it.offset())?))).collect()
     }
 
-    /// What the workers of the group are called.
+    /// The client ids of the workers in the group.
     pub(crate) fn member_clients(&self) -> Vec<String> {
-        let groups = self.asking().fetch_group_list(Some(&self.options.group), GUARD).expect("groups");
+        let groups = self.querying().fetch_group_list(Some(&self.options.group), GUARD).expect("groups");
         groups.groups()[0].members().iter().map(|member| member.client_id().to_owned()).collect()
     }
 
     /// How many workers the group has.
     pub(crate) fn members(&self) -> usize {
-        let groups = self.asking().fetch_group_list(Some(&self.options.group), GUARD).expect("groups");
+        let groups = self.querying().fetch_group_list(Some(&self.options.group), GUARD).expect("groups");
         groups.groups().first().map_or(0, |group| group.members().len())
     }
 }
@@ -344,7 +344,7 @@ pub(crate) async fn ready(bus: &dyn Bus) {
     until("a bus that is ready", async || bus.check().await.ok()).await;
 }
 
-/// The bytes of a message.
+/// A message as a record.
 pub(crate) fn record(message: &BorrowedMessage<'_>) -> Record {
     let headers = message.headers().map(|headers| {
         headers.iter().map(|it| (it.key.to_owned(), it.value.unwrap_or_default().to_vec())).collect()
@@ -357,7 +357,7 @@ pub(crate) fn record(message: &BorrowedMessage<'_>) -> Record {
 }
 
 impl Drop for TestTopics {
-    /// Takes the topics away, as well as it can: a test that failed has more to say.
+    /// Deletes the topics where that is possible. It ignores errors, so that they do not hide why a test failed.
     fn drop(&mut self) {
         let names = [&self.options.events_topic, &self.options.ack_topic, &self.dead_letter_topic()];
         let names = names.map(ToString::to_string);

@@ -1,5 +1,6 @@
-//! What is left in a data folder, looked at row by row when no process works in it, and what must hold for
-//! every row whatever happened before.
+//! The orders in a data folder, read row by row when no process works in it, and the rules that every row must follow,
+//! no matter what happened before. The tests call it after a stop or a crash; opening the folder shows that no process
+//! uses it any more.
 
 use std::path::Path;
 
@@ -11,12 +12,12 @@ use orderstream::store::{Maintenance, Store};
 /// How many rows are read at once; small enough that the tests read more than one page.
 const PAGE: usize = 100;
 
-/// Every order of a folder, which must be idle: all processed, nothing pending, and no row against the rules.
+/// Every order of a folder, which must be idle: all orders are processed, and no row breaks a rule.
 pub(crate) async fn settled_orders(folder: &Path) -> Vec<Order> {
     verified_orders(folder, Confirmed::default()).await
 }
 
-/// The same, when callers were told of orders: the checker finds nothing wrong with that, either.
+/// The same, where callers were answered about orders: the checker compares those answers, too.
 pub(crate) async fn verified_orders(folder: &Path, confirmed: Confirmed) -> Vec<Order> {
     let store = SqliteStore::open(folder).expect("a folder that is free and whole");
     let strict = Options { idle: true, amounts: true, listed: 10 };
@@ -29,7 +30,7 @@ pub(crate) async fn verified_orders(folder: &Path, confirmed: Confirmed) -> Vec<
     orders
 }
 
-/// Every order of a folder that nobody has open: opening it for writing proves that.
+/// Every order of a folder that no process has open: opening it for writing proves that.
 pub(crate) async fn orders(folder: &Path) -> Vec<Order> {
     let store = SqliteStore::open(folder).expect("the folder is free and whole");
     let orders = scan(&store).await;
@@ -50,7 +51,7 @@ pub(crate) async fn scan(store: &dyn Store) -> Vec<Order> {
     }
 }
 
-/// The one order of that id.
+/// The order of that id, which must exist once.
 pub(crate) fn order(orders: &[Order], id: &str) -> Order {
     let id = OrderId::parse(id).expect("an id");
     let mut found = orders.iter().filter(|order| order.id == id);
@@ -59,7 +60,7 @@ pub(crate) fn order(orders: &[Order], id: &str) -> Order {
     order
 }
 
-/// The rules of a row that has been processed, once more and apart from the checker.
+/// The rules of a row that has been processed, independent of the checker.
 pub(crate) fn check(order: &Order) {
     assert_eq!(order.processed_version, order.version, "pending: {order:?}");
     match order.status {

@@ -1,5 +1,5 @@
-//! Systems to point clients at, and what is left of them at the end: real servers, processes, schemas and topics of a
-//! test's own, and the assertions that hold for every system when its test ends.
+//! Systems under test, and their state at the end: real servers, processes, schemas and topics of one test, and the
+//! assertions that hold for every system when its test ends.
 
 pub(crate) mod app;
 pub(crate) mod backend;

@@ -1,5 +1,5 @@
-//! Processors that behave as a test wants: one that waits at a gate, and one that does as the payload says.
-//! Both work out the amount as the real one does where nothing else is asked of them.
+//! Processors that behave as a test needs: one that waits at a gate, one whose outcome the payload chooses, one that
+//! hangs once, and one that fails a number of times. In all other cases they compute the amount as the real one does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use orderstream::worker::{AmountProcessor, ProcessError, Processor};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
-/// Holds every order back until it is opened.
+/// Blocks every order until it is opened.
 pub(crate) struct Gate(watch::Sender<bool>);
 
 impl Gate {
@@ -19,7 +19,7 @@ impl Gate {
         Arc::new(Gate(watch::Sender::new(false)))
     }
 
-    /// Lets everything pass, now and later.
+    /// Lets all orders pass from now on.
     pub(crate) fn open(&self) {
         self.0.send_replace(true);
     }
@@ -28,16 +28,16 @@ impl Gate {
 #[async_trait]
 impl Processor for Gate {
     async fn process(&self, event: &Event) -> Result<Amount, ProcessError> {
-        self.0.subscribe().wait_for(|open| *open).await.expect("a gate that lives");
+        self.0.subscribe().wait_for(|open| *open).await.expect("a gate that is not dropped");
         AmountProcessor::default().process(event).await
     }
 }
 
-/// Does as the payload says: `{"fail":"why"}` fails for good with that reason, `{"panic":"why"}` panics.
-pub(crate) struct Obedient;
+/// The payload chooses the outcome: `{"fail":"why"}` fails for good with that reason, `{"panic":"why"}` panics.
+pub(crate) struct ScriptedProcessor;
 
 #[async_trait]
-impl Processor for Obedient {
+impl Processor for ScriptedProcessor {
     async fn process(&self, event: &Event) -> Result<Amount, ProcessError> {
         let members =
             pick(event.payload.as_str(), ["fail", "panic"]).expect("a payload that was parsed before");
@@ -50,48 +50,48 @@ impl Processor for Obedient {
     }
 }
 
-/// Hangs the first time that it is asked, and works out the amount after that.
+/// Hangs at its first call, and computes the amount at later ones.
 #[derive(Default)]
 pub(crate) struct HangsOnce {
-    asked: AtomicUsize,
+    calls: AtomicUsize,
 }
 
 impl HangsOnce {
-    /// How often it was asked.
-    pub(crate) fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+    /// How often it was called.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
     }
 }
 
 #[async_trait]
 impl Processor for HangsOnce {
     async fn process(&self, event: &Event) -> Result<Amount, ProcessError> {
-        if self.asked.fetch_add(1, Ordering::SeqCst) == 0 {
+        if self.calls.fetch_add(1, Ordering::SeqCst) == 0 {
             std::future::pending::<()>().await;
         }
         AmountProcessor::default().process(event).await
     }
 }
 
-/// Hangs for orders whose payload has `"hang"`, fails so many times for a passing reason for each whose payload has
-/// `"passing"`, and works out the amount of all others.
-pub(crate) struct Moody {
+/// Hangs for orders whose payload has `"hang"`; fails the given number of times, for a temporary reason where the
+/// payload has `"passing"` and for good where it has `"once"`; and computes the amount of all others.
+pub(crate) struct FlakyProcessor {
     left: AtomicUsize,
 }
 
-impl Moody {
-    pub(crate) fn failing(times: usize) -> Arc<Moody> {
-        Arc::new(Moody { left: AtomicUsize::new(times) })
+impl FlakyProcessor {
+    pub(crate) fn failing(times: usize) -> Arc<FlakyProcessor> {
+        Arc::new(FlakyProcessor { left: AtomicUsize::new(times) })
     }
 
-    /// Fails no more.
+    /// Does not fail any more.
     pub(crate) fn recover(&self) {
         self.left.store(0, Ordering::SeqCst);
     }
 }
 
 #[async_trait]
-impl Processor for Moody {
+impl Processor for FlakyProcessor {
     async fn process(&self, event: &Event) -> Result<Amount, ProcessError> {
         let [hang, passing, once] =
             pick(event.payload.as_str(), ["hang", "passing", "once"]).expect("a payload");

@@ -1,11 +1,11 @@
-//! Events as records, the way a broker would deliver them: with our headers, and as a service that knows none
-//! of them would have sent them.
+//! Events as records, as a broker would deliver them: with our headers, and without them, as a service that does not
+//! use them would send them. A worker must process both forms of an event.
 
 use jiff::Timestamp;
 use orderstream::bus::{Record, Source};
 use orderstream::order::Event;
 
-/// A record: where it lies, and its bytes.
+/// A record's source and bytes.
 pub(crate) type Raw = (Source, Record);
 
 /// An event of ours.
@@ -19,12 +19,12 @@ pub(crate) fn with_headers(event: &Event) -> Raw {
     (source(0, event.timestamp), record)
 }
 
-/// The same record from a service that knows no headers.
+/// The same record without headers.
 pub(crate) fn bare((source, record): &Raw) -> Raw {
     (source.clone(), Record { headers: Vec::new(), ..record.clone() })
 }
 
-/// A place in the events' topic.
+/// A source in the events' topic.
 pub(crate) fn source(offset: i64, timestamp: Timestamp) -> Source {
     Source { topic: "orders.events".into(), partition: 0, offset, timestamp }
 }

@@ -1,5 +1,5 @@
-//! A Redis of one test's own, to be filled, emptied and broken, and the caches of processes that use it. It goes
-//! when its handle does. Each test has its own, because they all share one key, the generation.
+//! A Redis of one test, which it can fill, empty and break, and the caches of processes that use it. Dropping the
+//! handle ends the server. Each test has its own, because all caches of a Redis share one key, the generation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use tokio::task::spawn_blocking;
 use crate::harness::servers::{Private, Server};
 use crate::harness::wait::{until, within};
 
-/// Longer than a busy machine takes for an answer, so that only what a test breaks is broken.
-const PATIENT: Duration = Duration::from_secs(1);
+/// A timeout that is longer than an answer takes on a busy machine, so that only the faults of a test count.
+const LONG_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long an entry lasts: longer than any test.
 const TTL: Duration = Duration::from_secs(3600);
@@ -24,7 +24,7 @@ pub(crate) struct OwnRedis {
 }
 
 impl OwnRedis {
-    /// Starts one.
+    /// Starts a Redis.
     pub(crate) async fn start() -> OwnRedis {
         let mut redis = OwnRedis { servers: Arc::new(Private::new()), address: String::new() };
         redis.address = redis.up().await;
@@ -40,27 +40,27 @@ impl OwnRedis {
         &self.address
     }
 
-    /// Ends it by SIGKILL.
+    /// Ends the server by SIGKILL.
     pub(crate) async fn kill(&self) {
         self.blocking(|servers| servers.kill("redis")).await;
     }
 
-    /// Starts it again where it was.
+    /// Starts the server again, at the same address.
     pub(crate) async fn start_again(&self) {
         assert_eq!(self.up().await, self.address);
     }
 
-    /// Freezes it by SIGSTOP.
+    /// Pauses the server by SIGSTOP.
     pub(crate) async fn pause(&self) {
         self.blocking(|servers| servers.pause("redis")).await;
     }
 
-    /// Has it go on.
+    /// Resumes the server.
     pub(crate) async fn resume(&self) {
         self.blocking(|servers| servers.resume("redis")).await;
     }
 
-    /// Has it carry out a command.
+    /// Runs a command on the server.
     pub(crate) async fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
         self.command_as("", words).await
     }
@@ -77,15 +77,15 @@ impl OwnRedis {
 
     /// The cache of one process, in use.
     pub(crate) async fn cache(&self) -> Arc<RedisCache> {
-        joined(self.address(), PATIENT).await
+        joined(self.address(), LONG_TIMEOUT).await
     }
 
-    /// The cache of one process that waits as long as a real one does, in use.
-    pub(crate) async fn hasty_cache(&self) -> Arc<RedisCache> {
+    /// The cache of one process with the short timeout that is the default, in use.
+    pub(crate) async fn short_timeout_cache(&self) -> Arc<RedisCache> {
         joined(self.address(), Duration::from_millis(30)).await
     }
 
-    /// Runs the script on a thread that may wait for it.
+    /// Runs the script on a thread that may block.
     async fn blocking<T: Send + 'static>(&self, verb: impl FnOnce(&Private) -> T + Send + 'static) -> T {
         let servers = Arc::clone(&self.servers);
         spawn_blocking(move || verb(&servers)).await.expect("a script that succeeds")

@@ -1,5 +1,6 @@
-//! A schema of a test's own in the shared test database: empty, or with the tables in place, and gone with its
-//! handle.
+//! A schema of one test in the shared test database: empty, or with the tables. Dropping the handle drops the schema.
+//! So the tests can run at the same time in one database, and a test that needs a server's settings or its crash starts
+//! a server of its own.
 
 use orderstream::config::ReadFrom;
 use orderstream::store::postgres::{Options, PostgresStore};
@@ -12,7 +13,7 @@ use crate::harness::wait::within;
 /// A schema, until it is dropped.
 pub(crate) struct Schema {
     name: String,
-    /// A DSN that leads into it.
+    /// A DSN whose search path is this schema.
     pub(crate) dsn: String,
 }
 
@@ -33,7 +34,7 @@ impl Schema {
         schema
     }
 
-    /// A store in it.
+    /// A store in this schema.
     pub(crate) fn open(&self) -> PostgresStore {
         PostgresStore::open(&self.options()).expect("a DSN that can be used")
     }
@@ -43,12 +44,12 @@ impl Schema {
         Options { dsn: self.dsn.clone(), ..options() }
     }
 
-    /// A plain connection into it.
+    /// A plain connection to this schema.
     pub(crate) async fn connect(&self) -> Client {
         connect(&self.dsn).await
     }
 
-    /// Runs SQL in it.
+    /// Runs SQL in this schema.
     pub(crate) async fn execute(&self, sql: &str) {
         execute(&self.dsn, sql).await;
     }
@@ -68,7 +69,7 @@ impl Drop for Schema {
     }
 }
 
-/// The options of a store anywhere, but for where.
+/// The options of a store, with an empty DSN.
 pub(crate) fn options() -> Options {
     Options {
         dsn: String::new(),

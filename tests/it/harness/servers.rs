@@ -1,5 +1,5 @@
-//! The real servers that tests run against: those that the environment names, or the private ones that
-//! `scripts/servers` starts once for all tests; and servers of a test's own, for it to break.
+//! The real servers that tests run against: those that the environment names, or those that `scripts/servers` starts
+//! once for all tests; and servers of one test, which it can break.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 use crate::harness::binary::{INSTALLATION, output_within};
 
-/// When a run of the script, or of a server's own tool, is given up. It gives up waiting for a server by itself before
-/// that; an installation of one takes its time.
+/// The limit for a run of the script, or of a server's own tool. The script itself gives up waiting for a server before
+/// that; the installation of a server takes long.
 const LIMIT: Duration = INSTALLATION;
 
 /// The DSN of a Postgres whose database the tests may fill.
@@ -39,7 +39,7 @@ pub(crate) enum Server {
 }
 
 impl Server {
-    /// Its name, and the variable that says where it is.
+    /// Its name, and the variable that names its address.
     fn names(self) -> (&'static str, &'static str) {
         match self {
             Server::Postgres => ("postgres", "POSTGRES_DSN"),
@@ -55,7 +55,7 @@ fn given_or_started(server: Server) -> String {
     std::env::var(variable).unwrap_or_else(|_| value(&run(None, &["up", name]), variable))
 }
 
-/// Servers in a folder of their own, gone with their handle.
+/// Servers in a folder of their own; dropping the handle ends them and deletes the folder.
 pub(crate) struct Private {
     folder: TempDir,
 }
@@ -67,7 +67,7 @@ impl Private {
         Private { folder }
     }
 
-    /// Starts a server, or starts it again where it was, and answers how to reach it.
+    /// Starts a server, or starts it again at the same address, and answers its address.
     pub(crate) fn up(&self, server: Server) -> String {
         let (name, variable) = server.names();
         value(&self.run(&["up", name]), variable)
@@ -78,7 +78,7 @@ impl Private {
         self.folder.path().join("servers/postgres/data")
     }
 
-    /// Makes a Postgres a standby of another one, and starts it: what that one commits appears here a moment later.
+    /// Starts a Postgres as a standby of another one, whose commits appear here a moment later.
     pub(crate) fn standby_of(&self, primary: &str) -> String {
         self.up(Server::Postgres);
         self.kill("postgres");
@@ -101,7 +101,7 @@ impl Private {
         value(&self.run(&["up", "kafka", "--brokers", "3"]), "KAFKA_BROKERS")
     }
 
-    /// Starts a Kafka of one broker that was up again, with further settings: each wins over what it was.
+    /// Restarts a Kafka of one broker with further settings, which override the earlier ones.
     pub(crate) fn kafka_with(&self, settings: &str) -> String {
         self.kill("kafka");
         let file = self.folder.path().join("servers/kafka/1/server.properties");
@@ -120,7 +120,7 @@ impl Private {
         self.up(Server::Pgbouncer)
     }
 
-    /// Starts a Kafka of one broker that knows ACLs: where there is none for a topic, everything is allowed.
+    /// Starts a Kafka of one broker with ACLs: a topic without an ACL allows all operations.
     pub(crate) fn kafka_with_acls(&self) -> String {
         self.up(Server::Kafka);
         let authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
@@ -151,17 +151,17 @@ impl Private {
         self.run(&["kill", name]);
     }
 
-    /// Has it stand still.
+    /// Pauses a server by SIGSTOP.
     pub(crate) fn pause(&self, name: &str) {
         self.run(&["pause", name]);
     }
 
-    /// Has it go on.
+    /// Resumes a server.
     pub(crate) fn resume(&self, name: &str) {
         self.run(&["resume", name]);
     }
 
-    /// Cuts the second half of the first broker's log of a partition off, as a crash of the only up-to-date replica
+    /// Removes the second half of the first broker's log of a partition, as a crash of the only up-to-date replica
     /// would. The broker must not run.
     pub(crate) fn cut_log(&self, topic: &str, partition: i32) {
         let log = format!("servers/kafka/1/data/{topic}-{partition}/00000000000000000000.log");
@@ -181,20 +181,20 @@ impl Drop for Private {
     }
 }
 
-/// Runs the script, in a folder of its own where one is given and blind to the servers of the environment then.
+/// Runs the script. Where a folder is given, the servers are in it, and those that the environment names are ignored.
 fn run(folder: Option<&TempDir>, arguments: &[&str]) -> String {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/servers"));
     if let Some(folder) = folder {
         command.env("ORDERSTREAM_SERVERS", folder.path().join("servers"));
-        // One of a test's own is durable, also where the shared one is not.
+        // A server of one test is durable, also where the shared one is not.
         let shared = ["POSTGRES_DSN", "REDIS_ADDR", "KAFKA_BROKERS", "PGBOUNCER_DSN", "SERVERS_FSYNC"];
         for name in shared {
             command.env_remove(name);
         }
     }
     let output = output_within(LIMIT, command.args(arguments));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "scripts/servers {arguments:?}: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "scripts/servers {arguments:?}: {stderr}");
     String::from_utf8(output.stdout).expect("it prints text")
 }
 

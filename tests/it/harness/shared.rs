@@ -1,9 +1,9 @@
-//! The system as it is deployed on servers: api and worker that share nothing but Postgres and Kafka, each with a
-//! store and a bus of its own and run as a process of its own runs it. Here both live in the test's process, in a
-//! schema and on topics that nobody else has, and a [`Witness`] reads what really went over these.
+//! The system as it is deployed on servers: api and worker share only Postgres and Kafka, and each has a store and a
+//! bus of its own, as in a process of its own. Here both run in the test's process, in a schema and on topics that no
+//! other test uses, and a [`Witness`] reads the records of these topics.
 //!
-//! It ends with `finish`, which is an assertion: all that lies in the topics has been dealt with, no letter is dead,
-//! the outbox is empty, and the checker finds nothing wrong.
+//! A test ends with `finish`, which asserts that all records of the topics are processed, that there are no dead
+//! letters, that the outbox is empty, and that the checker finds nothing wrong.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -26,13 +26,13 @@ use crate::harness::schema::Schema;
 use crate::harness::wait::until;
 use crate::harness::witness::Witness;
 
-/// How many run at once: each takes nine connections of Postgres and some fifty threads of Kafka clients.
+/// How many systems run at once: each takes nine connections of Postgres and some fifty threads of Kafka clients.
 static ROOM: Semaphore = Semaphore::const_new(4);
 
 /// A running system.
 pub(crate) struct Shared {
     pub(crate) client: Client,
-    /// Where it serves gRPC.
+    /// The address of gRPC.
     grpc: SocketAddr,
     pub(crate) witness: Witness,
     pub(crate) test_topics: Arc<TestTopics>,
@@ -44,7 +44,7 @@ pub(crate) struct Shared {
     _room: SemaphorePermit<'static>,
 }
 
-/// A test's settings, and where its servers are.
+/// A test's settings with the addresses of its servers.
 fn settings(settings: Settings, schema: &Schema, test_topics: &TestTopics) -> Settings {
     let options = test_topics.options.clone();
     let partitions = |count| NonZeroU32::new(count).expect("a partition");
@@ -63,13 +63,13 @@ fn settings(settings: Settings, schema: &Schema, test_topics: &TestTopics) -> Se
 }
 
 impl Shared {
-    /// What a process opens for itself.
-    async fn parts(setup: &Setup) -> Backends {
-        let parts = Backends::open(&setup.settings, "up").await.expect("settings that can be used");
-        Backends { cache: Arc::clone(&setup.cache), processor: Arc::clone(&setup.processor), ..parts }
+    /// The backends that a process opens for itself.
+    async fn backends(setup: &Setup) -> Backends {
+        let backends = Backends::open(&setup.settings, "up").await.expect("settings that can be used");
+        Backends { cache: Arc::clone(&setup.cache), processor: Arc::clone(&setup.processor), ..backends }
     }
 
-    async fn look_at_what_is_left(&self) {
+    async fn check_final_state(&self) {
         let store = self.schema.open();
         let options = Options { idle: true, amounts: true, listed: 10 };
         let report = verify(&store, 0, Confirmed::default(), &options).await;
@@ -91,9 +91,10 @@ impl Backend for Shared {
         setup.settings = settings(setup.settings, &schema, &test_topics);
         let (listeners, address, grpc) = listen().await;
         let client = Client::new(address);
-        let (parts, with_worker) = (Shared::parts(&setup).await, setup.worker);
+        let (backends, with_worker) = (Shared::backends(&setup).await, setup.worker);
         let own = setup.settings.clone();
-        let api = Some(Role::start(|stop| async move { app::api_alone(parts, listeners, &own, stop).await }));
+        let api =
+            Some(Role::start(|stop| async move { app::api_alone(backends, listeners, &own, stop).await }));
         until("an api that is ready", async || {
             (client.get("/health/ready").await.json()["status"] == "ready").then_some(())
         })
@@ -140,7 +141,7 @@ impl Backend for Shared {
         self.witness.caught_up().await;
         for _ in 1..deliveries {
             self.stop_worker().await;
-            self.witness.turn_back(offset).await;
+            self.witness.rewind(offset).await;
             self.start_worker().await;
             self.witness.caught_up().await;
         }
@@ -152,8 +153,8 @@ impl Backend for Shared {
 
     async fn start_worker(&mut self) {
         assert!(self.worker.is_none(), "the worker runs already");
-        let (parts, own) = (Shared::parts(&self.setup).await, self.setup.settings.clone());
-        let worker = Role::start(|stop| async move { app::worker_alone(parts, None, &own, stop).await });
+        let (backends, own) = (Shared::backends(&self.setup).await, self.setup.settings.clone());
+        let worker = Role::start(|stop| async move { app::worker_alone(backends, None, &own, stop).await });
         self.worker = Some(worker);
         self.witness.joined().await;
     }
@@ -163,11 +164,11 @@ impl Backend for Shared {
         if self.worker.is_none() {
             self.start_worker().await;
         }
-        // The api first: it needs the worker to finish what callers wait for.
+        // The api ends first: it needs the worker to finish the orders that callers wait for.
         self.api.take().expect("an api that runs").end().await;
         self.witness.caught_up().await;
         self.stop_worker().await;
-        self.look_at_what_is_left().await;
+        self.check_final_state().await;
         self.witness.finish().await
     }
 }

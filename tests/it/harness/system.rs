@@ -1,6 +1,6 @@
-//! A system for trouble: both roles in the test's own process, as `app::up` runs them, on a data folder that the
-//! test owns, so that another system or the real binary can go on with it. With a hook before every step, a
-//! journal of every event, and a way to hand the worker records from outside.
+//! A system for fault tests: both roles in the test's own process, as `app::up` runs them, on a data folder that the
+//! test owns, so that another system or the real binary can continue with it. It has a hook before each call of the
+//! store and the bus, a journal of all events, and a way to deliver records of other services to the worker.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -45,7 +45,7 @@ pub(crate) struct System {
     running: JoinHandle<anyhow::Result<()>>,
 }
 
-/// The settings of a system in a folder; a test changes what it is about.
+/// The settings of a system in a folder; a test changes those that it is about.
 pub(crate) fn settings(folder: &Path) -> Settings {
     let shutdown_timeout = Duration::from_secs(10);
     let data_dir = folder.to_owned();
@@ -64,7 +64,7 @@ impl System {
         System::hooked(settings, processor, listener, Arc::new(|_| Pass::On))
     }
 
-    /// Starts a system where a hook steps in.
+    /// Starts a system with a hook.
     pub(crate) fn hooked(
         settings: &Settings,
         processor: Arc<dyn Processor>,
@@ -74,7 +74,7 @@ impl System {
         System::cached(settings, processor, listeners, hook, Arc::new(NoCache))
     }
 
-    /// Starts a system where a hook steps in, with a cache.
+    /// Starts a system with a hook and a cache.
     pub(crate) fn cached(
         settings: &Settings,
         processor: Arc<dyn Processor>,
@@ -87,7 +87,7 @@ impl System {
         let bus = LocalBus::open(&dead_letters, &settings.orders_events_topic, 32 << 20).expect("a bus");
         let journal = Journal::new();
         let recording = RecordingBus::new(Arc::clone(&bus), journal.clone());
-        let parts = Backends {
+        let backends = Backends {
             store: Arc::new(HookedStore {
                 inner: Arc::<SqliteStore>::clone(&store),
                 hook: Arc::clone(&hook),
@@ -100,7 +100,7 @@ impl System {
         let address = listeners.http.local_addr().expect("a listener's address");
         let (client, stop) = (Arc::new(Client::new(address)), CancellationToken::new());
         let (folder, settings, token) = (settings.data_dir.clone(), settings.clone(), stop.clone());
-        let running = tokio::spawn(async move { app::up(parts, listeners, &settings, token).await });
+        let running = tokio::spawn(async move { app::up(backends, listeners, &settings, token).await });
         System { address, client, store, bus, journal, folder, stop, running }
     }
 
@@ -126,30 +126,30 @@ impl System {
         assert_eq!(outcome(&self.post(body).await), (200, "deleted".to_owned()));
     }
 
-    /// Hands the worker a record from outside, and waits until it has been dealt with.
+    /// Delivers a record of another service to the worker, and waits until it is settled.
     pub(crate) async fn feed(&self, (source, record): Raw) {
-        within("a record to be dealt with", self.bus.feed(source, record)).await.expect("a settled record");
+        within("a record to be settled", self.bus.feed(source, record)).await.expect("a settled record");
     }
 
-    /// Every event that was published, in its order.
+    /// All events that were published, in order.
     pub(crate) fn events(&self) -> Vec<Event> {
         let decode = |record: Record| Event::decode(&record.value, record.header_pairs(), Timestamp::now());
         let events = self.journal.traffic().events;
         events.into_iter().map(|record| decode(record).expect("an event")).collect()
     }
 
-    /// The order as it is.
+    /// The order as the store has it now.
     pub(crate) async fn get(&self, id: &str) -> Order {
         let id = OrderId::parse(id).expect("an id");
         self.store.get(id).await.expect("a store that can be read").expect("an order of that id")
     }
 
-    /// The order, when the worker has dealt with its newest version.
+    /// Waits until the worker has processed the order's newest version, and answers the order.
     pub(crate) async fn processed(&self, id: &str) -> Order {
         until("the worker", async || Some(self.get(id).await).filter(|order| !order.is_pending())).await
     }
 
-    /// Stops the system in order, and has the checker look at what it leaves. Orders may be pending.
+    /// Stops the system in order, and runs the checker on its folder. Orders may be pending.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         within("the stop", self.running).await.expect("no panic").expect("no failure");
@@ -167,7 +167,7 @@ pub(crate) fn update(id: &str, payload: &str) -> String {
     format!(r#"{{"order_id":"{id}","payload":{payload}}}"#)
 }
 
-/// The status of an answer, and the word that goes with it.
+/// The HTTP status of an answer, and the `status` in its body.
 pub(crate) fn outcome(answer: &Answer) -> (u16, String) {
     (answer.status, member(answer.text(), "status"))
 }

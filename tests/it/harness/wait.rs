@@ -1,5 +1,5 @@
-//! Waiting for what can be observed. A test waits for a thing to happen and never for time to pass; the one
-//! limit here is for a test that would hang, and no test needs a noticeable part of it.
+//! Waiting for observable states. A test waits for an event or a state, and never for time to pass. The only limit is
+//! for a test that would hang; no test that passes comes close to it.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use tokio::time::{interval, timeout};
 
 use crate::clients::http::GUARD;
 
-/// How often a state is looked at that nothing tells about.
-const PACE: Duration = Duration::from_millis(5);
+/// The pause between two checks of a state that cannot be awaited.
+const CHECK_PERIOD: Duration = Duration::from_millis(5);
 
-/// Awaits something that must happen.
+/// Awaits a future that must complete; fails the test at the limit.
 pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
     timeout(GUARD, future).await.unwrap_or_else(|_| panic!("waited for {GUARD:?} in vain: {what}"))
 }
 
-/// Looks again and again until there is something to see.
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+/// Calls a check until it answers a value.
+pub(crate) async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
     within(what, async {
-        let mut pace = interval(PACE);
+        let mut period = interval(CHECK_PERIOD);
         loop {
-            pace.tick().await;
-            if let Some(seen) = look().await {
-                return seen;
+            period.tick().await;
+            if let Some(value) = check().await {
+                return value;
             }
         }
     })

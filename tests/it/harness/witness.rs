@@ -1,6 +1,6 @@
 //! A witness beside a system on Kafka: a plain client that reads the topics from their beginning, in no group, and
-//! writes down what really lies there. It also sees how far the workers' group has come, and can turn that back, as
-//! a broker does that delivers again.
+//! records all that they hold. It also reads the offsets of the workers' group, and can rewind them, as a broker does
+//! that redelivers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
@@ -17,88 +17,88 @@ use crate::harness::bus::{Journal, Traffic};
 use crate::harness::kafka::{TestTopics, record};
 use crate::harness::wait::until;
 
-/// How long the reader waits for a record before it looks whether it is to end.
+/// How long the reader waits for a record before it checks whether it must end.
 const POLL: Duration = Duration::from_millis(20);
 
-/// The partition of what the test itself writes. Which one it is says nothing: another program may spread keys in
-/// a way of its own.
+/// The partition of the records that the test itself writes. Any partition would do: another program may choose them in
+/// its own way.
 const FED: i32 = 0;
 
 /// The witness.
 pub(crate) struct Witness {
-    /// What it has read.
+    /// The records that it has read.
     pub(crate) journal: Journal,
-    beside: Arc<Beside>,
+    observer: Arc<Observer>,
     finish: mpsc::Sender<()>,
     reading: JoinHandle<()>,
 }
 
 /// A client that names the workers' group, and never joins it.
-struct Beside {
+struct Observer {
     client: BaseConsumer,
     test_topics: Arc<TestTopics>,
 }
 
 impl Witness {
-    /// Begins to read the topics of a test, which exist.
+    /// Begins to read the topics of a test, which must exist.
     pub(crate) fn new(test_topics: &Arc<TestTopics>) -> Witness {
         let (journal, test_topics) = (Journal::new(), Arc::clone(test_topics));
-        let (finish, asked) = mpsc::channel();
+        let (finish, finish_requested) = mpsc::channel();
         let reader = Reader::open(&test_topics, journal.clone());
-        let reading = thread::spawn(move || reader.run(&asked));
+        let reading = thread::spawn(move || reader.run(&finish_requested));
         let client = test_topics.client().create().expect("a consumer");
-        Witness { journal, beside: Arc::new(Beside { client, test_topics }), finish, reading }
+        Witness { journal, observer: Arc::new(Observer { client, test_topics }), finish, reading }
     }
 
-    /// Waits until the group has a worker, and all partitions are given out.
+    /// Waits until the group has a worker, and all partitions are assigned.
     pub(crate) async fn joined(&self) {
-        until("a worker in the group", async || self.ask(Beside::is_stable).await.then_some(())).await;
+        until("a worker in the group", async || self.ask(Observer::is_stable).await.then_some(())).await;
     }
 
-    /// Waits until the workers have dealt with all events that lie there.
+    /// Waits until the workers have processed all events of the topic.
     pub(crate) async fn caught_up(&self) {
-        until("a worker that has dealt with all", async || {
-            self.ask(Beside::is_caught_up).await.then_some(())
+        until("a worker that has processed all events", async || {
+            self.ask(Observer::is_caught_up).await.then_some(())
         })
         .await;
     }
 
-    /// Writes a record to the topic of the events, and answers where it lies.
+    /// Writes a record to the topic of the events, and answers its offset.
     pub(crate) async fn write(&self, record: Record) -> i64 {
-        self.ask(move |beside| {
-            let (topic, offset) = (&beside.test_topics.options.events_topic, beside.end(FED));
+        self.ask(move |observer| {
+            let (topic, offset) = (&observer.test_topics.options.events_topic, observer.end(FED));
             let Record { key, headers, value } = &record;
-            beside.test_topics.write(topic, Some(FED), key.as_deref(), headers, Some(value));
+            observer.test_topics.write(topic, Some(FED), key.as_deref(), headers, Some(value));
             offset
         })
         .await
     }
 
-    /// Has the group begin there once more. It must be without a worker.
-    pub(crate) async fn turn_back(&self, offset: i64) {
-        self.ask(move |beside| beside.turn_back(offset)).await;
+    /// Rewinds the group to that offset. It must be without a worker.
+    pub(crate) async fn rewind(&self, offset: i64) {
+        self.ask(move |observer| observer.rewind(offset)).await;
     }
 
-    /// How many letters are dead.
+    /// How many dead letters there are.
     pub(crate) async fn dead_letters(&self) -> i64 {
-        self.ask(|beside| end(&beside.client, &beside.test_topics.dead_letter_topic(), 0)).await
+        self.ask(|observer| end(&observer.client, &observer.test_topics.dead_letter_topic(), 0)).await
     }
 
-    /// Reads the topics to their ends, once nobody writes any more.
+    /// Reads the topics to their ends, after all writers have ended.
     pub(crate) async fn finish(self) -> Traffic {
         self.finish.send(()).expect("a reader that runs");
         let reading = self.reading;
-        spawn_blocking(|| reading.join()).await.expect("no panic").expect("a reader that came to the end");
+        spawn_blocking(|| reading.join()).await.expect("no panic").expect("a reader that reached the end");
         self.journal.traffic()
     }
 
-    async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Beside) -> T + Send + 'static) -> T {
-        let beside = Arc::clone(&self.beside);
-        spawn_blocking(move || question(&beside)).await.expect("an answer")
+    async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Observer) -> T + Send + 'static) -> T {
+        let observer = Arc::clone(&self.observer);
+        spawn_blocking(move || question(&observer)).await.expect("an answer")
     }
 }
 
-impl Beside {
+impl Observer {
     fn is_stable(&self) -> bool {
         let groups =
             self.client.fetch_group_list(Some(&self.test_topics.options.group), GUARD).expect("groups");
@@ -116,12 +116,12 @@ impl Beside {
         committed.elements().iter().all(|it| done(it.offset()) >= self.end(it.partition()))
     }
 
-    /// Behind the last event of a partition.
+    /// The end of a partition: the offset behind its last event.
     fn end(&self, partition: i32) -> i64 {
         end(&self.client, &self.test_topics.options.events_topic, partition)
     }
 
-    fn turn_back(&self, offset: i64) {
+    fn rewind(&self, offset: i64) {
         let mut list = TopicPartitionList::new();
         let topic = &self.test_topics.options.events_topic;
         list.add_partition_offset(topic, FED, Offset::Offset(offset)).expect("an offset");
@@ -138,8 +138,8 @@ struct Reader {
     consumer: BaseConsumer,
     ack_topic: String,
     journal: Journal,
-    /// Where each partition of each topic is read from next.
-    places: BTreeMap<(String, i32), i64>,
+    /// The next offset of each partition of each topic.
+    next_offsets: BTreeMap<(String, i32), i64>,
 }
 
 impl Reader {
@@ -158,17 +158,17 @@ impl Reader {
         let consumer: BaseConsumer =
             test_topics.client().set("fetch.wait.max.ms", "50").create().expect("a consumer");
         consumer.assign(&list).expect("partitions");
-        let place = |it: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
+        let start = |it: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
             ((it.topic().to_owned(), it.partition()), 0)
         };
-        let places = list.elements().iter().map(place).collect();
-        Reader { consumer, ack_topic: options.ack_topic.clone(), journal, places }
+        let next_offsets = list.elements().iter().map(start).collect();
+        Reader { consumer, ack_topic: options.ack_topic.clone(), journal, next_offsets }
     }
 
-    /// Reads until it is asked to finish, and then to the end; or until nobody is left who could ask.
-    fn run(mut self, asked: &mpsc::Receiver<()>) {
+    /// Reads until it is asked to finish, and then to the end; or until the witness is dropped.
+    fn run(mut self, finish_requested: &mpsc::Receiver<()>) {
         loop {
-            match asked.try_recv() {
+            match finish_requested.try_recv() {
                 Ok(()) => break,
                 Err(mpsc::TryRecvError::Empty) => self.read(),
                 Err(mpsc::TryRecvError::Disconnected) => return,
@@ -176,17 +176,18 @@ impl Reader {
         }
         let deadline = Instant::now() + GUARD;
         let end_of = |(topic, partition): &(String, i32)| end(&self.consumer, topic, *partition);
-        let ends: BTreeMap<_, _> = self.places.keys().map(|place| (place.clone(), end_of(place))).collect();
-        while self.places.iter().any(|(place, next)| *next < ends[place]) {
-            assert!(Instant::now() < deadline, "read up to {:?} of {ends:?}", self.places);
+        let ends: BTreeMap<_, _> =
+            self.next_offsets.keys().map(|partition| (partition.clone(), end_of(partition))).collect();
+        while self.next_offsets.iter().any(|(partition, next)| *next < ends[partition]) {
+            assert!(Instant::now() < deadline, "read up to {:?} of {ends:?}", self.next_offsets);
             self.read();
         }
     }
 
     fn read(&mut self) {
-        // An error is not for long, and what is never read is missed at the end.
+        // An error is temporary; the end fails where a record is never read.
         let Some(Ok(message)) = self.consumer.poll(POLL) else { return };
-        self.places.insert((message.topic().to_owned(), message.partition()), message.offset() + 1);
+        self.next_offsets.insert((message.topic().to_owned(), message.partition()), message.offset() + 1);
         let is_ack = message.topic() == self.ack_topic;
         let record = record(&message);
         self.journal

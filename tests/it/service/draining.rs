@@ -1,5 +1,6 @@
-//! The relay at the end of an api process: what was handed to the bus is waited for and marked published, so that the
-//! next process has nothing to publish again.
+//! The relay at the end of an api process: it waits for the events that it has handed to the bus and marks them
+//! published, so that the next process does not publish them again. The bus of the test confirms events only when the
+//! test allows it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,17 +23,17 @@ use crate::harness::app::{Role, listen};
 use crate::harness::schema::Schema;
 use crate::harness::wait::until;
 
-/// A broker that confirms nothing until it is let.
+/// A broker that confirms no event until the test allows it.
 struct SlowBroker {
-    asked: AtomicUsize,
+    received: AtomicUsize,
     confirms: watch::Sender<bool>,
 }
 
 #[async_trait]
 impl Bus for SlowBroker {
     async fn publish(&self, batch: Vec<Event>) -> Confirmations {
-        self.asked.fetch_add(batch.len(), Ordering::SeqCst);
-        self.confirms.subscribe().wait_for(|confirms| *confirms).await.expect("a test that goes on");
+        self.received.fetch_add(batch.len(), Ordering::SeqCst);
+        self.confirms.subscribe().wait_for(|confirms| *confirms).await.expect("a test that allows it");
         Confirmations::known(vec![Ok(()); batch.len()])
     }
 
@@ -62,24 +63,26 @@ impl Bus for SlowBroker {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_that_the_broker_has_not_confirmed_are_waited_for_at_the_stop_and_marked_published() {
+async fn a_stopping_api_waits_for_unconfirmed_events_and_marks_them_published() {
     let schema = Schema::migrated().await;
-    let broker = Arc::new(SlowBroker { asked: AtomicUsize::new(0), confirms: watch::Sender::new(false) });
+    let broker = Arc::new(SlowBroker { received: AtomicUsize::new(0), confirms: watch::Sender::new(false) });
     let (listeners, address, _) = listen().await;
-    let parts = Backends {
+    let backends = Backends {
         store: Arc::new(schema.open()),
         bus: Arc::<SlowBroker>::clone(&broker),
         cache: Arc::new(NoCache),
         processor: Arc::new(AmountProcessor::default()),
     };
     let settings = Settings { ack_wait: false, ..Settings::default() };
-    let api = Role::start(|stop| app::api(parts, listeners, &settings, stop));
+    let api = Role::start(|stop| app::api(backends, listeners, &settings, stop));
     let client = Client::new(address);
     for number in 0..3 {
         create(&client, &number.to_string()).await;
     }
-    until("the events to be handed over", async || (broker.asked.load(Ordering::SeqCst) == 3).then_some(()))
-        .await;
+    until("the events to be handed over", async || {
+        (broker.received.load(Ordering::SeqCst) == 3).then_some(())
+    })
+    .await;
     drop(client);
     let ending = tokio::spawn(api.end());
     until("the listener to be closed", async || TcpStream::connect(address).await.err()).await;

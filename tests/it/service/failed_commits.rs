@@ -1,5 +1,5 @@
-//! A store that fails in the middle of a commit, a row that no store can hold, and a handler that panics: the
-//! answers say what is known, nobody else pays for it, and what was written after all is processed.
+//! A store that fails during a commit, a row that no store can hold, and a handler that panics: the answers say what is
+//! known, no other caller is affected, and orders that were written are processed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,18 +25,18 @@ async fn start(folder: &TempDir, hook: Hook) -> System {
 }
 
 #[tokio::test]
-async fn a_commit_whose_outcome_is_lost_is_said_to_be_unknown_and_the_order_is_processed() {
+async fn a_commit_with_a_lost_outcome_is_answered_as_unknown_and_processed() {
     let folder = TempDir::new().unwrap();
-    let torn = AtomicBool::new(false);
+    let is_lost = AtomicBool::new(false);
     let once: Hook = Arc::new(move |point| match point {
-        Point::Commit(_) if !torn.swap(true, Ordering::Relaxed) => Pass::Torn,
+        Point::Commit(_) if !is_lost.swap(true, Ordering::Relaxed) => Pass::OutcomeLost,
         _ => Pass::On,
     });
     let system = start(&folder, once).await;
     let answer = system.post(creation(r#"{"amount":3}"#)).await;
     let detail = problem(&answer, "outcome_unknown");
     assert!(detail.contains("check whether the order is there"), "{detail}");
-    // The caller is told which order to look for, and the sweep finds what nobody handed on.
+    // The answer names the order, so that the caller can look for it; the sweep publishes its event.
     let id = member(answer.text(), "order_id");
     system.journal.until(|traffic| !traffic.acks_of(&id).is_empty()).await;
     let shown = order(&system.client, &id).await;
@@ -51,14 +51,14 @@ async fn a_commit_whose_outcome_is_lost_is_said_to_be_unknown_and_the_order_is_p
 }
 
 #[tokio::test]
-async fn a_row_that_spoils_its_batch_fails_alone() {
+async fn a_bad_row_fails_alone_in_its_batch() {
     let folder = TempDir::new().unwrap();
-    let spoils = |request: &Request| match &request.command {
+    let is_bad = |request: &Request| match &request.command {
         Command::Create { payload, .. } => payload.as_str().contains("spoiled"),
         _ => false,
     };
     let hook: Hook = Arc::new(move |point| match point {
-        Point::Commit(batch) if batch.iter().any(spoils) => Pass::Spoiled,
+        Point::Commit(batch) if batch.iter().any(is_bad) => Pass::BadBatch,
         _ => Pass::On,
     });
     let system = start(&folder, hook).await;
@@ -76,7 +76,7 @@ async fn a_row_that_spoils_its_batch_fails_alone() {
         }
     }
     system.stop().await;
-    // Those that were confirmed are stored, and nothing else: no order comes of a row that was refused.
+    // Exactly the confirmed orders are stored: a refused row creates no order.
     let left = ledger::settled_orders(folder.path()).await;
     let mut left: Vec<String> = left.iter().map(|order| order.id.to_string()).collect();
     left.sort_unstable();
@@ -98,7 +98,7 @@ async fn a_panic_is_a_500_for_its_caller_alone() {
     let path = format!("/orders/{}", member(answer.text(), "order_id"));
     let detail = problem(&system.client.get(&path).await, "internal");
     assert!(!detail.contains("on purpose"), "{detail}");
-    // The next one on the same connection is served.
+    // The next request on the same connection is served.
     assert_eq!(system.client.get(&path).await.status, 200);
     system.stop().await;
     assert_eq!(ledger::settled_orders(folder.path()).await.len(), 1);

@@ -1,4 +1,5 @@
-//! Fairness: callers of one busy order, or of one busy key, delay no other caller.
+//! Fairness: many commands of one order, or with one key, delay no other caller. They are committed in their order, one
+//! version each; beyond a limit the service rejects them, and only them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,10 +19,10 @@ use crate::harness::app::{Setup, TestApp};
 use crate::harness::processors::Gate;
 use crate::harness::system::{System, settings};
 
-/// How many others create orders meanwhile.
+/// How many other clients create orders meanwhile.
 const OTHERS: usize = 32;
 
-/// Clients who create orders, one after the other, until they are told to stop.
+/// Clients that create orders, one after the other, until they are stopped.
 struct Others {
     stop: Arc<AtomicBool>,
     created: Arc<AtomicU64>,
@@ -58,7 +59,7 @@ impl Others {
     }
 }
 
-/// So many updates of one order in one request.
+/// Sends `count` updates of one order in one request.
 async fn updates(address: SocketAddr, id: &str, count: usize, key: Option<&str>) -> Answer {
     let item = format!(r#"{{"order_id":"{id}","payload":{{"amount":2}}}}"#);
     let body = format!(r#"{{"orders":[{}]}}"#, vec![item; count].join(","));
@@ -67,7 +68,7 @@ async fn updates(address: SocketAddr, id: &str, count: usize, key: Option<&str>)
     Client::new(address).request("POST", "/orders:batch", &headers, body).await
 }
 
-/// The versions that the items of an answer brought about.
+/// The versions in the results of an answer.
 fn versions(answer: &Answer) -> Vec<i64> {
     assert_eq!(answer.status, 207, "{answer:?}");
     let results: Value = answer.json();
@@ -78,7 +79,7 @@ fn versions(answer: &Answer) -> Vec<i64> {
     results["results"].as_array().expect("items").iter().map(version).collect()
 }
 
-/// Two batches of `count` updates of one order are more than a batch of the store holds.
+/// Together, two batches of `count` updates of one order are more than a batch of the store holds.
 async fn others_are_not_delayed(app: TestApp, count: usize) {
     let id = create(&app.client, r#"{"amount":1}"#).await;
     let others = Others::start(&app);
@@ -86,13 +87,13 @@ async fn others_are_not_delayed(app: TestApp, count: usize) {
     let batches = join_all([(); 2].map(|()| updates(app.address, &id, count, None))).await;
     let created = others.created() - before;
     others.stop().await;
-    // Each update takes a commit of its own, and each commit has room for everybody else. Where those that wait fill
-    // the batch, next to nobody else gets in.
+    // Each update takes a commit of its own, and each commit has room for the other clients' orders. If the waiting
+    // updates filled the batch, almost no other order would get in.
     let updates = 2 * count as u64;
     assert!(created > 4 * updates, "{created} other orders while {updates} updates of one were committed");
     for batch in &batches {
         let versions = versions(batch);
-        assert!(versions.is_sorted(), "the items of a batch are carried out in their order");
+        assert!(versions.is_sorted(), "the items of a batch are not executed in their order");
     }
     let shown = app.client.get(&format!("/orders/{id}")).await;
     assert_eq!(member(&member(shown.text(), "order"), "version"), (updates + 1).to_string());
@@ -100,19 +101,19 @@ async fn others_are_not_delayed(app: TestApp, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_batches_of_updates_of_one_order_delay_no_others_on_the_embedded_store() {
+async fn updates_of_one_order_delay_no_others_on_the_embedded_store() {
     others_are_not_delayed(Setup::new().start().await, 1000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_batches_of_updates_of_one_order_delay_no_others_on_postgres() {
-    // Each of them takes a commit of a shared server: on a busy machine they take longer than half a minute.
-    let patient = Setup::new().settings(|settings| settings.ack_wait_timeout = GUARD);
-    others_are_not_delayed(patient.start_on_postgres().await, 520).await;
+async fn updates_of_one_order_delay_no_others_on_postgres() {
+    // Each update takes a commit of a shared server: on a busy machine they take longer than half a minute.
+    let long_wait = Setup::new().settings(|settings| settings.ack_wait_timeout = GUARD);
+    others_are_not_delayed(long_wait.start_on_postgres().await, 520).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn equal_batches_at_once_are_carried_out_once() {
+async fn concurrent_equal_batches_are_executed_once() {
     let app = Setup::new().start().await;
     let id = create(&app.client, r#"{"amount":1}"#).await;
     let batches = join_all((0..2).map(|_| updates(app.address, &id, 1000, Some("once")))).await;
@@ -123,24 +124,24 @@ async fn equal_batches_at_once_are_carried_out_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn more_commands_for_one_order_than_may_wait_are_turned_away_and_no_others() {
+async fn too_many_commands_for_one_order_are_rejected_and_no_others() {
     let app = Setup::new().start().await;
     let id = create(&app.client, r#"{"amount":1}"#).await;
     let batches = join_all((0..5).map(|_| updates(app.address, &id, 1000, None))).await;
-    let (mut accepted, mut turned_away) = (0, 0);
+    let (mut accepted, mut rejected) = (0, 0);
     for batch in &batches {
         for item in batch.json()["results"].as_array().expect("items") {
             match item["body"]["code"].as_str() {
                 None => accepted += 1,
                 Some(code) => {
                     assert_eq!(code, "overloaded", "{item}");
-                    turned_away += 1;
+                    rejected += 1;
                 }
             }
         }
     }
-    assert_eq!(accepted + turned_away, 5000);
-    assert!(accepted >= 2000, "two legal batches have room: {accepted}");
+    assert_eq!(accepted + rejected, 5000);
+    assert!(accepted >= 2000, "two batches of the largest size have room: {accepted}");
     let shown = app.client.get(&format!("/orders/{id}")).await;
     assert_eq!(member(&member(shown.text(), "order"), "version"), (accepted + 1).to_string());
     create(&app.client, "[1]").await;
@@ -148,7 +149,7 @@ async fn more_commands_for_one_order_than_may_wait_are_turned_away_and_no_others
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn versions_of_one_order_that_reach_the_worker_together_take_one_write() {
+async fn versions_of_one_order_that_arrive_together_are_recorded_in_one_write() {
     let (folder, gate, writes) = (TempDir::new().unwrap(), Gate::shut(), Arc::new(AtomicU64::new(0)));
     let counter = Arc::clone(&writes);
     let hook: Hook = Arc::new(move |point| {
@@ -158,12 +159,13 @@ async fn versions_of_one_order_that_reach_the_worker_together_take_one_write() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let system = System::hooked(&settings(folder.path()), gate.clone(), listener, hook);
     let body = format!(r#"{{"user_id":"{USER}","payload":{{"amount":1}}}}"#);
-    let hurry = [("prefer", "respond-async")];
-    let created = system.client.request("POST", "/orders", &hurry, body.clone()).await;
+    let respond_async = [("prefer", "respond-async")];
+    let created = system.client.request("POST", "/orders", &respond_async, body.clone()).await;
     let id = member(created.text(), "order_id");
     assert_eq!(versions(&updates(system.address, &id, 500, None).await).len(), 500);
-    let other = member(system.client.request("POST", "/orders", &hurry, body).await.text(), "order_id");
-    // The worker stands at the gate with the first events; all others gather behind them.
+    let other =
+        member(system.client.request("POST", "/orders", &respond_async, body).await.text(), "order_id");
+    // The worker waits at the gate with the first events; all others queue behind them.
     system.journal.until(|traffic| traffic.events.len() == 502).await;
     gate.open();
     let traffic = system.journal.until(|traffic| traffic.acks.len() == 502).await;

@@ -1,5 +1,6 @@
-//! Following orders through restarts: of the one process there is, and of one of several while clients write at another
-//! and the follower's own is stopped and killed. And what retention has dropped is gone, and nothing else.
+//! Following orders through restarts: of a single process, and of one of several, which is stopped and killed while
+//! clients write at another. A client whose offset is unknown, or whose events retention has dropped, gets a gap event,
+//! and then all later events.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,21 +29,21 @@ fn of_user() -> String {
     format!("/events?user_id={USER}")
 }
 
-/// Each step of each order, in the order in which they came.
-fn by_order(told: &[StreamEvent]) -> BTreeMap<String, Vec<(i64, String)>> {
+/// The history events of each order, in the order of their arrival.
+fn by_order(events: &[StreamEvent]) -> BTreeMap<String, Vec<(i64, String)>> {
     let mut orders: BTreeMap<String, Vec<(i64, String)>> = BTreeMap::new();
-    for one in told {
-        let (id, version, by, _) = one.summary();
+    for event in events {
+        let (id, version, by, _) = event.summary();
         orders.entry(id).or_default().push((version, by));
     }
     orders
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_goes_on_while_processes_come_and_go_and_others_write() {
+async fn a_stream_continues_while_processes_restart_and_others_write() {
     const WRITERS: usize = 4;
     const ORDERS: usize = 30;
-    const STEPS: usize = WRITERS * ORDERS * 4;
+    const EVENTS: usize = WRITERS * ORDERS * 4;
     let mut cluster = Cluster::setup().await.start(2, 1).await;
     let writing_at = cluster.clients().remove(0);
     let mut stream = Stream::open(cluster.apis[1].address(), &of_user(), None).await;
@@ -63,28 +64,28 @@ async fn a_stream_goes_on_while_processes_come_and_go_and_others_write() {
         })
         .collect();
 
-    // What the first process wrote is told by the second, which stops in order in the middle of it.
-    let mut told = stream.take(STEPS / 8).await;
+    // The second process streams what the first one wrote, and stops in order before the end.
+    let mut events = stream.take(EVENTS / 8).await;
     let followed = cluster.take_out_api(1);
     followed.stop().await;
-    while let Some(one) = stream.next().await {
-        told.push(one);
+    while let Some(event) = stream.next().await {
+        events.push(event);
     }
     cluster.start_api().await;
-    let last = told[told.len() - 1].id.clone();
+    let last = events[events.len() - 1].id.clone();
     let mut stream = Stream::open(cluster.apis[1].address(), &of_user(), Some(&last)).await;
-    told.extend(stream.take(STEPS / 8).await);
-    // The next one is killed; the rest is told by the process that is written to.
+    events.extend(stream.take(EVENTS / 8).await);
+    // The next process is killed; the process to which clients write streams the rest.
     cluster.take_out_api(1).kill_9().await;
-    let last = told[told.len() - 1].id.clone();
+    let last = events[events.len() - 1].id.clone();
     let mut stream = Stream::open(cluster.apis[0].address(), &of_user(), Some(&last)).await;
-    told.extend(stream.take(STEPS - told.len()).await);
+    events.extend(stream.take(EVENTS - events.len()).await);
 
-    let orders = by_order(&told);
+    let orders = by_order(&events);
     assert_eq!(orders.len(), WRITERS * ORDERS);
     let life = [(1, "create"), (1, "worker"), (2, "update"), (2, "worker")];
-    for steps in orders.values() {
-        assert_eq!(*steps, life.map(|(version, by)| (version, by.to_owned())));
+    for events in orders.values() {
+        assert_eq!(*events, life.map(|(version, by)| (version, by.to_owned())));
     }
     let mut made: Vec<(OrderId, &str)> = Vec::new();
     for writer in writers {
@@ -93,40 +94,40 @@ async fn a_stream_goes_on_while_processes_come_and_go_and_others_write() {
     assert_eq!(cluster.finish(&made, 0).await.len(), WRITERS * ORDERS);
 }
 
-async fn comes_back_after_a_restart(app: TestApp) {
+async fn reconnects_after_a_restart(app: TestApp) {
     let mut stream = Stream::open(app.address, &of_user(), None).await;
     let first = create(&app.client, "{}").await;
-    let told = stream.take(1).await;
+    let events = stream.take(1).await;
     let app = app.restart().await;
     let second = create(&app.client, "{}").await;
-    let mut stream = Stream::open(app.address, &of_user(), Some(&told[0].id)).await;
+    let mut stream = Stream::open(app.address, &of_user(), Some(&events[0].id)).await;
     let rest = stream.take(3).await;
-    let steps = [told, rest]
+    let changes = [events, rest]
         .concat()
         .iter()
         .map(StreamEvent::summary)
         .map(|(id, _, by, _)| (id, by))
         .collect::<Vec<_>>();
     let expected = [(&first, "create"), (&first, "worker"), (&second, "create"), (&second, "worker")];
-    assert_eq!(steps, expected.map(|(id, by)| (id.clone(), by.to_owned())));
+    assert_eq!(changes, expected.map(|(id, by)| (id.clone(), by.to_owned())));
     app.finish().await;
 }
 
 #[tokio::test]
-async fn whoever_comes_back_after_a_restart_has_missed_nothing() {
-    comes_back_after_a_restart(TestApp::embedded().start().await).await;
+async fn a_client_that_reconnects_after_a_restart_misses_no_event() {
+    reconnects_after_a_restart(TestApp::embedded().start().await).await;
 }
 
 #[tokio::test]
-async fn whoever_comes_back_after_a_restart_on_postgres_has_missed_nothing() {
-    comes_back_after_a_restart(TestApp::embedded().start_on_postgres().await).await;
+async fn a_client_that_reconnects_after_a_restart_on_postgres_misses_no_event() {
+    reconnects_after_a_restart(TestApp::embedded().start_on_postgres().await).await;
 }
 
-/// What became of a version of the order, among what a stream tells from now on.
-async fn told_of(stream: &mut Stream, version: i64) -> Vec<String> {
+/// The causes of the history events of that version, up to the worker's, in the next events of a stream.
+async fn causes_of(stream: &mut Stream, version: i64) -> Vec<String> {
     let mut by: Vec<String> = Vec::new();
     while by.last().is_none_or(|by| by != "worker") {
-        let (_, of, cause, _) = stream.next().await.expect("a stream that goes on").summary();
+        let (_, of, cause, _) = stream.next().await.expect("a stream that continues").summary();
         if of == version {
             by.push(cause);
         }
@@ -134,56 +135,57 @@ async fn told_of(stream: &mut Stream, version: i64) -> Vec<String> {
     by
 }
 
-/// Changes the order, and answers what the stream tells of it.
-async fn told_of_an_update(app: &TestApp, id: &str, version: i64, stream: &mut Stream) -> Vec<String> {
+/// Updates the order, and answers the causes of the history events on the stream.
+async fn causes_of_an_update(app: &TestApp, id: &str, version: i64, stream: &mut Stream) -> Vec<String> {
     let update = format!(r#"{{"order_id":"{id}","payload":{{}}}}"#);
     assert_eq!(app.client.post("/orders", update).await.status, 200);
-    told_of(stream, version).await
+    causes_of(stream, version).await
 }
 
-/// A client with a place that this history has not come to is told so, and then all that happens.
-async fn tells_that_a_place_is_not_known(app: TestApp) {
+/// A client with an offset beyond the end of this history gets a gap event, and then all later events.
+async fn reports_an_unknown_offset(app: TestApp) {
     let id = create(&app.client, "{}").await;
     for (path, version) in [(of_user(), 2), (format!("/orders/{id}/events"), 3)] {
         let beyond = "9000000000000000000-7";
         let mut stream = Stream::open(app.address, &path, Some(beyond)).await;
-        let (after, upto) = stream.gap.clone().expect("the word that the place is not known");
+        let (after, upto) = stream.gap.clone().expect("a gap event for the unknown offset");
         assert_eq!(after, beyond);
-        assert_eq!(told_of_an_update(&app, &id, version, &mut stream).await, ["update", "worker"]);
-        let back = Stream::open(app.address, &path, Some(&upto)).await;
-        assert_eq!((back.gap, back.start), (None, Some(upto)));
+        assert_eq!(causes_of_an_update(&app, &id, version, &mut stream).await, ["update", "worker"]);
+        let reconnected = Stream::open(app.address, &path, Some(&upto)).await;
+        assert_eq!((reconnected.gap, reconnected.start), (None, Some(upto)));
     }
     app.finish().await;
 }
 
 #[tokio::test]
-async fn who_comes_with_a_place_that_was_never_given_out_is_told_so() {
-    tells_that_a_place_is_not_known(TestApp::embedded().start().await).await;
+async fn a_client_with_an_unknown_offset_gets_a_gap_event() {
+    reports_an_unknown_offset(TestApp::embedded().start().await).await;
 }
 
 #[tokio::test]
-async fn who_comes_with_a_place_that_was_never_given_out_on_postgres_is_told_so() {
-    tells_that_a_place_is_not_known(TestApp::embedded().start_on_postgres().await).await;
+async fn a_client_with_an_unknown_offset_on_postgres_gets_a_gap_event() {
+    reports_an_unknown_offset(TestApp::embedded().start_on_postgres().await).await;
 }
 
 #[tokio::test]
-async fn a_place_that_others_are_still_being_written_before_is_known() {
+async fn an_offset_after_uncommitted_transactions_is_known() {
     let app = TestApp::embedded().start_on_postgres().await;
-    // A step is read behind the transactions that began before it; the first step of an order's stream is not.
+    // A stream reads a history event only after all transactions that began before it; this does not hold for the first
+    // event of an order's stream.
     let other = app.connect().await;
     other.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
     let id = create(&app.client, "{}").await;
     let path = format!("/orders/{id}/events");
     let first = Stream::open(app.address, &path, None).await.take(1).await;
-    let mut back = Stream::open(app.address, &path, Some(&first[0].id)).await;
-    assert_eq!((&back.gap, &back.start), (&None, &Some(first[0].id.clone())));
+    let mut reconnected = Stream::open(app.address, &path, Some(&first[0].id)).await;
+    assert_eq!((&reconnected.gap, &reconnected.start), (&None, &Some(first[0].id.clone())));
     other.batch_execute("COMMIT").await.unwrap();
-    assert_eq!(told_of_an_update(&app, &id, 2, &mut back).await, ["update", "worker"]);
+    assert_eq!(causes_of_an_update(&app, &id, 2, &mut reconnected).await, ["update", "worker"]);
     app.finish().await;
 }
 
 #[tokio::test]
-async fn streams_go_on_where_a_backup_was_restored_meanwhile() {
+async fn streams_continue_after_the_restore_of_a_backup() {
     let app = TestApp::embedded().start_on_postgres().await;
     app.execute("UPDATE orders_history_origin SET origin = origin + 1000000").await;
     let id = create(&app.client, "{}").await;
@@ -191,22 +193,22 @@ async fn streams_go_on_where_a_backup_was_restored_meanwhile() {
     let (mut streams, mut last) = (Vec::new(), String::new());
     for path in &paths {
         let mut stream = Stream::open(app.address, path, Some("0-1")).await;
-        let told = stream.take(2).await;
-        let by: Vec<String> = told.iter().map(|told| told.summary().2).collect();
+        let events = stream.take(2).await;
+        let by: Vec<String> = events.iter().map(|event| event.summary().2).collect();
         assert_eq!(by, ["create", "worker"]);
-        last.clone_from(&told[1].id);
+        last.clone_from(&events[1].id);
         streams.push(stream);
     }
     let other = app.connect().await;
     other.batch_execute("BEGIN; LOCK TABLE orders_history").await.unwrap();
-    // One who comes back meanwhile reads behind a place, and up to one, that are both lost then.
+    // A client that reconnects meanwhile reads from an offset, and up to one, that are both lost after the restore.
     streams.push(Stream::open(app.address, &paths[0], Some(&last)).await);
-    until("the hub and that one to wait", async || {
+    until("the notifier and that stream to wait", async || {
         let sql = "SELECT 1 FROM pg_locks WHERE relation = 'orders_history'::regclass AND NOT granted";
         (app.connect().await.query(sql, &[]).await.unwrap().len() >= 2).then_some(())
     })
     .await;
-    // As where all is back as it was a million transactions ago.
+    // This is the state after the restore of a backup that is a million transactions old.
     other
         .batch_execute(
             "UPDATE orders_history_origin SET origin = origin - 1000000;
@@ -222,18 +224,18 @@ async fn streams_go_on_where_a_backup_was_restored_meanwhile() {
     let update = format!(r#"{{"order_id":"{id}","payload":{{}}}}"#);
     assert_eq!(app.client.post("/orders", update).await.status, 200);
     for stream in &mut streams {
-        let told: Vec<(i64, String)> =
+        let events: Vec<(i64, String)> =
             stream.take(2).await.iter().map(StreamEvent::change).map(|it| (it.0, it.1)).collect();
-        assert_eq!(told, [(2, "update".to_owned()), (2, "worker".to_owned())]);
+        assert_eq!(events, [(2, "update".to_owned()), (2, "worker".to_owned())]);
     }
     app.finish().await;
 }
 
-/// The process finds out of a change from one server, and a stream reads from another that does not have it yet.
+/// The notifier reads a change from one server, and the stream reads from another that does not have it yet.
 #[tokio::test]
-async fn a_stream_whose_server_lags_behind_misses_nothing() {
-    let (lags, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let (is_behind, counter) = (Arc::clone(&lags), Arc::clone(&asked));
+async fn a_stream_on_a_lagging_server_misses_no_event() {
+    let (lags, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (is_behind, counter) = (Arc::clone(&lags), Arc::clone(&reads));
     let hook: Hook = Arc::new(move |point| {
         if point != Point::Follow || !is_behind.load(Ordering::Relaxed) {
             return Pass::On;
@@ -252,8 +254,8 @@ async fn a_stream_whose_server_lags_behind_misses_nothing() {
     lags.store(true, Ordering::Relaxed);
     let update = format!(r#"{{"order_id":"{id}","payload":[]}}"#);
     assert_eq!(system.post(update).await.status, 200);
-    // It has been called, has found nothing, and asks again.
-    until("a stream that asks again", async || (asked.load(Ordering::Relaxed) >= 3).then_some(())).await;
+    // The stream was called, has found no event, and reads again.
+    until("a stream that reads again", async || (reads.load(Ordering::Relaxed) >= 3).then_some(())).await;
     lags.store(false, Ordering::Relaxed);
     let changes: Vec<_> = stream.take(2).await.iter().map(StreamEvent::change).collect();
     let expected = [("update", "processing"), ("worker", "done")];
@@ -262,7 +264,7 @@ async fn a_stream_whose_server_lags_behind_misses_nothing() {
     system.stop().await;
 }
 
-/// Another service changes an order very often, and none of its changes is a version.
+/// Another service changes an order very often, without a new version.
 async fn a_long_version_is_paged_to_its_end(app: TestApp) {
     let id = create(&app.client, "{}").await;
     let order_id = OrderId::parse(&id).expect("an id");
@@ -302,40 +304,40 @@ async fn a_history_with_a_long_version_on_postgres_is_paged_to_its_end() {
     a_long_version_is_paged_to_its_end(TestApp::embedded().start_on_postgres().await).await;
 }
 
-/// A service that keeps its history for as good as no time.
-fn forgetful() -> Setup {
+/// A service with a history retention of a millisecond.
+fn short_retention() -> Setup {
     TestApp::embedded().settings(|settings| settings.history_retention = Duration::from_millis(1))
 }
 
-async fn forgets_its_history(app: TestApp) {
+async fn drops_its_history(app: TestApp) {
     let id = create(&app.client, r#"{"amount":7}"#).await;
     let before = order(&app.client, &id).await;
-    // The retention job's first turn comes at the start, whatever there was before it.
+    // The retention job runs for the first time when the process starts.
     let app = app.restart().await;
     let path = format!("/orders/{id}/history");
-    until("the steps to be dropped", async || {
+    until("the history events to be dropped", async || {
         (member(app.client.get(&path).await.text(), "history") == "[]").then_some(())
     })
     .await;
     assert_eq!(order(&app.client, &id).await, before);
 
-    // Followers who were before what was dropped are told so, once; and then all that happens.
+    // Followers whose offset is before the dropped events get one gap event, and then all later events.
     for path in [of_user(), format!("/orders/{id}/events")] {
         let answer = Stream::open(app.address, &path, Some("0-1")).await;
-        let (after, upto) = answer.gap.clone().expect("the word that steps are lost");
+        let (after, upto) = answer.gap.clone().expect("a gap event for the dropped events");
         assert_eq!(after, "0-1");
-        let back = Stream::open(app.address, &path, Some(&upto)).await;
-        assert_eq!((back.gap, back.start), (None, Some(upto)));
+        let reconnected = Stream::open(app.address, &path, Some(&upto)).await;
+        assert_eq!((reconnected.gap, reconnected.start), (None, Some(upto)));
     }
     app.finish().await;
 }
 
 #[tokio::test]
-async fn a_history_is_dropped_when_it_is_too_old_and_the_orders_stay() {
-    forgets_its_history(forgetful().start().await).await;
+async fn an_old_history_is_dropped_and_the_orders_stay() {
+    drops_its_history(short_retention().start().await).await;
 }
 
 #[tokio::test]
-async fn a_history_on_postgres_is_dropped_when_it_is_too_old_and_the_orders_stay() {
-    forgets_its_history(forgetful().start_on_postgres().await).await;
+async fn an_old_history_on_postgres_is_dropped_and_the_orders_stay() {
+    drops_its_history(short_retention().start_on_postgres().await).await;
 }

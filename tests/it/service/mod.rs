@@ -1,5 +1,5 @@
-//! What the api processes run: waits and deadlines, fairness among callers, failed commits, streams, races, what is
-//! kept for a time, and the end of a process.
+//! The service that api processes run: waits and deadlines, fairness among callers, failed commits, streams, concurrent
+//! commands, retention, and the end of a process.
 
 pub(crate) mod draining;
 pub(crate) mod failed_commits;

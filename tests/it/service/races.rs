@@ -1,5 +1,5 @@
-//! Many callers on one order at the same time. Every accepted command has a version of its own and every caller
-//! the answer to its own command; whoever was told `deleted` was told the truth for ever.
+//! Many callers on one order at the same time. Every accepted command has a version of its own, and every caller gets
+//! the answer to its own command. An order that was confirmed as deleted stays deleted.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::harness::records::{bare, with_headers};
 use crate::harness::system::{System, outcome, settings, update};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_updates_of_one_order_at_once_get_a_version_each_and_each_caller_its_answer() {
+async fn a_hundred_concurrent_updates_get_a_version_each_and_their_own_answers() {
     let folder = TempDir::new().unwrap();
     let system = System::start(folder.path()).await;
     let id = create(&system.client, r#"{"amount":0}"#).await;
@@ -48,12 +48,12 @@ async fn a_hundred_updates_of_one_order_at_once_get_a_version_each_and_each_call
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deletion_that_a_caller_saw_holds_against_updates_and_a_slow_worker() {
+async fn a_confirmed_deletion_survives_later_updates_and_a_slow_worker() {
     let folder = TempDir::new().unwrap();
-    // Nobody waits for the worker, so a caller sees `deleted` while older versions are still to be processed.
-    let at_once = Settings { ack_wait: false, ..settings(folder.path()) };
+    // No caller waits for the worker, so a caller sees `deleted` while older versions are still pending.
+    let without_ack_wait = Settings { ack_wait: false, ..settings(folder.path()) };
     let gate = Gate::shut();
-    let system = System::with(&at_once, Arc::<Gate>::clone(&gate)).await;
+    let system = System::with(&without_ack_wait, Arc::<Gate>::clone(&gate)).await;
     let id = create(&system.client, r#"{"amount":1}"#).await;
     system.update(&id, r#"{"amount":2}"#).await;
 
@@ -89,12 +89,12 @@ async fn a_deletion_that_a_caller_saw_holds_against_updates_and_a_slow_worker() 
 }
 
 #[tokio::test]
-async fn callers_on_one_order_complete_at_their_own_versions_and_not_at_a_late_ack_of_an_older_one() {
+async fn callers_complete_at_their_own_versions_and_ignore_late_acks() {
     let folder = TempDir::new().unwrap();
     let gate = Gate::shut();
     let system = System::with(&settings(folder.path()), Arc::<Gate>::clone(&gate)).await;
     let first = system.posting(format!(r#"{{"user_id":"{USER}","payload":{{}}}}"#));
-    // What has been published has its waiter.
+    // A published event already has its waiter.
     system.journal.until(|traffic| traffic.events.len() == 1).await;
     let id = system.events()[0].order_id.unwrap();
     let second = system.posting(update(&id.to_string(), r#"{"amount":2}"#));
@@ -102,7 +102,7 @@ async fn callers_on_one_order_complete_at_their_own_versions_and_not_at_a_late_a
     let third = system.posting(update(&id.to_string(), r#"{"amount":"1e5000"}"#));
     system.journal.until(|traffic| traffic.events.len() == 3).await;
 
-    // Whoever took an older version's ACK would tell of its end, which is always the other one.
+    // A caller that took another version's ACK would report that version's outcome, which always differs from its own.
     for (version, status) in [(1, AckStatus::Failed), (1, AckStatus::Failed), (2, AckStatus::Processed)] {
         system.bus.acknowledge(vec![Reply { ack: ack(id, version, status), to: None }]).await.unwrap();
     }

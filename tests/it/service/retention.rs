@@ -1,5 +1,5 @@
-//! How long the key of a request is kept: a day, also where the history is dropped sooner. The retention job looks at
-//! it when a process starts.
+//! How long the key of a request is kept: a day, also where the history is dropped sooner. The retention job runs when
+//! a process starts, so the tests change the age of keys and restart the process.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn send(app: &TestApp, key: &str) -> Answer {
 
 #[tokio::test]
 async fn a_key_is_kept_for_a_day_and_then_dropped() {
-    // The history goes at once, and takes no key with it.
+    // The history is dropped at once, without the keys.
     let setup =
         TestApp::embedded().settings(|settings| settings.history_retention = Duration::from_millis(1));
     let app = setup.start_on_postgres().await;
@@ -27,7 +27,7 @@ async fn a_key_is_kept_for_a_day_and_then_dropped() {
         let answer = send(&app, key).await;
         assert_eq!(answer.status, 201, "{answer:?}");
         first.push(member(answer.text(), "order_id"));
-        // By the id of the order, as a key is kept as a digest.
+        // The row is found by the id of the order, because a key is stored as a digest.
         let age = if key == "old" { "24 hours 1 minute" } else { "23 hours 59 minutes" };
         let id = first.last().expect("an id");
         app.execute(&format!(
@@ -41,10 +41,10 @@ async fn a_key_is_kept_for_a_day_and_then_dropped() {
         (app.query(kept).await.as_deref() == Some(first[0].as_str())).then_some(())
     })
     .await;
-    let again = send(&app, "young").await;
-    assert_eq!(member(again.text(), "order_id"), first[0], "{again:?}");
-    let anew = send(&app, "old").await;
-    assert_eq!(anew.status, 201, "{anew:?}");
-    assert_ne!(member(anew.text(), "order_id"), first[1]);
+    let repeated = send(&app, "young").await;
+    assert_eq!(member(repeated.text(), "order_id"), first[0], "{repeated:?}");
+    let recreated = send(&app, "old").await;
+    assert_eq!(recreated.status, 201, "{recreated:?}");
+    assert_ne!(member(recreated.text(), "order_id"), first[1]);
     app.finish().await;
 }

@@ -1,6 +1,6 @@
 //! Orders whose payloads are too long when their numbers are written out, stored by older versions or by other
-//! services. Each is told as what it is, can be deleted or given another payload, and is in no other order's way: not
-//! in a list, nor in the sweep, nor in the checker.
+//! services. A read reports such an order, it can be deleted or get another payload, and it blocks no other order in
+//! lists, in the sweep or in the checker.
 
 use std::collections::BTreeSet;
 
@@ -28,8 +28,8 @@ fn payload(number: &str, count: usize) -> String {
     )
 }
 
-/// The payloads that are too long: what HTTP took, at either side of what the server searches for long numbers, and
-/// what only SQL can write.
+/// Payloads that are too long: some that HTTP once accepted, shorter and longer than the limit up to which the server
+/// searches for long numbers, and one that only SQL can write.
 fn too_long() -> [String; 4] {
     [
         payload("1e-16383", 1000),
@@ -39,7 +39,7 @@ fn too_long() -> [String; 4] {
     ]
 }
 
-/// Makes an order as another service does, and answers its id.
+/// Inserts an order as another service does, and answers its id.
 async fn insert(app: &TestApp, payload: &str) -> String {
     let id = OrderId::generate();
     let values = format!("'{id}', '{USER}', 'done', {payload}, {}", id.bucket());
@@ -51,7 +51,7 @@ async fn insert(app: &TestApp, payload: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_order_whose_payload_is_too_long_is_told_as_such_and_can_be_deleted_or_replaced() {
+async fn an_order_with_a_too_long_payload_can_be_deleted_or_replaced() {
     let app = Setup::new().start_on_postgres().await;
     for payload in too_long() {
         let (deleted, replaced) = (insert(&app, &payload).await, insert(&app, &payload).await);
@@ -65,8 +65,8 @@ async fn an_order_whose_payload_is_too_long_is_told_as_such_and_can_be_deleted_o
             assert!(detail.contains("delete the order") && detail.contains("payload"), "{detail}");
             assert!([&deleted, &replaced].contains(&&member(answer.text(), "order_id")), "{answer:?}");
         }
-        let asked = GetOrderByIdRequest { order_id: deleted.clone() };
-        refused(connect(app.grpc).get_order_by_id(asked).await, "order_unreadable");
+        let request = GetOrderByIdRequest { order_id: deleted.clone() };
+        refused(connect(app.grpc).get_order_by_id(request).await, "order_unreadable");
 
         let answer = app.client.request("DELETE", &format!("/orders/{deleted}"), &[], "").await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -88,7 +88,7 @@ async fn an_order_whose_payload_is_too_long_is_told_as_such_and_can_be_deleted_o
 }
 
 #[tokio::test]
-async fn an_order_whose_status_or_version_no_service_of_ours_wrote_is_told_as_what_it_is() {
+async fn an_order_with_a_foreign_status_or_version_is_reported_as_unreadable() {
     let app = Setup::new().start_on_postgres().await;
     let mut ids = Vec::new();
     for _ in 0..8 {
@@ -112,14 +112,14 @@ async fn an_order_whose_status_or_version_no_service_of_ours_wrote_is_told_as_wh
     let update = format!(r#"{{"order_id":"{replaced}","payload":{{"amount":7}}}}"#);
     assert_eq!(app.client.post("/orders", update).await.status, 200);
     assert_eq!(member(&order(&app.client, replaced).await, "status"), "done");
-    // What was deleted stays so, under whatever status, and its time is the first deletion's.
+    // A deleted order stays deleted, with any status, and keeps the time of its first deletion.
     let update = format!(r#"{{"order_id":"{gone}","payload":{{"amount":7}}}}"#);
     let answer = app.client.post("/orders", update).await;
     assert_eq!((answer.status, member(answer.text(), "status").as_str()), (409, "deleted"));
     assert_eq!(app.client.request("DELETE", &format!("/orders/{gone}"), &[], "").await.status, 200);
     let kept = format!("SELECT (deleted_at = '2025-01-01')::text FROM orders WHERE order_id = '{gone}'");
     assert_eq!(app.query(&kept).await.as_deref(), Some("true"));
-    // A time that cannot be read ends with a deletion.
+    // A deletion replaces a time that cannot be read.
     problem(&app.client.get(&format!("/orders/{endless}")).await, "order_unreadable");
     assert_eq!(app.client.request("DELETE", &format!("/orders/{endless}"), &[], "").await.status, 200);
     assert_eq!(member(&order(&app.client, endless).await, "status"), "deleted");
@@ -127,7 +127,7 @@ async fn an_order_whose_status_or_version_no_service_of_ours_wrote_is_told_as_wh
     assert_eq!(app.client.post("/orders", update).await.status, 200);
     let shown = order(&app.client, nearly).await;
     assert_eq!([member(&shown, "version"), member(&shown, "status")], [&i64::MAX.to_string(), "done"]);
-    // No version can follow these; the payload is not to blame.
+    // No version can follow these; that has nothing to do with the payload.
     for id in [nearly, last, zero, negative] {
         let answer = app.client.request("DELETE", &format!("/orders/{id}"), &[], "").await;
         problem(&answer, "order_unreadable");
@@ -144,7 +144,7 @@ async fn an_order_whose_status_or_version_no_service_of_ours_wrote_is_told_as_wh
 }
 
 #[tokio::test]
-async fn a_long_reason_of_another_service_makes_no_answer_long() {
+async fn a_long_reason_of_another_service_is_cut_in_answers() {
     let app = Setup::new().start_on_postgres().await;
     let id = insert(&app, "'{}'").await;
     app.execute(&format!(
@@ -159,13 +159,13 @@ async fn a_long_reason_of_another_service_makes_no_answer_long() {
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert_eq!(answer.text().matches('ж').count(), 1000, "{path}");
     }
-    let steps = app
+    let events = app
         .store
         .history_page(Scope::All, HistoryOffset::default(), 10)
         .await
         .expect("the store reads")
         .events;
-    assert_eq!(steps[0].reason, Some("ж".repeat(1000)));
+    assert_eq!(events[0].reason, Some("ж".repeat(1000)));
     let report =
         verify(&*app.store, 0, Confirmed::default(), &Options { idle: true, amounts: false, listed: 10 });
     let report = report.await.expect("a store to read");
@@ -174,7 +174,7 @@ async fn a_long_reason_of_another_service_makes_no_answer_long() {
 }
 
 #[tokio::test]
-async fn a_long_amount_of_another_service_is_neither_told_nor_in_the_way() {
+async fn a_long_amount_of_another_service_blocks_no_other_order() {
     let app = Setup::new().start_on_postgres().await;
     let mut ids = Vec::new();
     for amount in ["1e131071", "1e-16383", "NaN", "Infinity", "1e999", "1e-1000"] {
@@ -189,20 +189,20 @@ async fn a_long_amount_of_another_service_is_neither_told_nor_in_the_way() {
     .await;
     for (at, id) in ids.iter().enumerate() {
         let answer = app.client.get(&format!("/orders/{id}")).await;
-        // The last two are as long as one may be.
+        // The last two have the greatest length that is allowed.
         match at {
             ..4 => drop(problem(&answer, "order_unreadable")),
             _ => assert_eq!(member(&member(answer.text(), "order"), "amount").len(), [1000, 1002][at - 4]),
         }
     }
-    let steps = app
+    let events = app
         .store
         .history_page(Scope::All, HistoryOffset::default(), 10)
         .await
         .expect("the store reads")
         .events;
-    let told: BTreeSet<String> = steps.iter().map(|step| step.order_id.to_string()).collect();
-    assert_eq!(told, ids[4..].iter().cloned().collect());
+    let listed: BTreeSet<String> = events.iter().map(|event| event.order_id.to_string()).collect();
+    assert_eq!(listed, ids[4..].iter().cloned().collect());
     let report =
         verify(&*app.store, 0, Confirmed::default(), &Options { idle: true, amounts: false, listed: 10 });
     let report = report.await.expect("a store to read");
@@ -214,7 +214,7 @@ async fn a_long_amount_of_another_service_is_neither_told_nor_in_the_way() {
 }
 
 #[tokio::test]
-async fn orders_whose_payloads_are_too_long_are_in_the_way_of_no_list_and_of_no_check() {
+async fn orders_with_too_long_payloads_block_no_list_and_no_check() {
     let app = Setup::new().start_on_postgres().await;
     let before = create(&app.client, r#"{"amount":1}"#).await;
     let mut long = Vec::new();
@@ -241,9 +241,9 @@ async fn orders_whose_payloads_are_too_long_are_in_the_way_of_no_list_and_of_no_
 }
 
 #[tokio::test]
-async fn a_pending_order_whose_payload_is_too_long_fails_and_those_behind_it_are_published() {
+async fn a_pending_order_with_a_too_long_payload_fails_and_blocks_none() {
     let app = Setup::new().start_on_postgres().await;
-    // As an older version left them, with one behind them that is like any other.
+    // The rows are as an older version left them, with an ordinary order behind them.
     let mut long = Vec::new();
     for payload in too_long() {
         long.push(insert(&app, &payload).await);
@@ -284,9 +284,9 @@ async fn a_pending_order_whose_payload_is_too_long_fails_and_those_behind_it_are
 }
 
 #[tokio::test]
-async fn a_row_that_the_server_itself_cannot_read_is_in_no_others_way() {
+async fn a_row_that_the_server_cannot_read_blocks_no_other_row() {
     let schema = Schema::migrated().await;
-    // The server's way through a nested value needs its stack, and here it has little.
+    // The server needs its stack to read a nested value, and here the stack is small.
     let dsn = format!("{}%20-cmax_stack_depth%3D100kB", schema.dsn);
     let store = PostgresStore::open(&postgres::Options { dsn, ..schema.options() }).expect("a DSN");
     let user = some_user();
@@ -335,9 +335,9 @@ async fn a_row_that_the_server_itself_cannot_read_is_in_no_others_way() {
     assert_eq!((listed, page.next), (ids, None));
 
     let deleted = accept(&store, Command::Delete { order_id: bad, user_id: None, if_version: None }).await;
-    let told = (deleted.status, deleted.payload.as_str(), deleted.payload.external_id());
-    assert_eq!(told, (Status::Deleted, "null", "deep"));
-    // The sweep finds the event, too, where it has to be published anew.
+    let content = (deleted.status, deleted.payload.as_str(), deleted.payload.external_id());
+    assert_eq!(content, (Status::Deleted, "null", "deep"));
+    // The sweep finds the event, too, where it must be republished.
     let mut after = None;
     let found = loop {
         let page = store.pending(Timestamp::MAX, after, 64).await.expect("a page");
@@ -351,7 +351,7 @@ async fn a_row_that_the_server_itself_cannot_read_is_in_no_others_way() {
         (found.status, found.payload.as_str(), found.version),
         (Status::Deleted, "null", deleted.version)
     );
-    // Once it has been processed, it waits for nothing.
+    // After it has been processed, it is not pending.
     schema.execute(&format!("UPDATE orders SET processed_version = version WHERE order_id = '{bad}'")).await;
     let mut after = None;
     loop {
@@ -368,10 +368,10 @@ async fn a_row_that_the_server_itself_cannot_read_is_in_no_others_way() {
 }
 
 #[tokio::test]
-async fn an_old_payload_in_the_embedded_store_is_read_published_and_deleted_as_it_is() {
+async fn an_old_payload_in_the_embedded_store_is_read_published_and_deleted_unchanged() {
     let app = TestApp::embedded().start().await;
     let text = format!(r#"{{"id":"L-1","amount":4,"n":[1e-20000,{}]}}"#, ["1e-16383"; 7000].join(","));
-    // What the api refuses now was once accepted.
+    // An older version accepted this payload, which the api refuses now.
     let old = Command::Create {
         order_id: OrderId::generate(),
         user_id: some_user(),

@@ -1,6 +1,6 @@
-//! A process that dies at an exact point on the way of an order. The test runs itself again as a second
-//! process, whose store or bus ends it there by SIGKILL; then the real binary takes over the folder, and the
-//! order ends as if nothing had happened.
+//! A process that is killed at an exact point of an order's life. The test runs itself again as a second process, whose
+//! store or bus kills it there by SIGKILL; then the real binary opens the folder, and the order is processed as without
+//! the crash.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -20,14 +20,14 @@ use crate::harness::ledger;
 use crate::harness::system::{System, settings};
 use crate::harness::wait::{until, within};
 
-/// Names the point to the process that is to die; nobody else has it set.
+/// Names the point to the process that is killed there; no other process has it set.
 const DIES_AT: &str = "ORDERSTREAM_TEST_DIES_AT";
 
 /// The signal that cannot be caught.
 const SIGKILL: i32 = 9;
 
 #[tokio::test]
-async fn a_change_that_was_committed_and_not_published_is_processed_after_the_restart() {
+async fn a_committed_unpublished_change_is_processed_after_the_restart() {
     for (change, status, amount) in
         [("create", "done", "3.0"), ("update", "done", "4.5"), ("delete", "deleted", "3.0")]
     {
@@ -53,7 +53,7 @@ async fn a_change_that_was_committed_and_not_published_is_processed_after_the_re
 }
 
 #[tokio::test]
-async fn an_order_that_was_not_committed_leaves_nothing_and_its_retry_makes_exactly_one() {
+async fn an_uncommitted_order_is_not_stored_and_its_retry_creates_one_order() {
     let folder = TempDir::new().unwrap();
     dies_at("commit", folder.path(), &creation()).await;
     assert_eq!(ledger::orders(folder.path()).await, []);
@@ -65,7 +65,7 @@ async fn an_order_that_was_not_committed_leaves_nothing_and_its_retry_makes_exac
 }
 
 #[tokio::test]
-async fn an_effect_that_was_not_recorded_is_worked_out_again() {
+async fn an_outcome_that_was_not_recorded_is_computed_again() {
     let folder = TempDir::new().unwrap();
     dies_at("record", folder.path(), &creation()).await;
     let orders = ledger::orders(folder.path()).await;
@@ -76,18 +76,18 @@ async fn an_effect_that_was_not_recorded_is_worked_out_again() {
 }
 
 #[tokio::test]
-async fn an_effect_that_was_recorded_and_not_acknowledged_is_not_applied_again() {
+async fn an_outcome_that_was_recorded_without_an_ack_is_not_applied_again() {
     let folder = TempDir::new().unwrap();
     dies_at("recorded", folder.path(), &creation()).await;
     let orders = ledger::settled_orders(folder.path()).await;
     assert_eq!((orders.len(), orders[0].status), (1, Status::Done));
 
-    // Equal to the microsecond: nothing has written to the row since.
+    // Equal to the microsecond: the row has not been written since.
     let order = restarted(folder.path(), &orders[0]).await;
     assert_eq!(order, orders[0]);
 }
 
-/// Not a test of its own: the process that dies. Without the variable it has nothing to do.
+/// Not a test of its own: the process that is killed. Without the variable it does nothing.
 #[tokio::test]
 #[ignore = "the tests above start it"]
 async fn a_process_that_dies() {
@@ -113,7 +113,7 @@ async fn a_process_that_dies() {
     within("death", std::future::pending::<()>()).await;
 }
 
-/// Ends this process by SIGKILL. The thread goes no further, so what comes after the point never happens.
+/// Ends this process by SIGKILL. The thread does not return, so nothing after the point is executed.
 fn die() -> ! {
     let id = std::process::id().to_string();
     loop {
@@ -121,7 +121,7 @@ fn die() -> ! {
     }
 }
 
-/// Sends a request to a process that dies at that point of it. Its caller gets no answer.
+/// Sends a request to a process that is killed at that point. The caller gets no answer.
 async fn dies_at(point: &str, folder: &Path, body: &str) {
     let mut process = command(std::env::current_exe().expect("this binary"), folder);
     process.env(DIES_AT, point).args([
@@ -140,7 +140,7 @@ fn creation() -> String {
     format!(r#"{{"user_id":"{USER}","payload":{{"id":"A-1","items":[{{"price":1.5,"qty":2}}]}}}}"#)
 }
 
-/// Creates an order in the ordinary way and stops.
+/// Creates an order in a process that then stops in order.
 async fn create(folder: &Path) -> String {
     let child = Child::up(folder).await;
     let answer = child.post(&creation()).await;
@@ -149,7 +149,7 @@ async fn create(folder: &Path) -> String {
     answer.text("order_id")
 }
 
-/// Starts the binary on the folder and answers what becomes of the order, all by itself.
+/// Starts the binary on the folder, waits until it has processed the order, and answers the order.
 async fn restarted(folder: &Path, before: &Order) -> Order {
     let child = Child::up(folder).await;
     let path = format!("/orders/{}", before.id);

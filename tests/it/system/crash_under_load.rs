@@ -1,5 +1,6 @@
-//! The binary is killed under load, again and again, always on the same folder. Whatever a client saw
-//! confirmed is there in the end, once, as it was last confirmed, and deleted orders are deleted.
+//! The binary is killed repeatedly under load, always on the same folder. At the end each order that was confirmed to a
+//! client is stored once, as it was last confirmed, and deleted orders are deleted. The clients remember each answer,
+//! and the test compares the folder with that.
 
 use tempfile::TempDir;
 
@@ -7,8 +8,8 @@ use crate::clients::load::{Ending, Load};
 use crate::harness::child::Child;
 use crate::harness::ledger;
 
-/// How often the process is killed.
-const ROUNDS: usize = 20;
+/// How many times the process is killed.
+const KILLS: usize = 20;
 
 /// How many confirmations the clients have seen each time.
 const CONFIRMATIONS: usize = 300;
@@ -17,10 +18,10 @@ const CONFIRMATIONS: usize = 300;
 const CLIENTS: usize = 32;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_was_confirmed_survives_being_killed_twenty_times_under_load() {
+async fn confirmed_orders_survive_twenty_kills_under_load() {
     let folder = TempDir::new().unwrap();
     let mut load = Load::of(CLIENTS);
-    for _ in 0..ROUNDS {
+    for _ in 0..KILLS {
         let child = Child::up(folder.path()).await;
         let mut running = load.start(child.address());
         running.confirmed(CONFIRMATIONS).await;
@@ -28,7 +29,7 @@ async fn whatever_was_confirmed_survives_being_killed_twenty_times_under_load() 
         load = running.ended().await;
     }
     let killed_at_work = load.endings().filter(|ending| matches!(ending, Ending::Broken(_))).count();
-    assert!(killed_at_work > ROUNDS, "the kills must hit requests under way, or nothing was tested");
+    assert!(killed_at_work > KILLS, "the kills must hit requests in flight, or nothing was tested");
 
     let child = Child::up(folder.path()).await;
     load.settle(child.address()).await;

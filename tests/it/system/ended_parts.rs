@@ -1,5 +1,5 @@
-//! A thread or a task that a role depends on ends by itself. The process does not go on as if nothing had happened: it
-//! stops in order, and fails with the name of the part.
+//! A thread or a task on which a role depends ends by itself. The process does not continue without it: it stops in
+//! order, and fails with the name of the component.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,46 +83,46 @@ impl Bus for Ending {
 }
 
 /// The backends of a process in a folder.
-fn parts(folder: &TempDir, hook: Hook) -> (Backends, Arc<LocalBus>) {
+fn backends(folder: &TempDir, hook: Hook) -> (Backends, Arc<LocalBus>) {
     let bus = LocalBus::open(&folder.path().join("dlq"), "orders.events", 1 << 20).unwrap();
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.path()).unwrap());
-    let parts = Backends {
+    let backends = Backends {
         store: Arc::new(HookedStore { inner: store, hook: Arc::clone(&hook) }),
         bus: Arc::new(HookedBus { inner: Arc::<LocalBus>::clone(&bus), hook }),
         cache: Arc::new(NoCache),
         processor: Arc::new(AmountProcessor::default()),
     };
-    (parts, bus)
+    (backends, bus)
 }
 
-/// Settings with limits that a test does not mind to wait for: the caller of the order waits for a part that is gone.
-fn impatient(folder: &TempDir) -> Settings {
+/// Settings with short limits: the caller of the order waits for a component that has ended.
+fn short_limits(folder: &TempDir) -> Settings {
     let limit = Duration::from_millis(500);
     Settings { ack_wait_timeout: limit, shutdown_timeout: limit, ..settings(folder.path()) }
 }
 
 /// Runs both roles until they end by themselves, sends one order meanwhile, and answers why they ended.
-async fn failure(folder: &TempDir, parts: Backends) -> String {
+async fn failure(folder: &TempDir, backends: Backends) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::new(listener.local_addr().unwrap());
-    let settings = impatient(folder);
+    let settings = short_limits(folder);
     let stop = CancellationToken::new();
-    let running = tokio::spawn(async move { app::up(parts, listener, &settings, stop).await });
+    let running = tokio::spawn(async move { app::up(backends, listener, &settings, stop).await });
     let body = format!(r#"{{"user_id":"{USER}","payload":{{"amount":"7.00"}}}}"#);
-    let asked = tokio::spawn(async move { client.post("/orders", body).await });
-    let ended = within("the end of the process", running).await.expect("its tasks are looked after");
-    asked.abort();
-    format!("{:#}", ended.expect_err("an end that nothing told it to is a failure"))
+    let caller = tokio::spawn(async move { client.post("/orders", body).await });
+    let ended = within("the end of the process", running).await.expect("the process does not panic");
+    caller.abort();
+    format!("{:#}", ended.expect_err("an end without a stop is a failure"))
 }
 
 #[tokio::test]
 async fn a_consumer_that_ends_without_a_stop_fails_the_process() {
     let folder = TempDir::new().unwrap();
-    let (mut parts, bus) = parts(&folder, Arc::new(|_| Pass::On));
-    parts.bus = Arc::new(Ending(bus));
-    let failure = failure(&folder, parts).await;
+    let (mut backends, bus) = backends(&folder, Arc::new(|_| Pass::On));
+    backends.bus = Arc::new(Ending(bus));
+    let failure = failure(&folder, backends).await;
     assert!(failure.contains("the worker failed: the consumer of the events ended"), "{failure}");
-    // What was taken before is finished, and the folder is free again.
+    // Accepted orders are stored, and the folder is free again.
     assert_eq!(ledger::orders(folder.path()).await.len(), 1);
 }
 
@@ -131,7 +131,7 @@ async fn a_task_of_the_service_that_panics_fails_the_process() {
     for publishes in [true, false] {
         let folder = TempDir::new().unwrap();
         let panicked = AtomicBool::new(false);
-        let (parts, _) = parts(
+        let (backends, _) = backends(
             &folder,
             Arc::new(move |point| {
                 let is_due = match point {
@@ -143,7 +143,7 @@ async fn a_task_of_the_service_that_panics_fails_the_process() {
                 Pass::On
             }),
         );
-        let failure = failure(&folder, parts).await;
+        let failure = failure(&folder, backends).await;
         assert!(failure.contains("the api failed: a background task of the service ended"), "{failure}");
     }
 }
@@ -151,14 +151,14 @@ async fn a_task_of_the_service_that_panics_fails_the_process() {
 #[tokio::test]
 async fn a_worker_that_panics_fails_the_process() {
     let folder = TempDir::new().unwrap();
-    let (parts, _) = parts(
+    let (backends, _) = backends(
         &folder,
         Arc::new(|point| {
             assert!(point != Point::Record, "by a test");
             Pass::On
         }),
     );
-    let failure = failure(&folder, parts).await;
+    let failure = failure(&folder, backends).await;
     assert!(failure.contains("the worker failed: it panicked"), "{failure}");
 }
 
@@ -179,17 +179,17 @@ async fn a_reader_of_acks_that_panics_fails_the_process() {
     bus.on_acks(Arc::new(Panicking));
     ready(&*bus).await;
     let folder = TempDir::new().unwrap();
-    let (mut parts, _) = parts(&folder, Arc::new(|_| Pass::On));
-    parts.bus = Arc::<KafkaBus>::clone(&bus);
+    let (mut backends, _) = backends(&folder, Arc::new(|_| Pass::On));
+    backends.bus = Arc::<KafkaBus>::clone(&bus);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let settings = impatient(&folder);
+    let settings = short_limits(&folder);
     let stop = CancellationToken::new();
-    let running = tokio::spawn(async move { app::up(parts, listener, &settings, stop).await });
-    // From another process, as this one tells its own sink by a shorter way.
+    let running = tokio::spawn(async move { app::up(backends, listener, &settings, stop).await });
+    // The ACK comes from another bus, because a bus passes its own ACKs to its sink directly.
     let other = test_topics.bus().await;
     let replies = vec![Reply { ack: ack(Some(1), AckStatus::Processed), to: Some(0) }];
     other.acknowledge(replies).await.unwrap();
-    let ended = within("the end of the process", running).await.expect("its tasks are looked after");
+    let ended = within("the end of the process", running).await.expect("the process does not panic");
     let failure = format!("{:#}", ended.expect_err("a thread that ended is a failure"));
     assert!(failure.contains("the backends failed: the ACK listener ended by itself"), "{failure}");
 }

@@ -1,4 +1,5 @@
-//! Whole systems under faults: processes that are killed, stopped and replaced, and servers that go away.
+//! Whole systems under faults: processes that are killed, stopped and replaced, and servers that become unavailable.
+//! The tests check that confirmed orders are not lost, and that pending orders are processed later.
 
 pub(crate) mod cluster;
 pub(crate) mod crash_points;

@@ -1,5 +1,5 @@
-//! A store or a bus that is away, and a process that starts again. Without the store nothing is accepted; without
-//! the bus everything is, and follows later; nothing that was accepted needs anybody to remember it.
+//! A store or a bus that is not available, and a process that restarts. Without the store no order is accepted; without
+//! the bus all orders are accepted, and processed later, also after a restart and without a request of a client.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn creation() -> String {
 }
 
 #[tokio::test]
-async fn a_store_that_is_away_is_a_503_and_nothing_is_stored() {
+async fn an_unavailable_store_is_a_503_and_stores_nothing() {
     let app = TestApp::embedded().start().await;
     let id = create(&app.client, "{}").await;
     app.store.close().await;
@@ -38,7 +38,7 @@ async fn a_store_that_is_away_is_a_503_and_nothing_is_stored() {
 }
 
 #[tokio::test]
-async fn a_bus_that_is_away_fails_nobody_and_the_events_follow() {
+async fn an_unavailable_bus_fails_no_request_and_the_events_follow() {
     let setup =
         TestApp::embedded().settings(|settings| settings.ack_wait_timeout = Duration::from_millis(100));
     let app = setup.start().await;
@@ -60,7 +60,7 @@ async fn a_bus_that_is_away_fails_nobody_and_the_events_follow() {
 }
 
 #[tokio::test]
-async fn what_was_pending_is_processed_after_a_restart() {
+async fn pending_orders_are_processed_after_a_restart() {
     let setup = TestApp::embedded().settings(|settings| {
         settings.ack_wait = false;
         settings.shutdown_timeout = Duration::from_millis(100);
@@ -86,7 +86,7 @@ async fn what_was_pending_is_processed_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_restart_of_an_idle_system_publishes_nothing_and_forgets_nothing() {
+async fn a_restart_of_an_idle_system_publishes_nothing_and_loses_nothing() {
     let app = TestApp::embedded().start().await;
     let id = create(&app.client, r#"{"amount":3}"#).await;
     let before = order(&app.client, &id).await;
@@ -98,7 +98,7 @@ async fn a_restart_of_an_idle_system_publishes_nothing_and_forgets_nothing() {
 }
 
 #[tokio::test]
-async fn a_caller_who_hangs_up_loses_the_answer_and_nothing_else() {
+async fn a_caller_who_disconnects_loses_only_the_answer() {
     let mut app = TestApp::embedded().without_worker().start().await;
     let mut caller = TcpStream::connect(app.address).await.expect("a connection");
     let body = creation();

@@ -1,6 +1,6 @@
-//! Several processes of `orderstream up` on one Postgres, without Kafka: one that is killed leaves its pending orders
-//! to the others, and a record that no worker can deal with lies in a table that all of them see. No process needs a
-//! folder for it.
+//! Several processes of `orderstream up` on one Postgres, without Kafka: the others process the pending orders of a
+//! killed one, and a record that no worker can process is in a table that all processes share. No process needs a data
+//! folder.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 use crate::bus::conformance::{Fresh, bus_conformance, receive, record};
-use crate::bus::local::{ROOMY, TOPIC, place};
+use crate::bus::local::{ROOMY, TOPIC, foreign_source};
 use crate::clients::USER;
 use crate::harness::binary::{Place, ran};
 use crate::harness::child::Child;
@@ -49,12 +49,12 @@ impl Peers {
         command
     }
 
-    /// Starts a process that the server knows by this name.
+    /// Starts a process with this application name at the server.
     async fn up(&self, name: &str) -> Child {
         Child::start(self.command(name, &["up"]).into()).await
     }
 
-    /// What the checker of a process says.
+    /// The report of the checker.
     fn verified(&self, args: &[&str]) -> Value {
         let mut command = self.command("verify", &[&["verify", "--json"], args].concat());
         let ran = ran(command.stderr(Stdio::piped()));
@@ -65,7 +65,7 @@ impl Peers {
         self.client.query_one(&format!("SELECT count(*) FROM {rows}"), &[]).await.expect("a count").get(0)
     }
 
-    /// Waits until there are so many.
+    /// Waits until there are that many rows.
     async fn until_there_are(&self, count: i64, rows: &str) {
         until(rows, async || (self.count(rows).await == count).then_some(())).await;
     }
@@ -98,9 +98,9 @@ async fn a_killed_process_leaves_its_pending_orders_to_the_other() {
     }
     let waits = "pg_locks l JOIN pg_stat_activity a USING (pid)
                   WHERE l.locktype = 'advisory' AND NOT l.granted AND a.application_name = 'killed'";
-    until("its worker to be at work", async || (peers.count(waits).await > 0).then_some(())).await;
+    until("its worker to wait at the gate", async || (peers.count(waits).await > 0).then_some(())).await;
     killed.kill_9().await;
-    // As a server does that finds its client gone: what waits there never ends its work.
+    // A server ends the sessions of a client that is gone in the same way: the waiting statements never end.
     let sessions = "pg_stat_activity WHERE application_name = 'killed' AND datname = current_database()";
     peers.client.query(&format!("SELECT pg_terminate_backend(pid) FROM {sessions}"), &[]).await.unwrap();
     peers.until_there_are(0, sessions).await;
@@ -115,10 +115,10 @@ async fn a_killed_process_leaves_its_pending_orders_to_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_no_worker_can_deal_with_lies_in_a_table_that_every_process_sees() {
+async fn dead_letters_are_in_a_table_that_all_processes_share() {
     let peers = Peers::on_empty_schema().await;
     let processes = [peers.up("one").await, peers.up("two").await];
-    // The server takes every order, and not the outcome of some.
+    // The server accepts every order, and rejects the outcome of some.
     peers.schema.execute("ALTER TABLE orders ADD CONSTRAINT lucky CHECK (amount IS DISTINCT FROM 13)").await;
     let mut bad = BTreeSet::new();
     for process in &processes {
@@ -127,7 +127,7 @@ async fn what_no_worker_can_deal_with_lies_in_a_table_that_every_process_sees() 
     }
     peers.until_there_are(2, "orders WHERE status = 'done'").await;
     peers.until_there_are(2, "orders_dead_letters").await;
-    // Each process counts the letters of both.
+    // Each process counts the dead letters of both.
     for _ in &processes {
         let report = peers.verified(&[]);
         assert_eq!((&report["dead_letters"], &report["pending"]), (&2.into(), &2.into()), "{report}");
@@ -161,7 +161,7 @@ async fn fresh() -> Fresh {
     let (bus, schema) = open().await;
     let (feeder, offsets) = (Arc::clone(&bus), AtomicI64::new(0));
     let produce = move |record| {
-        let (bus, source) = (Arc::clone(&feeder), place(offsets.fetch_add(1, Ordering::Relaxed)));
+        let (bus, source) = (Arc::clone(&feeder), foreign_source(offsets.fetch_add(1, Ordering::Relaxed)));
         tokio::spawn(async move { bus.feed(source, record).await });
     };
     Fresh { bus, produce: Box::new(produce), _keep: Box::new(schema) }
@@ -180,10 +180,10 @@ async fn reject(bus: &Arc<LocalBus>, source: Source, record: Record, reason: &st
 }
 
 #[tokio::test]
-async fn a_letter_in_the_table_has_every_byte_of_its_record() {
+async fn a_dead_letter_in_the_table_has_every_byte_of_its_record() {
     let (bus, schema) = open().await;
     let sent = Record { key: None, ..record(b"\xff\x00\x7f") };
-    reject(&bus, place(17), sent.clone(), "a reason\0of odd bytes").await;
+    reject(&bus, foreign_source(17), sent.clone(), "a reason\0of odd bytes").await;
     let sql =
         "SELECT reason, source_topic, source_partition, source_offset, source_timestamp::text, key, value,
                       header_names, header_values FROM orders_dead_letters";
@@ -199,24 +199,24 @@ async fn a_letter_in_the_table_has_every_byte_of_its_record() {
 }
 
 #[tokio::test]
-async fn a_letter_with_a_very_long_value_is_cut_and_says_how_long_it_was() {
+async fn a_very_long_dead_letter_is_cut_and_records_its_length() {
     let (bus, schema) = open().await;
     let length = (64 << 20) + 1;
-    reject(&bus, place(1), record(&vec![b'x'; length]), "too long").await;
+    reject(&bus, foreign_source(1), record(&vec![b'x'; length]), "too long").await;
     let sql = "SELECT value, cut_from FROM orders_dead_letters";
     let row = schema.connect().await.query_one(sql, &[]).await.unwrap();
     assert_eq!((row.get::<_, Vec<u8>>(0), row.get::<_, i64>(1)), (vec![b'x'; 8 << 10], length as i64));
 }
 
 #[tokio::test]
-async fn a_letter_that_the_table_does_not_take_leaves_its_record_undone() {
+async fn a_dead_letter_that_cannot_be_inserted_leaves_its_record_unsettled() {
     let (bus, schema) = open().await;
     schema.execute("ALTER TABLE orders_dead_letters RENAME TO away").await;
     let mut worker = bus.subscribe().await.expect("a subscription");
     let feeder = Arc::clone(&bus);
-    let fed = tokio::spawn(async move { feeder.feed(place(1), record(b"no event")).await });
+    let fed = tokio::spawn(async move { feeder.feed(foreign_source(1), record(b"no event")).await });
     let delivery = within("the record", receive(&mut *worker, 1)).await.remove(0);
     let error = bus.reject(delivery, "it is no event").await.expect_err("there is no table");
     assert!(error.to_string().contains("run `orderstream migrate`"), "{error}");
-    assert!(fed.await.expect("no panic").is_err(), "it comes again");
+    assert!(fed.await.expect("no panic").is_err(), "the record is redelivered");
 }

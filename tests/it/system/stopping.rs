@@ -1,5 +1,5 @@
-//! The process is told to stop: in the middle of a load, with a request that never ends, with a worker that
-//! is stuck. Nothing that was confirmed is lost, nobody gets half an answer, and the stop comes to an end.
+//! The process is stopped: under load, with a request that never ends, with a worker that is stuck. No confirmed order
+//! is lost, no client gets a partial answer, and the stop ends within its limit.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::clients::load::{Ending, Load};
 use crate::clients::wire::{Broken, Wire};
 use crate::harness::child::{Child, command};
 use crate::harness::ledger;
-use crate::harness::processors::{Gate, Moody};
+use crate::harness::processors::{FlakyProcessor, Gate};
 use crate::harness::system::{System, outcome, settings};
 use crate::harness::wait::{until, within};
 
@@ -24,7 +24,7 @@ use crate::harness::wait::{until, within};
 const AT_ONCE: i32 = 130;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_under_load_answers_whatever_it_carries_out_and_loses_nothing() {
+async fn a_stop_under_load_answers_each_executed_command_and_loses_nothing() {
     let folder = TempDir::new().unwrap();
     let mut load = Load::of(32);
     for _ in 0..5 {
@@ -35,7 +35,7 @@ async fn a_stop_under_load_answers_whatever_it_carries_out_and_loses_nothing() {
         load = running.ended().await;
         assert_eq!(child.exit().await.code(), Some(0));
         load.expect_unanswered_commands_undone();
-        // Nothing waits for the next start.
+        // No order is left for the next start.
         load.check(&ledger::verified_orders(folder.path(), load.confirmed()).await);
     }
     for ending in load.endings() {
@@ -47,13 +47,13 @@ async fn a_stop_under_load_answers_whatever_it_carries_out_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn orders_under_way_when_the_stop_begins_are_processed_before_it_ends() {
+async fn orders_in_flight_when_a_stop_begins_are_processed_before_it_ends() {
     for ack_wait in [true, false] {
         let folder = TempDir::new().unwrap();
         let gate = Gate::shut();
-        let asked = Settings { ack_wait, ..settings(folder.path()) };
-        let system = System::with(&asked, Arc::<Gate>::clone(&gate)).await;
-        // One in the worker's hands, and one on its way to it.
+        let chosen = Settings { ack_wait, ..settings(folder.path()) };
+        let system = System::with(&chosen, Arc::<Gate>::clone(&gate)).await;
+        // The worker holds one event, and the other waits for it.
         let first = system.posting(creation());
         system.journal.until(|traffic| traffic.events.len() == 1).await;
         let second = system.posting(creation());
@@ -89,7 +89,7 @@ async fn a_second_signal_ends_the_process_at_once_while_a_request_is_stuck() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_stuck_holds_the_stop_up_no_longer_than_its_limit() {
+async fn a_stuck_request_delays_the_stop_no_longer_than_its_limit() {
     let folder = TempDir::new().unwrap();
     let mut process = command(env!("CARGO_BIN_EXE_orderstream"), folder.path());
     process.arg("up").env("SHUTDOWN_TIMEOUT", "50ms");
@@ -102,9 +102,9 @@ async fn a_request_that_is_stuck_holds_the_stop_up_no_longer_than_its_limit() {
 }
 
 #[tokio::test]
-async fn a_processor_that_is_stuck_holds_the_stop_up_no_longer_than_its_limit() {
+async fn a_stuck_processor_delays_the_stop_no_longer_than_its_limit() {
     let folder = TempDir::new().unwrap();
-    let system = System::with(&impatient(folder.path()), Gate::shut()).await;
+    let system = System::with(&short_limits(folder.path()), Gate::shut()).await;
     assert_eq!(outcome(&system.post(creation()).await), (202, "accepted".to_owned()));
     system.stop().await;
     let orders = ledger::orders(folder.path()).await;
@@ -112,10 +112,10 @@ async fn a_processor_that_is_stuck_holds_the_stop_up_no_longer_than_its_limit() 
 }
 
 #[tokio::test]
-async fn an_order_that_is_tried_again_does_not_hold_the_stop_up() {
+async fn an_order_that_is_retried_does_not_delay_the_stop() {
     let folder = TempDir::new().unwrap();
-    let asked = Settings { shutdown_timeout: Duration::from_secs(3600), ..impatient(folder.path()) };
-    let system = System::with(&asked, Moody::failing(usize::MAX)).await;
+    let chosen = Settings { shutdown_timeout: Duration::from_secs(3600), ..short_limits(folder.path()) };
+    let system = System::with(&chosen, FlakyProcessor::failing(usize::MAX)).await;
     let order = format!(r#"{{"user_id":"{USER}","payload":{{"passing":true}}}}"#);
     assert_eq!(outcome(&system.post(order).await), (202, "accepted".to_owned()));
     within("the stop", system.stop()).await;
@@ -124,9 +124,9 @@ async fn an_order_that_is_tried_again_does_not_hold_the_stop_up() {
 }
 
 #[tokio::test]
-async fn an_order_that_nobody_processes_is_accepted_at_the_limit_and_done_after_the_restart() {
+async fn an_unprocessed_order_is_accepted_at_the_limit_and_done_after_the_restart() {
     let folder = TempDir::new().unwrap();
-    let system = System::with(&impatient(folder.path()), Gate::shut()).await;
+    let system = System::with(&short_limits(folder.path()), Gate::shut()).await;
     let answer = system.post(creation()).await;
     let id = member(answer.text(), "order_id");
     assert_eq!(outcome(&answer), (202, "accepted".to_owned()));
@@ -143,8 +143,8 @@ async fn an_order_that_nobody_processes_is_accepted_at_the_limit_and_done_after_
     assert_eq!((orders.len(), ledger::order(&orders, &id).version), (1, 1));
 }
 
-/// Settings with limits that a test does not mind to wait for.
-fn impatient(folder: &Path) -> Settings {
+/// Settings with short limits.
+fn short_limits(folder: &Path) -> Settings {
     let limit = Duration::from_millis(50);
     Settings { ack_wait_timeout: limit, shutdown_timeout: limit, ..settings(folder) }
 }
@@ -153,13 +153,13 @@ fn creation() -> String {
     format!(r#"{{"user_id":"{USER}","payload":{{"amount":"7.00"}}}}"#)
 }
 
-/// Sends a request whose body never ends. That the server asks for the body shows that it is under way.
+/// Sends a request whose body never ends. The server's request for the body shows that the request is in flight.
 async fn stuck_in_its_body(wire: &mut Wire) {
     wire.send(
         b"POST /orders HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 100\r\n\r\n",
     )
     .await;
-    let goes_on = within("the request to be taken up", wire.answer()).await.expect("an interim answer");
-    assert_eq!(goes_on.status, 100);
+    let interim = within("the request to be taken up", wire.answer()).await.expect("an interim answer");
+    assert_eq!(interim.status, 100);
     wire.send(b"{\"user_id\":").await;
 }

@@ -11,7 +11,7 @@ use crate::clients::USER;
 use crate::clients::answers::{member, order, order_id};
 use crate::harness::app::TestApp;
 use crate::harness::bus::Traffic;
-use crate::harness::processors::{HangsOnce, Moody};
+use crate::harness::processors::{FlakyProcessor, HangsOnce};
 use crate::harness::schema::Schema;
 use crate::harness::wait::until;
 use crate::store::conformance::{create as create_in, some_user};
@@ -28,7 +28,7 @@ fn acks(traffic: &Traffic, id: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn calls_that_hang_delay_no_other_order_and_end_at_their_limit() {
-    let setup = TestApp::embedded().processor(Moody::failing(0)).settings(|settings| {
+    let setup = TestApp::embedded().processor(FlakyProcessor::failing(0)).settings(|settings| {
         settings.processor_timeout = Duration::from_secs(2);
         settings.processor_retry_for = Duration::ZERO;
     });
@@ -54,7 +54,7 @@ async fn calls_that_hang_delay_no_other_order_and_end_at_their_limit() {
 
 #[tokio::test]
 async fn a_temporary_failure_is_retried_and_delays_no_other_order() {
-    let setup = TestApp::embedded().processor(Moody::failing(7));
+    let setup = TestApp::embedded().processor(FlakyProcessor::failing(7));
     let app = setup.start().await;
     let answer = app.client.request(
         "POST",
@@ -88,8 +88,8 @@ async fn large_orders_that_fail_temporarily_delay_no_other_order() {
 /// store; then the processor recovers.
 async fn assert_others_are_processed_beside(times: usize, path: &str, body: &str) {
     for is_embedded in [true, false] {
-        let processor = Moody::failing(usize::MAX);
-        let setup = TestApp::embedded().processor(Arc::<Moody>::clone(&processor));
+        let processor = FlakyProcessor::failing(usize::MAX);
+        let setup = TestApp::embedded().processor(Arc::<FlakyProcessor>::clone(&processor));
         let app = if is_embedded { setup.start().await } else { setup.start_on_postgres().await };
         let count = body.matches("user_id").count();
         for _ in 0..times {
@@ -121,13 +121,13 @@ async fn a_call_that_takes_too_long_is_retried() {
     assert_eq!(acks(&traffic, &id), ["processed"]);
     let done = order(&app.client, &id).await;
     assert_eq!((member(&done, "status").as_str(), member(&done, "amount").as_str()), ("done", "7"));
-    assert_eq!(processor.asked(), 2);
+    assert_eq!(processor.calls(), 2);
     app.finish().await;
 }
 
 #[tokio::test]
 async fn a_late_event_is_retried_like_any_other() {
-    let app = TestApp::embedded().processor(Moody::failing(1)).start().await;
+    let app = TestApp::embedded().processor(FlakyProcessor::failing(1)).start().await;
     // Much older than the time for which an order is retried.
     let value = format!(
         r#"{{"order_id":"0","user_id":"{USER}","payload":{{"id":"late","passing":1,"amount":4}},"status":"new",
@@ -142,8 +142,8 @@ async fn a_late_event_is_retried_like_any_other() {
 
 #[tokio::test]
 async fn a_retried_order_does_not_delay_the_stop_of_its_worker() {
-    let processor = Moody::failing(usize::MAX);
-    let mut app = TestApp::embedded().processor(Arc::<Moody>::clone(&processor)).start().await;
+    let processor = FlakyProcessor::failing(usize::MAX);
+    let mut app = TestApp::embedded().processor(Arc::<FlakyProcessor>::clone(&processor)).start().await;
     let without_wait = [("Prefer", "respond-async")];
     let answer = app.client.request("POST", "/orders", &without_wait, creation(r#"{"passing":1}"#)).await;
     let id = order_id(&answer).to_string();
@@ -158,7 +158,7 @@ async fn a_retried_order_does_not_delay_the_stop_of_its_worker() {
 
 #[tokio::test]
 async fn a_delivery_after_a_recorded_failure_is_acked_as_failed() {
-    let app = TestApp::embedded().processor(Moody::failing(1)).start().await;
+    let app = TestApp::embedded().processor(FlakyProcessor::failing(1)).start().await;
     let answer = app.client.post("/orders", creation(r#"{"once":1,"amount":7}"#)).await;
     let id = order_id(&answer).to_string();
     let traffic = app.journal.until(|traffic| !traffic.acks_of(&id).is_empty()).await;
@@ -204,7 +204,7 @@ async fn a_claim_by_a_clock_that_was_ahead_blocks_no_process() {
 
 #[tokio::test]
 async fn an_order_that_was_postponed_fails_after_the_retry_time() {
-    let setup = TestApp::embedded().processor(Moody::failing(usize::MAX));
+    let setup = TestApp::embedded().processor(FlakyProcessor::failing(usize::MAX));
     let app = setup
         .settings(|settings| settings.processor_retry_for = Duration::from_secs(16))
         .start_on_postgres()

@@ -50,7 +50,7 @@ impl<S: Prepare> ConnectionPool<S> {
         let mut search = Search::new(self.next(&[]));
         loop {
             let outcome = self.pool[search.at].write(&work).await;
-            if !search.goes_on(self, &outcome) {
+            if !search.continues(self, &outcome) {
                 return outcome;
             }
         }
@@ -67,7 +67,7 @@ impl<S: Prepare> ConnectionPool<S> {
         let mut search = Search::new(self.next(&[]));
         loop {
             let outcome = self.pool[search.at].read(&work).await;
-            if !search.goes_on(self, &outcome) {
+            if !search.continues(self, &outcome) {
                 return outcome;
             }
         }
@@ -100,7 +100,7 @@ impl Search {
 
     /// Whether another connection gets the work, because this one was down and refused it. Only for a limited time:
     /// where the server does not answer at all, the caller would wait for the timeout of each connection.
-    fn goes_on<S: Prepare, T>(&mut self, pool: &ConnectionPool<S>, outcome: &Result<T, Error>) -> bool {
+    fn continues<S: Prepare, T>(&mut self, pool: &ConnectionPool<S>, outcome: &Result<T, Error>) -> bool {
         let is_refused =
             matches!(outcome, Err(Error::Unavailable(_))) && pool.pool[self.at].was_down_after(self.since);
         if !is_refused || (self.begun.elapsed() > RETRY_FOR && !self.refused.is_empty()) {

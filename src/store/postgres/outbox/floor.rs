@@ -2,9 +2,8 @@
 //! removed row, and a scan from the first key reads all of them: millions after some minutes. Keys grow with time, so
 //! the live rows are at the end.
 //!
-//! A scan from the first key is needed all the same, because an update of an old order has an old key. It runs as often
-//! as its duration allows; the scans in between begin at the floor, which must not be above any live row that they
-//! could find.
+//! A scan from the first key is still needed, because an update of an old order has an old key. It runs as often as its
+//! duration allows; the scans in between begin at the floor, which must not be above any live row that they could find.
 
 use std::time::{Duration, Instant};
 

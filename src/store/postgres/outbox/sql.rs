@@ -5,7 +5,8 @@
 /// How long a claim lasts, in seconds: as long as a publish takes to fail.
 const CLAIM_SECONDS: u32 = 10;
 
-/// Keeps postponed rows, whose two times are equal: a worker has had their events, and is to get them again.
+/// Keeps postponed rows, whose two times are equal: a worker has already received their events, and receives them
+/// again.
 pub(super) const REMOVE: &str =
     "DELETE FROM orders_outbox b USING unnest($1::uuid[], $2::int8[]) AS k (order_id, version)
      WHERE b.order_id = ANY (ARRAY[k.order_id]) AND b.version = k.version

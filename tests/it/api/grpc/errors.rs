@@ -56,7 +56,8 @@ async fn system(folder: &TempDir, hook: Hook) -> (System, std::net::SocketAddr) 
 #[tokio::test]
 async fn a_commit_that_fails_half_way_has_an_unknown_outcome() {
     let folder = TempDir::new().unwrap();
-    let torn = |point: Point<'_>| if matches!(point, Point::Commit(_)) { Pass::Torn } else { Pass::On };
+    let torn =
+        |point: Point<'_>| if matches!(point, Point::Commit(_)) { Pass::OutcomeLost } else { Pass::On };
     let (system, address) = system(&folder, Arc::new(torn)).await;
     let (status, _) = refused(connect(address).upsert_order(creation("{}")).await, "outcome_unknown");
     assert_eq!(status.code(), Code::Unknown);

@@ -16,7 +16,7 @@ use crate::clients::grpc::proto::orders::service::v1::{
 use crate::clients::grpc::{create, creation, deletion, order, refused, text, update, upserted};
 use crate::harness::app::Setup;
 use crate::harness::backend::Backend;
-use crate::harness::processors::Obedient;
+use crate::harness::processors::ScriptedProcessor;
 
 fn body(record: &Record) -> &str {
     str::from_utf8(&record.value).expect("a record of text")
@@ -254,7 +254,7 @@ pub(super) async fn an_event_without_an_id_creates_one_order_however_often_deliv
 }
 
 pub(super) async fn a_failed_order_is_reported_and_can_be_updated<B: Backend>() {
-    let app = B::start(Setup::new().processor(Arc::new(Obedient))).await;
+    let app = B::start(Setup::new().processor(Arc::new(ScriptedProcessor))).await;
     let mut orders = app.grpc();
     let answer = orders.upsert_order(creation(r#"{"fail":"no stock"}"#)).await.expect("an order");
     assert_eq!(answer.metadata().get("processing").expect("the outcome"), "failed");

@@ -54,7 +54,7 @@ async fn a_worker_process_takes_bounded_memory_with_a_backlog_of_large_records()
     let body = format!(r#"{{"user_id":"{USER}","payload":{{}}}}"#);
     let created = within("an answer", exchange(api, "POST /orders HTTP/1.1\r\n", &body)).await.unwrap();
     assert!([201, 202].contains(&created.status), "{created:?}");
-    cluster.dealt_with().await;
+    cluster.workers_caught_up().await;
     assert_small(cluster.workers[0].id());
     cluster.finish(&[(order_id(&created), "created")], RECORDS as u64).await;
 }

@@ -42,7 +42,7 @@ async fn a_flood_of_unprocessable_records_logs_a_line_per_second() {
     }
     let begun = Instant::now();
     cluster.start_worker().await;
-    cluster.dealt_with().await;
+    cluster.workers_caught_up().await;
     let lines = cluster.logged("worker", "a record goes to the dead-letter topic");
     let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap();
     assert!((1..=seconds + 2).contains(&lines), "{lines} lines in {seconds} seconds");

@@ -14,7 +14,7 @@ use crate::clients::answers::{create, member, names, order, problem, time};
 use crate::clients::http::{Answer, Client};
 use crate::harness::app::Setup;
 use crate::harness::backend::Backend;
-use crate::harness::processors::Obedient;
+use crate::harness::processors::ScriptedProcessor;
 
 /// The entries of a page, as text.
 fn entries(answer: &Answer) -> Vec<String> {
@@ -51,7 +51,7 @@ async fn write(client: &Client, body: String) {
 }
 
 pub(super) async fn a_history_lists_each_version_with_its_outcome<B: Backend>() {
-    let app = B::start(Setup::new().processor(Arc::new(Obedient))).await;
+    let app = B::start(Setup::new().processor(Arc::new(ScriptedProcessor))).await;
     let id = create(app.client(), r#"{"amount":12.30}"#).await;
     write(app.client(), format!(r#"{{"order_id":"{id}","payload":{{"fail":"no \"stock\""}}}}"#)).await;
     write(app.client(), format!(r#"{{"order_id":"{id}","payload":{{"amount":0.10}}}}"#)).await;
@@ -78,7 +78,7 @@ pub(super) async fn a_history_lists_each_version_with_its_outcome<B: Backend>() 
 }
 
 pub(super) async fn a_processors_reason_is_recorded_up_to_its_length_limit<B: Backend>() {
-    let app = B::start(Setup::new().processor(Arc::new(Obedient))).await;
+    let app = B::start(Setup::new().processor(Arc::new(ScriptedProcessor))).await;
     let id = create(app.client(), &format!(r#"{{"fail":"{}"}}"#, "ж".repeat(1500))).await;
     let entry = history(app.client(), &id).await.remove(0);
     for text in [order(app.client(), &id).await, member(&entry, "outcome")] {

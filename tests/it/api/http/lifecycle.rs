@@ -9,7 +9,7 @@ use crate::clients::answers::{create, member, names, order};
 use crate::clients::http::Client;
 use crate::harness::app::Setup;
 use crate::harness::backend::Backend;
-use crate::harness::processors::{Gate, Obedient};
+use crate::harness::processors::{Gate, ScriptedProcessor};
 
 pub(super) async fn the_amount_follows_the_rule<B: Backend>() {
     let app = B::start(Setup::new()).await;
@@ -121,7 +121,7 @@ pub(super) async fn without_the_wait_the_answer_comes_at_once<B: Backend>() {
 }
 
 pub(super) async fn an_order_that_cannot_be_processed_shows_the_reason<B: Backend>() {
-    let app = B::start(Setup::new().processor(Arc::new(Obedient))).await;
+    let app = B::start(Setup::new().processor(Arc::new(ScriptedProcessor))).await;
     let body = format!(r#"{{"user_id":"{USER}","payload":{{"fail":"no stock"}}}}"#);
     let answer = app.client().post("/orders", body).await;
     assert_eq!(answer.status, 201, "{answer:?}");
@@ -145,7 +145,7 @@ pub(super) async fn an_order_that_cannot_be_processed_shows_the_reason<B: Backen
 }
 
 pub(super) async fn a_failed_order_can_be_corrected_by_an_update<B: Backend>() {
-    let app = B::start(Setup::new().processor(Arc::new(Obedient))).await;
+    let app = B::start(Setup::new().processor(Arc::new(ScriptedProcessor))).await;
     let id = create(app.client(), r#"{"fail":"no stock"}"#).await;
     let update = format!(r#"{{"order_id":"{id}","payload":{{"fail":"still none"}}}}"#);
     let answer = app.client().post("/orders", update).await;
@@ -162,7 +162,7 @@ pub(super) async fn a_failed_order_can_be_corrected_by_an_update<B: Backend>() {
 }
 
 pub(super) async fn a_processor_that_panics_fails_its_order_alone<B: Backend>() {
-    let app = B::start(Setup::new().processor(Arc::new(Obedient))).await;
+    let app = B::start(Setup::new().processor(Arc::new(ScriptedProcessor))).await;
     let body = |payload: &str| format!(r#"{{"user_id":"{USER}","payload":{payload}}}"#);
     let (bad, good) = tokio::join!(
         app.client().post("/orders", body(r#"{"panic":"on purpose, by a test"}"#)),
@@ -179,7 +179,7 @@ pub(super) async fn a_processor_that_panics_fails_its_order_alone<B: Backend>() 
 }
 
 pub(super) async fn two_callers_of_one_order_each_get_an_answer<B: Backend>() {
-    let mut app = B::start(Setup::new().processor(Arc::new(Obedient))).await;
+    let mut app = B::start(Setup::new().processor(Arc::new(ScriptedProcessor))).await;
     let id = create(app.client(), r#"{"amount":1}"#).await;
     app.stop_worker().await;
     let address = app.client().address();

@@ -16,7 +16,7 @@ use crate::clients::http::{Client, GUARD};
 use crate::clients::stream::{Stream, StreamEvent};
 use crate::harness::app::Setup;
 use crate::harness::backend::Backend;
-use crate::harness::processors::Obedient;
+use crate::harness::processors::ScriptedProcessor;
 use crate::harness::wait::until;
 
 async fn write(client: &Client, body: String) {
@@ -38,7 +38,7 @@ fn of_user(user: &str) -> String {
 }
 
 pub(super) async fn an_orders_stream_begins_with_its_newest_history_event_and_continues<B: Backend>() {
-    let app = B::start(Setup::new().processor(Arc::new(Obedient))).await;
+    let app = B::start(Setup::new().processor(Arc::new(ScriptedProcessor))).await;
     let id = create(app.client(), r#"{"amount":12.30}"#).await;
     let mut stream = Stream::open(app.client().address(), &format!("/orders/{id}/events"), None).await;
     let first = stream.take(1).await;

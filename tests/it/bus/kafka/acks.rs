@@ -1,5 +1,6 @@
-//! ACKs over Kafka: each process hears those of its own partition, and none that was sent once it is ready is
-//! missed.
+//! ACKs over Kafka: each process reads those of its own partition, or of all partitions where it is set to. It misses
+//! no ACK that is sent after it is ready. The ACKs come from another bus, except where the test is about ACKs within
+//! the process.
 
 use std::sync::Arc;
 
@@ -14,19 +15,19 @@ use crate::bus::conformance::{AckRecorder, ack, receive};
 use crate::harness::kafka::{TestTopics, ready};
 use crate::harness::wait::within;
 
-/// A bus that is told of ACKs, and what it is told.
+/// The bus of an api process, and the ACKs that it delivers.
 struct Api {
     bus: Arc<KafkaBus>,
-    told: mpsc::UnboundedReceiver<Ack>,
+    received: mpsc::UnboundedReceiver<Ack>,
 }
 
 impl Api {
     async fn open(test_topics: &TestTopics) -> Api {
         let bus = KafkaBus::open(test_topics.options.clone()).unwrap();
-        let (sink, told) = mpsc::unbounded_channel();
+        let (sink, received) = mpsc::unbounded_channel();
         bus.on_acks(Arc::new(AckRecorder(sink)));
         ready(&*bus).await;
-        Api { bus, told }
+        Api { bus, received }
     }
 
     /// The partition that its events name, as a worker sees it.
@@ -38,8 +39,8 @@ impl Api {
         partition
     }
 
-    async fn hears(&mut self) -> Ack {
-        within("an ACK", self.told.recv()).await.unwrap()
+    async fn next_ack(&mut self) -> Ack {
+        within("an ACK", self.received.recv()).await.unwrap()
     }
 }
 
@@ -62,23 +63,23 @@ async fn an_ack_reaches_the_process_that_waits_for_it_and_no_other() {
     for (ack, to) in acks.iter().zip([first, second]) {
         assert_eq!(theirs.acknowledge(vec![Reply { ack: ack.clone(), to: Some(to) }]).await, Ok(()));
     }
-    assert_eq!(one.hears().await, acks[0]);
-    assert_eq!(other.hears().await, acks[1]);
+    assert_eq!(one.next_ack().await, acks[0]);
+    assert_eq!(other.next_ack().await, acks[1]);
     worker.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_ack_within_the_process_is_heard_at_once_and_is_on_the_wire_all_the_same() {
+async fn an_ack_within_the_process_arrives_at_once_and_through_kafka() {
     let test_topics = TestTopics::new();
     let mut api = Api::open(&test_topics).await;
     let ack = ack(Some(1), AckStatus::Processed);
     assert_eq!(api.bus.acknowledge(vec![Reply { ack: ack.clone(), to: Some(0) }]).await, Ok(()));
-    assert_eq!(api.told.try_recv(), Ok(ack.clone()), "the sink is told before the answer");
-    assert_eq!(api.hears().await, ack, "and again, from the topic");
+    assert_eq!(api.received.try_recv(), Ok(ack.clone()), "the sink gets the ACK before the answer");
+    assert_eq!(api.next_ack().await, ack, "and again, from the topic");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_ack_is_missed_from_readiness_on() {
+async fn no_ack_is_missed_after_readiness() {
     let mut test_topics = TestTopics::new();
     test_topics.options.ack_partitions = 3;
     let theirs = test_topics.bus().await;
@@ -88,24 +89,24 @@ async fn no_ack_is_missed_from_readiness_on() {
         let to = Some(api.partition(&theirs, &mut *worker).await);
         let ack = ack(Some(version), AckStatus::Updated);
         assert_eq!(theirs.acknowledge(vec![Reply { ack: ack.clone(), to }]).await, Ok(()));
-        assert_eq!(api.hears().await, ack);
+        assert_eq!(api.next_ack().await, ack);
         api.bus.close().await;
     }
     worker.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_partitions_are_heard_where_workers_do_not_heed_the_header() {
+async fn all_ack_partitions_are_read_where_workers_ignore_the_header() {
     let mut test_topics = TestTopics::new();
     (test_topics.options.ack_partitions, test_topics.options.ack_read) = (3, AckRead::All);
     let mut api = Api::open(&test_topics).await;
     let topic = &test_topics.options.ack_topic;
     for partition in 0..3 {
-        // What is no ACK stops none behind it.
+        // A record that is not an ACK does not block those behind it.
         test_topics.write(topic, Some(partition), None, &[], Some(b"no ack"));
         test_topics.write(topic, Some(partition), None, &[], None);
         let ack = ack(None, AckStatus::Processed);
         test_topics.write(topic, Some(partition), None, &[], Some(&ack.encode().unwrap()));
-        assert_eq!(api.hears().await, ack);
+        assert_eq!(api.next_ack().await, ack);
     }
 }

@@ -1,5 +1,6 @@
-//! Dead letters on Kafka: whatever bytes a record holds, they lie in the topic as they were, with the reason
-//! and where they came from, and the partition moves on.
+//! Dead letters on Kafka: the topic keeps the bytes of a record unchanged, with the reason and the source, and the
+//! partition advances. Any bytes are possible, also those that are not text. A plain client writes the bad records and
+//! reads the dead letters.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use crate::harness::kafka::TestTopics;
 use crate::harness::wait::until;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_that_is_poison_lies_in_the_topic_of_dead_letters_as_it_was() {
+async fn a_poison_record_is_kept_unchanged_in_the_dead_letter_topic() {
     let test_topics = TestTopics::new();
     let bus = test_topics.bus().await;
     let mut worker = worker(&*bus).await;
@@ -29,7 +30,7 @@ async fn a_record_that_is_poison_lies_in_the_topic_of_dead_letters_as_it_was() {
 
         let letter = test_topics.read(&test_topics.dead_letter_topic(), count + 1).pop().unwrap().1;
         assert_eq!(letter.key.as_deref(), Some(b"key".as_slice()));
-        assert!(letter.value == value.unwrap_or_default(), "the value is as it was");
+        assert!(letter.value == value.unwrap_or_default(), "the value has changed");
         let mut headers: BTreeMap<_, _> = letter.headers.into_iter().collect();
         assert_eq!(headers.remove(&own.0), Some(own.1.clone()));
         let expected = [
@@ -46,13 +47,13 @@ async fn a_record_that_is_poison_lies_in_the_topic_of_dead_letters_as_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_letter_that_its_topic_does_not_take_is_cut() {
+async fn a_dead_letter_above_the_limit_of_its_topic_is_cut() {
     let test_topics = TestTopics::new();
-    // Made by somebody else, with the broker's own limit of about 1 MiB.
+    // Another program created it, with the broker's own limit of about 1 MiB.
     test_topics.create(&test_topics.dead_letter_topic(), 1).await;
     let bus = test_topics.bus().await;
     let mut worker = worker(&*bus).await;
-    // The limit is one of what is compressed, and noise is not.
+    // The limit is on compressed bytes, and noise cannot be compressed.
     let noise = noise(2_000_000);
     test_topics.write(&test_topics.options.events_topic, Some(0), None, &[], Some(&noise));
     let delivery = receive(&mut *worker, 1).await.remove(0);

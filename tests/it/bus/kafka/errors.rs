@@ -1,4 +1,6 @@
-//! What a client cannot do although Kafka is there: the bus says it, with what to do, and takes it back when it works.
+//! Errors of single activities while Kafka is available: the check of the bus names the activity that fails, the reason
+//! and the remedy, and succeeds again when the activity works. A member with another assignment strategy, ACLs and a
+//! setting of a topic cause the errors.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +23,7 @@ pub(crate) struct OtherMember {
 }
 
 impl OtherMember {
-    /// Joins, and is the only member.
+    /// Joins, and waits until it is the only member.
     pub(crate) async fn join(test_topics: &TestTopics) -> OtherMember {
         let mut config = test_topics.client();
         let consumer: BaseConsumer =
@@ -46,20 +48,20 @@ impl Drop for OtherMember {
     }
 }
 
-/// Waits until a check fails, and answers why.
+/// Waits until a check fails, and answers its reason.
 async fn unhealthy(bus: &KafkaBus) -> String {
     until("a check that fails", async || bus.check().await.err()).await.to_string()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_group_that_does_not_take_the_worker_is_named_with_the_reason_until_it_does() {
+async fn a_check_names_the_group_that_refuses_the_worker_until_it_accepts() {
     let test_topics = TestTopics::new();
     let bus = test_topics.bus().await;
     let other = OtherMember::join(&test_topics).await;
     let mut worker = worker(&*bus).await;
-    let told = unhealthy(&bus).await;
-    assert!(told.contains(&format!("group {} fails since", test_topics.options.group)), "{told}");
-    assert!(told.contains("assignment strategy") && told.contains("WORKER_GROUP"), "{told}");
+    let reason = unhealthy(&bus).await;
+    assert!(reason.contains(&format!("group {} fails since", test_topics.options.group)), "{reason}");
+    assert!(reason.contains("assignment strategy") && reason.contains("WORKER_GROUP"), "{reason}");
     drop(other);
     ready(&*bus).await;
     pass_one(&*bus, &mut *worker).await;
@@ -67,7 +69,7 @@ async fn a_group_that_does_not_take_the_worker_is_named_with_the_reason_until_it
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_that_may_not_be_written_is_named_with_the_reason_until_it_may() {
+async fn a_check_names_a_topic_without_write_permission_until_it_is_granted() {
     let servers = Private::new();
     let brokers = servers.kafka_with_acls();
     let test_topics = TestTopics::at(&brokers);
@@ -75,16 +77,16 @@ async fn a_topic_that_may_not_be_written_is_named_with_the_reason_until_it_may()
     let bus = test_topics.bus().await;
     servers.permit(&brokers, ["--topic", topic], "Write", false);
     assert!(within("a publish", bus.publish(orders(1))).await.all().await[0].is_err());
-    let told = unhealthy(&bus).await;
-    assert!(told.contains(&format!("publishing to topic {topic} fails since")), "{told}");
-    assert!(told.contains("the ACL that is missing"), "{told}");
+    let reason = unhealthy(&bus).await;
+    assert!(reason.contains(&format!("publishing to topic {topic} fails since")), "{reason}");
+    assert!(reason.contains("the ACL that is missing"), "{reason}");
     servers.permit(&brokers, ["--topic", topic], "Write", true);
     until("an event that is taken", async || bus.publish(orders(1)).await.all().await.remove(0).ok()).await;
     ready(&*bus).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_group_that_may_not_be_joined_is_named_with_the_reason_until_it_may() {
+async fn a_check_names_a_group_without_read_permission_until_it_is_granted() {
     let servers = Private::new();
     let brokers = servers.kafka_with_acls();
     let test_topics = TestTopics::at(&brokers);
@@ -92,9 +94,9 @@ async fn a_group_that_may_not_be_joined_is_named_with_the_reason_until_it_may() 
     let bus = test_topics.bus().await;
     servers.permit(&brokers, ["--group", group], "Read", false);
     let mut worker = worker(&*bus).await;
-    let told = unhealthy(&bus).await;
-    assert!(told.contains(&format!("group {group} fails since")), "{told}");
-    assert!(told.contains("the ACL that is missing"), "{told}");
+    let reason = unhealthy(&bus).await;
+    assert!(reason.contains(&format!("group {group} fails since")), "{reason}");
+    assert!(reason.contains("the ACL that is missing"), "{reason}");
     servers.permit(&brokers, ["--group", group], "Read", true);
     ready(&*bus).await;
     pass_one(&*bus, &mut *worker).await;
@@ -102,20 +104,20 @@ async fn a_group_that_may_not_be_joined_is_named_with_the_reason_until_it_may() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_time_that_the_topic_refuses_is_told_with_what_to_do() {
+async fn a_check_names_the_remedy_where_the_topic_refuses_a_timestamp() {
     let test_topics = TestTopics::new();
     let topic = &test_topics.options.events_topic;
     // A record is older than that as soon as it arrives.
     test_topics.create_with(topic, 4, &[("message.timestamp.before.max.ms", "0")]).await;
     let bus = test_topics.bus().await;
-    let told = until("a refusal", async || {
+    let reason = until("a refusal", async || {
         let _ = bus.publish(orders(1)).await;
         bus.check().await.err()
     })
     .await
     .to_string();
-    assert!(told.contains(&format!("publishing to topic {topic}")), "{told}");
-    assert!(told.contains("message.timestamp.after.max.ms"), "{told}");
+    assert!(reason.contains(&format!("publishing to topic {topic}")), "{reason}");
+    assert!(reason.contains("message.timestamp.after.max.ms"), "{reason}");
     test_topics.alter(topic, "message.timestamp.before.max.ms", "9223372036854775807").await;
     until("an event that is taken", async || bus.publish(orders(1)).await.all().await.remove(0).ok()).await;
     ready(&*bus).await;

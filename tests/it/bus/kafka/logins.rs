@@ -1,5 +1,5 @@
-//! A broker that demands a login: whoever knows the password publishes and reads, and whoever does not is told
-//! why nothing goes, without the password. The passwords are made here, and so are the certificates.
+//! A broker that demands a login: a client with the right password, certificate or token publishes and reads; the check
+//! of any other client names the reason, without the password. The tests make the passwords and certificates.
 
 #[cfg(feature = "kafka-tls")]
 use std::path::PathBuf;
@@ -21,14 +21,14 @@ use crate::harness::kafka::ready;
 use crate::harness::servers::{Private, Server};
 use crate::harness::wait::{until, within};
 
-/// What the bus and the broker itself log in as.
+/// The user name of the bus and of the broker itself.
 const USER: &str = "orders";
 
 fn password() -> String {
     uuid::Uuid::now_v7().simple().to_string()
 }
 
-/// A broker's settings for one way to log in, which it uses for itself, too.
+/// A broker's settings for one way to log in, which the broker uses for itself, too.
 fn settings(protocol: KafkaSecurity, mechanism: SaslMechanism, login: &str) -> String {
     let (protocol, name) = (protocol.as_str().to_uppercase(), mechanism.as_str());
     let listener = format!("listener.name.broker.{}", name.to_lowercase());
@@ -57,11 +57,11 @@ async fn use_it(options: Options) {
     bus.close().await;
 }
 
-/// Opens a bus that nobody lets in, and waits until it says why.
+/// Opens a bus that the broker does not admit, and waits until its check names the reason.
 async fn is_refused(options: Options, why: &str) {
     let bus = KafkaBus::open(options.clone()).unwrap();
-    let told = async || bus.check().await.unwrap_err().to_string();
-    let reason = until(why, async || Some(told().await).filter(|reason| reason.contains(why))).await;
+    let error = async || bus.check().await.unwrap_err().to_string();
+    let reason = until(why, async || Some(error().await).filter(|reason| reason.contains(why))).await;
     let answer = within("a publish", published(&*bus, orders(1))).await.remove(0);
     let password = options.security.password.as_ref().map_or("-", secrecy::ExposeSecret::expose_secret);
     for text in [reason, answer.unwrap_err().to_string()] {
@@ -71,7 +71,7 @@ async fn is_refused(options: Options, why: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_password_lets_in_whoever_knows_it_and_the_others_are_told_why_they_wait() {
+async fn a_client_with_the_password_is_admitted_and_others_see_the_reason() {
     let (servers, secret) = (Private::new(), password());
     servers.up(Server::Kafka);
     let login = format!(
@@ -84,7 +84,7 @@ async fn a_password_lets_in_whoever_knows_it_and_the_others_are_told_why_they_wa
 
 #[cfg(feature = "kafka-tls")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_tls_a_password_is_proven_and_a_broker_that_is_not_trusted_is_not_used() {
+async fn a_password_is_proven_over_tls_only_to_a_trusted_broker() {
     use orderstream::config::KafkaSecurity::{SaslSsl, Ssl};
     use orderstream::config::SaslMechanism::ScramSha256;
 
@@ -119,7 +119,7 @@ async fn over_tls_a_password_is_proven_and_a_broker_that_is_not_trusted_is_not_u
     is_refused(with(Ssl, &secret, "ours"), "no Kafka broker answers").await;
 }
 
-/// A broker's settings for its certificate, and for whose it trusts.
+/// A broker's settings for its own certificate, and for the authority that it trusts.
 #[cfg(feature = "kafka-tls")]
 fn stores(certificates: &Certificates) -> String {
     let (keys, trusted) = (certificates.keystore(), certificates.authority("ours"));
@@ -132,7 +132,7 @@ fn stores(certificates: &Certificates) -> String {
 
 #[cfg(feature = "kafka-tls")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_demands_a_certificate_lets_in_the_client_that_has_one() {
+async fn a_broker_that_demands_a_certificate_admits_a_client_that_has_one() {
     use orderstream::config::KafkaSecurity::Ssl;
 
     let (servers, certificates, secret) = (Private::new(), Certificates::new(), password());
@@ -165,7 +165,7 @@ async fn a_broker_that_demands_a_certificate_lets_in_the_client_that_has_one() {
 
 #[cfg(feature = "kafka-tls")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_lets_in_whoever_has_one_that_is_valid_and_its_file_is_read_again() {
+async fn a_client_with_a_valid_token_is_admitted_after_its_renewal() {
     use orderstream::config::SaslMechanism::OAuthBearer;
 
     let servers = Private::new();
@@ -183,7 +183,8 @@ async fn a_token_lets_in_whoever_has_one_that_is_valid_and_its_file_is_read_agai
     let test_topics = TestTopics::with(with());
     let (events, acks) = (&test_topics.options.events_topic, &test_topics.options.ack_topic);
 
-    // Without a token, then with one that has expired, the bus says so, and goes on by itself when it is renewed.
+    // Without a token, and then with one that has expired, the check names that; the bus works when the token is
+    // renewed.
     let bus = KafkaBus::open(test_topics.options.clone()).unwrap();
     unavailable_because(&bus, "cannot be used: No such file").await;
     std::fs::write(&file, token(-60)).unwrap();
@@ -205,7 +206,7 @@ async fn a_token_lets_in_whoever_has_one_that_is_valid_and_its_file_is_read_agai
     bus.close().await;
 }
 
-/// Waits until a bus says why it is not available.
+/// Waits until the check of a bus fails for that reason.
 #[cfg(feature = "kafka-tls")]
 async fn unavailable_because(bus: &KafkaBus, why: &str) {
     until(why, async || {

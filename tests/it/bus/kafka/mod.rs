@@ -1,5 +1,5 @@
-//! The bus over Kafka, put through the conformance suite against a real broker, and what only Kafka promises:
-//! its wire format, its workers, its ACKs, its dead letters, and how it bears a broker that is away.
+//! The bus over Kafka: the conformance suite against a real broker, and the promises of this bus alone: its wire
+//! format, its workers, its ACKs, its dead letters, and its behaviour while a broker is not available.
 
 mod acks;
 mod dead_letters;
@@ -35,19 +35,19 @@ async fn worker(bus: &dyn Bus) -> Box<dyn Subscription> {
     bus.subscribe().await.expect("a subscription")
 }
 
-/// So many events, each of an order of its own.
+/// `count` events, each of another order.
 fn orders(count: usize) -> Vec<Event> {
     (0..count).map(|_| event(OrderId::generate(), 1)).collect()
 }
 
-/// Publishes events that must be taken.
+/// Publishes events that the broker must take.
 async fn publish(bus: &dyn Bus, events: &[Event]) {
     for answer in published(bus, events.to_vec()).await {
         answer.expect("the broker takes it");
     }
 }
 
-/// Publishes an event, reads it and settles it; answers with it.
+/// Publishes an event, reads it and settles it; answers the event.
 async fn pass_one(bus: &dyn Bus, worker: &mut dyn Subscription) -> Vec<Event> {
     let batch = orders(1);
     publish(bus, &batch).await;
@@ -57,7 +57,7 @@ async fn pass_one(bus: &dyn Bus, worker: &mut dyn Subscription) -> Vec<Event> {
     batch
 }
 
-/// So many bytes that cannot be compressed: each digest is of the one before it.
+/// `length` bytes that cannot be compressed: each digest is of the one before it.
 fn noise(length: usize) -> Vec<u8> {
     let mut last = uuid::Uuid::now_v7();
     let digests = std::iter::from_fn(|| {

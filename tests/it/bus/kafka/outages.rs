@@ -1,5 +1,5 @@
-//! A broker that is away: at the start, for a while, or hanging. The bus says so, holds nobody up for ever, and
-//! goes on by itself when it is back.
+//! A broker that is not available: from the start, for a while, or because it hangs. The check of the bus fails, each
+//! call ends within a limit, and the bus works again by itself when the broker is back.
 
 use std::sync::Arc;
 
@@ -19,18 +19,21 @@ use crate::harness::wait::{until, within};
 fn reason<T: std::fmt::Debug>(answer: Result<T, PublishError>) -> String {
     match answer {
         Err(PublishError::Unavailable(reason)) => reason,
-        other => panic!("the bus is not available, and said {other:?}"),
+        other => panic!("the bus is not available, and answered {other:?}"),
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_broker_the_bus_opens_says_what_is_missing_and_closes() {
+async fn a_bus_without_a_broker_opens_reports_what_is_missing_and_closes() {
     let nothing = ports::Closed::new();
     let test_topics = TestTopics::at(&nothing.address());
     let bus = KafkaBus::open(test_topics.options.clone()).unwrap();
     bus.on_acks(Arc::new(AckRecorder(mpsc::unbounded_channel().0)));
     let missing = format!("no Kafka broker answers at {} (KAFKA_BROKERS)", nothing.address());
-    until("a check that says so", async || reason(bus.check().await).contains(&missing).then_some(())).await;
+    until("a check that names the missing broker", async || {
+        reason(bus.check().await).contains(&missing).then_some(())
+    })
+    .await;
     for answer in within("a publish", published(&*bus, orders(2))).await {
         reason(answer);
     }
@@ -44,7 +47,7 @@ async fn without_a_broker_the_bus_opens_says_what_is_missing_and_closes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_hangs_dies_and_comes_back_is_found_again() {
+async fn a_bus_recovers_after_its_broker_hung_or_was_killed() {
     let servers = Private::new();
     let test_topics = TestTopics::at(&servers.up(Server::Kafka));
     let bus = test_topics.bus().await;
@@ -61,7 +64,7 @@ async fn a_broker_that_hangs_dies_and_comes_back_is_found_again() {
         for answer in within("a publish", published(&*bus, batch.clone())).await {
             reason(answer);
         }
-        until("a bus that says so", async || bus.check().await.err()).await;
+        until("a check that fails", async || bus.check().await.err()).await;
         let late = KafkaBus::open(test_topics.options.clone()).unwrap();
         if killed {
             drop(servers.up(Server::Kafka))
@@ -70,8 +73,8 @@ async fn a_broker_that_hangs_dies_and_comes_back_is_found_again() {
         }
         ready(&*bus).await;
         ready(&*late).await;
-        // A publish that nobody confirmed may have come through all the same, and what was settled just before
-        // may come again.
+        // An unconfirmed publish may have reached the broker, and events that were settled just before may be
+        // redelivered.
         sent.extend(batch);
         let last = orders(1);
         publish(&*late, &last).await;
@@ -94,7 +97,7 @@ async fn a_broker_that_hangs_dies_and_comes_back_is_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_three_brokers_one_may_die_and_no_event_is_lost() {
+async fn no_event_is_lost_when_one_of_three_brokers_dies() {
     let servers = Private::new();
     let test_topics = TestTopics::at(&servers.three_brokers());
     let bus = test_topics.bus().await;
@@ -111,7 +114,7 @@ async fn of_three_brokers_one_may_die_and_no_event_is_lost() {
     let mut batch = orders(20);
     publish(&*bus, &batch).await;
     servers.kill("kafka.2");
-    // The leaders of its partitions are elected anew; whoever was refused meanwhile publishes again.
+    // The cluster elects new leaders for its partitions; events that are refused meanwhile are published again.
     for event in orders(20) {
         until("an event that is taken", async || published(&*bus, vec![event.clone()]).await.remove(0).ok())
             .await;
@@ -130,7 +133,7 @@ async fn of_three_brokers_one_may_die_and_no_event_is_lost() {
 }
 
 #[test]
-fn a_login_by_password_takes_no_tls_library_and_the_rest_does() {
+fn a_password_login_needs_no_tls_library_and_other_logins_do() {
     let open = |protocol, mechanism| {
         let mut options = TestTopics::options("127.0.0.1:1");
         options.security = Security {

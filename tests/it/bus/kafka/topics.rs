@@ -1,4 +1,6 @@
-//! The topics that a bus makes, and how it presents itself to the brokers.
+//! The topics that a bus creates, with their retention; compression, which a reader does not have to know; and static
+//! members of a consumer group, which stay in it while they are away. A plain client reads the settings and the
+//! members.
 
 use orderstream::config::Compression;
 
@@ -24,7 +26,7 @@ async fn events_are_kept_for_a_week_acks_for_an_hour_and_dead_letters_for_ever()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn records_are_read_however_they_were_compressed() {
+async fn records_are_read_with_every_compression() {
     let mut test_topics = TestTopics::new();
     for compression in [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4] {
         test_topics.options.compression = compression;
@@ -37,7 +39,7 @@ async fn records_are_read_however_they_were_compressed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_static_member_keeps_its_place_while_it_is_away() {
+async fn a_static_member_stays_in_its_group_while_it_is_away() {
     let mut test_topics = TestTopics::new();
     test_topics.options.group_instance = "worker-0".to_owned();
     test_topics.options.rack = "zone-a".to_owned();

@@ -1,4 +1,5 @@
-//! What lies in the topics, byte for byte, and what is read from records of other programs.
+//! The wire format: keys, headers and values of events and ACKs, byte for byte; how records of other programs are read;
+//! and events that are larger than a limit of the topic or of the client. A plain client reads and writes the records.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ fn header(name: &str, value: &str) -> (String, Vec<u8>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_and_its_ack_are_on_the_wire_as_was_agreed() {
+async fn an_event_on_the_wire_has_the_agreed_bytes_and_headers() {
     let test_topics = TestTopics::new();
     let bus = test_topics.bus().await;
     let event = event(OrderId::generate(), 3);
@@ -39,7 +40,7 @@ async fn an_event_and_its_ack_are_on_the_wire_as_was_agreed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_ack_is_on_the_wire_as_was_agreed() {
+async fn an_ack_on_the_wire_has_the_agreed_bytes_and_headers() {
     let mut test_topics = TestTopics::new();
     test_topics.options.ack_partitions = 3;
     let bus = test_topics.bus().await;
@@ -48,7 +49,7 @@ async fn an_ack_is_on_the_wire_as_was_agreed() {
     let topic = &test_topics.options.ack_topic;
     assert_eq!(bus.acknowledge(vec![reply(None)]).await, Ok(()));
     assert_eq!(test_topics.read(topic, 1).len(), 1);
-    // The last two are about partitions that do not exist: they go where their key belongs.
+    // The last two name partitions that do not exist: the key then decides the partition.
     for to in [Some(2), Some(3), Some(i32::MAX)] {
         assert_eq!(bus.acknowledge(vec![reply(to)]).await, Ok(()));
     }
@@ -68,7 +69,7 @@ async fn an_ack_is_on_the_wire_as_was_agreed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_without_key_and_headers_is_an_event_and_a_reply_header_of_garbage_is_none() {
+async fn a_record_without_headers_is_read_and_an_invalid_one_is_ignored() {
     let test_topics = TestTopics::new();
     let bus = test_topics.bus().await;
     let mut worker = worker(&*bus).await;
@@ -93,7 +94,7 @@ async fn a_record_without_key_and_headers_is_an_event_and_a_reply_header_of_garb
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_that_exists_is_used_as_it_is() {
+async fn an_existing_topic_is_used_unchanged() {
     let test_topics = TestTopics::new();
     test_topics.create(&test_topics.options.events_topic, 2).await;
     let bus = test_topics.bus().await;
@@ -109,17 +110,17 @@ async fn a_topic_that_exists_is_used_as_it_is() {
 
 const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// A payload that takes its length on the wire, for limits are on what is compressed.
+/// A payload that cannot be compressed, because the limits are on compressed bytes.
 fn incompressible(length: usize) -> Payload {
     let text: String = noise(length).iter().map(|byte| char::from(LETTERS[usize::from(byte % 64)])).collect();
     Payload::parse(&format!("[{text:?}]")).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_that_is_too_large_is_refused_and_its_neighbours_are_not() {
+async fn an_event_that_is_too_large_is_refused_alone() {
     let mut test_topics = TestTopics::new();
     test_topics.options.body_limit = 1024;
-    // Made by somebody else, with one partition and a limit that a batch of small events exceeds, too.
+    // Another program created it, with one partition and a limit that a batch of small events exceeds, too.
     let topic = test_topics.options.events_topic.clone();
     test_topics.create_with(&topic, 1, &[("max.message.bytes", "65536")]).await;
     let bus = test_topics.bus().await;

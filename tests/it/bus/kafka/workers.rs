@@ -1,5 +1,5 @@
-//! Workers on Kafka: they share the partitions and hand them over in order, what they settle never comes again,
-//! and what they drop does.
+//! Workers on Kafka: they share the partitions, and a worker that leaves hands its own over in order. Settled events
+//! are not redelivered; dropped events are. A plain client reads the committed offsets and the members of the group.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::bus::conformance::{event, events, receive};
 use crate::harness::kafka::TestTopics;
 use crate::harness::wait::{until, within};
 
-/// A worker that settles whatever comes, and tells of it with its name.
+/// A worker that settles every event, and reports it with the worker's name.
 struct Settler {
     stop: CancellationToken,
     task: tokio::task::JoinHandle<Box<dyn Subscription>>,
@@ -27,9 +27,9 @@ impl Settler {
     async fn start(
         name: usize,
         bus: &Arc<KafkaBus>,
-        tell: &mpsc::UnboundedSender<(usize, OrderId)>,
+        reports: &mpsc::UnboundedSender<(usize, OrderId)>,
     ) -> Settler {
-        let (bus, tell, stop) = (Arc::clone(bus), tell.clone(), CancellationToken::new());
+        let (bus, reports, stop) = (Arc::clone(bus), reports.clone(), CancellationToken::new());
         let (mut worker, stopped) = (worker(&*bus).await, stop.clone());
         let task = tokio::spawn(async move {
             loop {
@@ -40,7 +40,7 @@ impl Settler {
                 };
                 let ids: Vec<_> = events(&next).iter().map(|event| event.order_id.unwrap()).collect();
                 bus.settle(next).await;
-                ids.into_iter().for_each(|id| tell.send((name, id)).unwrap());
+                ids.into_iter().for_each(|id| reports.send((name, id)).unwrap());
             }
         });
         Settler { stop, task }
@@ -52,12 +52,12 @@ impl Settler {
     }
 }
 
-/// Publishes until each of two workers has dealt with something; answers who dealt with what.
-async fn share(bus: &KafkaBus, told: &mut Received) -> BTreeMap<OrderId, usize> {
+/// Publishes until each of two workers has settled an event; answers the worker of each event.
+async fn share(bus: &KafkaBus, received: &mut Received) -> BTreeMap<OrderId, usize> {
     let mut seen = BTreeMap::new();
     within("two workers that share the work", async {
         while ![0, 1].iter().all(|name| seen.values().any(|it| it == name)) {
-            hear(&mut seen, publish_new(bus).await, told).await;
+            expect_reports(&mut seen, publish_new(bus).await, received).await;
         }
     })
     .await;
@@ -70,33 +70,33 @@ async fn publish_new(bus: &KafkaBus) -> usize {
     batch.len()
 }
 
-/// Hears of so many events, none of which was heard of before.
-async fn hear(seen: &mut BTreeMap<OrderId, usize>, count: usize, told: &mut Received) {
+/// Receives the reports of `count` events, none of which was reported before.
+async fn expect_reports(seen: &mut BTreeMap<OrderId, usize>, count: usize, received: &mut Received) {
     for _ in 0..count {
-        let (name, id) = within("an event that is dealt with", told.recv()).await.unwrap();
-        assert_eq!(seen.insert(id, name), None, "an event that was settled came again");
+        let (name, id) = within("a settled event", received.recv()).await.unwrap();
+        assert_eq!(seen.insert(id, name), None, "a settled event was redelivered");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn workers_share_the_partitions_and_one_that_leaves_hands_its_own_over() {
+async fn workers_share_the_partitions_and_a_leaving_worker_hands_over_its_own() {
     let test_topics = TestTopics::new();
     let buses = [test_topics.bus().await, test_topics.bus().await];
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let first = Settler::start(0, &buses[0], &tell).await;
-    let second = Settler::start(1, &buses[1], &tell).await;
-    let mut seen = share(&buses[0], &mut told).await;
+    let (reports, mut received) = mpsc::unbounded_channel();
+    let first = Settler::start(0, &buses[0], &reports).await;
+    let second = Settler::start(1, &buses[1], &reports).await;
+    let mut seen = share(&buses[0], &mut received).await;
     first.close().await;
     assert_eq!(test_topics.members(), 1, "a closed worker is still in the group");
     let count = publish_new(&buses[0]).await;
-    hear(&mut seen, count, &mut told).await;
+    expect_reports(&mut seen, count, &mut received).await;
     second.close().await;
     assert_eq!(test_topics.members(), 0);
     assert_eq!(test_topics.committed().values().sum::<i64>(), seen.len() as i64);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_is_dropped_leaves_too_and_what_it_held_comes_to_the_next() {
+async fn a_dropped_worker_leaves_and_its_events_are_delivered_to_the_next() {
     let test_topics = TestTopics::new();
     let bus = test_topics.bus().await;
     let mut first = worker(&*bus).await;
@@ -115,7 +115,7 @@ async fn a_worker_that_is_dropped_leaves_too_and_what_it_held_comes_to_the_next(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_dropped_comes_again_and_what_is_settled_around_it_does_not() {
+async fn a_dropped_event_is_redelivered_and_settled_ones_around_it_are_not() {
     let test_topics = TestTopics::new();
     let bus = test_topics.bus().await;
     let mut worker = worker(&*bus).await;
@@ -132,7 +132,7 @@ async fn what_is_dropped_comes_again_and_what_is_settled_around_it_does_not() {
     let again = receive(&mut *worker, 1).await;
     assert_eq!(events(&again), [event(id, 2)]);
     bus.settle(again).await;
-    // That the next event is the next delivery shows that nothing else came again.
+    // The next delivery is the next event, so no other was redelivered.
     publish(&*bus, &[event(id, 5)]).await;
     let next = receive(&mut *worker, 1).await;
     assert_eq!(events(&next), [event(id, 5)]);
@@ -144,7 +144,7 @@ async fn what_is_dropped_comes_again_and_what_is_settled_around_it_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_what_has_nothing_unsettled_before_it_is_committed() {
+async fn an_offset_is_committed_when_no_unsettled_event_is_before_it() {
     let test_topics = TestTopics::new();
     let bus = test_topics.bus().await;
     let mut worker = worker(&*bus).await;
@@ -155,7 +155,7 @@ async fn only_what_has_nothing_unsettled_before_it_is_committed() {
     let rest = held.split_off(1);
     bus.settle(rest).await;
     // An event of another partition, settled after those, is committed with them or later.
-    let other = elsewhere(&*bus, &mut *worker, partition).await;
+    let other = from_another_partition(&*bus, &mut *worker, partition).await;
     let witness = (other.source.partition, other.source.offset + 1);
     bus.settle(vec![other]).await;
     let committed = until("a commit of the witness", async || {
@@ -169,8 +169,8 @@ async fn only_what_has_nothing_unsettled_before_it_is_committed() {
     worker.close().await;
 }
 
-/// A delivery from any other partition than that one.
-async fn elsewhere(bus: &dyn Bus, worker: &mut dyn Subscription, partition: i32) -> Delivery {
+/// A delivery from another partition than that one.
+async fn from_another_partition(bus: &dyn Bus, worker: &mut dyn Subscription, partition: i32) -> Delivery {
     loop {
         publish(bus, &orders(1)).await;
         let delivery = receive(worker, 1).await.remove(0);
@@ -182,11 +182,11 @@ async fn elsewhere(bus: &dyn Bus, worker: &mut dyn Subscription, partition: i32)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_is_behind_by_more_than_waits_for_it_at_a_time_misses_nothing() {
+async fn a_worker_with_a_backlog_larger_than_its_inbox_misses_no_event() {
     let test_topics = TestTopics::new();
     let bus = test_topics.bus().await;
     let mut worker = worker(&*bus).await;
-    // The most that waits for a worker is a third of that; how much it is, the tests of the inbox say.
+    // The inbox holds a third of that at most; its own tests check the limit.
     let mut expected = std::collections::BTreeSet::new();
     for _ in 0..12 {
         let batch = orders(2000);

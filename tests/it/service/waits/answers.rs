@@ -1,5 +1,5 @@
-//! What callers are told by a service whose store hangs, whatever they ask for, and that nothing is lost or doubled by
-//! it.
+//! The answers of a service whose store hangs, for every kind of request. No order is lost or duplicated by it, and an
+//! order whose request was refused is not stored later.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 use tonic::Request;
 
-use super::{Embedded, Hanging, Place, Postgres};
+use super::{Embedded, HangableStore, Hanging, Postgres};
 use crate::clients::USER;
 use crate::clients::answers::{create, member, problem};
 use crate::clients::grpc::{creation as message, text, update as update_message};
@@ -17,7 +17,7 @@ use crate::clients::http::Answer;
 /// How long the callers wait.
 const WAIT: &str = "wait=2";
 
-/// By when they must have been answered: their wait, and time for a slow machine. Far below what the store takes.
+/// The limit for all answers: the callers' wait, and time for a slow machine. The store hangs much longer.
 const GUARD: Duration = Duration::from_secs(8);
 
 /// An id that a caller chose.
@@ -27,22 +27,22 @@ fn creation(id: &str) -> String {
     format!(r#"{{"user_id":"{USER}","payload":{{"id":"{id}","amount":1}}}}"#)
 }
 
-/// Asserts that a caller was told that nothing was stored, or that the outcome is not known. Answers the code.
-fn told(answer: &Answer) -> String {
+/// Asserts that an answer says that nothing was stored, or that the outcome is not known. Answers the code.
+fn failure_code(answer: &Answer) -> String {
     let code = member(answer.text(), "code");
     assert!(["store_unavailable", "outcome_unknown"].contains(&code.as_str()), "{answer:?}");
     problem(answer, &code);
     code
 }
 
-async fn no_answer_is_late<P: Place>() {
+async fn no_answer_is_late<P: HangableStore>() {
     let mut system = Hanging::<P>::start().await;
     let client = &system.client;
     let [a, b, c, d] = [(); 4].map(|()| create(client, r#"{"amount":1}"#));
     let (a, b, c, d) = (a.await, b.await, c.await, d.await);
     let keyed = [("idempotency-key", "once"), ("prefer", WAIT)];
     assert_eq!(client.request("POST", "/orders", &keyed, creation("keyed")).await.status, 201);
-    system.place.hang();
+    system.store.hang();
 
     let client = &system.client;
     let paths = [&a, &b, &c, &d].map(|id| format!("/orders/{id}"));
@@ -74,18 +74,18 @@ async fn no_answer_is_late<P: Place>() {
         client.request("POST", "/orders:batch", &wait, batch),
         join_all(reads.iter().map(|path| client.request("GET", path, &wait, ""))),
         async {
-            let mut asked = Request::new(message(r#"{"id":"called","amount":1}"#));
-            asked.set_timeout(Duration::from_secs(3));
+            let mut created = Request::new(message(r#"{"id":"called","amount":1}"#));
+            created.set_timeout(Duration::from_secs(3));
             let mut updated = Request::new(update_message(&c, "[3]"));
             updated.set_timeout(Duration::from_secs(3));
             let (mut orders, mut others) = (system.orders(), system.orders());
-            tokio::join!(orders.upsert_order(asked), others.upsert_order(updated))
+            tokio::join!(orders.upsert_order(created), others.upsert_order(updated))
         },
     );
     let all = Box::pin(async { tokio::join!(join_all(writes), batch, reads, by_grpc) });
     let (writes, batch, reads, by_grpc) = timeout(GUARD, all).await.expect("answers in time");
     for answer in &writes {
-        told(answer);
+        failure_code(answer);
     }
     assert_eq!(batch.status, 207);
     for item in batch.json()["results"].as_array().unwrap() {
@@ -107,7 +107,7 @@ async fn no_answer_is_late<P: Place>() {
     }
 
     system.recover().await;
-    // Who is told that the outcome is not known can look, and nobody else's order is lost for it.
+    // A caller with an unknown outcome can look for the order, and no other order is lost.
     let client = &system.client;
     assert_eq!(client.get(&paths[0]).await.status, 200);
     let again = client.request("POST", "/orders", &keyed, creation("keyed")).await;
@@ -117,26 +117,26 @@ async fn no_answer_is_late<P: Place>() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_answer_is_later_than_its_caller_asked_for_while_the_embedded_store_hangs() {
+async fn callers_are_answered_in_time_while_the_embedded_store_hangs() {
     Box::pin(no_answer_is_late::<Embedded>()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_answer_is_later_than_its_caller_asked_for_while_postgres_hangs() {
+async fn callers_are_answered_in_time_while_postgres_hangs() {
     Box::pin(no_answer_is_late::<Postgres>()).await;
 }
 
-async fn what_is_told_is_true<P: Place>() {
+async fn answers_are_true<P: HangableStore>() {
     let mut system = Hanging::<P>::start().await;
     create(&system.client, r#"{"amount":1}"#).await;
-    system.place.hang();
-    // One after the other, so that each is a batch of its own: some are with the store, and from then on none is.
+    system.store.hang();
+    // One after the other, so that each is a batch of its own: the store has the first batches, and gets no later one.
     let (client, mut unknown, mut refused) = (&system.client, Vec::new(), Vec::new());
     while refused.len() < 2 {
         let name = format!("told-{}", unknown.len() + refused.len());
         let answer = client.request("POST", "/orders", &[("prefer", "wait=0")], creation(&name));
         let answer = timeout(GUARD, answer).await.expect("an answer in time");
-        match told(&answer).as_str() {
+        match failure_code(&answer).as_str() {
             "outcome_unknown" => unknown.push(member(answer.text(), "order_id")),
             _ => refused.push(name),
         }
@@ -147,7 +147,7 @@ async fn what_is_told_is_true<P: Place>() {
     for name in refused {
         let found = client.get(&format!("/orders/by-external/{name}?user_id={USER}")).await;
         problem(&found, "order_not_found");
-        // It can be sent again.
+        // The request can be sent again.
         assert_eq!(client.post("/orders", creation(&name)).await.status, 201);
     }
     for id in unknown {
@@ -160,20 +160,20 @@ async fn what_is_told_is_true<P: Place>() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_that_the_embedded_store_had_no_time_for_is_not_there() {
-    what_is_told_is_true::<Embedded>().await;
+async fn an_order_refused_while_the_embedded_store_hangs_is_not_stored() {
+    answers_are_true::<Embedded>().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_that_postgres_had_no_time_for_is_not_there() {
-    what_is_told_is_true::<Postgres>().await;
+async fn an_order_refused_while_postgres_hangs_is_not_stored() {
+    answers_are_true::<Postgres>().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reads_of_a_postgres_that_hangs_end() {
+async fn reads_of_a_hanging_postgres_end_with_an_error() {
     let mut system = Hanging::<Postgres>::start().await;
     let id = create(&system.client, r#"{"id":"A-1","amount":1}"#).await;
-    system.place.hang();
+    system.store.hang();
     let client = &system.client;
     let paths = [
         format!("/orders/{id}"),
@@ -185,7 +185,7 @@ async fn reads_of_a_postgres_that_hangs_end() {
     ];
     let limit = Duration::from_secs(20);
     let answers = timeout(limit, join_all(paths.iter().map(|path| client.get(path)))).await;
-    for answer in answers.expect("answers, at all") {
+    for answer in answers.expect("answers within the limit") {
         problem(&answer, "store_unavailable");
     }
     system.recover().await;

@@ -1,5 +1,6 @@
-//! A disk that is full: nothing is stored, callers are told so, the service is not ready, and all of that ends by
-//! itself when there is room again.
+//! A full disk: no order is stored, the answers say so, and the service is not ready. The service recovers by itself
+//! when there is room again. The embedded store gets a limit on the length of its files, and Postgres a trigger that
+//! raises the error of a full disk.
 
 use std::path::Path;
 
@@ -13,16 +14,16 @@ use crate::harness::app::TestApp;
 use crate::harness::child::{Child, command};
 use crate::harness::wait::{until, within};
 
-/// How long a file may be while the disk is full, in bytes.
+/// The longest file while the disk is full, in bytes.
 const FULL: usize = 2 << 20;
 
-/// An order of about so many bytes.
+/// An order of about that many bytes.
 fn large(bytes: usize) -> String {
     format!(r#"{{"user_id":"{USER}","payload":{{"amount":1,"text":"{}"}}}}"#, "x".repeat(bytes))
 }
 
-/// Starts the program on a disk that holds no file longer than [`FULL`]. The kernel says so as a full disk does, in the
-/// middle of a write; it takes no rights to have it do so, and none to make room again.
+/// Starts the program with a limit of [`FULL`] on the length of its files. A write beyond the limit fails in the
+/// middle, as on a full disk; setting and raising the limit needs no privileges.
 async fn on_a_small_disk(folder: &Path) -> Child {
     let mut command = command("bash", folder);
     let script = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$0\" up", FULL / 1024);
@@ -36,7 +37,7 @@ async fn make_room(child: &Child) {
     assert!(made.expect("prlimit is installed").success());
 }
 
-/// Writes until the disk is full, and answers what the caller was told who met it.
+/// Writes until the disk is full, and returns the first failed answer.
 async fn fill(client: &Client) -> Answer {
     for _ in 0..100 {
         let answer = client.post("/orders", large(200 << 10)).await;
@@ -48,7 +49,7 @@ async fn fill(client: &Client) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_stores_nothing_and_the_service_goes_on_when_there_is_room() {
+async fn a_full_disk_stores_nothing_and_the_service_recovers_when_there_is_room() {
     let folder = TempDir::new().unwrap();
     let child = on_a_small_disk(folder.path()).await;
     let client = Client::new(child.address());
@@ -58,14 +59,14 @@ async fn a_full_disk_stores_nothing_and_the_service_goes_on_when_there_is_room()
         (client.get("/health/ready").await.status == 503).then_some(())
     })
     .await;
-    // It stays so: a small order may fit, and is no sign that a large one does.
+    // The service stays unready: a small order may fit, which does not show that a large one does.
     problem(&client.post("/orders", large(900 << 10)).await, "store_unavailable");
     let ready = client.get("/health/ready").await;
     assert_eq!((ready.status, ready.json()["store"].as_str()), (503, Some("not available")));
     assert_eq!(client.get("/health/live").await.status, 200);
     assert_eq!(client.get(&format!("/orders/{id}")).await.status, 200);
     make_room(&child).await;
-    // Nobody writes meanwhile.
+    // No client writes meanwhile.
     until("a service that is ready", async || {
         (client.get("/health/ready").await.status == 200).then_some(())
     })
@@ -78,7 +79,7 @@ async fn a_full_disk_stores_nothing_and_the_service_goes_on_when_there_is_room()
 }
 
 #[tokio::test]
-async fn a_postgres_whose_disk_is_full_stores_nothing_and_takes_orders_when_there_is_room() {
+async fn a_postgres_with_a_full_disk_stores_nothing_and_recovers() {
     let app = TestApp::embedded().start_on_postgres().await;
     let id = create(&app.client, r#"{"amount":1}"#).await;
     app.execute(

@@ -1,4 +1,5 @@
-//! Readiness while the store hangs: it is answered at once, to many who ask, and says what is wrong.
+//! Readiness while the store hangs: the service answers it at once, to many clients, over HTTP and gRPC, and names the
+//! store. Liveness stays good: a restart of the process would not help.
 
 use std::time::Duration;
 
@@ -8,24 +9,24 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use super::{Embedded, Hanging, Place, Postgres, beside};
+use super::{Embedded, HangableStore, Hanging, Postgres, in_background};
 use crate::clients::USER;
 use crate::clients::answers::create;
 use crate::clients::grpc::channel;
 use crate::clients::http::Client;
 use crate::harness::wait::until;
 
-/// By when health is answered: a second, and time for a slow machine.
+/// The limit for an answer about health: a second, and time for a slow machine.
 const GUARD: Duration = Duration::from_secs(3);
 
-async fn health_is_answered<P: Place>() {
+async fn health_is_answered<P: HangableStore>() {
     let mut system = Hanging::<P>::start().await;
     create(&system.client, r#"{"amount":1}"#).await;
     assert_eq!(system.client.get("/health/ready").await.status, 200);
-    system.place.hang();
-    // Somebody writes, or nothing would hang.
+    system.store.hang();
+    // A client writes: without a write the service would not notice that the store hangs.
     let writer = Client::new(system.client.address());
-    let _writing = beside(async move {
+    let _writing = in_background(async move {
         loop {
             let body = format!(r#"{{"user_id":"{USER}","payload":{{"amount":1}}}}"#);
             writer.request("POST", "/orders", &[("prefer", "wait=1")], body).await;
@@ -33,8 +34,8 @@ async fn health_is_answered<P: Place>() {
     });
     let client = &system.client;
     until("an api that misses its store", async || {
-        let asked = timeout(GUARD, client.get("/health/ready")).await.expect("an answer in time");
-        (asked.status == 503 && asked.json()["store"] == "not available").then_some(())
+        let ready = timeout(GUARD, client.get("/health/ready")).await.expect("an answer in time");
+        (ready.status == 503 && ready.json()["store"] == "not available").then_some(())
     })
     .await;
     let many = join_all((0..200).map(|_| client.get("/health/ready")));

@@ -1,5 +1,5 @@
-//! A store that hangs: every caller is answered within the time that it asked for, and told the truth. The same for
-//! both stores: Postgres stands still, and the embedded database is locked by another program.
+//! A store that hangs: every caller is answered within its requested time, and the answer is true. The tests are the
+//! same for both stores: Postgres is paused, and another program locks the embedded database.
 
 mod answers;
 mod disk;
@@ -23,17 +23,17 @@ use crate::harness::system::settings;
 use crate::harness::wait::until;
 
 /// A store that can be made to hang.
-pub(super) trait Place: Sized + Send {
-    /// An empty one, and the settings that lead to it.
+pub(super) trait HangableStore: Sized + Send {
+    /// An empty store, and the settings that name it.
     fn new(settings: Settings) -> (Self, Settings);
 
-    /// It takes connections and answers nothing from now on.
+    /// The store takes connections and does not answer from now on.
     fn hang(&mut self);
 
-    /// It goes on.
+    /// The store answers again.
     fn recover(&mut self);
 
-    /// Whether reads hang with it.
+    /// Whether reads hang, too.
     const READS_HANG: bool;
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Embedded {
     lock: Option<Connection>,
 }
 
-impl Place for Embedded {
+impl HangableStore for Embedded {
     const READS_HANG: bool = false;
 
     fn new(settings: Settings) -> (Embedded, Settings) {
@@ -62,12 +62,12 @@ impl Place for Embedded {
     }
 }
 
-/// A Postgres of the test's own, which stands still while it hangs.
+/// A Postgres of one test, which is paused while it hangs.
 pub(super) struct Postgres {
     servers: Private,
 }
 
-impl Place for Postgres {
+impl HangableStore for Postgres {
     const READS_HANG: bool = true;
 
     fn new(settings: Settings) -> (Postgres, Settings) {
@@ -86,25 +86,25 @@ impl Place for Postgres {
 }
 
 /// A running system on such a store.
-pub(super) struct Hanging<P: Place> {
+pub(super) struct Hanging<P: HangableStore> {
     pub(super) client: Client,
     grpc: SocketAddr,
-    pub(super) place: P,
+    pub(super) store: P,
     settings: Settings,
     role: Role,
     _folder: TempDir,
 }
 
-impl<P: Place> Hanging<P> {
+impl<P: HangableStore> Hanging<P> {
     pub(super) async fn start() -> Hanging<P> {
         let folder = TempDir::new().unwrap();
-        let (place, settings) = P::new(settings(folder.path()));
+        let (store, settings) = P::new(settings(folder.path()));
         app::migrate(&settings, false).await.unwrap();
-        let parts = Backends::open(&settings, "up").await.unwrap();
+        let backends = Backends::open(&settings, "up").await.unwrap();
         let (listeners, address, grpc): (Listeners, _, _) = listen().await;
         let own = settings.clone();
-        let role = Role::start(|stop| async move { app::up(parts, listeners, &own, stop).await });
-        Hanging { client: Client::new(address), grpc, place, settings, role, _folder: folder }
+        let role = Role::start(|stop| async move { app::up(backends, listeners, &own, stop).await });
+        Hanging { client: Client::new(address), grpc, store, settings, role, _folder: folder }
     }
 
     pub(super) fn orders(&self) -> Orders {
@@ -115,16 +115,16 @@ impl<P: Place> Hanging<P> {
         self.grpc
     }
 
-    /// The store goes on, and the service says so.
+    /// Lets the store answer again, and waits until the service is ready.
     pub(super) async fn recover(&mut self) {
-        self.place.recover();
+        self.store.recover();
         until("an api that is ready again", async || {
             (self.client.get("/health/ready").await.status == 200).then_some(())
         })
         .await;
     }
 
-    /// Stops the system when all is processed, and has the checker look.
+    /// Stops the system when the checker finds that all orders are processed.
     pub(super) async fn finish(self) {
         let left = app::open_for_reading(&self.settings).await.unwrap();
         until("every order to be processed", async || {
@@ -139,7 +139,7 @@ impl<P: Place> Hanging<P> {
     }
 }
 
-/// Work that goes on beside a test and ends with it.
-pub(super) fn beside(work: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+/// Work that runs in the background of a test and ends with it.
+pub(super) fn in_background(work: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(work))
 }

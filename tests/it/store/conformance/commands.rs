@@ -1,5 +1,5 @@
-//! Commands: what a creation, an update and a deletion do and answer, and what is refused. An event says what
-//! the row says; a refusal changes nothing and touches nobody else in its batch.
+//! Commands: the effects and answers of creations, updates and deletions, and their refusals. An event has the same
+//! content as the row. A refusal changes no row, and affects no other command of its batch.
 
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ pub(crate) async fn a_deletion_keeps_the_payload_and_its_event_carries_it(store:
 }
 
 /// `apply`: an update or deletion needs the order not to be deleted.
-pub(crate) async fn a_deleted_order_takes_no_command_any_more(store: Arc<dyn Store>) {
+pub(crate) async fn a_deleted_order_accepts_no_further_command(store: Arc<dyn Store>) {
     let user = some_user();
     let id = create(&*store, user, "{}").await;
     accept(&*store, deletion(id)).await;
@@ -81,7 +81,7 @@ pub(crate) async fn a_deleted_order_takes_no_command_any_more(store: Arc<dyn Sto
     assert_eq!(row(&*store, id).await, before);
 }
 
-/// `apply`: an update or deletion needs the order to exist, and makes none.
+/// `apply`: an update or deletion needs the order to exist, and does not create it.
 pub(crate) async fn an_unknown_order_is_not_found(store: Arc<dyn Store>) {
     let id = OrderId::generate();
     assert_eq!(apply(&*store, update(id, "{}")).await, Err(Refusal::NotFound));
@@ -89,8 +89,8 @@ pub(crate) async fn an_unknown_order_is_not_found(store: Arc<dyn Store>) {
     assert_eq!(store.get(id).await, Ok(None));
 }
 
-/// `apply`: an order must belong to the user where the command names one; a stranger learns nothing, not even
-/// that it is deleted.
+/// `apply`: an order must belong to the user where the command names one; another user cannot see that the order
+/// exists, or that it is deleted.
 pub(crate) async fn an_order_of_another_user_is_not_found_and_does_not_change(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;
     for deleted in [false, true] {
@@ -108,12 +108,14 @@ pub(crate) async fn an_order_of_another_user_is_not_found_and_does_not_change(st
     }
 }
 
-/// `apply`: each command on its own; a row that cannot be written fails alone.
-pub(crate) async fn a_taken_id_is_refused_and_its_neighbours_in_the_batch_are_stored(store: Arc<dyn Store>) {
+/// `apply`: each command counts on its own; a row that cannot be written fails alone.
+pub(crate) async fn a_duplicate_id_is_refused_and_other_commands_of_the_batch_are_stored(
+    store: Arc<dyn Store>,
+) {
     let user = some_user();
-    let taken = create(&*store, user, r#"{"n": 0}"#).await;
-    let before = row(&*store, taken).await;
-    let again = Command::Create { order_id: taken, user_id: some_user(), payload: payload(r#"{"n": 1}"#) };
+    let existing = create(&*store, user, r#"{"n": 0}"#).await;
+    let before = row(&*store, existing).await;
+    let again = Command::Create { order_id: existing, user_id: some_user(), payload: payload(r#"{"n": 1}"#) };
     let (left, right) = (creation(user, r#"{"n": 2}"#), creation(user, r#"{"n": 3}"#));
     let ids = [left.order_id(), right.order_id()];
 
@@ -124,10 +126,10 @@ pub(crate) async fn a_taken_id_is_refused_and_its_neighbours_in_the_batch_are_st
         assert_eq!(answer.as_ref().map(|event| event.order_id), Ok(Some(id)));
         assert_eq!(row(&*store, id).await.version, 1);
     }
-    assert_eq!(row(&*store, taken).await, before);
+    assert_eq!(row(&*store, existing).await, before);
 }
 
-/// `apply`: one result per command, in their order, whatever becomes of each.
+/// `apply`: one result per command, in the order of the commands, whether each is accepted or refused.
 pub(crate) async fn a_batch_answers_in_its_own_order(store: Arc<dyn Store>) {
     let user = some_user();
     let (old, gone) =
@@ -146,10 +148,10 @@ pub(crate) async fn a_batch_answers_in_its_own_order(store: Arc<dyn Store>) {
         first,
     ];
     let answers = apply_all(&*store, batch).await;
-    let told: Vec<_> =
+    let outcomes: Vec<_> =
         answers.into_iter().map(|answer| answer.map(|event| (event.order_id, event.version))).collect();
     assert_eq!(
-        told,
+        outcomes,
         [
             Ok((Some(last_id), Some(1))),
             Err(Refusal::Deleted),
@@ -164,7 +166,7 @@ pub(crate) async fn a_batch_answers_in_its_own_order(store: Arc<dyn Store>) {
     assert_eq!(row(&*store, foreign).await.status, Status::New);
 }
 
-/// `apply`: nothing asked, nothing answered.
+/// `apply`: an empty batch has no results.
 pub(crate) async fn an_empty_batch_is_answered_with_nothing(store: Arc<dyn Store>) {
     assert_eq!(store.apply(Arc::new([])).await, Ok(Vec::new()));
 }

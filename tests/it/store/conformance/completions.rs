@@ -1,5 +1,5 @@
-//! Completions by version: they apply once and only to the newest version, so that redelivery, reordering and
-//! races of the worker are harmless, and they never lead an order where the table of transitions does not.
+//! Completions by version: they apply once and only to the newest version, so that redelivery, reordering and races of
+//! workers are harmless. They never change a status against the table of transitions.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(crate) async fn a_version_is_completed_once_and_then_stale(store: Arc<dyn St
 }
 
 /// `complete`: a version that is not the newest changes nothing, processed or not.
-pub(crate) async fn an_older_version_is_stale_and_so_is_one_that_never_was(store: Arc<dyn Store>) {
+pub(crate) async fn an_older_or_nonexistent_version_is_stale(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;
     accept(&*store, update(id, "[]")).await;
     let before = row(&*store, id).await;
@@ -33,7 +33,7 @@ pub(crate) async fn an_older_version_is_stale_and_so_is_one_that_never_was(store
     assert_eq!(complete(&*store, done(id, 2, "5")).await, Completed::Applied);
 }
 
-/// `complete`: whatever order two versions arrive in, the state is the newer one's.
+/// `complete`: two versions can arrive in any order; the state is that of the newer one.
 pub(crate) async fn the_newest_version_wins_when_it_is_completed_before_an_older_one(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;
     accept(&*store, update(id, "[]")).await;
@@ -57,8 +57,8 @@ pub(crate) async fn an_update_makes_a_done_order_pending_again(store: Arc<dyn St
     assert_eq!((order.status, order.amount, order.processed_version), (Status::Done, amount("3"), 2));
 }
 
-/// `complete`: one result per completion, in their order; no order is made by one.
-pub(crate) async fn a_completion_of_an_unknown_order_says_so_and_its_neighbours_apply(store: Arc<dyn Store>) {
+/// `complete`: one result per completion, in the order of the completions; a completion does not create an order.
+pub(crate) async fn a_completion_of_an_unknown_order_is_unknown_and_others_apply(store: Arc<dyn Store>) {
     let user = some_user();
     let (left, right) = (create(&*store, user, "{}").await, create(&*store, user, "{}").await);
     let (old, unknown) = (create(&*store, user, "{}").await, OrderId::generate());
@@ -73,8 +73,8 @@ pub(crate) async fn a_completion_of_an_unknown_order_says_so_and_its_neighbours_
     assert_eq!(store.get(unknown).await, Ok(None));
 }
 
-/// `complete`: the status changes only where the table allows it, so a deleted order stays deleted; its last
-/// version counts as processed all the same, or it would be pending for ever.
+/// `complete`: the status changes only where the table allows it, so a deleted order stays deleted; its last version
+/// still counts as processed, or it would be pending for ever.
 pub(crate) async fn a_deleted_order_stays_deleted_while_its_last_version_is_processed(store: Arc<dyn Store>) {
     for status in [Status::Deleted, Status::Done, Status::Failed] {
         let id = create(&*store, some_user(), "{}").await;
@@ -90,7 +90,7 @@ pub(crate) async fn a_deleted_order_stays_deleted_while_its_last_version_is_proc
     }
 }
 
-/// `Completion::amount`: `None` leaves it.
+/// `Completion::amount`: `None` leaves the amount unchanged.
 pub(crate) async fn a_completion_without_an_amount_leaves_the_amount(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;
     complete(&*store, done(id, 1, "8.10")).await;
@@ -101,8 +101,8 @@ pub(crate) async fn a_completion_without_an_amount_leaves_the_amount(store: Arc<
     assert_eq!((order.status, order.amount.to_string().as_str()), (Status::Done, "8.10"));
 }
 
-/// `Order::reason`: set only where the status is failed; an update starts afresh.
-pub(crate) async fn a_failed_order_says_why_until_it_is_updated(store: Arc<dyn Store>) {
+/// `Order::reason`: set only where the status is failed; an update clears it.
+pub(crate) async fn a_failed_order_has_a_reason_until_it_is_updated(store: Arc<dyn Store>) {
     let reason = "amount has more than 1000 digits\u{2028}\"'; Ж 😀";
     let id = create(&*store, some_user(), "{}").await;
     assert_eq!(complete(&*store, failed(id, 1, reason)).await, Completed::Applied);
@@ -116,7 +116,7 @@ pub(crate) async fn a_failed_order_says_why_until_it_is_updated(store: Arc<dyn S
 }
 
 /// `Order::reason`: set only where the status is failed.
-pub(crate) async fn a_deleted_order_no_longer_says_why_it_once_failed(store: Arc<dyn Store>) {
+pub(crate) async fn a_deleted_order_has_no_reason_of_an_earlier_failure(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;
     complete(&*store, failed(id, 1, "no")).await;
     accept(&*store, deletion(id)).await;
@@ -124,7 +124,7 @@ pub(crate) async fn a_deleted_order_no_longer_says_why_it_once_failed(store: Arc
     assert_eq!((order.status, order.reason), (Status::Deleted, None));
 }
 
-/// `Order::reason`: nothing of an earlier failure is left on an order that was processed since.
+/// `Order::reason`: an order that was processed after a failure has no reason.
 pub(crate) async fn a_failed_order_that_is_updated_is_done_without_a_reason(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;
     complete(&*store, failed(id, 1, "no")).await;
@@ -134,7 +134,7 @@ pub(crate) async fn a_failed_order_that_is_updated_is_done_without_a_reason(stor
     assert_eq!((order.status, order.reason), (Status::Done, None));
 }
 
-/// `complete`: nothing asked, nothing answered.
+/// `complete`: an empty batch has no results.
 pub(crate) async fn an_empty_batch_of_completions_is_answered_with_nothing(store: Arc<dyn Store>) {
     assert_eq!(store.complete(Arc::new([])).await, Ok(Vec::new()));
 }

@@ -1,4 +1,5 @@
-//! What comes back is what was stored: payloads to the byte, amounts to the digit, times to the microsecond.
+//! Stored values are read back unchanged: payloads to the byte, amounts to the digit, times to the microsecond. The
+//! times of an order never decrease, and a write without a change leaves them as they are.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use orderstream::store::{Completed, Store};
 
 use super::{accept, apply, complete, create, deletion, done, payload, row, some_user, update};
 
-/// JSON texts that a store which parsed and printed them would change.
+/// JSON texts that would change in a store that parses and prints them.
 const TEXTS: [&str; 12] = [
     r#"{"id":12345678901234567890,"price":0.1,"qty":3}"#,
     r#"{"b":1,"a":2,"a":3}"#,
@@ -24,7 +25,7 @@ const TEXTS: [&str; 12] = [
     "null",
 ];
 
-/// `Order::payload`: what the caller sent, in the row and in every event, after creation and update.
+/// `Order::payload`: the caller's text, in the row and in every event, after a creation and an update.
 pub(crate) async fn a_payload_is_kept_byte_for_byte(store: Arc<dyn Store>) {
     let user = some_user();
     for text in TEXTS {
@@ -38,7 +39,7 @@ pub(crate) async fn a_payload_is_kept_byte_for_byte(store: Arc<dyn Store>) {
     }
 }
 
-/// `Order::payload`: a long one too, with an external id that is as long.
+/// `Order::payload`: a long payload is kept, too.
 pub(crate) async fn a_payload_of_a_mebibyte_is_kept(store: Arc<dyn Store>) {
     let text = format!(r#"{{"id": "A", "note": "{}"}}"#, "Ж😀x ".repeat(1024 * 1024 / 8));
     let id = create(&*store, some_user(), &text).await;
@@ -65,7 +66,7 @@ pub(crate) async fn an_amount_is_kept_exactly(store: Arc<dyn Store>) {
     }
 }
 
-/// The times of an order: none finer than a microsecond, none before the order's creation.
+/// Checks the times of an order: none is finer than a microsecond, none is before the order's creation.
 fn check_times(order: &Order) {
     for time in [Some(order.created_at), Some(order.updated_at), order.deleted_at].into_iter().flatten() {
         assert_eq!(time.subsec_nanosecond() % 1000, 0, "{time} is finer than a microsecond");
@@ -76,7 +77,7 @@ fn check_times(order: &Order) {
 
 /// `Store`: all times come from the store's own clock, in microseconds; `created_at` never changes and
 /// `updated_at` never runs backwards.
-pub(crate) async fn times_are_microseconds_and_tell_the_orders_story(store: Arc<dyn Store>) {
+pub(crate) async fn times_are_in_microseconds_and_never_decrease(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;
     let mut seen = vec![row(&*store, id).await];
     complete(&*store, done(id, 1, "1")).await;
@@ -96,7 +97,7 @@ pub(crate) async fn times_are_microseconds_and_tell_the_orders_story(store: Arc<
     }
 }
 
-/// `Order::deleted_at`: set once and never cleared, not even by what happens to the deleted order later.
+/// `Order::deleted_at`: set once and never cleared, also not by later commands and completions of the deleted order.
 pub(crate) async fn the_time_of_deletion_is_set_once(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;
     assert_eq!(row(&*store, id).await.deleted_at, None);
@@ -108,8 +109,8 @@ pub(crate) async fn the_time_of_deletion_is_set_once(store: Arc<dyn Store>) {
     assert_eq!(row(&*store, id).await.deleted_at, Some(event.timestamp));
 }
 
-/// `Order::updated_at`: when anything last changed; a refused or stale write changed nothing.
-pub(crate) async fn a_write_that_changes_nothing_touches_no_time(store: Arc<dyn Store>) {
+/// `Order::updated_at`: the time of the last change; a refused or stale write is not a change.
+pub(crate) async fn a_write_without_a_change_leaves_the_times(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;
     complete(&*store, done(id, 1, "1")).await;
     let before = row(&*store, id).await;

@@ -1,5 +1,5 @@
-//! Lists: which orders a filter finds, the newest first, and that pages walk each of them exactly once. How full a
-//! page is, is the store's own business; a walk ends where there is no next page.
+//! Lists: the orders that a filter finds, the newest first, each exactly once in a walk through all pages. A store may
+//! return pages that are not full; a walk ends where there is no next page.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ async fn walk(store: &dyn Store, filter: &Filter, limit: usize) -> Vec<Order> {
     }
 }
 
-/// Their ids, whole and in pages of two.
+/// The ids of the orders that a filter finds, which are the same in large pages and in pages of two.
 async fn found(store: &dyn Store, filter: &Filter) -> Vec<OrderId> {
     let whole: Vec<OrderId> = walk(store, filter, 100).await.iter().map(|order| order.id).collect();
     let pages: Vec<OrderId> = walk(store, filter, 2).await.iter().map(|order| order.id).collect();
@@ -47,7 +47,7 @@ pub(crate) async fn all_orders_are_listed_the_newest_first(store: Arc<dyn Store>
     for n in 0..5 {
         ids.push(create(&*store, some_user(), &format!(r#"{{"id": "A-{n}"}}"#)).await);
     }
-    // A change moves no order to another place.
+    // A change does not change the position of an order.
     accept(&*store, update(ids[1], "[1]")).await;
     complete(&*store, done(ids[2], 1, "2.50")).await;
     let orders = walk(&*store, &Filter::default(), 3).await;
@@ -58,7 +58,7 @@ pub(crate) async fn all_orders_are_listed_the_newest_first(store: Arc<dyn Store>
     }
 }
 
-/// `list`: a user's orders, and nobody else's.
+/// `list`: a user's orders, and no other user's.
 pub(crate) async fn a_users_orders_are_listed_and_no_others(store: Arc<dyn Store>) {
     let (one, other) = (some_user(), some_user());
     let mut ids = Vec::new();
@@ -72,8 +72,8 @@ pub(crate) async fn a_users_orders_are_listed_and_no_others(store: Arc<dyn Store
     assert_eq!(found(&*store, &of(some_user())).await, []);
 }
 
-/// `list`: the orders that stand somewhere now, also together with a user.
-pub(crate) async fn a_status_is_where_the_order_stands_now(store: Arc<dyn Store>) {
+/// `list`: the orders with a current status, also together with a user.
+pub(crate) async fn a_status_filter_uses_the_current_status(store: Arc<dyn Store>) {
     let (user, other) = (some_user(), some_user());
     let new = create(&*store, user, "{}").await;
     let finished = create(&*store, user, "{}").await;
@@ -108,11 +108,11 @@ pub(crate) async fn every_order_of_a_user_with_an_external_id_is_listed(store: A
     create(&*store, some_user(), r#"{"id": "A"}"#).await;
     let third = create(&*store, user, r#"{"id": "B"}"#).await;
     assert_eq!(found(&*store, &with_id("A")).await, newest_first([first, second]));
-    // One gets the id and goes to the place of its age; another loses it.
+    // One order gets the id and is listed by its age; another loses it.
     accept(&*store, update(third, r#"{"id": "A"}"#)).await;
     accept(&*store, update(first, r#"{"id": "C"}"#)).await;
     assert_eq!(found(&*store, &with_id("A")).await, newest_first([second, third]));
-    // Back and forth, and still once.
+    // An order that gets the id again is listed once.
     accept(&*store, update(first, r#"{"id": "A"}"#)).await;
     assert_eq!(found(&*store, &with_id("A")).await, newest_first([first, second, third]));
     accept(&*store, deletion(second)).await;
@@ -124,8 +124,8 @@ pub(crate) async fn every_order_of_a_user_with_an_external_id_is_listed(store: A
     }
 }
 
-/// `list`: deleted orders are hidden unless they are asked for.
-pub(crate) async fn deleted_orders_are_listed_only_where_they_are_asked_for(store: Arc<dyn Store>) {
+/// `list`: deleted orders are hidden unless the filter includes them.
+pub(crate) async fn deleted_orders_are_listed_only_on_request(store: Arc<dyn Store>) {
     let user = some_user();
     let first = create(&*store, user, "{}").await;
     let gone = create(&*store, user, "{}").await;
@@ -141,10 +141,8 @@ pub(crate) async fn deleted_orders_are_listed_only_where_they_are_asked_for(stor
     assert_eq!(found(&*store, &Filter { with_deleted: true, ..deleted }).await, [gone]);
 }
 
-/// `list`: accepted at that time or later, and before that time.
-pub(crate) async fn a_range_of_creation_begins_with_its_first_time_and_ends_before_its_last(
-    store: Arc<dyn Store>,
-) {
+/// `list`: orders that were created at the first time or later, and before the second time.
+pub(crate) async fn a_range_of_creation_includes_its_start_and_excludes_its_end(store: Arc<dyn Store>) {
     let user = some_user();
     let mut ids = [OrderId::generate(); 5];
     for id in &mut ids {
@@ -154,7 +152,7 @@ pub(crate) async fn a_range_of_creation_begins_with_its_first_time_and_ends_befo
     for id in ids {
         times.push(row(&*store, id).await.created_at);
     }
-    // A change is no creation.
+    // A change does not count as a creation.
     accept(&*store, update(ids[0], "[]")).await;
     for base in [Filter::default(), of(user)] {
         let within = |from: Option<usize>, before: Option<usize>| Filter {
@@ -182,8 +180,8 @@ pub(crate) async fn a_range_of_creation_begins_with_its_first_time_and_ends_befo
     assert_eq!(found(&*store, &all).await.len(), 5);
 }
 
-/// `list`: pages walk each order exactly once, also those that were made in one batch and share a time. Those have one
-/// order among them, in pages of every size.
+/// `list`: pages walk each order exactly once, also orders of one batch, which share a time. Their sequence is the same
+/// in pages of every size.
 pub(crate) async fn pages_walk_every_order_exactly_once_also_when_orders_share_a_time(store: Arc<dyn Store>) {
     let user = some_user();
     let mut ids = Vec::new();
@@ -206,13 +204,13 @@ pub(crate) async fn pages_walk_every_order_exactly_once_also_when_orders_share_a
     }
 }
 
-/// `list`: a page ends where it has enough bytes, and the next one goes on behind it.
+/// `list`: a page ends where it has enough bytes, and the next page continues behind it.
 pub(crate) async fn large_orders_are_listed_in_pages_of_a_bounded_size(store: Arc<dyn Store>) {
-    /// How many bytes of payload there are in a page before its last order, at most.
+    /// The most bytes of payload in a page before its last order.
     const MOST: usize = 4 << 20;
     let user = some_user();
     let mut ids = Vec::new();
-    // One of them alone is more than that.
+    // One of the orders alone is larger than that.
     for bytes in [700_000, 900_000, 1_000_000, MOST + 1, 800_000, 900_000, 900_000, 900_000, 900_000, 900_000]
     {
         ids.push(create(&*store, user, &format!("\"{}\"", "x".repeat(bytes))).await);
@@ -237,8 +235,9 @@ pub(crate) async fn large_orders_are_listed_in_pages_of_a_bounded_size(store: Ar
     }
 }
 
-/// `list`: orders that are made during a walk come before its beginning, so it misses none and shows none twice.
-pub(crate) async fn orders_that_arrive_during_a_walk_do_not_disturb_it(store: Arc<dyn Store>) {
+/// `list`: orders that are created during a walk are listed before its beginning, so the walk misses no order and has
+/// none twice.
+pub(crate) async fn orders_that_arrive_during_a_walk_do_not_change_it(store: Arc<dyn Store>) {
     let user = some_user();
     for filter in [Filter::default(), of(user), Filter { external_id: Some("A".to_owned()), ..of(user) }] {
         for _ in 0..9 {
@@ -259,8 +258,8 @@ pub(crate) async fn orders_that_arrive_during_a_walk_do_not_disturb_it(store: Ar
     }
 }
 
-/// `list`: an order that is deleted during a walk is not missed by the others behind it.
-pub(crate) async fn a_walk_goes_on_behind_an_order_that_was_deleted_meanwhile(store: Arc<dyn Store>) {
+/// `list`: where an order is deleted during a walk, the orders behind it are still listed.
+pub(crate) async fn a_walk_continues_behind_an_order_that_was_deleted_meanwhile(store: Arc<dyn Store>) {
     let user = some_user();
     let mut ids = [OrderId::generate(); 4];
     for id in &mut ids {

@@ -1,5 +1,6 @@
-//! Reading: by id, by the caller's own id, the processed versions of many, the scan of all, and what a closed
-//! store answers.
+//! Reads: by id, by the caller's external id, the processed versions of many orders, the scan of all orders, and the
+//! errors of a closed store. The checker relies on the scan, which includes deleted orders, and the relay on the
+//! processed versions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use orderstream::store::{Error, Postponed, Processed, Store};
 
 use super::{accept, apply_all, complete, create, creation, deletion, done, row, some_user, update};
 
-/// The id of the order that an external id leads to.
+/// The id of the order that an external id finds.
 async fn found(store: &dyn Store, external_id: &str, user_id: UserId) -> Option<OrderId> {
     let order = store.find_by_external(external_id, user_id).await.expect("the store reads");
     order.map(|order| order.id)
@@ -22,7 +23,7 @@ fn with_id(external_id: &str) -> String {
 }
 
 /// `get`, `find_by_external`, `processed_versions`: `None` for an order that does not exist.
-pub(crate) async fn an_order_that_does_not_exist_is_nowhere(store: Arc<dyn Store>) {
+pub(crate) async fn no_lookup_finds_an_order_that_does_not_exist(store: Arc<dyn Store>) {
     create(&*store, some_user(), r#"{"id":"A"}"#).await;
     let unknown = OrderId::generate();
     assert_eq!(store.get(unknown).await, Ok(None));
@@ -31,7 +32,7 @@ pub(crate) async fn an_order_that_does_not_exist_is_nowhere(store: Arc<dyn Store
     assert_eq!(store.processed_versions(&[]).await, Ok(Vec::new()));
 }
 
-/// `find_by_external`: the newest order of that user, whatever happened to an older one since.
+/// `find_by_external`: the newest order of that user, also where an older one was changed later.
 pub(crate) async fn the_newest_order_of_an_external_id_is_found(store: Arc<dyn Store>) {
     let user = some_user();
     let first = create(&*store, user, r#"{"id":"A","n":1}"#).await;
@@ -46,10 +47,10 @@ pub(crate) async fn the_newest_order_of_an_external_id_is_found(store: Arc<dyn S
     assert_eq!(store.find_by_external("A", user).await, Ok(Some(order)));
 }
 
-/// `find_by_external`: any text, compared as it is; a number by its own JSON text; the empty one never.
+/// `find_by_external`: any text, compared without a change; a number by its own JSON text; never the empty text.
 pub(crate) async fn an_external_id_is_any_text_but_the_empty_one(store: Arc<dyn Store>) {
     let user = some_user();
-    // Text that does not compress, so that no index can hold it by squeezing.
+    // Text that cannot be compressed, so that an index has to hold all of it.
     let mut state = 1_u64;
     let long: String = std::iter::repeat_with(|| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -100,7 +101,7 @@ pub(crate) async fn an_external_id_is_any_text_but_the_empty_one(store: Arc<dyn 
     }
 }
 
-/// `find_by_external`: of that user and of no other.
+/// `find_by_external`: only orders of that user.
 pub(crate) async fn an_external_id_belongs_to_its_user(store: Arc<dyn Store>) {
     let (one, other) = (some_user(), some_user());
     let ones = create(&*store, one, r#"{"id":"A"}"#).await;
@@ -110,7 +111,8 @@ pub(crate) async fn an_external_id_belongs_to_its_user(store: Arc<dyn Store>) {
     assert_eq!(found(&*store, "A", other).await, Some(others));
 }
 
-/// `find_by_external`: the payload as it is now; an update that changes the id leaves no trace of the old one.
+/// `find_by_external`: the id in the current payload; after an update that changes the id, the old one does not find
+/// the order.
 pub(crate) async fn an_order_is_found_by_the_external_id_it_has_now(store: Arc<dyn Store>) {
     let user = some_user();
     let older = create(&*store, user, r#"{"id":"old"}"#).await;
@@ -122,7 +124,7 @@ pub(crate) async fn an_order_is_found_by_the_external_id_it_has_now(store: Arc<d
     assert_eq!(found(&*store, "old", user).await, None);
 }
 
-/// `get`, `find_by_external`: deleted or not, and a deleted one hides older ones all the same.
+/// `get`, `find_by_external`: deleted orders are found, too, and a deleted order hides older ones.
 pub(crate) async fn a_deleted_order_is_still_found(store: Arc<dyn Store>) {
     let user = some_user();
     create(&*store, user, r#"{"id":"A"}"#).await;
@@ -133,8 +135,8 @@ pub(crate) async fn a_deleted_order_is_still_found(store: Arc<dyn Store>) {
     assert_eq!(store.find_by_external("A", user).await, Ok(Some(order)));
 }
 
-/// `processed_versions`: in the same order, `None` for an order that does not exist; with the status now.
-pub(crate) async fn processed_versions_come_in_the_order_they_were_asked_for(store: Arc<dyn Store>) {
+/// `processed_versions`: in the requested order, `None` for an order that does not exist; with the current status.
+pub(crate) async fn processed_versions_are_in_the_requested_order(store: Arc<dyn Store>) {
     let user = some_user();
     let new = create(&*store, user, "{}").await;
     let finished = create(&*store, user, "{}").await;
@@ -144,7 +146,7 @@ pub(crate) async fn processed_versions_come_in_the_order_they_were_asked_for(sto
     complete(&*store, done(behind, 1, "1")).await;
     accept(&*store, deletion(behind)).await;
 
-    let asked = [finished, OrderId::generate(), behind, new, finished];
+    let requested = [finished, OrderId::generate(), behind, new, finished];
     let processed = |version, status| Some(Processed { version, status });
     let expected = vec![
         processed(2, Status::Done),
@@ -153,10 +155,10 @@ pub(crate) async fn processed_versions_come_in_the_order_they_were_asked_for(sto
         processed(0, Status::New),
         processed(2, Status::Done),
     ];
-    assert_eq!(store.processed_versions(&asked).await, Ok(expected));
+    assert_eq!(store.processed_versions(&requested).await, Ok(expected));
 }
 
-/// `scan`: by ascending id, from behind `after` on, at most `limit`, deleted ones included.
+/// `scan`: by ascending id, from behind `after`, at most `limit` orders, including deleted ones.
 pub(crate) async fn a_scan_walks_all_orders_by_ascending_id(store: Arc<dyn Store>) {
     assert_eq!(store.scan(None, 10).await, Ok(Vec::new()));
     let mut batch: Vec<_> = (0..10).map(|n| creation(some_user(), &n.to_string())).collect();
@@ -183,7 +185,7 @@ pub(crate) async fn a_scan_walks_all_orders_by_ascending_id(store: Arc<dyn Store
     assert_eq!(store.scan(Some(ids[9]), 4).await, Ok(Vec::new()));
 }
 
-/// `check` and `close`: a store says that it works while it does; later calls fail, and closing twice is fine.
+/// `check` and `close`: the check of an open store succeeds; calls after a close fail, and a second close does nothing.
 pub(crate) async fn a_closed_store_refuses_every_call(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;
     assert_eq!(store.check().await, Ok(()));
@@ -199,7 +201,7 @@ pub(crate) async fn a_closed_store_refuses_every_call(store: Arc<dyn Store>) {
     assert!(fails(store.pending(Timestamp::MAX, None, 1).await.map(drop)));
     assert!(fails(store.scan(None, 1).await.map(drop)));
     assert!(fails(store.list(&Filter::default(), None, 1).await.map(drop)));
-    // One that no other process shares has its clock beside it.
+    // A store that no other process shares uses the clock of its process.
     assert!(!store.is_shared() || fails(store.now().await.map(drop)));
     assert!(fails(store.history(id, HistoryCursor::default(), 1).await.map(drop)));
     assert!(fails(store.newest_history_event(id, 1).await.map(drop)));
@@ -210,7 +212,7 @@ pub(crate) async fn a_closed_store_refuses_every_call(store: Arc<dyn Store>) {
     assert!(fails(store.history_newest().await.map(drop)));
     assert!(fails(store.history_dropped().await.map(drop)));
     assert!(fails(store.clean(Timestamp::MIN, Some(Timestamp::MIN), 1).await.map(drop)));
-    // Those of the outbox do nothing where a store has none.
+    // The outbox's methods do nothing in a store without an outbox.
     if store.has_outbox() {
         assert!(fails(store.published(&[(id, 1)]).await));
         assert!(fails(store.claim(&[(id, 1)]).await.map(drop)));

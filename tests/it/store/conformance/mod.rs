@@ -1,7 +1,7 @@
-//! What every store promises, as checks that any implementation can be put through. Each check gets a fresh,
-//! empty store and is named by the promise of `Store` that it holds the store to. An implementation joins with
-//! one function that makes such a store. The payloads here are written as every store keeps them, also one that
-//! keeps the value and not the text:
+//! The conformance suite of the `Store` port: checks that run on every implementation. Each check gets a fresh, empty
+//! store, and its comment names the methods of `Store` whose promise it tests. An implementation joins with one
+//! function that makes such a store. The payloads here are written as every store keeps them, also a store that keeps
+//! the value and not the text:
 //!
 //! ```ignore
 //! store_conformance!(fresh_store);
@@ -31,7 +31,7 @@ use orderstream::store::{Accepted, Completed, Completion, Precondition, Refusal,
 pub(crate) struct Fresh {
     /// The store.
     pub(crate) store: Arc<dyn Store>,
-    /// Dropped after it.
+    /// Dropped after the store.
     pub(crate) _keep: Box<dyn Any + Send + Sync>,
 }
 
@@ -42,100 +42,100 @@ macro_rules! store_conformance {
             commands: a_created_order_is_new_and_its_event_says_the_same,
             commands: an_update_raises_the_version_and_its_event_names_the_owner,
             commands: a_deletion_keeps_the_payload_and_its_event_carries_it,
-            commands: a_deleted_order_takes_no_command_any_more,
+            commands: a_deleted_order_accepts_no_further_command,
             commands: an_unknown_order_is_not_found,
             commands: an_order_of_another_user_is_not_found_and_does_not_change,
-            commands: a_taken_id_is_refused_and_its_neighbours_in_the_batch_are_stored,
+            commands: a_duplicate_id_is_refused_and_other_commands_of_the_batch_are_stored,
             commands: a_batch_answers_in_its_own_order,
             commands: an_empty_batch_is_answered_with_nothing,
             completions: a_version_is_completed_once_and_then_stale,
-            completions: an_older_version_is_stale_and_so_is_one_that_never_was,
+            completions: an_older_or_nonexistent_version_is_stale,
             completions: the_newest_version_wins_when_it_is_completed_before_an_older_one,
             completions: an_update_makes_a_done_order_pending_again,
-            completions: a_completion_of_an_unknown_order_says_so_and_its_neighbours_apply,
+            completions: a_completion_of_an_unknown_order_is_unknown_and_others_apply,
             completions: a_deleted_order_stays_deleted_while_its_last_version_is_processed,
             completions: a_completion_without_an_amount_leaves_the_amount,
-            completions: a_failed_order_says_why_until_it_is_updated,
-            completions: a_deleted_order_no_longer_says_why_it_once_failed,
+            completions: a_failed_order_has_a_reason_until_it_is_updated,
+            completions: a_deleted_order_has_no_reason_of_an_earlier_failure,
             completions: a_failed_order_that_is_updated_is_done_without_a_reason,
             completions: an_empty_batch_of_completions_is_answered_with_nothing,
             outside: an_event_without_a_version_applies_once_and_its_replay_is_stale,
             outside: a_later_event_without_a_version_applies_and_an_earlier_one_does_not,
-            outside: an_event_without_a_version_applies_only_if_it_is_newer_than_what_was_completed,
+            outside: an_event_without_a_version_applies_only_after_the_completed_version,
             outside: an_event_without_a_version_leaves_the_versions_alone,
             outside: a_version_completed_after_an_event_without_one_takes_its_amount,
             outside: an_event_without_a_version_never_revives_a_deleted_order,
             outside: an_event_without_a_version_can_delete_an_order_for_ever,
             outside: an_event_with_a_version_can_delete_an_order_for_ever,
-            outside: a_cancelled_order_is_kept_when_a_late_worker_is_done_with_it,
-            outside: a_cancelled_order_that_is_updated_lives_on,
-            outside: an_event_without_a_version_of_an_unknown_order_says_so,
-            outside: an_order_says_whether_something_else_changed_it_last,
-            outside: an_event_that_asks_for_an_order_creates_it_once_and_processed,
+            outside: a_cancelled_order_stays_cancelled_when_a_late_worker_completes_it,
+            outside: a_cancelled_order_can_be_updated_and_processed,
+            outside: an_event_without_a_version_of_an_unknown_order_is_unknown,
+            outside: an_order_records_whether_another_service_changed_it_last,
+            outside: an_event_that_requests_an_order_creates_it_once_as_processed,
             outside: an_order_that_an_event_created_can_be_updated_and_deleted,
-            outside: a_creation_of_an_id_that_is_taken_changes_nothing,
+            outside: a_creation_event_with_a_duplicate_id_changes_nothing,
             fidelity: a_payload_of_a_mebibyte_is_kept,
             fidelity: an_amount_is_kept_exactly,
-            fidelity: times_are_microseconds_and_tell_the_orders_story,
+            fidelity: times_are_in_microseconds_and_never_decrease,
             fidelity: the_time_of_deletion_is_set_once,
-            fidelity: a_write_that_changes_nothing_touches_no_time,
-            lookups: an_order_that_does_not_exist_is_nowhere,
+            fidelity: a_write_without_a_change_leaves_the_times,
+            lookups: no_lookup_finds_an_order_that_does_not_exist,
             lookups: the_newest_order_of_an_external_id_is_found,
             lookups: an_external_id_is_any_text_but_the_empty_one,
             lookups: an_external_id_belongs_to_its_user,
             lookups: an_order_is_found_by_the_external_id_it_has_now,
             lookups: a_deleted_order_is_still_found,
-            lookups: processed_versions_come_in_the_order_they_were_asked_for,
+            lookups: processed_versions_are_in_the_requested_order,
             lookups: a_scan_walks_all_orders_by_ascending_id,
             lookups: a_closed_store_refuses_every_call,
-            pending: what_the_worker_has_not_done_is_pending_until_it_is_completed,
-            pending: deletions_that_would_bring_back_too_much_leave_their_events_pending,
+            pending: an_order_is_pending_until_its_version_is_completed,
+            pending: deletions_that_would_return_too_much_leave_their_events_pending,
             pending: a_pending_event_equals_the_one_that_was_accepted,
             pending: pages_walk_every_pending_order_exactly_once,
-            pending: what_has_changed_since_is_left_out,
-            history: each_command_and_each_outcome_is_a_step_of_its_order,
-            history: what_changed_nothing_is_no_step,
-            history: a_request_that_comes_again_is_one_step,
-            history: an_event_from_outside_is_a_step_that_says_so,
+            pending: orders_changed_since_a_time_are_left_out,
+            history: each_command_and_outcome_is_a_history_event_of_its_order,
+            history: a_write_without_a_change_is_not_a_history_event,
+            history: a_repeated_request_is_one_history_event,
+            history: an_event_from_outside_is_a_history_event_with_its_own_cause,
             history: a_history_is_read_by_versions,
-            history: a_version_with_very_many_steps_is_read_in_part,
-            history: steps_come_in_pages_whoever_asks_for_whose,
-            history: a_user_is_told_of_a_step_behind_ten_thousand_of_others,
-            history: all_steps_to_come_are_behind_the_end,
-            history: a_reader_that_comes_back_misses_nothing_and_sees_nothing_twice,
-            retention: the_oldest_steps_are_dropped_a_few_at_a_time,
-            retention: the_oldest_keys_are_dropped_a_few_at_a_time,
+            history: a_version_with_very_many_history_events_is_read_in_pages,
+            history: history_events_are_paged_in_every_scope,
+            history: a_user_sees_a_history_event_behind_ten_thousand_others,
+            history: all_later_history_events_are_behind_the_end,
+            history: a_returning_reader_sees_each_history_event_once,
+            retention: the_oldest_history_events_are_dropped_in_batches,
+            retention: the_oldest_keys_are_dropped_in_batches,
             races: a_hundred_concurrent_updates_get_a_hundred_versions_without_a_gap,
-            races: a_hundred_concurrent_creations_of_one_id_make_one_order,
+            races: a_hundred_concurrent_creations_of_one_id_create_one_order,
             races: no_update_is_accepted_after_a_deletion,
             races: a_version_completed_by_many_workers_is_applied_once,
             races: an_update_that_races_a_completion_stays_pending,
             requests: a_command_that_names_a_version_needs_the_order_to_have_it,
             requests: of_several_reasons_to_refuse_the_first_counts,
-            requests: a_taken_id_says_whose_order_it_is_and_where_it_stands,
-            requests: a_request_that_comes_again_is_answered_with_what_it_did,
-            requests: the_answer_to_a_used_key_stays_when_the_order_goes_on,
-            requests: a_key_that_comes_with_another_content_is_refused,
-            requests: a_refused_request_leaves_no_key_behind,
+            requests: a_duplicate_id_is_refused_with_the_owner_and_the_version,
+            requests: a_repeated_request_gets_the_replayed_outcome,
+            requests: the_replayed_outcome_stays_when_the_order_changes,
+            requests: a_key_with_another_content_is_refused,
+            requests: a_refused_request_stores_no_key,
             requests: requests_of_every_kind_share_a_batch,
-            requests: fifty_equal_requests_at_once_make_one_order,
-            requests: of_different_requests_at_once_under_one_key_one_is_carried_out,
-            requests: of_many_updates_at_once_that_name_one_version_one_is_accepted,
+            requests: fifty_concurrent_equal_requests_create_one_order,
+            requests: only_one_of_concurrent_different_requests_with_one_key_is_executed,
+            requests: only_one_of_concurrent_updates_of_one_version_is_accepted,
             lists: all_orders_are_listed_the_newest_first,
             lists: a_users_orders_are_listed_and_no_others,
-            lists: a_status_is_where_the_order_stands_now,
+            lists: a_status_filter_uses_the_current_status,
             lists: every_order_of_a_user_with_an_external_id_is_listed,
-            lists: deleted_orders_are_listed_only_where_they_are_asked_for,
-            lists: a_range_of_creation_begins_with_its_first_time_and_ends_before_its_last,
+            lists: deleted_orders_are_listed_only_on_request,
+            lists: a_range_of_creation_includes_its_start_and_excludes_its_end,
             lists: pages_walk_every_order_exactly_once_also_when_orders_share_a_time,
             lists: large_orders_are_listed_in_pages_of_a_bounded_size,
-            lists: orders_that_arrive_during_a_walk_do_not_disturb_it,
-            lists: a_walk_goes_on_behind_an_order_that_was_deleted_meanwhile,
+            lists: orders_that_arrive_during_a_walk_do_not_change_it,
+            lists: a_walk_continues_behind_an_order_that_was_deleted_meanwhile,
         );
 
         #[test]
-        fn any_sequence_of_writes_ends_as_the_model_says() {
-            crate::store::conformance::model::any_sequence_of_writes_ends_as_the_model_says(&$fresh);
+        fn any_sequence_of_writes_ends_as_in_the_model() {
+            crate::store::conformance::model::any_sequence_of_writes_ends_as_in_the_model(&$fresh);
         }
     };
     (@each $fresh:path, $($room:ident: $check:ident,)*) => {
@@ -152,7 +152,7 @@ macro_rules! store_conformance {
 
 pub(crate) use store_conformance;
 
-/// A user like no other.
+/// A user that no other test uses.
 pub(crate) fn some_user() -> UserId {
     UserId::from_bytes(*OrderId::generate().as_bytes())
 }
@@ -170,29 +170,29 @@ pub(crate) fn creation(user_id: UserId, text: &str) -> Command {
     Command::Create { order_id: OrderId::generate(), user_id, payload: payload(text) }
 }
 
-/// A command to update, by whoever it is.
+/// A command to update, without a user.
 pub(crate) fn update(order_id: OrderId, text: &str) -> Command {
     Command::Update { order_id, user_id: None, payload: payload(text), if_version: None }
 }
 
-/// A command to delete, by whoever it is.
+/// A command to delete, without a user.
 pub(crate) fn deletion(order_id: OrderId) -> Command {
     Command::Delete { order_id, user_id: None, if_version: None }
 }
 
-/// What a worker records that did its work.
+/// The completion of a worker that processed the version.
 pub(crate) fn done(order_id: OrderId, version: Version, digits: &str) -> Completion {
     let precondition = Precondition::Version(version);
     Completion { order_id, precondition, status: Status::Done, amount: Some(amount(digits)), reason: None }
 }
 
-/// What a worker records that could not do its work.
+/// The completion of a worker that could not process the version.
 pub(crate) fn failed(order_id: OrderId, version: Version, reason: &str) -> Completion {
     let (precondition, reason) = (Precondition::Version(version), Some(reason.to_owned()));
     Completion { order_id, precondition, status: Status::Failed, amount: None, reason }
 }
 
-/// Carries out a batch of commands without keys.
+/// Applies a batch of commands without keys.
 pub(crate) async fn apply_all(
     store: &dyn Store,
     commands: impl IntoIterator<Item = Command>,
@@ -201,19 +201,19 @@ pub(crate) async fn apply_all(
     let answers = store.apply(batch).await.expect("the store takes the batch");
     let event = |accepted| match accepted {
         Accepted::Applied(event) => event,
-        other => panic!("without a key there is nothing before, and nothing is too much: {other:?}"),
+        other => panic!("a command without a key is not replayed, and its event is returned: {other:?}"),
     };
     answers.into_iter().map(|answer| answer.map(event)).collect()
 }
 
-/// Carries out a batch of one.
+/// Applies a batch of one command.
 pub(crate) async fn apply(store: &dyn Store, command: Command) -> Result<Event, Refusal> {
     let mut answers = apply_all(store, [command]).await;
     assert_eq!(answers.len(), 1);
     answers.remove(0)
 }
 
-/// Carries out a command that must be accepted.
+/// Applies a command that must be accepted.
 pub(crate) async fn accept(store: &dyn Store, command: Command) -> Event {
     apply(store, command).await.expect("the command is accepted")
 }
@@ -224,7 +224,7 @@ pub(crate) async fn create(store: &dyn Store, user_id: UserId, text: &str) -> Or
     event.order_id.expect("the event names the order")
 }
 
-/// Records a batch of one.
+/// Records a batch of one completion.
 pub(crate) async fn complete(store: &dyn Store, completion: Completion) -> Completed {
     let answers = store.complete(Arc::new([completion])).await.expect("the store takes the batch");
     assert_eq!(answers.len(), 1);

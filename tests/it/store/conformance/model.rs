@@ -1,6 +1,5 @@
-//! Random sequences of writes against a model of a few lines: whatever is asked in whatever order, the store
-//! answers what the model answers, and its rows, its keys and its history end as the model's. The model is in
-//! [`reference`](super::reference).
+//! Random sequences of writes against a small model: for any commands in any order, the store answers as the model
+//! does, and its rows, keys and history end as those of the model. The model is in [`reference`](super::reference).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use super::reference::{Answer, Entry, Model, Row, answer, entry};
 use super::{Fresh, amount, payload, some_user};
 
-/// A write, with places in small lists instead of ids, users and payloads.
+/// A write, with indexes into small lists instead of ids, users and payloads.
 #[derive(Debug, Clone)]
 enum Write {
     Create {
@@ -24,7 +23,7 @@ enum Write {
         text: usize,
         key: Option<usize>,
     },
-    /// Names the version that far behind the newest, where it names one.
+    /// Where `behind` is given, the precondition is the version that far behind the newest.
     Update {
         user: Option<usize>,
         text: usize,
@@ -36,7 +35,7 @@ enum Write {
         behind: Option<Version>,
         key: Option<usize>,
     },
-    /// Of the version that far behind the newest.
+    /// A completion of the version that far behind the newest.
     Version {
         behind: Version,
         status: Status,
@@ -55,7 +54,7 @@ enum Write {
 }
 
 const TEXTS: [&str; 4] = [r#"{"id": "a"}"#, r#"{"id": "b"}"#, r#"{"n": 1.10, "id": "a"}"#, "[]"];
-/// Few, so that they come again: with the same content and with another one.
+/// Few keys, so that they are repeated, with the same content and with another one.
 const KEYS: [&str; 2] = ["k", "l"];
 const ORDERS: usize = 3;
 
@@ -104,7 +103,7 @@ impl Run {
         let mut requests: Vec<Request> = Vec::new();
         let mut completions = Vec::new();
         for (order, write) in writes {
-            match self.spell_out(self.ids[*order], write) {
+            match self.resolve(self.ids[*order], write) {
                 Ok(mut request) => {
                     // The caller names each key at most once in a batch.
                     let is_taken = |key: &Key| {
@@ -118,8 +117,8 @@ impl Run {
         }
         let expected: Vec<_> = requests.iter().map(|request| self.model.request(request)).collect();
         let answers = self.store.apply(requests.clone().into()).await.expect("the store takes the batch");
-        let told: Vec<Result<Answer, Refusal>> = answers.into_iter().map(|it| it.map(answer)).collect();
-        prop_assert_eq!(told, expected, "of {:?}", requests);
+        let actual: Vec<Result<Answer, Refusal>> = answers.into_iter().map(|it| it.map(answer)).collect();
+        prop_assert_eq!(actual, expected, "of {:?}", requests);
 
         let expected: Vec<_> =
             completions.iter().map(|completion| self.model.completion(completion)).collect();
@@ -129,18 +128,18 @@ impl Run {
         self.compare(&before).await
     }
 
-    fn spell_out(&self, order_id: OrderId, write: &Write) -> Result<Request, Completion> {
+    fn resolve(&self, order_id: OrderId, write: &Write) -> Result<Request, Completion> {
         let newest = self.model.rows.get(&order_id).map_or(1, |row| row.version);
         let request = |command: Command, key: &Option<usize>| {
             let key = key.map(|key| KeyText::parse(KEYS[key]).expect("a key").of(&command));
             Ok(Request { command, key })
         };
-        // No version is below zero.
+        // A version is never below zero.
         let named = |behind: &Option<Version>| behind.map(|behind| (newest - behind).max(0));
-        let user = |place: &Option<usize>| place.map(|place| self.users[place]);
+        let user = |index: &Option<usize>| index.map(|index| self.users[index]);
         let digits = |value: &Option<u8>| value.map(|value| amount(&format!("{value}.10")));
         let completion = |precondition, status, amount: Option<Amount>| {
-            // Nothing was worked out for an order that is gone or called off.
+            // There is no amount for a deleted or cancelled order.
             let amount = amount.filter(|_| matches!(status, Status::Done | Status::Failed));
             let reason = (status == Status::Failed).then(|| "it failed".to_owned());
             Err(Completion { order_id, precondition, status, amount, reason })
@@ -150,12 +149,12 @@ impl Run {
                 let (user_id, payload) = (self.users[*user], payload(TEXTS[*text]));
                 request(Command::Create { order_id, user_id, payload }, key)
             }
-            Write::Update { user: place, text, behind, key } => {
-                let (user_id, payload) = (user(place), payload(TEXTS[*text]));
+            Write::Update { user: index, text, behind, key } => {
+                let (user_id, payload) = (user(index), payload(TEXTS[*text]));
                 request(Command::Update { order_id, user_id, payload, if_version: named(behind) }, key)
             }
-            Write::Delete { user: place, behind, key } => {
-                request(Command::Delete { order_id, user_id: user(place), if_version: named(behind) }, key)
+            Write::Delete { user: index, behind, key } => {
+                request(Command::Delete { order_id, user_id: user(index), if_version: named(behind) }, key)
             }
             Write::Version { behind, status, amount } => {
                 completion(Precondition::Version(newest - behind), *status, digits(amount))
@@ -180,7 +179,7 @@ impl Run {
         rows
     }
 
-    /// Every row is the model's; what a row says of its creation and deletion never changes.
+    /// Compares every row with the model; the times of creation and deletion never change.
     async fn compare(&self, before: &[Option<Order>]) -> Result<(), TestCaseError> {
         let rows = self.rows().await;
         for (order, before) in rows.iter().zip(before) {
@@ -210,7 +209,7 @@ impl Run {
         Ok(())
     }
 
-    /// The lookups agree with the model, and so do the histories and the list of what is pending.
+    /// Compares the lookups, the histories and the list of pending orders with the model.
     async fn finish(&self) -> Result<(), TestCaseError> {
         for user in &self.users {
             for external_id in ["a", "b", ""] {
@@ -243,8 +242,8 @@ impl Run {
     }
 }
 
-/// `apply` and `complete`, all their promises at once.
-pub(crate) fn any_sequence_of_writes_ends_as_the_model_says(make: &impl AsyncFn() -> Fresh) {
+/// `apply` and `complete`: all promises at once.
+pub(crate) fn any_sequence_of_writes_ends_as_in_the_model(make: &impl AsyncFn() -> Fresh) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let fresh = runtime.block_on(make());
     let config = Config { cases: 64, failure_persistence: None, ..Config::default() };

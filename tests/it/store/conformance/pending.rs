@@ -1,5 +1,5 @@
-//! The list of what the worker still has to do: complete, rebuilt as it was accepted, in pages, and empty when
-//! everything is done. A relay that was away, or a process that was killed, finds all its work here.
+//! The list of pending events: it is complete, its events equal the accepted ones, it is read in pages, and it is empty
+//! when all orders are processed. The relay finds all unpublished events here, also after a crash.
 
 use std::sync::Arc;
 
@@ -25,13 +25,13 @@ async fn walk(store: &dyn Store, before: Timestamp, limit: usize) -> Vec<Event> 
     }
 }
 
-/// Later than anything that the store has done.
+/// A time after all changes of the store.
 fn far() -> Timestamp {
     Timestamp::MAX
 }
 
 /// `pending`: an order is on the list while `processed_version` is behind `version`.
-pub(crate) async fn what_the_worker_has_not_done_is_pending_until_it_is_completed(store: Arc<dyn Store>) {
+pub(crate) async fn an_order_is_pending_until_its_version_is_completed(store: Arc<dyn Store>) {
     assert_eq!(walk(&*store, far(), 10).await, []);
     let id = create(&*store, some_user(), "{}").await;
     let listed = async || -> Vec<_> {
@@ -51,10 +51,9 @@ pub(crate) async fn what_the_worker_has_not_done_is_pending_until_it_is_complete
     assert_eq!(listed().await, []);
 }
 
-/// `apply`: what deletions bring back is bounded; the others are carried out, too, and their events are pending.
-pub(crate) async fn deletions_that_would_bring_back_too_much_leave_their_events_pending(
-    store: Arc<dyn Store>,
-) {
+/// `apply`: the payloads that deletions return are bounded; deletions beyond the bound are executed, too, and their
+/// events stay pending.
+pub(crate) async fn deletions_that_would_return_too_much_leave_their_events_pending(store: Arc<dyn Store>) {
     const COUNT: usize = 12;
     let text = format!("\"{}\"", "x".repeat(MAX_RETURNED_BYTES / 8));
     let mut ids = Vec::new();
@@ -68,25 +67,25 @@ pub(crate) async fn deletions_that_would_bring_back_too_much_leave_their_events_
     ids.push(small);
     let batch = ids.iter().map(|id| Request::from(deletion(*id))).collect();
     let answers = store.apply(batch).await.expect("the store takes the batch");
-    let (mut brought, mut left) = (0, 0);
+    let (mut returned, mut left) = (0, 0);
     for (answer, id) in answers.into_iter().zip(&ids) {
         match answer.expect("nothing is refused") {
             Accepted::Applied(event) if *id == small => assert_eq!(event.payload.as_str(), "1"),
             Accepted::Applied(event) => {
                 assert_eq!((event.order_id, event.payload.as_str()), (Some(*id), text.as_str()));
-                brought += event.payload.as_str().len();
+                returned += event.payload.as_str().len();
             }
             Accepted::AppliedWithoutEvent(done) => {
-                assert_ne!(*id, small, "there is room for it");
+                assert_ne!(*id, small, "its event fits");
                 assert_eq!((done.order_id, done.version, done.status), (*id, 2, Status::Deleted));
                 left += 1;
             }
-            Accepted::Replayed(earlier) => panic!("{earlier:?}"),
+            Accepted::Replayed(replayed) => panic!("{replayed:?}"),
         }
     }
     assert!(
-        brought > MAX_RETURNED_BYTES / 2 && brought <= MAX_RETURNED_BYTES && left > 0,
-        "{brought}, {left} left"
+        returned > MAX_RETURNED_BYTES / 2 && returned <= MAX_RETURNED_BYTES && left > 0,
+        "{returned}, {left} left"
     );
     let mut pending = walk(&*store, far(), COUNT).await;
     assert!(pending.iter().all(|event| event.status == Status::Deleted));
@@ -96,7 +95,7 @@ pub(crate) async fn deletions_that_would_bring_back_too_much_leave_their_events_
     assert_eq!(pending.iter().filter_map(|event| event.order_id).collect::<Vec<_>>(), ids);
 }
 
-/// `pending`: the event rebuilt from the order is the one that the command was answered with.
+/// `pending`: the event that is built from the order equals the event in the answer to the command.
 pub(crate) async fn a_pending_event_equals_the_one_that_was_accepted(store: Arc<dyn Store>) {
     let user = some_user();
     let text = r#"{"n": 12345678901234567890.10, "id": "A/Ж"}"#;
@@ -114,7 +113,7 @@ pub(crate) async fn a_pending_event_equals_the_one_that_was_accepted(store: Arc<
     assert_eq!(listed, expected);
 }
 
-/// `pending`: from behind the cursor on; orders of one batch share a time and none is skipped.
+/// `pending`: a page begins behind the cursor; orders of one batch share a time, and none is skipped.
 pub(crate) async fn pages_walk_every_pending_order_exactly_once(store: Arc<dyn Store>) {
     let mut expected: Vec<OrderId> = Vec::new();
     for size in [1, 25, 3] {
@@ -122,7 +121,7 @@ pub(crate) async fn pages_walk_every_pending_order_exactly_once(store: Arc<dyn S
         expected.extend(batch.iter().map(orderstream::order::Command::order_id));
         apply_all(&*store, batch).await;
     }
-    // One that was done, and one that moved to the end.
+    // One order was completed, and one moved to the end.
     complete(&*store, done(expected.remove(5), 1, "1")).await;
     accept(&*store, update(expected[2], "[]")).await;
     expected.sort();
@@ -135,15 +134,15 @@ pub(crate) async fn pages_walk_every_pending_order_exactly_once(store: Arc<dyn S
     }
 }
 
-/// `pending`: only what has not changed since `before`.
-pub(crate) async fn what_has_changed_since_is_left_out(store: Arc<dyn Store>) {
+/// `pending`: only orders that have not changed since `before`.
+pub(crate) async fn orders_changed_since_a_time_are_left_out(store: Arc<dyn Store>) {
     let user = some_user();
     let old = create(&*store, user, "{}").await;
-    let young = create(&*store, user, "{}").await;
+    let newer = create(&*store, user, "{}").await;
     let moved = create(&*store, user, "{}").await;
     accept(&*store, update(moved, "[]")).await;
     let mut all = Vec::new();
-    for id in [old, young, moved] {
+    for id in [old, newer, moved] {
         all.push((row(&*store, id).await.updated_at, Some(id)));
     }
     let moment = SignedDuration::from_micros(1);

@@ -1,5 +1,5 @@
-//! Many callers at once. Nothing here waits for a time: the callers are tasks that start together, and what
-//! must hold, holds however they meet.
+//! Many concurrent callers. The tests do not wait for time to pass: the callers are tasks that start together, and the
+//! promises hold for every interleaving. Each check compares the answers with the final row.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::{accept, apply, complete, create, deletion, done, payload, row, some_user, update};
 
-/// Carries out each command in a task of its own, all at once, each with its answer.
+/// Applies each command in a task of its own, all at once, and answers each with its result.
 async fn together(store: &Arc<dyn Store>, commands: Vec<Command>) -> Vec<(Command, Result<Event, Refusal>)> {
     let mut tasks = JoinSet::new();
     for command in commands {
@@ -19,8 +19,8 @@ async fn together(store: &Arc<dyn Store>, commands: Vec<Command>) -> Vec<(Comman
     tasks.join_all().await
 }
 
-/// `apply`: every write is one conditional statement, so no two updates get the same version, each caller
-/// gets the event of its own, and the row is the last one's.
+/// `apply`: every write is one conditional statement, so no two updates get the same version, each caller gets the
+/// event of its own update, and the row has the content of the last one.
 pub(crate) async fn a_hundred_concurrent_updates_get_a_hundred_versions_without_a_gap(store: Arc<dyn Store>) {
     let user = some_user();
     let id = create(&*store, user, "{}").await;
@@ -43,23 +43,23 @@ pub(crate) async fn a_hundred_concurrent_updates_get_a_hundred_versions_without_
 }
 
 /// `apply`: a creation needs the id to be free.
-pub(crate) async fn a_hundred_concurrent_creations_of_one_id_make_one_order(store: Arc<dyn Store>) {
+pub(crate) async fn a_hundred_concurrent_creations_of_one_id_create_one_order(store: Arc<dyn Store>) {
     let order_id = OrderId::generate();
     let commands = (0..100).map(|n| Command::Create {
         order_id,
         user_id: some_user(),
         payload: payload(&format!(r#"{{"id": {n}}}"#)),
     });
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     for (_, answer) in together(&store, commands.collect()).await {
         match answer {
-            Ok(event) => made.push(event),
+            Ok(event) => created.push(event),
             Err(refusal) => assert!(matches!(refusal, Refusal::Exists { version: 1, deleted: false, .. })),
         }
     }
-    assert_eq!(made.len(), 1);
+    assert_eq!(created.len(), 1);
     let order = row(&*store, order_id).await;
-    assert_eq!((Some(order.user_id), order.payload), (made[0].user_id, made[0].payload.clone()));
+    assert_eq!((Some(order.user_id), order.payload), (created[0].user_id, created[0].payload.clone()));
     assert_eq!(store.scan(None, 10).await.expect("the store reads").len(), 1);
 }
 
@@ -70,7 +70,7 @@ pub(crate) async fn no_update_is_accepted_after_a_deletion(store: Arc<dyn Store>
         let id = create(&*store, some_user(), r#"{"id": "created"}"#).await;
         let mut commands: Vec<Command> =
             (0..10).map(|n| update(id, &format!(r#"{{"id": "caller-{n}"}}"#))).collect();
-        // The deletion starts at another place each time.
+        // The deletion starts at another position each time.
         commands.insert(round % 11, deletion(id));
 
         let mut deleted = None;

@@ -1,5 +1,5 @@
-//! The model that random writes are held against: the promises of `Store` written once more, without a database. It
-//! keeps rows, what was done under each key, and every step of the history, and answers as a store must.
+//! The model with which the tests compare random writes: the promises of `Store` once more, without a database. It
+//! keeps the rows, the outcome of each key and the history, and answers as a store must.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use orderstream::order::{
 };
 use orderstream::store::{Accepted, Completed, Completion, Precondition, Refusal, ReplayedOutcome};
 
-/// What the model holds of an order.
+/// An order in the model.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Row {
     pub(super) user_id: UserId,
@@ -22,10 +22,10 @@ pub(super) struct Row {
     pub(super) sent: Option<Timestamp>,
 }
 
-/// What a history event says of its order: version, cause, status, amount, reason.
+/// The content of a history event: version, cause, status, amount, reason.
 pub(super) type Entry = (Version, Cause, Status, Option<Amount>, Option<String>);
 
-/// The model: the rows, the ids in the order of their creation, what was done under each key, and every step.
+/// The model: the rows, the ids in the order of their creation, the outcome of each key, and the history.
 #[derive(Default)]
 pub(super) struct Model {
     pub(super) rows: BTreeMap<OrderId, Row>,
@@ -34,10 +34,10 @@ pub(super) struct Model {
     pub(super) history: BTreeMap<OrderId, Vec<Entry>>,
 }
 
-/// What became of a request that was not refused: it was carried out now, or before.
+/// The outcome of an accepted request: it was executed now, or before.
 #[derive(Debug, PartialEq)]
 pub(super) enum Answer {
-    Now(Told),
+    Now(Content),
     Before(ReplayedOutcome),
 }
 
@@ -56,34 +56,34 @@ impl Model {
         })
     }
 
-    /// A request whose key was used is not carried out; a refusal leaves no key and no step behind.
+    /// A request whose key was used is not executed; a refusal stores no key and no history event.
     pub(super) fn request(&mut self, request: &Request) -> Result<Answer, Refusal> {
-        if let Some((key, (content, earlier))) =
+        if let Some((key, (content, replayed))) =
             request.key.and_then(|key| Some((key, self.keys.get(&key.digest)?)))
         {
             return if key.content == *content {
-                Ok(Answer::Before(*earlier))
+                Ok(Answer::Before(*replayed))
             } else {
                 Err(Refusal::KeyReused)
             };
         }
-        let told = self.apply(&request.command)?;
+        let content = self.apply(&request.command)?;
         let (order_id, row) = (request.command.order_id(), &self.rows[&request.command.order_id()]);
         let (version, status) = (row.version, row.status);
         if let Some(key) = request.key {
             self.keys.insert(key.digest, (key.content, ReplayedOutcome { order_id, version, status }));
         }
         self.history.entry(order_id).or_default().push((version, Cause::Command, status, None, None));
-        Ok(Answer::Now(told))
+        Ok(Answer::Now(content))
     }
 
-    fn apply(&mut self, command: &Command) -> Result<Told, Refusal> {
+    fn apply(&mut self, command: &Command) -> Result<Content, Refusal> {
         if let Command::Create { order_id, user_id, payload } = command {
             if let Some(row) = self.rows.get(order_id) {
                 let (user_id, version, deleted) = (row.user_id, row.version, row.status == Status::Deleted);
                 return Err(Refusal::Exists { user_id, version, deleted });
             }
-            return Ok(self.insert(*order_id, *user_id, payload).told(*order_id));
+            return Ok(self.insert(*order_id, *user_id, payload).content(*order_id));
         }
         let row = self.rows.get_mut(&command.order_id()).ok_or(Refusal::NotFound)?;
         let (Command::Update { user_id, if_version, .. } | Command::Delete { user_id, if_version, .. }) =
@@ -107,10 +107,10 @@ impl Model {
         }
         row.reason = None;
         row.version += 1;
-        Ok(row.told(command.order_id()))
+        Ok(row.content(command.order_id()))
     }
 
-    /// A completion that was applied is a step. Where the status stayed another one, so did amount and reason.
+    /// An applied completion is a history event. Where its status was not taken, neither are its amount and reason.
     pub(super) fn completion(&mut self, completion: &Completion) -> Completed {
         let outcome = self.complete(completion);
         if outcome == Completed::Applied {
@@ -123,8 +123,8 @@ impl Model {
                 Precondition::Version(_) => Cause::Worker,
                 Precondition::Unversioned(_) | Precondition::Creation(_) => Cause::Event,
             };
-            let step = (row.version, cause, row.status, amount, reason);
-            self.history.entry(completion.order_id).or_default().push(step);
+            let event = (row.version, cause, row.status, amount, reason);
+            self.history.entry(completion.order_id).or_default().push(event);
         }
         outcome
     }
@@ -147,7 +147,7 @@ impl Model {
                     return Completed::Stale;
                 }
                 row.processed_version = *version;
-                // The events of the model are older than every version, which has the store's own time.
+                // In the model, events without a version are older than every version, which has the store's own time.
                 row.sent = Some(Timestamp::MAX);
                 if allowed { row.take(completion) } else { Completed::Applied }
             }
@@ -169,11 +169,11 @@ impl Model {
     }
 }
 
-/// What an event says, but for its time.
-pub(super) type Told = (Option<OrderId>, Option<Version>, Option<UserId>, Payload, Status);
+/// The content of an event, without its time.
+pub(super) type Content = (Option<OrderId>, Option<Version>, Option<UserId>, Payload, Status);
 
 impl Row {
-    fn told(&self, id: OrderId) -> Told {
+    fn content(&self, id: OrderId) -> Content {
         (Some(id), Some(self.version), Some(self.user_id), self.payload.clone(), self.status)
     }
 
@@ -187,15 +187,17 @@ impl Row {
     }
 }
 
-fn tell(event: Event) -> Told {
+fn content(event: Event) -> Content {
     (event.order_id, event.version, event.user_id, event.payload, event.status)
 }
 
 pub(super) fn answer(accepted: Accepted) -> Answer {
     match accepted {
-        Accepted::Applied(event) => Answer::Now(tell(event)),
-        Accepted::Replayed(earlier) => Answer::Before(earlier),
-        Accepted::AppliedWithoutEvent(done) => panic!("nothing is too much to be brought back: {done:?}"),
+        Accepted::Applied(event) => Answer::Now(content(event)),
+        Accepted::Replayed(replayed) => Answer::Before(replayed),
+        Accepted::AppliedWithoutEvent(done) => {
+            panic!("every event of the model is small enough to be returned: {done:?}")
+        }
     }
 }
 

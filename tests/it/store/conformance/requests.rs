@@ -1,5 +1,5 @@
-//! Requests: the version that a command names, what a taken id tells, and keys. A key is kept with what its request
-//! did, so the same request is carried out once, however often and from how many sides it comes.
+//! Requests: preconditions on the version, refusals of duplicate ids, and idempotency keys. A key is stored with the
+//! outcome of its request, so the same request is executed once, no matter how often and how concurrently it is sent.
 
 use std::sync::Arc;
 
@@ -9,33 +9,33 @@ use tokio::task::JoinSet;
 
 use super::{accept, apply, complete, create, creation, deletion, done, payload, row, some_user, update};
 
-/// A command under a key.
+/// A command with a key.
 fn keyed(key: &str, command: Command) -> Request {
     let key = KeyText::parse(key).expect("a key").of(&command);
     Request { command, key: Some(key) }
 }
 
-/// Carries out a batch of one.
+/// Applies a batch of one request.
 async fn send(store: &dyn Store, request: Request) -> Result<Accepted, Refusal> {
     let mut answers = store.apply(Arc::new([request])).await.expect("the store takes the batch");
     assert_eq!(answers.len(), 1);
     answers.remove(0)
 }
 
-/// Carries out a request that must be accepted, and never was before.
+/// Applies a request that must be accepted, and whose key is new.
 async fn first(store: &dyn Store, request: Request) -> Event {
     match send(store, request).await {
         Ok(Accepted::Applied(event)) => event,
-        other => panic!("the request is carried out now: {other:?}"),
+        other => panic!("the request is not executed: {other:?}"),
     }
 }
 
-/// What a request is answered that was carried out before.
+/// The answer to a request that was executed before.
 fn before(order_id: OrderId, version: Version, status: Status) -> Result<Accepted, Refusal> {
     Ok(Accepted::Replayed(ReplayedOutcome { order_id, version, status }))
 }
 
-/// A command, by whoever it is, that names a version.
+/// An update without a user that names a version.
 fn update_of(order_id: OrderId, if_version: Version, text: &str) -> Command {
     Command::Update { order_id, user_id: None, payload: payload(text), if_version: Some(if_version) }
 }
@@ -44,7 +44,7 @@ fn deletion_of(order_id: OrderId, if_version: Version) -> Command {
     Command::Delete { order_id, user_id: None, if_version: Some(if_version) }
 }
 
-/// Sends all at once, each in a task of its own.
+/// Sends all requests at once, each in a task of its own.
 async fn together(store: &Arc<dyn Store>, requests: Vec<Request>) -> Vec<Result<Accepted, Refusal>> {
     let mut tasks = JoinSet::new();
     for request in requests {
@@ -54,7 +54,8 @@ async fn together(store: &Arc<dyn Store>, requests: Vec<Request>) -> Vec<Result<
     tasks.join_all().await
 }
 
-/// `apply`: an update or deletion needs the order to have the version that it names; a refusal tells which it has.
+/// `apply`: an update or deletion needs the order to have the version that it names; a refusal names the current
+/// version.
 pub(crate) async fn a_command_that_names_a_version_needs_the_order_to_have_it(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;
     assert_eq!(accept(&*store, update_of(id, 1, "[1]")).await.version, Some(2));
@@ -70,7 +71,7 @@ pub(crate) async fn a_command_that_names_a_version_needs_the_order_to_have_it(st
     assert_eq!(row(&*store, id).await.status, Status::Deleted);
 }
 
-/// `apply`: of several reasons to refuse, the first counts: not there or another's, deleted, changed.
+/// `apply`: of several reasons to refuse, the first of these counts: not found or another user's, deleted, changed.
 pub(crate) async fn of_several_reasons_to_refuse_the_first_counts(store: Arc<dyn Store>) {
     let unknown = OrderId::generate();
     assert_eq!(apply(&*store, update_of(unknown, 1, "[]")).await, Err(Refusal::NotFound));
@@ -91,8 +92,8 @@ pub(crate) async fn of_several_reasons_to_refuse_the_first_counts(store: Arc<dyn
     }
 }
 
-/// `apply`: a creation whose id is taken is told whose that order is, and where it stands now.
-pub(crate) async fn a_taken_id_says_whose_order_it_is_and_where_it_stands(store: Arc<dyn Store>) {
+/// `apply`: the refusal of a creation with a duplicate id names the order's owner and current state.
+pub(crate) async fn a_duplicate_id_is_refused_with_the_owner_and_the_version(store: Arc<dyn Store>) {
     let user_id = some_user();
     let id = create(&*store, user_id, "{}").await;
     let again = |user_id| Command::Create { order_id: id, user_id, payload: payload("[]") };
@@ -104,12 +105,12 @@ pub(crate) async fn a_taken_id_says_whose_order_it_is_and_where_it_stands(store:
     assert_eq!(apply(&*store, again(user_id)).await, taken(3, true));
 }
 
-/// `apply`: a request whose key was used is not carried out, but answered with what happened then.
-pub(crate) async fn a_request_that_comes_again_is_answered_with_what_it_did(store: Arc<dyn Store>) {
+/// `apply`: a request whose key was used is not executed, but answered with the outcome of the first one.
+pub(crate) async fn a_repeated_request_gets_the_replayed_outcome(store: Arc<dyn Store>) {
     let user = some_user();
-    let made = first(&*store, keyed("create", creation(user, "[1]"))).await;
-    let id = made.order_id.expect("the event names the order");
-    // The service makes a new id each time; the content does not count it.
+    let created = first(&*store, keyed("create", creation(user, "[1]"))).await;
+    let id = created.order_id.expect("the event names the order");
+    // The service generates a new id each time; the id is not part of the compared content.
     let again = creation(user, "[1]");
     let other = again.order_id();
     assert_eq!(send(&*store, keyed("create", again)).await, before(id, 1, Status::New));
@@ -127,28 +128,29 @@ pub(crate) async fn a_request_that_comes_again_is_answered_with_what_it_did(stor
     assert_eq!(row(&*store, id).await, unchanged);
 }
 
-/// `apply`: what happened then, whatever has become of the order; also where the request would be refused now.
-pub(crate) async fn the_answer_to_a_used_key_stays_when_the_order_goes_on(store: Arc<dyn Store>) {
+/// `apply`: the replayed outcome is that of the first request, also where the order has changed and the request would
+/// be refused now.
+pub(crate) async fn the_replayed_outcome_stays_when_the_order_changes(store: Arc<dyn Store>) {
     let user = some_user();
-    let made = keyed("create", creation(user, "[1]"));
-    let id = made.command.order_id();
-    first(&*store, made.clone()).await;
+    let created = keyed("create", creation(user, "[1]"));
+    let id = created.command.order_id();
+    first(&*store, created.clone()).await;
     let changed = keyed("update", update_of(id, 1, "[2]"));
     first(&*store, changed.clone()).await;
-    for step in [Some(done(id, 2, "5")), None] {
-        match step {
+    for change in [Some(done(id, 2, "5")), None] {
+        match change {
             Some(completion) => drop(complete(&*store, completion).await),
             None => drop(accept(&*store, deletion(id)).await),
         }
         let unchanged = row(&*store, id).await;
-        assert_eq!(send(&*store, made.clone()).await, before(id, 1, Status::New));
+        assert_eq!(send(&*store, created.clone()).await, before(id, 1, Status::New));
         assert_eq!(send(&*store, changed.clone()).await, before(id, 2, Status::Processing));
         assert_eq!(row(&*store, id).await, unchanged);
     }
 }
 
-/// `apply`: a key that was used for another content refuses, and changes nothing.
-pub(crate) async fn a_key_that_comes_with_another_content_is_refused(store: Arc<dyn Store>) {
+/// `apply`: a request with a key that was used for another content is refused, and changes no row.
+pub(crate) async fn a_key_with_another_content_is_refused(store: Arc<dyn Store>) {
     let user = some_user();
     let id = first(&*store, keyed("k", creation(user, "[1]"))).await.order_id.expect("an id");
     let other = creation(user, "[2]");
@@ -159,15 +161,15 @@ pub(crate) async fn a_key_that_comes_with_another_content_is_refused(store: Arc<
         |user_id, text| Command::Update { order_id: id, user_id, payload: payload(text), if_version: None };
     assert_eq!(send(&*store, keyed("k", own(Some(user), "[1]"))).await, Err(Refusal::KeyReused));
     assert_eq!(row(&*store, id).await.version, 1);
-    // Another user's key of the same text is another key.
+    // The same text of another user is another key.
     first(&*store, keyed("k", creation(some_user(), "[2]"))).await;
     first(&*store, keyed("k", own(None, "[1]"))).await;
     // The first use still counts.
     assert_eq!(send(&*store, keyed("k", creation(user, "[1]"))).await, before(id, 1, Status::New));
 }
 
-/// `apply`: a refusal leaves no key behind, so the same request may succeed later.
-pub(crate) async fn a_refused_request_leaves_no_key_behind(store: Arc<dyn Store>) {
+/// `apply`: a refusal stores no key, so the same request may succeed later.
+pub(crate) async fn a_refused_request_stores_no_key(store: Arc<dyn Store>) {
     let user = some_user();
     let command = creation(user, "{}");
     let id = command.order_id();
@@ -179,7 +181,7 @@ pub(crate) async fn a_refused_request_leaves_no_key_behind(store: Arc<dyn Store>
     let exists = Err(Refusal::Exists { user_id: user, version: 2, deleted: false });
     let taken = Command::Create { order_id: id, user_id: user, payload: payload("[2]") };
     assert_eq!(send(&*store, keyed("create", taken)).await, exists);
-    // The key is free, for another content, too.
+    // The key is free, also for another content.
     first(&*store, keyed("create", creation(user, "[3]"))).await;
 
     let late = keyed("late", deletion_of(id, 3));
@@ -191,7 +193,7 @@ pub(crate) async fn a_refused_request_leaves_no_key_behind(store: Arc<dyn Store>
     assert_eq!(send(&*store, gone).await, Err(Refusal::Deleted));
 }
 
-/// `apply`: each request on its own: in one batch some are new, some come again and some are refused.
+/// `apply`: each request counts on its own: in one batch some are new, some are repeated and some are refused.
 pub(crate) async fn requests_of_every_kind_share_a_batch(store: Arc<dyn Store>) {
     let user = some_user();
     let used = first(&*store, keyed("used", creation(user, "[1]"))).await.order_id.expect("an id");
@@ -206,12 +208,12 @@ pub(crate) async fn requests_of_every_kind_share_a_batch(store: Arc<dyn Store>) 
         update_of(used, 1, "[4]").into(),
     ];
     let answers = store.apply(Arc::new(batch)).await.expect("the store takes the batch");
-    let told: Vec<_> = answers
+    let outcomes: Vec<_> = answers
         .into_iter()
         .map(|answer| {
             answer.map(|accepted| match accepted {
                 Accepted::Applied(event) => (event.order_id, event.version),
-                Accepted::Replayed(earlier) => (Some(earlier.order_id), None),
+                Accepted::Replayed(replayed) => (Some(replayed.order_id), None),
                 Accepted::AppliedWithoutEvent(done) => panic!("nothing was deleted: {done:?}"),
             })
         })
@@ -223,53 +225,55 @@ pub(crate) async fn requests_of_every_kind_share_a_batch(store: Arc<dyn Store>) 
         Ok((Some(ids[1]), Some(1))),
         Ok((Some(used), Some(2))),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(outcomes, expected);
     for id in ids {
         assert_eq!(row(&*store, id).await.version, 1);
     }
     assert_eq!(send(&*store, keyed("fresh", creation(user, "[3]"))).await, before(ids[1], 1, Status::New));
 }
 
-/// `apply`: the same request from many sides at once makes one order, and everybody hears of that one.
-pub(crate) async fn fifty_equal_requests_at_once_make_one_order(store: Arc<dyn Store>) {
-    for round in 0..5 {
+/// `apply`: the same request from many concurrent callers creates one order, and all callers get that one.
+pub(crate) async fn fifty_concurrent_equal_requests_create_one_order(store: Arc<dyn Store>) {
+    for attempt in 0..5 {
         let user = some_user();
         let requests: Vec<Request> =
-            (0..50).map(|_| keyed(&format!("round {round}"), creation(user, "[1]"))).collect();
+            (0..50).map(|_| keyed(&format!("round {attempt}"), creation(user, "[1]"))).collect();
         let ids: Vec<OrderId> = requests.iter().map(|request| request.command.order_id()).collect();
-        let (mut made, mut told) = (Vec::new(), Vec::new());
+        let (mut created, mut outcomes) = (Vec::new(), Vec::new());
         for answer in together(&store, requests).await {
             match answer.expect("none is refused") {
-                Accepted::Applied(event) => made.push(event.order_id.expect("the event names the order")),
-                Accepted::Replayed(earlier) => told.push(earlier),
+                Accepted::Applied(event) => created.push(event.order_id.expect("the event names the order")),
+                Accepted::Replayed(replayed) => outcomes.push(replayed),
                 Accepted::AppliedWithoutEvent(done) => panic!("nothing was deleted: {done:?}"),
             }
         }
-        assert_eq!((made.len(), told.len()), (1, 49));
-        let expected = ReplayedOutcome { order_id: made[0], version: 1, status: Status::New };
-        assert!(told.iter().all(|earlier| *earlier == expected), "{told:?}");
-        assert_eq!(orders_among(&*store, &ids, user).await, made);
+        assert_eq!((created.len(), outcomes.len()), (1, 49));
+        let expected = ReplayedOutcome { order_id: created[0], version: 1, status: Status::New };
+        assert!(outcomes.iter().all(|replayed| *replayed == expected), "{outcomes:?}");
+        assert_eq!(orders_among(&*store, &ids, user).await, created);
     }
 }
 
-/// `apply`: of different requests that race for one key, one has it and the others change nothing.
-pub(crate) async fn of_different_requests_at_once_under_one_key_one_is_carried_out(store: Arc<dyn Store>) {
+/// `apply`: of different concurrent requests with one key, one is executed and the others change no row.
+pub(crate) async fn only_one_of_concurrent_different_requests_with_one_key_is_executed(
+    store: Arc<dyn Store>,
+) {
     let user = some_user();
     let requests: Vec<Request> = (0..30).map(|n| keyed("k", creation(user, &format!("[{n}]")))).collect();
     let ids: Vec<OrderId> = requests.iter().map(|request| request.command.order_id()).collect();
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     for answer in together(&store, requests).await {
         match answer {
-            Ok(Accepted::Applied(event)) => made.push(event.order_id.expect("the event names the order")),
+            Ok(Accepted::Applied(event)) => created.push(event.order_id.expect("the event names the order")),
             other => assert_eq!(other, Err(Refusal::KeyReused)),
         }
     }
-    assert_eq!(made.len(), 1);
-    assert_eq!(orders_among(&*store, &ids, user).await, made);
+    assert_eq!(created.len(), 1);
+    assert_eq!(orders_among(&*store, &ids, user).await, created);
 }
 
-/// `apply`: a version is named by many and changed by one.
-pub(crate) async fn of_many_updates_at_once_that_name_one_version_one_is_accepted(store: Arc<dyn Store>) {
+/// `apply`: many concurrent updates name one version, and one of them is accepted.
+pub(crate) async fn only_one_of_concurrent_updates_of_one_version_is_accepted(store: Arc<dyn Store>) {
     let id = create(&*store, some_user(), "{}").await;
     let requests = (0..50).map(|n| update_of(id, 1, &format!("[{n}]")).into()).collect();
     let mut accepted = Vec::new();
@@ -284,7 +288,7 @@ pub(crate) async fn of_many_updates_at_once_that_name_one_version_one_is_accepte
     assert_eq!((order.version, &order.payload), (2, &accepted[0].payload));
 }
 
-/// Those of the ids that are orders of that user.
+/// The ids among these that are orders of that user.
 async fn orders_among(store: &dyn Store, ids: &[OrderId], user: UserId) -> Vec<OrderId> {
     let mut orders = Vec::new();
     for id in ids {

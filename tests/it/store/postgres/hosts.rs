@@ -1,5 +1,5 @@
-//! Several hosts in one DSN: a standby in front, a host that is silent, a server with room for one connection, a
-//! password that is changed in its file, and a server that is still starting.
+//! Several hosts in one DSN: a standby that is listed first, and a host that does not respond. Besides, a server that
+//! allows one connection, a password that is changed in its file, and a server that is still starting.
 
 use std::fs::{self, File};
 use std::process::Command;
@@ -21,7 +21,7 @@ use crate::harness::servers::{Private, Server};
 use crate::harness::wait::{until, within};
 use crate::store::conformance::{create, row, some_user};
 
-/// Options as a process has them.
+/// Options with several read connections, as in a process.
 fn options(dsn: &str) -> Options {
     Options { dsn: dsn.to_owned(), read_connections: 4, ..schema::options() }
 }
@@ -31,12 +31,12 @@ fn open(options: &Options) -> PostgresStore {
 }
 
 /// `host:port` of a DSN that the servers' script prints.
-fn place(dsn: &str) -> &str {
+fn host_of(dsn: &str) -> &str {
     dsn.rsplit_once('@').and_then(|(_, rest)| rest.split_once('/')).expect("a URL").0
 }
 
-/// A DSN of two places.
-fn both(first: &str, second: &str) -> String {
+/// A DSN of two hosts.
+fn dsn_of(first: &str, second: &str) -> String {
     format!("postgres://postgres@{first},{second}/orderstream")
 }
 
@@ -47,38 +47,38 @@ async fn connect(dsn: &str) -> Client {
 }
 
 #[tokio::test]
-async fn an_order_that_was_confirmed_is_read_although_a_standby_comes_first() {
+async fn a_confirmed_order_is_read_although_a_standby_is_listed_first() {
     let (first, second) = (Private::new(), Private::new());
     let primary = first.up(Server::Postgres);
     open(&options(&primary)).migrate().await.unwrap();
     let standby = second.standby_of(&primary);
-    let two = both(place(&standby), place(&primary));
+    let two = dsn_of(host_of(&standby), host_of(&primary));
     let store = open(&options(&two));
     create(&store, some_user(), "{}").await;
     let late = open(&Options { read_from: ReadFrom::Any, ..options(&two) });
     until("the standby", async || (!late.scan(None, 1).await.unwrap().is_empty()).then_some(())).await;
 
-    // It still answers, and hears of nothing new.
+    // The standby still answers, without newer changes.
     let client = connect(&standby).await;
     client.batch_execute("SELECT pg_wal_replay_pause()").await.unwrap();
     let id = create(&store, some_user(), "{}").await;
     assert_eq!(row(&store, id).await.version, 1);
-    assert_eq!(late.get(id).await, Ok(None), "the setting asks for it");
+    assert_eq!(late.get(id).await, Ok(None), "the setting allows older rows");
     client.batch_execute("SELECT pg_wal_replay_resume()").await.unwrap();
     until("the standby", async || late.get(id).await.unwrap()).await;
 
-    // Alone, a standby is refused, and the way out is told.
+    // A standby without a primary is refused, and the error names the remedy.
     let refused = open(&options(&standby)).get(id).await.unwrap_err().to_string();
     assert!(refused.contains("standby") && refused.contains("POSTGRES_READ_FROM=any"), "{refused}");
 }
 
 #[tokio::test]
-async fn a_host_that_says_nothing_keeps_nobody_from_the_next_one() {
+async fn a_silent_host_does_not_block_the_next_host() {
     let servers = Private::new();
     let dsn = servers.up(Server::Postgres);
-    // It takes connections, and never says a word.
+    // It accepts connections, and never responds.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let two = both(&silent.local_addr().unwrap().to_string(), place(&dsn));
+    let two = dsn_of(&silent.local_addr().unwrap().to_string(), host_of(&dsn));
     let options = Options { connect_timeout: Duration::from_secs(600), ..options(&two) };
     let store = open(&options);
     within("the second host", store.migrate()).await.unwrap();
@@ -93,7 +93,7 @@ async fn a_host_that_says_nothing_keeps_nobody_from_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_connection_that_the_server_has_no_room_for_leaves_its_work_to_another() {
+async fn work_of_a_refused_connection_moves_to_another() {
     let servers = Private::new();
     let dsn = servers.up(Server::Postgres);
     open(&options(&dsn)).migrate().await.unwrap();
@@ -108,9 +108,9 @@ async fn a_connection_that_the_server_has_no_room_for_leaves_its_work_to_another
     let clerk = dsn.replace("postgres@", "clerk@");
     for read_connections in [1, 4] {
         let store = open(&Options { read_connections, ..options(&clerk) });
-        // The first one takes the only place that there is, once the one before has let go of it: a session is told
-        // as ended a moment sooner.
-        until("the only place", async || store.get(id).await.ok()).await;
+        // The first connection takes the only one that is allowed, as soon as the previous session has released it: the
+        // server lists a session as ended a moment before that.
+        until("the only connection", async || store.get(id).await.ok()).await;
         for order in join_all((0..50).map(|_| store.get(id))).await {
             assert_eq!(order.map(|order| order.map(|order| order.id)), Ok(Some(id)));
         }
@@ -138,7 +138,7 @@ async fn a_password_that_is_changed_in_its_file_needs_no_restart() {
         .unwrap();
     let rules = servers.postgres_data().join("pg_hba.conf");
     let rest = fs::read_to_string(&rules).unwrap();
-    // Written in place: the file stays its owner's.
+    // Written in place, so that the file keeps its owner.
     fs::write(&rules, format!("host all clerk all scram-sha-256\n{rest}")).unwrap();
     admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
     let clerk = |password: &str| dsn.replace("postgres@", &format!("clerk:{password}@"));
@@ -158,7 +158,7 @@ async fn a_password_that_is_changed_in_its_file_needs_no_restart() {
     let refused = until("the refusal", async || store.check().await.err()).await.to_string();
     assert!(
         refused.contains("password authentication failed"),
-        "what cannot be read changes nothing: {refused}"
+        "a file that cannot be read changes nothing: {refused}"
     );
     fs::write(&file, clerk("two")).unwrap();
     until("the new password", async || store.check().await.ok()).await;
@@ -166,11 +166,11 @@ async fn a_password_that_is_changed_in_its_file_needs_no_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_starting_is_waited_for() {
+async fn a_process_waits_for_a_starting_server() {
     let servers = Arc::new(Private::new());
     let dsn = servers.up(Server::Postgres);
     servers.kill("postgres");
-    // It recovers, and takes no connection until it is told that this is over.
+    // The server recovers, and accepts no connection until it is promoted.
     let data = servers.postgres_data();
     fs::write(data.join("postgresql.auto.conf"), "hot_standby = off\n").unwrap();
     fs::write(data.join("standby.signal"), "").unwrap();
@@ -183,13 +183,13 @@ async fn a_server_that_is_starting_is_waited_for() {
     .await;
 
     let folder = tempfile::tempdir().unwrap();
-    let said = folder.path().join("said");
+    let log = folder.path().join("log");
     let mut command = child::command(env!("CARGO_BIN_EXE_orderstream"), folder.path());
-    command.arg("up").env("POSTGRES_DSN", &dsn).stderr(File::create(&said).unwrap());
+    command.arg("up").env("POSTGRES_DSN", &dsn).stderr(File::create(&log).unwrap());
     let running = tokio::spawn(Child::start(command));
     until("the program to wait", async || {
-        let said = fs::read_to_string(&said).unwrap();
-        said.contains("waiting until the server has started").then_some(())
+        let lines = fs::read_to_string(&log).unwrap();
+        lines.contains("waiting until the server has started").then_some(())
     })
     .await;
     assert!(!running.is_finished());

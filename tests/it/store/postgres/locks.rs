@@ -1,5 +1,5 @@
-//! Two processes on one Postgres whose batches hold the same rows and keys, each in the opposite way of the other: each
-//! waits for the other one's rows, and never in a circle. On servers of their own, which count their deadlocks.
+//! Two processes on one Postgres whose batches use the same rows and keys in opposite orders: one waits for the rows of
+//! the other, and they never deadlock. The tests use servers of their own, because a server counts its deadlocks.
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use crate::harness::servers::{Private, Server};
 use crate::harness::wait::until;
 use crate::store::conformance::{creation, deletion, done, failed, payload, update};
 
-/// How often the two meet.
+/// How many pairs of batches each test runs.
 const ROUNDS: usize = 20;
 
-/// How many orders each half of a batch holds: enough for both processes to be at work at the same time.
+/// How many orders each half of a batch has: enough for both processes to work at the same time.
 const HALF: usize = 200;
 
-/// What the connections of the stores are called.
+/// The application name of the stores' connections.
 const NAME: &str = "orderstream-test-of-locks";
 
-/// Two processes' stores in one database, and a connection that looks on.
+/// The stores of two processes in one database, and a connection that observes them.
 struct Two {
     stores: [Arc<PostgresStore>; 2],
     client: Client,
@@ -43,16 +43,16 @@ impl Two {
         Two { stores, client, _server: server }
     }
 
-    /// Has both carry out a batch at the same time.
+    /// Applies a batch in each store at the same time.
     async fn apply(&self, batches: [Vec<Request>; 2]) {
         let [first, second] = batches;
         let (first, second) =
             tokio::join!(self.stores[0].apply(first.into()), self.stores[1].apply(second.into()));
-        first.expect("the first batch is carried out");
-        second.expect("the second batch is carried out");
+        first.expect("the first batch is applied");
+        second.expect("the second batch is applied");
     }
 
-    /// Has both record a batch at the same time, and answers what they say.
+    /// Records a batch in each store at the same time, and answers the results.
     async fn complete(&self, batches: [Vec<Completion>; 2]) -> [Vec<Completed>; 2] {
         let [first, second] = batches;
         let (first, second) =
@@ -60,16 +60,16 @@ impl Two {
         [first.expect("the first batch is recorded"), second.expect("the second batch is recorded")]
     }
 
-    /// Makes orders, and answers the lower half of their ids and the upper one.
+    /// Creates orders, and answers the lower half of their ids and the upper one.
     async fn orders(&self) -> [Vec<OrderId>; 2] {
         let mut ids = ids();
         let batch: Vec<Request> = ids.iter().map(|id| create(*id).into()).collect();
-        self.stores[0].apply(batch.into()).await.expect("orders are made");
+        self.stores[0].apply(batch.into()).await.expect("orders are created");
         let upper = ids.split_off(HALF);
         [ids, upper]
     }
 
-    /// How many deadlocks the server has ended. A connection tells of its own at its end at the latest.
+    /// How many deadlocks the server has counted. A connection reports its own when it ends, at the latest.
     async fn deadlocks(self) -> i64 {
         self.stores[0].close().await;
         self.stores[1].close().await;
@@ -83,14 +83,14 @@ impl Two {
     }
 }
 
-/// New ids, in their order.
+/// New ids, in ascending order.
 fn ids() -> Vec<OrderId> {
     let mut ids: Vec<OrderId> = (0..2 * HALF).map(|_| OrderId::generate()).collect();
     ids.sort_unstable();
     ids
 }
 
-/// The one user, whose keys are one set.
+/// The user of all orders, so that all keys are in one set.
 fn user() -> UserId {
     UserId::from_bytes([7; 16])
 }
@@ -106,7 +106,7 @@ fn changes(updated: &[OrderId], deleted: &[OrderId]) -> Vec<Request> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_that_updates_and_deletes_never_deadlocks_with_one_that_does_the_opposite() {
+async fn batches_of_opposite_updates_and_deletions_never_deadlock() {
     let two = Two::start().await;
     for _ in 0..ROUNDS {
         let [lower, upper] = two.orders().await;
@@ -131,11 +131,11 @@ async fn completions_that_differ_in_their_outcomes_never_deadlock() {
     assert_eq!(two.deadlocks().await, 0);
 }
 
-/// A record from outside that asks for an order may come twice, and again when that order exists.
+/// A record from outside that requests an order may be delivered twice, and again when that order exists.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn completions_of_orders_that_records_ask_for_never_deadlock_with_those_that_change_them() {
+async fn completions_that_create_orders_never_deadlock_with_those_that_change_them() {
     let two = Two::start().await;
-    let asked = |id: &OrderId| Completion {
+    let requested = |id: &OrderId| Completion {
         order_id: *id,
         precondition: Precondition::Creation(Box::new(Creation { user_id: user(), payload: payload("{}") })),
         status: Status::Done,
@@ -144,14 +144,14 @@ async fn completions_of_orders_that_records_ask_for_never_deadlock_with_those_th
     };
     for _ in 0..ROUNDS {
         let [lower, upper] = two.orders().await;
-        let first = upper.iter().map(|id| done(*id, 1, "1")).chain(lower.iter().map(asked)).collect();
+        let first = upper.iter().map(|id| done(*id, 1, "1")).chain(lower.iter().map(requested)).collect();
         let second = lower.iter().chain(&upper).map(|id| done(*id, 1, "1")).collect();
         two.complete([first, second]).await;
     }
     assert_eq!(two.deadlocks().await, 0);
 }
 
-/// A client that sends one list of new orders, under ids of its own, to two processes.
+/// A client sends one list of new orders, with its own ids, to two processes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn creations_of_the_same_ids_in_opposite_orders_never_deadlock() {
     let two = Two::start().await;
@@ -163,7 +163,7 @@ async fn creations_of_the_same_ids_in_opposite_orders_never_deadlock() {
     assert_eq!(two.deadlocks().await, 0);
 }
 
-/// A client that uses each key twice, for different orders.
+/// A client uses each key twice, for different orders.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_keys_in_opposite_orders_never_deadlock() {
     let two = Two::start().await;
@@ -177,14 +177,14 @@ async fn the_same_keys_in_opposite_orders_never_deadlock() {
         payload: payload("[]"),
         if_version: None,
     };
-    for round in 0..ROUNDS {
+    for run in 0..ROUNDS {
         let [lower, upper] = two.orders().await;
-        let keys = || (0..HALF).map(|at| format!("update-{round}-{at}"));
+        let keys = || (0..HALF).map(|at| format!("update-{run}-{at}"));
         let first = lower.iter().zip(keys()).map(|(id, key)| keyed(update(id), key)).collect();
         let second = upper.iter().rev().zip(keys()).map(|(id, key)| keyed(update(id), key)).collect();
         two.apply([first, second]).await;
 
-        let keys = || (0..HALF).map(|at| format!("create-{round}-{at}"));
+        let keys = || (0..HALF).map(|at| format!("create-{run}-{at}"));
         let batch = || keys().map(|key| keyed(creation(user(), "{}"), key)).collect::<Vec<_>>();
         let (first, mut second) = (batch(), batch());
         second.reverse();

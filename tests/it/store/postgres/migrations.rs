@@ -1,5 +1,5 @@
-//! The schema of Postgres: made from nothing, by hand or by several processes at once, and a database that another
-//! service made and filled is adopted as it is.
+//! The schema of Postgres: created in an empty database, by hand or by several processes at once, and upgraded from
+//! each older version. A database that another service created and filled is adopted with all its rows.
 
 use std::process::Command;
 
@@ -29,7 +29,8 @@ pub(crate) const FILES: [&str; 8] = [
 
 const ALL: u32 = FILES.len() as u32;
 
-/// What a migration says that applied so many, of a database that the release before has worked with or not.
+/// The result of a migration that applied that many files; `is_unfinished` where objects of the previous release
+/// remain.
 fn migrated(applied: u32, is_unfinished: bool) -> Migrated {
     Migrated { applied, version: ALL, is_unfinished }
 }
@@ -47,11 +48,11 @@ fn psql(schema: &Schema, file: &str) {
 }
 
 #[tokio::test]
-async fn each_file_works_by_hand_and_leaves_nothing_to_migrate() {
+async fn each_file_can_be_applied_by_hand() {
     let schema = Schema::empty().await;
     for (applied, file) in FILES.into_iter().enumerate() {
         psql(&schema, file);
-        // What was applied by hand is known, whether or not a ledger says so.
+        // A file that was applied by hand is detected, also where no ledger lists it.
         if applied == FILES.len() - 1 {
             assert_eq!(schema.open().migrate().await.unwrap(), migrated(0, true));
         }
@@ -59,7 +60,7 @@ async fn each_file_works_by_hand_and_leaves_nothing_to_migrate() {
 }
 
 #[tokio::test]
-async fn migration_goes_on_from_wherever_the_hands_stopped() {
+async fn migration_continues_after_any_file_that_was_applied_by_hand() {
     for by_hand in 0..FILES.len() {
         let schema = Schema::empty().await;
         FILES[..by_hand].iter().for_each(|file| psql(&schema, file));
@@ -89,18 +90,18 @@ async fn a_database_of_a_newer_program_is_refused() {
 }
 
 #[tokio::test]
-async fn what_a_newer_release_adds_beside_this_one_is_no_reason_to_refuse() {
+async fn an_expansion_of_a_newer_release_is_not_refused() {
     let schema = Schema::migrated().await;
     schema.execute("INSERT INTO orders_expansions (version) VALUES (99)").await;
     assert_eq!(schema.open().migrate().await.unwrap(), migrated(0, false));
-    // The release before asks this ledger alone, and knows six.
+    // The previous release reads only this ledger, and knows six versions.
     let client = schema.connect().await;
     let row = client.query_one("SELECT max(version) FROM orders_migrations", &[]).await.unwrap();
     assert_eq!(row.get::<_, i32>(0), 6);
 }
 
 #[tokio::test]
-async fn what_the_release_before_uses_is_dropped_on_request() {
+async fn objects_of_the_previous_release_are_dropped_on_request() {
     let schema = Schema::empty().await;
     FILES[..6].iter().for_each(|file| psql(&schema, file));
     let store = schema.open();
@@ -111,23 +112,23 @@ async fn what_the_release_before_uses_is_dropped_on_request() {
 }
 
 #[tokio::test]
-async fn a_store_without_its_tables_says_what_to_do() {
+async fn a_store_without_its_tables_names_the_remedy() {
     let schema = Schema::empty().await;
     let store = schema.open();
     let error = store.check().await.unwrap_err().to_string();
     assert!(error.contains("orderstream migrate"), "{error}");
-    // And needs no restart once that was done.
+    // It needs no restart after the migration.
     schema.open().migrate().await.unwrap();
     until("the store", async || store.check().await.ok()).await;
 }
 
 #[tokio::test]
-async fn a_database_of_the_version_before_is_brought_up_with_all_its_rows() {
+async fn a_database_of_the_previous_version_is_upgraded_with_all_its_rows() {
     let schema = Schema::empty().await;
     FILES[..3].iter().for_each(|file| psql(&schema, file));
     schema.execute(ROWS).await;
     let store = schema.open();
-    // It says what to do, and until then does nothing by halves.
+    // The check names the remedy, and until the migration every call fails.
     let error = store.check().await.unwrap_err().to_string();
     assert!(error.contains("orderstream migrate"), "{error}");
     let store = schema.open();
@@ -137,16 +138,16 @@ async fn a_database_of_the_version_before_is_brought_up_with_all_its_rows() {
     let with_deleted = Filter { with_deleted: true, ..Filter::default() };
     let page = store.list(&with_deleted, None, 10).await.unwrap();
     let listed: Vec<OrderId> = page.orders.iter().map(|order| order.id).collect();
-    // The one without a time of creation is the oldest; as it was read before.
+    // The order without a time of creation is the oldest, as before.
     assert_eq!((listed, page.next), (vec![id(4), id(1), id(2), id(3)], None));
     assert_eq!(row(&store, id(3)).await.created_at, Timestamp::UNIX_EPOCH);
     accept(&store, update(id(1), "[]")).await;
-    let steps = store.history(id(1), HistoryCursor::default(), 10).await.unwrap().events;
-    assert_eq!(steps.iter().map(|step| step.version).collect::<Vec<_>>(), [2]);
+    let events = store.history(id(1), HistoryCursor::default(), 10).await.unwrap().events;
+    assert_eq!(events.iter().map(|event| event.version).collect::<Vec<_>>(), [2]);
 }
 
 #[tokio::test]
-async fn the_index_of_users_that_early_builds_made_is_replaced() {
+async fn the_index_of_users_of_early_builds_is_replaced() {
     let schema = Schema::empty().await;
     FILES[..4].iter().for_each(|file| psql(&schema, file));
     schema.execute("CREATE INDEX orders_user ON orders (user_id, created_at, order_id)").await;
@@ -159,16 +160,16 @@ async fn the_index_of_users_that_early_builds_made_is_replaced() {
 }
 
 #[tokio::test]
-async fn what_was_dropped_before_it_was_noted_counts_as_lost() {
+async fn history_events_dropped_before_drops_were_recorded_count_as_lost() {
     for (first, lost) in [(1, HistoryOffset::default()), (8, HistoryOffset(5, 7))] {
         let schema = Schema::empty().await;
         FILES[..5].iter().for_each(|file| psql(&schema, file));
-        let steps = format!(
+        let rows = format!(
             "ALTER TABLE orders_history ALTER COLUMN seq RESTART WITH {first};
              INSERT INTO orders_history (place, order_id, user_id, version, at, cause, status)
              SELECT place, gen_random_uuid(), gen_random_uuid(), 1, now(), 'command', 'new' FROM generate_series(5, 7) place"
         );
-        schema.execute(&steps).await;
+        schema.execute(&rows).await;
         let store = schema.open();
         store.migrate().await.unwrap();
         assert_eq!(store.history_dropped().await, Ok(lost));
@@ -176,12 +177,12 @@ async fn what_was_dropped_before_it_was_noted_counts_as_lost() {
 }
 
 #[tokio::test]
-async fn places_go_on_growing_on_a_server_that_took_over_a_dump() {
+async fn offsets_keep_growing_on_a_server_that_restored_a_dump() {
     let schema = Schema::migrated().await;
     let store = schema.open();
     let order_id =
         crate::store::conformance::create(&store, crate::store::conformance::some_user(), "{}").await;
-    // Another server wrote all this, and it had come much further.
+    // Another server wrote these rows, with much higher transaction numbers.
     schema
         .execute(
             "UPDATE orders_history SET place = place + 1000000000000;
@@ -190,26 +191,26 @@ async fn places_go_on_growing_on_a_server_that_took_over_a_dump() {
         )
         .await;
     store.migrate().await.unwrap();
-    let old = until("the old step", async || {
+    let old = until("the old event", async || {
         let page = store.history_page(Scope::All, HistoryOffset::default(), 10).await.unwrap();
         (page.events.len() == 1).then_some(page)
     })
     .await;
     assert!(store.history_end().await.unwrap() >= old.events[0].offset);
     accept(&store, update(order_id, "[]")).await;
-    let new = until("the new step", async || {
+    let new = until("the new event", async || {
         let page = store.history_page(Scope::All, old.upto, 10).await.unwrap();
         page.events.first().cloned()
     })
     .await;
     assert_eq!((new.order_id, new.version), (order_id, 2));
-    // Once is enough.
+    // A second migration does not raise the offsets again.
     let end = store.history_end().await.unwrap();
     store.migrate().await.unwrap();
     assert!(store.history_end().await.unwrap().0 - end.0 < 1_000_000);
 }
 
-/// Rows as the other service writes them, in every state, with nulls where it leaves them.
+/// Rows as the other service writes them, in every state, with nulls where it sets no value.
 const ROWS: &str = r#"
 INSERT INTO orders (order_id, user_id, amount, status, payload, created_at, updated_at, bucket) VALUES
 ('0f0e0d0c-0b0a-4908-8706-050403020101', '7e1a3f6c-55aa-4b11-8f5c-0d8b7c1f2a33', 12.30, 'done', '{"id": "A-1", "amount": 12.30}', '2024-01-02 03:04:05.123456+00', '2024-01-03 00:00:00+00', 3),
@@ -235,7 +236,7 @@ async fn a_database_of_another_service_is_adopted_with_all_its_rows() {
     assert_eq!(finished.created_at, "2024-01-02T03:04:05.123456Z".parse().unwrap());
     assert_eq!((finished.payload.external_id(), finished.is_pending()), ("A-1", false));
     assert!(finished.touched, "another service changed it last");
-    assert_eq!(finished.bucket, 3, "as that service stored it, and not as the id has it");
+    assert_eq!(finished.bucket, 3, "as that service stored it, and not as the id implies");
     let found = store.find_by_external("A-1", finished.user_id).await.unwrap().unwrap();
     assert_eq!(found, finished);
     let deleted = row(&store, id(2)).await;
@@ -243,12 +244,12 @@ async fn a_database_of_another_service_is_adopted_with_all_its_rows() {
     let bare = row(&store, id(3)).await;
     assert_eq!((bare.status, bare.payload.as_str(), bare.amount), (Status::New, "null", amount("0")));
     assert_eq!(store.scan(None, 10).await.unwrap().len(), 4);
-    // What it had not processed, or in another way, is no defect.
+    // Orders that it has not processed, or processed by its own rules, are not findings.
     let strict = Options { idle: true, amounts: true, listed: 10 };
     let report = verify(&store, 0, Confirmed::default(), &strict).await.unwrap();
     assert_eq!((report.found, report.foreign, report.total()), (0, 2, 4), "{report:?}");
 
-    // They live on as orders of ours.
+    // The orders can be used like our own.
     assert_eq!(accept(&store, update(id(1), r#"{"id": "B-1"}"#)).await.version, Some(2));
     assert_eq!(complete(&store, done(id(1), 2, "5")).await, Completed::Applied);
     assert_eq!(row(&store, id(1)).await.status, Status::Done);
@@ -259,7 +260,7 @@ async fn a_database_of_another_service_is_adopted_with_all_its_rows() {
 }
 
 #[tokio::test]
-async fn an_event_of_another_service_finishes_its_row_whatever_its_clock_says() {
+async fn an_event_of_another_service_completes_its_row_with_any_clock() {
     let schema = Schema::migrated().await;
     schema.execute(ROWS).await;
     let store = schema.open();
@@ -285,7 +286,7 @@ async fn a_worker_of_another_service_finishes_an_order_of_ours() {
     let order_id =
         crate::store::conformance::create(&store, crate::store::conformance::some_user(), "{}").await;
     accept(&store, update(order_id, "[]")).await;
-    // As it does: by id, knowing no versions.
+    // That worker updates by id, without versions.
     let sql = format!(
         "UPDATE orders SET status = 'done', amount = 3, updated_at = now() WHERE order_id = '{order_id}'"
     );

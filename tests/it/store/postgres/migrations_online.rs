@@ -1,6 +1,6 @@
-//! Migrations of tables that are in use: writers go on while the migration waits for a lock, one that was killed goes
-//! on where it was, and what comes out is what the files make by hand. On servers of their own: an index that is built
-//! waits for every transaction of its database.
+//! Migrations of tables that are in use: writers continue while the migration waits for a lock, a killed migration
+//! continues later, and its schema equals that of the files. The tests use servers of their own, because building an
+//! index waits for every transaction of the database.
 
 use orderstream::store::Maintenance;
 use orderstream::store::postgres::{Options, PostgresStore};
@@ -13,7 +13,7 @@ use crate::harness::servers::{Private, Server};
 use crate::harness::wait::{until, within};
 use crate::store::postgres::migrations::{FILES, psql_into};
 
-/// Orders as the service before this one writes them, some 20 MB: too many for one transaction.
+/// Orders as the previous service writes them, some 20 MB: too many for one transaction.
 const FILL: &str = "
 INSERT INTO orders (order_id, user_id, status, payload, created_at, updated_at, bucket)
 SELECT gen_random_uuid(), gen_random_uuid(), CASE WHEN n % 10 = 0 THEN 'deleted' ELSE 'done' END,
@@ -21,12 +21,12 @@ SELECT gen_random_uuid(), gen_random_uuid(), CASE WHEN n % 10 = 0 THEN 'deleted'
        CASE WHEN n % 7 = 0 THEN NULL ELSE timestamptz '2025-01-01Z' END, timestamptz '2025-01-02Z', 0
   FROM generate_series(1, 80000) n";
 
-/// A write of the service before this one.
+/// A write of the previous service.
 const WRITE: &str = "INSERT INTO orders (order_id, user_id, status, payload, bucket)
                      VALUES (gen_random_uuid(), gen_random_uuid(), 'new', '{\"id\": \"W\"}', 0)";
 
-/// All there is of columns, indexes, keys and options in a schema, a line each, but for what the release before uses. A
-/// partition's index has another name where it was built by itself.
+/// All columns, indexes, keys and options of a schema, a line each, without those that only the previous release uses.
+/// The index of a partition has another name where it was built on its own.
 const CATALOG: &str = "
 SELECT format('%s.%s %s %s %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
               pg_get_expr(d.adbin, d.adrelid))
@@ -58,7 +58,7 @@ async fn connect(dsn: &str) -> Client {
     client
 }
 
-/// A database of the service before this one, with its orders; and so many files more.
+/// A database of the previous service, with its orders, and with `more` of our files applied.
 async fn filled(servers: &Private, more: usize) -> String {
     let dsn = servers.up(Server::Postgres);
     FILES[..2].iter().for_each(|file| psql_into(&dsn, file));
@@ -72,7 +72,7 @@ async fn check(dsn: &str) {
     assert_eq!(store.check().await, Ok(()));
 }
 
-/// A program that migrates, known to the server by a name of its own.
+/// A program that migrates, with its own application name.
 struct Migration {
     name: String,
     place: Place,
@@ -89,7 +89,7 @@ impl Migration {
         command.kill_on_drop(true).spawn().expect("the program")
     }
 
-    /// Waits until a statement of it waits for a lock; answers the server's process.
+    /// Waits until one of its statements waits for a lock; answers the id of the server's process.
     async fn waits(&self, client: &Client, statement: &str) -> i32 {
         let sql = "SELECT l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)
                     WHERE NOT l.granted AND a.application_name = $1 AND a.query LIKE '%' || $2 || '%' LIMIT 1";
@@ -105,10 +105,10 @@ async fn count(client: &Client, condition: &str) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writers_go_on_while_a_migration_waits_for_a_lock_and_it_makes_what_the_files_make() {
+async fn writers_continue_while_a_migration_waits_and_its_schema_equals_the_files() {
     let servers = Private::new();
     let dsn = filled(&servers, 0).await;
-    // A transaction that does not end keeps every strong lock away.
+    // A transaction that does not end blocks every strong lock.
     let long = connect(&dsn).await;
     long.batch_execute(&format!("BEGIN; {WRITE}")).await.unwrap();
     let (client, migration) = (connect(&dsn).await, Migration::new());
@@ -119,7 +119,7 @@ async fn writers_go_on_while_a_migration_waits_for_a_lock_and_it_makes_what_the_
     }
     assert_eq!(migrating.try_wait().unwrap(), None, "it still waits");
     long.batch_execute("COMMIT").await.unwrap();
-    // Now it goes on, beside writers, readers and one who changes what it changes.
+    // Now the migration continues, while other sessions write.
     let mut written = 0;
     let ended = loop {
         client.batch_execute(WRITE).await.unwrap();
@@ -140,10 +140,10 @@ async fn writers_go_on_while_a_migration_waits_for_a_lock_and_it_makes_what_the_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_migration_that_was_killed_in_the_middle_of_an_index_goes_on_where_it_was() {
+async fn a_migration_killed_while_building_an_index_continues_later() {
     let servers = Private::new();
     let dsn = filled(&servers, 4).await;
-    // An old snapshot, which an index that is built beside writers waits for; writers do not.
+    // An old snapshot: building an index concurrently waits for it, and writers do not.
     let long = connect(&dsn).await;
     long.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM orders_migrations")
         .await
@@ -163,20 +163,20 @@ async fn a_migration_that_was_killed_in_the_middle_of_an_index_goes_on_where_it_
     assert!(again.success());
     assert!(client.query_one(valid, &[]).await.unwrap().get::<_, bool>(0));
     check(&dsn).await;
-    // The release before finds its index, until it is told that there is none any more.
+    // The previous release still finds its index, until the migration is finished on request.
     let kept = "SELECT to_regclass('orders_external_id') IS NOT NULL";
     assert!(client.query_one(kept, &[]).await.unwrap().get::<_, bool>(0));
 }
 
 #[tokio::test]
-async fn a_plan_tells_the_steps_and_their_locks_and_changes_nothing() {
+async fn a_plan_lists_the_steps_and_their_locks_and_changes_nothing() {
     let schema = Schema::empty().await;
     FILES[..6].iter().for_each(|file| psql_into(&schema.dsn, file));
     let before = catalog(&schema.dsn).await;
     let place = Place::new();
     let planned = ran(place.command(&["migrate", "--plan"]).env("POSTGRES_DSN", &schema.dsn));
     assert_eq!(planned.code, 0, "{}", planned.stderr);
-    for told in [
+    for expected in [
         "schema version 6 of 8",
         "0007  CREATE UNIQUE INDEX orders_history_pkey ON orders_history",
         "concurrently, partition by partition",
@@ -184,7 +184,7 @@ async fn a_plan_tells_the_steps_and_their_locks_and_changes_nothing() {
         "0008  CREATE TABLE IF NOT EXISTS orders_dead_letters",
         "locks: none on a table that is in use",
     ] {
-        assert!(planned.stdout.contains(told), "{told}: {}", planned.stdout);
+        assert!(planned.stdout.contains(expected), "{expected}: {}", planned.stdout);
     }
     assert_eq!(catalog(&schema.dsn).await, before);
 }

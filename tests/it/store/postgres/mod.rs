@@ -1,4 +1,5 @@
-//! Postgres: what a store promises that several processes and other services share, on real servers in every state.
+//! Postgres: the promises of a store that several processes and other services share. The tests use real servers in
+//! many states: standbys, poolers, TLS, old schemas, locks, crashes and broken connections.
 
 pub(crate) mod hosts;
 pub(crate) mod locks;

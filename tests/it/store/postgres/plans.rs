@@ -1,5 +1,6 @@
-//! How Postgres goes about it: on a table of some size no statement walks through it, a page costs what its orders
-//! cost, wherever it is, and a write costs the same however many came before it on tables that were empty.
+//! Query plans of Postgres: no statement scans a large table, the cost of a page depends on its own rows and not on its
+//! position, and the cost of a write does not grow with the table, also where the plan was made when the tables were
+//! empty.
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, ('0000000
   FROM generate_series(1, 40000) AS n;
 ANALYZE orders"#;
 
-/// What was read of the partitions: walks through one, uses of an index, rows found by them.
+/// The server's counts of reads of the partitions: sequential scans, and index scans.
 async fn reads(client: &Client) -> (i64, i64) {
     let sql =
         "SELECT sum(seq_scan)::int8, sum(idx_scan)::int8, sum(idx_tup_fetch)::int8 FROM pg_stat_user_tables
@@ -34,7 +35,7 @@ async fn reads(client: &Client) -> (i64, i64) {
     (row.get(0), row.get(1))
 }
 
-/// Pages through a list from the top on. Answers how many orders came and how many pages.
+/// Reads a list page by page from the start. Answers the numbers of orders and of pages.
 async fn walk(store: &PostgresStore, filter: &Filter, limit: usize, pages: usize) -> (usize, usize) {
     let (mut after, mut orders): (Option<ListCursor>, Vec<_>) = (None, Vec::new());
     for page in 1..=pages {
@@ -50,7 +51,7 @@ async fn walk(store: &PostgresStore, filter: &Filter, limit: usize, pages: usize
     (0, 0)
 }
 
-/// Carries out a batch, each command under a key of its own, all of which must be accepted; answers the orders.
+/// Applies a batch, each command with a key of its own, all of which must be accepted; answers the orders.
 async fn send(store: &PostgresStore, name: &str, commands: Vec<Command>) -> Vec<OrderId> {
     let request = |(at, command): (usize, Command)| {
         let key = KeyText::parse(&format!("{name}-{at}")).expect("a key").of(&command);
@@ -60,18 +61,18 @@ async fn send(store: &PostgresStore, name: &str, commands: Vec<Command>) -> Vec<
     let answers = store.apply(batch).await.expect("the store takes the batch");
     let order = |answer| match answer {
         Ok(Accepted::Applied(event)) => event.order_id.expect("an id"),
-        refused => panic!("the command is carried out: {refused:?}"),
+        refused => panic!("the command is not executed: {refused:?}"),
     };
     answers.into_iter().map(order).collect()
 }
 
-/// A store whose connections can be told from others.
+/// A store whose connections have this application name.
 fn named(schema: &Schema, name: &str) -> PostgresStore {
     let options = Options { dsn: format!("{}&application_name={name}", schema.dsn), ..schema.options() };
     PostgresStore::open(&options).expect("a DSN that can be used")
 }
 
-/// Closes the store of that name and waits until its connections ended: they tell first what they have read.
+/// Closes the store of that name and waits until its connections have ended: before that they report their reads.
 async fn closed(store: PostgresStore, name: &str, client: &Client) {
     store.close().await;
     let sessions = "SELECT 1 FROM pg_stat_activity WHERE application_name = $1 LIMIT 1";
@@ -81,7 +82,7 @@ async fn closed(store: PostgresStore, name: &str, client: &Client) {
     .await;
 }
 
-/// How many entries were read of indexes.
+/// How many index entries were read.
 async fn entries(client: &Client) -> usize {
     let sql = "SELECT sum(idx_tup_read)::int8 FROM pg_stat_user_indexes WHERE schemaname = current_schema()";
     let read: i64 = client.query_one(sql, &[]).await.expect("statistics").get(0);
@@ -89,7 +90,7 @@ async fn entries(client: &Client) -> usize {
 }
 
 #[tokio::test]
-async fn a_write_reads_no_more_of_an_index_the_more_there_is_in_it() {
+async fn the_index_reads_of_a_write_do_not_grow_with_the_table() {
     const NAME: &str = "orderstream-plans-of-writes";
     const ROUNDS: usize = 20;
     const BATCH: usize = 64;
@@ -97,7 +98,7 @@ async fn a_write_reads_no_more_of_an_index_the_more_there_is_in_it() {
     let client = schema.connect().await;
     let store = named(&schema, NAME);
     for round in 0..ROUNDS {
-        // The first batch, for which everything is planned, finds next to nothing in the tables.
+        // The first batch finds the tables almost empty; its plans are used for all later ones.
         let batch = if round == 0 { 1 } else { BATCH };
         let creations = (0..batch).map(|_| creation(some_user(), "{}")).collect();
         let orders = send(&store, &format!("create {round}"), creations).await;
@@ -110,19 +111,20 @@ async fn a_write_reads_no_more_of_an_index_the_more_there_is_in_it() {
     }
     closed(store, NAME, &client).await;
     let read = entries(&client).await;
-    // An order is found by its id, its older versions included, and once in a statement the origin of the history.
+    // A statement reads an order by its id, with its older row versions, and the origin of the history once.
     let most = 4 * ROUNDS * BATCH * 2;
     assert!(read <= most, "{read} entries, where {most} are enough");
-    // Others hold the id, too, but not where one could look it up.
+    // Other indexes contain the id, too, but not as their first column.
     let others = "SELECT sum(idx_scan)::int8 FROM pg_stat_user_indexes WHERE schemaname = current_schema()
                      AND relname LIKE 'orders\\_p_' AND indexrelname NOT LIKE '%\\_pkey'";
-    let looks: i64 = client.query_one(others, &[]).await.expect("statistics").get(0);
-    assert_eq!(looks, 0, "orders are found by their ids");
+    let lookups: i64 = client.query_one(others, &[]).await.expect("statistics").get(0);
+    assert_eq!(lookups, 0, "orders are found by their ids");
 }
 
-/// The store plans once, and the tables are empty then; what is kept afterwards, and is too young to go, costs nothing.
+/// The store plans once, while the tables are empty; rows that are added later and are too new to be dropped cost
+/// nothing.
 #[tokio::test]
-async fn cleaning_looks_at_the_oldest_alone() {
+async fn cleaning_reads_only_the_oldest_rows() {
     const NAME: &str = "orderstream-plans-of-cleaning";
     const BATCH: usize = 100;
     let schema = Schema::migrated().await;
@@ -148,16 +150,16 @@ async fn cleaning_looks_at_the_oldest_alone() {
 }
 
 #[tokio::test]
-async fn a_page_of_a_version_with_many_steps_costs_what_it_holds_wherever_it_begins() {
+async fn a_page_of_a_long_version_reads_only_its_own_events() {
     const NAME: &str = "orderstream-plans-of-histories";
-    const STEPS: usize = 20_000;
+    const EVENTS: usize = 20_000;
     let schema = Schema::migrated().await;
     let client = schema.connect().await;
     let store = named(&schema, NAME);
     let id = send(&store, "create", vec![creation(some_user(), "{}")]).await[0];
     let fill = format!(
         "INSERT INTO orders_history (place, order_id, user_id, version, at, cause, status)
-         SELECT 1000000000 + n, '{id}', gen_random_uuid(), 2, now(), 'event', 'done' FROM generate_series(1, {STEPS}) n;
+         SELECT 1000000000 + n, '{id}', gen_random_uuid(), 2, now(), 'event', 'done' FROM generate_series(1, {EVENTS}) n;
          ANALYZE orders_history"
     );
     schema.execute(&fill).await;
@@ -171,14 +173,14 @@ async fn a_page_of_a_version_with_many_steps_costs_what_it_holds_wherever_it_beg
             None => break,
         }
     }
-    assert_eq!(read, STEPS + 1);
+    assert_eq!(read, EVENTS + 1);
     closed(store, NAME, &client).await;
-    let (cost, most) = (entries(&client).await - before, STEPS + pages * 100);
+    let (cost, most) = (entries(&client).await - before, EVENTS + pages * 100);
     assert!(cost <= most, "{cost} entries in {pages} pages, where {most} are enough");
 }
 
 #[tokio::test]
-async fn a_list_walks_an_index_from_where_it_is_and_no_further_than_it_must() {
+async fn a_list_reads_an_index_from_its_cursor_and_no_further_than_needed() {
     const NAME: &str = "orderstream-plans-of-lists";
     let schema = Schema::migrated().await;
     schema.execute(FILL).await;
@@ -188,7 +190,7 @@ async fn a_list_walks_an_index_from_where_it_is_and_no_further_than_it_must() {
     let from = Some("2025-01-01T00:16:40Z".parse().unwrap());
     let before = Some("2025-01-01T00:33:20Z".parse().unwrap());
     for (filter, limit, pages, expected, most) in [
-        // Many pages, so that whatever plan the server makes after a few is among them.
+        // Many pages, so that the plan that the server chooses after a few is used, too.
         (with_deleted.clone(), 50, 20, (1000, 20), 10_000),
         (Filter::default(), 50, 20, (1000, 20), 10_000),
         (Filter { user_id: user, ..with_deleted.clone() }, 10, 20, (200, 20), 2_000),
@@ -200,7 +202,7 @@ async fn a_list_walks_an_index_from_where_it_is_and_no_further_than_it_must() {
             (10_000, 50),
             60_000,
         ),
-        // Nothing fits: a page looks at so many, and says where to go on.
+        // No order matches: a page scans a bounded number, and names the cursor to continue from.
         (Filter { status: Some(Status::Cancelled), ..Filter::default() }, 50, 3, (0, 3), 15_000),
         (Filter { status: Some(Status::Cancelled), ..Filter::default() }, 50, 99, (0, 21), 100_000),
         (
@@ -216,7 +218,7 @@ async fn a_list_walks_an_index_from_where_it_is_and_no_further_than_it_must() {
         assert_eq!(walk(&store, &filter, limit, pages).await, expected, "{filter:?}");
         closed(store, NAME, &client).await;
         let after = reads(&client).await;
-        assert_eq!(after.0, before.0, "no walk through the table: {filter:?}");
+        assert_eq!(after.0, before.0, "a scan of the table: {filter:?}");
         assert!(after.1 - before.1 <= most, "{} rows: {filter:?}", after.1 - before.1);
     }
 }

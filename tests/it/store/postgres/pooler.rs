@@ -1,5 +1,5 @@
-//! `PgBouncer` in front of Postgres. Where it shares connections between transactions, every command refuses to start
-//! and leaves nothing behind; where each client has a session of its own, all works.
+//! `PgBouncer` in front of Postgres. Where it shares connections between transactions, every command refuses to start,
+//! and leaves no lock or setting in the shared sessions; where each client has its own session, the store works.
 
 use orderstream::store::Maintenance;
 use orderstream::store::postgres::{Options, PostgresStore};
@@ -12,7 +12,7 @@ use crate::harness::wait::until;
 use crate::store::conformance::{create, row, some_user};
 
 #[tokio::test]
-async fn a_pool_that_shares_connections_is_refused_with_the_reason_and_finds_nothing_set() {
+async fn a_pool_that_shares_connections_is_refused_and_no_setting_remains() {
     let servers = Private::new();
     let dsn = servers.up(Server::Postgres);
     let pool = servers.pool("transaction");
@@ -45,7 +45,7 @@ async fn a_pool_that_shares_connections_is_refused_with_the_reason_and_finds_not
 }
 
 #[tokio::test]
-async fn a_pool_that_gives_each_client_a_session_works_as_the_server_itself() {
+async fn a_pool_with_a_session_per_client_works_like_the_server() {
     let servers = Private::new();
     let dsn = servers.up(Server::Postgres);
     let pool = servers.pool("session");

@@ -1,5 +1,5 @@
-//! Several processes with one Postgres: what they do at the same moment happens once, and whoever reads the history
-//! misses nothing of what they do, in whatever order their transactions begin and end.
+//! Several processes with one Postgres: concurrent equal requests are executed once, and a reader of the history misses
+//! no event, for any order in which transactions begin and end. Open transactions of the test fix that order.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use crate::harness::schema::Schema;
 use crate::harness::wait::until;
 use crate::store::conformance::{accept, complete, create, creation, done, row, some_user, update};
 
-/// Two processes, each with some connections.
+/// The stores of two processes, each with several connections.
 fn replicas(schema: &Schema) -> [Arc<PostgresStore>; 2] {
     let options = Options { write_connections: 3, ..schema.options() };
     [(); 2].map(|()| Arc::new(PostgresStore::open(&options).expect("a DSN that can be used")))
 }
 
-/// Sends a request fifty times at once, to each of the replicas in turn. Answers what was carried out, and the orders
-/// and versions that the others were told.
+/// Sends a request fifty times at once, to each of the replicas in turn. Answers the orders and versions of the
+/// executed requests, and those of the replayed ones.
 async fn fifty_times(
     stores: &[Arc<PostgresStore>; 2],
     request: impl Fn() -> Request,
@@ -35,7 +35,7 @@ async fn fifty_times(
     for answer in tasks.join_all().await.into_iter().flatten() {
         match answer.expect("nothing is refused") {
             Accepted::Applied(event) => now.push((event.order_id.unwrap(), event.version.unwrap())),
-            Accepted::Replayed(earlier) => before.push((earlier.order_id, earlier.version)),
+            Accepted::Replayed(replayed) => before.push((replayed.order_id, replayed.version)),
             Accepted::AppliedWithoutEvent(done) => panic!("nothing was deleted: {done:?}"),
         }
     }
@@ -48,17 +48,17 @@ async fn count(schema: &Schema, table: &str) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fifty_equal_creations_on_two_replicas_make_one_order() {
+async fn fifty_equal_creations_on_two_replicas_create_one_order() {
     let schema = Schema::migrated().await;
     let (stores, user) = (replicas(&schema), some_user());
-    for made in 1..=5 {
+    for orders in 1..=5 {
         let key = Some(Key { digest: *OrderId::generate().as_bytes(), content: [1; 16] });
         let request = || Request { command: creation(user, "{}"), key };
         let (now, before) = fifty_times(&stores, request).await;
         assert_eq!(now.len(), 1);
         assert_eq!(before, vec![now[0]; 49]);
         for table in ["orders", "orders_outbox", "orders_keys", "orders_history"] {
-            assert_eq!(count(&schema, table).await, made, "{table}");
+            assert_eq!(count(&schema, table).await, orders, "{table}");
         }
     }
 }
@@ -70,7 +70,7 @@ async fn fifty_equal_updates_on_two_replicas_are_one_update() {
     let id = create(&*stores[0], some_user(), "{}").await;
     for version in 2..=6 {
         let key = Some(Key { digest: *OrderId::generate().as_bytes(), content: [1; 16] });
-        // Beside others, in one transaction with them.
+        // The update is in one transaction with others.
         let request = || Request { command: update(id, "[]"), key };
         let (now, before) = fifty_times(&stores, request).await;
         assert_eq!((now, before), (vec![(id, version)], vec![(id, version); 49]));
@@ -79,48 +79,51 @@ async fn fifty_equal_updates_on_two_replicas_are_one_update() {
 }
 
 #[tokio::test]
-async fn a_batch_of_all_kinds_is_answered_one_by_one_when_it_comes_again() {
+async fn a_repeated_batch_of_all_kinds_is_answered_for_each_request() {
     let schema = Schema::migrated().await;
     let (store, user) = (schema.open(), some_user());
     let (changed, gone) = (create(&store, user, "{}").await, create(&store, user, "{}").await);
     let key = |n: u8| Some(Key { digest: [n; 16], content: [n; 16] });
-    let made = OrderId::generate();
-    let make =
-        Command::Create { order_id: made, user_id: user, payload: crate::store::conformance::payload("{}") };
+    let new_order = OrderId::generate();
+    let creation_of_new = Command::Create {
+        order_id: new_order,
+        user_id: user,
+        payload: crate::store::conformance::payload("{}"),
+    };
     let batch: Arc<[Request]> = Arc::new([
         Request { command: crate::store::conformance::deletion(gone), key: key(1) },
-        Request { command: make, key: key(2) },
+        Request { command: creation_of_new, key: key(2) },
         update(changed, "[]").into(),
         Request { command: update(OrderId::generate(), "[]"), key: key(3) },
     ]);
     let first = store.apply(Arc::clone(&batch)).await.unwrap();
-    let again = store.apply(batch).await.unwrap();
-    let told = |answers: &[Result<Accepted, _>]| -> Vec<_> {
-        let told = |answer: &Result<Accepted, _>| match answer {
+    let repeated = store.apply(batch).await.unwrap();
+    let outcomes = |answers: &[Result<Accepted, _>]| -> Vec<_> {
+        let outcome = |answer: &Result<Accepted, _>| match answer {
             Ok(Accepted::Applied(event)) => {
                 Some((false, event.order_id.unwrap(), event.version.unwrap(), event.status))
             }
-            Ok(Accepted::Replayed(earlier) | Accepted::AppliedWithoutEvent(earlier)) => {
-                Some((true, earlier.order_id, earlier.version, earlier.status))
+            Ok(Accepted::Replayed(replayed) | Accepted::AppliedWithoutEvent(replayed)) => {
+                Some((true, replayed.order_id, replayed.version, replayed.status))
             }
             Err(orderstream::store::Refusal::NotFound) => None,
             Err(refusal) => panic!("{refusal}"),
         };
-        answers.iter().map(told).collect()
+        answers.iter().map(outcome).collect()
     };
     let expected = |before, version| {
         vec![
             Some((before, gone, 2, Status::Deleted)),
-            Some((before, made, 1, Status::New)),
+            Some((before, new_order, 1, Status::New)),
             Some((false, changed, version, Status::Processing)),
             None,
         ]
     };
-    assert_eq!((told(&first), told(&again)), (expected(false, 2), expected(true, 3)));
+    assert_eq!((outcomes(&first), outcomes(&repeated)), (expected(false, 2), expected(true, 3)));
     assert_eq!(count(&schema, "orders_keys").await, 2);
 }
 
-/// The steps from behind a place on, as far as a reader may go now.
+/// The history events behind an offset that are visible to a reader now.
 async fn all_events(store: &PostgresStore, after: HistoryOffset) -> Vec<HistoryEvent> {
     let page = store.history_page(Scope::All, after, 100).await.unwrap();
     assert!(!page.more);
@@ -128,15 +131,15 @@ async fn all_events(store: &PostgresStore, after: HistoryOffset) -> Vec<HistoryE
 }
 
 #[tokio::test]
-async fn a_step_waits_for_transactions_that_began_before_it() {
+async fn a_history_event_waits_for_transactions_that_began_before_it() {
     let schema = Schema::migrated().await;
     let (store, user) = (schema.open(), some_user());
     let held = create(&store, user, "{}").await;
-    until("the first step", async || {
+    until("the first event", async || {
         (all_events(&store, HistoryOffset::default()).await.len() == 1).then_some(())
     })
     .await;
-    // As another process writes, which is not done.
+    // Another process writes, and has not committed.
     let other = schema.connect().await;
     let place = "pg_current_xact_id()::text::bigint + (SELECT origin FROM orders_history_origin)";
     let sql = format!(
@@ -151,31 +154,32 @@ async fn a_step_waits_for_transactions_that_began_before_it() {
     assert_eq!(
         store.history(id, HistoryCursor::default(), 10).await.unwrap().events.len(),
         1,
-        "whoever asks for the order sees it at once"
+        "a reader of the order sees its event at once"
     );
     other.batch_execute("COMMIT").await.unwrap();
-    // Both come, in the order in which they began, and all of it is behind what was the end.
-    let came = until("both steps", async || {
-        let came = all_events(&store, start).await;
-        (came.len() == 2).then_some(came)
+    // Both events are visible, in the order in which their transactions began, and behind the end that was read.
+    let events = until("both events", async || {
+        let events = all_events(&store, start).await;
+        (events.len() == 2).then_some(events)
     })
     .await;
     assert_eq!(
-        came.iter().map(|step| (step.order_id, step.version)).collect::<Vec<_>>(),
+        events.iter().map(|event| (event.order_id, event.version)).collect::<Vec<_>>(),
         [(held, 2), (id, 1)]
     );
-    assert_eq!(all_events(&store, end).await, came);
+    assert_eq!(all_events(&store, end).await, events);
 }
 
 #[tokio::test]
-async fn steps_of_an_order_come_in_its_own_order_whichever_transaction_began_first() {
+async fn history_events_of_an_order_keep_its_order_across_transactions() {
     let schema = Schema::migrated().await;
     let (stores, user) = (replicas(&schema), some_user());
     let mut ids = Vec::new();
     for _ in 0..3 {
         ids.push(create(&*stores[0], user, "{}").await);
     }
-    // A batch of updates has its number from the first order, waits at the second, and comes to the third last.
+    // A batch of updates gets its transaction number at the first order, waits for the second, and updates the third
+    // last.
     let other = schema.connect().await;
     let sql = format!("BEGIN; SELECT 1 FROM orders WHERE order_id = '{}' FOR UPDATE", ids[1]);
     other.batch_execute(&sql).await.unwrap();
@@ -190,14 +194,14 @@ async fn steps_of_an_order_come_in_its_own_order_whichever_transaction_began_fir
     other.batch_execute("ROLLBACK").await.unwrap();
     assert!(updating.await.unwrap().unwrap().iter().all(Result::is_ok));
 
-    let seen = until("its steps", async || {
+    let seen = until("its events", async || {
         let page = stores[1].history_page(Scope::Order(ids[2]), HistoryOffset::default(), 10).await.unwrap();
         (page.events.len() == 3).then_some(page.events)
     })
     .await;
-    let told: Vec<_> = seen.iter().map(|step| (step.version, step.cause, step.status)).collect();
+    let changes: Vec<_> = seen.iter().map(|event| (event.version, event.cause, event.status)).collect();
     assert_eq!(
-        told,
+        changes,
         [
             (1, Cause::Command, Status::New),
             (1, Cause::Worker, Status::Done),
@@ -208,7 +212,7 @@ async fn steps_of_an_order_come_in_its_own_order_whichever_transaction_began_fir
 }
 
 #[tokio::test]
-async fn a_store_without_a_history_keeps_none_and_may_begin_one_later() {
+async fn a_store_without_a_history_writes_none_and_can_start_one_later() {
     let schema = Schema::migrated().await;
     let store = PostgresStore::open(&Options { history: false, ..schema.options() }).unwrap();
     let id = create(&store, some_user(), "{}").await;
@@ -221,7 +225,7 @@ async fn a_store_without_a_history_keeps_none_and_may_begin_one_later() {
     complete(&keeping, done(id, 2, "1")).await;
     let kept = keeping.history(id, HistoryCursor::default(), 10).await.unwrap();
     assert_eq!(
-        kept.events.iter().map(|step| (step.version, step.cause)).collect::<Vec<_>>(),
+        kept.events.iter().map(|event| (event.version, event.cause)).collect::<Vec<_>>(),
         [(2, Cause::Worker)]
     );
     assert_eq!(store.history(id, HistoryCursor::default(), 10).await, Ok(kept));

@@ -1,5 +1,6 @@
-//! What a session promises, with any settings of the server and any number of tasks: a transaction is a caller's own,
-//! and what was confirmed survives a crash.
+//! The promises of a session, with any settings of the server and any number of tasks: a transaction contains the
+//! statements of one caller only, and confirmed orders survive a crash of the server. The crash test uses a server
+//! whose own settings would lose commits.
 
 use std::sync::Arc;
 
@@ -17,21 +18,21 @@ use crate::store::conformance::{
     accept, complete, create, creation, deletion, done, payload, row, some_user, update,
 };
 
-/// A batch of every kind, which takes a transaction; large, so that sending it takes a while.
+/// A batch with every kind of command, which needs a transaction; large, so that sending it takes a while.
 async fn mixed(store: &PostgresStore) -> Arc<[Request]> {
     let text = format!("{:?}", "x".repeat(2000));
     let user = some_user();
     let (old, gone) = (create(store, user, "{}").await, create(store, user, "{}").await);
-    let made = (0..50).map(|_| creation(user, &text));
-    made.chain([update(old, &text), deletion(gone)]).map(Request::from).collect()
+    let created = (0..50).map(|_| creation(user, &text));
+    created.chain([update(old, &text), deletion(gone)]).map(Request::from).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_statement_of_another_caller_lands_in_a_transaction() {
+async fn a_transaction_contains_no_statement_of_another_caller() {
     const ROUNDS: usize = 200;
     let schema = Schema::migrated().await;
     let store = Arc::new(schema.open());
-    let taken = create(&*store, some_user(), "{}").await;
+    let existing = create(&*store, some_user(), "{}").await;
     let mut batches = Vec::new();
     for _ in 0..ROUNDS {
         batches.push(mixed(&store).await);
@@ -39,44 +40,44 @@ async fn no_statement_of_another_caller_lands_in_a_transaction() {
     let mut tasks = JoinSet::new();
     let transactions = Arc::clone(&store);
     tasks.spawn(async move {
-        let mut made = Vec::new();
+        let mut created = Vec::new();
         for batch in batches {
             let answers =
                 transactions.apply(Arc::clone(&batch)).await.expect("nothing is wrong with the batch");
             assert!(answers.iter().all(Result::is_ok));
-            made.extend(batch.iter().map(|request| request.command.order_id()));
+            created.extend(batch.iter().map(|request| request.command.order_id()));
         }
-        made
+        created
     });
     for _ in 0..3 {
         let others = Arc::clone(&store);
         tasks.spawn(async move {
-            let mut made = Vec::new();
+            let mut created = Vec::new();
             for _ in 0..ROUNDS {
                 let user_id = some_user();
-                // The first statement of this one fails, and would take a transaction that it is in along.
-                let again = Command::Create { order_id: taken, user_id, payload: payload("{}") };
+                // This first statement fails, and would abort a transaction that contains it.
+                let again = Command::Create { order_id: existing, user_id, payload: payload("{}") };
                 let refused = others.apply([again.into()].into()).await.expect("a refusal");
                 assert!(matches!(refused[0], Err(Refusal::Exists { .. })), "{refused:?}");
                 let command = creation(user_id, "{}");
                 let id = command.order_id();
                 let answers = others.apply([command.into()].into()).await.expect("an order");
                 assert!(matches!(answers[0], Ok(Accepted::Applied(_))), "{answers:?}");
-                made.push(id);
+                created.push(id);
             }
-            made
+            created
         });
     }
-    let made: Vec<OrderId> = tasks.join_all().await.into_iter().flatten().collect();
-    assert_eq!(made.len(), ROUNDS * (52 + 3));
-    for ids in made.chunks(500) {
+    let created: Vec<OrderId> = tasks.join_all().await.into_iter().flatten().collect();
+    assert_eq!(created.len(), ROUNDS * (52 + 3));
+    for ids in created.chunks(500) {
         let found = store.processed_versions(ids).await.unwrap();
-        assert!(found.iter().all(Option::is_some), "each order that was confirmed is there");
+        assert!(found.iter().all(Option::is_some), "a confirmed order is missing");
     }
 }
 
 #[tokio::test]
-async fn a_publication_of_all_tables_stops_no_statement() {
+async fn a_publication_of_all_tables_breaks_no_statement() {
     let servers = Private::new();
     let dsn = servers.up(Server::Postgres);
     let store = PostgresStore::open(&Options { dsn: dsn.clone(), ..options() }).unwrap();
@@ -88,14 +89,14 @@ async fn a_publication_of_all_tables_stops_no_statement() {
     accept(&store, update(id, "[]")).await;
     complete(&store, done(id, 2, "1")).await;
     store.published(&[(id, 1), (id, 2)]).await.unwrap();
-    let steps = "SELECT count(*) FROM orders_history";
-    assert_eq!(client.query_one(steps, &[]).await.unwrap().get::<_, i64>(0), 3);
+    let events = "SELECT count(*) FROM orders_history";
+    assert_eq!(client.query_one(events, &[]).await.unwrap().get::<_, i64>(0), 3);
     assert_eq!(store.clean(Timestamp::MAX, Some(Timestamp::MAX), 10).await, Ok(3));
-    assert_eq!(client.query_one(steps, &[]).await.unwrap().get::<_, i64>(0), 0);
+    assert_eq!(client.query_one(events, &[]).await.unwrap().get::<_, i64>(0), 0);
 }
 
 #[tokio::test]
-async fn what_was_confirmed_survives_a_crash_whatever_the_server_is_set_to() {
+async fn confirmed_orders_survive_a_crash_with_any_server_settings() {
     let servers = Private::new();
     let dsn = servers.up(Server::Postgres);
     let (client, connection) = tokio_postgres::connect(&dsn, NoTls).await.unwrap();
@@ -115,14 +116,14 @@ async fn what_was_confirmed_survives_a_crash_whatever_the_server_is_set_to() {
     let _ = connection.await;
     let store = PostgresStore::open(&Options { dsn, ..options() }).unwrap();
     store.migrate().await.unwrap();
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     for _ in 0..20 {
-        made.push(create(&store, some_user(), "{}").await);
+        created.push(create(&store, some_user(), "{}").await);
     }
     servers.kill("postgres");
     servers.up(Server::Postgres);
     until("the server", async || store.check().await.ok()).await;
-    for id in made {
+    for id in created {
         assert_eq!(row(&store, id).await.status, Status::New);
     }
 }

@@ -1,5 +1,5 @@
-//! The Postgres store, put through the conformance suite, and what only a store that several processes and other
-//! services share has to promise.
+//! The Postgres store: the conformance suite, and the promises of a store that several processes and other services
+//! share: its outbox and claims, rows that it cannot store, and rows that it cannot read.
 
 use std::sync::Arc;
 
@@ -48,14 +48,14 @@ async fn a_payload_is_kept_as_a_value_with_every_digit() {
 }
 
 #[tokio::test]
-async fn of_orders_of_one_time_the_one_with_the_highest_id_is_listed_first() {
+async fn orders_of_one_time_are_listed_by_descending_id() {
     let schema = Schema::migrated().await;
     let (store, user) = (schema.open(), some_user());
     let mut ids = Vec::new();
     for _ in 0..60 {
         ids.push(create(&store, user, r#"{"id": "A"}"#).await);
     }
-    // Among others of the same time, so that no index has them in this order by chance.
+    // All orders have the same time, so that no index has them in this order by chance.
     schema.execute("UPDATE orders SET created_at = '2026-01-02T03:04:05Z'").await;
     ids.sort_unstable();
     ids.reverse();
@@ -79,7 +79,7 @@ async fn of_orders_of_one_time_the_one_with_the_highest_id_is_listed_first() {
 }
 
 #[tokio::test]
-async fn an_order_without_a_time_is_older_than_one_with_the_same_external_id() {
+async fn an_order_without_a_time_counts_as_the_oldest() {
     let schema = Schema::migrated().await;
     let (store, user) = (schema.open(), some_user());
     let old = create(&store, user, r#"{"id":"A-1"}"#).await;
@@ -93,7 +93,7 @@ async fn an_order_without_a_time_is_older_than_one_with_the_same_external_id() {
 }
 
 #[tokio::test]
-async fn an_order_whose_time_no_one_can_follow_takes_new_content_and_can_be_deleted() {
+async fn an_order_with_an_unusable_time_can_be_updated_and_deleted() {
     let schema = Schema::migrated().await;
     let store = schema.open();
     for time in ["infinity", "-infinity", "290000-01-01", "0044-03-15 BC"] {
@@ -111,42 +111,42 @@ async fn an_order_whose_time_no_one_can_follow_takes_new_content_and_can_be_dele
 }
 
 #[tokio::test]
-async fn a_row_that_cannot_be_stored_spoils_its_batch_and_nothing_of_it_happens() {
+async fn a_row_that_cannot_be_stored_fails_its_whole_batch() {
     let Fresh { store, _keep } = fresh().await;
     let user = some_user();
     let (old, gone) = (create(&*store, user, "{}").await, create(&*store, user, "{}").await);
     let good = creation(user, "{}");
     let id = good.order_id();
     let change = Command::Update { order_id: old, user_id: None, payload: unstorable(), if_version: None };
-    // Of every kind, so that it takes more than one statement.
+    // The batch has every kind of command, so that it takes more than one statement.
     let batch = [good, change, deletion(gone)];
     let error = store.apply(batch.map(Into::into).into()).await.unwrap_err();
     assert!(matches!(&error, Error::BadBatch(reason) if reason.contains("22003")), "{error}");
     assert_eq!(store.get(id).await, Ok(None));
     assert_eq!((row(&*store, old).await.version, row(&*store, gone).await.version), (1, 1));
-    // And the connection is as good as before.
+    // The connection still works.
     create(&*store, user, "{}").await;
 }
 
 #[tokio::test]
-async fn an_event_whose_order_cannot_be_stored_spoils_its_batch_in_the_same_way() {
+async fn an_event_whose_order_cannot_be_stored_fails_its_whole_batch() {
     let Fresh { store, _keep } = fresh().await;
     let known = create(&*store, some_user(), "{}").await;
     let creation = Creation { user_id: some_user(), payload: unstorable() };
-    let asked = Completion {
+    let requested = Completion {
         order_id: OrderId::generate(),
         precondition: Precondition::Creation(Box::new(creation)),
         status: Status::Done,
         amount: None,
         reason: None,
     };
-    let error = store.complete([done(known, 1, "1"), asked].into()).await.unwrap_err();
+    let error = store.complete([done(known, 1, "1"), requested].into()).await.unwrap_err();
     assert!(matches!(error, Error::BadBatch(_)), "{error}");
     assert!(row(&*store, known).await.is_pending());
 }
 
 #[tokio::test]
-async fn a_reason_may_hold_what_postgres_cannot() {
+async fn a_reason_may_contain_a_character_that_postgres_cannot_store() {
     let Fresh { store, _keep } = fresh().await;
     let id = create(&*store, some_user(), "{}").await;
     assert_eq!(complete(&*store, failed(id, 1, "a\0b")).await, Completed::Applied);
@@ -174,13 +174,13 @@ async fn each_accepted_command_leaves_an_outbox_row_until_it_has_been_published(
     assert_eq!(outbox(&schema).await, [(id, 1), (id, 2), (id, 3)]);
     store.published(&[(id, 3), (id, 1)]).await.unwrap();
     assert_eq!(outbox(&schema).await, [(id, 2)]);
-    // A version that the order has moved on from has nothing more to say.
+    // The event of a version that is not the newest is removed.
     assert_eq!(store.pending(Timestamp::MAX, None, 10).await.unwrap().events, []);
     assert_eq!(outbox(&schema).await, []);
 }
 
 #[tokio::test]
-async fn rows_without_an_order_hide_no_pending_one() {
+async fn outbox_rows_without_an_order_hide_no_pending_event() {
     let schema = Schema::migrated().await;
     let store = schema.open();
     schema
@@ -203,7 +203,7 @@ async fn rows_without_an_order_hide_no_pending_one() {
 }
 
 #[tokio::test]
-async fn an_outbox_row_from_the_future_is_as_old_as_any() {
+async fn an_outbox_row_with_a_future_time_is_found() {
     let schema = Schema::migrated().await;
     let store = schema.open();
     let id = create(&store, some_user(), "{}").await;
@@ -213,7 +213,7 @@ async fn an_outbox_row_from_the_future_is_as_old_as_any() {
 }
 
 #[tokio::test]
-async fn of_several_processes_one_takes_a_pending_event_up() {
+async fn only_one_of_several_processes_claims_a_pending_event() {
     let schema = Schema::migrated().await;
     let stores: Vec<_> = (0..4).map(|_| schema.open()).collect();
     let user = some_user();
@@ -227,7 +227,7 @@ async fn of_several_processes_one_takes_a_pending_event_up() {
         let owners = claims.iter().filter(|mine| mine[at]).count();
         assert_eq!(owners, 1, "{key:?}");
     }
-    // Whoever looks meanwhile does not see them; after a time they are there again.
+    // Other processes do not see claimed events until the claims expire.
     assert_eq!(stores[1].pending(Timestamp::MAX, None, 100).await.unwrap().events, []);
     schema.execute("UPDATE orders_outbox SET claimed_until = now() - interval '1 ms'").await;
     assert_eq!(stores[1].pending(Timestamp::MAX, None, 100).await.unwrap().events.len(), 50);
@@ -235,7 +235,7 @@ async fn of_several_processes_one_takes_a_pending_event_up() {
 }
 
 #[tokio::test]
-async fn an_event_is_made_whatever_else_of_its_order_cannot_be_read() {
+async fn an_event_is_built_although_other_columns_cannot_be_read() {
     let schema = Schema::migrated().await;
     let (store, user) = (schema.open(), some_user());
     let mut ids = Vec::new();
@@ -254,15 +254,15 @@ async fn an_event_is_made_whatever_else_of_its_order_cannot_be_read() {
         ids.push(id);
     }
     let page = store.pending(Timestamp::MAX, None, 10).await.unwrap();
-    let told = page.events.iter().map(|event| {
+    let contents = page.events.iter().map(|event| {
         (event.order_id.unwrap(), event.version, event.status, event.user_id, event.payload.external_id())
     });
     let expected = ids.iter().map(|id| (*id, Some(1), Status::New, Some(user), "A"));
-    assert!(told.eq(expected), "{page:?}");
+    assert!(contents.eq(expected), "{page:?}");
 }
 
 #[tokio::test]
-async fn a_row_that_cannot_be_read_is_in_nobodys_way() {
+async fn an_unreadable_row_blocks_no_other_row() {
     let schema = Schema::migrated().await;
     let (store, user) = (schema.open(), some_user());
     let (before, damaged) = (create(&store, user, "{}").await, create(&store, user, "{}").await);
@@ -271,7 +271,10 @@ async fn a_row_that_cannot_be_read_is_in_nobodys_way() {
     let page = store.pending(Timestamp::MAX, None, 10).await.unwrap();
     let orders: Vec<_> = page.events.iter().map(|event| event.order_id.unwrap()).collect();
     assert_eq!(orders, [before, after]);
-    assert!(outbox(&schema).await.contains(&(damaged, 1)), "it waits until somebody mends the order");
+    assert!(
+        outbox(&schema).await.contains(&(damaged, 1)),
+        "its event waits until an operator repairs the order"
+    );
     let states = store.processed_versions(&[before, damaged, after]).await.unwrap();
     assert_eq!(states.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
 }
@@ -287,7 +290,7 @@ async fn the_workers_update_touches_no_index() {
     let client = schema.connect().await;
     let sql = "SELECT coalesce(sum(n_tup_upd), 0)::int8, coalesce(sum(n_tup_hot_upd), 0)::int8
                  FROM pg_stat_user_tables WHERE schemaname = current_schema() AND relname LIKE 'orders\\_p_'";
-    // The server counts with a delay.
+    // The server's statistics have a delay.
     let (updates, hot): (i64, i64) = until("the statistics", async || {
         let row = client.query_one(sql, &[]).await.expect("statistics");
         (row.get::<_, i64>(0) >= 100).then(|| (row.get(0), row.get(1)))

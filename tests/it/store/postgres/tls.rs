@@ -1,5 +1,6 @@
-//! TLS and passwords against a Postgres that demands them: every `sslmode` does what libpq's does, and whoever is
-//! turned away learns why, without the password.
+//! TLS and passwords with a Postgres that demands them: every `sslmode` has the meaning that it has for libpq, and the
+//! error of a refused client names the reason, without the password. Each test starts a server, and makes the
+//! certificates and passwords.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -19,10 +20,10 @@ use crate::store::conformance::{create, row, some_user};
 /// A name that the server's certificate does not hold.
 const OTHER_NAME: &str = "host=db.example hostaddr=127.0.0.1";
 
-/// A Postgres of a test's own.
+/// A Postgres of one test.
 struct Postgres {
     _servers: Private,
-    /// Of its superuser, who needs neither TLS nor a password.
+    /// The DSN of its superuser, who needs neither TLS nor a password.
     dsn: String,
     port: u16,
 }
@@ -35,14 +36,14 @@ impl Postgres {
         Postgres { _servers: servers, dsn, port: config.get_ports()[0] }
     }
 
-    /// One with a certificate and its key.
+    /// A Postgres with a certificate and its key.
     async fn with_tls(certificate: [PathBuf; 2]) -> Postgres {
         let postgres = Postgres::start();
         let data = PathBuf::from(postgres.shown("data_directory").await);
         for (from, name) in certificate.iter().zip(["server.crt", "server.key"]) {
             let file = data.join(name);
             fs::copy(from, &file).unwrap();
-            // It takes a key that nobody else can read, and may run as a user of its own.
+            // The server accepts a key that no other user can read; it may run as a user of its own.
             fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
             let owner = fs::metadata(&data).unwrap();
             chown(&file, Some(owner.uid()), Some(owner.gid())).unwrap();
@@ -62,13 +63,13 @@ impl Postgres {
         self.connect().await.query_one(&format!("SHOW {setting}"), &[]).await.unwrap().get(0)
     }
 
-    /// Has the server read its files again. It does so between two connections, all files together.
+    /// Makes the server read its files again. It reads all of them together, between two connections.
     async fn reload(&self) {
         self.connect().await.batch_execute("SELECT pg_reload_conf()").await.unwrap();
         until("TLS", async || (self.shown("ssl").await == "on").then_some(())).await;
     }
 
-    /// Makes a user who may only come with TLS and this password.
+    /// Creates a user who can log in only with TLS and this password.
     async fn admit(&self, user: &str, password: &str) {
         let sql = format!(
             "CREATE ROLE {user} LOGIN PASSWORD '{password}'; GRANT CREATE ON SCHEMA public TO {user}"
@@ -77,12 +78,12 @@ impl Postgres {
         let file = self.shown("hba_file").await;
         let rest = fs::read_to_string(&file).unwrap();
         let rules = format!("hostssl all {user} all scram-sha-256\nhost all {user} all reject\n{rest}");
-        // Written in place: the file stays its owner's.
+        // Written in place, so that the file keeps its owner.
         fs::write(&file, rules).unwrap();
         self.reload().await;
     }
 
-    /// A store with such parameters.
+    /// A store with these connection parameters.
     fn store(&self, parameters: &str) -> PostgresStore {
         self.open(&format!("port={} user=postgres dbname=orderstream {parameters}", self.port))
     }
@@ -92,7 +93,7 @@ impl Postgres {
         PostgresStore::open(&options).expect("a DSN that can be used")
     }
 
-    /// Of the connections that the stores have open, by user: whether TLS carries them.
+    /// Whether each open connection of the stores, as that user, uses TLS.
     async fn encrypted(&self, user: &str) -> Vec<bool> {
         let sql = "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
                     WHERE application_name = 'orderstream' AND usename = $1";
@@ -101,18 +102,18 @@ impl Postgres {
     }
 }
 
-/// Why a store cannot reach its server.
+/// The reason why a store cannot use its server.
 async fn refusal(store: &PostgresStore) -> String {
     match store.check().await {
         Err(Error::Unavailable(reason)) => reason,
-        other => panic!("nobody may come in, and the answer was {other:?}"),
+        other => panic!("the server must refuse the store, and the answer was {other:?}"),
     }
 }
 
 /// Migrates, writes and reads.
 async fn use_it(store: &PostgresStore) {
     store.migrate().await.unwrap();
-    // More than one record of TLS holds.
+    // The payload is larger than a record of TLS.
     let payload = format!("{:?}", "x".repeat(100_000));
     let id = create(store, some_user(), &payload).await;
     assert_eq!(row(store, id).await.payload.as_str(), payload);
@@ -149,7 +150,7 @@ async fn a_connection_is_encrypted_and_verified_as_sslmode_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_that_does_not_pass_is_refused_and_the_reason_told() {
+async fn an_invalid_certificate_is_refused_with_the_reason() {
     let certificates = Certificates::new();
     let postgres = Postgres::with_tls(certificates.server()).await;
     let [ours, others] = ["ours", "others"].map(|name| trusting(&certificates, name));
@@ -159,14 +160,14 @@ async fn a_certificate_that_does_not_pass_is_refused_and_the_reason_told() {
         (format!("host=127.0.0.1 sslmode=verify-full {others}"), "UnknownIssuer"),
         (format!("{OTHER_NAME} sslmode=verify-full {ours}"), "not valid for name \"db.example\""),
     ] {
-        let said = refusal(&postgres.store(&parameters)).await;
-        assert!(said.contains("certificate") && said.contains(reason), "{parameters}: {said}");
+        let error = refusal(&postgres.store(&parameters)).await;
+        assert!(error.contains("certificate") && error.contains(reason), "{parameters}: {error}");
     }
     assert!(postgres.encrypted("postgres").await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_authorities_of_the_system_are_trusted_where_that_is_said() {
+async fn the_authorities_of_the_system_are_trusted_where_the_dsn_says_so() {
     let certificates = Certificates::new();
     let postgres = Postgres::with_tls(certificates.server()).await;
     let dsn = |name: &str| {
@@ -175,7 +176,7 @@ async fn the_authorities_of_the_system_are_trusted_where_that_is_said() {
             postgres.port
         )
     };
-    // What the system trusts is what the variable names, as OpenSSL has it.
+    // The variable names the authorities of the system, as for OpenSSL.
     for (name, authority, expected) in [
         ("localhost", "ours", ""),
         ("localhost", "others", "UnknownIssuer"),
@@ -198,7 +199,7 @@ async fn the_authorities_of_the_system_are_trusted_where_that_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_its_own_authority_is_trusted_where_its_certificate_is() {
+async fn a_self_signed_server_is_trusted_where_its_certificate_is() {
     let certificates = Certificates::new();
     let postgres = Postgres::with_tls(certificates.own_authority("ours")).await;
     let [ours, others] = ["ours", "others"].map(|name| trusting(&certificates, name));
@@ -215,8 +216,8 @@ async fn a_server_that_is_its_own_authority_is_trusted_where_its_certificate_is(
         format!("{name} sslmode=verify-ca {others}"),
         format!("{name} sslmode=verify-full {others}"),
     ] {
-        let said = refusal(&postgres.store(&parameters)).await;
-        assert!(said.contains("certificate"), "{parameters}: {said}");
+        let error = refusal(&postgres.store(&parameters)).await;
+        assert!(error.contains("certificate"), "{parameters}: {error}");
     }
 }
 
@@ -225,24 +226,24 @@ async fn a_server_without_tls_is_refused_where_tls_is_required() {
     let (postgres, certificates) = (Postgres::start(), Certificates::new());
     let ours = trusting(&certificates, "ours");
     for mode in ["require", &format!("verify-ca {ours}"), &format!("verify-full {ours}")] {
-        let said = refusal(&postgres.store(&format!("host=127.0.0.1 sslmode={mode}"))).await;
-        assert!(said.contains("does not support TLS"), "{mode}: {said}");
+        let error = refusal(&postgres.store(&format!("host=127.0.0.1 sslmode={mode}"))).await;
+        assert!(error.contains("does not support TLS"), "{mode}: {error}");
     }
     assert!(postgres.encrypted("postgres").await.is_empty());
     use_it(&postgres.store("host=127.0.0.1 sslmode=prefer")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_password_lets_in_whoever_knows_it_and_no_message_repeats_it() {
+async fn a_client_with_the_password_is_admitted_and_no_message_repeats_it() {
     let certificates = Certificates::new();
     let postgres = Postgres::with_tls(certificates.server()).await;
-    // Its end is what a URL has to escape.
+    // The password ends with characters that a URL must escape.
     let secret = uuid::Uuid::now_v7().simple().to_string();
     postgres.admit("clerk", &format!("{secret} @/:%")).await;
     let trusted = trusting(&certificates, "ours");
     let end = format!("127.0.0.1:{}/orderstream?sslmode=verify-full&{trusted}", postgres.port);
     let right = format!("postgres://clerk:{secret}%20%40%2F%3A%25@{end}");
-    // What the server proves is bound to the certificate that the client saw.
+    // Channel binding: the server's proof includes the certificate that the client received.
     let store = postgres.open(&format!("{right}&channel_binding=require"));
     use_it(&store).await;
     let seen = postgres.encrypted("clerk").await;
@@ -253,7 +254,7 @@ async fn a_password_lets_in_whoever_knows_it_and_no_message_repeats_it() {
         (format!("postgres://clerk@{end}"), "password missing"),
         (right.replace("verify-full", "disable"), "pg_hba.conf rejects connection"),
     ] {
-        let said = refusal(&postgres.open(&dsn)).await;
-        assert!(said.contains(reason) && !said.contains(&secret), "{said}");
+        let error = refusal(&postgres.open(&dsn)).await;
+        assert!(error.contains(reason) && !error.contains(&secret), "{error}");
     }
 }

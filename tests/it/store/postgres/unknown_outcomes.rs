@@ -1,5 +1,6 @@
-//! Commits whose outcome is not known: the connection breaks between a COMMIT and its answer, or a part of
-//! the batch is durable and the rest of the call fails. Never is that told as if nothing had happened.
+//! Commits whose outcome is not known: the connection breaks between a COMMIT and its answer, or a part of the batch is
+//! durable and the rest of the call fails. The store must never report these as if nothing had been stored. A network
+//! fault before the answer to COMMIT, and a trigger that hides the tables, cause the two cases.
 
 use std::sync::Arc;
 
@@ -13,14 +14,15 @@ use crate::harness::servers;
 use crate::harness::wait::until;
 use crate::store::conformance::{create, creation, row, some_user, update};
 
-/// A creation beside another command: two statements, and so a transaction with a COMMIT. Answers the new order's id.
+/// A creation together with another command: two statements, and so a transaction with a COMMIT. Answers the new
+/// order's id.
 fn batch_with(other: Request) -> (OrderId, Arc<[Request]>) {
     let creation = creation(some_user(), "{}");
     (creation.order_id(), Arc::new([creation.into(), other]))
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_between_a_commit_and_its_answer_leaves_the_outcome_unknown() {
+async fn a_connection_that_breaks_after_a_commit_leaves_the_outcome_unknown() {
     let schema = Schema::migrated().await;
     let server = servers::host(&schema.dsn);
     let network = NetworkFault::to(&server).await;
@@ -28,15 +30,15 @@ async fn a_connection_that_breaks_between_a_commit_and_its_answer_leaves_the_out
     options.dsn = options.dsn.replacen(&server, &network.address(), 1);
     let store = PostgresStore::open(&options).expect("a DSN that can be used");
     let changed = create(&store, some_user(), "{}").await;
-    let (made, batch) = batch_with(update(changed, "[1]").into());
-    // What the server says once it has committed.
+    let (created, batch) = batch_with(update(changed, "[1]").into());
+    // The server's message after it has committed.
     network.break_at(b"COMMIT\0");
     let outcome = store.apply(batch).await;
     assert!(matches!(outcome, Err(Error::OutcomeUnknown(_))), "{outcome:?}");
-    // All of it has happened.
+    // The whole batch is stored.
     let other = schema.open();
-    assert_eq!((row(&other, made).await.version, row(&other, changed).await.version), (1, 2));
-    // The store finds another connection by itself, and goes on.
+    assert_eq!((row(&other, created).await.version, row(&other, changed).await.version), (1, 2));
+    // The store uses another connection by itself.
     until("a store that works", async || store.check().await.ok()).await;
     create(&store, some_user(), "{}").await;
     store.close().await;
@@ -44,10 +46,10 @@ async fn a_connection_that_breaks_between_a_commit_and_its_answer_leaves_the_out
 }
 
 #[tokio::test]
-async fn a_look_for_the_reason_of_a_refusal_that_fails_after_a_commit_leaves_the_outcome_unknown() {
+async fn a_failed_query_after_a_commit_leaves_the_outcome_unknown() {
     let schema = Schema::migrated().await;
     let store = schema.open();
-    // The session finds no table from its next commit of a new order on.
+    // After its next commit of a new order the session finds no table.
     schema
         .execute(
             "CREATE FUNCTION lose_tables() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -56,12 +58,12 @@ async fn a_look_for_the_reason_of_a_refusal_that_fails_after_a_commit_leaves_the
                FOR EACH ROW EXECUTE FUNCTION lose_tables()",
         )
         .await;
-    let (made, batch) = batch_with(update(OrderId::generate(), "[1]").into());
+    let (created, batch) = batch_with(update(OrderId::generate(), "[1]").into());
     let outcome = store.apply(batch).await;
     assert!(matches!(outcome, Err(Error::OutcomeUnknown(_))), "{outcome:?}");
     schema.execute("DROP TRIGGER lose_tables ON orders_outbox").await;
     let other = schema.open();
-    assert_eq!(row(&other, made).await.version, 1, "the creation is durable");
+    assert_eq!(row(&other, created).await.version, 1, "the creation is durable");
     store.close().await;
     other.close().await;
 }

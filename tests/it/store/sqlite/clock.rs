@@ -1,5 +1,6 @@
-//! The embedded store's times beside a clock that jumps: pending orders with times ahead of it are taken up, times go
-//! on where it was set back, and a jump forward does not make idempotency keys old.
+//! The times of the embedded store when the clock jumps: pending orders with future times are published, times keep
+//! growing after the clock was set back, and a jump forward does not expire idempotency keys. The tests move the times
+//! in the file, and not the clock.
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,7 +29,7 @@ fn with_file(folder: &Path, sql: &str) {
     file.execute_batch(sql).unwrap();
 }
 
-/// Moves every time in the store by so many microseconds, as if the clock had been wrong by that.
+/// Moves every time in the store by that many microseconds, as if the clock had been wrong by that.
 fn shift(folder: &Path, by: i64) {
     with_file(
         folder,
@@ -44,7 +45,7 @@ fn key(number: u8) -> Key {
     Key { digest: [number; 16], content: [number; 16] }
 }
 
-/// Sends a creation under a key. Answers whether the key was new.
+/// Sends a creation with a key. Answers whether the key was new.
 async fn is_new(store: &SqliteStore, number: u8) -> bool {
     let request = Request { command: creation(some_user(), "{}"), key: Some(key(number)) };
     let answers = store.apply([request].into()).await.expect("the store answers");
@@ -61,7 +62,7 @@ async fn clean(store: &SqliteStore) -> usize {
 }
 
 #[tokio::test]
-async fn orders_with_times_ahead_of_the_clock_are_taken_up_at_the_start() {
+async fn orders_with_future_times_are_published_at_the_start() {
     let folder = TempDir::new().unwrap();
     let store = SqliteStore::open(folder.path()).unwrap();
     let mut ids = Vec::new();
@@ -99,7 +100,7 @@ async fn orders_with_times_ahead_of_the_clock_are_taken_up_at_the_start() {
 }
 
 #[tokio::test]
-async fn times_go_on_where_the_clock_was_set_back_and_what_is_pending_then_is_found() {
+async fn times_keep_growing_after_the_clock_was_set_back() {
     let folder = TempDir::new().unwrap();
     let store = SqliteStore::open(folder.path()).unwrap();
     create(&store, some_user(), "{}").await;
@@ -112,7 +113,7 @@ async fn times_go_on_where_the_clock_was_set_back_and_what_is_pending_then_is_fo
         let id = create(&store, some_user(), "{}").await;
         times.push(row(&store, id).await.created_at);
     }
-    assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "each has a time of its own: {times:?}");
+    assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "the times do not grow: {times:?}");
     let ahead = times[0].duration_since(Timestamp::now());
     assert!(ahead > SignedDuration::from_hours(24 * 364), "{ahead}");
     assert_eq!(store.pending(Timestamp::now(), None, 10).await.unwrap().events.len(), 4);
@@ -120,22 +121,22 @@ async fn times_go_on_where_the_clock_was_set_back_and_what_is_pending_then_is_fo
 }
 
 #[tokio::test]
-async fn a_jump_of_the_clock_makes_no_key_old_and_keys_that_are_old_are_dropped() {
+async fn a_clock_jump_does_not_expire_keys_and_old_keys_are_dropped() {
     let folder = TempDir::new().unwrap();
     let store = SqliteStore::open(folder.path()).unwrap();
     for number in 0..4 {
         assert!(is_new(&store, number).await);
     }
     store.close().await;
-    // The clock was a year behind. Two keys were two days old even then.
+    // The clock was a year behind. Two keys were already two days old then.
     shift(folder.path(), -YEAR);
     with_file(folder.path(), &format!("UPDATE keys SET created_at = created_at - 2 * {DAY} WHERE seq <= 2"));
 
     for _ in 0..3 {
         let store = SqliteStore::open(folder.path()).unwrap();
         clean(&store).await;
-        assert!(!is_new(&store, 2).await && !is_new(&store, 3).await, "the jump made keys old");
-        // Written after the jump: what the next start finds has its time.
+        assert!(!is_new(&store, 2).await && !is_new(&store, 3).await, "the jump expired keys");
+        // An order after the jump: the next start finds its time.
         create(&store, some_user(), "{}").await;
         store.close().await;
     }
@@ -157,7 +158,7 @@ async fn keys_are_dropped_when_they_have_been_kept_long_enough_after_a_jump() {
     let jumped = store.now().await.unwrap();
     let soon = jumped + Duration::from_secs(60);
     assert_eq!(store.clean(jumped - Duration::from_secs(60), None, 10).await, Ok(0));
-    // As the retention job asks when its time has passed since the jump.
+    // The retention job calls it in this way when the retention has passed since the jump.
     assert_eq!(store.clean(soon, None, 10).await, Ok(1));
     store.close().await;
 }

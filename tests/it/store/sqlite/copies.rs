@@ -1,5 +1,5 @@
-//! Copies of the embedded store's database file: one that was made without its WAL, which holds the newest orders, is
-//! refused and not taken for all there is; complete ones are opened, and so is what a killed process left behind.
+//! Copies of the embedded store's database file: a copy without its WAL, which has the newest orders, is refused,
+//! because it would silently lack them; complete copies are opened, and so is the folder of a killed process.
 
 use std::fs;
 use std::path::Path;
@@ -56,13 +56,13 @@ async fn a_copy_without_its_wal_is_refused_and_one_with_it_is_opened() {
         }
     }
     assert_eq!(count(whole.path()).await, COUNT);
-    // What the killed process left behind goes on, again and again.
+    // The folder of the killed process can be used, also after further kills.
     for _ in 0..2 {
         Child::up(folder.path()).await.kill_9().await;
     }
     assert_eq!(count(folder.path()).await, COUNT);
 
-    // The operator's word counts, once and for all.
+    // The operator can accept the missing WAL, once and for all.
     ran(&mut program(alone.path(), &["migrate", "--accept-missing-wal"])).ok();
     let store = SqliteStore::open(alone.path()).unwrap();
     create(&store, some_user(), "{}").await;
@@ -70,25 +70,25 @@ async fn a_copy_without_its_wal_is_refused_and_one_with_it_is_opened() {
 }
 
 #[tokio::test]
-async fn a_complete_copy_is_opened_however_it_was_made() {
+async fn a_complete_copy_is_opened_for_every_way_of_copying() {
     let (folder, copies) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let child = serving(folder.path()).await;
     let file = folder.path().join("orders.db");
-    let place = |name: &str| {
+    let subfolder = |name: &str| {
         fs::create_dir(copies.path().join(name)).unwrap();
         copies.path().join(name)
     };
     let shell = Connection::open_with_flags(&file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-    let vacuumed = place("vacuum");
+    let vacuumed = subfolder("vacuum");
     shell.execute("VACUUM INTO ?1", [vacuumed.join("orders.db").to_str().unwrap()]).unwrap();
-    let backed_up = place("backup");
+    let backed_up = subfolder("backup");
     shell.backup("main", backed_up.join("orders.db"), None::<fn(rusqlite::backup::Progress)>).unwrap();
     drop(shell);
     assert_eq!(count(&vacuumed).await, COUNT);
     assert_eq!(count(&backed_up).await, COUNT);
 
     child.stop().await;
-    let stopped = place("stopped");
+    let stopped = subfolder("stopped");
     fs::copy(&file, stopped.join("orders.db")).unwrap();
     assert_eq!(count(&stopped).await, COUNT);
 }

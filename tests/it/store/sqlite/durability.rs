@@ -1,5 +1,5 @@
-//! What the embedded store asks of the disk, seen from outside of the process: an order is answered after its commit is
-//! on the disk, and where the disk does not confirm a commit, the caller is told that its outcome is not known.
+//! The calls of the embedded store that sync the disk, observed with strace: an order is answered after its commit is
+//! on the disk, and where the disk does not confirm a commit, the answer says that its outcome is not known.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use crate::harness::ledger;
 /// How many orders are sent, one after the other.
 const ORDERS: usize = 20;
 
-/// After how many calls the disk fails: more than a start takes, fewer than the orders take.
+/// After how many calls the disk fails: more than a start needs, fewer than the orders need.
 const CALLS_THAT_SUCCEED: usize = 40;
 
-/// `orderstream up` under strace, which writes down every call that waits for the disk.
+/// `orderstream up` under strace, which records every call that syncs the disk.
 struct Traced {
     child: Child,
     client: Client,
@@ -27,7 +27,7 @@ struct Traced {
 }
 
 impl Traced {
-    /// Starts it on a folder. The process that the test holds is the program; strace is beside it and ends with it.
+    /// Starts it on a folder. The child process is the program; strace runs beside it and ends with it.
     async fn start(folder: &Path, calls: &Path, options: &[&str]) -> Traced {
         let mut script = std::process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/strace"));
         let found = output_within(INSTALLATION, &mut script);
@@ -40,13 +40,13 @@ impl Traced {
         Traced { client: Client::new(child.address()), child, calls: calls.to_owned() }
     }
 
-    /// How often the WAL was brought to the disk so far.
+    /// How often the WAL has been synced so far.
     fn wal_calls(&self) -> usize {
-        let calls = fs::read_to_string(&self.calls).expect("what strace wrote down");
+        let calls = fs::read_to_string(&self.calls).expect("the record of strace");
         calls.lines().filter(|call| call.contains("sync(") && call.contains("orders.db-wal>) = 0")).count()
     }
 
-    /// Sends an order, and waits for no worker.
+    /// Sends an order, and does not wait for the worker.
     async fn post(&self) -> Answer {
         let body = format!(r#"{{"user_id":"{USER}","payload":{{"amount":1}}}}"#);
         let headers = [("prefer", "respond-async"), ("content-type", "application/json")];
@@ -55,7 +55,7 @@ impl Traced {
 }
 
 #[tokio::test]
-async fn an_order_is_answered_after_its_commit_was_brought_to_the_disk() {
+async fn an_order_is_answered_after_its_commit_was_synced() {
     let (folder, calls) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let traced = Traced::start(folder.path(), &calls.path().join("calls"), &[]).await;
     for number in 0..ORDERS {
@@ -70,16 +70,16 @@ async fn an_order_is_answered_after_its_commit_was_brought_to_the_disk() {
 }
 
 #[tokio::test]
-async fn a_commit_that_the_disk_does_not_confirm_is_an_outcome_that_is_not_known() {
+async fn a_commit_that_the_disk_does_not_confirm_is_an_unknown_outcome() {
     let (folder, calls) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let failing = format!("inject=fsync,fdatasync:error=EIO:when={CALLS_THAT_SUCCEED}+");
     let traced = Traced::start(folder.path(), &calls.path().join("calls"), &["-e", &failing]).await;
     let (mut confirmed, mut unknown) = (Vec::new(), Vec::new());
-    // Each takes one call at least.
+    // Each order takes one call at least.
     for _ in 0..=CALLS_THAT_SUCCEED + ORDERS {
         let answer = traced.post().await;
         if answer.status == 202 {
-            assert_eq!(unknown, [] as [String; 0], "the disk is not mended");
+            assert_eq!(unknown, [] as [String; 0], "the disk still fails");
             confirmed.push(member(answer.text(), "order_id"));
         } else {
             problem(&answer, "outcome_unknown");
@@ -88,7 +88,7 @@ async fn a_commit_that_the_disk_does_not_confirm_is_an_outcome_that_is_not_known
     }
     assert!(!confirmed.is_empty() && unknown.len() >= ORDERS, "{} and {}", confirmed.len(), unknown.len());
     traced.child.kill_9().await;
-    // On a disk that works, what was confirmed is there; of the others, some may be.
+    // On a working disk, all confirmed orders are stored; some of the others may be.
     let child = Child::up(folder.path()).await;
     let client = Client::new(child.address());
     for id in &confirmed {

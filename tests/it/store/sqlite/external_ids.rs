@@ -1,5 +1,6 @@
-//! The embedded store's indexes of external ids, users and keys, at a size where they move: entries wait in memory, are
-//! merged into the table in slices, and are found at every moment of that, after a restart in the middle of it, too.
+//! The embedded store's indexes of external ids, users and keys, at a size at which the memtable is merged: entries are
+//! in memory first, are merged into the table in slices, and are found at any moment, also after a restart during a
+//! merge.
 
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ async fn find(store: &SqliteStore, user: UserId, external_id: &str) -> Option<Or
     store.find_by_external(external_id, user).await.expect("the store answers").map(|order| order.id)
 }
 
-/// The user's orders are listed, each once.
+/// Asserts that the user's orders are listed, each once.
 async fn all_are_listed(store: &SqliteStore, user: UserId, ids: &[OrderId]) {
     let filter = Filter { user_id: Some(user), ..Filter::default() };
     let (mut listed, mut after) = (Vec::new(), None);
@@ -48,7 +49,7 @@ async fn all_are_listed(store: &SqliteStore, user: UserId, ids: &[OrderId]) {
     assert!(listed == ids, "{} of {} are listed", listed.len(), ids.len());
 }
 
-/// Every hundredth, the first and the last are found.
+/// Asserts that every hundredth order, the first and the last are found.
 async fn all_are_found(store: &SqliteStore, user: UserId, ids: &[OrderId]) {
     for number in (0..ids.len()).step_by(100).chain([ids.len() - 1]) {
         assert_eq!(find(store, user, &format!("A-{number}")).await, Some(ids[number]), "A-{number}");
@@ -56,7 +57,7 @@ async fn all_are_found(store: &SqliteStore, user: UserId, ids: &[OrderId]) {
 }
 
 #[tokio::test]
-async fn an_external_id_is_found_while_its_entry_moves_and_after_a_restart_in_the_middle() {
+async fn an_external_id_is_found_during_a_merge_and_after_a_restart() {
     let folder = TempDir::new().unwrap();
     let user = some_user();
     let store = SqliteStore::open(folder.path()).unwrap();
@@ -65,7 +66,7 @@ async fn an_external_id_is_found_while_its_entry_moves_and_after_a_restart_in_th
     all_are_found(&store, user, &ids).await;
     all_are_listed(&store, user, &ids).await;
 
-    // An order whose entry is on its way gets another id, and so does one that is younger.
+    // An order whose entry is being merged gets another external id, and so does an order in the memtable.
     for (at, other) in [(10, "moved"), (MANY - 1, "young")] {
         accept(&store, update(ids[at], &format!(r#"{{"id":"{other}"}}"#))).await;
         assert_eq!(find(&store, user, other).await, Some(ids[at]));
@@ -78,7 +79,7 @@ async fn an_external_id_is_found_while_its_entry_moves_and_after_a_restart_in_th
     let store = SqliteStore::open(folder.path()).unwrap();
     all_are_found(&store, user, &ids).await;
     all_are_listed(&store, user, &ids).await;
-    // Through the end of this merge and the beginning of the next.
+    // These writes end this merge and begin the next.
     ids.extend(load(&store, user, MANY, 2 * MANY + 1000).await);
     all_are_found(&store, user, &ids).await;
     all_are_listed(&store, user, &ids).await;
@@ -94,7 +95,7 @@ async fn an_external_id_is_found_while_its_entry_moves_and_after_a_restart_in_th
 }
 
 #[tokio::test]
-async fn of_many_orders_with_one_external_id_the_newest_is_found_on_both_sides_of_the_merge() {
+async fn the_newest_order_is_found_before_and_after_a_merge() {
     let folder = TempDir::new().unwrap();
     let user = some_user();
     let store = SqliteStore::open(folder.path()).unwrap();
@@ -103,16 +104,16 @@ async fn of_many_orders_with_one_external_id_the_newest_is_found_on_both_sides_o
     assert_eq!(find(&store, user, "same").await, old);
     load(&store, user, MANY, 2 * MANY).await;
     assert_eq!(find(&store, user, "same").await, old, "it is in the table now");
-    let young = accept(&store, creation(user, r#"{"id":"same"}"#)).await.order_id;
-    assert_eq!(find(&store, user, "same").await, young);
-    // The young one goes elsewhere, and the old one is the newest again.
-    accept(&store, update(young.unwrap(), "{}")).await;
+    let newer = accept(&store, creation(user, r#"{"id":"same"}"#)).await.order_id;
+    assert_eq!(find(&store, user, "same").await, newer);
+    // The newer order loses the id, and the old one is the newest again.
+    accept(&store, update(newer.unwrap(), "{}")).await;
     assert_eq!(find(&store, user, "same").await, old);
     store.close().await;
 }
 
 #[tokio::test]
-async fn an_external_id_that_many_orders_have_given_up_is_looked_up_without_them() {
+async fn lookups_of_an_external_id_skip_orders_that_no_longer_have_it() {
     let folder = TempDir::new().unwrap();
     let user = some_user();
     let store = SqliteStore::open(folder.path()).unwrap();
@@ -124,30 +125,30 @@ async fn an_external_id_that_many_orders_have_given_up_is_looked_up_without_them
         let named = ids.iter().zip(start..).map(|(id, n)| update(*id, &format!(r#"{{"id":"A-{n}"}}"#)));
         assert!(apply_all(&store, named).await.iter().all(Result::is_ok));
     }
-    let look = async |store: &SqliteStore| {
+    let look_up = async |store: &SqliteStore| {
         for _ in 0..5_000 {
             assert_eq!(find(store, user, "basket").await, kept);
         }
     };
-    within("lookups while entries are in memory", look(&store)).await;
+    within("lookups while entries are in memory", look_up(&store)).await;
     load(&store, user, MANY, 2 * MANY + 1000).await;
-    within("lookups when they are in the table", look(&store)).await;
+    within("lookups when they are in the table", look_up(&store)).await;
     assert!(find(&store, user, "A-7").await.is_some());
     store.close().await;
     let store = SqliteStore::open(folder.path()).unwrap();
-    within("lookups after a restart", look(&store)).await;
+    within("lookups after a restart", look_up(&store)).await;
     store.close().await;
 }
 
-/// A request to create, under the key of that number.
+/// A request to create, with the key of that number.
 fn keyed(user: UserId, number: u32, content: u8) -> Request {
     let mut digest = *uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &number.to_be_bytes()).as_bytes();
-    // In no order, like every digest, and no two alike.
+    // Random, like every digest, and unique.
     digest[12..].copy_from_slice(&number.to_be_bytes());
     Request { command: creation(user, "{}"), key: Some(Key { digest, content: [content; 16] }) }
 }
 
-/// Sends requests under keys, a thousand in a write.
+/// Sends requests with keys, a thousand in a write.
 async fn load_keys(store: &SqliteStore, user: UserId, numbers: std::ops::Range<u32>) -> Vec<OrderId> {
     let mut ids = Vec::new();
     for start in numbers.clone().step_by(1000) {
@@ -161,22 +162,22 @@ async fn load_keys(store: &SqliteStore, user: UserId, numbers: std::ops::Range<u
     ids
 }
 
-/// Every thousandth key, the first and the last lead to their orders, and to no other content.
+/// Asserts that every thousandth key, the first and the last replay their outcomes, and refuse another content.
 async fn all_keys_are_known(store: &SqliteStore, user: UserId, ids: &[OrderId]) {
     for number in (0..ids.len()).step_by(1000).chain([ids.len() - 1]) {
         let requests = [1, 2].map(|content| keyed(user, u32::try_from(number).unwrap(), content));
-        let [again, other] = requests.map(|request| store.apply(Arc::new([request])));
-        let again = again.await.unwrap().remove(0);
+        let [repeated, other] = requests.map(|request| store.apply(Arc::new([request])));
+        let repeated = repeated.await.unwrap().remove(0);
         assert!(
-            matches!(again, Ok(Accepted::Replayed(did)) if did.order_id == ids[number]),
-            "{number}: {again:?}"
+            matches!(repeated, Ok(Accepted::Replayed(did)) if did.order_id == ids[number]),
+            "{number}: {repeated:?}"
         );
         assert_eq!(other.await.unwrap(), [Err(Refusal::KeyReused)], "{number}");
     }
 }
 
 #[tokio::test]
-async fn a_key_is_known_while_its_entry_moves_and_after_a_restart_in_the_middle() {
+async fn a_key_is_known_during_a_merge_and_after_a_restart() {
     let folder = TempDir::new().unwrap();
     let user = some_user();
     let store = SqliteStore::open(folder.path()).unwrap();
@@ -187,7 +188,7 @@ async fn a_key_is_known_while_its_entry_moves_and_after_a_restart_in_the_middle(
 
     let store = SqliteStore::open(folder.path()).unwrap();
     all_keys_are_known(&store, user, &ids).await;
-    // Through the end of this merge.
+    // These writes end this merge.
     ids.extend(load_keys(&store, user, 140_000..220_000).await);
     all_keys_are_known(&store, user, &ids).await;
     store.close().await;

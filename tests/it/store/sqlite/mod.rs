@@ -1,4 +1,5 @@
-//! SQLite: what a store in a folder promises, to itself, to its copies and to its own past.
+//! SQLite: the promises of a store in a folder: the conformance suite, durability and the WAL, clocks that jump, copies
+//! of its files, upgrades of older folders, and its indexes at a large size.
 
 pub(crate) mod clock;
 pub(crate) mod copies;

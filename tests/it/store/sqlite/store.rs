@@ -1,5 +1,5 @@
-//! The embedded store, put through the conformance suite, and what only a store in a folder has to promise: it
-//! survives being closed, it is one process's at a time, and it is not touched by an older program.
+//! The embedded store: the conformance suite, and the promises of a store in a folder: its orders survive a restart,
+//! one process uses it at a time, and an older program does not change it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +28,7 @@ async fn a_payload_is_kept_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn pending_orders_come_oldest_first() {
+async fn pending_orders_are_listed_oldest_first() {
     let fresh = fresh().await;
     let store = &*fresh.store;
     let mut expected = Vec::new();
@@ -43,7 +43,7 @@ async fn pending_orders_come_oldest_first() {
 }
 
 #[tokio::test]
-async fn what_was_stored_is_there_after_the_folder_is_opened_again() {
+async fn stored_orders_are_there_after_the_folder_is_reopened() {
     let folder = TempDir::new().unwrap();
     let (user, path) = (some_user(), folder.path().join("not/made/yet"));
     let store = SqliteStore::open(&path).unwrap();
@@ -67,23 +67,23 @@ async fn what_was_stored_is_there_after_the_folder_is_opened_again() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_dropped_without_being_closed_has_lost_nothing_it_answered() {
+async fn a_store_dropped_without_a_close_loses_no_confirmed_order() {
     let folder = TempDir::new().unwrap();
     let store = SqliteStore::open(folder.path()).unwrap();
     let id = create(&store, some_user(), "{}").await;
     drop(store);
-    // Beside the thread that may still be letting go of the folder.
+    // The writer's thread may still be releasing the folder.
     let store = SqliteStore::open_read_only(folder.path()).unwrap();
     assert_eq!(row(&store, id).await.version, 1);
 }
 
 #[tokio::test]
-async fn what_was_handed_over_before_closing_is_finished() {
+async fn commands_sent_before_a_close_are_finished() {
     let folder = TempDir::new().unwrap();
     let store = SqliteStore::open(folder.path()).unwrap();
     let command = creation(some_user(), "{}");
     let id = command.order_id();
-    // Polled in this order: the command is handed over before the store begins to close.
+    // Polled in this order: the command is sent before the store begins to close.
     let (answer, ()) = tokio::join!(biased; store.apply(Arc::new([command.into()])), store.close());
     assert!(answer.unwrap()[0].is_ok());
     let store = SqliteStore::open(folder.path()).unwrap();
@@ -104,7 +104,7 @@ async fn a_folder_in_use_is_refused_by_name_until_it_is_closed() {
 }
 
 #[tokio::test]
-async fn a_folder_of_a_newer_program_is_refused_and_left_as_it_is() {
+async fn a_folder_of_a_newer_program_is_refused_and_left_unchanged() {
     let folder = TempDir::new().unwrap();
     let store = SqliteStore::open(folder.path()).unwrap();
     let id = create(&store, some_user(), "{}").await;
@@ -120,11 +120,13 @@ async fn a_folder_of_a_newer_program_is_refused_and_left_as_it_is() {
     for refusal in [SqliteStore::open(folder.path()).err(), SqliteStore::open_read_only(folder.path()).err()]
     {
         let refusal = refusal.expect("a refusal");
-        let told = matches!(refusal, OpenError::TooNew { found, known: ours } if (found, ours) == (known + 1, known));
-        assert!(told, "{refusal:?}");
+        let expected = (known + 1, known);
+        let is_too_new =
+            matches!(refusal, OpenError::TooNew { found, known: ours } if (found, ours) == expected);
+        assert!(is_too_new, "{refusal:?}");
     }
     assert_eq!(version(&connection), known + 1);
-    // The refusal let go of the folder again.
+    // The refused open has released the folder.
     connection.pragma_update(None, "user_version", known).unwrap();
     drop(connection);
     let store = SqliteStore::open(folder.path()).unwrap();
@@ -157,7 +159,7 @@ async fn a_reader_sees_what_a_writer_commits_and_refuses_to_write() {
 }
 
 #[tokio::test]
-async fn a_folder_that_was_closed_can_be_opened_at_once_while_other_processes_are_started() {
+async fn a_closed_folder_can_be_opened_while_other_processes_are_started() {
     let folder = TempDir::new().unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
@@ -167,8 +169,9 @@ async fn a_folder_that_was_closed_can_be_opened_at_once_while_other_processes_ar
             assert!(std::process::Command::new("true").status().unwrap().success());
         }
     });
-    for round in 0..200 {
-        let store = SqliteStore::open(folder.path()).unwrap_or_else(|error| panic!("round {round}: {error}"));
+    for attempt in 0..200 {
+        let store =
+            SqliteStore::open(folder.path()).unwrap_or_else(|error| panic!("attempt {attempt}: {error}"));
         store.close().await;
     }
     stop.store(true, Ordering::Relaxed);

@@ -1,6 +1,6 @@
-//! What the embedded store owes to its past and to its own way of keeping things: a folder of the first version goes on
-//! with all that it holds, times never run backwards, places in the history are never given out twice, and a page looks
-//! at a bounded number of rows.
+//! Upgrades of the embedded store, and promises that depend on how it stores rows: a folder of the first version is
+//! upgraded with all its orders, times never decrease, an offset in the history is never used twice, and a page scans a
+//! bounded number of rows.
 
 use jiff::Timestamp;
 use orderstream::order::{
@@ -35,7 +35,7 @@ fn of(user_id: UserId) -> Filter {
     Filter { user_id: Some(user_id), ..Filter::default() }
 }
 
-/// A folder as the first version left it: six orders of two users in turn, of which the index covers four.
+/// A folder of the first version: six orders of two users in turn, four of which are in the index.
 fn first_version(folder: &TempDir, users: [UserId; 2], created_at: i64) -> Vec<OrderId> {
     let file = Connection::open(folder.path().join("orders.db")).unwrap();
     file.execute_batch(FIRST_SCHEMA).unwrap();
@@ -54,7 +54,7 @@ fn first_version(folder: &TempDir, users: [UserId; 2], created_at: i64) -> Vec<O
 }
 
 #[tokio::test]
-async fn a_folder_of_the_first_version_goes_on_and_its_orders_are_listed_by_user() {
+async fn a_folder_of_the_first_version_is_upgraded_with_all_its_orders() {
     let (folder, users) = (TempDir::new().unwrap(), [some_user(), some_user()]);
     let ids = first_version(&folder, users, 1_700_000_000_000_000);
     let refusal = SqliteStore::open_read_only(folder.path()).err().expect("a refusal");
@@ -78,7 +78,7 @@ async fn a_folder_of_the_first_version_goes_on_and_its_orders_are_listed_by_user
 }
 
 #[tokio::test]
-async fn the_steps_of_a_folder_of_the_second_version_stay_where_they_were() {
+async fn the_history_events_of_the_second_version_keep_their_offsets() {
     let (folder, users) = (TempDir::new().unwrap(), [some_user(), some_user()]);
     let ids = first_version(&folder, users, 1_700_000_000_000_000);
     let file = Connection::open(folder.path().join("orders.db")).unwrap();
@@ -86,7 +86,7 @@ async fn the_steps_of_a_folder_of_the_second_version_stay_where_they_were() {
     for (seq, n, cause, status, amount) in
         [(7, 1, "c", "new", None), (8, 0, "c", "new", None), (9, 1, "w", "done", Some("1.50"))]
     {
-        let step = params![
+        let values = params![
             seq,
             ids[n].as_bytes(),
             users[n].as_bytes(),
@@ -95,34 +95,34 @@ async fn the_steps_of_a_folder_of_the_second_version_stay_where_they_were() {
             status,
             amount
         ];
-        file.execute("INSERT INTO history VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, NULL)", step).unwrap();
+        file.execute("INSERT INTO history VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, NULL)", values).unwrap();
     }
     file.execute_batch("PRAGMA user_version = 2;").unwrap();
     drop(file);
 
     let store = SqliteStore::open(folder.path()).unwrap();
-    let steps = store.history_page(Scope::All, HistoryOffset::default(), 10).await.unwrap().events;
-    let told = |step: &HistoryEvent| {
-        (step.offset.0, step.order_id, step.user_id, step.at.as_microsecond(), step.status)
+    let events = store.history_page(Scope::All, HistoryOffset::default(), 10).await.unwrap().events;
+    let content = |event: &HistoryEvent| {
+        (event.offset.0, event.order_id, event.user_id, event.at.as_microsecond(), event.status)
     };
     let at = |seq: i64| 1_700_000_000_000_000 + seq;
     assert_eq!(
-        steps.iter().map(told).collect::<Vec<_>>(),
+        events.iter().map(content).collect::<Vec<_>>(),
         [
             (7, ids[1], users[1], at(7), Status::New),
             (8, ids[0], users[0], at(8), Status::New),
             (9, ids[1], users[1], at(9), Status::Done),
         ]
     );
-    assert_eq!(steps[2].amount, Amount::parse("1.50"));
+    assert_eq!(events[2].amount, Amount::parse("1.50"));
     accept(&store, update(ids[1], "[]")).await;
     let history = store.history(ids[1], HistoryCursor::default(), 10).await.unwrap().events;
-    assert_eq!(history.iter().map(|step| step.offset.0).collect::<Vec<_>>(), [7, 9, 10]);
+    assert_eq!(history.iter().map(|event| event.offset.0).collect::<Vec<_>>(), [7, 9, 10]);
     store.close().await;
 }
 
 #[tokio::test]
-async fn times_go_on_from_the_newest_order_where_the_clock_was_set_back() {
+async fn times_continue_from_the_newest_order_after_the_clock_was_set_back() {
     let (folder, user) = (TempDir::new().unwrap(), some_user());
     let future: Timestamp = "2100-01-01T00:00:00Z".parse().unwrap();
     let ids = first_version(&folder, [user, user], future.as_microsecond());
@@ -138,7 +138,7 @@ async fn times_go_on_from_the_newest_order_where_the_clock_was_set_back() {
 }
 
 #[tokio::test]
-async fn places_in_the_history_go_on_when_all_steps_were_dropped_and_the_folder_is_opened_again() {
+async fn history_offsets_keep_growing_after_all_events_were_dropped_and_a_restart() {
     let folder = TempDir::new().unwrap();
     let store = SqliteStore::open(folder.path()).unwrap();
     for _ in 0..3 {
@@ -152,13 +152,13 @@ async fn places_in_the_history_go_on_when_all_steps_were_dropped_and_the_folder_
     let store = SqliteStore::open(folder.path()).unwrap();
     assert_eq!(store.history_end().await, Ok(end));
     let id = create(&store, some_user(), "{}").await;
-    let steps = store.history_page(Scope::All, end, 10).await.unwrap().events;
-    assert_eq!(steps.iter().map(|step| step.order_id).collect::<Vec<_>>(), [id]);
+    let events = store.history_page(Scope::All, end, 10).await.unwrap().events;
+    assert_eq!(events.iter().map(|event| event.order_id).collect::<Vec<_>>(), [id]);
     store.close().await;
 }
 
 #[tokio::test]
-async fn without_a_history_no_step_is_written_and_those_from_before_are_not_read() {
+async fn a_store_without_a_history_writes_no_event_and_reads_none() {
     let folder = TempDir::new().unwrap();
     let store = SqliteStore::open(folder.path()).unwrap();
     let id = create(&store, some_user(), "{}").await;
@@ -174,13 +174,13 @@ async fn without_a_history_no_step_is_written_and_those_from_before_are_not_read
 
     let store = SqliteStore::open(folder.path()).unwrap();
     accept(&store, deletion(id)).await;
-    let steps = store.history(id, HistoryCursor::default(), 10).await.unwrap().events;
-    assert_eq!(steps.iter().map(|step| step.version).collect::<Vec<_>>(), [1, 3]);
+    let events = store.history(id, HistoryCursor::default(), 10).await.unwrap().events;
+    assert_eq!(events.iter().map(|event| event.version).collect::<Vec<_>>(), [1, 3]);
     store.close().await;
 }
 
 #[tokio::test]
-async fn a_page_looks_at_a_bounded_number_of_orders_and_steps_and_says_where_it_stopped() {
+async fn a_page_scans_a_bounded_number_of_rows_and_names_where_it_stopped() {
     let folder = TempDir::new().unwrap();
     let store = SqliteStore::open(folder.path()).unwrap();
     let wanted = create(&store, some_user(), "{}").await;
@@ -206,13 +206,13 @@ async fn a_page_looks_at_a_bounded_number_of_orders_and_steps_and_says_where_it_
     let first = store.history_page(Scope::User(user), HistoryOffset(2, 0), 10).await.unwrap();
     assert_eq!((first.events, first.upto, first.more), (Vec::new(), HistoryOffset(10_002, 0), true));
     let second = store.history_page(Scope::User(user), first.upto, 10).await.unwrap();
-    assert_eq!(second.events.iter().map(|step| step.order_id).collect::<Vec<_>>(), [last]);
+    assert_eq!(second.events.iter().map(|event| event.order_id).collect::<Vec<_>>(), [last]);
     assert!(!second.more);
     store.close().await;
 }
 
 #[tokio::test]
-async fn a_page_of_large_orders_is_short_and_the_next_one_goes_on() {
+async fn a_page_of_large_orders_is_short_and_the_next_page_continues() {
     let folder = TempDir::new().unwrap();
     let store = SqliteStore::open(folder.path()).unwrap();
     let text = format!(r#"{{"text":"{}"}}"#, "x".repeat(1 << 20));
@@ -227,7 +227,7 @@ async fn a_page_of_large_orders_is_short_and_the_next_one_goes_on() {
 }
 
 #[tokio::test]
-async fn a_damaged_order_is_passed_over_by_lists_and_told_where_it_is_asked_for() {
+async fn a_damaged_order_is_skipped_in_lists_and_reported_by_reads() {
     let (folder, user) = (TempDir::new().unwrap(), some_user());
     let store = SqliteStore::open(folder.path()).unwrap();
     let mut ids = Vec::new();

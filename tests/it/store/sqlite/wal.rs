@@ -1,5 +1,5 @@
-//! The WAL of the embedded store beside readers that keep an old snapshot: no write waits for them, the log reports a
-//! large WAL once, and the file is short again when the reader has ended.
+//! The WAL of the embedded store while a reader keeps an old snapshot: no write waits for the reader, the program logs
+//! a large WAL once, and the file is short again when the reader has ended.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::harness::wait::{until, within};
 /// A little less than the largest body: 240 pages.
 const LARGE: usize = 960 << 10;
 
-/// How many such orders make the WAL so long that it is reported: over 256 MiB.
+/// How many such orders make the WAL so long that it is logged: over 256 MiB.
 const MANY: usize = 290;
 
 fn order(number: usize, length: usize) -> String {
@@ -26,7 +26,7 @@ fn wal_length(folder: &Path) -> u64 {
 }
 
 #[tokio::test]
-async fn writes_do_not_wait_for_a_reader_and_a_large_wal_is_reported_until_it_is_short_again() {
+async fn writes_do_not_wait_for_readers_and_a_large_wal_is_logged() {
     let (folder, log) = (TempDir::new().unwrap(), NamedTempFile::new().unwrap());
     let mut up = command(env!("CARGO_BIN_EXE_orderstream"), folder.path());
     up.arg("up").env("LOG_LEVEL", "info").stderr(log.reopen().unwrap());
@@ -36,7 +36,7 @@ async fn writes_do_not_wait_for_a_reader_and_a_large_wal_is_reported_until_it_is
     };
     assert_eq!(child.post(&order(0, 1)).await.status, 201);
 
-    // A shell in the middle of a transaction that only reads.
+    // A shell with an open read transaction.
     let file = folder.path().join("orders.db");
     let shell = Connection::open_with_flags(&file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     shell.execute_batch("BEGIN").unwrap();
@@ -51,7 +51,7 @@ async fn writes_do_not_wait_for_a_reader_and_a_large_wal_is_reported_until_it_is
     .await;
     until("a log that reports the WAL", async || (lines("the WAL is large") == 1).then_some(())).await;
     assert!(wal_length(folder.path()) > 256 << 20);
-    assert_eq!(seen(), 1, "the reader has its snapshot");
+    assert_eq!(seen(), 1, "the reader keeps its snapshot");
     assert_eq!(lines("the WAL is short again"), 0);
 
     shell.execute_batch("COMMIT").unwrap();
@@ -61,6 +61,6 @@ async fn writes_do_not_wait_for_a_reader_and_a_large_wal_is_reported_until_it_is
     })
     .await;
     assert!(wal_length(folder.path()) <= 256 << 20, "the file is cut");
-    assert_eq!(lines("the WAL is large"), 1, "one line, however many writes there were");
+    assert_eq!(lines("the WAL is large"), 1, "the log has one line for all writes");
     child.stop().await;
 }

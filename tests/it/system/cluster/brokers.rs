@@ -1,5 +1,5 @@
-//! Kafka goes away, stands still, or loses one of its brokers, while orders come in. Everything that was accepted
-//! is in the database and follows later; nobody gets an error for it, and the api stays alive and small.
+//! Kafka is killed, paused, or loses one of its brokers while clients send orders. Accepted orders are in the database
+//! and are processed later; no client gets an error for it, and the api stays alive and small.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::harness::wait::until;
 const CLIENTS: usize = 16;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_is_killed_under_load_fails_nobody_and_everything_follows_when_it_is_back() {
+async fn killing_the_broker_under_load_fails_no_request_and_loses_no_order() {
     let setup = Cluster::setup_alone().await;
     let servers = Private::new();
     let brokers = servers.up(Server::Kafka);
@@ -31,7 +31,7 @@ async fn a_broker_that_is_killed_under_load_fails_nobody_and_everything_follows_
         degraded(&client).await;
     }
     running.discard_confirmations();
-    // Each client has seen several answers that nobody could have sent but without a broker.
+    // Each client has had several answers since the broker was killed.
     running.confirmed(CLIENTS * 6).await;
     for client in cluster.clients() {
         degraded(&client).await;
@@ -44,7 +44,7 @@ async fn a_broker_that_is_killed_under_load_fails_nobody_and_everything_follows_
 
     let load = running.stopped().await;
     assert!(load.late() >= CLIENTS * 4, "{} orders waited for the broker", load.late());
-    // That the broker was away is told by one place alone.
+    // Only the broker monitor logs the outage, and not each client of Kafka.
     assert_eq!(["api", "worker"].map(|verb| cluster.logged(verb, "client_errors")), [0, 0]);
     assert!(load.endings().all(|ending| *ending == Ending::Stopped));
     let orders = cluster.finish(&load.confirmed_orders(), 0).await;
@@ -52,16 +52,16 @@ async fn a_broker_that_is_killed_under_load_fails_nobody_and_everything_follows_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_stops_while_its_broker_is_away_does_not_wait_for_it() {
+async fn a_worker_that_stops_without_its_broker_does_not_wait_for_it() {
     let setup = Cluster::setup_alone().await;
     let servers = Private::new();
     let brokers = servers.up(Server::Kafka);
     let mut cluster = setup.kafka(&brokers).set("LOG_LEVEL", "info").start(1, 1).await;
     let client = cluster.clients().remove(0);
-    let mut told = Vec::new();
+    let mut confirmed = Vec::new();
     for _ in 0..10 {
         let answer = client.post("/orders", format!(r#"{{"user_id":"{USER}","payload":{{}}}}"#)).await;
-        told.push((order_id(&answer), "created"));
+        confirmed.push((order_id(&answer), "created"));
     }
     cluster.idle().await;
     servers.kill("kafka");
@@ -70,18 +70,18 @@ async fn a_worker_that_stops_while_its_broker_is_away_does_not_wait_for_it() {
     })
     .await;
     cluster.workers.remove(0).stop().await;
-    // It did not wait for its last commits until its session was over.
+    // It did not wait for its last commits until its session timed out.
     assert_eq!(
         ["session timed out", "has not left its group"].map(|text| cluster.logged("worker", text)),
         [0, 0]
     );
     servers.up(Server::Kafka);
     cluster.start_worker().await;
-    cluster.finish(&told, 0).await;
+    cluster.finish(&confirmed, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_stands_still_exhausts_nothing_and_everything_follows_when_it_goes_on() {
+async fn a_paused_broker_exhausts_no_memory_and_all_orders_follow_later() {
     let setup = Cluster::setup_alone().await;
     let servers = Private::new();
     let brokers = servers.up(Server::Kafka);
@@ -90,10 +90,10 @@ async fn a_broker_that_stands_still_exhausts_nothing_and_everything_follows_when
     let client = cluster.clients().remove(0);
 
     servers.pause("kafka");
-    let mut told = Vec::new();
-    // More bytes than the relay and the Kafka client hold on to together.
-    for _ in 0..RUSHES {
-        let posting = (0..RUSH).map(|_| {
+    let mut confirmed = Vec::new();
+    // More bytes than the relay and the Kafka client together keep in memory.
+    for _ in 0..BATCHES {
+        let posting = (0..BATCH).map(|_| {
             let client = Arc::clone(&client);
             tokio::spawn(async move { client.post("/orders", large_order()).await })
         });
@@ -104,24 +104,24 @@ async fn a_broker_that_stands_still_exhausts_nothing_and_everything_follows_when
                 continue;
             }
             assert_eq!(answer.status, 202, "{answer:?}");
-            told.push((order_id(&answer), "accepted"));
+            confirmed.push((order_id(&answer), "accepted"));
         }
         assert_eq!(client.get("/health/live").await.status, 200);
     }
-    // What waits is in the database and not in memory: several times as much as a process ever takes.
+    // The waiting orders are in the database and not in memory: they are several times as large as a process ever is.
     assert_small(cluster.apis[0].id());
-    assert!(told.len() > RUSHES * RUSH / 2, "{} orders were taken", told.len());
-    let found = client.get(&format!("/orders/{}", told[0].0)).await;
+    assert!(confirmed.len() > BATCHES * BATCH / 2, "{} orders were accepted", confirmed.len());
+    let found = client.get(&format!("/orders/{}", confirmed[0].0)).await;
     assert_eq!(found.status, 200);
 
     servers.resume("kafka");
-    let orders = cluster.finish(&told, 0).await;
-    assert_eq!(orders.len(), told.len());
+    let orders = cluster.finish(&confirmed, 0).await;
+    assert_eq!(orders.len(), confirmed.len());
     assert!(orders.iter().all(|order| order.status.as_str() == "done"), "an order was given up");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_of_three_brokers_that_is_killed_under_load_is_hardly_noticed() {
+async fn killing_one_of_three_brokers_under_load_stops_no_client() {
     let setup = Cluster::setup_alone().await;
     let servers = Private::new();
     let brokers = servers.three_brokers();
@@ -142,24 +142,24 @@ async fn one_of_three_brokers_that_is_killed_under_load_is_hardly_noticed() {
     load.check(&orders);
 }
 
-/// How many large orders come in at a time, and how often.
-const RUSH: usize = 40;
-const RUSHES: usize = 24;
+/// How many large orders are sent at a time, and how often.
+const BATCH: usize = 40;
+const BATCHES: usize = 24;
 
-/// How large an order is, in KiB.
+/// The size of a large order, in KiB.
 const LARGE: usize = 512;
 
 fn large_order() -> String {
     format!(r#"{{"user_id":"{USER}","payload":{{"amount":1,"text":"{}"}}}}"#, "x".repeat(LARGE << 10))
 }
 
-/// Waits until an api says that it takes orders, and what is missing.
+/// Waits until an api reports that it takes orders, and that the bus is not available.
 async fn degraded(client: &Client) {
     until("an api that misses its broker", async || {
         let answer = client.get("/health/ready").await;
         assert_eq!((answer.status, answer.json()["store"].as_str()), (200, Some("ok")), "{answer:?}");
-        let said = answer.json();
-        (said["status"] == "degraded" && said["bus"] == "not available").then_some(())
+        let health = answer.json();
+        (health["status"] == "degraded" && health["bus"] == "not available").then_some(())
     })
     .await;
 }

@@ -1,5 +1,6 @@
-//! Processes that die at the worst moment: between the commit and the publish, before the commit, between the
-//! worker's effect and its offset, and anywhere under load. Whoever is left, or comes next, carries on.
+//! Processes that are killed at the worst moment: between the commit and the publish, before the commit, between the
+//! worker's write and its offset, and at any point under load. The remaining processes, or the next ones, finish the
+//! work.
 
 use orderstream::order::Status;
 use tokio::task::JoinHandle;
@@ -16,9 +17,9 @@ use crate::harness::system::{outcome, update};
 use crate::harness::wait::until;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_an_api_committed_and_could_not_publish_before_it_was_killed_a_peer_publishes() {
+async fn a_peer_publishes_events_that_a_killed_api_committed() {
     let mut cluster = Cluster::setup().await.set("ACK_WAIT_TIMEOUT", "100ms").start(1, 1).await;
-    // Nobody listens there: this one can commit, and never publish.
+    // Nothing listens at that address: this api can commit, and never publish.
     cluster.start_api_with(&[("KAFKA_BROKERS", "127.0.0.1:1")]).await;
     let doomed = Client::new(cluster.apis[1].address());
     let mut confirmed = Vec::new();
@@ -46,15 +47,15 @@ async fn what_an_api_committed_and_could_not_publish_before_it_was_killed_a_peer
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_api_killed_before_its_commit_leaves_nothing_and_a_retry_makes_exactly_one_order() {
+async fn an_api_killed_before_its_commit_stores_nothing_and_a_retry_works() {
     let mut cluster = Cluster::setup().await.start(2, 1).await;
     let lock = Lock::on_table(cluster.sql().await, cluster.sql().await, "orders_outbox").await;
-    let waiting = ask(&cluster).await;
+    let waiting = send_order(&cluster).await;
     lock.is_waited_for().await;
     cluster.take_out_api(0).kill_9().await;
     assert_eq!(waiting.await.unwrap(), Err(Broken::Silent));
-    // A server notices that its client is gone when it has something to say; this one is made to notice now.
-    lock.end_who_waits().await;
+    // A server notices that its client is gone when it sends a response; the test makes it notice now.
+    lock.end_waiting_sessions().await;
     lock.release().await;
     assert_eq!(cluster.count("SELECT count(*) FROM orders").await, 0);
     assert_eq!(cluster.count("SELECT count(*) FROM orders_outbox").await, 0);
@@ -67,10 +68,10 @@ async fn an_api_killed_before_its_commit_leaves_nothing_and_a_retry_makes_exactl
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_that_outlives_the_api_that_asked_for_it_is_whole_and_a_peer_publishes_it() {
+async fn a_commit_that_outlives_its_api_is_complete_and_a_peer_publishes_it() {
     let mut cluster = Cluster::setup().await.start(2, 1).await;
     let lock = Lock::on_table(cluster.sql().await, cluster.sql().await, "orders_outbox").await;
-    let waiting = ask(&cluster).await;
+    let waiting = send_order(&cluster).await;
     lock.is_waited_for().await;
     cluster.take_out_api(0).kill_9().await;
     assert_eq!(waiting.await.unwrap(), Err(Broken::Silent));
@@ -82,7 +83,7 @@ async fn a_commit_that_outlives_the_api_that_asked_for_it_is_whole_and_a_peer_pu
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_killed_between_its_effect_and_its_offset_has_the_event_again_and_it_changes_nothing() {
+async fn a_worker_killed_before_its_offset_gets_the_event_again_without_a_change() {
     let setup = Cluster::setup().await;
     let servers = Private::new();
     let brokers = servers.up(Server::Kafka);
@@ -96,8 +97,8 @@ async fn a_worker_killed_between_its_effect_and_its_offset_has_the_event_again_a
     lock.is_waited_for().await;
     servers.kill("kafka");
     lock.release().await;
-    // The effect is there; without a broker no ACK and no offset can be.
-    until("the effect", async || {
+    // The order is written; without a broker there is no ACK and no committed offset.
+    until("the worker's write", async || {
         (cluster.count("SELECT count(*) FROM orders WHERE status = 'done'").await == 1).then_some(())
     })
     .await;
@@ -115,7 +116,7 @@ async fn a_worker_killed_between_its_effect_and_its_offset_has_the_event_again_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_was_confirmed_survives_apis_and_workers_that_are_killed_under_load() {
+async fn confirmed_orders_survive_apis_and_workers_killed_under_load() {
     let mut cluster = Cluster::setup().await.start(3, 2).await;
     let mut running = Load::of(24).start_on(&cluster.api_addresses);
     for _ in 0..3 {
@@ -124,24 +125,24 @@ async fn whatever_was_confirmed_survives_apis_and_workers_that_are_killed_under_
         cluster.start_api().await;
     }
     running.confirmed(300).await;
-    // The group takes it for dead only after a while, and what it held waits for that; no caller so long as to
-    // be given a 202.
+    // The group removes the killed worker only after a while, and its partitions wait for that; no caller waits so long
+    // that it gets a 202.
     cluster.workers.remove(0).kill_9().await;
     cluster.start_worker().await;
     running.discard_confirmations();
     running.confirmed(600).await;
     let load = running.stopped().await;
     let broken = load.endings().filter(|ending| matches!(ending, Ending::Broken(_))).count();
-    assert!(broken >= 3, "the kills must hit requests under way, or nothing was tested");
+    assert!(broken >= 3, "the kills must hit requests in flight, or nothing was tested");
     let orders = cluster.finish(&load.confirmed_orders(), 0).await;
     load.check(&orders);
 }
 
-/// An order's whole row.
+/// The whole row of an order.
 const ROW: &str = "SELECT orders::text FROM orders";
 
-/// Asks the first api for an order, on a connection of its own.
-async fn ask(cluster: &Cluster) -> JoinHandle<Result<Answer, Broken>> {
+/// Sends an order to the first api, on a connection of its own.
+async fn send_order(cluster: &Cluster) -> JoinHandle<Result<Answer, Broken>> {
     let mut wire = cluster.apis[0].connect().await;
     tokio::spawn(async move { wire.post(&creation(1)).await })
 }

@@ -1,5 +1,5 @@
-//! Postgres dies, stands still, ends a session in the middle of a commit, or takes no writes. The answers say what
-//! is known: not stored, stored, or that nobody can tell; and the service finds back by itself.
+//! Postgres is killed, paused, ends a session during a commit, or takes no writes. The answers say what is known: not
+//! stored, stored, or an unknown outcome; and the service recovers by itself.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::harness::wait::until;
 const CLIENTS: usize = 16;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_killed_under_load_loses_nothing_that_was_confirmed() {
+async fn a_database_killed_under_load_loses_no_confirmed_order() {
     let setup = Cluster::setup().await;
     let servers = Private::new();
     let cluster = setup.postgres(&servers.up(Server::Postgres)).start(2, 1).await;
@@ -35,24 +35,24 @@ async fn a_database_that_is_killed_under_load_loses_nothing_that_was_confirmed()
     }
     running.confirmed(200).await;
     let load = running.stopped().await;
-    let mut turned_away = 0;
+    let mut rejected = 0;
     for ending in load.endings() {
         match ending {
             Ending::Rejected(code) => {
                 assert!(["store_unavailable", "outcome_unknown"].contains(&code.as_str()), "{code}");
-                turned_away += 1;
+                rejected += 1;
             }
             Ending::Stopped => {}
             Ending::Refused | Ending::Broken(_) | Ending::Exhausted => panic!("{ending:?}"),
         }
     }
-    assert!(turned_away > 0, "the kills must hit requests, or nothing was tested");
+    assert!(rejected > 0, "the kills must hit requests, or nothing was tested");
     let orders = cluster.finish(&load.confirmed_orders(), 0).await;
     load.check(&orders);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_stands_still_is_told_of_and_gone_on_with() {
+async fn a_paused_database_is_reported_and_used_again_after_it_resumes() {
     let setup = Cluster::setup().await;
     let servers = Private::new();
     let setup = setup.postgres(&servers.up(Server::Postgres));
@@ -77,18 +77,18 @@ async fn a_database_that_stands_still_is_told_of_and_gone_on_with() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_that_is_ended_in_the_middle_of_its_commit_is_an_outcome_that_nobody_knows() {
+async fn a_session_ended_during_its_commit_is_an_unknown_outcome() {
     let cluster = Cluster::setup().await.start(1, 1).await;
     let client = cluster.clients().remove(0);
     let lock = Lock::on_table(cluster.sql().await, cluster.sql().await, "orders_outbox").await;
     let waiting: JoinHandle<Answer> = posting(&client, creation(1));
     lock.is_waited_for().await;
-    lock.end_who_waits().await;
+    lock.end_waiting_sessions().await;
     let answer = waiting.await.unwrap();
     problem(&answer, "outcome_unknown");
     let id = member(answer.text(), "order_id");
     lock.release().await;
-    // Here nothing happened, and the caller can find that out.
+    // Here the order was not stored, and the caller can find that out.
     problem(&client.get(&format!("/orders/{id}")).await, "order_not_found");
     let again = client.post("/orders", creation(1)).await;
     assert_eq!(outcome(&again), (201, "created".to_owned()));
@@ -97,7 +97,7 @@ async fn a_session_that_is_ended_in_the_middle_of_its_commit_is_an_outcome_that_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_takes_no_writes_stores_nothing_and_is_found_again_when_it_does() {
+async fn a_read_only_database_stores_nothing_and_is_used_again_when_writable() {
     let setup = Cluster::setup().await;
     let servers = Private::new();
     let setup = setup.postgres(&servers.up(Server::Postgres));
@@ -131,12 +131,12 @@ async fn a_database_that_takes_no_writes_stores_nothing_and_is_found_again_when_
     assert_eq!(orders.len(), 3);
 }
 
-/// Has the server refuse writes, as one does that has become a replica; or take them again.
+/// Makes the server refuse writes, as a primary that has become a replica; or take them again.
 async fn read_only(cluster: &Cluster, to: &str) {
     let sql = cluster.sql().await;
     sql.batch_execute(&format!("ALTER SYSTEM SET default_transaction_read_only = {to}")).await.unwrap();
     sql.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-    // A new session sees it when the server has.
+    // A new session shows whether the server has read the setting.
     until("the server's new setting", async || {
         let row = cluster.sql().await.query_one("SHOW default_transaction_read_only", &[]).await.unwrap();
         (row.get::<_, &str>(0) == to).then_some(())
@@ -144,7 +144,7 @@ async fn read_only(cluster: &Cluster, to: &str) {
     .await;
 }
 
-/// Waits until an api says that it takes no orders.
+/// Waits until an api reports that its store is not available.
 async fn not_ready(client: &Client) {
     until("an api that misses its database", async || {
         let answer = client.get("/health/ready").await;

@@ -1,5 +1,5 @@
-//! Many records that no worker can deal with, before and among good ones: the good ones do not wait for them, not even
-//! while the dead-letter topic takes nothing, and the worker stays small.
+//! Many records that no worker can process, before and among good ones: the good ones do not wait for them, not even
+//! while the dead-letter topic takes no records, and the worker stays small.
 
 use std::time::Instant;
 
@@ -10,14 +10,14 @@ use crate::harness::cluster::Cluster;
 use crate::harness::servers::{Private, Server};
 use crate::harness::wait::until;
 
-/// How many records no worker can deal with.
+/// How many records no worker can process.
 const POISON: usize = 20_000;
 
 /// How many orders there are among them.
 const ORDERS: usize = 4000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn good_records_are_processed_among_bad_ones_while_the_dead_letters_cannot_be_written() {
+async fn good_records_are_processed_while_dead_letters_cannot_be_written() {
     let setup = Cluster::setup().await;
     let servers = Private::new();
     let brokers = servers.kafka_with_acls();
@@ -34,9 +34,9 @@ async fn good_records_are_processed_among_bad_ones_while_the_dead_letters_cannot
     eprintln!("{ORDERS} orders among {POISON} bad records took {:?}", begun.elapsed());
     assert_eq!(cluster.records(&letters).len(), 0);
     let health = Client::new(cluster.workers[0].address());
-    until("a worker that says so", async || {
-        let said = health.get("/health/ready").await.json();
-        (said["status"] == "degraded" && said["bus"] == "not available").then_some(())
+    until("a worker that reports it", async || {
+        let report = health.get("/health/ready").await.json();
+        (report["status"] == "degraded" && report["bus"] == "not available").then_some(())
     })
     .await;
     assert_eq!(
@@ -47,14 +47,14 @@ async fn good_records_are_processed_among_bad_ones_while_the_dead_letters_cannot
 
     let begun = Instant::now();
     servers.permit(&brokers, ["--topic", &letters], "Write", true);
-    cluster.dealt_with().await;
+    cluster.workers_caught_up().await;
     eprintln!("{POISON} dead letters were written within {:?}", begun.elapsed());
     cluster.ready_worker(0).await;
     assert_eq!(cluster.finish(&[], POISON as u64).await.len(), ORDERS);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_stays_small_before_more_bad_records_than_it_keeps() {
+async fn a_worker_with_more_bad_records_than_it_keeps_stays_small() {
     const MORE: usize = 100_000;
     let setup = Cluster::setup().await;
     let servers = Private::new();
@@ -69,14 +69,14 @@ async fn a_worker_stays_small_before_more_bad_records_than_it_keeps() {
     until("a worker that keeps no more", async || (cluster.logged("worker", line) > 0).then_some(())).await;
     let begun = Instant::now();
     servers.permit(&brokers, ["--topic", &letters], "Write", true);
-    cluster.dealt_with().await;
+    cluster.workers_caught_up().await;
     eprintln!("{MORE} bad records and 1000 orders took {:?}", begun.elapsed());
     assert_small(cluster.workers[0].id());
     assert_eq!(cluster.finish(&[], MORE as u64).await.len(), 1000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_says_over_http_how_it_is() {
+async fn a_worker_reports_its_health_over_http() {
     let setup = Cluster::setup().await;
     let servers = Private::new();
     let mut cluster = setup.postgres(&servers.up(Server::Postgres)).start(1, 0).await;
@@ -110,13 +110,13 @@ async fn a_worker_says_over_http_how_it_is() {
     cluster.finish(&[], 0).await;
 }
 
-/// Writes records that are no events, to every partition.
+/// Writes records that are not events to every partition.
 fn write_poison(cluster: &Cluster, count: usize) {
     cluster.kafka.write_many(&cluster.kafka.options.events_topic, b"{", count);
 }
 
 impl Cluster {
-    /// Waits until a worker says that it is ready.
+    /// Waits until a worker reports that it is ready.
     async fn ready_worker(&self, index: usize) {
         let health = Client::new(self.workers[index].address());
         until("a worker that is ready", async || {

@@ -1,5 +1,5 @@
-//! Beside another service on the same tables and topics, which knows no versions, no keys and no headers: its
-//! events are processed, and its worker's ACKs answer our callers.
+//! Interoperation with another service on the same tables and topics, which uses no versions, keys or headers: its
+//! events are processed, its worker's ACKs answer our callers, and its writes to rows change their tags.
 
 use orderstream::order::{OrderId, Status};
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use crate::harness::cluster::Cluster;
 use crate::harness::system::outcome;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_without_key_and_headers_about_rows_that_another_service_wrote_are_processed() {
+async fn events_of_another_service_without_key_and_headers_are_processed() {
     let cluster = Cluster::setup().await.start(1, 2).await;
     let sql = cluster.sql().await;
     let mut confirmed = Vec::new();
@@ -41,7 +41,7 @@ async fn events_without_key_and_headers_about_rows_that_another_service_wrote_ar
         }
         confirmed.push((OrderId::parse(&id.to_string()).unwrap(), number));
     }
-    cluster.dealt_with().await;
+    cluster.workers_caught_up().await;
     let client = cluster.clients().remove(0);
     for (id, number) in &confirmed {
         let shown = order(&client, &id.to_string()).await;
@@ -53,14 +53,14 @@ async fn events_without_key_and_headers_about_rows_that_another_service_wrote_ar
             _ => assert_eq!(status, "deleted"),
         }
     }
-    let told: Vec<_> = confirmed.iter().map(|(id, _)| (*id, "created")).collect();
-    let orders = cluster.finish(&told, 0).await;
+    let answered: Vec<_> = confirmed.iter().map(|(id, _)| (*id, "created")).collect();
+    let orders = cluster.finish(&answered, 0).await;
     assert_eq!(orders.len(), 8);
     assert_eq!(orders.iter().filter(|order| order.status == Status::Deleted).count(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_ack_without_key_and_headers_answers_whoever_waits_for_its_order_where_all_are_read() {
+async fn an_ack_without_key_and_headers_answers_the_caller_of_its_order() {
     let mut cluster = Cluster::setup().await.set("ACK_READ", "all").start(2, 0).await;
     let clients = cluster.clients();
     let sql = cluster.sql().await;
@@ -71,7 +71,7 @@ async fn an_ack_without_key_and_headers_answers_whoever_waits_for_its_order_wher
         let known = |id: &str| confirmed.iter().any(|(other, _): &(OrderId, _)| other.to_string() == id);
         let ids = events.iter().map(|event| member(text(event), "order_id"));
         let id = ids.into_iter().find(|id| !known(id)).unwrap();
-        // Where the row is left as it was, nothing but the ACK can have answered the caller.
+        // Where the row is unchanged, only the ACK can have answered the caller.
         if number < 2 {
             let change =
                 format!("UPDATE orders SET status = 'done', amount = {number} WHERE order_id = '{id}'");
@@ -88,20 +88,20 @@ async fn an_ack_without_key_and_headers_answers_whoever_waits_for_its_order_wher
         assert_eq!(order_id(&answer).to_string(), id);
         confirmed.push((order_id(&answer), "created"));
     }
-    // Our own worker comes to the same events later, and agrees.
+    // Our own worker processes the same events later, with the same result.
     cluster.start_worker().await;
     let orders = cluster.finish(&confirmed, 0).await;
     assert!(orders.iter().all(|order| order.status == Status::Done && order.version == 1));
 }
 
-/// An event as the other service sends it; each later one of an order is younger.
+/// An event as the other service sends it; `age` orders the events of an order in time.
 fn legacy_event(cluster: &Cluster, id: Uuid, payload: &str, status: &str, age: i64) {
     let now = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(age);
     let event = format!(
         r#"{{"order_id":"{id}","external_id":"","user_id":"{USER}","payload":{payload},"status":"{status}","timestamp":"{now}"}}"#
     );
     let topic = &cluster.kafka.options.events_topic;
-    // It sends without a key, so the events of an order may lie anywhere; here they keep their order.
+    // That service sends without a key, so the events of an order may be in any partition; here they keep their order.
     let partition = i32::from(id.as_bytes()[15]) % 4;
     cluster.kafka.write(topic, Some(partition), None, &[], Some(event.as_bytes()));
 }
@@ -127,7 +127,7 @@ async fn a_tag_changes_whenever_another_service_changes_the_row() {
         assert!(tag.starts_with(&format!("\"v1-{status}.")), "{tag}");
         seen.push(tag);
     }
-    // A row that such a service wrote, which its worker has not come to.
+    // A row of the other service that no worker has processed.
     let other = Uuid::now_v7();
     let insert = format!(
         "INSERT INTO orders (order_id, user_id, status, payload, bucket) VALUES ('{other}', '{USER}', 'new', '{{}}', 0)"
@@ -149,15 +149,15 @@ async fn a_tag_changes_whenever_another_service_changes_the_row() {
         assert_eq!((updated.status, updated.header("etag")), (200, Some("\"v2\"")), "{updated:?}");
         assert_eq!(client.get(&format!("/orders/{id}")).await.header("etag"), Some("\"v2\""));
     }
-    let told = [id, other.to_string()].map(|id| (OrderId::parse(&id).unwrap(), "updated"));
-    cluster.finish(&told, 0).await;
+    let answered = [id, other.to_string()].map(|id| (OrderId::parse(&id).unwrap(), "updated"));
+    cluster.finish(&answered, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_whose_payload_no_api_would_take_is_deleted_like_any_other() {
+async fn an_order_with_an_unacceptable_payload_can_be_deleted() {
     let cluster = Cluster::setup().await.start(1, 1).await;
     let client = cluster.clients().remove(0);
-    // One that is taken, and that the store gives back with all of its 309 digits.
+    // An order that the api accepts, and that the store returns with all of its 309 digits.
     let mut ids = vec![create(&client, r#"{"items":[1.7976931348623157e308,{"price":3}]}"#).await];
     let sql = cluster.sql().await;
     let deep = format!(r#"{{"n":{}{}}}"#, "[".repeat(200), "]".repeat(200));
@@ -174,7 +174,7 @@ async fn an_order_whose_payload_no_api_would_take_is_deleted_like_any_other() {
         let deleted = client.request("DELETE", &format!("/orders/{id}"), &[], "").await;
         assert_eq!(deleted.status, 200, "{}", deleted.text());
     }
-    // The checker calls the other two payloads bad.
+    // The checker reports the other two payloads.
     sql.batch_execute(&format!("DELETE FROM orders WHERE order_id <> '{}'", ids[0])).await.unwrap();
     cluster.finish(&[(OrderId::parse(&ids[0]).unwrap(), "deleted")], 0).await;
 }

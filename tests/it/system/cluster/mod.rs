@@ -1,5 +1,5 @@
-//! The faults that the whole service survives: real api and worker processes on Postgres and Kafka, which are
-//! killed, stopped, restarted and cut off from their servers while clients go on. After each test the checker runs.
+//! The faults that the whole service survives: real api and worker processes on Postgres and Kafka, which are killed,
+//! stopped, restarted and cut off from their servers while clients continue. After each test the checker runs.
 
 mod brokers;
 mod crashes;
@@ -35,7 +35,7 @@ fn posting(client: &Arc<Client>, body: String) -> JoinHandle<Answer> {
     tokio::spawn(async move { client.post("/orders", body).await })
 }
 
-/// Waits until so many events have been published, and answers them.
+/// Waits until `count` events have been published, and answers them.
 async fn events(cluster: &Cluster, count: usize) -> Vec<Record> {
     until("events", async || Some(cluster.events()).filter(|events| events.len() == count)).await
 }

@@ -1,5 +1,5 @@
-//! A worker that fetches nothing for a while, because more waits for it than it holds: its partitions move to another
-//! worker and come back meanwhile, or the group takes it for dead. When its store goes on, so does every partition.
+//! A worker that pauses its partitions, because its inbox is full: meanwhile its partitions move to another worker and
+//! return, or the group removes the worker. When its store works again, every partition is read again.
 
 use std::time::Instant;
 
@@ -9,35 +9,34 @@ use crate::faults::lock::Lock;
 use crate::harness::cluster::Cluster;
 use crate::harness::wait::{until, within};
 
-/// How many orders wait: every partition holds more than half of what one worker takes in.
+/// How many orders wait: each partition has more than half of what fits into a worker's inbox.
 const ORDERS: usize = 24_000;
 
-/// How many orders go into a request.
+/// How many orders are in a request.
 const BATCH: usize = 1000;
 
-/// What a worker logs when it fetches nothing more from a partition.
+/// The log line of a worker that pauses a partition.
 const PAUSED: &str = "a partition is not fetched";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn partitions_that_the_group_took_from_a_full_worker_are_read_when_they_come_back() {
+async fn partitions_taken_from_a_full_worker_are_read_after_they_return() {
     let (cluster, lock) = full_worker().await;
     let worker = &cluster.workers[0];
     worker.signal("STOP").await;
-    until("a group that takes the worker for dead", async || (cluster.kafka.members() == 0).then_some(()))
-        .await;
+    until("a group that has removed the worker", async || (cluster.kafka.members() == 0).then_some(())).await;
     worker.signal("CONT").await;
-    until("a worker that is back", async || (cluster.kafka.members() == 1).then_some(())).await;
+    until("a worker that has joined again", async || (cluster.kafka.members() == 1).then_some(())).await;
     drain(&cluster, lock).await;
     cluster.take_orders(2 * BATCH).await;
     assert_eq!(cluster.finish(&[], 0).await.len(), ORDERS + 2 * BATCH);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn partitions_that_a_full_worker_gave_to_another_are_read_when_that_one_leaves() {
+async fn partitions_that_a_full_worker_gave_to_another_are_read_after_it_leaves() {
     let (mut cluster, lock) = full_worker().await;
     let paused = cluster.logged("worker", PAUSED);
     start_worker(&mut cluster).await;
-    // The second one is full, too: it has its partitions.
+    // The second worker is full, too, so it has its partitions.
     until("a second worker that is full", async || (cluster.logged("worker", PAUSED) > paused).then_some(()))
         .await;
     assert_eq!(cluster.kafka.members(), 2);
@@ -48,7 +47,7 @@ async fn partitions_that_a_full_worker_gave_to_another_are_read_when_that_one_le
     assert_eq!(cluster.finish(&[], 0).await.len(), ORDERS + 2 * BATCH);
 }
 
-/// A worker that is full of orders, and the lock that keeps it from recording one.
+/// A worker whose inbox is full, and the lock that prevents it from recording orders.
 async fn full_worker() -> (Cluster, Lock) {
     let mut cluster = Cluster::setup().await.set("ACK_WAIT", "off").start(1, 0).await;
     cluster.take_orders(ORDERS).await;
@@ -63,7 +62,7 @@ async fn start_worker(cluster: &mut Cluster) {
     cluster.start_worker_with(&[("LOG_LEVEL", "warn,orderstream::bus::kafka=debug")]).await;
 }
 
-/// Ends the lock, and waits until every order is processed.
+/// Releases the lock, and waits until every order is processed.
 async fn drain(cluster: &Cluster, lock: Lock) {
     lock.release().await;
     let begun = Instant::now();
@@ -72,7 +71,7 @@ async fn drain(cluster: &Cluster, lock: Lock) {
 }
 
 impl Cluster {
-    /// Has the first api take so many orders.
+    /// Sends `count` orders to the first api.
     pub(super) async fn take_orders(&self, count: usize) {
         let client = Client::new(self.apis[0].address());
         let order = format!(r#"{{"user_id":"{USER}","payload":{{"amount":1}}}}"#);

@@ -1,5 +1,6 @@
-//! What lies between the database and Kafka: events that one process cannot publish, that are confirmed and not marked,
-//! or that Kafka has confirmed and lost. Each is published, and none again and again.
+//! The relay between the database and Kafka: events that one process cannot publish, that are confirmed and cannot be
+//! marked published, or that Kafka has confirmed and lost. Each is published, and no event is published repeatedly
+//! without need.
 
 use std::fs::{self, File};
 use std::process::Command;
@@ -24,20 +25,20 @@ use crate::harness::kafka::TestTopics;
 use crate::harness::servers::{Private, Server};
 use crate::harness::wait::{until, within};
 
-/// Makes so many orders at one api, which answers when they are stored.
+/// Creates `count` orders at one api, which answers when they are stored.
 async fn create(cluster: &Cluster, api: usize, count: usize) -> Vec<(OrderId, &'static str)> {
     let client = cluster.clients().remove(api);
-    let mut told = Vec::new();
+    let mut confirmed = Vec::new();
     for number in 0..count {
         let answer = client.post("/orders", creation(number)).await;
         assert_eq!(answer.status, 201, "{answer:?}");
-        told.push((order_id(&answer), "created"));
+        confirmed.push((order_id(&answer), "created"));
     }
-    told
+    confirmed
 }
 
-/// Waits until so many rows are in the outbox, all of them older than that.
-async fn outbox(cluster: &Cluster, rows: i64, age: &str) {
+/// Waits until the outbox has that many rows, all of them older than `age`.
+async fn wait_for_outbox(cluster: &Cluster, rows: i64, age: &str) {
     let sql = format!(
         "SELECT count(*) FILTER (WHERE created_at < clock_timestamp() - interval '{age}')
               - count(*) FILTER (WHERE created_at >= clock_timestamp() - interval '{age}') FROM orders_outbox"
@@ -46,24 +47,24 @@ async fn outbox(cluster: &Cluster, rows: i64, age: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_api_without_a_broker_leaves_its_events_to_one_that_has_it() {
+async fn an_api_with_a_broker_publishes_the_events_of_one_without() {
     let setup = Cluster::setup().await.set("ACK_WAIT", "off");
     let mut cluster = setup.start(0, 0).await;
     cluster.start_api_with(&[("KAFKA_BROKERS", "127.0.0.1:1")]).await;
-    let told = create(&cluster, 0, 100).await;
-    // Old enough for several sweeps.
-    outbox(&cluster, 100, "9 seconds").await;
+    let confirmed = create(&cluster, 0, 100).await;
+    // The events are old enough for several sweeps.
+    wait_for_outbox(&cluster, 100, "9 seconds").await;
     let claimed = "SELECT count(*) FROM orders_outbox WHERE claimed_until IS NOT NULL";
     assert_eq!(cluster.count(claimed).await, 0, "events are claimed by a process that cannot publish them");
     cluster.start_api().await;
     cluster.start_worker().await;
     cluster.idle().await;
     drop(cluster.take_out_api(0));
-    cluster.finish(&told, 0).await;
+    cluster.finish(&confirmed, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_of_the_sweep_that_hangs_delays_no_order() {
+async fn a_hanging_connection_of_the_sweep_delays_no_order() {
     let setup = Cluster::setup().await;
     let servers = Private::new();
     let dsn = servers.up(Server::Postgres);
@@ -81,21 +82,21 @@ async fn a_connection_of_the_sweep_that_hangs_delays_no_order() {
     };
     signal("-STOP");
     let client = cluster.clients().remove(0);
-    let mut told = Vec::new();
-    // Until the sweep has surely come to the connection, and beyond.
+    let mut confirmed = Vec::new();
+    // Orders are sent until the sweep has certainly used the connection.
     let old = "SELECT count(*) FROM orders WHERE created_at < clock_timestamp() - interval '5 seconds'";
     let mut number = 0;
     within("orders that are answered", async {
         while cluster.count(old).await == 0 {
             let answer = posting(&client, creation(number)).await.expect("an answer");
             assert_eq!(answer.status, 201, "{answer:?}");
-            told.push((order_id(&answer), "created"));
+            confirmed.push((order_id(&answer), "created"));
             number += 1;
         }
     })
     .await;
     signal("-CONT");
-    cluster.finish(&told, 0).await;
+    cluster.finish(&confirmed, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,8 +109,8 @@ async fn an_event_that_cannot_be_marked_published_is_not_published_again() {
     )
     .await
     .expect("a trigger");
-    let told = create(&cluster, 0, 20).await;
-    outbox(&cluster, 20, "12 seconds").await;
+    let confirmed = create(&cluster, 0, 20).await;
+    wait_for_outbox(&cluster, 20, "12 seconds").await;
     assert!(cluster.logged("api", "events cannot be marked published") > 0);
     sql.batch_execute("DROP TRIGGER refuse ON orders_outbox").await.expect("no trigger");
     until("marks", async || (cluster.count("SELECT count(*) FROM orders_outbox").await == 0).then_some(()))
@@ -118,107 +119,107 @@ async fn an_event_that_cannot_be_marked_published_is_not_published_again() {
     let mut cluster = cluster;
     cluster.start_worker().await;
     cluster.idle().await;
-    cluster.finish(&told, 0).await;
+    cluster.finish(&confirmed, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_that_kafka_confirmed_and_lost_are_published_again_and_those_of_a_backlog_are_not() {
+async fn lost_events_are_republished_and_events_in_a_backlog_are_not() {
     let setup = Cluster::setup().await.set("ACK_WAIT", "off").set("REPUBLISH_AFTER", "1s");
     let mut cluster = setup.start(1, 0).await;
-    let told = create(&cluster, 0, 50).await;
+    let confirmed = create(&cluster, 0, 50).await;
     let old = "SELECT count(*) FROM orders WHERE updated_at < clock_timestamp() - interval '8 seconds'";
     until("orders that wait for long", async || (cluster.count(old).await == 50).then_some(())).await;
-    assert_eq!(cluster.events().len(), 50, "no worker has come, and nothing is lost");
+    assert_eq!(cluster.events().len(), 50, "no worker runs, and no event is lost");
 
     cluster.kafka.delete_records(&cluster.kafka.options.events_topic).await;
     cluster.start_worker().await;
     cluster.idle().await;
     let is_logged = async || (cluster.logged("api", "the bus had confirmed and lost") > 0).then_some(());
-    until("a line about it", is_logged).await;
-    cluster.finish(&told, 0).await;
+    until("a log line about lost events", is_logged).await;
+    cluster.finish(&confirmed, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_partition_that_does_not_advance_keeps_no_lost_event_of_another_one_back() {
+async fn a_stuck_partition_does_not_delay_lost_events_of_another() {
     let setup = Cluster::setup().await.set("ACK_WAIT", "off").set("REPUBLISH_AFTER", "1s");
     let mut cluster = setup.start(1, 0).await;
     let topic = cluster.kafka.options.events_topic.clone();
-    let told = create(&cluster, 0, 50).await;
+    let confirmed = create(&cluster, 0, 50).await;
     until("marks", async || (cluster.count("SELECT count(*) FROM orders_outbox").await == 0).then_some(()))
         .await;
     let before = cluster.records(&topic);
     let (backlog, in_backlog) = (before[0].0, |(partition, _): &(i32, Record)| *partition == before[0].0);
     let lost = before.iter().filter(|record| !in_backlog(record)).count();
     assert!(lost > 0, "50 orders in one partition");
-    cluster.pass_over(|partition| partition != backlog);
+    cluster.skip_records(|partition| partition != backlog);
     until("the lost events", async || (cluster.events().len() >= 50 + lost).then_some(())).await;
     let after = cluster.records(&topic);
     assert_eq!(after.iter().filter(|record| in_backlog(record)).count(), 50 - lost);
     assert_eq!(after.len(), 50 + lost);
     cluster.start_worker().await;
     cluster.idle().await;
-    cluster.finish(&told, 0).await;
+    cluster.finish(&confirmed, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn orders_whose_topic_was_deleted_are_processed_when_it_is_made_again() {
+async fn orders_of_a_deleted_topic_are_processed_after_it_is_recreated() {
     let setup = Cluster::setup().await.set("ACK_WAIT", "off").set("REPUBLISH_AFTER", "1s");
     let mut cluster = setup.start(1, 1).await;
-    let mut told = create(&cluster, 0, 20).await;
+    let mut confirmed = create(&cluster, 0, 20).await;
     cluster.idle().await;
     cluster.workers.remove(0).stop().await;
-    told.extend(create(&cluster, 0, 50).await);
+    confirmed.extend(create(&cluster, 0, 50).await);
     until("marks", async || (cluster.count("SELECT count(*) FROM orders_outbox").await == 0).then_some(()))
         .await;
     cluster.kafka.delete_topic(&cluster.kafka.options.events_topic).await;
     cluster.start_worker().await;
     cluster.idle().await;
-    cluster.finish(&told, 0).await;
+    cluster.finish(&confirmed, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn orders_that_wait_behind_a_backlog_are_published_again_when_their_topic_is_made_anew() {
+async fn orders_in_a_backlog_are_republished_after_their_topic_is_recreated() {
     let setup = Cluster::setup().await.set("ACK_WAIT", "off").set("REPUBLISH_AFTER", "1s");
     let mut cluster = setup.start(1, 0).await;
-    let told = create(&cluster, 0, 50).await;
-    // Looked for several times, and known to lie before the end that the topic has now.
+    let confirmed = create(&cluster, 0, 50).await;
+    // The relay has searched several times, and knows that the events are before the topic's current end.
     let old = "SELECT count(*) FROM orders WHERE updated_at < clock_timestamp() - interval '8 seconds'";
     until("orders that wait for long", async || (cluster.count(old).await == 50).then_some(())).await;
-    assert_eq!(cluster.events().len(), 50, "no worker has come, and nothing is lost");
-    // The new topic ends before that, and no worker will ever come so far.
+    assert_eq!(cluster.events().len(), 50, "no worker runs, and no event is lost");
+    // The new topic ends before that offset, so no worker will ever reach it.
     cluster.kafka.delete_topic(&cluster.kafka.options.events_topic).await;
     cluster.start_worker().await;
     cluster.idle().await;
-    cluster.finish(&told, 0).await;
+    cluster.finish(&confirmed, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_that_is_made_anew_is_read_also_where_its_leaders_had_changed() {
+async fn a_recreated_topic_is_read_after_its_leaders_had_changed() {
     let setup = Cluster::setup().await;
     let servers = Private::new();
     let brokers = servers.up(Server::Kafka);
     let setup = setup.kafka(&brokers).set("ACK_WAIT", "off").set("REPUBLISH_AFTER", "1s");
     let cluster = setup.start(1, 1).await;
-    let mut told = create(&cluster, 0, 50).await;
+    let mut confirmed = create(&cluster, 0, 50).await;
     cluster.idle().await;
     // A restart raises the epochs of the leaders.
     servers.kill("kafka");
     servers.up(Server::Kafka);
-    told.extend(create(&cluster, 0, 50).await);
+    confirmed.extend(create(&cluster, 0, 50).await);
     cluster.idle().await;
     cluster.kafka.delete_topic(&cluster.kafka.options.events_topic).await;
-    told.extend(create(&cluster, 0, 50).await);
+    confirmed.extend(create(&cluster, 0, 50).await);
     cluster.idle().await;
     assert!(cluster.logged("worker", "waits beyond the end of its topic") > 0);
-    assert!(cluster.logged("api", "Kafka is not available") <= 2, "the log tells of each change once");
-    cluster.finish(&told, 0).await;
+    assert!(cluster.logged("api", "Kafka is not available") <= 2, "each change is logged once");
+    cluster.finish(&confirmed, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redrive_publishes_lost_events_on_demand_and_only_tells_of_them_in_a_dry_run() {
+async fn redrive_publishes_lost_events_and_only_lists_them_in_a_dry_run() {
     let setup = Cluster::setup().await.set("ACK_WAIT", "off").set("REPUBLISH_AFTER", "0s");
     let mut cluster = setup.start(1, 0).await;
-    let told = create(&cluster, 0, 30).await;
+    let confirmed = create(&cluster, 0, 30).await;
     until("marks", async || (cluster.count("SELECT count(*) FROM orders_outbox").await == 0).then_some(()))
         .await;
     let (code, text) = redrive(&mut cluster, &["--older-than", "0", "--wait", "0"]).await;
@@ -226,7 +227,7 @@ async fn redrive_publishes_lost_events_on_demand_and_only_tells_of_them_in_a_dry
 
     cluster.kafka.delete_records(&cluster.kafka.options.events_topic).await;
     cluster.start_worker().await;
-    let one = told[0].0.to_string();
+    let one = confirmed[0].0.to_string();
     for (arguments, count) in [
         (&["--older-than=3600"][..], 0),
         (&["--older-than=0", "--status=processing"][..], 0),
@@ -243,7 +244,7 @@ async fn redrive_publishes_lost_events_on_demand_and_only_tells_of_them_in_a_dry
     let (code, text) = redrive(&mut cluster, &["--older-than", "0", "--rate", "1000"]).await;
     assert_eq!((code, text.as_str()), (0, "30 of 30 orders will be published again\n"));
     cluster.idle().await;
-    cluster.finish(&told, 0).await;
+    cluster.finish(&confirmed, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -261,7 +262,7 @@ async fn the_embedded_store_publishes_each_event_to_kafka_once() {
     for number in 0..100 {
         last = order_id(&client.post("/orders", creation(number)).await).to_string();
     }
-    // Old enough for several sweeps.
+    // The events are old enough for several sweeps.
     let changed = time(&member(&order(&client, &last).await, "updated_at"));
     let aged = async |seconds: i64| {
         until("an order that is so old", async || {
@@ -277,14 +278,14 @@ async fn the_embedded_store_publishes_each_event_to_kafka_once() {
         (member(&order(&client, &last).await, "status") == "done").then_some(())
     })
     .await;
-    // What was processed a moment ago is not taken for lost.
+    // An order that was just processed does not count as lost.
     aged(14).await;
     assert_eq!(test_topics.end(&test_topics.options.events_topic), 100);
     assert!(!fs::read_to_string(&log).expect("a log").contains("confirmed and lost"));
     up.stop().await;
 }
 
-/// A worker of another program that has the group's only partition, and does nothing.
+/// A worker of another program that has the group's only partition, and processes no event.
 struct OtherWorker {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
@@ -319,7 +320,7 @@ impl OtherWorker {
     }
 }
 
-/// Runs the command; answers its exit code and what it printed.
+/// Runs the command; answers its exit code and its output.
 async fn redrive(cluster: &mut Cluster, arguments: &[&str]) -> (i32, String) {
     let mut command = cluster.command("redrive");
     command.args(arguments).stdout(std::process::Stdio::piped());

@@ -1,5 +1,5 @@
-//! Several apis as one service: each caller is answered by the replica that was asked, at the caller's own version,
-//! and whoever was told `deleted` was told the truth for ever.
+//! Several apis as one service: each caller is answered by the replica that got its request, at the caller's own
+//! version, and an order that was confirmed as deleted stays deleted.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::harness::ledger;
 use crate::harness::system::{outcome, update};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_callers_at_three_replicas_are_each_answered_by_their_own_in_time() {
+async fn a_thousand_callers_at_three_replicas_are_answered_by_their_own_replica() {
     let cluster = Cluster::setup().await.start(3, 1).await;
     let clients = cluster.clients();
     let posting = (0..1000).map(|number| posting(&clients[number % 3], creation(number)));
@@ -24,12 +24,13 @@ async fn a_thousand_callers_at_three_replicas_are_each_answered_by_their_own_in_
         assert_eq!(outcome(&answer), (201, "created".to_owned()));
         confirmed.push((order_id(&answer), "created"));
     }
-    // Each ACK lies where the replica that was asked reads it.
+    // Each ACK is in the partition of the replica that got the request.
     let events = cluster.events();
-    let asked: BTreeMap<_, _> = events.iter().map(|event| (&event.key, reply_partition(event))).collect();
+    let reply_partitions: BTreeMap<_, _> =
+        events.iter().map(|event| (&event.key, reply_partition(event))).collect();
     let acks = cluster.records(&cluster.kafka.options.ack_topic);
     for (partition, ack) in &acks {
-        assert_eq!(asked.get(&ack.key), Some(partition), "{ack:?}");
+        assert_eq!(reply_partitions.get(&ack.key), Some(partition), "{ack:?}");
     }
     let orders = cluster.finish(&confirmed, 0).await;
     assert_eq!((orders.len(), acks.len()), (1000, 1000));
@@ -64,7 +65,7 @@ async fn a_hundred_updates_of_one_order_at_three_replicas_get_a_version_each() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_saw_an_order_deleted_saw_the_truth_whatever_races_and_however_late_the_worker_is() {
+async fn a_confirmed_deletion_survives_races_at_three_replicas_and_a_late_worker() {
     let mut cluster = Cluster::setup().await.set("ACK_WAIT", "off").start(3, 0).await;
     let clients = cluster.clients();
     let id = create(&clients[0], r#"{"amount":1}"#).await;
@@ -93,7 +94,7 @@ async fn whoever_saw_an_order_deleted_saw_the_truth_whatever_races_and_however_l
     for client in &clients {
         assert_eq!(outcome(&client.post("/orders", update(&id, "{}")).await), (409, "deleted".to_owned()));
     }
-    // The worker comes to a history that ends with a deletion, perhaps with updates on the way behind it.
+    // The worker starts with events that end with a deletion; older updates may arrive behind it.
     cluster.start_worker().await;
     let orders = cluster.finish(&[(OrderId::parse(&id).unwrap(), "deleted")], 0).await;
     let order = ledger::order(&orders, &id);
@@ -101,7 +102,7 @@ async fn whoever_saw_an_order_deleted_saw_the_truth_whatever_races_and_however_l
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_at_two_replicas_complete_at_their_own_versions_and_not_at_a_late_ack_of_an_older_one() {
+async fn callers_at_two_replicas_complete_at_their_own_versions_and_ignore_late_acks() {
     let mut cluster = Cluster::setup().await.start(2, 0).await;
     let clients = cluster.clients();
     let first = posting(&clients[0], creation(1));
@@ -109,7 +110,7 @@ async fn callers_at_two_replicas_complete_at_their_own_versions_and_not_at_a_lat
     let second = posting(&clients[1], update(&id, r#"{"amount":2}"#));
     let events = events(&cluster, 2).await;
 
-    // Whoever took an ACK of another version would tell of its end, which is always the other one.
+    // A caller that took another version's ACK would report that version's outcome, which always differs from its own.
     let of = |number: i64| events.iter().find(|event| version(event) == number).expect("that version");
     let partitions = [reply_partition(of(1)), reply_partition(of(2))];
     for (to, version, status) in [
@@ -131,7 +132,7 @@ async fn callers_at_two_replicas_complete_at_their_own_versions_and_not_at_a_lat
     assert_eq!((orders.len(), orders[0].version, orders[0].amount.to_string()), (1, 2, "2".to_owned()));
 }
 
-/// Where the sender of an event waits for its ACK.
+/// The partition in which the sender of an event waits for its ACK.
 fn reply_partition(event: &Record) -> i32 {
     header(event, "reply-partition").parse().expect("a partition")
 }

@@ -1,12 +1,12 @@
-//! Processes that are told to stop while the load goes on: restarts one after the other, as a deployment makes
-//! them. No client notices more than a closed connection, and nothing is lost, doubled or late.
+//! Processes that are stopped under load: restarts one after the other, as in a deployment. A client sees a closed
+//! connection at most, and no order is lost, duplicated or late.
 
 use crate::clients::load::{Ending, Load};
 use crate::clients::wire::Broken;
 use crate::harness::cluster::Cluster;
 
 /// How often every process is restarted.
-const ROUNDS: usize = 4;
+const RESTARTS: usize = 4;
 
 /// How many confirmations lie between two restarts.
 const CONFIRMATIONS: usize = 200;
@@ -15,13 +15,13 @@ const CONFIRMATIONS: usize = 200;
 const CLIENTS: usize = 24;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rolling_restarts_under_load_lose_nothing_double_nothing_and_keep_nobody_waiting() {
+async fn rolling_restarts_under_load_lose_and_duplicate_no_order_and_delay_no_client() {
     let mut cluster = Cluster::setup().await.start(3, 2).await;
     let mut running = Load::of(CLIENTS).start_on(&cluster.api_addresses);
-    for _ in 0..ROUNDS {
+    for _ in 0..RESTARTS {
         for _ in 0..3 {
             running.confirmed(CONFIRMATIONS).await;
-            // Nobody tells the clients before it is gone: some of them call in vain.
+            // Clients still have the address of the stopped api: some of their calls fail.
             cluster.apis.remove(0).stop().await;
             cluster.start_api().await;
         }
@@ -33,7 +33,7 @@ async fn rolling_restarts_under_load_lose_nothing_double_nothing_and_keep_nobody
         running.discard_confirmations();
     }
     running.confirmed(CONFIRMATIONS).await;
-    // A client that was given a 202, or any other error than a 503, has failed the test by now.
+    // A 202, or any error other than a 503, has already failed the test.
     let mut load = running.stopped().await;
     let mut moved = 0;
     for ending in load.endings() {

@@ -1,5 +1,5 @@
-//! Topics that exist already are used as they are. A setting that can lose records or stop a topic is in the log once,
-//! with the remedy; where the settings cannot be read, everything else works.
+//! Topics that exist already are used unchanged. A setting that can lose records or block a topic is logged once, with
+//! the remedy; where the settings cannot be read, the service works without that check.
 
 use super::{creation, posting};
 use crate::clients::answers::order_id;
@@ -9,7 +9,7 @@ use crate::harness::system::outcome;
 use crate::harness::wait::until;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn settings_of_topics_that_lose_records_are_in_the_log_once() {
+async fn topic_settings_that_lose_records_are_logged_once() {
     let mut cluster = Cluster::setup().await.start(0, 0).await;
     let (events, dead_letters) =
         (cluster.kafka.options.events_topic.clone(), cluster.kafka.dead_letter_topic());
@@ -39,12 +39,16 @@ async fn settings_of_topics_that_lose_records_are_in_the_log_once() {
     for problem in &problems {
         assert_eq!((cluster.logged("api", problem), cluster.logged("worker", problem)), (1, 1), "{problem}");
     }
-    assert_eq!(cluster.logged("api", " has "), problems.len(), "the topic of the ACKs was made here");
+    assert_eq!(
+        cluster.logged("api", " has "),
+        problems.len(),
+        "the topic of the ACKs was created by the service"
+    );
     cluster.finish(&[(order_id(&answer), "created")], 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_login_that_may_not_read_settings_works_all_the_same() {
+async fn a_login_without_permission_to_read_settings_works() {
     let setup = Cluster::setup().await;
     let (servers, secret) = (Private::new(), uuid::Uuid::now_v7().simple().to_string());
     servers.up(Server::Kafka);
@@ -97,7 +101,8 @@ async fn a_login_that_may_not_read_settings_works_all_the_same() {
     cluster.start_worker().await;
     cluster.ready().await;
     const NOT_READ: &str = "settings of topics cannot be read and are not checked";
-    until("a line about it", async || (cluster.logged("api", NOT_READ) > 0).then_some(())).await;
+    until("a log line about the settings", async || (cluster.logged("api", NOT_READ) > 0).then_some(()))
+        .await;
     let answer = posting(&cluster.clients()[0], creation(1)).await.unwrap();
     assert_eq!(outcome(&answer), (201, "created".to_owned()));
     cluster.stop().await;
