@@ -49,6 +49,8 @@ pub(super) struct Sweep {
     trust: Trust,
     /// The time that the store worked for the current pass.
     worked: Duration,
+    /// When this process began. Orders that changed later are on the fast path.
+    started: Instant,
 }
 
 /// How much the sweep publishes at a time, by the outcomes of the last publishes.
@@ -67,7 +69,13 @@ impl Sweep {
     pub(super) fn new(publisher: Arc<Publisher>) -> Sweep {
         // Where the worker confirms, an answer takes as long as the processing: the sweep does not wait for it.
         let trust = if publisher.bus.confirms_processing() { Trust::Full } else { Trust::Untried };
-        Sweep { publisher, publishing: JoinSet::new(), trust, worked: Duration::ZERO }
+        Sweep {
+            publisher,
+            publishing: JoinSet::new(),
+            trust,
+            worked: Duration::ZERO,
+            started: Instant::now(),
+        }
     }
 
     /// Sweeps until `shutdown`, then until the bus has answered what is in flight.
@@ -83,8 +91,8 @@ impl Sweep {
     }
 
     async fn sweep(&mut self) {
-        // The first pass takes orders of any age: those that an earlier process left pending.
-        let mut age = Duration::ZERO;
+        // The first pass takes all orders that an earlier process left pending, however young.
+        let mut age = self.started.elapsed();
         loop {
             self.worked = Duration::ZERO;
             match self.pass(age).await {
