@@ -12,6 +12,7 @@ kafka_cache=${XDG_CACHE_HOME:-~/.cache}/orderstream/kafka-$(sed -n 's:.*<kafka.v
 kafka_install() {
   command -v java >/dev/null || install_packages openjdk-17-jre-headless
   [[ -d $kafka_cache/libs ]] || kafka_download
+  [[ -e $kafka_cache/classes.jsa || -n ${KAFKA_ARCHIVE:-} ]] || kafka_archive
 }
 
 # Maven's own folder is not changed: the files that it needs besides are deleted again.
@@ -30,6 +31,23 @@ kafka_download() (
   rm -rf part
 )
 
+# Half of a broker's start is the loading of its classes. A first broker, which stops at once, leaves them in a file that
+# the JVM of every later one maps into memory.
+kafka_archive() (
+  exec 8>"$kafka_cache/lock"
+  flock 8
+  [[ ! -e $kafka_cache/classes.jsa ]] || return 0
+  say "preparing the classes of Kafka in $kafka_cache"
+  unset KAFKA_BROKERS
+  ORDERSTREAM_SERVERS=$(mktemp -d)
+  export ORDERSTREAM_SERVERS KAFKA_ARCHIVE=$kafka_cache/classes.part
+  "$here/servers" up kafka >/dev/null 8>&- || die "could not start a broker"
+  # The file is written when the broker stops in order; --purge alone kills it.
+  "$here/servers" down 8>&-
+  "$here/servers" down --purge 8>&-
+  mv "$KAFKA_ARCHIVE" "$kafka_cache/classes.jsa"
+)
+
 kafka_java() {
   java -Dlog4j2.configurationFile="$here/kafka/log4j2.properties" -cp "$kafka_cache/libs/*" "$@"
 }
@@ -45,6 +63,7 @@ kafka_create() {
     echo "${ports[2 * id - 2]}" >"$1/$id/port"
     kafka_properties "$id" "$count" "${ports[2 * id - 2]}" "${ports[2 * id - 1]}" "${voters#,}" \
       >"$1/$id/server.properties"
+    printf '%s' "${KAFKA_PROPERTIES:-}" >>"$1/$id/server.properties"
   done
   # 16 random bytes, as Kafka writes them; a leading minus would look like an option.
   echo "k$(head -c 15 /dev/urandom | base64 | tr +/ _-)A" >"$1/cluster"
@@ -81,13 +100,16 @@ PROPERTIES
 # Its data folder is formatted at the first start, in the same process, because three brokers do that faster
 # concurrently. It ends before the JIT compiler would pay off.
 kafka_start() {
+  local options classes=-XX:SharedArchiveFile=$kafka_cache/classes.jsa
+  [[ -z ${KAFKA_ARCHIVE:-} ]] || classes=-XX:ArchiveClassesAtExit=$KAFKA_ARCHIVE
+  read -ra options <<<"${KAFKA_JVM_PERFORMANCE_OPTS:--XX:+UseSerialGC}"
   # shellcheck disable=SC2016 # expanded by that bash
   launch "$1" bash -c '
     cluster=$(<../../cluster)
     [[ -e meta.properties ]] ||
       "$@" -XX:TieredStopAtLevel=1 kafka.tools.StorageTool format -t "$cluster" -c ../server.properties || exit
     exec "$@" kafka.Kafka ../server.properties' kafka \
-    java -Xmx384m -XX:+UseSerialGC -Dlog4j2.configurationFile="$here/kafka/log4j2.properties" \
+    java -Xmx384m "${options[@]}" "$classes" -Dlog4j2.configurationFile="$here/kafka/log4j2.properties" \
     -cp "$kafka_cache/libs/*"
 }
 

@@ -52,7 +52,7 @@ impl Server {
 
 fn given_or_started(server: Server) -> String {
     let (name, variable) = server.names();
-    std::env::var(variable).unwrap_or_else(|_| value(&run(None, &["up", name]), variable))
+    std::env::var(variable).unwrap_or_else(|_| value(&run(script(None), &["up", name]), variable))
 }
 
 /// Servers in a folder of their own; dropping the handle ends them and deletes the folder.
@@ -101,10 +101,15 @@ impl Private {
         value(&self.run(&["up", "kafka", "--brokers", "3"]), "KAFKA_BROKERS")
     }
 
-    /// Restarts a Kafka of one broker with further settings, which override the earlier ones.
+    /// Starts a Kafka of one broker with further settings, or restarts it with them; they override the earlier ones.
     pub(crate) fn kafka_with(&self, settings: &str) -> String {
-        self.kill("kafka");
         let file = self.folder.path().join("servers/kafka/1/server.properties");
+        if !file.exists() {
+            let mut command = script(Some(&self.folder));
+            command.env("KAFKA_PROPERTIES", settings);
+            return value(&run(command, &["up", "kafka"]), "KAFKA_BROKERS");
+        }
+        self.kill("kafka");
         let mut file = OpenOptions::new().append(true).open(file).expect("a broker's settings");
         file.write_all(settings.as_bytes()).expect("a file that can be written");
         self.up(Server::Kafka)
@@ -122,7 +127,6 @@ impl Private {
 
     /// Starts a Kafka of one broker with ACLs: a topic without an ACL allows all operations.
     pub(crate) fn kafka_with_acls(&self) -> String {
-        self.up(Server::Kafka);
         let authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
         self.kafka_with(&format!("authorizer.class.name={authorizer}\nallow.everyone.if.no.acl.found=true\n"))
     }
@@ -171,7 +175,7 @@ impl Private {
     }
 
     fn run(&self, arguments: &[&str]) -> String {
-        run(Some(&self.folder), arguments)
+        run(script(Some(&self.folder)), arguments)
     }
 }
 
@@ -181,17 +185,24 @@ impl Drop for Private {
     }
 }
 
-/// Runs the script. Where a folder is given, the servers are in it, and those that the environment names are ignored.
-fn run(folder: Option<&TempDir>, arguments: &[&str]) -> String {
+/// The script. Where a folder is given, the servers are in it, and those that the environment names are ignored.
+fn script(folder: Option<&TempDir>) -> Command {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/servers"));
     if let Some(folder) = folder {
         command.env("ORDERSTREAM_SERVERS", folder.path().join("servers"));
+        // A broker of one test ends before the second compiler of the JVM would pay off.
+        command.env("KAFKA_JVM_PERFORMANCE_OPTS", "-XX:+UseSerialGC -XX:TieredStopAtLevel=1");
         // A server of one test is durable, also where the shared one is not.
         let shared = ["POSTGRES_DSN", "REDIS_ADDR", "KAFKA_BROKERS", "PGBOUNCER_DSN", "SERVERS_FSYNC"];
         for name in shared {
             command.env_remove(name);
         }
     }
+    command
+}
+
+/// Runs the script, and answers what it printed.
+fn run(mut command: Command, arguments: &[&str]) -> String {
     let output = output_within(LIMIT, command.args(arguments));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "scripts/servers {arguments:?}: {stderr}");

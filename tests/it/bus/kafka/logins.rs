@@ -18,7 +18,9 @@ use crate::harness::certificates::Certificates;
 use crate::harness::kafka::TestTopics;
 #[cfg(feature = "kafka-tls")]
 use crate::harness::kafka::ready;
-use crate::harness::servers::{Private, Server};
+use crate::harness::servers::Private;
+#[cfg(feature = "kafka-tls")]
+use crate::harness::servers::Server;
 use crate::harness::wait::{until, within};
 
 /// The user name of the bus and of the broker itself.
@@ -73,7 +75,6 @@ async fn is_refused(options: Options, why: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_with_the_password_is_admitted_and_others_see_the_reason() {
     let (servers, secret) = (Private::new(), password());
-    servers.up(Server::Kafka);
     let login = format!(
         "plain.PlainLoginModule required username={USER} password=\"{secret}\" user_{USER}=\"{secret}\""
     );
@@ -136,7 +137,6 @@ async fn a_broker_that_demands_a_certificate_admits_a_client_that_has_one() {
     use orderstream::config::KafkaSecurity::Ssl;
 
     let (servers, certificates, secret) = (Private::new(), Certificates::new(), password());
-    servers.up(Server::Kafka);
     let demands = "listener.security.protocol.map=BROKER:SSL,CONTROLLER:PLAINTEXT\n\
                    listener.name.broker.ssl.client.auth=required\n";
     let brokers = servers.kafka_with(&(demands.to_owned() + &stores(&certificates)));
@@ -169,7 +169,6 @@ async fn a_client_with_a_valid_token_is_admitted_after_its_renewal() {
     use orderstream::config::SaslMechanism::OAuthBearer;
 
     let servers = Private::new();
-    servers.up(Server::Kafka);
     let login = "oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\"";
     let brokers = servers.kafka_with(&settings(SaslPlaintext, OAuthBearer, login));
     let folder = tempfile::tempdir().unwrap();

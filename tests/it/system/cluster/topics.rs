@@ -4,7 +4,7 @@
 use super::{creation, posting};
 use crate::clients::answers::order_id;
 use crate::harness::cluster::Cluster;
-use crate::harness::servers::{Private, Server};
+use crate::harness::servers::Private;
 use crate::harness::system::outcome;
 use crate::harness::wait::until;
 
@@ -51,7 +51,6 @@ async fn topic_settings_that_lose_records_are_logged_once() {
 async fn a_login_without_permission_to_read_settings_works() {
     let setup = Cluster::setup().await;
     let (servers, secret) = (Private::new(), uuid::Uuid::now_v7().simple().to_string());
-    servers.up(Server::Kafka);
     let brokers = servers.kafka_with(&format!(
         "listener.security.protocol.map=BROKER:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT\n\
          sasl.mechanism.inter.broker.protocol=PLAIN\n\
