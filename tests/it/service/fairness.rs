@@ -79,17 +79,25 @@ fn versions(answer: &Answer) -> Vec<i64> {
     results["results"].as_array().expect("items").iter().map(version).collect()
 }
 
-/// Together, two batches of `count` updates of one order are more than a batch of the store holds.
-async fn others_are_not_delayed(app: TestApp, count: usize) {
+/// How many updates of one order a batch has: two of them are more than a batch of the store holds.
+const UPDATES: usize = 520;
+
+/// A system whose callers wait long: each update takes a commit of its own, and all of them take longer than half a
+/// minute on a busy machine.
+fn with_long_wait() -> Setup {
+    Setup::new().settings(|settings| settings.ack_wait_timeout = GUARD)
+}
+
+async fn others_are_not_delayed(app: TestApp) {
     let id = create(&app.client, r#"{"amount":1}"#).await;
     let others = Others::start(&app);
     let before = others.created();
-    let batches = join_all([(); 2].map(|()| updates(app.address, &id, count, None))).await;
+    let batches = join_all([(); 2].map(|()| updates(app.address, &id, UPDATES, None))).await;
     let created = others.created() - before;
     others.stop().await;
     // Each update takes a commit of its own, and each commit has room for the other clients' orders. If the waiting
     // updates filled the batch, almost no other order would get in.
-    let updates = 2 * count as u64;
+    let updates = 2 * UPDATES as u64;
     assert!(created > 4 * updates, "{created} other orders while {updates} updates of one were committed");
     for batch in &batches {
         let versions = versions(batch);
@@ -102,14 +110,12 @@ async fn others_are_not_delayed(app: TestApp, count: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn updates_of_one_order_delay_no_others_on_the_embedded_store() {
-    others_are_not_delayed(Setup::new().start().await, 1000).await;
+    others_are_not_delayed(with_long_wait().start().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn updates_of_one_order_delay_no_others_on_postgres() {
-    // Each update takes a commit of a shared server: on a busy machine they take longer than half a minute.
-    let long_wait = Setup::new().settings(|settings| settings.ack_wait_timeout = GUARD);
-    others_are_not_delayed(long_wait.start_on_postgres().await, 520).await;
+    others_are_not_delayed(with_long_wait().start_on_postgres().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
