@@ -1,5 +1,8 @@
 //! The gRPC server: HTTP/2 with its limits, the middleware, and the services behind it. It serves connections that the
-//! port has accepted, and ends endless streams when the process stops.
+//! port has accepted, and ends endless streams when the process stops. The limits on calls, windows, send buffer and
+//! metadata bound what the library holds for one connection before the middleware counts any memory. A silent peer is
+//! pinged, so that a broken link frees its calls in less than a minute. It must never accept a connection itself: only
+//! the port counts connections.
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;

@@ -1,5 +1,8 @@
 //! `grpc.health.v1`: `SERVING` while orders are taken, exactly as `GET /health/ready`. A check determines the health at
-//! that moment; a watcher gets the changes, which are determined once a second while there are watchers.
+//! that moment; a watcher gets the changes, which are determined once a second while there are watchers. Watchers get
+//! `NOT_SERVING` when the process begins to stop, and their streams end when its ports close. A watch ends after an
+//! hour, so that no client holds a permit for watches without end. An unknown service is `NOT_FOUND` for a check and
+//! `SERVICE_UNKNOWN` for a watch, as the protocol requires.
 
 use std::pin::Pin;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Reads the one message of a call, within the limits of size, time and memory. A prefix holds its length, so a message
-//! over the limit is not read at all. Memory is taken only for bytes that have arrived.
+//! over the limit is not read at all. Memory is taken only for bytes that have arrived, and once more for the complete
+//! message, because the library copies its texts. A body with less or more than one message is rejected. The permit
+//! travels among the extensions of the call, so that a method can hold it until its command is committed or refused.
 
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! The metadata of a call: the idempotency key and the version that an order must have, for which the messages have no
-//! field. A value that is not understood is always an error, because the caller relies on it.
+//! field. A value that is not understood is always an error, because the caller relies on it: without its key a
+//! repetition could make a second order, and without its version a write could overwrite an unseen change. An entry may
+//! be given several times, and a key under both of its names, but only with equal values.
 
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 

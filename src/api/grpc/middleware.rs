@@ -1,5 +1,8 @@
 //! The middleware of every call: its id, the caller's deadline, its permit and its memory, and a handler of panics. A
-//! call beyond a limit is rejected before its message is read. Each failure is one of the table of problems.
+//! call beyond a limit is rejected before its message is read. Each failure is one of the table of problems. Permits
+//! and memory count until the response is written, not until the method returns. Health checks count no memory and have
+//! permits of their own, so that they are answered when the service is full. A connection that opens more calls than
+//! its peer may have is closed, because rejections of that many calls would take as much memory as serving them.
 
 use std::convert::Infallible;
 use std::future::pending;

@@ -1,5 +1,7 @@
 //! The methods of the service of orders. Each reads its message and its metadata, calls the service as the handlers of
-//! HTTP do, and builds the response. The rules of the fields are those of `api::submission`, for both protocols.
+//! HTTP do, and builds the response. The rules of the fields are those of `api::submission`, for both protocols. A long
+//! message is parsed on a blocking thread, and its memory is held until the command is committed or refused. `amount`
+//! is the nearest double, because the message is an older service's: only the payload and HTTP have every digit.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -1,5 +1,8 @@
 //! The preface of a connection: HTTP/2 begins with a fixed text. It is read here because the library waits for it
-//! without a timeout, and because a client of HTTP/1 should get a response that names the protocol of this port.
+//! without a timeout, and because a client of HTTP/1 should get a response that names the protocol of this port. The
+//! bytes that were read are put back before the rest of the connection, so that the library reads all of them again. A
+//! connection that sends another text gets that response and is closed; one that sends too little in time is closed
+//! without it.
 
 use std::io::Cursor;
 use std::time::Duration;

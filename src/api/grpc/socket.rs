@@ -1,5 +1,8 @@
 //! The socket of a gRPC connection. While its peer reads nothing, the socket reads nothing from it either: each call
 //! that is read gets a response, and responses without a message wait in the library, outside its flow control.
+//! Meanwhile 128 KiB count against the peer's share of memory, for what the library may hold; where the share is used
+//! up, the connection ends with an error. A write that succeeds ends the pause and wakes the task itself, because the
+//! read that was put off has registered no waker.
 
 use std::io;
 use std::pin::Pin;

@@ -1,5 +1,7 @@
 //! A problem as a gRPC status: the code of the table, the detail as the message, and in metadata the facts for programs
-//! that HTTP has in the members of the body. Both protocols always state the same facts.
+//! that HTTP has in the members of the body. Both protocols always state the same facts. `problem-code` marks a failure
+//! as the service's own: a status without it is the library's. `grpc-retry-pushback-ms`, after which clients of gRPC
+//! retry by themselves, must never accompany a problem that is not retryable.
 
 use std::time::Duration;
 

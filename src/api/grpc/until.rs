@@ -1,5 +1,6 @@
 //! A body that ends when the process stops, or after a timeout. A stream that its caller keeps open would otherwise
-//! delay the stop until its timeout, and hold its permit without end.
+//! delay the stop until its timeout, and hold its permit without end. The method reads a normal end of the stream, not
+//! an error. The end is checked before each frame, so that it also ends a stream whose caller always sends more.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
