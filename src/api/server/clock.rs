@@ -1,5 +1,7 @@
 //! The clock of the connections, and the progress of a peer's reads by it. A connection records the time several times
-//! a request, so the clock is a number that a task advances, and not a system call. It may be a tick late, never early.
+//! a request, so the clock is a number that a task advances, and not a system call. It may be a tick (50 ms) late,
+//! never early; a limit that must not end too early adds a tick. It relies on `serve`, which runs the task until the
+//! last connection has ended. To read or record a time neither locks nor waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

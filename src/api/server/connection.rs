@@ -1,5 +1,8 @@
 //! The state of one connection: its peer, its requests in flight, and whether its peer still reads the responses. The
-//! accept loop, the socket and the requests share it. Nothing here waits or blocks.
+//! accept loop, the socket and the requests share it. Nothing here waits or blocks: the counters are atomic, and the
+//! two mutexes are held briefly, never across `.await`. A connection holds its slot until it is evicted or dropped; an
+//! evicted one counts as leaving until it is dropped, because its descriptor is open until then. A request to close can
+//! only become stricter. Times are those of the port's clock, a tick late at most.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -1,5 +1,8 @@
 //! The client of a request that arrives through a proxy. A trusted proxy names its client in `X-Forwarded-For` or
-//! `Forwarded` (RFC 7239); from any other peer these headers are ignored.
+//! `Forwarded` (RFC 7239), of which the first takes precedence; from any other peer these headers are ignored, which
+//! the caller of this file ensures. The list is read from its end: the client is the last address that is not a trusted
+//! proxy, so a client must never be able to name another address as its own. An IPv6 form of an IPv4 address counts as
+//! IPv4.
 
 use std::net::{IpAddr, SocketAddr};
 

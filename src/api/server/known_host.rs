@@ -1,5 +1,6 @@
 //! The host that a connection has named. It is remembered so that each further request of the connection is checked by
-//! one comparison. Only an accepted host may be stored here.
+//! one comparison of bytes. Only an accepted host may be stored here. The first one stays; one of more than 46 bytes is
+//! not remembered, and every request with it is checked in full. Nothing here allocates.
 
 use std::sync::OnceLock;
 

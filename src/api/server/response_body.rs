@@ -1,5 +1,8 @@
 //! The body of a response, which the connection gets in parts. Each part keeps the exchange alive until it is written
-//! to the socket, so memory is freed when the bytes are gone, and never when a handler returns.
+//! to the socket, so memory is freed when the bytes are gone, and never when a handler returns. A part has 16 KiB at
+//! most, so that a slow peer differs from one that reads nothing. Each part that waits is also recorded as read or
+//! dropped, once, so that the counts of the connection come back to zero. Parts share the bytes of the body and copy
+//! none.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,4 +1,8 @@
-//! TCP sockets: their options, and the close of a socket that is not served. Nothing here knows a protocol.
+//! TCP sockets: their options, and the close of a socket that is not served. Responses are sent without delay, and a
+//! broken link frees its connection in less than a minute, unless the write timeout is longer. An answer to a socket
+//! that is not served reaches its peer: what the peer still sends is read and dropped for two seconds at most. A
+//! failure here has no effect beyond its connection. The callers bring the bytes of the answer; nothing here belongs to
+//! a protocol.
 
 use std::time::Duration;
 
