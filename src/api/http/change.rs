@@ -1,5 +1,8 @@
 //! The shared part of the handlers that change one order: the preconditions and the key of a request, the call of the
-//! service, and its response. A batch does not use it.
+//! service, and its response. A batch does not use it. A command without a choice of versions is queued by the call of
+//! `submit` itself, before its future is polled. Of several versions in `If-Match`, the change is tried for the current
+//! one; the attempts end because versions only grow. A handler that is dropped loses only the answer: a queued command
+//! continues.
 
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! Conditions that a write does not evaluate. A client that sends one relies on it: a write that ignored it would
-//! overwrite a change that the client wants to keep, so the write is rejected.
+//! overwrite a change that the client wants to keep, so the write is rejected, with the name of the header and what to
+//! send instead. The same holds for partial content, which would replace the whole. Only `If-Unmodified-Since` beside
+//! an evaluated `If-Match` is ignored, as RFC 9110 requires. A handler calls this before it reads the body.
 
 use hyper::HeaderMap;
 use hyper::header::{

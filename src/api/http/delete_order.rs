@@ -1,5 +1,7 @@
-//! `DELETE /orders/{order_id}`: deletes an order. A deletion has no body, and a version or an owner in one would have
-//! no effect, so a body is always rejected.
+//! `DELETE /orders/{order_id}`: deletes an order, whose content stays readable. A deletion has no body, and a version
+//! or an owner in one would have no effect, so a body is always rejected: an announced one before it arrives. The
+//! version comes from `If-Match`, the owner from the query, and any other parameter there is rejected, because it may
+//! be meant as a condition. It relies on `change` for the idempotency key and the response.
 
 use std::sync::Arc;
 

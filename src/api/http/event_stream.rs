@@ -1,5 +1,8 @@
 //! The text of a stream of server-sent events: its beginning, its events, the gaps where history is no longer kept, and
-//! the heartbeats between them. It formats only; `service` reads the history.
+//! the heartbeats between them. It formats only; `service` reads the history. Each event has its offset as its id, and
+//! so has the beginning where its offset is known, so that a client can continue after it. At most 15 seconds pass
+//! without a byte, so that no proxy closes the stream as idle. The stream holds its permit until it is dropped, and
+//! ends when the process begins to stop.
 
 use std::time::Duration;
 

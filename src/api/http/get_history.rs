@@ -1,5 +1,7 @@
 //! `GET /orders/{order_id}/history`: one entry for each accepted command and each event of another service, with its
-//! outcome. The store keeps commands and outcomes as separate history events; only this file pairs them.
+//! outcome. The store keeps commands and outcomes as separate history events; only this file pairs them. It relies on
+//! the order of the events, by version and offset: an outcome belongs to the last entry of its version that has none.
+//! Where that entry is on an earlier page or no longer kept, the outcome is an entry of its own, and is never left out.
 
 use std::sync::Arc;
 

@@ -1,5 +1,8 @@
 //! Reads one order: by its id, at once or when the worker has processed a version, and by its external id. A reader
-//! must never hold a large order while it waits.
+//! must never hold a large order while it waits, because that memory does not count: a payload over 4 KiB is dropped
+//! and read again. A wait that times out returns the order as it is then. A cached response must be revalidated each
+//! time, by its `ETag`. The turn of a read lasts until the middleware has counted the response, and a long response is
+//! written on a blocking thread.
 
 use std::sync::Arc;
 

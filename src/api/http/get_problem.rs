@@ -1,5 +1,6 @@
 //! `GET /problems/{code}`: the row of the table of problems to which the `type` of a problem refers. It needs no
-//! service.
+//! service: the table is compiled in. The response is the row itself, so that it always states the status, the gRPC
+//! code and the safety of a retry that a problem of this code has. Another code is `route_not_found`.
 
 use axum::extract::Path;
 use axum::response::Response;

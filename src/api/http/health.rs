@@ -1,5 +1,8 @@
-//! `/health` and the paths below it. Liveness: the process answers. Readiness: it takes orders. A worker serves only
-//! these paths, and is ready while it can process orders. Health is answered also when the service is full.
+//! `/health` and the paths below it. Liveness: the process answers, and no backend is checked. Readiness: it takes
+//! orders. A worker serves only these paths, and is ready while it can process orders. Without the store, or while the
+//! process stops, readiness is 503; without the bus or the cache it is 200 and `degraded`. Health is answered also when
+//! the service is full: the middleware takes no memory for these paths. Readiness relies on `service` to share one
+//! check among callers and to bound its time.
 
 use axum::body::Body;
 use axum::extract::State;

@@ -1,5 +1,7 @@
 //! A history event as JSON, for the `data` of an event of a stream, and the words for causes that the history shares.
-//! Nothing here reads the history.
+//! Nothing here reads the history. The JSON is always one line, as `data` requires: a line break in a reason is
+//! escaped. An amount is copied digit for digit. `causes` must list every word that `by` returns, because the schema is
+//! made of it.
 
 use jiff::Timestamp;
 use serde::Serialize;

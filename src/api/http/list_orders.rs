@@ -1,5 +1,8 @@
 //! `GET /orders`: lists of orders, with the filter of the query, and pages with links to each other. A list always ends
-//! with a page without a cursor.
+//! with a page without a cursor; a page before it may be short or empty, because the store examines a limited number of
+//! orders for each. The body always has the next cursor; links beyond 3 KiB are left out, because proxies such as nginx
+//! fail at a larger head. A bound in time is rounded up to microseconds, in which orders are dated. A long page is
+//! written on a blocking thread.
 
 use std::sync::Arc;
 

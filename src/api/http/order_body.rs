@@ -1,5 +1,7 @@
 //! The order as HTTP returns it: the members, and the JSON text. The schema is derived from the type that is written,
-//! so that the two cannot differ. Amount and payload are copied digit for digit.
+//! so that the two cannot differ. Amount and payload are copied digit for digit, and must never pass through a float.
+//! The view borrows from the order, so the payload is copied only into the text. A payload that is not JSON, as in a
+//! row that was damaged on disk, shows as `null`.
 
 use serde::Serialize;
 use serde_json::value::RawValue;

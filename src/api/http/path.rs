@@ -1,5 +1,7 @@
 //! Paths. A path is normalized before the router reads it, so that equal spellings (RFC 3986) reach the same route, and
-//! a segment is decoded before a handler reads it. A handler never sees percent-encoding.
+//! a segment is decoded before a handler reads it. A handler never sees percent-encoding. Before the routing only
+//! unreserved characters and the colon are decoded: an encoded slash must stay in its segment, because an external id
+//! may hold one. A malformed escape stays as it is. A path without a percent sign is not copied.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,7 @@
 //! Preferences (RFC 7240): how long a caller waits for the worker, and the content of the response. A preference that
-//! is unknown or malformed is ignored, as the RFC requires; `Preference-Applied` lists the applied ones.
+//! is unknown or malformed is ignored, as the RFC requires; `Preference-Applied` lists the applied ones. Of one given
+//! twice the first counts, and `wait` takes precedence over `respond-async`. The service's limit bounds every wait; the
+//! wait that a response states is the one in force, in whole seconds, rounded up.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,7 @@
 //! A problem as an HTTP response. A handler returns the problem; the middleware writes it, because only the middleware
-//! knows the id of the request and the form that its caller accepts.
+//! has the id of the request and the form that its caller accepts. Between the two, the problem is an extension of a
+//! response without a body. A failure of the service is logged when it is written, once, with that id. A rejected
+//! connection has no request to answer, so its response is made here as bytes.
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;

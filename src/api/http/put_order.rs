@@ -1,5 +1,7 @@
 //! `PUT /orders/{order_id}`: creates an order under an id that the caller chose, or replaces its content. It is safe to
-//! repeat without a key.
+//! repeat without a key: a repetition never creates a second order. `If-None-Match: *` only creates, `If-Match` or a
+//! version in the body only updates, and both together are rejected. The response must never have an `ETag`: the stored
+//! order differs from the body that was sent. The id of all zeros is rejected, because it does not identify an order.
 
 use std::sync::Arc;
 

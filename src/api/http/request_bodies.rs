@@ -1,5 +1,7 @@
 //! The schemas of request bodies. They are exact in both directions: a body that fits one is not rejected for its form,
-//! and a body that fits none is rejected. The rules themselves are those of `api::submission`.
+//! and a body that fits none is rejected. The rules themselves are those of `api::submission`, so a change of a rule
+//! needs a change here; `scripts/schemathesis` sends bodies of both kinds to a running server. The examples of the
+//! document are here as well. No handler parses a body with these types.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,7 @@
 //! The responses of handlers: a JSON body, and the extensions with which a handler informs the middleware about the
-//! memory of the response. The middleware always removes the extensions.
+//! memory of the response. The middleware always removes the extensions. A read holds its turn until its response is
+//! counted; a change of orders takes the memory of its response before the response is made, because an accepted change
+//! must never turn into a rejection. Only a response whose memory has another limit, as a stream's, may be `Unmetered`.
 
 use std::sync::Arc;
 

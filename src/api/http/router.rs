@@ -1,5 +1,8 @@
 //! The index of every URL. The router and the OpenAPI document are both made of it: each handler declares its path and
-//! method with its parameters and responses. Besides the routes, this file only has the responses where none fits.
+//! method with its parameters and responses. Besides the routes, this file only has the responses where none fits, and
+//! the schemas of the bodies of responses, to which the routes only refer. Every path also works with one trailing
+//! slash. The document depends on the routes and the program's version alone, never on a setting. A worker gets a
+//! router with only its health.
 
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! `POST /orders`, which creates, updates or deletes an order, for clients with one kind of request for all three. The
-//! command follows from the fields of the body alone.
+//! command follows from the fields of the body alone: no header changes its kind, and `If-Match` on a creation is
+//! rejected, because a new order has no version. It relies on `api::submission` for the rules of the fields and on
+//! `change` for the rest. A long body is parsed on a blocking thread.
 
 use std::sync::Arc;
 

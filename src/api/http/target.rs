@@ -1,5 +1,7 @@
 //! The host that a request is for, and whether the page that made the request comes from that host. Browsers state the
-//! page's origin in `Sec-Fetch-Site` or `Origin`; other programs send neither.
+//! page's origin in `Sec-Fetch-Site`, which takes precedence, or `Origin`; other programs send neither, and their
+//! requests are never cross-site. A request of HTTP/1.1 must have exactly one `Host`; the target of its request line
+//! takes precedence. Nothing here rejects a host that is legal: `hosts` has the list of accepted ones.
 
 use std::net::Ipv6Addr;
 
