@@ -1,5 +1,7 @@
 //! The caller of a request, of either protocol: the peer whose share the request's memory counts against, and the
 //! request's id. The middleware of a protocol determines the caller, and puts it among the extensions of the request.
+//! Behind a trusted proxy the peer is the client that the proxy names, else the proxy itself; the headers of an
+//! untrusted peer must never choose another one. The memory of a request's head is taken before its body is read.
 
 use std::sync::Arc;
 

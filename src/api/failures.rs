@@ -1,5 +1,7 @@
 //! The log lines about failures of the service. Under overload every caller gets a failure, and the log gets one line
-//! per second and code, for HTTP and gRPC together.
+//! per second and code, for HTTP and gRPC together; the next line has the number of those that were left out. A line
+//! that is left out is not even formatted. A problem with a status below 500, or a code outside of the table, must
+//! never get a line.
 
 use super::problem::TABLE;
 use crate::telemetry::LogLimit;

@@ -1,5 +1,7 @@
 //! The words for the outcome of a command, the same in both protocols. An accepted order stays accepted when its
-//! processing fails: the failure is a second word, and never replaces the first.
+//! processing fails: the failure is a second word, and never replaces the first. `accepted` means that the response was
+//! sent before the worker finished; where the service is set not to wait and the caller has no preference, the first
+//! word is the change. The schema of the response is made of the list of words, so a new word belongs in that list.
 
 use crate::service::{Change, CommandReceipt, Progress};
 

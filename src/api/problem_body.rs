@@ -1,5 +1,7 @@
 //! The body of a problem (RFC 9457), and its older form for callers of a deleted order. HTTP sends it, a batch holds
-//! it, and the OpenAPI document shows it; a gRPC call has the same facts in metadata.
+//! it, and the OpenAPI document shows it; a gRPC call has the same facts in metadata. The members come from the table
+//! and the problem alone, and `type` refers to the page of the table's row. A body consists of strings and numbers, so
+//! that it can always be written.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,6 @@
 //! The id of a request, in `X-Request-Id` for both protocols. Each failure in the log names it, so that a caller's
-//! report leads to the line. A caller's own id is never changed, only replaced.
+//! report leads to the line. A caller's own id is never changed, only replaced, by a UUIDv7, where it is empty, longer
+//! than 128 bytes, or not visible ASCII: an id is always short, and fits in a header and in a line of the log.
 
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};

@@ -1,5 +1,6 @@
 //! The state that the handlers of both protocols share: the service, the limits, and the health of the process. It is
-//! made once, and does not change while the process serves.
+//! made once, and does not change while the process serves, so it needs no lock. `draining` is cancelled when the
+//! process begins to stop: streams of events end then, while other requests are served until the ports have closed.
 
 use std::sync::Arc;
 

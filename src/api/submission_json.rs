@@ -1,5 +1,7 @@
-//! Reads a submission from a JSON object. The payload keeps its text, digit for digit. Unknown members are ignored, and
-//! of a member given twice the last one counts.
+//! Reads a submission from a JSON object. The payload keeps its text, digit for digit. Unknown members are ignored, of
+//! a member given twice the last one counts, and `null` counts as absent. The fields borrow from the body; only a
+//! string with escapes is copied. A body that is nested deeper than 128 levels is rejected. This file checks the JSON
+//! and the types of the fields; the other rules are those of `submission`.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,7 @@
-//! Texts as parts of URIs (RFC 3986): the bytes that need no encoding, and a text as a relative reference.
+//! Texts as parts of URIs (RFC 3986): the bytes that need no encoding, and a text as a relative reference. A reference
+//! must never name a scheme, a host or a fragment: a colon in the first segment, a second slash at the beginning, a `#`
+//! and a `%` are percent-encoded. A text that needs no encoding is borrowed. The normalization of paths in `http` uses
+//! the same unreserved bytes.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,7 @@
 //! The OpenAPI document: the operations of the given routes, the schemas that they name, and what the middleware adds
-//! to each operation. A served route is always in the document, because both are made of one index.
+//! to each operation. A served route is always in the document, because both are made of one index. The headers that
+//! every response has are components, referred to by each operation. What holds for all operations, such as equal paths
+//! and rejected hosts, is in the description and must follow the policy of `http`. No setting changes the document.
 
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Operation, PathItem};

@@ -1,5 +1,7 @@
 //! The parameters of operations, most of them request headers: the builders, and the parameters of several operations.
-//! A parameter that only one handler reads is declared in that handler's file.
+//! A parameter that only one handler reads is declared in that handler's file. One in the path is required, others are
+//! optional unless `required` says otherwise. The builders only describe: a pattern must fit what the handlers accept,
+//! and `scripts/schemathesis` sends values of both kinds to a running server.
 
 use serde_json::Value;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};

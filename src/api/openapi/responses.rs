@@ -1,5 +1,7 @@
 //! The responses of operations that are not problems: the builders of their bodies and headers, with which a handler
-//! declares its own responses. Nothing here knows a handler.
+//! declares its own responses. Each body and header has an example, and a header has the same words wherever it is
+//! sent. The builders only describe: the handler that sends a header must keep to its pattern. Nothing here may import
+//! a handler.
 
 use serde_json::Value;
 use utoipa::ToSchema;

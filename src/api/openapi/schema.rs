@@ -1,5 +1,6 @@
-//! Schemas that bodies and parameters share: texts, numbers, the statuses of an order, and the ids of all examples.
-//! Nothing here knows an operation.
+//! Schemas that bodies and parameters share: texts, numbers, the statuses of an order, and the ids of all examples. The
+//! statuses come from the domain, so a new one is in the document by itself. The pattern of a UUID must accept the same
+//! spellings as the ids of `order`. Nothing here may import an operation.
 
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, Type};
