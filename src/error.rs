@@ -1,5 +1,7 @@
 //! The errors of requests, independent of a protocol: each says what happened and whether a retry is safe. The `api`
-//! room holds the one table that turns them into HTTP and gRPC. A message never holds a secret or an internal cause.
+//! room holds the one table that turns them into HTTP and gRPC. A message never holds a secret or an internal cause: it
+//! is sent to the caller, and the reason is in the log. `Overloaded` and `Unavailable` promise that nothing was stored;
+//! where that is not certain, the error must be `OutcomeUnknown`. This file imports only the domain.
 
 use std::time::Duration;
 

@@ -1,5 +1,8 @@
 //! The backends: opens the store, the bus, the cache and the processor that the settings choose. A backend is chosen
-//! here and nowhere else. A server that is away is not an error here; the backend connects later.
+//! here and nowhere else. A server that is away is not an error here; the backend connects later. A Postgres that can
+//! never be used, as one that loses confirmed orders in a crash, is refused at once. The embedded store opens its files
+//! on a blocking thread. The backends for reading create no topic and migrate nothing, so other processes may run on
+//! them. The bus closes before the store, because what it still sends is in the store.
 
 use std::sync::Arc;
 

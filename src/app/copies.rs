@@ -1,5 +1,7 @@
 //! Backups: copies the embedded store into one file, and back. Each copy is checked as `verify` checks a store before
-//! it gets its name, so a file with that name is always complete. Postgres has tools of its own for backups.
+//! it gets its name, so a file with that name is always complete. Findings do not prevent that: what is wrong in the
+//! copy is wrong in the store. Files are read and written on blocking threads. A restore that fails must leave the
+//! store unchanged. Postgres has tools of its own for backups.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

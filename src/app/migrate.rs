@@ -1,5 +1,7 @@
 //! Migrations: brings the store of the settings to this program's schema version, or prints the steps that this takes.
-//! The store does the work and keeps what is done when a later step fails.
+//! The store does the work, one process at a time, and keeps what is done when a later step fails. On Postgres other
+//! processes may run meanwhile, except for `finish`, which drops what the previous release uses; the folder of the
+//! embedded store is locked. The plan of the steps must change nothing.
 
 use anyhow::{Result, bail};
 

@@ -1,5 +1,8 @@
 //! The tasks of a process. A task that ends before its stop token is cancelled stops the whole process in order, and
-//! the process fails with the task's name. A process must never look alive while one of its tasks is dead.
+//! the process fails with the task's name; a panic counts as such an end. A process must never look alive while one of
+//! its tasks is dead, nor while a thread of the store, the bus, the cache or the log is: `watch` waits for those. A
+//! failure is logged at once, because the shutdown after it may take long. A worker that stops has the shutdown timeout
+//! to finish.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;

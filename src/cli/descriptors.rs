@@ -1,5 +1,7 @@
 //! File descriptors: raises the soft limit to the hard one, and lowers `MAX_CONNECTIONS` to what that limit allows.
-//! Connections must never use up all descriptors: the store, the broker and the health checks need some.
+//! Connections must never use up all descriptors: the store, the broker and the health checks need some. A tenth of the
+//! limit, at least 128 but at most half of it, stays free; the two ports share the rest. A limit that cannot be raised
+//! is logged and is not an error. A worker accepts no callers, so its settings stay unchanged.
 
 use std::num::NonZeroU32;
 

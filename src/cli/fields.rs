@@ -1,5 +1,6 @@
 //! Values on the command line that more than one command takes: ids and statuses. A value that does not fit is answered
-//! with what would. Nothing here reads a file or asks a server.
+//! with what would. The domain parses them, so a command accepts the same spellings as the service. Nothing here reads
+//! a file or asks a server.
 
 use crate::order::{OrderId, Status, UserId};
 

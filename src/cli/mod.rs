@@ -1,5 +1,8 @@
-//! The command line: one file for each subcommand that needs more than a line. A subcommand reads its arguments and
-//! the settings, calls `app`, and prints the result for people or programs. Nothing here opens a store or a bus itself.
+//! The command line: one file for each subcommand that needs more than a line. A subcommand reads its arguments and the
+//! settings, calls `app`, and prints the result for people or programs. Nothing here opens a store or a bus itself. The
+//! environment is read in this folder and passed on to `config`. The exit codes are 0 for success, 1 for a finding or a
+//! rejection, and 2 for a failure, which `main` prints. Commands that need no setting run before the settings are
+//! loaded, so that a wrong one does not keep them from working.
 
 mod allocator;
 mod copies;

@@ -1,5 +1,7 @@
 //! Standard output of the commands. Where the reader closes the pipe, as `head` does, the command ends without a
-//! message, with 0 or the code of its result. Any other failure to write is an error that says what to do.
+//! message, with 0 or the code of its result. Any other failure to write is an error that says what to do. Each text is
+//! flushed at once. A command whose result has an exit code of its own must use `quiet`, or a closed pipe would hide
+//! that code. A server must never wait for the reader of its output, so it prints on a thread of its own.
 
 use std::io::{self, ErrorKind, Write};
 use std::thread;

@@ -1,5 +1,8 @@
 //! `orderstream up`, `api` and `worker`: opens the backends, prints where the process listens, and runs until a signal.
-//! It relies on `app` for the roles. It never serves a port before its backends are open.
+//! It relies on `app` for the roles. It never serves a port before its backends are open. A signal also ends the wait
+//! for a server that does not answer, and the migration with which `up` begins on Postgres. A port that is taken is an
+//! error, except for a worker's health. Code that still blocks a thread after the roles have ended delays the end by a
+//! second at most.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;

@@ -1,5 +1,6 @@
 //! The arguments of `orderstream orders`. Everything that can be checked without a server is checked here, so that a
-//! mistake costs no request. Nothing here reads a file or opens a connection.
+//! mistake costs no request. The domain parses ids, statuses, keys and offsets, by the same rules as in the server. A
+//! doc comment is the help of its argument. Nothing here reads a file or opens a connection.
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Subcommand};

@@ -1,5 +1,6 @@
-//! The text of an argument: the argument itself, `@FILE`, or `-` for standard input. A payload is checked here, where
-//! the file and the line are known. Its text never changes.
+//! The text of an argument: the argument itself, `@FILE`, or `-` for standard input. A payload is checked here, by the
+//! rules of the domain, where the file and the line are known. Its text never changes. Every message names the source
+//! of the text. The whole text is read before a request is sent, so a broken file costs no request.
 
 use std::fs;
 use std::io;

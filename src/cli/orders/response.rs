@@ -1,5 +1,6 @@
 //! How a command reports a response: the body unchanged on standard output, or a rejection as one line on standard
-//! error with the exit code 1. It never prints both.
+//! error with the exit code 1. It never prints both. A replayed outcome is announced on standard error, so that
+//! standard output holds only the result. A body gets a line break behind it and is otherwise unchanged.
 
 use std::process::ExitCode;
 
