@@ -1,5 +1,7 @@
 //! The choices for Kafka, by Kafka's names: the security of a connection, the mechanism of a login, the compression of
-//! records, and the ACKs that a process reads. The bus, not this room, acts on them.
+//! records, and the ACKs that a process reads. The bus, not this room, acts on them: it passes Kafka's names on to the
+//! client library as they are, so a name must never differ from Kafka's. They are read in any case, except for the
+//! ACKs, whose words are our own. The rules between these settings are in `check_kafka`.
 
 use super::value::Value;
 

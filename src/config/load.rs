@@ -1,4 +1,7 @@
-//! Loading: the layers, their order, and the source of each. Only this file knows the order; `layers` merges them.
+//! Loading: the layers, their order, and the source of each. Only this file has the order: the defaults, the file,
+//! plain variables, variables with the prefix, flags; the later wins. `layers` merges them and collects the mistakes,
+//! so that one start reports all. The environment is an argument, so the same arguments and files always give the same
+//! settings. The compiled-in defaults need no file and no variable, and must be legal.
 
 use std::path::Path;
 

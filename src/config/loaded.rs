@@ -1,5 +1,7 @@
 //! The result of loading: the settings with the origin of each value, or every mistake. A secret is never in an origin
-//! or in a mistake.
+//! or in a mistake; `layers` masks it. The settings are checked, so the rooms that use them do not check them again. An
+//! origin is the layer that won, down to the name of its file, variable or flag. A warning must never keep a process
+//! from starting.
 
 use std::collections::BTreeMap;
 use std::fmt;

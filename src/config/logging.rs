@@ -1,4 +1,6 @@
-//! The choices for the log: the format of its lines. What is logged is `telemetry`'s concern.
+//! The choices for the log: the format of its lines. What is logged is `telemetry`'s concern. The words are exact, in
+//! lower case. A text that does not fit is answered with those that do, and the message must never repeat the text: the
+//! loader adds it, unless it is secret.
 
 use super::value::Value;
 

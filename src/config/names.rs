@@ -1,5 +1,6 @@
-//! The names of settings: every name that a file may hold, and the nearest one to a misspelt name. Nothing here knows a
-//! value.
+//! The names of settings: every name that a file may hold, and the nearest one to a misspelt name. A secret has two
+//! names: its own, and that of the file that holds it. Two letters in the wrong order count as one mistake. There is
+//! always a nearest name, however far it is; the caller decides whether it is meant. Nothing here reads a value.
 
 use super::settings::KEYS;
 

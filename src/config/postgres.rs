@@ -1,4 +1,7 @@
-//! The choices for Postgres. The store, not this room, acts on them.
+//! The choices for Postgres: the server for reads. The store, not this room, acts on them. `primary` promises that a
+//! read returns every write that was answered before; `any` gives that up: reads go to the first server of the DSN that
+//! can be reached, which may be a standby. Writes are not affected. The words are exact, in lower case, and a text that
+//! does not fit is answered with those that do.
 
 use super::value::Value;
 

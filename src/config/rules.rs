@@ -1,5 +1,6 @@
-//! Collects the broken rules between settings, each with its keys and the fix. It does not know a rule; `check` and
-//! `check_kafka` hold them.
+//! Collects the broken rules between settings, each with its keys and the fix. `check` and `check_kafka` hold the
+//! rules. A broken rule does not end the check, so that one start reports all of them. A fix must never hold a value:
+//! the loader adds the values by the keys, and masks those that are secret.
 
 /// A broken rule.
 pub(super) struct Problem {

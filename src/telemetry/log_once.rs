@@ -1,5 +1,6 @@
 //! One log line for an outage, and one for its end, however often it is observed. [`LogOnce`] remembers whether the
-//! line was written; the caller writes it, in its own words.
+//! line was written; the caller writes it, in its own words. Of several threads that observe the same change, exactly
+//! one gets `true`, because the state is one atomic that each of them swaps. Nothing here locks or blocks.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
