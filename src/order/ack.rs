@@ -1,5 +1,7 @@
-//! The ACK that the worker sends back for an event, as a record on the bus. A worker of an older service knows no
-//! versions, so the version may be missing.
+//! The ACK that the worker sends back for an event, as a record on the bus. A worker of an older service sends no
+//! version, so it may be missing; such an ACK answers all waiters of its order. The JSON value is written with exactly
+//! the three fields of the contract (see `record`); the version is a header. An ACK is only a hint and may be lost, or
+//! sent twice: the store has the outcome.
 
 use jiff::Timestamp;
 use serde::Serialize;

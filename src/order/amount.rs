@@ -1,5 +1,7 @@
 //! The amount of an order: an exact decimal, and the rule that reads it from a payload. It must never be a binary
-//! floating-point number: its digits are read from JSON text and written to it.
+//! floating-point number: its digits are read from JSON text and written to it. An amount has at most 1,000 digits on
+//! either side of its point, which every store can hold; more digits are an error and are never rounded away. The
+//! processor and the checker share the rule, so they agree on every payload.
 
 use std::fmt;
 

@@ -1,5 +1,7 @@
 //! Commands: create, update or delete an order. Every field of a [`Command`] has been parsed; a field that breaks its
-//! rule is an [`Invalid`] before there is a command.
+//! rule is an [`Invalid`] before there is a command, and its text, which callers read, names the fix. A command changes
+//! nothing by itself: a store applies it only where its precondition holds. A [`Put`] is not a command: intake makes an
+//! update or a creation of it, because only the store can say whether the order exists.
 
 use thiserror::Error;
 

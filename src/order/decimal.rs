@@ -1,5 +1,7 @@
 //! Reads decimals from text, in JSON's spelling and other usual ones. The length of a number follows from its text, and
-//! a number that is too long must never be built. The tests are those of [`super::Amount`].
+//! a number that is too long must never be built: seven bytes such as `1e99999` would become a hundred thousand digits.
+//! Trailing zeros are kept, and a number of at most 18 digits is read without a list of its digits. The tests are those
+//! of [`super::Amount`].
 
 use bigdecimal::BigDecimal;
 use bigdecimal::num_bigint::{BigInt, Sign};

@@ -1,5 +1,7 @@
 //! The order itself, as a store holds it. Its fields change only by the commands and outcomes of this room; a store
-//! must copy them and not compute them.
+//! must copy them and not compute them. All its times are from the store's clock, in microseconds. An order is pending
+//! while `processed_version` is below `version`, and its event can be made of it at any time, so an event that was lost
+//! can be published again.
 
 use jiff::Timestamp;
 

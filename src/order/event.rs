@@ -1,5 +1,7 @@
 //! The event that an accepted command causes, as a record on the bus. Other services send events, too, so each field is
-//! checked, and the fields that only this service sends may be missing.
+//! checked, and the fields that only this service sends may be missing: they are headers, because the JSON value is an
+//! old contract. The payload is written as the text that it is, digit for digit. An event of an existing order may have
+//! a payload that a new order must not have, because an earlier version has accepted it.
 
 use jiff::Timestamp;
 use serde::Serialize;

@@ -1,5 +1,7 @@
 //! The history of an order: one history event for each accepted command and each recorded outcome, in the order in
 //! which they became visible. A history event is written in the same transaction as its change, and must never change.
+//! Clients send offsets and cursors back as text, so each is parsed strictly: the numbers must be in the positive half
+//! of 64 bits, in which the stores count. What the numbers of an offset mean, only its store defines.
 
 use std::fmt;
 use std::str::FromStr;

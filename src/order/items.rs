@@ -1,5 +1,8 @@
 //! The sources of a payload's amount: `amount` itself, and the sum over `items`. Both are read in one pass over the
-//! text, because the worker does this for every order.
+//! text, because the worker does this for every order; other members are skipped, and no tree of values is built. A
+//! second, slower reader is for payloads that another service or an earlier version has stored, with values that a
+//! checked payload cannot contain; both must give the same sum. An item without a price adds nothing and is not an
+//! error.
 
 use std::fmt;
 

@@ -1,4 +1,7 @@
-//! Lists of orders: the filter, and the cursor of the next page.
+//! Lists of orders: the filter, and the cursor of the next page. Pages begin with the newest order. A store scans a
+//! bounded number of rows for a page, so a page may be short or empty and still have a next one. Each store fills the
+//! two parts of a cursor in its own way, and no other part of the program may interpret them. All stores use
+//! [`Filter::admits`] on the rows that they find, so that they list the same orders.
 
 use std::fmt;
 use std::str::FromStr;

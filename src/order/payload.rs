@@ -1,5 +1,7 @@
 //! The payload: the content of an order, any JSON value, kept as the text that the caller sent. It is parsed once, when
-//! it arrives, for its external id and its limits, and copied from there on. No digit of it must change.
+//! it arrives, for its external id and its limits, and copied from there on. No digit of it must change. Clones share
+//! one text, because commands, events and orders hold the same payload. New payloads pass the strictest check; a reader
+//! of existing orders must not refuse what an earlier version has accepted.
 
 use std::sync::Arc;
 

@@ -1,5 +1,8 @@
 //! A request: a command, and the idempotency key that makes it safe to repeat. The store keeps the key with the
-//! command's outcome, in one transaction, so that a repeated request gets the replayed outcome.
+//! command's outcome, in one transaction, so that a repeated request gets the replayed outcome. A key is stored as two
+//! digests of 16 bytes: one of its text within its scope (the user, or else the order), and one of the command's
+//! content, which shows whether the key was used for another command. Stores keep digests across releases, so the way
+//! in which they are made must never change.
 
 use thiserror::Error;
 use uuid::Uuid;

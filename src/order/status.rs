@@ -1,5 +1,7 @@
 //! The status of an order, and the legal transitions. The table [`Status::LEGAL`] is their only definition: the stores
-//! build the conditions of their statements from it.
+//! build the conditions of their statements from it. It lists the statuses in the order of their declaration, because a
+//! status is used as its index; a test checks that. Nothing follows `Deleted`, so that no event, retry or race revives
+//! a deleted order. The names are on the wires and in the tables, and must never change.
 
 use std::fmt;
 
