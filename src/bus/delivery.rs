@@ -1,5 +1,7 @@
 //! Deliveries: a record that a worker processes, its source, and the receipt that tells the bus whether the record was
-//! settled or dropped. A delivery that is dropped unsettled is redelivered; the bus must never lose it.
+//! settled or dropped. A delivery that is dropped unsettled is redelivered; the bus must never lose it. A receipt
+//! reports its end exactly once, when it is dropped, so a worker task that panics or is cancelled loses nothing. That
+//! report may come from any thread and cannot be awaited: it must only record the end.
 
 use std::sync::Arc;
 

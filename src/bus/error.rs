@@ -1,5 +1,6 @@
 //! Why a bus does not take an event, and why a worker cannot subscribe to it. Each error says whether the caller may
-//! try again. Both implementations use these errors.
+//! try again. Both implementations use these errors. The relay publishes an `Unavailable` event again, and marks the
+//! order of a `Refused` one failed for good. So a bus must answer `Refused` only where the event itself is the reason.
 
 use thiserror::Error;
 

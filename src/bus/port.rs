@@ -1,5 +1,7 @@
 //! The port: the promises that each bus keeps and on which the service and the worker rely. A bus carries events and
-//! ACKs; it must never know the store. The conformance suite tests these promises.
+//! ACKs; it must never import the store. An event is redelivered until its delivery is settled, so it may arrive twice,
+//! and the events of one order keep their order. An ACK may be lost: the process that waits for it then asks the store.
+//! The conformance suite tests these promises.
 
 use std::sync::Arc;
 

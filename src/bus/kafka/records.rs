@@ -1,5 +1,7 @@
 //! Encodes records to publish, and decodes records that were read. Reading a record never fails and never panics, with
-//! any bytes: a record that is not an event is a delivery that says so.
+//! any bytes: a record that is not an event is a delivery that says so. That relies on unwinding, because the client
+//! panics at a header whose name is not UTF-8. The key of a record is the order's id, so the events of an order are in
+//! one partition; an ACK goes to the partition that its event names.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

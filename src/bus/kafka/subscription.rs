@@ -1,5 +1,7 @@
 //! A worker's subscription: starts the consumer's thread, takes deliveries from the inbox, and stops the thread.
-//! However it ends, the consumer leaves its group, so that the other workers need not wait for its session to end.
+//! However it ends, the consumer leaves its group, so that the other workers need not wait for its session to end. A
+//! close waits for that, at most 15 seconds; a drop does not wait, because it must not block. Where the thread ends by
+//! itself, also by a panic, the inbox ends with it, so that the worker does not wait for ever.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
