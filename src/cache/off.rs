@@ -1,4 +1,6 @@
-//! No cache: every read goes to the store, and there is nothing to invalidate.
+//! The cache of a process without a Redis address: every read goes to the store, and there is nothing to invalidate. A
+//! miss comes without a lease, so no reader tries to fill an entry, and `is_off` spares callers and readiness all work
+//! for a cache. It must never make a caller wait.
 
 use async_trait::async_trait;
 

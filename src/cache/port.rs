@@ -1,5 +1,7 @@
 //! The port of a cache: what the service relies on, and what each cache promises. A call must neither fail nor take
-//! longer than the cache's time budget.
+//! longer than the cache's time budget: a cache that does not answer is a miss, and only `check` reports it, for
+//! readiness. A hit is never older than a change whose invalidation has returned, in any process. Leases ensure that
+//! for slow readers: an order that was read before a change cannot be filled in after it.
 
 use async_trait::async_trait;
 

@@ -1,5 +1,7 @@
 //! The pauses between two sessions with Redis. The beginning of a session makes the entries of all processes void, so
-//! sessions that do not last are followed by longer and longer pauses.
+//! sessions that do not last are followed by longer and longer pauses: up to 30 seconds, until one has lasted a minute.
+//! An attempt that made nothing void costs the others nothing, so its pause is at most 2 seconds. Pauses are shortened
+//! randomly (see `backoff`). This file only computes; the session manager measures and sleeps.
 
 use std::time::Duration;
 

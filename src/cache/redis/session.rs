@@ -1,5 +1,6 @@
 //! The session manager: opens and ends sessions with Redis, one after the other. A session must never be read from
-//! after a change could not be invalidated in it.
+//! after a change could not be invalidated in it. Sessions that do not last are followed by longer pauses (see
+//! `pauses`): one process with a bad connection must not keep the cache of the others empty.
 //!
 //! A session is a connection. An invalidation that fails or takes too long ends it, as does a lost connection or a few
 //! failures in a row; reads are then misses, without a call. A background task begins the next session: it connects,
@@ -7,9 +8,6 @@
 //! then lets *readers* in. So a change that did not find a session is invalidated by the next one's beginning, and a
 //! later change by its own call. There is no list of missed invalidations and no comparison of clocks, and a Redis that
 //! restarted with old data is treated like any other.
-//!
-//! Each beginning makes the entries of all processes void. So a session that did not last is followed by a longer pause
-//! each time: one process with a bad connection must not keep the cache of the others empty.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
