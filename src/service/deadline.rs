@@ -1,5 +1,8 @@
 //! Wait policies and deadlines: how long a caller waits for the worker, by its request and the service's settings, and
-//! until when it is answered. The answer is in time also where the store does not respond.
+//! until when it is answered. The answer is in time also where the store does not respond. A caller never waits longer
+//! than the service's limit; one that does not wait still gives the store at least a second, so that it gets the
+//! outcome of its command. Deadlines are times of the process's monotonic clock, which a change of the system's time
+//! does not move.
 
 use std::time::{Duration, Instant};
 

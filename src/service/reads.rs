@@ -1,5 +1,7 @@
 //! Reads of single orders and of lists: from the cache where it has a copy, else from the store, within a limit of
-//! time. A read never waits longer for the store than a write does.
+//! time. A read never waits longer for the store than a write does, nor longer than ten seconds. Only single orders by
+//! their id are cached; a read from the store fills the cache under the lease of its miss, before the caller is
+//! answered. The reason why the store cannot be read is for the log, and must never reach a caller.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,7 @@
-//! The answer to a command: what it did, and how far the worker had come with it when the caller was answered.
+//! The answer to a command: what it did, and how far the worker had come with it when the caller was answered. There is
+//! a receipt only for a durable command, so a receipt is never an error, also where the worker could not process the
+//! order. The two constructors take the store's answer and read nothing: a replayed receipt has the outcome of the
+//! first request, which may not be the order's state now.
 
 use crate::order::{Event, OrderId, Status, Version};
 use crate::store::ReplayedOutcome;

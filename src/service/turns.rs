@@ -1,5 +1,7 @@
 //! Turns to read from the store or the cache. The size of a result is known only when it is there. So the number of
-//! reads is bounded until the memory of their results is counted; a reader waits where no turn is free.
+//! reads is bounded until the memory of their results is counted; a reader waits where no turn is free. It takes a turn
+//! of its peer first and one of all peers then: in the other order a peer would hold turns of others while it waits for
+//! its own. Dropping what was taken ends both.
 
 use std::sync::Arc;
 

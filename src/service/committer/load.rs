@@ -1,5 +1,7 @@
 //! How many commands may be queued, and how many are. The committer's queue and those of orders and keys in flight
-//! share one count, so that there is one bound at which further commands are turned away.
+//! share one count, so that there is one bound at which further commands are turned away. The committer's channel has
+//! no bound of its own and relies on this one: each command that has entered must leave exactly once. The count is an
+//! atomic number, because every command changes it twice.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

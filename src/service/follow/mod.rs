@@ -1,5 +1,8 @@
 //! Following orders: an order's history, and the streams of the history events to come. A follower's whole state is the
-//! offset up to which it has read, so a client that reconnects with that offset continues behind it.
+//! offset up to which it has read, so a client that reconnects with that offset continues behind it, on any process. A
+//! follower subscribes to the notifier before its first read of the store, so that it misses no event in between. The
+//! reads with which a stream begins have the time limit of plain reads. None uses the cache: a copy may be older than
+//! the history.
 
 mod follower;
 pub(super) mod notifier;

@@ -1,4 +1,6 @@
-//! The limited resources, the amount of each, and the share of it that one peer may hold.
+//! The limited resources, the amount of each, and the share of it that one peer may hold. Memory is in bytes, all other
+//! resources are counts. A share is never above the total, and is at least a floor where the total allows it. `Quotas`
+//! has the amounts in the order in which the resources are declared, because a resource is used as an index.
 
 /// A resource of a limited amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

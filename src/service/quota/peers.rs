@@ -1,5 +1,7 @@
 //! All resources and the peers that hold something of them. A peer that reconnects while it still holds a permit is the
-//! same peer, so a new connection does not bring a new share.
+//! same peer, so a new connection does not bring a new share. The map has weak references, and a peer removes its entry
+//! when its last holder drops it: the memory is bounded by the peers that hold something, not by those ever seen. The
+//! map's lock must never be held across an await.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};

@@ -1,5 +1,7 @@
 //! Permits: a [`Permit`] is held for as long as its resource is in use: bytes in memory, a connection, a call, a
-//! stream. Dropping it returns its units.
+//! stream. Dropping it returns its units. Taking units never waits: where the peer's share or the total is used up, it
+//! fails at once and counts nothing. The counts are atomic numbers without a lock. Two takers that meet at the limit
+//! may both be refused, but must never both be accepted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

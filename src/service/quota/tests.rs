@@ -1,4 +1,6 @@
-//! Tests of quotas: shares and totals, merged permits, peers that reconnect, turns.
+//! Tests of quotas: shares and totals, merged permits, peers that reconnect, turns. They take permits from peers, as
+//! the fronts do, out of ten units of each resource, six for one peer. No test waits: a turn that is not free is polled
+//! once, and a dropped permit counts at once.
 
 use std::net::IpAddr;
 use std::sync::Arc;

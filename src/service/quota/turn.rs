@@ -1,4 +1,7 @@
-//! The kinds of reads that may return much, and how many of each may run at a time.
+//! The kinds of reads that may return much, and how many of each may run at a time. The numbers bound the memory of
+//! results that are not counted yet: few turns for pages of several MiB, more for single orders. Each kind has turns of
+//! its own, so that reads of cached copies continue while the store does not answer. The semaphores are never closed,
+//! so a wait ends only with a turn.
 
 use std::sync::Arc;
 
