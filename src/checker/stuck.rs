@@ -1,5 +1,8 @@
 //! Stuck orders: a pending order must have its event in the outbox or on the bus. One without an event would wait for
-//! ever. This only reads, and must not report an order whose event may still be on the bus.
+//! ever. This only reads, and must not report an order whose event may still be on the bus. It relies on the order of
+//! its steps: it reads which pending orders have no outbox entry, then waits until the workers have consumed all
+//! records on the bus, and then reads the orders again. Orders are suspected some ten thousand at a time, so the memory
+//! is bounded with a store of any size.
 
 use std::time::Duration;
 

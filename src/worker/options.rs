@@ -1,4 +1,6 @@
-//! The options of processor calls, and the reasons why a worker ends.
+//! The options of processor calls, and the reasons why a worker ends. The settings have checked the options; nothing
+//! here checks them again. A [`WorkError`] stops the whole process in order, so it must never be about a single order:
+//! an order that fails is marked failed, and a bad record goes to the dead letters.
 
 use std::time::Duration;
 

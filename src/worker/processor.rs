@@ -1,5 +1,7 @@
 //! What the worker does to an order: the port for a user's own business logic, and the default processor, which
-//! computes the amount. A processor must be idempotent, because an event may be redelivered.
+//! computes the amount. A processor must be idempotent, because an event may be redelivered. A panic of it fails its
+//! order for good, and no other. A processor shares its threads with requests and health checks, so it must not block:
+//! the default one sums payloads of more than 32 KiB on blocking threads, two at a time.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
