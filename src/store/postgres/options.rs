@@ -1,5 +1,7 @@
 //! The options of the Postgres store: how to reach the server, with how many connections, and how long to wait for it.
-//! The settings fill them; `app` passes them to the store. The DSN may hold a password, so it must never be logged.
+//! The settings fill them; `app` passes them to the store. They do not change, except for a DSN from a file, which the
+//! store reads again. The DSN may hold a password, so it must never be logged, and neither must the options, whose
+//! `Debug` prints it.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! The statements that read orders. Several callers share a connection: the driver pipelines their statements and hands
-//! each caller its result. A damaged row must only fail a read of that row.
+//! each caller its result. A damaged row must only fail a read of that row: a scan reads fewer and fewer rows until the
+//! row at fault is alone, and a look-up by external id falls back to the id. The connection may lead to a standby, and
+//! a read is repeated where its connection has ended, so nothing here may write.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,7 @@
 //! Converts rows to values, and values to parameters. Another service may have written a row, so columns that this
-//! program always fills may be null, and a value that cannot be read must only fail its own row.
+//! program always fills may be null, and a value that cannot be read must only fail its own row. Amounts, reasons and
+//! payloads have their limits in SQL, so that a huge value is never sent. The columns are read by their index:
+//! [`COLUMNS`], [`EVENT_COLUMNS`] and [`order`] must have the same order.
 
 use jiff::Timestamp;
 use tokio_postgres::Row;

@@ -1,5 +1,7 @@
 //! Checks whether the server accepts writes. It has a connection of its own, so that commands and checks do not wait
-//! for each other. A check must not change anything.
+//! for each other. It reads from all tables that the store works with, so that a missing migration fails the check: a
+//! migration that adds a table needs a line here. A check must not change anything: the table that tests whether a full
+//! disk has space again is temporary and ends with its transaction.
 
 use tokio_postgres::{Client, Statement};
 

@@ -1,5 +1,7 @@
 //! Drops old keys and history events for the retention job, on a connection of its own, so that other work does not
-//! wait for it. It must never drop an event while an older one remains, because readers could not notice the gap.
+//! wait for it. It must never drop an event while an older one remains, because readers could not notice the gap; the
+//! offset of the newest dropped event is stored by the same statement. Several processes may clean at a time: a key
+//! that another one is dropping is skipped, and events are locked in the order of their offsets.
 
 use jiff::Timestamp;
 use tokio_postgres::{Client, Statement};

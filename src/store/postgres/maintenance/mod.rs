@@ -1,5 +1,7 @@
 //! Maintenance of the store in Postgres: its clock, the cleaning of old rows, the check for writes, and the close.
-//! Cleaning and checks have connections of their own, so that commands and completions do not wait for them.
+//! Cleaning and checks have connections of their own, so that commands and completions do not wait for them. The clock
+//! is the server's, so that all processes on it agree. A check takes at most ten seconds and also opens closed
+//! connections for commands; a disk counts as full from a failed write until a check has found space.
 
 pub(super) mod checking;
 pub(super) mod cleaning;

@@ -1,5 +1,8 @@
 //! Records completions: one statement for all completions of a kind that set the same status. [`Status::LEGAL`] names
-//! the legal changes of a status. A completion that is not newer than the order must change nothing.
+//! the legal changes of a status. A completion that is not newer than the order must change nothing. A batch of several
+//! statements is one transaction: creations run first, because they may wait for another transaction and must not hold
+//! changed rows meanwhile; then the rows of all changes are locked in the order of their ids, so that two batches
+//! cannot deadlock. It relies on callers that name an order at most once in a batch.
 
 use std::collections::{BTreeMap, HashSet};
 

@@ -1,5 +1,7 @@
 //! Orders in Postgres: a batch of commands or completions is one transaction on a connection of its own kind, and
-//! single orders are read on the pool of reads. A write is repeated only where nothing of it happened.
+//! single orders are read on the pool of reads. A write is repeated only where nothing of it happened. `commands` and
+//! `completions` have the statements; both rely on `transaction`, which makes several statements atomic, and on
+//! `locks`, which keeps two batches from a deadlock.
 
 mod command_sql;
 pub(super) mod commands;

@@ -1,5 +1,8 @@
 //! Several statements as one transaction, in one round trip: everything is sent before the first answer is read. An
-//! error must mean that nothing of the transaction happened, or that its outcome is not known.
+//! error must mean that nothing of the transaction happened, or that its outcome is not known. It relies on a driver
+//! that sends statements in the order of their first poll, and on a connection on which no other statement is sent
+//! during that poll. The driver does not report that the server answered the COMMIT with a ROLLBACK; the SELECT before
+//! it fails then, and shows it.
 
 use tokio_postgres::Client;
 

@@ -1,5 +1,7 @@
 //! Scans of the whole outbox for the checker, with a bounded number of rows in each statement, so that a statement
-//! stays within its time limit and its memory with a table of any size. It only reads, on the pool of reads.
+//! stays within its time limit and its memory with a table of any size. It only reads, on the pool of reads, and locks
+//! no row, because the relay removes rows meanwhile. Pages follow the key of the table; one without an orphan may have
+//! a next one.
 
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
