@@ -1,5 +1,8 @@
 //! Applies requests in the writer's transaction: the order's row, then its index entries, key and history event. A
-//! refused request must write nothing; a failure after the order's row fails the whole transaction.
+//! refused request must write nothing; a failure after the order's row fails the whole transaction, and a row that
+//! SQLite refuses fails alone. All requests of a batch have the same time, from the store's clock. A used key is found
+//! before any other reason to refuse. Payloads of deleted orders are returned up to a number of bytes, so the memory of
+//! a batch is bounded.
 
 use jiff::Timestamp;
 use rusqlite::{ErrorCode, OptionalExtension, params};

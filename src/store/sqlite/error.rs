@@ -1,5 +1,7 @@
 //! The errors of opening a data folder, and of backup and restore. Each names the file or folder, and what to do. An
-//! operator reads these texts at the start of a process, so each must be understandable without the code.
+//! operator reads these texts at the start of a process, so each must be understandable without the code. A folder that
+//! could lose orders is refused, not opened: one in use by another process, of a newer program, or copied without its
+//! WAL. Errors of a store that is open are those of `store::Error`.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! The data folder: the path of its database, and the lock that refuses a second process. The database relies on the
-//! lock: two writing processes would each have a memtable of the index, and neither would find the other's entries.
+//! lock: two writing processes would each have a memtable of the index, and neither would find the other's entries. The
+//! writing thread holds the lock until its end, and the operating system releases it with the process, so a `LOCK` file
+//! that remains locks nothing. A store that only reads does not take the lock.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};

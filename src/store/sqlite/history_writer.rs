@@ -1,5 +1,7 @@
 //! Writes the history in the embedded store. The one writing thread numbers the events, so they become visible in the
-//! order of their numbers. A number must never be used twice, even when the newest events have been dropped.
+//! order of their numbers. A number must never be used twice, even when the newest events have been dropped: the number
+//! of the newest dropped event is stored in the transaction that drops it. An event is written in the transaction of
+//! its change. Where the store keeps no history, nothing is written, and old events are still dropped.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Statement, params};

@@ -1,5 +1,7 @@
 //! Maintenance of the embedded store: its clock, the cleaning of old rows, the check of the writing thread, and the
-//! close. A store that was opened for reading only refuses to clean.
+//! close. A store that was opened for reading only refuses to clean. A check of the thread reports its last write or
+//! probe, and neither writes nor waits. A close refuses new reads and jobs, and returns when the thread has finished
+//! the jobs in its queue.
 
 use async_trait::async_trait;
 use jiff::Timestamp;

@@ -1,5 +1,7 @@
 //! Orders in the embedded store: writes go to the writer's queue, and reads to a reading connection. A call waits for
-//! the commit of its batch, or for a free reading connection.
+//! the commit of its batch, or for a free reading connection. A call that is cancelled does not undo its batch, which
+//! is committed all the same. No statement may run on the thread of a caller, because SQLite blocks. A damaged row must
+//! only fail a read of that row.
 
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
-//! The readers: a few connections that only read, used on blocking threads, never on an async one. They see committed
-//! transactions only, and do not wait for the writer. A connection whose query failed must not be used again.
+//! The readers: at most four connections that only read, used on blocking threads, never on an async one. They see
+//! committed transactions only, and do not wait for the writer. A query runs to its end and keeps its connection, also
+//! where its caller has left, so the number of running queries is bounded. A connection whose query failed must not be
+//! used again. After the close, reads fail.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,6 @@
 //! Converts rows to values. A value that this program does not know is an error that names the order, and must only
-//! fail its own row.
+//! fail its own row. Such an error goes through the driver as a failed conversion with a [`Damaged`] inside, and
+//! `readable` takes it out. The columns are read by their index: [`COLUMNS`] and [`order`] must have the same order.
 
 use jiff::Timestamp;
 use rusqlite::Row;

@@ -1,5 +1,7 @@
 //! Opens database files, with the pragmas that make a commit durable, and migrates them. The pragma `user_version` of a
-//! file is the number of its applied migrations. A released migration must never change its statements.
+//! file is the number of its applied migrations. A migration and its number are one transaction, so a process that was
+//! killed continues with the next one. A released migration must never change its statements. A file of a newer program
+//! is refused, and so is an SQLite that can lose committed transactions, which a build may have linked.
 
 use std::path::Path;
 use std::time::Duration;

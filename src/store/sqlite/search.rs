@@ -1,5 +1,7 @@
 //! Binary search among rows: rows that are numbered in the order of their arrival have ascending times, so they are
-//! found by time without an index. They rely on the store's clock, which never runs backwards.
+//! found by time without an index. They rely on the store's clock, which never runs backwards. A search reads one row
+//! for each halving: some thirty among a billion. Its condition must hold for all numbers above one for which it holds,
+//! or the search ends at a wrong row.
 
 use rusqlite::{Connection, OptionalExtension};
 
