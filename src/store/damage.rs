@@ -1,5 +1,6 @@
 //! Logs rows that cannot be read, each once and not every time that a list or the sweep reads it, because such a row
-//! stays until an operator repairs it. Memory is bounded: the set of logged rows is cleared when it is full.
+//! stays until an operator repairs it. One row is logged once for each effect that it has. Memory is bounded: the set
+//! of logged rows is cleared when it is full, at 10,000, and the rows are then logged once more.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};

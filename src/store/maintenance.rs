@@ -1,5 +1,6 @@
 //! Maintenance: the store's clock, the cleaning of old keys and history events, the check whether the store works, and
-//! the close. A close must not lose work that was handed over before.
+//! the close. All times in a store are from its own clock, and the retention job counts from it, too. Cleaning drops
+//! the oldest rows first, a bounded number in each call. A close must not lose work that was handed over before.
 
 use async_trait::async_trait;
 use jiff::Timestamp;

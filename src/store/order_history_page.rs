@@ -1,5 +1,7 @@
 //! A page of an order's history. Its size has a limit, even where other services change an order many times within one
-//! of its versions. A page must never end between a command and its outcome where it can end behind a whole version.
+//! of its versions. A page must never end between a command and its outcome where it can end behind a whole version. It
+//! relies on rows by ascending version and offset, and on one row more than fits where there are more. A row that
+//! cannot be read counts like the others, so that the next page begins behind it.
 
 use crate::order::{HistoryCursor, HistoryEvent, HistoryOffset, Version};
 

@@ -1,5 +1,7 @@
 //! Pending orders, page by page: their events, and the pending orders with a missing outbox entry, because the bus has
-//! confirmed their events. A cursor belongs to the store that made it. Callers must hand it back unchanged.
+//! confirmed their events. A cursor belongs to the store that made it, which reads a cursor of another store as the
+//! beginning. Callers must hand it back unchanged. The list ends with a page without a cursor: an empty page may have a
+//! next one.
 
 use std::time::Duration;
 
