@@ -1,10 +1,20 @@
 //! The sizes of the sources: how long a file and a function may be, and that each file begins with a `//!` that states
-//! its promise. The length of a function is counted in lines, with rustfmt's indentation as the guide.
+//! its promise, in the program in a few lines. The length of a function is counted in lines, with rustfmt's indentation
+//! as the guide.
+
+use std::ops::RangeInclusive;
 
 use super::sources::{Source, sources};
 
 /// The most lines of a file.
 const FILE_LINES: usize = 400;
+
+/// The lines of the `//!` with which a file of the program begins: fewer do not say what the file relies on and what it
+/// must never do.
+const HEADER_LINES: RangeInclusive<usize> = 3..=10;
+
+/// The file whose `//!` may be longer: it is the front page of the crate's documentation.
+const FRONT_PAGE: &str = "lib.rs";
 
 /// The most lines of a function of the program, from `fn` to its closing brace. Functions of tests may be longer.
 const FUNCTION_LINES: usize = 70;
@@ -55,6 +65,18 @@ fn a_file_begins_with_its_promise_and_stays_below_the_limit() {
         let (path, lines) = (source.path.display(), source.text.lines().count());
         assert!(source.text.starts_with("//! "), "{path} does not open with a `//!`");
         assert!(lines <= FILE_LINES, "{path} has {lines} lines; the limit is {FILE_LINES}");
+    }
+}
+
+#[test]
+fn a_file_of_the_program_states_its_promise_in_a_few_lines() {
+    for source in sources("src").into_iter().filter(|source| source.path.as_os_str() != FRONT_PAGE) {
+        let lines = source.text.lines().take_while(|line| line.starts_with("//!")).count();
+        let path = source.path.display();
+        assert!(
+            HEADER_LINES.contains(&lines),
+            "{path} opens with a `//!` of {lines} lines; {HEADER_LINES:?} are wanted"
+        );
     }
 }
 
