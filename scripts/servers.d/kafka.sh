@@ -31,8 +31,8 @@ kafka_download() (
   rm -rf part
 )
 
-# Half of a broker's start is the loading of its classes. A first broker, which stops at once, leaves them in a file that
-# the JVM of every later one maps into memory.
+# Half of a broker's start is the loading of its classes. A first broker, which stops at once, leaves them in a file
+# that the JVM of every later one maps into memory.
 kafka_archive() (
   exec 8>"$kafka_cache/lock"
   flock 8

@@ -40,7 +40,7 @@ async fn topic_settings_that_lose_records_are_logged_once() {
         assert_eq!((cluster.logged("api", problem), cluster.logged("worker", problem)), (1, 1), "{problem}");
     }
     assert_eq!(
-        cluster.logged("api", " has "),
+        cluster.logged("api", "topic_settings: topic "),
         problems.len(),
         "the topic of the ACKs was created by the service"
     );
