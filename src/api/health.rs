@@ -3,11 +3,11 @@
 //! available again, and none between.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::service::{Checks, Readiness};
+use crate::telemetry::LogOnce;
 
 /// The health of a process. Cheap to clone.
 #[derive(Clone)]
@@ -36,10 +36,10 @@ impl ProcessHealth {
     /// Checks the backends, and logs a change. The cache logs its own changes.
     pub(super) async fn check(&self) -> Readiness {
         let readiness = self.0.checks.readiness().await;
-        if let Some(reason) = self.0.store.failure_to_log("store", &readiness.store) {
+        if let Some(reason) = failure_to_log(&self.0.store, "store", &readiness.store) {
             tracing::warn!(part = "store", reason, "not ready; requests fail until the store is available");
         }
-        if let Some(reason) = self.0.bus.failure_to_log("bus", &readiness.bus) {
+        if let Some(reason) = failure_to_log(&self.0.bus, "bus", &readiness.bus) {
             tracing::warn!(
                 part = "bus",
                 reason,
@@ -56,21 +56,15 @@ impl ProcessHealth {
     }
 }
 
-/// Whether the last line of the log about a backend says that it is not available.
-#[derive(Default)]
-struct LogOnce(AtomicBool);
-
-impl LogOnce {
-    /// The reason of a failure that has no line in the log yet. Logs that the backend is available again.
-    fn failure_to_log<'a>(&self, part: &str, state: &'a Result<(), String>) -> Option<&'a str> {
-        let was_down = self.0.swap(state.is_err(), Ordering::Relaxed);
-        match state {
-            Err(reason) if !was_down => Some(reason),
-            Ok(()) if was_down => {
+/// The reason of a failure that has no line in the log yet. Logs that the backend is available again.
+fn failure_to_log<'a>(log: &LogOnce, part: &str, state: &'a Result<(), String>) -> Option<&'a str> {
+    match state {
+        Err(reason) => log.failed().then_some(reason),
+        Ok(()) => {
+            if log.worked() {
                 tracing::info!(part, "available again");
-                None
             }
-            _ => None,
+            None
         }
     }
 }

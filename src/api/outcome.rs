@@ -3,7 +3,7 @@
 //! sent before the worker finished; where the service is set not to wait and the caller has no preference, the first
 //! word is the change. The schema of the response is made of the list of words, so a new word belongs in that list.
 
-use crate::service::{Change, CommandReceipt, Progress};
+use crate::service::{Change, CommandReceipt, ProcessingState};
 
 /// Every word that [`status`] returns.
 pub(super) const STATUSES: [&str; 4] = ["created", "updated", "deleted", ACCEPTED];
@@ -17,7 +17,7 @@ pub(super) const FAILED: &str = "failed";
 /// The change that the command made; `accepted` where the order was not processed in time.
 pub(super) fn status(receipt: &CommandReceipt) -> &'static str {
     match (receipt.progress, receipt.change) {
-        (Progress::Pending, _) => ACCEPTED,
+        (ProcessingState::Pending, _) => ACCEPTED,
         (_, Change::Created) => "created",
         (_, Change::Updated) => "updated",
         (_, Change::Deleted) => "deleted",
@@ -26,7 +26,7 @@ pub(super) fn status(receipt: &CommandReceipt) -> &'static str {
 
 /// `failed` where the order was accepted and its processing failed.
 pub(super) fn processing(receipt: &CommandReceipt) -> Option<&'static str> {
-    (receipt.progress == Progress::Failed).then_some(FAILED)
+    (receipt.progress == ProcessingState::Failed).then_some(FAILED)
 }
 
 #[cfg(test)]
@@ -37,7 +37,12 @@ mod tests {
     #[test]
     fn every_outcome_has_a_word_of_the_list() {
         for change in [Change::Created, Change::Updated, Change::Deleted] {
-            for progress in [Progress::Pending, Progress::Processed, Progress::Failed, Progress::NotAwaited] {
+            for progress in [
+                ProcessingState::Pending,
+                ProcessingState::Processed,
+                ProcessingState::Failed,
+                ProcessingState::NotAwaited,
+            ] {
                 let receipt = CommandReceipt {
                     order_id: OrderId::generate(),
                     version: 1,
@@ -46,8 +51,8 @@ mod tests {
                     replayed: false,
                 };
                 assert!(STATUSES.contains(&status(&receipt)));
-                assert_eq!(status(&receipt) == ACCEPTED, progress == Progress::Pending);
-                assert_eq!(processing(&receipt).is_some(), progress == Progress::Failed);
+                assert_eq!(status(&receipt) == ACCEPTED, progress == ProcessingState::Pending);
+                assert_eq!(processing(&receipt).is_some(), progress == ProcessingState::Failed);
             }
         }
     }

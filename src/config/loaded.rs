@@ -56,7 +56,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// One line for each mistake: the key, the value unless it is secret, the place and the fix.
+    /// One line for each mistake: the key, the value unless it is secret, the source and the fix.
     #[must_use]
     pub fn problems(&self) -> &[String] {
         &self.problems

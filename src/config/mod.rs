@@ -1,8 +1,8 @@
-//! The settings, each with the place that its value came from. No other room reads the environment, a flag or a file of
+//! The settings, each with the source of its value. No other room reads the environment, a flag or a file of
 //! settings.
 //!
 //! Four layers, the later wins: the compiled-in `orderstream.default.toml`, a file, the environment (`ORDERSTREAM_KEY`
-//! before `KEY`), the command line. All mistakes are reported together, each with its key, its place and the fix.
+//! before `KEY`), the command line. All mistakes are reported together, each with its key, its source and the fix.
 //! A secret's text must never appear in a message, a display or a `Debug`.
 
 mod check;

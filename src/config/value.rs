@@ -1,5 +1,5 @@
 //! Values: parses the text of any layer into the type of a setting. A text that does not fit gets a message with what
-//! does, which follows the key, the text and its place.
+//! does, which follows the key, the text and its source.
 //!
 //! Such a message must never repeat the text: whether that may be shown is not known here.
 

@@ -37,5 +37,5 @@ pub use listing::{BadListCursor, Filter, ListCursor, Page};
 pub use numbers::{NumberError, WRITTEN_OUT};
 pub use payload::{Payload, PayloadError};
 pub use record::{Undecodable, header};
-pub use request::{BadKey, Key, KeyText, Request};
+pub use request::{BadKey, CommandRequest, Key, KeyText};
 pub use status::{IllegalTransition, Status};

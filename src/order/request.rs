@@ -22,17 +22,17 @@ const LONGEST: usize = 255;
 
 /// A command on its way to the store.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Request {
+pub struct CommandRequest {
     /// The command.
     pub command: Command,
     /// The idempotency key, which makes it safe to repeat.
     pub key: Option<Key>,
 }
 
-impl Request {
+impl CommandRequest {
     /// The same request, under the same key, with that version as its precondition. A creation does not have one.
     #[must_use]
-    pub fn for_version(&self, version: Version) -> Request {
+    pub fn for_version(&self, version: Version) -> CommandRequest {
         let mut request = self.clone();
         match &mut request.command {
             Command::Create { .. } => {}
@@ -44,10 +44,10 @@ impl Request {
     }
 }
 
-impl From<Command> for Request {
+impl From<Command> for CommandRequest {
     /// A command without a key.
-    fn from(command: Command) -> Request {
-        Request { command, key: None }
+    fn from(command: Command) -> CommandRequest {
+        CommandRequest { command, key: None }
     }
 }
 

@@ -11,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::receipt::{Change, CommandReceipt, Progress};
+use super::receipt::{Change, CommandReceipt, ProcessingState};
 use crate::bus::AckSink;
 use crate::cache::{Cache, invalidate};
 use crate::error::Error;
@@ -85,7 +85,7 @@ impl Waiter {
         }
     }
 
-    fn answer(self, progress: Progress) {
+    fn answer(self, progress: ProcessingState) {
         // The caller may have left.
         let _ = self.reply.send(Ok(CommandReceipt { progress, ..self.receipt }));
     }
@@ -108,7 +108,7 @@ impl AckWaiters {
         until: Instant,
     ) -> oneshot::Receiver<Result<CommandReceipt, Error>> {
         let (reply, answer) = oneshot::channel();
-        let (change, progress) = (Change::Updated, Progress::Pending);
+        let (change, progress) = (Change::Updated, ProcessingState::Pending);
         let receipt = CommandReceipt { order_id, version, change, progress, replayed: true };
         let check_at = Instant::now() + FOLLOW_PERIOD;
         self.register(vec![Waiter { receipt, reply, until, check_at, checks: 0, under_way: None }]);
@@ -128,7 +128,7 @@ impl AckWaiters {
             }
             let now = Instant::now();
             for waiter in self.take(|waiter| waiter.until <= now || waiter.reply.is_closed()) {
-                waiter.answer(Progress::Pending);
+                waiter.answer(ProcessingState::Pending);
             }
             if checks.len() < MAX_CHECKS {
                 let late = self.late(now);
@@ -152,7 +152,7 @@ impl AckWaiters {
                 return;
             }
         };
-        let found: Vec<(Waiter, Progress)> =
+        let found: Vec<(Waiter, ProcessingState)> =
             orders.iter().zip(states).flat_map(|(id, state)| self.found(*id, state)).collect();
         // The worker may not have invalidated these orders yet.
         invalidate(cache, found.iter().map(|(waiter, _)| waiter.receipt.order_id)).await;
@@ -177,13 +177,13 @@ impl AckWaiters {
     }
 
     /// Takes the waiters whose version has been processed, each with its outcome.
-    fn found(&self, order_id: OrderId, state: Option<Processed>) -> Vec<(Waiter, Progress)> {
+    fn found(&self, order_id: OrderId, state: Option<Processed>) -> Vec<(Waiter, ProcessingState)> {
         let Some(Processed { version, status }) = state else { return Vec::new() };
         let taken = self.take_of(order_id, |waiter| waiter.receipt.version <= version).into_iter();
         let with_progress = |waiter: Waiter| match status {
-            Status::Failed if waiter.receipt.version == version => (waiter, Progress::Failed),
+            Status::Failed if waiter.receipt.version == version => (waiter, ProcessingState::Failed),
             // An older version counts as processed, also where the newest has failed.
-            _ => (waiter, Progress::Processed),
+            _ => (waiter, ProcessingState::Processed),
         };
         taken.map(with_progress).collect()
     }
@@ -218,8 +218,8 @@ impl AckSink for AckWaiters {
     fn acked(&self, acks: Vec<Ack>) {
         for ack in acks {
             let progress = match ack.status {
-                AckStatus::Processed | AckStatus::Updated => Progress::Processed,
-                AckStatus::Failed => Progress::Failed,
+                AckStatus::Processed | AckStatus::Updated => ProcessingState::Processed,
+                AckStatus::Failed => ProcessingState::Failed,
             };
             for waiter in self.take_of(ack.order_id, |waiter| waiter.is_answered_by(ack.version)) {
                 waiter.answer(progress);

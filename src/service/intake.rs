@@ -13,10 +13,10 @@ use tokio::time::timeout_at;
 use super::committer::{PendingCommand, Slot, Withdrawal};
 use super::deadline::{Deadline, WaitPolicy};
 use super::quota::{HeldMemory, Permit};
-use super::receipt::{CommandReceipt, Progress};
+use super::receipt::{CommandReceipt, ProcessingState};
 use super::wiring::Service;
 use crate::error::Error;
-use crate::order::{Command, OrderId, Put, Request, Version, needs_user};
+use crate::order::{Command, CommandRequest, OrderId, Put, Version, needs_user};
 
 /// What a [`Put`] may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +31,9 @@ pub enum PutMode {
 
 impl Service {
     /// Carries out a request, whose memory is held until it is committed, refused or withdrawn. Answers when the worker
-    /// has processed it, or with [`Progress::Pending`] when the wait is over. A caller who leaves before loses only the
-    /// answer. A request whose idempotency key was used before gets the replayed outcome, once the worker has processed
-    /// that.
+    /// has processed it, or with [`ProcessingState::Pending`] when the wait is over. A caller who leaves before loses
+    /// only the answer. A request whose idempotency key was used before gets the replayed outcome, once the worker has
+    /// processed that.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Deleted`], [`Error::PreconditionFailed`], [`Error::KeyReused`],
@@ -42,7 +42,7 @@ impl Service {
     /// [`Error::OutcomeUnknown`], also where the store has the request and did not answer before the deadline.
     pub async fn submit(
         &self,
-        request: Request,
+        request: CommandRequest,
         wait_policy: WaitPolicy,
         memory: HeldMemory,
     ) -> Result<CommandReceipt, Error> {
@@ -55,7 +55,7 @@ impl Service {
     /// As [`Service::submit`].
     pub fn submit_by(
         &self,
-        request: Request,
+        request: CommandRequest,
         deadline: Deadline,
         memory: HeldMemory,
     ) -> impl Future<Output = Result<CommandReceipt, Error>> + Send + '_ {
@@ -83,7 +83,9 @@ impl Service {
             // The deadline has passed, or the committer has ended.
             _ => match slot.withdraw() {
                 Withdrawal::NothingStored => Err(Error::Unavailable),
-                Withdrawal::Stored(receipt) => Ok(CommandReceipt { progress: Progress::Pending, ..receipt }),
+                Withdrawal::Stored(receipt) => {
+                    Ok(CommandReceipt { progress: ProcessingState::Pending, ..receipt })
+                }
                 Withdrawal::NotKnown => answer.try_recv().unwrap_or(Err(Error::OutcomeUnknown { order_id })),
             },
         };
@@ -92,8 +94,8 @@ impl Service {
             let of = (receipt.order_id, receipt.version);
             receipt.progress = Box::pin(self.processed(of, until, deadline.answer)).await;
         }
-        if deadline.is_async && receipt.progress == Progress::NotAwaited {
-            receipt.progress = Progress::Pending;
+        if deadline.is_async && receipt.progress == ProcessingState::NotAwaited {
+            receipt.progress = ProcessingState::Pending;
         }
         Ok(receipt)
     }
@@ -141,7 +143,12 @@ impl Service {
 
     /// Waits until the worker has processed that version of an order or a newer one. Asks the store once, and waits for
     /// its answer until `asked_until` also where the wait itself is over before.
-    async fn processed(&self, of: (OrderId, Version), until: Instant, asked_until: Instant) -> Progress {
+    async fn processed(
+        &self,
+        of: (OrderId, Version),
+        until: Instant,
+        asked_until: Instant,
+    ) -> ProcessingState {
         let (order_id, version) = of;
         // Registered first, so that an ACK between the check and the wait is not missed.
         let mut answer = self.acks.follow(order_id, version, asked_until);
@@ -160,6 +167,6 @@ impl Service {
         answered
             .and_then(Result::ok)
             .and_then(Result::ok)
-            .map_or(Progress::Pending, |receipt| receipt.progress)
+            .map_or(ProcessingState::Pending, |receipt| receipt.progress)
     }
 }

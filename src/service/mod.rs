@@ -23,6 +23,6 @@ pub use follow::{Following, History, Pages, StreamItem};
 pub use intake::PutMode;
 pub use readiness::{Checks, Readiness};
 pub use reads::Missed;
-pub use receipt::{Change, CommandReceipt, Progress};
+pub use receipt::{Change, CommandReceipt, ProcessingState};
 pub use retention::KEY_RETENTION;
 pub use wiring::{Background, Options, Service};

@@ -16,7 +16,7 @@ pub struct CommandReceipt {
     /// What the command did.
     pub change: Change,
     /// How far it had come when the answer was given.
-    pub progress: Progress,
+    pub progress: ProcessingState,
     /// Whether an earlier request of the same idempotency key carried it out.
     pub replayed: bool,
 }
@@ -34,7 +34,7 @@ pub enum Change {
 
 /// How far a command had come when it was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub enum ProcessingState {
     /// The worker has processed it.
     Processed,
     /// The worker could not process it; the order says why.
@@ -47,7 +47,7 @@ pub enum Progress {
 
 impl CommandReceipt {
     /// The receipt for an event that a store has accepted.
-    pub(super) fn of_event(event: &Event, progress: Progress) -> Option<CommandReceipt> {
+    pub(super) fn of_event(event: &Event, progress: ProcessingState) -> Option<CommandReceipt> {
         let change = Change::to(event.status);
         let (order_id, version) = (event.order_id?, event.version?);
         Some(CommandReceipt { order_id, version, change, progress, replayed: false })
@@ -57,7 +57,7 @@ impl CommandReceipt {
     pub(super) fn of_replay(earlier: &ReplayedOutcome) -> CommandReceipt {
         let ReplayedOutcome { order_id, version, status } = *earlier;
         let change = Change::to(status);
-        CommandReceipt { order_id, version, change, progress: Progress::NotAwaited, replayed: true }
+        CommandReceipt { order_id, version, change, progress: ProcessingState::NotAwaited, replayed: true }
     }
 }
 

@@ -26,7 +26,7 @@ pub use maintenance::Maintenance;
 pub use order_history_page::{MAX_PAGE_EVENTS, OrderHistoryPage};
 pub use orders::Orders;
 pub use outbox::Outbox;
-use pending::Position;
+use pending::CursorKey;
 pub use pending::{MissingEntry, MissingPage, PendingCursor, PendingPage, Postponed, Unpublishable};
 
 /// All that a backend implements.

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use super::accepted::{Accepted, Refusal};
 use super::completion::{Completed, Completion, Processed};
 use super::error::Error;
-use crate::order::{Order, OrderId, Request, UserId};
+use crate::order::{CommandRequest, Order, OrderId, UserId};
 
 /// Writes orders and reads single ones. For the committer, the worker and requests for one order.
 #[async_trait]
@@ -25,7 +25,7 @@ pub trait Orders: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Error`] where the whole batch failed.
-    async fn apply(&self, batch: Arc<[Request]>) -> Result<Vec<Result<Accepted, Refusal>>, Error>;
+    async fn apply(&self, batch: Arc<[CommandRequest]>) -> Result<Vec<Result<Accepted, Refusal>>, Error>;
 
     /// Records completions. Returns one result per completion, in their order, once durable.
     ///

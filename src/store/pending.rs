@@ -11,11 +11,11 @@ use crate::order::{Event, OrderId, Status, UserId, Version};
 
 /// A cursor in the list of pending orders; only its store can read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PendingCursor(pub(in crate::store) Position);
+pub struct PendingCursor(pub(in crate::store) CursorKey);
 
 /// The content of a cursor, for each kind of store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) enum Position {
+pub(in crate::store) enum CursorKey {
     /// Behind that row among those that changed at that microsecond.
     Changed { at: i64, row: i64 },
     /// Behind that version of that order.

@@ -111,7 +111,7 @@ impl Orders {
             let _held = held;
             let command = command(message, if_version)?;
             let key = key.map(|key| key.of(&command));
-            Ok(order::Request { command, key })
+            Ok(order::CommandRequest { command, key })
         };
         let request = match memory.as_ref().is_some_and(|memory| memory.units() > LONG_TEXT) {
             true => run(read).await?,

@@ -46,7 +46,7 @@ pub(super) fn allowed(
 pub(super) fn submit<'a>(
     api: &'a ApiState,
     caller: &'a Caller,
-    request: order::Request,
+    request: order::CommandRequest,
     versions: &'a [Version],
     headers: &HeaderMap,
     memory: Permit,

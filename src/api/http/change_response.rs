@@ -25,7 +25,7 @@ use crate::api::reads::ReadGuard;
 use crate::api::state::ApiState;
 use crate::order::Order;
 use crate::service::quota::Permit;
-use crate::service::{Change, CommandReceipt, Deadline, Progress};
+use crate::service::{Change, CommandReceipt, Deadline, ProcessingState};
 
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -131,7 +131,7 @@ async fn show(api: &ApiState, caller: &Caller, receipt: CommandReceipt, deadline
 /// The HTTP status of an accepted command.
 pub(super) fn status(receipt: &CommandReceipt) -> StatusCode {
     match (receipt.progress, receipt.change) {
-        (Progress::Pending, _) => StatusCode::ACCEPTED,
+        (ProcessingState::Pending, _) => StatusCode::ACCEPTED,
         (_, Change::Created) => StatusCode::CREATED,
         (_, Change::Updated | Change::Deleted) => StatusCode::OK,
     }

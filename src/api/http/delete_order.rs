@@ -64,7 +64,7 @@ pub(super) async fn delete_order(
     let versions = IfMatch::read(&headers)?.map_or_else(Vec::new, IfMatch::versions);
     let command = Command::Delete { order_id, user_id, if_version: versions.first().copied() };
     let key = key(&headers)?.map(|key| key.of(&command));
-    submit(&api, &caller, order::Request { command, key }, &versions, &headers, memory).await
+    submit(&api, &caller, order::CommandRequest { command, key }, &versions, &headers, memory).await
 }
 
 /// The body of a deletion, which must be empty: a version or an owner in it would have no effect.

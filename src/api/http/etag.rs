@@ -9,7 +9,7 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderValue, IF_NONE_MATCH};
 
 use crate::order::{Order, Status, Version};
-use crate::service::{Change, CommandReceipt, Progress};
+use crate::service::{Change, CommandReceipt, ProcessingState};
 
 /// The tag of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +35,15 @@ impl Tag {
     /// The tag of the order after the command.
     pub(super) fn of_receipt(receipt: &CommandReceipt) -> Tag {
         let status = match (receipt.progress, receipt.change) {
-            (Progress::Processed, _) => None,
-            (Progress::Failed, _) => Some(Status::Failed),
-            (Progress::Pending | Progress::NotAwaited, Change::Created) => Some(Status::New),
-            (Progress::Pending | Progress::NotAwaited, Change::Updated) => Some(Status::Processing),
-            (Progress::Pending | Progress::NotAwaited, Change::Deleted) => Some(Status::Deleted),
+            (ProcessingState::Processed, _) => None,
+            (ProcessingState::Failed, _) => Some(Status::Failed),
+            (ProcessingState::Pending | ProcessingState::NotAwaited, Change::Created) => Some(Status::New),
+            (ProcessingState::Pending | ProcessingState::NotAwaited, Change::Updated) => {
+                Some(Status::Processing)
+            }
+            (ProcessingState::Pending | ProcessingState::NotAwaited, Change::Deleted) => {
+                Some(Status::Deleted)
+            }
         };
         Tag { version: receipt.version, status, touched_at: None }
     }

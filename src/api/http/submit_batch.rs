@@ -141,13 +141,13 @@ fn items(text: &str) -> Result<Vec<&RawValue>, Invalid> {
 }
 
 /// The request of one item, and its memory.
-type Item = Result<(order::Request, Permit), Problem>;
+type Item = Result<(order::CommandRequest, Permit), Problem>;
 
 fn item_request(text: &str, key: Option<&KeyText>, index: usize, caller: &Caller) -> Item {
     let memory = caller.take(text.len())?;
     let command = Submission::from_json(text)?.into_command()?;
     let key = key.map(|key| key.item(index).of(&command));
-    Ok((order::Request { command, key }, memory))
+    Ok((order::CommandRequest { command, key }, memory))
 }
 
 async fn submit(api: &ApiState, item: Item, deadline: Deadline) -> Result<CommandReceipt, Problem> {

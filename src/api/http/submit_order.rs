@@ -62,7 +62,7 @@ pub(super) async fn submit_order(
             return Err(Invalid::new("If-Match", "a new order has no version yet; leave it out").into());
         }
         let key = key.map(|key| key.of(&command));
-        Ok((order::Request { command, key }, versions))
+        Ok((order::CommandRequest { command, key }, versions))
     };
     let ((request, versions), memory) = body.read(read).await?;
     submit(&api, &caller, request, &versions, &headers, memory).await

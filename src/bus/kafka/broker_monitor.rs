@@ -158,9 +158,11 @@ fn run(
         let mut pause = CHECK_EVERY;
         match topics::ensure(&client, options, &mut reported) {
             Ok(ack_partitions) => {
-                if context.is_down() {
-                    // Later, errors of the outage that are still queued would look like new ones.
-                    drain_errors(&client, MAX_OLD_ERRORS);
+                if !context.is_up() {
+                    // Later, errors of the outage that are still queued would look like new ones. A first check does
+                    // not wait for them.
+                    let wait = if context.is_down() { POLL_EVERY } else { Duration::ZERO };
+                    drain_errors(&client, MAX_OLD_ERRORS, wait);
                 }
                 context.up(ack_partitions);
                 backoff.reset();
@@ -168,7 +170,7 @@ fn run(
             }
             Err(reason) => {
                 // The client queues the causes of the failure, which the context keeps as the last error.
-                drain_errors(&client, MAX_ERRORS);
+                drain_errors(&client, MAX_ERRORS, POLL_EVERY);
                 context.down(&reason);
                 pause = backoff.pause();
                 // The client may have lost its brokers for good, see `liveness`; a new one begins with the settings.
@@ -194,9 +196,9 @@ fn run(
     }
 }
 
-/// Reads the queued errors of a client, at most so many.
-fn drain_errors(client: &BaseConsumer<MonitorContext>, limit: usize) {
-    let _ = (0..limit).find(|_| client.poll(POLL_EVERY).is_none());
+/// Reads the queued errors of a client, at most so many, and waits so long for each.
+fn drain_errors(client: &BaseConsumer<MonitorContext>, limit: usize, wait: Duration) {
+    let _ = (0..limit).find(|_| client.poll(wait).is_none());
 }
 
 /// The context of the thread's clients: takes their errors, and publishes the state.

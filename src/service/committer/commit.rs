@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 use super::pending::{PendingCommand, Slot};
 use crate::cache::{Cache, invalidate};
 use crate::error::Error;
-use crate::order::{Command, Invalid, Request};
+use crate::order::{Command, CommandRequest, Invalid};
 use crate::service::ack_waiters::{AckWaiters, UnderWay, Waiter};
-use crate::service::receipt::{CommandReceipt, Progress};
+use crate::service::receipt::{CommandReceipt, ProcessingState};
 use crate::service::relay::Relay;
 use crate::store::{self, Accepted, Orders, Refusal};
 use crate::telemetry::limited;
@@ -35,7 +35,7 @@ pub(in crate::service) struct Taken {
 }
 
 impl Taken {
-    fn request(&self) -> &Request {
+    fn request(&self) -> &CommandRequest {
         &self.command.request
     }
 }
@@ -47,7 +47,7 @@ impl Commit {
         let (under_way, answered) = mpsc::channel(1);
         let mut batches = vec![batch];
         while let Some(mut batch) = batches.pop() {
-            let requests: Arc<[Request]> = batch.iter().map(|taken| taken.request().clone()).collect();
+            let requests: Arc<[CommandRequest]> = batch.iter().map(|taken| taken.request().clone()).collect();
             match self.store.apply(requests).await {
                 Ok(results) => {
                     self.invalidate(&batch).await;
@@ -88,7 +88,7 @@ impl Commit {
             drop(memory);
             let receipt = match result {
                 Ok(Accepted::Applied(event)) => {
-                    let receipt = CommandReceipt::of_event(&event, Progress::NotAwaited);
+                    let receipt = CommandReceipt::of_event(&event, ProcessingState::NotAwaited);
                     events.push(event);
                     receipt
                 }
@@ -112,7 +112,7 @@ impl Commit {
                     waiters.push(Waiter::new(receipt, reply, now, until, under_way.clone()));
                 }
                 (Some(receipt), Some(_)) => {
-                    drop(reply.send(Ok(CommandReceipt { progress: Progress::Pending, ..receipt })));
+                    drop(reply.send(Ok(CommandReceipt { progress: ProcessingState::Pending, ..receipt })));
                 }
                 (Some(receipt), None) => drop(reply.send(Ok(receipt))),
                 // A store answers a command with the event of its order and version.

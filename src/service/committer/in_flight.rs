@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::load::{Load, MOST_QUEUED, RETRY_AFTER};
 use super::pending::Slot;
 use crate::error::Error;
-use crate::order::{OrderId, Request};
+use crate::order::{CommandRequest, OrderId};
 use crate::service::quota::Permit;
 
 /// How many commands wait for one order, or for one key. Two batches of 1,000 commands for one order fit.
@@ -44,7 +44,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn of(request: &Request) -> Held {
+    pub(super) fn of(request: &CommandRequest) -> Held {
         Held { order_id: request.command.order_id(), key: request.key.map(|key| key.digest) }
     }
 }
@@ -196,7 +196,7 @@ mod tests {
         fn arrives(&mut self, order_id: OrderId, key: Option<u8>) -> Arc<Slot> {
             let command = Command::Delete { order_id, user_id: None, if_version: None };
             let key = key.map(|key| Key { digest: [key; 16], content: [0; 16] });
-            let request = Request { command, key };
+            let request = CommandRequest { command, key };
             let (reply, answer) = oneshot::channel();
             self.answers.push(answer);
             assert!(self.load.enter(usize::MAX));

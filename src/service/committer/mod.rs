@@ -22,7 +22,7 @@ use self::in_flight::{Held, InFlight, Queued};
 use self::load::Load;
 use super::quota::Resource;
 use crate::error::Error;
-use crate::order::{Command, Request};
+use crate::order::{Command, CommandRequest};
 
 pub(super) use self::commit::Commit;
 pub use self::load::{MOST_QUEUED, RETRY_AFTER};
@@ -93,7 +93,7 @@ impl Committer {
 }
 
 /// The bytes that a request counts towards the size of a batch.
-fn bytes(request: &Request) -> usize {
+fn bytes(request: &CommandRequest) -> usize {
     let payload = match &request.command {
         Command::Create { payload, .. } | Command::Update { payload, .. } => payload.as_str().len(),
         Command::Delete { .. } => 0,

@@ -9,13 +9,13 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use crate::error::Error;
-use crate::order::Request;
+use crate::order::CommandRequest;
 use crate::service::quota::HeldMemory;
 use crate::service::receipt::CommandReceipt;
 
 /// A command on its way, and the caller who waits for its outcome.
 pub(in crate::service) struct PendingCommand {
-    pub(in crate::service) request: Request,
+    pub(in crate::service) request: CommandRequest,
     /// Until when the caller waits for the ACK; `None`: the caller waits for the commit alone.
     pub(in crate::service) wait_until: Option<Instant>,
     pub(in crate::service) reply: oneshot::Sender<Result<CommandReceipt, Error>>,

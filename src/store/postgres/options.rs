@@ -1,7 +1,6 @@
 //! The options of the Postgres store: how to reach the server, with how many connections, and how long to wait for it.
 //! The settings fill them; `app` passes them to the store. They do not change, except for a DSN from a file, which the
-//! store reads again. The DSN may hold a password, so it must never be logged, and neither must the options, whose
-//! `Debug` prints it.
+//! store reads again. The DSN may hold a password, so it must never be logged: the options have no `Debug`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use std::time::Duration;
 use crate::config::ReadFrom;
 
 /// How to reach Postgres, and how long to wait for it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
     /// A `postgres://` URL or libpq's `key=value` pairs, with libpq's `sslmode` and `sslrootcert`.
     pub dsn: String,

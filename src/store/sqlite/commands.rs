@@ -9,7 +9,7 @@ use rusqlite::{ErrorCode, OptionalExtension, params};
 
 use super::rows::readable;
 use super::statements::Statements;
-use crate::order::{Command, Event, OrderId, Payload, Request, Status, UserId, Version};
+use crate::order::{Command, CommandRequest, Event, OrderId, Payload, Status, UserId, Version};
 use crate::store::{Accepted, MAX_RETURNED_BYTES, Refusal, ReplayedOutcome};
 
 /// The change of an order by a command.
@@ -27,14 +27,17 @@ struct Change {
 
 impl Statements<'_> {
     /// Applies a batch of requests; an error fails the whole transaction.
-    pub(super) fn apply(&mut self, batch: &[Request]) -> rusqlite::Result<Vec<Result<Accepted, Refusal>>> {
+    pub(super) fn apply(
+        &mut self,
+        batch: &[CommandRequest],
+    ) -> rusqlite::Result<Vec<Result<Accepted, Refusal>>> {
         let (now, mut returned_bytes) = (self.clock.now(), 0);
         batch.iter().map(|request| self.apply_one(request, now, &mut returned_bytes)).collect()
     }
 
     fn apply_one(
         &mut self,
-        request: &Request,
+        request: &CommandRequest,
         now: Timestamp,
         returned_bytes: &mut usize,
     ) -> rusqlite::Result<Result<Accepted, Refusal>> {

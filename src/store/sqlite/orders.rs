@@ -11,13 +11,13 @@ use rusqlite::{Connection, OptionalExtension};
 use super::external;
 use super::rows::{COLUMNS, known_status, order, readable};
 use super::store::SqliteStore;
-use crate::order::{Order, OrderId, Request, UserId};
+use crate::order::{CommandRequest, Order, OrderId, UserId};
 use crate::store::damage::DamageLog;
 use crate::store::{Accepted, Completed, Completion, Error, Orders, Processed, Refusal};
 
 #[async_trait]
 impl Orders for SqliteStore {
-    async fn apply(&self, batch: Arc<[Request]>) -> Result<Vec<Result<Accepted, Refusal>>, Error> {
+    async fn apply(&self, batch: Arc<[CommandRequest]>) -> Result<Vec<Result<Accepted, Refusal>>, Error> {
         self.writer()?.apply(batch).await
     }
 

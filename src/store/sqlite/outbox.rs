@@ -12,7 +12,7 @@ use super::clock;
 use super::rows::{COLUMNS, MAX_READ_BYTES, order, readable};
 use super::store::SqliteStore;
 use crate::store::damage::DamageLog;
-use crate::store::pending::Position;
+use crate::store::pending::CursorKey;
 use crate::store::{Error, Outbox, PendingCursor, PendingPage};
 
 #[async_trait]
@@ -45,7 +45,7 @@ fn pending(
          ORDER BY updated_at, seq LIMIT ?4"
     );
     let (at, row) = match after {
-        Some(PendingCursor(Position::Changed { at, row })) => (at, row),
+        Some(PendingCursor(CursorKey::Changed { at, row })) => (at, row),
         // A cursor of another store: from the beginning.
         _ => (i64::MIN, 0),
     };
@@ -63,7 +63,7 @@ fn pending(
             // A damaged row must not delay the others.
             Err(damaged) => damage.log(&damaged, "the event of an order cannot be made"),
         }
-        last = Some(PendingCursor(Position::Changed { at: row.get(6)?, row: row.get(13)? }));
+        last = Some(PendingCursor(CursorKey::Changed { at: row.get(6)?, row: row.get(13)? }));
         count += 1;
     }
     Ok(PendingPage {

@@ -19,7 +19,7 @@ use super::error::OpenError;
 use super::folder::Lock;
 use super::marker;
 use super::statements::{Shared, Statements};
-use crate::order::Request;
+use crate::order::CommandRequest;
 use crate::shutdown::Components;
 use crate::store::{Accepted, Completed, Completion, Error, Refusal};
 
@@ -31,7 +31,7 @@ type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 /// A job for the writing thread.
 enum Job {
-    Apply(Arc<[Request]>, Reply<Applied>),
+    Apply(Arc<[CommandRequest]>, Reply<Applied>),
     Complete(Arc<[Completion]>, Reply<Vec<Completed>>),
     Clean { keys_before: Timestamp, events_before: Option<Timestamp>, limit: usize, reply: Reply<Cleaned> },
 }
@@ -131,7 +131,7 @@ impl Writer {
     }
 
     /// Applies requests, and waits for their commit.
-    pub(super) async fn apply(&self, batch: Arc<[Request]>) -> Result<Applied, Error> {
+    pub(super) async fn apply(&self, batch: Arc<[CommandRequest]>) -> Result<Applied, Error> {
         self.call(|reply| Job::Apply(batch, reply)).await
     }
 

@@ -1,5 +1,5 @@
 //! Failures of Redis: killed, frozen, full, cut off from the network, restarted with old data. In each case callers do
-//! not wait for it, reads stay monotonic, and the cache assert_works again when Redis does.
+//! not wait for it, reads stay monotonic, and the cache works again when Redis does.
 
 use std::pin::pin;
 use std::time::Duration;

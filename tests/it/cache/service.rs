@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use orderstream::cache::{Cache, Lease, RedisCache};
 use orderstream::config::Settings;
-use orderstream::order::{Command, Order, OrderId, Request, Status};
+use orderstream::order::{Command, CommandRequest, Order, OrderId, Status};
 use orderstream::worker::AmountProcessor;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -110,7 +110,7 @@ async fn a_caller_answered_from_the_store_sees_the_order_done() {
 async fn after_an_unknown_outcome_a_read_shows_the_state_of_the_store() {
     let folder = TempDir::new().unwrap();
     let hook: Hook = Arc::new(|point| match point {
-        Point::Commit([Request { command: Command::Update { .. }, .. }]) => Pass::OutcomeLost,
+        Point::Commit([CommandRequest { command: Command::Update { .. }, .. }]) => Pass::OutcomeLost,
         _ => Pass::On,
     });
     let system = cached(&settings(folder.path()), hook).await;

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use orderstream::checker::verify::{Confirmed, Options, Report, verify};
 use orderstream::order::{
-    Amount, Command, Filter, HistoryCursor, HistoryEvent, HistoryOffset, HistoryPage, ListCursor, Order,
-    OrderId, Page, Payload, Request, Scope, Status, UserId, Version,
+    Amount, Command, CommandRequest, Filter, HistoryCursor, HistoryEvent, HistoryOffset, HistoryPage,
+    ListCursor, Order, OrderId, Page, Payload, Scope, Status, UserId, Version,
 };
 use orderstream::store::sqlite::SqliteStore;
 use orderstream::store::{
@@ -183,7 +183,7 @@ struct Moving {
 
 #[async_trait]
 impl Orders for Moving {
-    async fn apply(&self, _: Arc<[Request]>) -> Result<Vec<Result<Accepted, Refusal>>, Error> {
+    async fn apply(&self, _: Arc<[CommandRequest]>) -> Result<Vec<Result<Accepted, Refusal>>, Error> {
         unreachable!("the checker only reads")
     }
     async fn complete(&self, _: Arc<[Completion]>) -> Result<Vec<Completed>, Error> {

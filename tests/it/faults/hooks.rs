@@ -9,8 +9,8 @@ use orderstream::bus::{
     AckSink, Bus, Confirmations, Delivery, PublishError, Reply, SubscribeError, Subscription,
 };
 use orderstream::order::{
-    Event, Filter, HistoryCursor, HistoryEvent, HistoryOffset, HistoryPage, ListCursor, Order, OrderId, Page,
-    Request, Scope, UserId, Version,
+    CommandRequest, Event, Filter, HistoryCursor, HistoryEvent, HistoryOffset, HistoryPage, ListCursor,
+    Order, OrderId, Page, Scope, UserId, Version,
 };
 use orderstream::store::{
     Accepted, Completed, Completion, Damaged, Error, History, Lists, Maintenance, MissingPage,
@@ -23,7 +23,7 @@ pub(crate) enum Point<'a> {
     /// An order is about to be read.
     Read,
     /// Requests are about to be committed.
-    Commit(&'a [Request]),
+    Commit(&'a [CommandRequest]),
     /// Events are committed and about to be published.
     Publish(&'a [Event]),
     /// The worker's results are about to be recorded.
@@ -68,7 +68,7 @@ pub(crate) struct HookedBus {
 
 #[async_trait]
 impl Orders for HookedStore {
-    async fn apply(&self, batch: Arc<[Request]>) -> Result<Vec<Result<Accepted, Refusal>>, Error> {
+    async fn apply(&self, batch: Arc<[CommandRequest]>) -> Result<Vec<Result<Accepted, Refusal>>, Error> {
         match (self.hook)(Point::Commit(&batch)) {
             Pass::BadBatch => Err(Error::BadBatch("by a test".to_owned())),
             Pass::OutcomeLost => {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use orderstream::order::{Command, Request};
+use orderstream::order::{Command, CommandRequest};
 use orderstream::worker::AmountProcessor;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -53,7 +53,7 @@ async fn a_commit_with_a_lost_outcome_is_answered_as_unknown_and_processed() {
 #[tokio::test]
 async fn a_bad_row_fails_alone_in_its_batch() {
     let folder = TempDir::new().unwrap();
-    let is_bad = |request: &Request| match &request.command {
+    let is_bad = |request: &CommandRequest| match &request.command {
         Command::Create { payload, .. } => payload.as_str().contains("spoiled"),
         _ => false,
     };

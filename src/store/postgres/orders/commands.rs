@@ -15,7 +15,7 @@ use super::command_sql::{Pair, create, create_if_new, delete, delete_unread, upd
 use super::locks::Locks;
 use super::refusals::{Known, Refusals};
 use super::transaction;
-use crate::order::{Command, Event, Key, OrderId, Payload, Request, Status, UserId, Version};
+use crate::order::{Command, CommandRequest, Event, Key, OrderId, Payload, Status, UserId, Version};
 use crate::store::postgres::connection::pooled_connection::Prepare;
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::{order_id, user_id, user_uuid, uuid};
@@ -89,14 +89,14 @@ impl Prepare for Commands {
 
 impl Commands {
     /// Applies a batch.
-    pub(super) async fn apply(&self, batch: &[Request]) -> Result<Vec<Answer>, Failure> {
+    pub(super) async fn apply(&self, batch: &[CommandRequest]) -> Result<Vec<Answer>, Failure> {
         let mut answers: Vec<Option<Answer>> = batch.iter().map(|_| None).collect();
         for attempt in 0..MAX_ATTEMPTS {
             let open: Vec<usize> = (0..batch.len()).filter(|at| answers[*at].is_none()).collect();
             if open.is_empty() {
                 break;
             }
-            let requests: Vec<&Request> = open.iter().map(|at| &batch[*at]).collect();
+            let requests: Vec<&CommandRequest> = open.iter().map(|at| &batch[*at]).collect();
             let given = self.attempt(&requests).await;
             // After the first attempt a part of the batch may be durable.
             let given = if attempt == 0 { given? } else { given.map_err(Failure::partly_applied)? };
@@ -108,7 +108,7 @@ impl Commands {
     }
 
     /// Tries each request once. `None` for a request that was refused and whose reason is gone.
-    async fn attempt(&self, requests: &[&Request]) -> Result<Vec<Option<Answer>>, Failure> {
+    async fn attempt(&self, requests: &[&CommandRequest]) -> Result<Vec<Option<Answer>>, Failure> {
         let (mut creations, mut updates, mut deletions) = (Vec::new(), Vec::new(), Vec::new());
         for request in requests {
             let item = Item::of(request);
@@ -144,7 +144,7 @@ impl Commands {
         let mut accepted = created;
         accepted.extend(updated);
         accepted.extend(deleted);
-        let refused: Vec<&Request> = requests
+        let refused: Vec<&CommandRequest> = requests
             .iter()
             .filter(|request| !accepted.contains_key(&request.command.order_id()))
             .copied()
@@ -254,7 +254,7 @@ impl Commands {
 }
 
 impl<'a> Item<'a> {
-    fn of(request: &'a Request) -> Item<'a> {
+    fn of(request: &'a CommandRequest) -> Item<'a> {
         let id = request.command.order_id();
         let (user_id, if_version, payload) = match &request.command {
             Command::Create { user_id, payload, .. } => (Some(*user_id), None, Some(payload)),

@@ -18,12 +18,12 @@ use self::commands::Commands;
 use self::completions::Completions;
 use super::reads::Reads;
 use super::store::PostgresStore;
-use crate::order::{Order, OrderId, Request, UserId};
+use crate::order::{CommandRequest, Order, OrderId, UserId};
 use crate::store::{Accepted, Completed, Completion, Error, Orders, Processed, Refusal};
 
 #[async_trait]
 impl Orders for PostgresStore {
-    async fn apply(&self, batch: Arc<[Request]>) -> Result<Vec<Result<Accepted, Refusal>>, Error> {
+    async fn apply(&self, batch: Arc<[CommandRequest]>) -> Result<Vec<Result<Accepted, Refusal>>, Error> {
         let apply = |session: Arc<Commands>| {
             let batch = Arc::clone(&batch);
             Box::pin(async move { session.apply(&batch).await })

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
 use super::command_sql::{FIRST_VERSION, LAST_VERSION};
-use crate::order::{Command, OrderId, Request, Status, UserId, Version};
+use crate::order::{Command, CommandRequest, OrderId, Status, UserId, Version};
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::{order_id, status, user_id, uuid};
 use crate::store::{Accepted, Refusal, ReplayedOutcome};
@@ -61,7 +61,7 @@ impl Refusals {
     pub(in crate::store::postgres) async fn look_up(
         &self,
         client: &Client,
-        refused: &[&Request],
+        refused: &[&CommandRequest],
     ) -> Result<Known, Failure> {
         let ids: Vec<Uuid> = refused.iter().map(|request| uuid(request.command.order_id())).collect();
         let digests: Vec<Uuid> =
@@ -90,7 +90,10 @@ impl Found {
 
 impl Known {
     /// The answer to a refused request; `None` where the reason is gone.
-    pub(in crate::store::postgres) fn answer(&self, request: &Request) -> Option<Result<Accepted, Refusal>> {
+    pub(in crate::store::postgres) fn answer(
+        &self,
+        request: &CommandRequest,
+    ) -> Option<Result<Accepted, Refusal>> {
         if let Some((content, earlier)) = request.key.and_then(|key| self.keys.get(&key.digest)) {
             let is_same = request.key.is_some_and(|key| key.content == *content);
             return Some(if is_same { Ok(Accepted::Replayed(*earlier)) } else { Err(Refusal::KeyReused) });

@@ -24,7 +24,7 @@ use crate::store::postgres::rows::{
     COLUMN_COUNT, EVENT_COLUMNS, event_columns_but_payload, order_but_payload, order_id, readable, uuid,
     within,
 };
-use crate::store::{Damaged, PendingCursor, PendingPage, Position, Unpublishable};
+use crate::store::{CursorKey, Damaged, PendingCursor, PendingPage, Unpublishable};
 
 /// A connection that reads and writes the outbox.
 pub(in crate::store::postgres) struct Outbox {
@@ -93,7 +93,7 @@ impl Outbox {
         after: Option<PendingCursor>,
         limit: usize,
     ) -> Result<PendingPage, Failure> {
-        if let Some(PendingCursor(Position::Key { order_id, version })) = after {
+        if let Some(PendingCursor(CursorKey::Key { order_id, version })) = after {
             return Ok(self.page(before, (uuid(order_id), version), limit).await?.0);
         }
         let began = Instant::now();
@@ -219,13 +219,13 @@ impl Outbox {
 
 fn key_of(cursor: PendingCursor) -> Option<(OrderId, Version)> {
     match cursor {
-        PendingCursor(Position::Key { order_id, version }) => Some((order_id, version)),
-        PendingCursor(Position::Changed { .. }) => None,
+        PendingCursor(CursorKey::Key { order_id, version }) => Some((order_id, version)),
+        PendingCursor(CursorKey::Changed { .. }) => None,
     }
 }
 
 fn cursor((order_id, version): (OrderId, Version)) -> PendingCursor {
-    PendingCursor(Position::Key { order_id, version })
+    PendingCursor(CursorKey::Key { order_id, version })
 }
 
 fn columns(events: &[(OrderId, Version)]) -> (Vec<Uuid>, Vec<Version>) {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::order::{OrderId, Status, Version};
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::{order_id, processed_version, user_id, uuid, within};
-use crate::store::{MissingEntry, MissingPage, PendingCursor, Position, Postponed};
+use crate::store::{CursorKey, MissingEntry, MissingPage, PendingCursor, Postponed};
 
 /// The statements for missing outbox entries.
 pub(in crate::store::postgres) struct Missing {
@@ -72,7 +72,7 @@ impl Missing {
         rows: usize,
     ) -> Result<MissingPage, Failure> {
         let after = match after {
-            Some(PendingCursor(Position::Key { order_id, .. })) => uuid(order_id),
+            Some(PendingCursor(CursorKey::Key { order_id, .. })) => uuid(order_id),
             _ => Uuid::nil(),
         };
         let found = client.query(&self.find, &[&within(before), &after, &(rows as i64)]).await?;
@@ -81,7 +81,7 @@ impl Missing {
             match row.try_get(5)? {
                 true => {
                     let order_id = order_id(row.try_get(0)?);
-                    page.next = Some(PendingCursor(Position::Key { order_id, version: 0 }));
+                    page.next = Some(PendingCursor(CursorKey::Key { order_id, version: 0 }));
                 }
                 // The checker reports rows that cannot be read.
                 false => page.entries.extend(entry(row)?),

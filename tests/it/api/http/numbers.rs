@@ -1,5 +1,5 @@
 //! Numbers that are short on the wire and long in a store without exponents: which ones are accepted, which ones are
-//! refused, and that the problem names the position, over results_of protocols and for every verb.
+//! refused, and that the problem names the position, over both protocols and for every verb.
 
 use orderstream::bus::Record;
 use orderstream::order::{OrderId, WRITTEN_OUT};

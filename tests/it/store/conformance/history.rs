@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use orderstream::order::{
-    Cause, HistoryCursor, HistoryEvent, HistoryOffset, Key, OrderId, Request, Scope, Status, UserId, Version,
+    Cause, CommandRequest, HistoryCursor, HistoryEvent, HistoryOffset, Key, OrderId, Scope, Status, UserId,
+    Version,
 };
 use orderstream::store::{
     Accepted, Completed, Completion, Creation, MAX_PAGE_EVENTS, OrderHistoryPage, Precondition, Store,
@@ -131,7 +132,7 @@ pub(crate) async fn a_repeated_request_is_one_history_event(store: Arc<dyn Store
     let key = Some(Key { digest: *OrderId::generate().as_bytes(), content: [7; 16] });
     let mut orders = Vec::new();
     for _ in 0..2 {
-        let request = Request { command: creation(some_user(), "{}"), key };
+        let request = CommandRequest { command: creation(some_user(), "{}"), key };
         let answers = store.apply([request].into()).await.expect("the store takes the batch");
         orders.push(match &answers[0] {
             Ok(Accepted::Applied(event)) => event.order_id.expect("the event names the order"),

@@ -24,7 +24,9 @@ pub(crate) mod retention;
 use std::any::Any;
 use std::sync::Arc;
 
-use orderstream::order::{Amount, Command, Event, Order, OrderId, Payload, Request, Status, UserId, Version};
+use orderstream::order::{
+    Amount, Command, CommandRequest, Event, Order, OrderId, Payload, Status, UserId, Version,
+};
 use orderstream::store::{Accepted, Completed, Completion, Precondition, Refusal, Store};
 
 /// A fresh, empty store, and what must outlive it: its folder, its server.
@@ -197,7 +199,7 @@ pub(crate) async fn apply_all(
     store: &dyn Store,
     commands: impl IntoIterator<Item = Command>,
 ) -> Vec<Result<Event, Refusal>> {
-    let batch = commands.into_iter().map(Request::from).collect();
+    let batch = commands.into_iter().map(CommandRequest::from).collect();
     let answers = store.apply(batch).await.expect("the store takes the batch");
     let event = |accepted| match accepted {
         Accepted::Applied(event) => event,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use orderstream::order::{
-    Amount, Command, HistoryCursor, Key, KeyText, Order, OrderId, Request, Status, UserId, Version,
+    Amount, Command, CommandRequest, HistoryCursor, Key, KeyText, Order, OrderId, Status, UserId, Version,
 };
 use orderstream::store::{Completion, Creation, Precondition, Refusal, Store};
 use proptest::prelude::*;
@@ -100,7 +100,7 @@ struct Run {
 impl Run {
     async fn batch(&mut self, writes: &BTreeMap<usize, Write>) -> Result<(), TestCaseError> {
         let before = self.rows().await;
-        let mut requests: Vec<Request> = Vec::new();
+        let mut requests: Vec<CommandRequest> = Vec::new();
         let mut completions = Vec::new();
         for (order, write) in writes {
             match self.resolve(self.ids[*order], write) {
@@ -128,11 +128,11 @@ impl Run {
         self.compare(&before).await
     }
 
-    fn resolve(&self, order_id: OrderId, write: &Write) -> Result<Request, Completion> {
+    fn resolve(&self, order_id: OrderId, write: &Write) -> Result<CommandRequest, Completion> {
         let newest = self.model.rows.get(&order_id).map_or(1, |row| row.version);
         let request = |command: Command, key: &Option<usize>| {
             let key = key.map(|key| KeyText::parse(KEYS[key]).expect("a key").of(&command));
-            Ok(Request { command, key })
+            Ok(CommandRequest { command, key })
         };
         // A version is never below zero.
         let named = |behind: &Option<Version>| behind.map(|behind| (newest - behind).max(0));

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use orderstream::order::{Event, OrderId, Request, Status};
+use orderstream::order::{CommandRequest, Event, OrderId, Status};
 use orderstream::store::{Accepted, Completed, MAX_RETURNED_BYTES, Store};
 
 use super::{accept, apply_all, complete, create, creation, deletion, done, row, some_user, update};
@@ -65,7 +65,7 @@ pub(crate) async fn deletions_that_would_return_too_much_leave_their_events_pend
     let small = create(&*store, some_user(), "1").await;
     complete(&*store, done(small, 1, "1")).await;
     ids.push(small);
-    let batch = ids.iter().map(|id| Request::from(deletion(*id))).collect();
+    let batch = ids.iter().map(|id| CommandRequest::from(deletion(*id))).collect();
     let answers = store.apply(batch).await.expect("the store takes the batch");
     let (mut returned, mut left) = (0, 0);
     for (answer, id) in answers.into_iter().zip(&ids) {

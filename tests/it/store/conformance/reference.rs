@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use orderstream::order::{
-    Amount, Cause, Command, Event, HistoryEvent, OrderId, Payload, Request, Status, UserId, Version,
+    Amount, Cause, Command, CommandRequest, Event, HistoryEvent, OrderId, Payload, Status, UserId, Version,
 };
 use orderstream::store::{Accepted, Completed, Completion, Precondition, Refusal, ReplayedOutcome};
 
@@ -57,7 +57,7 @@ impl Model {
     }
 
     /// A request whose key was used is not executed; a refusal stores no key and no history event.
-    pub(super) fn request(&mut self, request: &Request) -> Result<Answer, Refusal> {
+    pub(super) fn request(&mut self, request: &CommandRequest) -> Result<Answer, Refusal> {
         if let Some((key, (content, replayed))) =
             request.key.and_then(|key| Some((key, self.keys.get(&key.digest)?)))
         {

@@ -3,27 +3,27 @@
 
 use std::sync::Arc;
 
-use orderstream::order::{Command, Event, KeyText, OrderId, Request, Status, UserId, Version};
+use orderstream::order::{Command, CommandRequest, Event, KeyText, OrderId, Status, UserId, Version};
 use orderstream::store::{Accepted, Refusal, ReplayedOutcome, Store};
 use tokio::task::JoinSet;
 
 use super::{accept, apply, complete, create, creation, deletion, done, payload, row, some_user, update};
 
 /// A command with a key.
-fn keyed(key: &str, command: Command) -> Request {
+fn keyed(key: &str, command: Command) -> CommandRequest {
     let key = KeyText::parse(key).expect("a key").of(&command);
-    Request { command, key: Some(key) }
+    CommandRequest { command, key: Some(key) }
 }
 
 /// Applies a batch of one request.
-async fn send(store: &dyn Store, request: Request) -> Result<Accepted, Refusal> {
+async fn send(store: &dyn Store, request: CommandRequest) -> Result<Accepted, Refusal> {
     let mut answers = store.apply(Arc::new([request])).await.expect("the store takes the batch");
     assert_eq!(answers.len(), 1);
     answers.remove(0)
 }
 
 /// Applies a request that must be accepted, and whose key is new.
-async fn first(store: &dyn Store, request: Request) -> Event {
+async fn first(store: &dyn Store, request: CommandRequest) -> Event {
     match send(store, request).await {
         Ok(Accepted::Applied(event)) => event,
         other => panic!("the request is not executed: {other:?}"),
@@ -45,7 +45,7 @@ fn deletion_of(order_id: OrderId, if_version: Version) -> Command {
 }
 
 /// Sends all requests at once, each in a task of its own.
-async fn together(store: &Arc<dyn Store>, requests: Vec<Request>) -> Vec<Result<Accepted, Refusal>> {
+async fn together(store: &Arc<dyn Store>, requests: Vec<CommandRequest>) -> Vec<Result<Accepted, Refusal>> {
     let mut tasks = JoinSet::new();
     for request in requests {
         let store = Arc::clone(store);
@@ -236,7 +236,7 @@ pub(crate) async fn requests_of_every_kind_share_a_batch(store: Arc<dyn Store>) 
 pub(crate) async fn fifty_concurrent_equal_requests_create_one_order(store: Arc<dyn Store>) {
     for attempt in 0..5 {
         let user = some_user();
-        let requests: Vec<Request> =
+        let requests: Vec<CommandRequest> =
             (0..50).map(|_| keyed(&format!("round {attempt}"), creation(user, "[1]"))).collect();
         let ids: Vec<OrderId> = requests.iter().map(|request| request.command.order_id()).collect();
         let (mut created, mut outcomes) = (Vec::new(), Vec::new());
@@ -259,7 +259,8 @@ pub(crate) async fn only_one_of_concurrent_different_requests_with_one_key_is_ex
     store: Arc<dyn Store>,
 ) {
     let user = some_user();
-    let requests: Vec<Request> = (0..30).map(|n| keyed("k", creation(user, &format!("[{n}]")))).collect();
+    let requests: Vec<CommandRequest> =
+        (0..30).map(|n| keyed("k", creation(user, &format!("[{n}]")))).collect();
     let ids: Vec<OrderId> = requests.iter().map(|request| request.command.order_id()).collect();
     let mut created = Vec::new();
     for answer in together(&store, requests).await {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use orderstream::order::{HistoryEvent, HistoryOffset, Key, OrderId, Request, Scope};
+use orderstream::order::{CommandRequest, HistoryEvent, HistoryOffset, Key, OrderId, Scope};
 use orderstream::store::{Accepted, Store};
 
 use super::history::{of_order, read};
@@ -50,7 +50,7 @@ pub(crate) async fn the_oldest_keys_are_dropped_in_batches(store: Arc<dyn Store>
     let keys: Vec<Key> =
         (0..6).map(|n| Key { digest: *OrderId::generate().as_bytes(), content: [n; 16] }).collect();
     let send = async |key: &Key| {
-        let request = Request { command: creation(some_user(), "{}"), key: Some(*key) };
+        let request = CommandRequest { command: creation(some_user(), "{}"), key: Some(*key) };
         let answers = store.apply([request].into()).await.expect("the store takes the batch");
         answers.into_iter().next().expect("an answer").expect("the request is accepted")
     };

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use orderstream::order::{Command, KeyText, OrderId, Request, Status, UserId};
+use orderstream::order::{Command, CommandRequest, KeyText, OrderId, Status, UserId};
 use orderstream::store::postgres::{Options, PostgresStore};
 use orderstream::store::{Completed, Completion, Creation, Maintenance, Orders, Precondition};
 use tokio_postgres::{Client, NoTls};
@@ -44,7 +44,7 @@ impl Two {
     }
 
     /// Applies a batch in each store at the same time.
-    async fn apply(&self, batches: [Vec<Request>; 2]) {
+    async fn apply(&self, batches: [Vec<CommandRequest>; 2]) {
         let [first, second] = batches;
         let (first, second) =
             tokio::join!(self.stores[0].apply(first.into()), self.stores[1].apply(second.into()));
@@ -63,7 +63,7 @@ impl Two {
     /// Creates orders, and answers the lower half of their ids and the upper one.
     async fn orders(&self) -> [Vec<OrderId>; 2] {
         let mut ids = ids();
-        let batch: Vec<Request> = ids.iter().map(|id| create(*id).into()).collect();
+        let batch: Vec<CommandRequest> = ids.iter().map(|id| create(*id).into()).collect();
         self.stores[0].apply(batch.into()).await.expect("orders are created");
         let upper = ids.split_off(HALF);
         [ids, upper]
@@ -100,7 +100,7 @@ fn create(order_id: OrderId) -> Command {
 }
 
 /// A batch that updates some orders and deletes others.
-fn changes(updated: &[OrderId], deleted: &[OrderId]) -> Vec<Request> {
+fn changes(updated: &[OrderId], deleted: &[OrderId]) -> Vec<CommandRequest> {
     let updates = updated.iter().map(|id| update(*id, "[]").into());
     updates.chain(deleted.iter().map(|id| deletion(*id).into())).collect()
 }
@@ -169,7 +169,7 @@ async fn the_same_keys_in_opposite_orders_never_deadlock() {
     let two = Two::start().await;
     let keyed = |command: Command, key: String| {
         let key = KeyText::parse(&key).expect("a key").of(&command);
-        Request { command, key: Some(key) }
+        CommandRequest { command, key: Some(key) }
     };
     let update = |order_id: &OrderId| Command::Update {
         order_id: *order_id,

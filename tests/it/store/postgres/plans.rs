@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use orderstream::order::{
-    Command, Filter, HistoryCursor, KeyText, ListCursor, OrderId, Request, Status, UserId,
+    Command, CommandRequest, Filter, HistoryCursor, KeyText, ListCursor, OrderId, Status, UserId,
 };
 use orderstream::store::postgres::{Options, PostgresStore};
 use orderstream::store::{Accepted, Completed, Completion, History, Lists, Maintenance, Orders};
@@ -55,9 +55,9 @@ async fn walk(store: &PostgresStore, filter: &Filter, limit: usize, pages: usize
 async fn send(store: &PostgresStore, name: &str, commands: Vec<Command>) -> Vec<OrderId> {
     let request = |(at, command): (usize, Command)| {
         let key = KeyText::parse(&format!("{name}-{at}")).expect("a key").of(&command);
-        Request { command, key: Some(key) }
+        CommandRequest { command, key: Some(key) }
     };
-    let batch: Arc<[Request]> = commands.into_iter().enumerate().map(request).collect();
+    let batch: Arc<[CommandRequest]> = commands.into_iter().enumerate().map(request).collect();
     let answers = store.apply(batch).await.expect("the store takes the batch");
     let order = |answer| match answer {
         Ok(Accepted::Applied(event)) => event.order_id.expect("an id"),

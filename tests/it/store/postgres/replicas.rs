@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use orderstream::order::{
-    Cause, Command, HistoryCursor, HistoryEvent, HistoryOffset, Key, OrderId, Request, Scope, Status,
+    Cause, Command, CommandRequest, HistoryCursor, HistoryEvent, HistoryOffset, Key, OrderId, Scope, Status,
 };
 use orderstream::store::postgres::{Options, PostgresStore};
 use orderstream::store::{Accepted, Completed, History, OrderHistoryPage, Orders};
@@ -24,7 +24,7 @@ fn replicas(schema: &Schema) -> [Arc<PostgresStore>; 2] {
 /// executed requests, and those of the replayed ones.
 async fn fifty_times(
     stores: &[Arc<PostgresStore>; 2],
-    request: impl Fn() -> Request,
+    request: impl Fn() -> CommandRequest,
 ) -> (Vec<(OrderId, i64)>, Vec<(OrderId, i64)>) {
     let mut tasks = JoinSet::new();
     for n in 0..50 {
@@ -53,7 +53,7 @@ async fn fifty_equal_creations_on_two_replicas_create_one_order() {
     let (stores, user) = (replicas(&schema), some_user());
     for orders in 1..=5 {
         let key = Some(Key { digest: *OrderId::generate().as_bytes(), content: [1; 16] });
-        let request = || Request { command: creation(user, "{}"), key };
+        let request = || CommandRequest { command: creation(user, "{}"), key };
         let (now, before) = fifty_times(&stores, request).await;
         assert_eq!(now.len(), 1);
         assert_eq!(before, vec![now[0]; 49]);
@@ -71,7 +71,7 @@ async fn fifty_equal_updates_on_two_replicas_are_one_update() {
     for version in 2..=6 {
         let key = Some(Key { digest: *OrderId::generate().as_bytes(), content: [1; 16] });
         // The update is in one transaction with others.
-        let request = || Request { command: update(id, "[]"), key };
+        let request = || CommandRequest { command: update(id, "[]"), key };
         let (now, before) = fifty_times(&stores, request).await;
         assert_eq!((now, before), (vec![(id, version)], vec![(id, version); 49]));
         assert_eq!(row(&*stores[0], id).await.version, version);
@@ -90,11 +90,11 @@ async fn a_repeated_batch_of_all_kinds_is_answered_for_each_request() {
         user_id: user,
         payload: crate::store::conformance::payload("{}"),
     };
-    let batch: Arc<[Request]> = Arc::new([
-        Request { command: crate::store::conformance::deletion(gone), key: key(1) },
-        Request { command: creation_of_new, key: key(2) },
+    let batch: Arc<[CommandRequest]> = Arc::new([
+        CommandRequest { command: crate::store::conformance::deletion(gone), key: key(1) },
+        CommandRequest { command: creation_of_new, key: key(2) },
         update(changed, "[]").into(),
-        Request { command: update(OrderId::generate(), "[]"), key: key(3) },
+        CommandRequest { command: update(OrderId::generate(), "[]"), key: key(3) },
     ]);
     let first = store.apply(Arc::clone(&batch)).await.unwrap();
     let repeated = store.apply(batch).await.unwrap();
@@ -183,7 +183,7 @@ async fn history_events_of_an_order_keep_its_order_across_transactions() {
     let other = schema.connect().await;
     let sql = format!("BEGIN; SELECT 1 FROM orders WHERE order_id = '{}' FOR UPDATE", ids[1]);
     other.batch_execute(&sql).await.unwrap();
-    let batch: Arc<[Request]> = ids.iter().map(|id| update(*id, "[]").into()).collect();
+    let batch: Arc<[CommandRequest]> = ids.iter().map(|id| update(*id, "[]").into()).collect();
     let store = Arc::clone(&stores[0]);
     let updating = tokio::spawn(async move { store.apply(batch).await });
     let client = schema.connect().await;

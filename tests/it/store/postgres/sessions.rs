@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use orderstream::order::{Command, OrderId, Request, Status};
+use orderstream::order::{Command, CommandRequest, OrderId, Status};
 use orderstream::store::postgres::{Options, PostgresStore};
 use orderstream::store::{Accepted, Maintenance, Orders, Outbox, Refusal};
 use tokio::task::JoinSet;
@@ -19,12 +19,12 @@ use crate::store::conformance::{
 };
 
 /// A batch with every kind of command, which needs a transaction; large, so that sending it takes a while.
-async fn mixed(store: &PostgresStore) -> Arc<[Request]> {
+async fn mixed(store: &PostgresStore) -> Arc<[CommandRequest]> {
     let text = format!("{:?}", "x".repeat(2000));
     let user = some_user();
     let (old, gone) = (create(store, user, "{}").await, create(store, user, "{}").await);
     let created = (0..50).map(|_| creation(user, &text));
-    created.chain([update(old, &text), deletion(gone)]).map(Request::from).collect()
+    created.chain([update(old, &text), deletion(gone)]).map(CommandRequest::from).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use orderstream::order::{OrderId, Request};
+use orderstream::order::{CommandRequest, OrderId};
 use orderstream::store::postgres::PostgresStore;
 use orderstream::store::{Error, Maintenance, Orders};
 
@@ -16,7 +16,7 @@ use crate::store::conformance::{create, creation, row, some_user, update};
 
 /// A creation together with another command: two statements, and so a transaction with a COMMIT. Answers the new
 /// order's id.
-fn batch_with(other: Request) -> (OrderId, Arc<[Request]>) {
+fn batch_with(other: CommandRequest) -> (OrderId, Arc<[CommandRequest]>) {
     let creation = creation(some_user(), "{}");
     (creation.order_id(), Arc::new([creation.into(), other]))
 }

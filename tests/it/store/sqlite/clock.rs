@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use orderstream::order::{Key, OrderId, Request};
+use orderstream::order::{CommandRequest, Key, OrderId};
 use orderstream::store::sqlite::SqliteStore;
 use orderstream::store::{Accepted, Maintenance, Orders, Outbox};
 use rusqlite::Connection;
@@ -47,7 +47,7 @@ fn key(number: u8) -> Key {
 
 /// Sends a creation with a key. Answers whether the key was new.
 async fn is_new(store: &SqliteStore, number: u8) -> bool {
-    let request = Request { command: creation(some_user(), "{}"), key: Some(key(number)) };
+    let request = CommandRequest { command: creation(some_user(), "{}"), key: Some(key(number)) };
     let answers = store.apply([request].into()).await.expect("the store answers");
     match answers.into_iter().next().expect("an answer").expect("the request is accepted") {
         Accepted::Applied(_) => true,

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use orderstream::order::{Command, Filter, Key, OrderId, Request, UserId};
+use orderstream::order::{Command, CommandRequest, Filter, Key, OrderId, UserId};
 use orderstream::store::sqlite::SqliteStore;
 use orderstream::store::{Accepted, Lists, Maintenance, Orders, Refusal};
 use tempfile::TempDir;
@@ -141,18 +141,18 @@ async fn lookups_of_an_external_id_skip_orders_that_no_longer_have_it() {
 }
 
 /// A request to create, with the key of that number.
-fn keyed(user: UserId, number: u32, content: u8) -> Request {
+fn keyed(user: UserId, number: u32, content: u8) -> CommandRequest {
     let mut digest = *uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &number.to_be_bytes()).as_bytes();
     // Random, like every digest, and unique.
     digest[12..].copy_from_slice(&number.to_be_bytes());
-    Request { command: creation(user, "{}"), key: Some(Key { digest, content: [content; 16] }) }
+    CommandRequest { command: creation(user, "{}"), key: Some(Key { digest, content: [content; 16] }) }
 }
 
 /// Sends requests with keys, a thousand in a write.
 async fn load_keys(store: &SqliteStore, user: UserId, numbers: std::ops::Range<u32>) -> Vec<OrderId> {
     let mut ids = Vec::new();
     for start in numbers.clone().step_by(1000) {
-        let batch: Arc<[Request]> =
+        let batch: Arc<[CommandRequest]> =
             (start..numbers.end.min(start + 1000)).map(|number| keyed(user, number, 1)).collect();
         for answer in store.apply(batch).await.expect("the store takes the batch") {
             let Ok(Accepted::Applied(event)) = answer else { panic!("the key is new: {answer:?}") };
