@@ -4,15 +4,17 @@
 # Durable as in production has Kafka's meaning: a producer with acks=all is answered when every in-sync replica, and at
 # least two of three brokers, have the record in the page cache of their system; the system flushes it to disk, as by
 # Kafka's default. So a crash of one broker, or of all three, loses nothing; a power failure of all three machines at
-# once may. shellcheck shell=bash disable=SC2154 # `here`, `root`, START_SECONDS: of scripts/servers
+# once may.
+# shellcheck shell=bash disable=SC2154 # `here`, `root`, START_SECONDS: of scripts/servers
 
 kafka_pom=$here/kafka/pom.xml
 kafka_cache=${XDG_CACHE_HOME:-~/.cache}/orderstream/kafka-$(sed -n 's:.*<kafka.version>\(.*\)</.*:\1:p' "$kafka_pom")
+# A file of classes is that of one JVM: another Java, or an update of it, gets its own.
+kafka_classes=$kafka_cache/classes-$(stat -Lc '%n %Y' "$(command -v java)" 2>/dev/null | cksum | cut -d' ' -f1).jsa
 
 kafka_install() {
   command -v java >/dev/null || install_packages openjdk-17-jre-headless
   [[ -d $kafka_cache/libs ]] || kafka_download
-  [[ -e $kafka_cache/classes.jsa || -n ${KAFKA_ARCHIVE:-} ]] || kafka_archive
 }
 
 # Maven's own folder is not changed: the files that it needs besides are deleted again.
@@ -32,20 +34,19 @@ kafka_download() (
 )
 
 # Half of a broker's start is the loading of its classes. A first broker, which stops at once, leaves them in a file
-# that the JVM of every later one maps into memory.
+# that the JVM of every later one maps into memory. Where that fails, brokers start without the file.
 kafka_archive() (
-  exec 8>"$kafka_cache/lock"
-  flock 8
-  [[ ! -e $kafka_cache/classes.jsa ]] || return 0
+  set +e
+  exec 8>"$kafka_cache/lock" && flock 8 || return
+  [[ ! -e $kafka_classes ]] || return
   say "preparing the classes of Kafka in $kafka_cache"
-  unset KAFKA_BROKERS
-  ORDERSTREAM_SERVERS=$(mktemp -d)
-  export ORDERSTREAM_SERVERS KAFKA_ARCHIVE=$kafka_cache/classes.part
-  "$here/servers" up kafka >/dev/null 8>&- || die "could not start a broker"
+  unset KAFKA_BROKERS KAFKA_PROPERTIES KAFKA_JVM_PERFORMANCE_OPTS
+  ORDERSTREAM_SERVERS=$(mktemp -d) || return
+  export ORDERSTREAM_SERVERS KAFKA_ARCHIVE=$kafka_classes.part
+  trap '"$here/servers" down --purge 8>&-' EXIT
   # The file is written when the broker stops in order; --purge alone kills it.
-  "$here/servers" down 8>&-
-  "$here/servers" down --purge 8>&-
-  mv "$KAFKA_ARCHIVE" "$kafka_cache/classes.jsa"
+  "$here/servers" up kafka >/dev/null 8>&- && "$here/servers" down 8>&- && mv "$KAFKA_ARCHIVE" "$kafka_classes" ||
+    say "brokers start without it"
 )
 
 kafka_java() {
@@ -54,6 +55,7 @@ kafka_java() {
 
 kafka_create() {
   local count=$2 ports voters="" id
+  [[ -e $kafka_classes || -n ${KAFKA_ARCHIVE:-} ]] || kafka_archive || true
   read -ra ports < <(free_ports $((2 * count)))
   for ((id = 1; id <= count; id++)); do
     voters+=,$id@127.0.0.1:${ports[2 * id - 1]}
@@ -100,7 +102,7 @@ PROPERTIES
 # Its data folder is formatted at the first start, in the same process, because three brokers do that faster
 # concurrently. It ends before the JIT compiler would pay off.
 kafka_start() {
-  local options classes=-XX:SharedArchiveFile=$kafka_cache/classes.jsa
+  local options classes=-XX:SharedArchiveFile=$kafka_classes
   [[ -z ${KAFKA_ARCHIVE:-} ]] || classes=-XX:ArchiveClassesAtExit=$KAFKA_ARCHIVE
   read -ra options <<<"${KAFKA_JVM_PERFORMANCE_OPTS:--XX:+UseSerialGC}"
   # shellcheck disable=SC2016 # expanded by that bash

@@ -1,5 +1,5 @@
-# PostgreSQL, for scripts/servers. All settings but those below have their defaults; it listens on TCP alone. shellcheck
-# shell=bash
+# PostgreSQL, for scripts/servers. All settings but those below have their defaults; it listens on TCP alone.
+# shellcheck shell=bash
 
 # Postgres refuses to run as root: then its own user runs it.
 as_postgres=()
