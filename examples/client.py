@@ -8,10 +8,12 @@ Settings, as variables: ORDERSTREAM_SERVER (http://127.0.0.1:8080), USER_ID.
 What makes it safe: one Idempotency-Key, made before the first attempt and kept for all of them. A further attempt with
 that key never has a second effect, and is answered with the outcome of the first one.
 
-What it repeats: a problem that says `"retryable":true`, after the pause that `Retry-After` names; a connection that
-broke; and `outcome_unknown`, where the order may or may not be stored. What it does not repeat: any other problem.
+What it repeats: a problem that says `"retryable":true`, after the pause that `Retry-After` names; `outcome_unknown`,
+where the order may or may not be stored; a connection that broke, also in the middle of an answer; and an error 5xx of
+a proxy, which has no problem in it. What it does not repeat: any other problem.
 """
 
+import http.client
 import json
 import os
 import random
@@ -38,6 +40,17 @@ def pause(attempt, answer):
     return min(0.1 * 2**attempt, 5.0) * random.uniform(0.5, 1.5)
 
 
+def problem_of(error):
+    """The problem in an answer. Where a proxy answered without one, the outcome of an error 5xx is unknown."""
+    try:
+        problem = json.loads(error.read())
+    except (OSError, ValueError, http.client.HTTPException):
+        problem = None
+    if isinstance(problem, dict) and "code" in problem:
+        return problem
+    return {"code": f"no problem in the answer {error.code}", "retryable": error.code >= 500}
+
+
 def create_order(payload, key=None):
     """Creates an order and answers the status and the body of the answer."""
     key = key or str(uuid.uuid4())
@@ -53,13 +66,13 @@ def create_order(payload, key=None):
             with urllib.request.urlopen(request, timeout=40) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
-            problem = json.loads(error.read())
-            last = error
-            is_retryable = problem.get("retryable") or problem.get("code") == "outcome_unknown"
+            last, problem = error, problem_of(error)
+            is_retryable = problem.get("retryable") or problem["code"] == "outcome_unknown"
             if not is_retryable:
-                raise Refused(f"{problem.get('code')} ({error.code}): {problem.get('detail')}") from error
+                raise Refused(f"{problem['code']} ({error.code}): {problem.get('detail')}") from error
             print(f"attempt {attempt + 1}: {problem['code']}", file=sys.stderr)
-        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+        # An OSError is any failure of the network; ValueError and HTTPException, an answer that broke off.
+        except (OSError, ValueError, http.client.HTTPException) as error:
             last = error
             print(f"attempt {attempt + 1}: {error}", file=sys.stderr)
     raise SystemExit(f"no answer after {ATTEMPTS} attempts; the key is {key}: {last}")
