@@ -1,5 +1,5 @@
-//! Makes Rust of the proto files, in `OUT_DIR` and with no compiler but Cargo's: the messages and the server, a client
-//! for the tests alone, and the descriptors that reflection tells.
+//! Generates Rust from the proto files, in `OUT_DIR` and without `protoc`: the messages and the server, a client that only
+//! the tests use, and the descriptors that reflection answers with.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use std::{env, fs};
 use prost::Message;
 use tonic_prost_build::FileDescriptorSet;
 
-/// Where the files lie, by the paths that they name each other by; the second holds what they import from elsewhere.
+/// The folders that the imports of the files start from. The second one holds files of others that ours import.
 const ROOTS: [&str; 2] = ["api", "api/include"];
 
-/// What the packages begin with that are ours.
+/// The beginning of the names of our packages.
 const OURS: &str = "orders.";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=api");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let descriptors = protox::compile(["orders_api/orders.proto"], ROOTS)?;
-    fs::write(out.join("orders.bin"), without_places(descriptors.clone()).encode_to_vec())?;
+    fs::write(out.join("orders.bin"), without_positions(descriptors.clone()).encode_to_vec())?;
     let mut ours = descriptors;
     ours.file.retain(|file| file.package().starts_with(OURS));
     generate(ours.clone(), Side::Server, &out.join("server"))?;
@@ -45,8 +45,8 @@ fn generate(files: FileDescriptorSet, side: Side, folder: &Path) -> Result<(), B
     Ok(())
 }
 
-/// Where each name stood in its text is of no use to a client.
-fn without_places(mut files: FileDescriptorSet) -> FileDescriptorSet {
+/// Removes the positions of names in the text, which clients do not need.
+fn without_positions(mut files: FileDescriptorSet) -> FileDescriptorSet {
     files.file.iter_mut().for_each(|file| file.source_code_info = None);
     files
 }
