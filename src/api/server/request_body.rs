@@ -1,5 +1,5 @@
 //! The body of an HTTP request. A body that is dropped before its end is recorded at its connection: the peer is still
-//! sending then, and the next request cannot be told from the rest of this one, so the connection closes after the
+//! sending then, and the next request cannot be separated from the rest of this one, so the connection closes after the
 //! response. Of a rejected request, a body with an announced length of at most 64 KiB is read and dropped first, for
 //! one second at most. The bytes are passed on as they arrive; nothing is collected here.
 

@@ -91,7 +91,7 @@ impl Sweep {
     }
 
     async fn sweep(&mut self) {
-        // The first pass of a store of this process alone takes what an earlier one left pending, however young.
+        // The first pass of a store of this process alone takes what an earlier one left pending, of any age.
         let mut age = self.started.elapsed();
         loop {
             self.worked = Duration::ZERO;

@@ -23,7 +23,7 @@ async fn a_key_is_kept_for_a_day_and_then_dropped() {
         TestApp::embedded().settings(|settings| settings.history_retention = Duration::from_millis(1));
     let app = setup.start_on_postgres().await;
     let mut first = Vec::new();
-    for key in ["young", "old"] {
+    for key in ["recent", "old"] {
         let answer = send(&app, key).await;
         assert_eq!(answer.status, 201, "{answer:?}");
         first.push(member(answer.text(), "order_id"));
@@ -41,7 +41,7 @@ async fn a_key_is_kept_for_a_day_and_then_dropped() {
         (app.query(kept).await.as_deref() == Some(first[0].as_str())).then_some(())
     })
     .await;
-    let repeated = send(&app, "young").await;
+    let repeated = send(&app, "recent").await;
     assert_eq!(member(repeated.text(), "order_id"), first[0], "{repeated:?}");
     let recreated = send(&app, "old").await;
     assert_eq!(recreated.status, 201, "{recreated:?}");

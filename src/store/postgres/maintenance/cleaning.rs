@@ -22,7 +22,7 @@ const KEYS: &str = "
 DELETE FROM orders_keys WHERE digest = ANY (ARRAY(
     SELECT digest FROM orders_keys WHERE created_at < $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
-/// Drops events in the order of their offsets, up to the first one that is young enough, so that no event remains
+/// Drops events in the order of their offsets, up to the first one that is recent enough, so that no event remains
 /// before a dropped one. Two processes that drop the same events lock them in the same order. The offset of the newest
 /// dropped event is stored, for readers that continue later.
 const EVENTS: &str = "

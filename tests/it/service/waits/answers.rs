@@ -133,7 +133,7 @@ async fn answers_are_true<P: HangableStore>() {
     // One after the other, so that each is a batch of its own: the store has the first batches, and gets no later one.
     let (client, mut unknown, mut refused) = (&system.client, Vec::new(), Vec::new());
     while refused.len() < 2 {
-        let name = format!("told-{}", unknown.len() + refused.len());
+        let name = format!("waits-{}", unknown.len() + refused.len());
         let answer = client.request("POST", "/orders", &[("prefer", "wait=0")], creation(&name));
         let answer = timeout(GUARD, answer).await.expect("an answer in time");
         match failure_code(&answer).as_str() {

@@ -67,7 +67,7 @@ async fn an_external_id_is_found_during_a_merge_and_after_a_restart() {
     all_are_listed(&store, user, &ids).await;
 
     // An order whose entry is being merged gets another external id, and so does an order in the memtable.
-    for (at, other) in [(10, "moved"), (MANY - 1, "young")] {
+    for (at, other) in [(10, "moved"), (MANY - 1, "recent")] {
         accept(&store, update(ids[at], &format!(r#"{{"id":"{other}"}}"#))).await;
         assert_eq!(find(&store, user, other).await, Some(ids[at]));
         assert_eq!(find(&store, user, &format!("A-{at}")).await, None);
